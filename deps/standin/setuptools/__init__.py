@@ -1,0 +1,1 @@
+"""Stands in for setuptools; see standin.py."""

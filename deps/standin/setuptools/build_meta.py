@@ -1,0 +1,1 @@
+from standin import *  # noqa: F403
