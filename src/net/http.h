@@ -1,0 +1,79 @@
+/*
+ * http.h - HTTP/1.1 server side on llhttp, and the upgrade to WebSocket.
+ *
+ * Requests are handed to one handler when head (and, unless it asks to stream, body) have arrived.
+ * Limits: head 64 KiB, headers 100, body as the route says (default 8 MiB), pipelined requests are
+ * answered in order.  Smuggling shapes are refused with 400 and the connection closed.
+ *
+ * Everything here runs on the connection's loop; a handler that needs an engine takes the request
+ * (mg_http_defer) and answers later from the loop (mg_loop_post), or gives a stream as body.
+ */
+#ifndef MG_NET_HTTP_H
+#define MG_NET_HTTP_H
+
+#include "base/str.h"
+#include "net/net.h"
+#include "net/stream.h"
+
+struct mg_http_request;
+
+struct mg_http_handler {
+	/* Head has arrived: return the body's limit in bytes, or 0 after having answered (refuses). */
+	size_t (*head)(struct mg_http_request *request, void *arg);
+	/* Head and body are here. Answer now, or defer. */
+	void (*request)(struct mg_http_request *request, void *arg);
+	void *arg;
+};
+
+extern const struct mg_protocol mg_http_protocol;
+/* State for mg_conn_set_protocol(conn, &mg_http_protocol, state). */
+void *mg_http_state_new(const struct mg_http_handler *handler);
+
+const char *mg_http_method(const struct mg_http_request *request);
+const char *mg_http_path(const struct mg_http_request *request);             /* decoded, without query */
+const char *mg_http_query(struct mg_http_request *request, const char *name);/* decoded parameter or NULL */
+bool mg_http_has_query(struct mg_http_request *request, const char *name);
+const char *mg_http_header(const struct mg_http_request *request, const char *name); /* or NULL; case-insensitive */
+struct mg_str mg_http_body(const struct mg_http_request *request);
+struct mg_conn *mg_http_conn(struct mg_http_request *request);
+struct mg_arena *mg_http_arena(struct mg_http_request *request);             /* lives until the answer is sent */
+
+/* Basic credentials of the request in arena; false when there are none. */
+bool mg_http_basic(struct mg_http_request *request, const char **user, const char **password);
+
+/* Answers.  extra: further header lines "Name: value\r\n..." or NULL. */
+void mg_http_reply(struct mg_http_request *request, int status, const char *content_type, const void *body, size_t size, const char *extra);
+void mg_http_reply_error(struct mg_http_request *request, const struct mg_error *err);  /* {"error": {...}} */
+/* Chunked body from a stream; trailers not used.  An error after the first block closes the connection
+ * without the last chunk, so the client sees a broken answer, never a short one. */
+void mg_http_reply_stream(struct mg_http_request *request, int status, const char *content_type, const char *extra, struct mg_stream *stream);
+void mg_http_abort(struct mg_http_request *request);
+/* Take the request beyond the handler's return.  It stays valid until answered; when the client goes away first,
+ * gone(arg) is called on the loop and every later answer is a no-op that frees it. */
+void mg_http_defer(struct mg_http_request *request, void (*gone)(void *arg), void *arg);
+
+/* ---- WebSocket (wslay) ---- */
+struct mg_ws;
+struct mg_ws_handler {
+	void (*text)(struct mg_ws *ws, void *state, const char *text, size_t len);
+	void (*binary)(struct mg_ws *ws, void *state, struct mg_buf *message);  /* may be kept with a ref */
+	void (*drain)(struct mg_ws *ws, void *state);      /* write queue fell below MG_STREAM_LOW */
+	void (*closed)(struct mg_ws *ws, void *state, int code, const char *reason);
+	size_t message_max;                                /* bytes; larger closes with 1009 */
+};
+/* Upgrade a request (server). Returns NULL after answering 4xx when it is no upgrade. */
+struct mg_ws *mg_ws_accept(struct mg_http_request *request, const struct mg_ws_handler *handler, void *state);
+/* Client side on a dialled connection: sends the upgrade request with headers, then opened or closed is called. */
+struct mg_ws *mg_ws_connect(struct mg_conn *conn, const char *host, const char *path, const char *headers,
+                            const struct mg_ws_handler *handler, void (*opened)(struct mg_ws *ws, void *state, int http_status), void *state);
+void mg_ws_send_text(struct mg_ws *ws, const char *text, size_t len);
+/* head (may be empty) and buf (may be NULL) go out as one binary message; buf is not copied. */
+void mg_ws_send_binary(struct mg_ws *ws, const void *head, size_t head_size, struct mg_buf *buf);
+void mg_ws_ping(struct mg_ws *ws);
+uint64_t mg_ws_last_heard_ms(const struct mg_ws *ws);   /* monotonic time of the last frame */
+size_t mg_ws_queued(const struct mg_ws *ws);
+void mg_ws_pause_read(struct mg_ws *ws, bool pause);
+void mg_ws_close(struct mg_ws *ws, int code, const char *reason);
+struct mg_conn *mg_ws_conn(struct mg_ws *ws);
+
+#endif

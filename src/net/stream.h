@@ -1,0 +1,36 @@
+/*
+ * stream.h - a bounded queue of blocks from engine threads to one connection.
+ *
+ * The producer's put blocks while more than MG_STREAM_HIGH bytes wait, until the loop has drained it
+ * below MG_STREAM_LOW, the stream is closed, or its idle limit has passed without a byte taken.
+ */
+#ifndef MG_NET_STREAM_H
+#define MG_NET_STREAM_H
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#define MG_STREAM_HIGH (4u << 20)
+#define MG_STREAM_LOW (2u << 20)
+
+struct mg_loop;
+struct mg_stream;
+
+/* wake: called on the loop's thread when blocks are there to take. */
+struct mg_stream *mg_stream_new(struct mg_loop *loop, void (*wake)(void *arg), void *arg);
+struct mg_stream *mg_stream_ref(struct mg_stream *stream);
+void mg_stream_unref(struct mg_stream *stream);
+
+/* producer: takes a ref on buf.  before_wait/after_wait (may be NULL) let the caller give back its admission
+ * slot while it waits.  Fails: MG_E_DISCONNECTED, MG_E_CANCELLED, MG_E_TIMEOUT. */
+int mg_stream_put(struct mg_stream *stream, struct mg_buf *buf, struct mg_error *err);
+void mg_stream_on_wait(struct mg_stream *stream, void (*before)(void *), void (*after)(void *), void *arg);
+void mg_stream_idle_limit(struct mg_stream *stream, uint64_t ms);
+void mg_stream_finish(struct mg_stream *stream);           /* no more blocks */
+
+/* consumer, on the loop: next block or NULL; *finished when none will come. */
+struct mg_buf *mg_stream_take(struct mg_stream *stream, bool *finished);
+void mg_stream_close(struct mg_stream *stream);            /* reader is gone: producers fail; any thread */
+size_t mg_stream_queued(struct mg_stream *stream);
+
+#endif

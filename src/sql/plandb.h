@@ -1,0 +1,41 @@
+/*
+ * plandb.h - the private planning database: binds and optimizes user text, holds the catalog with
+ * samples, and answers catalog questions (SHOW, DESCRIBE, information_schema) itself.
+ *
+ * It has its own small memory limit, a time-out (constants fold while planning), no external access.
+ * Thread: any; a pool of connections behind a lock.
+ */
+#ifndef MG_SQL_PLANDB_H
+#define MG_SQL_PLANDB_H
+
+#include "base/error.h"
+#include "base/json.h"
+#include "sql/ir.h"
+
+struct mg_plandb;
+
+int mg_plandb_open(struct mg_plandb **out, struct mg_error *err);
+void mg_plandb_close(struct mg_plandb *db);
+
+/* Run catalog SQL of ours: CREATE TABLE, CREATE VIEW, INSERT of samples. */
+int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err);
+
+/* The session's settings that change meaning (TimeZone, default_collation, ...) for one call. */
+struct mg_plan_settings {
+	const char *timezone;         /* or NULL */
+};
+
+/* Bind and optimize: the tree, the result's names and types (as SQL texts).  Fails: the parser's or
+ * binder's error with its own SQLSTATE and MG_ORIGIN_PARSER/PLANNER; MG_E_UNSUPPORTED when the
+ * statement is fine but its plan is not serialisable or not known to us. */
+struct mg_bound {
+	struct mg_node *root;         /* pruned; NULL when unsupported (see reason) */
+	const char *unsupported;      /* reason, or NULL */
+	size_t column_count;
+	const char **names;
+	const char **types;           /* "DECIMAL(15,2)" */
+};
+int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena, const struct mg_plan_settings *settings,
+                   const char *sql, struct mg_bound *out, struct mg_error *err);
+
+#endif
