@@ -1,0 +1,50 @@
+# Thin front of the build. `make` builds build/merganser; `make check` proves it.
+#
+#   make            build/merganser                 make check-all  every test, hours
+#   make demo       a cluster with data, to look at make asan|tsan  tests under a sanitizer
+#   make check      the gate                        make fuzz [T=10] [TARGET=name]
+#   make bench      figures beside plain DuckDB     make lint | fmt | clean
+
+MAKEFLAGS += --no-print-directory
+PYTHON := deps/cache/venv/bin/python
+MESON := deps/cache/venv/bin/meson
+DIR ?= build
+
+.PHONY: build demo check check-all asan tsan fuzz bench lint fmt clean
+
+build:
+	@deps/fetch
+	@tools/build $(DIR)
+
+demo: build
+	@build/merganser demo --workers 3 --tpch
+
+check: build
+	@$(PYTHON) tools/check.py
+
+check-all: build
+	@$(PYTHON) tools/check.py --all
+
+asan tsan:
+	@deps/fetch
+	@tools/build build-$@
+	@$(PYTHON) tools/check.py --sanitizer $@
+
+fuzz:
+	@deps/fetch fuzz
+	@tools/build build-fuzz
+	@$(PYTHON) tools/fuzz.py --seconds $(or $(T),10) $(TARGET)
+
+bench: build
+	@$(PYTHON) bench/run.py $(BENCH)
+
+lint:
+	@deps/fetch lint
+	@$(PYTHON) tools/tidy.py --format
+
+fmt:
+	@deps/fetch lint
+	@$(PYTHON) tools/tidy.py --fix
+
+clean:
+	rm -rf build build-asan build-tsan build-fuzz
