@@ -3,12 +3,10 @@
  */
 #include <stdio.h>
 
-#include <duckdb.h>
-
 #include "mg_version.h"
 
 int main(void)
 {
-	printf("merganser %s (%s), DuckDB %s\n", MG_VERSION, MG_COMMIT, duckdb_library_version());
+	printf("merganser %s (%s), DuckDB %s\n", MG_VERSION, MG_COMMIT, MG_DUCKDB_VERSION);
 	return 0;
 }

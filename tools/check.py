@@ -1,0 +1,185 @@
+"""Runs every test suite and adds them up: what `make check` is.
+
+    tools/check.py                    the gate
+    tools/check.py --all              with the tests marked slow
+    tools/check.py --sanitizer asan   unit tests and the marked cluster tests of build-asan
+    tools/check.py unit cluster       only these suites
+
+Suites are tidy, unit (cmocka through meson), fuzz (each target for a moment) and one for each
+folder below test/ that holds test_*.py. Each is stopped, and counts as failed, when it passes its
+limit. The last line is the sum; the exit code is 0 only when nothing failed and something ran.
+"""
+import argparse
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+VENV = ROOT / "deps" / "cache" / "venv" / "bin"
+LIMIT_S = 30 * 60
+LIMIT_ALL_S = 6 * 3600
+SANITIZER_ENV = {
+    "asan": {
+        "ASAN_OPTIONS": "abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "LSAN_OPTIONS": f"suppressions={ROOT}/tools/lsan.supp:print_suppressions=0",
+    },
+    "tsan": {
+        "TSAN_OPTIONS": f"suppressions={ROOT}/tools/tsan.supp:halt_on_error=1"
+                        ":second_deadlock_stack=1:ignore_noninstrumented_modules=1",
+    },
+}
+
+
+class Suite:
+    def __init__(self, name):
+        self.name = name
+        self.passed = self.failed = self.skipped = 0
+        self.seconds = 0.0
+        self.failures = []
+
+    def fail(self, what):
+        self.failed += 1
+        self.failures.append(what)
+
+
+def run(command, env, limit_s):
+    """Run in its own process group, so that a limit ends all that it started; code, or None."""
+    process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True,
+                               stdin=subprocess.DEVNULL)
+    try:
+        return process.wait(limit_s)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt) as stop:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if isinstance(stop, KeyboardInterrupt):
+            raise
+        return None
+
+
+def suite_tidy(suite, context):
+    if run([sys.executable, "tools/tidy.py"], context.env, context.limit_s) == 0:
+        suite.passed += 1
+    else:
+        suite.fail("tidy")
+
+
+def suite_unit(suite, context):
+    log = context.build / "meson-logs" / "testlog.json"
+    log.unlink(missing_ok=True)
+    command = [VENV / "meson", "test", "-C", context.build, "--no-rebuild", "--suite", "unit",
+               "--print-errorlogs", "--quiet"]
+    if context.sanitizer:
+        command += ["--timeout-multiplier", "10"]
+    run(command, context.env, context.limit_s)
+    if not log.is_file():
+        suite.fail("meson test left no log")
+        return
+    for line in log.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        text = entry.get("stdout", "") + entry.get("stderr", "")
+        counts = {word: sum(map(int, re.findall(rf"\[  {word}  \] (\d+) test", text)))
+                  for word in ("PASSED", "FAILED", "SKIPPED")}
+        name = entry["name"].split(" ")[-1]
+        suite.passed += counts["PASSED"]
+        suite.skipped += counts["SKIPPED"]
+        if counts["FAILED"]:
+            suite.failed += counts["FAILED"]
+            suite.failures.append(name)
+        elif entry["result"] not in ("OK", "SKIP", "EXPECTEDFAIL"):
+            suite.fail(f"{name} ({entry['result'].lower()})")
+
+
+def suite_fuzz(suite, context):
+    for program in sorted((context.build / "test" / "fuzz").glob("fuzz_*")):
+        if not program.is_file() or not os.access(program, os.X_OK):
+            continue
+        corpus = ROOT / "test" / "fuzz" / "corpus" / program.name.removeprefix("fuzz_")
+        seconds = 60 if context.all else 2
+        command = [program, "-seconds", str(seconds)] + ([corpus] if corpus.is_dir() else [])
+        if run(command, context.env, seconds + 60) == 0:
+            suite.passed += 1
+        else:
+            suite.fail(program.name)
+
+
+def suite_pytest(suite, context):
+    report = context.build / f"pytest-{suite.name}.xml"
+    report.unlink(missing_ok=True)
+    marker = "sanitizer" if context.sanitizer else "" if context.all else "not slow"
+    code = run([VENV / "python", "-m", "pytest", "-q", "--durations=5", "--durations-min=5",
+                "-p", "no:cacheprovider", "-m", marker, f"--junitxml={report}",
+                ROOT / "test" / suite.name], context.env, context.limit_s)
+    if not report.is_file():
+        suite.fail(f"{suite.name} (stopped after {context.limit_s} s)" if code is None
+                   else f"{suite.name} (pytest ended with code {code})")
+        return
+    for case in ElementTree.parse(report).iter("testcase"):
+        kinds = {child.tag for child in case}
+        if kinds & {"failure", "error"}:
+            suite.fail(f"{case.get('classname')}::{case.get('name')}")
+        elif "skipped" in kinds:
+            suite.skipped += 1
+        else:
+            suite.passed += 1
+    if code not in (0, 1, 5) and not suite.failed:
+        suite.fail(f"{suite.name} (pytest ended with code {code})")
+
+
+def suite_names(sanitizer):
+    names = [] if sanitizer else ["tidy"]
+    names += ["unit"] if sanitizer else ["unit", "fuzz"]
+    return names + sorted({path.parent.name for path in (ROOT / "test").glob("*/test_*.py")})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("suites", nargs="*")
+    parser.add_argument("--all", action="store_true", help="also what is marked slow")
+    parser.add_argument("--sanitizer", choices=sorted(SANITIZER_ENV))
+    context = parser.parse_args()
+    context.build = ROOT / (f"build-{context.sanitizer}" if context.sanitizer else "build")
+    context.limit_s = LIMIT_ALL_S if context.all else LIMIT_S
+    context.env = dict(os.environ, MG_BUILD=str(context.build), PYTHONDONTWRITEBYTECODE="1",
+                       MG_CHECK_ALL="1" if context.all else "0",
+                       **SANITIZER_ENV.get(context.sanitizer, {}))
+    known = suite_names(context.sanitizer)
+    for name in context.suites:
+        if name not in known:
+            parser.error(f"no suite \"{name}\"; there are: {' '.join(known)}")
+
+    kinds = {"tidy": suite_tidy, "unit": suite_unit, "fuzz": suite_fuzz}
+    suites = []
+    for name in context.suites or known:
+        suite = Suite(name)
+        suites.append(suite)
+        print(f"\n== {name}", flush=True)
+        start = time.monotonic()
+        kinds.get(name, suite_pytest)(suite, context)
+        suite.seconds = time.monotonic() - start
+
+    print(f"\n{'suite':<12} {'passed':>7} {'failed':>7} {'skipped':>7} {'minutes':>8}")
+    for suite in suites:
+        print(f"{suite.name:<12} {suite.passed:>7} {suite.failed:>7} {suite.skipped:>7} "
+              f"{suite.seconds / 60:>8.1f}")
+    for suite in suites:
+        for what in suite.failures:
+            print(f"failed: {suite.name}: {what}")
+    passed = sum(suite.passed for suite in suites)
+    failed = sum(suite.failed for suite in suites)
+    print(f"\n{passed} passed, {failed} failed", flush=True)
+    return 0 if passed and not failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
