@@ -96,6 +96,19 @@ static size_t utf8_char(const unsigned char *p, size_t left)
 	return need;
 }
 
+void mg_copy_text(char *field, size_t size, const char *text)
+{
+	size_t len = text ? strlen(text) : 0;
+	if (len >= size) {
+		len = size - 1;
+	}
+	if (len) {
+		memcpy(field, text, len);
+	}
+	field[len] = '\0';
+}
+
+
 bool mg_utf8_valid(const char *ptr, size_t len)
 {
 	const unsigned char *p = (const unsigned char *)ptr;

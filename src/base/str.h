@@ -24,6 +24,8 @@ bool mg_text_eq(const char *a, const char *b);                /* NULL equals onl
 bool mg_text_eq_nocase(const char *a, const char *b);
 bool mg_str_starts(struct mg_str s, const char *prefix);
 struct mg_str mg_str_trim(struct mg_str s);                   /* ASCII blanks at both ends */
+/* Copy into a fixed field: cut to fit, always zero-terminated; NULL is empty. */
+void mg_copy_text(char *field, size_t size, const char *text);
 bool mg_utf8_valid(const char *ptr, size_t len);
 
 /* Growing text, always zero-terminated.  Owner: one thread.  A zeroed struct is an empty one. */

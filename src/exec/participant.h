@@ -47,6 +47,9 @@ struct mg_exec_stats {
 	uint64_t micros;
 };
 
+/* As a target: every participant but the sender. */
+#define MG_EXEC_EVERYBODY UINT32_MAX
+
 struct mg_participant;
 
 int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open, struct mg_error *err);

@@ -1,0 +1,356 @@
+/*
+ * participant.c - see participant.h.
+ *
+ * Rule: rows of a stage are read only after it is sealed, and a stage is sealed only after every
+ * participant has made and delivered its rows; so readers never wait and never see a part.
+ *
+ * Threads: run and mg_participant_conn's statements belong to the query's thread; accept and seal may come
+ * from another one (the channel's); the table of spools is guarded by `lock`.
+ */
+#include "exec/participant.h"
+
+#include "base/assert.h"
+#include "codec/arrow_ipc.h"
+#include "os/clock.h"
+
+#include <pthread.h>
+#include <string.h>
+
+struct slot_of_stage {
+	uint32_t stage;
+	bool sealed;
+	struct mg_spool *spool;
+};
+
+struct mg_participant {
+	struct mg_duck_conn *conn;
+	struct mg_duck_context context;
+	uint16_t owner[MG_SLOT_COUNT];
+	uint32_t node_index, node_count;
+	struct mg_spool_budget *budget;
+	bool lz4;
+	int (*send)(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,
+	            uint64_t rows, struct mg_error *err);
+	void *arg;
+
+	pthread_mutex_t lock;             /* guards stages and cancelled */
+	struct slot_of_stage *stages;
+	size_t stage_count, stage_cap;
+	bool cancelled;
+};
+
+/* ---- spools by stage ---- */
+
+static struct slot_of_stage *find_locked(struct mg_participant *part, uint32_t stage)
+{
+	for (size_t i = 0; i < part->stage_count; i++) {
+		if (part->stages[i].stage == stage) {
+			return &part->stages[i];
+		}
+	}
+	return NULL;
+}
+
+/* The spool that rows of `stage` go into; made when it is not there. A new reference. */
+static struct mg_spool *spool_take(struct mg_participant *part, uint32_t stage)
+{
+	pthread_mutex_lock(&part->lock);
+	struct slot_of_stage *slot = find_locked(part, stage);
+	if (!slot) {
+		mg_grow(part->stages, part->stage_count, part->stage_cap);
+		slot = &part->stages[part->stage_count++];
+		*slot = (struct slot_of_stage){ .stage = stage, .spool = mg_spool_new(part->budget) };
+	}
+	struct mg_spool *spool = mg_spool_ref(slot->spool);
+	pthread_mutex_unlock(&part->lock);
+	return spool;
+}
+
+static struct mg_spool *find_sealed(void *arg, uint32_t stage)
+{
+	struct mg_participant *part = arg;
+	pthread_mutex_lock(&part->lock);
+	struct slot_of_stage *slot = find_locked(part, stage);
+	struct mg_spool *spool = slot && slot->sealed ? slot->spool : NULL;
+	pthread_mutex_unlock(&part->lock);
+	return spool;
+}
+
+/* ---- temp views over the shards that this participant was given ---- */
+
+static void add_columns(struct mg_sb *sql, const struct mg_exec_table *table)
+{
+	for (size_t i = 0; i < table->column_count; i++) {
+		mg_sb_add(sql, i ? ", " : "");
+		mg_sb_add_ident(sql, table->columns[i]);
+	}
+}
+
+static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *table, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 }, name = { 0 };
+	mg_sb_addf(&name, "%s.%s", table->schema, table->table);
+	mg_sb_add(&sql, "CREATE OR REPLACE TEMP VIEW ");
+	mg_sb_add_ident(&sql, mg_sb_text(&name));
+	mg_sb_add(&sql, " AS ");
+	for (size_t i = 0; i < table->database_count; i++) {
+		mg_sb_add(&sql, i ? " UNION ALL SELECT " : "SELECT ");
+		add_columns(&sql, table);
+		mg_sb_add(&sql, " FROM ");
+		mg_sb_add_ident(&sql, table->databases[i]);
+		mg_sb_add_char(&sql, '.');
+		mg_sb_add_ident(&sql, table->schema);
+		mg_sb_add_char(&sql, '.');
+		mg_sb_add_ident(&sql, table->table);
+	}
+	if (!table->database_count) {
+		mg_sb_add(&sql, "SELECT ");
+		for (size_t i = 0; i < table->column_count; i++) {
+			mg_sb_addf(&sql, "%sCAST(NULL AS %s) AS ", i ? ", " : "", table->types[i]);
+			mg_sb_add_ident(&sql, table->columns[i]);
+		}
+		mg_sb_add(&sql, " WHERE false");
+	}
+	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
+	mg_sb_fini(&sql);
+	mg_sb_fini(&name);
+	return code ? mg_error_wrap(err, "while preparing table \"%s\"", table->table) : 0;
+}
+
+int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open, struct mg_error *err)
+{
+	struct mg_participant *part = mg_alloc0(sizeof *part);
+	pthread_mutex_init(&part->lock, NULL);
+	memcpy(part->owner, open->owner, sizeof part->owner);
+	part->node_index = open->node_index;
+	part->node_count = open->node_count;
+	part->budget = open->budget;
+	part->lz4 = open->lz4;
+	part->send = open->send;
+	part->arg = open->arg;
+	part->context = (struct mg_duck_context){
+		.node_index = open->node_index,
+		.owner = part->owner,
+		.find_spool = find_sealed,
+		.arg = part,
+	};
+	int code = mg_duck_connect(open->duck, &part->conn, err);
+	if (code) {
+		goto out;
+	}
+	mg_duck_set_context(part->conn, &part->context);
+	if (open->timezone && open->timezone[0]) {
+		struct mg_sb sql = { 0 };
+		mg_sb_add(&sql, "SET TimeZone = ");
+		mg_sb_add_literal(&sql, open->timezone, strlen(open->timezone));
+		code = mg_duck_exec(part->conn, mg_sb_text(&sql), err);
+		mg_sb_fini(&sql);
+	}
+	for (size_t i = 0; !code && i < open->table_count; i++) {
+		code = create_view(part->conn, &open->tables[i], err);
+	}
+out:
+	if (code) {
+		mg_participant_close(part);
+		return code;
+	}
+	*out = part;
+	return 0;
+}
+
+void mg_participant_close(struct mg_participant *part)
+{
+	if (!part) {
+		return;
+	}
+	if (part->conn) {
+		mg_duck_interrupt(part->conn);
+		mg_duck_disconnect(part->conn);
+	}
+	for (size_t i = 0; i < part->stage_count; i++) {
+		mg_spool_unref(part->stages[i].spool);
+	}
+	mg_free(part->stages);
+	pthread_mutex_destroy(&part->lock);
+	mg_free(part);
+}
+
+void mg_participant_cancel(struct mg_participant *part)
+{
+	pthread_mutex_lock(&part->lock);
+	part->cancelled = true;
+	pthread_mutex_unlock(&part->lock);
+	mg_duck_interrupt(part->conn);
+}
+
+static bool is_cancelled(struct mg_participant *part)
+{
+	pthread_mutex_lock(&part->lock);
+	bool cancelled = part->cancelled;
+	pthread_mutex_unlock(&part->lock);
+	return cancelled;
+}
+
+double mg_participant_progress(struct mg_participant *part)
+{
+	return mg_duck_progress(part->conn);
+}
+
+struct mg_duck_conn *mg_participant_conn(struct mg_participant *part)
+{
+	return part->conn;
+}
+
+/* ---- running a stage ---- */
+
+/* Where the batches of the running stage go: the encoders are made with the first schema. */
+struct shipment {
+	struct mg_participant *part;
+	uint32_t stage;
+	enum mg_ship ship;
+	struct mg_spool *own;
+	struct mg_arrow_encoder *near_encoder;   /* for our own spool */
+	struct mg_arrow_encoder *far_encoder;    /* for the wire; the same one without compression */
+	struct mg_exec_stats *stats;
+};
+
+static bool goes_elsewhere(const struct shipment *shipment)
+{
+	const struct mg_participant *part = shipment->part;
+	return part->node_count > 1 && (shipment->ship == MG_SHIP_BROADCAST || shipment->ship == MG_SHIP_HASH ||
+	                                (shipment->ship == MG_SHIP_GATHER && part->node_index != 0));
+}
+
+static bool stays_here(const struct shipment *shipment)
+{
+	return shipment->ship != MG_SHIP_GATHER || shipment->part->node_index == 0;
+}
+
+/* Targets of rows that leave by GATHER or BROADCAST. */
+static uint32_t far_target(const struct shipment *shipment)
+{
+	return shipment->ship == MG_SHIP_GATHER ? 0 : MG_EXEC_EVERYBODY;
+}
+
+static int ship_schema(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
+{
+	struct shipment *shipment = arg;
+	struct mg_participant *part = shipment->part;
+	struct mg_buf *message = NULL;
+	int code = mg_arrow_encoder_new(&shipment->near_encoder, schema, false, err);
+	if (!code && goes_elsewhere(shipment) && part->lz4) {
+		code = mg_arrow_encoder_new(&shipment->far_encoder, schema, true, err);
+	}
+	if (!code) {
+		code = mg_arrow_encode_schema(shipment->near_encoder, &message, err);
+	}
+	/* Every reader gets the schema, even one that gets no rows: an empty exchange has columns too. */
+	if (!code && stays_here(shipment)) {
+		code = mg_spool_set_schema(shipment->own, message, err);
+	}
+	if (!code && goes_elsewhere(shipment)) {
+		uint32_t target = far_target(shipment);
+		code = part->send(part->arg, shipment->stage, target, true, message, 0, err);
+	}
+	mg_buf_unref(message);
+	return code;
+}
+
+static int send_far(struct shipment *shipment, uint32_t target, struct mg_buf *buf, uint64_t rows, struct mg_error *err)
+{
+	struct mg_participant *part = shipment->part;
+	uint64_t copies = target == MG_EXEC_EVERYBODY ? part->node_count - 1 : 1;
+	shipment->stats->rows_sent += rows * copies;
+	shipment->stats->bytes_sent += buf->size * copies;
+	return part->send(part->arg, shipment->stage, target, false, buf, rows, err);
+}
+
+static int ship_batch(void *arg, uint32_t target, struct ArrowArray *batch, struct mg_error *err)
+{
+	struct shipment *shipment = arg;
+	struct mg_participant *part = shipment->part;
+	struct mg_buf *near_buf = NULL, *far_buf = NULL;
+	uint64_t rows = (uint64_t)batch->length, raw = 0;
+	if (is_cancelled(part)) {
+		return mg_error_set(err, MG_E_CANCELLED, "cancelled");
+	}
+	bool hashed = shipment->ship == MG_SHIP_HASH;
+	bool here = hashed ? target == part->node_index : stays_here(shipment);
+	bool away = hashed ? target != part->node_index : goes_elsewhere(shipment);
+	int code = 0;
+	if (here || !shipment->far_encoder) {
+		code = mg_arrow_encode_batch(shipment->near_encoder, batch, &near_buf, &raw, err);
+	}
+	if (!code && away && shipment->far_encoder) {
+		code = mg_arrow_encode_batch(shipment->far_encoder, batch, &far_buf, &raw, err);
+	}
+	shipment->stats->rows += rows;
+	shipment->stats->bytes += raw;
+	if (!code && here) {
+		code = mg_spool_put(shipment->own, near_buf, rows, err);
+	}
+	if (!code && away) {
+		uint32_t to = hashed ? target : far_target(shipment);
+		code = send_far(shipment, to, far_buf ? far_buf : near_buf, rows, err);
+	}
+	mg_buf_unref(near_buf);
+	mg_buf_unref(far_buf);
+	return code;
+}
+
+int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship ship, const char *sql,
+                       struct mg_exec_stats *stats, struct mg_error *err)
+{
+	mg_assert(ship != MG_SHIP_RESULT);
+	*stats = (struct mg_exec_stats){ 0 };
+	if (is_cancelled(part)) {
+		return mg_error_set(err, MG_E_CANCELLED, "cancelled");
+	}
+	uint64_t start = mg_clock_micros();
+	struct shipment shipment = { .part = part, .stage = stage, .ship = ship, .stats = stats,
+		                         .own = spool_take(part, stage) };
+	struct mg_duck_sink sink = { .begin = ship_schema, .put = ship_batch, .arg = &shipment };
+	bool hashed = ship == MG_SHIP_HASH;
+	int code = mg_duck_scatter(part->conn, sql, hashed ? part->owner : NULL,
+	                           hashed ? part->node_count : 1, &sink, err);
+	if (shipment.far_encoder) {
+		mg_arrow_encoder_free(shipment.far_encoder);
+	}
+	if (shipment.near_encoder) {
+		mg_arrow_encoder_free(shipment.near_encoder);
+	}
+	mg_spool_unref(shipment.own);
+	stats->micros = mg_clock_micros() - start;
+	return code;
+}
+
+int mg_participant_accept(struct mg_participant *part, uint32_t stage, bool schema, struct mg_buf *buf,
+                          uint64_t rows, struct mg_error *err)
+{
+	struct mg_spool *spool = spool_take(part, stage);
+	int code = schema ? mg_spool_set_schema(spool, buf, err) : mg_spool_put(spool, buf, rows, err);
+	mg_spool_unref(spool);
+	return code;
+}
+
+void mg_participant_seal(struct mg_participant *part, uint32_t stage)
+{
+	struct mg_spool *spool = spool_take(part, stage);
+	mg_spool_seal(spool);
+	pthread_mutex_lock(&part->lock);
+	find_locked(part, stage)->sealed = true;
+	pthread_mutex_unlock(&part->lock);
+	mg_spool_unref(spool);
+}
+
+void mg_participant_drop(struct mg_participant *part, uint32_t stage)
+{
+	pthread_mutex_lock(&part->lock);
+	struct slot_of_stage *slot = find_locked(part, stage);
+	struct mg_spool *spool = slot ? slot->spool : NULL;
+	if (slot) {
+		*slot = part->stages[--part->stage_count];
+	}
+	pthread_mutex_unlock(&part->lock);
+	mg_spool_unref(spool);
+}
