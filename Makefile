@@ -14,15 +14,19 @@ DIR ?= build
 
 build:
 	@deps/fetch
-	@tools/build $(DIR)
+	@tools/build $(DIR) merganser
 
 demo: build
 	@build/merganser demo --workers 3 --tpch
 
-check: build
+check:
+	@deps/fetch
+	@tools/build build
 	@$(PYTHON) tools/check.py
 
-check-all: build
+check-all:
+	@deps/fetch
+	@tools/build build
 	@$(PYTHON) tools/check.py --all
 
 asan tsan:
