@@ -1,0 +1,200 @@
+/*
+ * limits.c - cores and memory as cgroups and affinity allow.
+ *
+ * /proc/self/cgroup names our group per controller: "0::/a/b" in v2, "4:memory:/a/b" in v1.  A
+ * limit of any ancestor holds too, so the walk goes up to the root of the mount.  In a container
+ * the names may be those of the host, which are not visible inside; then only the mount's root
+ * is found, and it holds our limits.
+ */
+#include "os/limits.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "os/file.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MEMORY_MIN (64u * 1024 * 1024)
+#define SMALL_FILE_MAX (256 * 1024)
+
+enum controller { CONTROLLER_CPU, CONTROLLER_MEMORY };
+
+static char *read_small(const char *root, const char *path)
+{
+	char *whole = mg_format("%s%s", root, path);
+	char *text = NULL;
+	if (mg_file_read(whole, SMALL_FILE_MAX, &text, NULL, NULL) != MG_OK) {
+		text = NULL;
+	}
+	mg_free(whole);
+	return text;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* A number; UINT64_MAX for "max", "-1" or nothing. */
+static uint64_t read_limit(const char *text)
+{
+	if (!text || *text < '0' || *text > '9') {
+		return UINT64_MAX;
+	}
+	return strtoull(text, NULL, 10);
+}
+
+static uint64_t quota_to_millicores(uint64_t quota_us, uint64_t period_us)
+{
+	if (quota_us == UINT64_MAX || quota_us == 0 || period_us == 0 || period_us == UINT64_MAX ||
+	    quota_us > UINT64_MAX / 1000) {
+		return UINT64_MAX;
+	}
+	return quota_us * 1000 / period_us;
+}
+
+/* Limit of one directory of the hierarchy. */
+static uint64_t group_limit(const char *root, const char *dir, enum controller what, bool v2)
+{
+	uint64_t limit = UINT64_MAX;
+	struct mg_sb path = { 0 };
+	mg_sb_addf(&path, "%s/%s", dir,
+	           what == CONTROLLER_MEMORY ? (v2 ? "memory.max" : "memory.limit_in_bytes")
+	                                     : (v2 ? "cpu.max" : "cpu.cfs_quota_us"));
+	char *text = read_small(root, mg_sb_text(&path));
+	if (text && what == CONTROLLER_MEMORY) {
+		limit = read_limit(text);
+	} else if (text && v2) {
+		const char *blank = strchr(text, ' ');
+		limit = quota_to_millicores(read_limit(text), read_limit(blank ? blank + 1 : NULL));
+	} else if (text) {
+		mg_sb_clear(&path);
+		mg_sb_addf(&path, "%s/cpu.cfs_period_us", dir);
+		char *period = read_small(root, mg_sb_text(&path));
+		limit = quota_to_millicores(read_limit(text), read_limit(period));
+		mg_free(period);
+	}
+	mg_free(text);
+	mg_sb_fini(&path);
+	return limit;
+}
+
+/* The least limit from mount + group up to the mount. */
+static uint64_t walk_up(const char *root, const char *mount, struct mg_str group,
+                        enum controller what, bool v2)
+{
+	char *dir = mg_format("%s%.*s", mount, MG_STR_ARG(group));
+	size_t stop = strlen(mount);
+	uint64_t limit = UINT64_MAX;
+	for (;;) {
+		size_t len = strlen(dir);
+		while (len > stop && dir[len - 1] == '/') {
+			dir[--len] = '\0';
+		}
+		limit = least(limit, group_limit(root, dir, what, v2));
+		if (len <= stop) {
+			break;
+		}
+		*strrchr(dir, '/') = '\0';
+	}
+	mg_free(dir);
+	return limit;
+}
+
+/* Is `wanted` one of the comma-separated controllers? */
+static bool lists_controller(struct mg_str list, const char *wanted)
+{
+	size_t start = 0;
+	for (size_t i = 0; i <= list.len; i++) {
+		if (i == list.len || list.ptr[i] == ',') {
+			if (mg_str_eq((struct mg_str){ list.ptr + start, i - start }, mg_str(wanted))) {
+				return true;
+			}
+			start = i + 1;
+		}
+	}
+	return false;
+}
+
+/* One line "id:controllers:path" of /proc/self/cgroup. */
+static uint64_t line_limit(const char *root, struct mg_str line, enum controller what)
+{
+	const char *first = memchr(line.ptr, ':', line.len);
+	if (!first) {
+		return UINT64_MAX;
+	}
+	size_t left = line.len - (size_t)(first + 1 - line.ptr);
+	const char *second = memchr(first + 1, ':', left);
+	if (!second) {
+		return UINT64_MAX;
+	}
+	struct mg_str list = { first + 1, (size_t)(second - first - 1) };
+	struct mg_str group = { second + 1, line.len - (size_t)(second + 1 - line.ptr) };
+	if (list.len == 0) {
+		return least(walk_up(root, "/sys/fs/cgroup", group, what, true),
+		             walk_up(root, "/sys/fs/cgroup/unified", group, what, true));
+	}
+	const char *name = what == CONTROLLER_MEMORY ? "memory" : "cpu";
+	if (!lists_controller(list, name)) {
+		return UINT64_MAX;
+	}
+	const char *mount = what == CONTROLLER_MEMORY ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup/cpu";
+	uint64_t limit = walk_up(root, mount, group, what, false);
+	if (what == CONTROLLER_CPU) {
+		limit = least(limit, walk_up(root, "/sys/fs/cgroup/cpu,cpuacct", group, what, false));
+	}
+	return limit;
+}
+
+static uint64_t cgroup_limit(const char *root, enum controller what)
+{
+	char *text = read_small(root, "/proc/self/cgroup");
+	uint64_t limit = UINT64_MAX;
+	for (const char *at = text; at && *at;) {
+		size_t len = strcspn(at, "\n");
+		limit = least(limit, line_limit(root, (struct mg_str){ at, len }, what));
+		at += len + (at[len] == '\n' ? 1 : 0);
+	}
+	mg_free(text);
+	return limit;
+}
+
+uint64_t mg_os_cgroup_memory(const char *root)
+{
+	return cgroup_limit(root, CONTROLLER_MEMORY);
+}
+
+uint64_t mg_os_cgroup_millicores(const char *root)
+{
+	return cgroup_limit(root, CONTROLLER_CPU);
+}
+
+unsigned mg_os_cores(void)
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t cores = online > 0 ? (uint64_t)online : 1;
+	cpu_set_t allowed;
+	if (sched_getaffinity(0, sizeof allowed, &allowed) == 0 && CPU_COUNT(&allowed) > 0) {
+		cores = least(cores, (uint64_t)CPU_COUNT(&allowed));
+	}
+	uint64_t quota = mg_os_cgroup_millicores("");
+	if (quota != UINT64_MAX) {
+		cores = least(cores, (quota + 999) / 1000);
+	}
+	return cores > 0 ? (unsigned)cores : 1;
+}
+
+uint64_t mg_os_memory_bytes(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES);
+	long page = sysconf(_SC_PAGE_SIZE);
+	uint64_t machine = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : UINT64_MAX;
+	uint64_t bytes = least(machine, mg_os_cgroup_memory(""));
+	if (bytes == UINT64_MAX || bytes < MEMORY_MIN) {
+		return MEMORY_MIN;
+	}
+	return bytes;
+}

@@ -1,0 +1,17 @@
+/*
+ * limits.h - how many cores and how much memory this process may really use: the least of the
+ * machine, the CPU affinity, and the cgroups (v2 or v1) it lives in.  Thread: any.
+ */
+#ifndef MG_OS_LIMITS_H
+#define MG_OS_LIMITS_H
+
+#include <stdint.h>
+
+unsigned mg_os_cores(void);           /* at least 1; a quota of 1.5 cores counts as 2 */
+uint64_t mg_os_memory_bytes(void);    /* at least 64 MiB */
+
+/* For tests: the cgroup part alone, read below `root` instead of "/"; UINT64_MAX: no limit. */
+uint64_t mg_os_cgroup_memory(const char *root);
+uint64_t mg_os_cgroup_millicores(const char *root);
+
+#endif
