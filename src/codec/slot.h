@@ -33,7 +33,7 @@ void mg_slot_bytes(struct mg_slot_hash *hash, uint8_t class_tag, const void *byt
 uint16_t mg_slot_end(struct mg_slot_hash *hash);   /* frees the state */
 
 /* Shard (from 0) of a slot when shard_count shards share all slots in equal contiguous ranges, and
- * the first slot of a shard. */
+ * the first slot of a shard (of shard_count: 16,384, the end of the last one). */
 uint32_t mg_slot_shard(uint16_t slot, uint32_t shard_count);
 uint16_t mg_slot_first(uint32_t shard, uint32_t shard_count);
 
