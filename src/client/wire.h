@@ -1,0 +1,70 @@
+/*
+ * wire.h - from a URL to a WebSocket or an HTTP answer, blocking.
+ *
+ * Thread: a wire belongs to one thread at a time; mg_wire_wake may be called from any thread and
+ * from signal handlers.
+ */
+#ifndef MG_CLIENT_WIRE_H
+#define MG_CLIENT_WIRE_H
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "net/client_tls.h"
+
+/* Where a client goes, and as whom. All texts are borrowed. */
+struct mg_endpoint {
+	const char *url;                /* https://host:port, host:port or host; NULL: localhost:8765 */
+	const char *user, *password;
+	struct mg_tls_client_options tls;
+	uint64_t timeout_ms;            /* to connect; 0: 10 s */
+	int wake_fd;                    /* -1: none */
+};
+
+struct mg_url {
+	char host[256];
+	char port[8];
+	bool plain;                     /* http or ws instead of https or wss */
+};
+
+/* Fails: MG_E_USAGE. */
+int mg_url_parse(const char *url, struct mg_url *out, struct mg_error *err);
+
+/* One request on its own connection; the body of the answer is added to body (64 MiB at most). */
+int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const char *path,
+                  const char *content_type, struct mg_str request_body, int *status,
+                  struct mg_sb *body, struct mg_error *err);
+
+/* ---- WebSocket ------------------------------------------------------------------------------- */
+
+#define MG_WIRE_MESSAGE_MAX (64u << 20)
+
+struct mg_wire;
+
+/* Connect, log in, upgrade.  Fails: MG_E_CONNECT, MG_E_AUTH (401), MG_E_DENIED (403),
+ * MG_E_PROTOCOL, MG_E_CANCELLED when woken. */
+int mg_wire_open(struct mg_wire **out, const struct mg_endpoint *endpoint, const char *path,
+                 struct mg_error *err);
+void mg_wire_close(struct mg_wire *wire);       /* says good-bye; NULL is fine */
+int mg_wire_send_text(struct mg_wire *wire, const char *text, size_t len, struct mg_error *err);
+
+struct mg_wire_message {
+	bool text;
+	struct mg_buf *bytes;           /* the receiver's; text is zero-terminated behind its size */
+};
+/* The next message.  *wait tells MG_WAIT_BYTES (message is filled), MG_WAIT_WOKEN or
+ * MG_WAIT_TIMEOUT.  Fails: MG_E_DISCONNECTED, MG_E_PROTOCOL. */
+int mg_wire_receive(struct mg_wire *wire, int64_t timeout_ms, enum mg_client_wait *wait,
+                    struct mg_wire_message *message, struct mg_error *err);
+
+/* Shared by http.c and wire.c. */
+int mg_wire__connect(const struct mg_endpoint *endpoint, struct mg_url *url,
+                     struct mg_client_socket **out, struct mg_error *err);
+void mg_wire__authorization(const struct mg_endpoint *endpoint, struct mg_sb *out);
+/* Read until the blank line; what came after it stays in sb behind *head_size. */
+int mg_wire__read_head(struct mg_client_socket *socket, uint64_t timeout_ms, struct mg_sb *sb,
+                       size_t *head_size, int *status, struct mg_error *err);
+/* Value of a header in a head, or NULL; in arena. */
+const char *mg_wire__header(struct mg_arena *arena, const char *head, const char *name);
+
+#endif
