@@ -1,0 +1,467 @@
+/*
+ * statement_run.c - the statements of one request, one after the other.
+ *
+ * What reads goes to the coordinator as a query: listed, limited in time, with a slot.  What only changes
+ * or shows the session is answered here.  Everything else is refused with a message that says what to do.
+ * Settings are copied when a statement begins.
+ *
+ * Rule: between begin and end of an answer the sink gets rows of that statement only, and end is given
+ * only to a statement that went well.
+ */
+#include "session/session.h"
+
+#include "base/mem.h"
+#include "session/session_int.h"
+#include "session/text_rows.h"
+#include "sql/statement.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* One statement that is being run. */
+struct job {
+	struct mg_session *session;
+	struct mg_sink *sink;
+	struct mg_outcome *outcome;
+	const struct mg_statement *statement;
+	struct mg_settings settings;
+	struct mg_query *query;            /* or NULL */
+	struct mg_answer answer;
+	struct mg_run_stats stats;         /* of a statement without a query */
+};
+
+/* ---- statements that are answered here ---- */
+
+static int answer_nothing(struct job *job, const char *tag, struct mg_error *err)
+{
+	int code = job->sink->begin(job->sink->arg, &job->answer, err);
+
+	job->stats.step = "session";
+	job->answer.stats = &job->stats;
+	(void)snprintf(job->answer.tag, sizeof job->answer.tag, "%s", tag);
+	return code ? code : job->sink->end(job->sink->arg, &job->answer, err);
+}
+
+/* rows is finished and given back here; it becomes the answer. */
+static int answer_rows(struct job *job, struct mg_text_rows *rows, const char *const *names,
+                       const struct mg_run_stats *stats, struct mg_error *err)
+{
+	static const char *const types[] = { "VARCHAR", "VARCHAR", "VARCHAR" };
+	struct mg_sink *sink = job->sink;
+	int code = mg_text_rows_finish(rows, err);
+
+	job->answer.schema = &rows->schema;
+	job->answer.count = rows->columns;
+	job->answer.names = names;
+	job->answer.types = types;
+	if (!code) {
+		code = sink->begin(sink->arg, &job->answer, err);
+	}
+	if (!code && rows->rows > 0) {
+		code = sink->batch(sink->arg, &rows->array, err);
+	}
+	if (!code) {
+		job->stats = *stats;
+		job->stats.rows = rows->rows;
+		job->stats.bytes = rows->bytes;
+		job->answer.stats = &job->stats;
+		(void)snprintf(job->answer.tag, sizeof job->answer.tag, "%s %llu", job->answer.verb,
+		               (unsigned long long)rows->rows);
+		code = sink->end(sink->arg, &job->answer, err);
+	}
+	mg_text_rows_fini(rows);
+	return code;
+}
+
+static int show_all(const struct mg_settings *settings, struct mg_text_rows *rows, struct mg_error *err)
+{
+	const char *name, *standard, *description;
+	int code = 0;
+
+	for (size_t i = 0; !code && mg_settings_at(i, &name, &standard, &description); i++) {
+		struct mg_sb value = { 0 };
+
+		code = mg_settings_get(settings, name, &value, err);
+		if (!code) {
+			struct mg_str values[] = { mg_str(name), mg_str(mg_sb_text(&value)), mg_str(description) };
+
+			code = mg_text_rows_add(rows, values, err);
+		}
+		mg_sb_fini(&value);
+	}
+	return code;
+}
+
+static int run_show(struct job *job, struct mg_error *err)
+{
+	static const char *const all_names[] = { "name", "value", "description" };
+	const char *name = job->statement->name;
+	const char *const one_name[] = { name };
+	bool all = mg_text_eq_nocase(name, "all");
+	const struct mg_run_stats stats = { .step = "session" };
+	struct mg_text_rows rows;
+	struct mg_sb value = { 0 };
+	int code = all ? 0 : mg_settings_get(&job->settings, name, &value, err);
+
+	if (!code) {
+		code = mg_text_rows_init(&rows, all ? all_names : one_name, all ? 3 : 1, err);
+	}
+	if (!code) {
+		struct mg_str text = mg_str(mg_sb_text(&value));
+
+		code = all ? show_all(&job->settings, &rows, err) : mg_text_rows_add(&rows, &text, err);
+		if (code) {
+			mg_text_rows_fini(&rows);
+		} else {
+			code = answer_rows(job, &rows, all ? all_names : one_name, &stats, err);
+		}
+	}
+	mg_sb_fini(&value);
+	return code;
+}
+
+static int run_set(struct job *job, struct mg_error *err)
+{
+	const struct mg_statement *statement = job->statement;
+	struct mg_session *session = job->session;
+	bool reset = statement->kind == MG_S_RESET;
+
+	pthread_mutex_lock(&session->lock);
+	int code = reset ? mg_settings_reset(&session->settings, statement->name, err)
+	                 : mg_settings_set(&session->settings, statement->name, statement->value, err);
+	pthread_mutex_unlock(&session->lock);
+	return code ? code : answer_nothing(job, reset ? "RESET" : "SET", err);
+}
+
+static int run_cancel(struct job *job, struct mg_error *err)
+{
+	struct mg_session *session = job->session;
+	bool cancel = job->statement->kind == MG_S_CANCEL;
+	const char *only = session->role == MG_ROLE_ADMIN ? NULL : session->user;
+	int code = cancel ? mg_queries_cancel(session->sessions->queries, job->statement->name, only, err)
+	                  : mg_session_kill(session, job->statement->name, err);
+
+	return code ? code : answer_nothing(job, cancel ? "CANCEL" : "KILL", err);
+}
+
+static int refuse(const struct mg_statement *statement, struct mg_error *err)
+{
+	static const char writes[] = "This version serves reads; writes come with replication.";
+	int code;
+
+	switch (statement->kind) {
+	case MG_S_DML:
+		code = mg_error_set(err, MG_E_READ_ONLY, "cannot run %s: this server serves reads", statement->verb);
+		mg_error_hint(err, "%s", writes);
+		return code;
+	case MG_S_DDL:
+		code = mg_error_set(err, MG_E_READ_ONLY, "cannot run %s: tables cannot be changed yet", statement->verb);
+		mg_error_hint(err, "%s", writes);
+		return code;
+	case MG_S_TRANSACTION:
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported yet", statement->verb);
+		mg_error_hint(err, "Each statement reads one snapshot of its own. %s", writes);
+		return code;
+	case MG_S_COPY:
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "COPY is not supported yet");
+		mg_error_hint(err, "To export, ask for CSV or Arrow: merganser sql --format csv, or /db/query "
+		                   "with Accept: text/csv.");
+		return code;
+	case MG_S_USE:
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "USE is not supported");
+		mg_error_hint(err, "Write schema.table instead.");
+		return code;
+	case MG_S_PREPARE:
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported", statement->verb);
+		mg_error_hint(err, "Send the statement with its values, or \"params\" at /db/query.");
+		return code;
+	default:
+		code = mg_error_set(err, MG_E_DENIED, "statement %s is not allowed",
+		                    statement->verb ? statement->verb : "of this kind");
+		mg_error_hint(err, "Clients reach no file, extension or setting of the engine.");
+		return code;
+	}
+}
+
+/* ---- queries ---- */
+
+static int rows_begin(void *arg, const struct ArrowSchema *schema, size_t count, const char *const *names,
+                      const char *const *types, struct mg_error *err)
+{
+	struct job *job = arg;
+
+	job->answer.schema = schema;
+	job->answer.count = count;
+	job->answer.names = names;
+	job->answer.types = types;
+	return job->sink->begin(job->sink->arg, &job->answer, err);
+}
+
+static int rows_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
+{
+	struct job *job = arg;
+
+	return job->sink->batch(job->sink->arg, batch, err);
+}
+
+static void rows_notice(void *arg, const char *text)
+{
+	struct job *job = arg;
+
+	if (job->sink->notice) {
+		job->sink->notice(job->sink->arg, text);
+	}
+}
+
+static int run_select(struct job *job, struct mg_error *err)
+{
+	const struct mg_rows rows = {
+		.begin = rows_begin,
+		.batch = rows_batch,
+		.notice = rows_notice,
+		.lossless = job->sink->lossless,
+		.batch_rows = job->sink->batch_rows,
+		.arg = job,
+	};
+	struct mg_run *run = mg_query_run(job->query);
+	int code = mg_coordinator_run(job->session->sessions->options.engine, run, &job->settings.run,
+	                              job->statement->text, &rows, err);
+
+	mg_slot_leave(&job->sink->slot);
+	if (code) {
+		return code;
+	}
+	job->answer.stats = mg_run_stats(run);
+	job->answer.elapsed_ms = mg_query_elapsed_ms(job->query);
+	(void)snprintf(job->answer.tag, sizeof job->answer.tag, "%s %llu", job->answer.verb,
+	               (unsigned long long)job->answer.stats->rows);
+	return job->sink->end(job->sink->arg, &job->answer, err);
+}
+
+/* The plan's text: one row for each line, or one row of JSON. */
+static int explain_rows(struct mg_text_rows *rows, const struct mg_sb *plan, bool json, struct mg_error *err)
+{
+	struct mg_str rest = { mg_sb_text(plan), plan->len };
+	int code = 0;
+
+	while (!code && rest.len > 0) {
+		const char *end = json ? NULL : memchr(rest.ptr, '\n', rest.len);
+		struct mg_str line = { rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len };
+		size_t used = line.len + (end ? 1 : 0);
+
+		code = mg_text_rows_add(rows, &line, err);
+		rest = (struct mg_str){ rest.ptr + used, rest.len - used };
+	}
+	return code;
+}
+
+static int run_explain(struct job *job, struct mg_error *err)
+{
+	static const char *const names[] = { "plan" };
+	const struct mg_statement *statement = job->statement;
+	struct mg_run *run = mg_query_run(job->query);
+	struct mg_sb plan = { 0 };
+	struct mg_text_rows rows;
+	int code = mg_coordinator_explain(job->session->sessions->options.engine, run, &job->settings.run,
+	                                  statement->body, statement->analyze, statement->json, &plan, err);
+
+	mg_slot_leave(&job->sink->slot);
+	if (!code) {
+		code = mg_text_rows_init(&rows, names, 1, err);
+	}
+	if (!code) {
+		code = explain_rows(&rows, &plan, statement->json, err);
+		if (code) {
+			mg_text_rows_fini(&rows);
+		} else {
+			job->answer.elapsed_ms = mg_query_elapsed_ms(job->query);
+			code = answer_rows(job, &rows, names, mg_run_stats(run), err);
+		}
+	}
+	mg_sb_fini(&plan);
+	return code;
+}
+
+static bool query_stopped(void *arg)
+{
+	return mg_query_stopped(arg) != 0;
+}
+
+/* A query that was ended from outside failed for that reason, whatever broke first. */
+static int say_why_stopped(struct job *job, struct mg_error *err)
+{
+	int code = mg_query_stopped(job->query);
+
+	if (code == MG_E_TIMEOUT) {
+		mg_error_set(err, MG_E_TIMEOUT, "the statement took longer than its limit of %llu ms",
+		             (unsigned long long)job->settings.run.timeout_ms);
+		mg_error_hint(err, "SET statement_timeout = '0' takes the limit off.");
+		return code;
+	}
+	if (atomic_load(&job->session->sessions->stopping)) {
+		return mg_error_set(err, MG_E_SHUTDOWN, "the server is shutting down");
+	}
+	return mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
+}
+
+static int run_query(struct job *job, struct mg_error *err)
+{
+	struct mg_sessions *sessions = job->session->sessions;
+	struct mg_sink *sink = job->sink;
+
+	job->query = mg_query_begin(sessions->queries,
+	                            &(struct mg_query_begin){ .session = job->session->id,
+	                                                      .user = job->session->user,
+	                                                      .sql = job->statement->text,
+	                                                      .timeout_ms = job->settings.run.timeout_ms,
+	                                                      .stop = sink->stop,
+	                                                      .arg = sink->arg });
+	job->answer.query_id = mg_query_id(job->query);
+	(void)snprintf(job->outcome->query_id, sizeof job->outcome->query_id, "%s", job->answer.query_id);
+	if (sink->query) {
+		sink->query(sink->arg, job->query);
+	}
+	int code = mg_slot_enter(&sink->slot, query_stopped, job->query, err);
+
+	if (!code) {
+		mg_query_running(job->query);
+		code = mg_system_tables_refresh(sessions->tables, job->statement->text, err);
+	}
+	if (!code) {
+		code = job->statement->kind == MG_S_EXPLAIN ? run_explain(job, err) : run_select(job, err);
+	}
+	mg_slot_leave(&sink->slot);
+	if (code && mg_query_stopped(job->query)) {
+		code = say_why_stopped(job, err);
+	}
+	if (sink->query) {
+		sink->query(sink->arg, NULL);
+	}
+	mg_query_end(job->query, code ? err : NULL);
+	job->query = NULL;
+	return code;
+}
+
+/* ---- a request ---- */
+
+/* EXPLAIN of what does not read is refused as the statement itself is. */
+static int check_explained(struct mg_arena *arena, const struct mg_statement *statement, struct mg_error *err)
+{
+	struct mg_statement *body = NULL;
+	size_t count = 0;
+	int code = mg_statement_split(arena, statement->body, &body, &count, err);
+
+	if (code) {
+		return code;
+	}
+	if (count != 1 || body[0].kind == MG_S_EMPTY) {
+		return mg_error_set(err, MG_E_SYNTAX, "EXPLAIN needs a statement");
+	}
+	return body[0].kind == MG_S_SELECT ? 0 : refuse(&body[0], err);
+}
+
+static int run_statement(struct job *job, struct mg_arena *arena, struct mg_error *err)
+{
+	int code;
+
+	switch (job->statement->kind) {
+	case MG_S_SELECT:
+		return run_query(job, err);
+	case MG_S_EXPLAIN:
+		code = check_explained(arena, job->statement, err);
+		return code ? code : run_query(job, err);
+	case MG_S_SET:
+	case MG_S_RESET:
+		return run_set(job, err);
+	case MG_S_SHOW_SETTING:
+		return run_show(job, err);
+	case MG_S_CANCEL:
+	case MG_S_KILL:
+		return run_cancel(job, err);
+	default:
+		return refuse(job->statement, err);
+	}
+}
+
+static int check_one_read(const struct mg_statement *statements, size_t count, struct mg_error *err)
+{
+	if (count == 0) {
+		return mg_error_set(err, MG_E_USAGE, "there is no statement");
+	}
+	for (size_t i = 0; i < count; i++) {
+		switch (statements[i].kind) {
+		case MG_S_SELECT:
+		case MG_S_EXPLAIN:
+		case MG_S_SHOW_SETTING:
+			break;
+		case MG_S_SET:
+		case MG_S_RESET:
+		case MG_S_CANCEL:
+		case MG_S_KILL:
+			mg_error_set(err, MG_E_DENIED, "statement %s is not allowed here", statements[i].verb);
+			mg_error_hint(err, "Settings are parameters of the request, such as ?distributed=false.");
+			return MG_E_DENIED;
+		default:
+			return refuse(&statements[i], err);
+		}
+	}
+	return count == 1 ? 0 : mg_error_set(err, MG_E_USAGE, "%zu statements where one is allowed", count);
+}
+
+/* Statements without the empty ones, in place. */
+static size_t drop_empty(struct mg_statement *statements, size_t count)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (statements[i].kind != MG_S_EMPTY) {
+			statements[kept++] = statements[i];
+		}
+	}
+	return kept;
+}
+
+static int run_one(struct mg_session *session, struct mg_arena *arena, const struct mg_statement *statement,
+                   struct mg_sink *sink, struct mg_outcome *outcome, struct mg_error *err)
+{
+	struct job job = { .session = session, .sink = sink, .outcome = outcome, .statement = statement };
+
+	outcome->query_id[0] = '\0';
+	outcome->statement++;
+	job.settings = mg_session_settings(session);
+	job.answer.statement = outcome->statement;
+	job.answer.query_id = "";
+	job.answer.verb = statement->verb ? statement->verb : "";
+	int code = run_statement(&job, arena, err);
+
+	outcome->statements += code == 0;
+	return code;
+}
+
+int mg_session_run(struct mg_session *session, const struct mg_request *request, struct mg_sink *sink,
+                   struct mg_outcome *outcome, struct mg_error *err)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_statement *statements = NULL;
+	size_t count = 0;
+
+	memset(outcome, 0, sizeof *outcome);
+	sink->slot = (struct mg_slot){ .admission = session->sessions->admission };
+	int code = mg_utf8_valid(request->sql.ptr, request->sql.len)
+	               ? mg_statement_split(arena, request->sql, &statements, &count, err)
+	               : mg_error_set(err, MG_E_SYNTAX, "the statement is not UTF-8");
+
+	if (!code) {
+		count = drop_empty(statements, count);
+		code = request->one_read ? check_one_read(statements, count, err) : 0;
+	}
+	for (size_t i = 0; !code && i < count; i++) {
+		if (request->cancelled && request->cancelled(request->arg)) {
+			code = mg_error_set(err, MG_E_CANCELLED, "the request was cancelled");
+		} else {
+			code = run_one(session, arena, &statements[i], sink, outcome, err);
+		}
+	}
+	mg_arena_free(arena);
+	return code;
+}

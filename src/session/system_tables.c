@@ -1,0 +1,589 @@
+/*
+ * system_tables.c - columns and rows of the tables of the schema "cluster".
+ *
+ * Each table has a list of columns with SQL types and a function that writes its rows as VALUES; the
+ * outer SELECT casts every column, so the types hold for any rows.  One statement replaces a table, so
+ * a reader sees the old rows or the new ones, and the dropped table's memory is given back at once.
+ *
+ * Limits: MG_EVENTS_MAX events; texts of statements are cut to SQL_SHOWN_MAX bytes.
+ */
+#include "session/system_tables.h"
+
+#include "base/mem.h"
+#include "session/settings.h"
+#include "sql/statement.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+enum { SQL_SHOWN_MAX = 1000, NODES_MAX = 256, REPLICAS_MAX = 65536, COLUMNS_MAX = 20 };
+
+struct event {
+	uint64_t at_ms;
+	char *event, *detail;
+};
+
+struct mg_system_tables {
+	struct mg_system_tables_options options;
+	pthread_mutex_t lock;              /* one refresh at a time */
+	pthread_mutex_t events_lock;
+	struct event events[MG_EVENTS_MAX];/* ring */
+	size_t events_first, events_count;
+};
+
+/* ---- rows as VALUES ---- */
+
+struct rows {
+	struct mg_system_tables *tables;
+	struct mg_arena *arena;
+	struct mg_sb *sb;
+	size_t rows, column;
+};
+
+static void row_begin(struct rows *rows)
+{
+	mg_sb_add(rows->sb, rows->rows++ ? ",\n(" : "(");
+	rows->column = 0;
+}
+
+static void row_end(struct rows *rows)
+{
+	mg_sb_add_char(rows->sb, ')');
+}
+
+static void comma(struct rows *rows)
+{
+	mg_sb_add(rows->sb, rows->column++ ? ", " : "");
+}
+
+static void add_text_max(struct rows *rows, const char *text, size_t max)
+{
+	comma(rows);
+	if (!text) {
+		mg_sb_add(rows->sb, "NULL");
+		return;
+	}
+	size_t len = strnlen(text, max);
+
+	while (text[len] && len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80) {
+		len--;
+	}
+	mg_sb_add_literal(rows->sb, text, len);
+}
+
+static void add_text(struct rows *rows, const char *text)
+{
+	add_text_max(rows, text, SIZE_MAX);
+}
+
+/* NULL for the empty text. */
+static void add_text_or_null(struct rows *rows, const char *text)
+{
+	add_text(rows, text && text[0] ? text : NULL);
+}
+
+static void add_int(struct rows *rows, uint64_t value)
+{
+	comma(rows);
+	mg_sb_addf(rows->sb, "%llu", (unsigned long long)value);
+}
+
+static void add_double(struct rows *rows, double value)
+{
+	comma(rows);
+	mg_sb_addf(rows->sb, "%.3f", value);
+}
+
+static void add_time(struct rows *rows, uint64_t ms)
+{
+	comma(rows);
+	mg_sb_addf(rows->sb, "epoch_ms(%llu)", (unsigned long long)ms);
+}
+
+static void add_list(struct rows *rows, const char **texts, size_t count)
+{
+	comma(rows);
+	mg_sb_add(rows->sb, "CAST([");
+	for (size_t i = 0; i < count; i++) {
+		mg_sb_add(rows->sb, i ? ", " : "");
+		mg_sb_add_literal(rows->sb, texts[i], strlen(texts[i]));
+	}
+	mg_sb_add(rows->sb, "] AS VARCHAR[])");
+}
+
+/* ---- what each table holds ---- */
+
+static size_t take_nodes(struct rows *rows, struct mg_node_info **nodes)
+{
+	*nodes = mg_arena_new_array(rows->arena, struct mg_node_info, NODES_MAX);
+	size_t count = mg_engine_nodes(rows->tables->options.engine, *nodes, NODES_MAX);
+
+	return count < NODES_MAX ? count : NODES_MAX;
+}
+
+static void fill_nodes(struct rows *rows, const struct mg_catalog_data *data)
+{
+	struct mg_node_info *nodes;
+	size_t count = take_nodes(rows, &nodes);
+
+	(void)data;
+	for (size_t i = 0; i < count; i++) {
+		row_begin(rows);
+		add_text(rows, nodes[i].id);
+		add_text(rows, nodes[i].role);
+		add_text(rows, nodes[i].state);
+		add_text(rows, nodes[i].address);
+		add_text(rows, nodes[i].version);
+		add_int(rows, nodes[i].shards);
+		add_int(rows, nodes[i].threads);
+		add_int(rows, nodes[i].memory_bytes);
+		add_time(rows, nodes[i].since_ms);
+		row_end(rows);
+	}
+}
+
+static void fill_shards(struct rows *rows, const struct mg_catalog_data *data)
+{
+	for (size_t i = 0; data->shards && i <= data->shard_count; i++) {
+		const struct mg_shard *shard = &data->shards[i];
+
+		row_begin(rows);
+		add_int(rows, shard->id);
+		add_text(rows, shard->id == 0 ? "reference" : "partition");
+		add_int(rows, shard->slot_first);
+		add_int(rows, shard->slot_last);
+		add_int(rows, shard->rows);
+		add_int(rows, shard->bytes);
+		add_text(rows, shard->sha256);
+		add_text_or_null(rows, shard->created);
+		add_text(rows, shard->engine_version);
+		add_int(rows, shard->file_format);
+		row_end(rows);
+	}
+}
+
+static void add_replica(struct rows *rows, uint32_t shard, const char *node, const char *role,
+                        const char *state)
+{
+	row_begin(rows);
+	add_int(rows, shard);
+	add_text(rows, node);
+	add_text(rows, role);
+	add_text(rows, state);
+	row_end(rows);
+}
+
+static void fill_replicas(struct rows *rows, const struct mg_catalog_data *data)
+{
+	const struct mg_system_tables_options *options = &rows->tables->options;
+
+	if (options->replicas) {
+		size_t count = options->replicas(options->arg, NULL, 0), max = count + 64;
+
+		max = max < REPLICAS_MAX ? max : REPLICAS_MAX;
+		struct mg_replica_info *infos = mg_arena_new_array(rows->arena, struct mg_replica_info, max);
+
+		count = options->replicas(options->arg, infos, max);
+		for (size_t i = 0; i < count && i < max; i++) {
+			add_replica(rows, infos[i].shard, infos[i].node, infos[i].role, infos[i].state);
+		}
+		return;
+	}
+	struct mg_node_info *nodes;
+	size_t count = take_nodes(rows, &nodes);
+
+	for (size_t i = 0; i < count; i++) {
+		for (size_t shard = 0; mg_text_eq(nodes[i].role, "server") && shard <= data->shard_count; shard++) {
+			add_replica(rows, data->shards[shard].id, nodes[i].id, nodes[i].role, nodes[i].state);
+		}
+	}
+}
+
+static void fill_tables(struct rows *rows, const struct mg_catalog_data *data)
+{
+	for (size_t i = 0; i < data->table_count; i++) {
+		const struct mg_table *table = &data->tables[i];
+
+		row_begin(rows);
+		add_text(rows, table->schema);
+		add_text(rows, table->name);
+		add_text(rows, table->key_count ? "partitioned" : "reference");
+		add_list(rows, table->keys, table->key_count);
+		add_list(rows, table->primary_key, table->primary_key_count);
+		add_int(rows, table->column_count);
+		add_int(rows, table->rows);
+		add_int(rows, table->bytes);
+		row_end(rows);
+	}
+}
+
+static void fill_query(struct rows *rows, const struct mg_query_info *info, bool past)
+{
+	row_begin(rows);
+	add_text(rows, info->id);
+	add_text(rows, info->session);
+	add_text(rows, info->user);
+	add_text(rows, mg_query_state_names[info->state]);
+	add_text_max(rows, info->sql, SQL_SHOWN_MAX);
+	add_time(rows, info->started_ms);
+	add_double(rows, info->elapsed_ms);
+	if (past) {
+		add_text_or_null(rows, info->step);
+		add_text_or_null(rows, info->reason);
+		add_int(rows, info->rows);
+		add_int(rows, info->bytes);
+		add_int(rows, info->moved_bytes);
+		add_int(rows, info->nodes);
+		add_int(rows, info->workers);
+		add_int(rows, info->shards);
+		add_text_or_null(rows, info->sqlstate);
+		add_text_or_null(rows, info->error);
+	} else {
+		add_double(rows, info->done < 0 ? 0 : info->done);
+		add_int(rows, info->rows);
+		add_int(rows, info->bytes);
+		add_int(rows, info->nodes);
+	}
+	row_end(rows);
+}
+
+static void fill_queries(struct rows *rows, const struct mg_catalog_data *data)
+{
+	struct mg_query_info *infos;
+	size_t count = mg_queries_running(rows->tables->options.queries, rows->arena, &infos);
+
+	(void)data;
+	for (size_t i = 0; i < count; i++) {
+		fill_query(rows, &infos[i], false);
+	}
+}
+
+static void fill_query_history(struct rows *rows, const struct mg_catalog_data *data)
+{
+	struct mg_query_info *infos;
+	size_t count = mg_queries_history(rows->tables->options.queries, rows->arena, &infos);
+
+	(void)data;
+	for (size_t i = 0; i < count; i++) {
+		fill_query(rows, &infos[i], true);
+	}
+}
+
+static void fill_users(struct rows *rows, const struct mg_catalog_data *data)
+{
+	static const char *const roles[] = { "none", "client", "worker", "admin" };
+
+	for (size_t i = 0; i < data->user_count; i++) {
+		row_begin(rows);
+		add_text(rows, data->users[i].name);
+		add_text(rows, roles[data->users[i].role]);
+		row_end(rows);
+	}
+}
+
+static void fill_settings(struct rows *rows, const struct mg_catalog_data *data)
+{
+	const char *name, *standard, *description;
+
+	(void)data;
+	for (size_t i = 0; mg_settings_at(i, &name, &standard, &description); i++) {
+		row_begin(rows);
+		add_text(rows, name);
+		add_text(rows, standard);
+		add_text(rows, "session");
+		add_text(rows, description);
+		row_end(rows);
+	}
+}
+
+/* Jobs and key-value namespaces come with their own doors; the tables are there from the start. */
+static void fill_none(struct rows *rows, const struct mg_catalog_data *data)
+{
+	(void)rows;
+	(void)data;
+}
+
+static void fill_events(struct rows *rows, const struct mg_catalog_data *data)
+{
+	struct mg_system_tables *tables = rows->tables;
+
+	(void)data;
+	pthread_mutex_lock(&tables->events_lock);
+	for (size_t i = 0; i < tables->events_count; i++) {
+		const struct event *event = &tables->events[(tables->events_first + i) % MG_EVENTS_MAX];
+
+		row_begin(rows);
+		add_time(rows, event->at_ms);
+		add_text(rows, event->event);
+		add_text(rows, event->detail);
+		row_end(rows);
+	}
+	pthread_mutex_unlock(&tables->events_lock);
+}
+
+struct column {
+	const char *name, *type;
+};
+
+struct system_table {
+	const char *name;
+	void (*fill)(struct rows *rows, const struct mg_catalog_data *data);
+	struct column columns[COLUMNS_MAX];      /* ends with a NULL name */
+};
+
+static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
+	{ "nodes",
+	  fill_nodes,
+	  { { "id", "VARCHAR" },
+	    { "role", "VARCHAR" },
+	    { "state", "VARCHAR" },
+	    { "address", "VARCHAR" },
+	    { "version", "VARCHAR" },
+	    { "shards", "UINTEGER" },
+	    { "threads", "UINTEGER" },
+	    { "memory_bytes", "UBIGINT" },
+	    { "since", "TIMESTAMP" } } },
+	{ "shards",
+	  fill_shards,
+	  { { "id", "UINTEGER" },
+	    { "kind", "VARCHAR" },
+	    { "slot_first", "USMALLINT" },
+	    { "slot_last", "USMALLINT" },
+	    { "rows", "UBIGINT" },
+	    { "bytes", "UBIGINT" },
+	    { "sha256", "VARCHAR" },
+	    { "created", "VARCHAR" },
+	    { "engine_version", "VARCHAR" },
+	    { "file_format", "UINTEGER" } } },
+	{ "replicas",
+	  fill_replicas,
+	  { { "shard", "UINTEGER" }, { "node", "VARCHAR" }, { "role", "VARCHAR" }, { "state", "VARCHAR" } } },
+	{ "tables",
+	  fill_tables,
+	  { { "schema", "VARCHAR" },
+	    { "name", "VARCHAR" },
+	    { "kind", "VARCHAR" },
+	    { "partitioned_by", "VARCHAR[]" },
+	    { "primary_key", "VARCHAR[]" },
+	    { "columns", "UINTEGER" },
+	    { "rows", "UBIGINT" },
+	    { "bytes", "UBIGINT" } } },
+	{ "queries",
+	  fill_queries,
+	  { { "id", "VARCHAR" },
+	    { "session", "VARCHAR" },
+	    { "user", "VARCHAR" },
+	    { "state", "VARCHAR" },
+	    { "sql", "VARCHAR" },
+	    { "started", "TIMESTAMP" },
+	    { "elapsed_ms", "DOUBLE" },
+	    { "done", "DOUBLE" },
+	    { "rows", "UBIGINT" },
+	    { "bytes", "UBIGINT" },
+	    { "nodes", "UINTEGER" } } },
+	{ "query_history",
+	  fill_query_history,
+	  { { "id", "VARCHAR" },
+	    { "session", "VARCHAR" },
+	    { "user", "VARCHAR" },
+	    { "state", "VARCHAR" },
+	    { "sql", "VARCHAR" },
+	    { "started", "TIMESTAMP" },
+	    { "elapsed_ms", "DOUBLE" },
+	    { "step", "VARCHAR" },
+	    { "reason", "VARCHAR" },
+	    { "rows", "UBIGINT" },
+	    { "bytes", "UBIGINT" },
+	    { "moved_bytes", "UBIGINT" },
+	    { "nodes", "UINTEGER" },
+	    { "workers", "UINTEGER" },
+	    { "shards", "UINTEGER" },
+	    { "sqlstate", "VARCHAR" },
+	    { "error", "VARCHAR" } } },
+	{ "users", fill_users, { { "name", "VARCHAR" }, { "role", "VARCHAR" } } },
+	{ "settings",
+	  fill_settings,
+	  { { "name", "VARCHAR" }, { "default", "VARCHAR" }, { "scope", "VARCHAR" }, { "description", "VARCHAR" } } },
+	{ "jobs",
+	  fill_none,
+	  { { "id", "VARCHAR" }, { "user", "VARCHAR" }, { "state", "VARCHAR" }, { "started", "TIMESTAMP" } } },
+	{ "kv_namespaces", fill_none, { { "name", "VARCHAR" }, { "keys", "UBIGINT" }, { "bytes", "UBIGINT" } } },
+	{ "events", fill_events, { { "at", "TIMESTAMP" }, { "event", "VARCHAR" }, { "detail", "VARCHAR" } } },
+};
+
+const char *mg_system_table_name(size_t index)
+{
+	return table_list[index].name;
+}
+
+/* CREATE OR REPLACE TABLE with the columns alone when values is empty. */
+static void table_sql(const struct system_table *table, const struct mg_sb *values, struct mg_sb *out)
+{
+	mg_sb_addf(out, "CREATE OR REPLACE TABLE cluster.%s", table->name);
+	if (values->len == 0) {
+		for (size_t i = 0; table->columns[i].name; i++) {
+			mg_sb_add(out, i ? ", " : " (");
+			mg_sb_add_ident(out, table->columns[i].name);
+			mg_sb_addf(out, " %s", table->columns[i].type);
+		}
+		mg_sb_add_char(out, ')');
+		return;
+	}
+	mg_sb_add(out, " AS SELECT ");
+	for (size_t i = 0; table->columns[i].name; i++) {
+		mg_sb_addf(out, "%sCAST(c%zu AS %s) AS ", i ? ", " : "", i, table->columns[i].type);
+		mg_sb_add_ident(out, table->columns[i].name);
+	}
+	mg_sb_addf(out, " FROM (VALUES %s) AS t(", values->ptr);
+	for (size_t i = 0; table->columns[i].name; i++) {
+		mg_sb_addf(out, "%sc%zu", i ? ", " : "", i);
+	}
+	mg_sb_add_char(out, ')');
+}
+
+void mg_system_table_sql(struct mg_system_tables *tables, size_t index, struct mg_sb *out)
+{
+	struct mg_catalog *catalog = mg_engine_catalog(tables->options.engine);
+	struct mg_sb values = { 0 };
+	struct rows rows = { .tables = tables, .arena = mg_arena_new(), .sb = &values };
+	const struct mg_catalog_data *data = mg_catalog_take(catalog);
+
+	table_list[index].fill(&rows, data);
+	mg_catalog_give(catalog, data);
+	table_sql(&table_list[index], &values, out);
+	mg_sb_fini(&values);
+	mg_arena_free(rows.arena);
+}
+
+/* ---- which tables a statement names ---- */
+
+static struct mg_str unquote(struct mg_token token)
+{
+	if (token.kind == MG_T_QUOTED && token.text.len >= 2) {
+		return (struct mg_str){ token.text.ptr + 1, token.text.len - 2 };
+	}
+	return token.text;
+}
+
+static bool is_name(struct mg_token token)
+{
+	return token.kind == MG_T_WORD || token.kind == MG_T_QUOTED;
+}
+
+static uint32_t table_bit(struct mg_str name)
+{
+	for (size_t i = 0; i < MG_SYSTEM_TABLE_COUNT; i++) {
+		if (mg_str_eq_nocase(name, mg_str(table_list[i].name))) {
+			return 1u << i;
+		}
+	}
+	return 0;
+}
+
+uint32_t mg_system_tables_named(struct mg_str sql)
+{
+	struct mg_lexer lexer;
+	uint32_t bits = 0;
+
+	mg_lex_init(&lexer, sql);
+	for (struct mg_token token = mg_lex_next(&lexer); token.kind != MG_T_END && token.kind != MG_T_BAD;) {
+		if (!is_name(token) || !mg_str_eq_nocase(unquote(token), MG_STR("cluster"))) {
+			token = mg_lex_next(&lexer);
+			continue;
+		}
+		token = mg_lex_next(&lexer);
+		if (token.kind == MG_T_OPERATOR && mg_str_eq(token.text, MG_STR("."))) {
+			token = mg_lex_next(&lexer);
+			bits |= is_name(token) ? table_bit(unquote(token)) : 0;
+		}
+	}
+	return bits;
+}
+
+/* ---- life ---- */
+
+int mg_system_tables_new(struct mg_system_tables **out, const struct mg_system_tables_options *options,
+                         struct mg_error *err)
+{
+	struct mg_plandb *plandb = mg_engine_plandb(options->engine);
+	struct mg_system_tables *tables = mg_alloc0(sizeof *tables);
+	const struct mg_sb none = { 0 };
+	struct mg_sb sql = { 0 };
+
+	tables->options = *options;
+	pthread_mutex_init(&tables->lock, NULL);
+	pthread_mutex_init(&tables->events_lock, NULL);
+	int code = mg_plandb_exec(plandb, "CREATE SCHEMA IF NOT EXISTS cluster", err);
+
+	for (size_t i = 0; !code && i < MG_SYSTEM_TABLE_COUNT; i++) {
+		mg_sb_clear(&sql);
+		table_sql(&table_list[i], &none, &sql);
+		code = mg_plandb_exec(plandb, mg_sb_text(&sql), err);
+	}
+	mg_sb_fini(&sql);
+	if (code) {
+		mg_system_tables_free(tables);
+		return mg_error_wrap(err, "while making the schema \"cluster\"");
+	}
+	*out = tables;
+	return 0;
+}
+
+void mg_system_tables_free(struct mg_system_tables *tables)
+{
+	if (!tables) {
+		return;
+	}
+	for (size_t i = 0; i < MG_EVENTS_MAX; i++) {
+		mg_free(tables->events[i].event);
+		mg_free(tables->events[i].detail);
+	}
+	pthread_mutex_destroy(&tables->events_lock);
+	pthread_mutex_destroy(&tables->lock);
+	mg_free(tables);
+}
+
+int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_str sql, struct mg_error *err)
+{
+	uint32_t bits = mg_system_tables_named(sql);
+	struct mg_sb text = { 0 };
+	int code = 0;
+
+	if (!bits) {
+		return 0;
+	}
+	pthread_mutex_lock(&tables->lock);
+	for (size_t i = 0; !code && i < MG_SYSTEM_TABLE_COUNT; i++) {
+		if (bits & (1u << i)) {
+			mg_sb_clear(&text);
+			mg_system_table_sql(tables, i, &text);
+			code = mg_plandb_exec(mg_engine_plandb(tables->options.engine), mg_sb_text(&text), err);
+		}
+	}
+	pthread_mutex_unlock(&tables->lock);
+	mg_sb_fini(&text);
+	return code;
+}
+
+void mg_system_tables_event(struct mg_system_tables *tables, const char *event, const char *detail)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	pthread_mutex_lock(&tables->events_lock);
+	struct event *slot =
+		&tables->events[(tables->events_first + tables->events_count) % MG_EVENTS_MAX];
+
+	if (tables->events_count == MG_EVENTS_MAX) {
+		tables->events_first = (tables->events_first + 1) % MG_EVENTS_MAX;
+		mg_free(slot->event);
+		mg_free(slot->detail);
+	} else {
+		tables->events_count++;
+	}
+	slot->at_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	slot->event = mg_strdup(event);
+	slot->detail = mg_strdup(detail);
+	pthread_mutex_unlock(&tables->events_lock);
+}

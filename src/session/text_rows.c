@@ -1,0 +1,68 @@
+/*
+ * text_rows.c - text columns through nanoarrow's appenders.
+ */
+#include "session/text_rows.h"
+
+#include <string.h>
+
+static int no_memory(struct mg_error *err)
+{
+	return mg_error_set(err, MG_E_NOMEM, "not enough memory for the answer's rows");
+}
+
+int mg_text_rows_init(struct mg_text_rows *rows, const char *const *names, size_t columns, struct mg_error *err)
+{
+	memset(rows, 0, sizeof *rows);
+	rows->columns = columns;
+	ArrowSchemaInit(&rows->schema);
+	if (ArrowSchemaSetTypeStruct(&rows->schema, (int64_t)columns)) {
+		goto fail;
+	}
+	for (size_t i = 0; i < columns; i++) {
+		if (ArrowSchemaSetType(rows->schema.children[i], NANOARROW_TYPE_STRING) ||
+		    ArrowSchemaSetName(rows->schema.children[i], names[i])) {
+			goto fail;
+		}
+	}
+	if (ArrowArrayInitFromSchema(&rows->array, &rows->schema, NULL) ||
+	    ArrowArrayStartAppending(&rows->array)) {
+		goto fail;
+	}
+	return 0;
+fail:
+	mg_text_rows_fini(rows);
+	return no_memory(err);
+}
+
+int mg_text_rows_add(struct mg_text_rows *rows, const struct mg_str *values, struct mg_error *err)
+{
+	for (size_t i = 0; i < rows->columns; i++) {
+		struct ArrowStringView view = { .data = values[i].ptr ? values[i].ptr : "",
+			                            .size_bytes = (int64_t)values[i].len };
+
+		if (ArrowArrayAppendString(rows->array.children[i], view)) {
+			return no_memory(err);
+		}
+		rows->bytes += values[i].len;
+	}
+	if (ArrowArrayFinishElement(&rows->array)) {
+		return no_memory(err);
+	}
+	rows->rows++;
+	return 0;
+}
+
+int mg_text_rows_finish(struct mg_text_rows *rows, struct mg_error *err)
+{
+	return ArrowArrayFinishBuildingDefault(&rows->array, NULL) ? no_memory(err) : 0;
+}
+
+void mg_text_rows_fini(struct mg_text_rows *rows)
+{
+	if (rows->array.release) {
+		ArrowArrayRelease(&rows->array);
+	}
+	if (rows->schema.release) {
+		ArrowSchemaRelease(&rows->schema);
+	}
+}
