@@ -20,6 +20,14 @@ void mg_plandb_close(struct mg_plandb *db);
 /* Run catalog SQL of ours: CREATE TABLE, CREATE VIEW, INSERT of samples. */
 int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err);
 
+/* The catalog is filled: from now on no file can be reached (enable_external_access = false). */
+int mg_plandb_seal(struct mg_plandb *db, struct mg_error *err);
+
+/* A connection to run a catalog_only statement on; give it back as it was. */
+struct mg_duck_conn;
+int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out, struct mg_error *err);
+void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *conn);
+
 /* The session's settings that change meaning (TimeZone, default_collation, ...) for one call. */
 struct mg_plan_settings {
 	const char *timezone;         /* or NULL */
@@ -34,6 +42,8 @@ struct mg_bound {
 	size_t column_count;
 	const char **names;
 	const char **types;           /* "DECIMAL(15,2)" */
+	const char *text_refused;     /* why the original text may not run in the engine (wall.c), or NULL */
+	bool catalog_only;            /* reads nothing but catalog tables and functions: mg_plandb_borrow runs it */
 };
 int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena, const struct mg_plan_settings *settings,
                    const char *sql, struct mg_bound *out, struct mg_error *err);
