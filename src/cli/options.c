@@ -8,6 +8,7 @@
 #include "cli/options.h"
 
 #include "base/assert.h"
+#include "os/tty.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -15,8 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <termios.h>
-#include <unistd.h>
 
 #define CONFIG_SIZE_MAX (1u << 20)
 #define OPTIONS_MAX 64
@@ -609,40 +608,6 @@ const char *mg_options_occurrence(const struct mg_options *options, size_t index
 
 /* ---- secrets --------------------------------------------------------------------------------- */
 
-int mg_prompt_secret(const char *prompt, char **out, struct mg_error *err)
-{
-	FILE *terminal = fopen("/dev/tty", "r+");
-	struct termios before, quiet;
-	char *line = NULL;
-	size_t cap = 0;
-	ssize_t len;
-
-	*out = NULL;
-	if (!terminal || tcgetattr(fileno(terminal), &before) != 0) {
-		if (terminal) {
-			fclose(terminal);
-		}
-		return mg_error_set(err, MG_E_NOT_FOUND, "there is no terminal to ask for a password");
-	}
-	quiet = before;
-	quiet.c_lflag &= ~(tcflag_t)ECHO;
-	fprintf(terminal, "%s: ", prompt);
-	fflush(terminal);
-	tcsetattr(fileno(terminal), TCSAFLUSH, &quiet);
-	len = getline(&line, &cap, terminal);
-	tcsetattr(fileno(terminal), TCSAFLUSH, &before);
-	fputc('\n', terminal);
-	fclose(terminal);
-	if (len < 0) {
-		free(line);
-		return mg_error_set(err, MG_E_CANCELLED, "no password was typed");
-	}
-	*out = mg_strndup(line, strcspn(line, "\r\n"));
-	explicit_bzero(line, cap);
-	free(line);
-	return 0;
-}
-
 static int read_secret_file(const char *path, char **out, struct mg_error *err)
 {
 	FILE *file = fopen(path, "r");
@@ -678,7 +643,10 @@ int mg_options_secret(const struct mg_options *options, const char *name, const 
 		*out = mg_strdup(plain->text);
 		return 0;
 	}
-	return prompt && isatty(STDERR_FILENO) ? mg_prompt_secret(prompt, out, err) : 0;
+	if (!prompt || !mg_tty_is(2)) {
+		return 0;
+	}
+	return mg_tty_password(prompt, out, err);
 }
 
 /* ---- help ------------------------------------------------------------------------------------ */

@@ -82,9 +82,6 @@ const char *mg_options_occurrence(const struct mg_options *options, size_t index
  * *out is heap text, or NULL when there is none. */
 int mg_options_secret(const struct mg_options *options, const char *name, const char *prompt,
                       char **out, struct mg_error *err);
-/* Ask on the terminal without echo. MG_E_NOT_FOUND without a terminal. */
-int mg_prompt_secret(const char *prompt, char **out, struct mg_error *err);
-
 /* The page of --help. */
 void mg_options_help(const struct mg_command *command, struct mg_sb *out);
 
