@@ -1,0 +1,18 @@
+/*
+ * arrow_schema.h - what encoder and decoder agree on about the shape of columns.  Private to codec.
+ */
+#ifndef MG_CODEC_ARROW_SCHEMA_H
+#define MG_CODEC_ARROW_SCHEMA_H
+
+#include "base/error.h"
+
+#include <nanoarrow/nanoarrow.h>
+
+#define MG_ARROW_DEPTH_MAX 64
+#define MG_ARROW_COLUMNS_MAX 10000 /* nodes of the tree, nested ones counted */
+
+/* Refuses what neither side can carry: a root that is no struct, views, run ends, dense unions,
+ * dictionaries of nested values, trees that are too deep or too wide. */
+int mg_arrow__check_shape(const struct ArrowArrayView *view, struct mg_error *err);
+
+#endif
