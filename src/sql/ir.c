@@ -10,8 +10,6 @@
 
 #include "base/assert.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 /* ---- nodes ---- */

@@ -1,0 +1,825 @@
+/*
+ * distribute.c - walk the pruned tree bottom-up, derive where each operator's rows are, and move rows
+ * where an operator could not be right without it.
+ *
+ * Correctness rests on three rules: a placed node's dist tells the truth; an operator runs on every
+ * participant over what it holds only when locate.c (or the rule beside it here) says that the union
+ * of the parts is the answer; and replicas never diverge: what may choose differently on each
+ * participant (LIMIT, windows, unordered or inexact aggregates, random()) is SINGLE on replicated
+ * input.  Joins and aggregates have files of their own.
+ *
+ * The depth of a tree is limited so that no query can exhaust the stack.
+ */
+#include "sql/place.h"
+
+#include "base/str.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#define DEPTH_MAX 500
+
+/* ---- sizes ---- */
+
+void mg_place_note(struct mg_place *place, const char *fmt, ...)
+{
+	if (!place->env->notes) {
+		return;
+	}
+	va_list ap;
+	va_start(ap, fmt);
+	mg_sb_addv(place->env->notes, fmt, ap);
+	va_end(ap);
+	mg_sb_add_char(place->env->notes, '\n');
+}
+
+static const struct mg_table_place *table_of(struct mg_place *place, const struct mg_node *scan)
+{
+	return place->env->find_table(place->env->arg, scan->schema, scan->table);
+}
+
+/* Rows that an operator can make at most, or -1. */
+static double rows_max(struct mg_place *place, const struct mg_node *node)
+{
+	switch (node->op) {
+	case MG_OP_READ:
+		return node->counted ? node->rows : -1;
+	case MG_OP_SCAN: {
+		const struct mg_table_place *table = table_of(place, node);
+		return table ? (double)table->rows : -1;
+	}
+	case MG_OP_AGG:
+		if (node->group_count == 0 && node->set_count == 0) {
+			return 1;
+		}
+		return -1;
+	case MG_OP_LIMIT:
+	case MG_OP_TOPN:
+		if (node->has_limit && node->limit <= 1000000) {
+			return (double)node->limit;
+		}
+		return rows_max(place, node->kids[0]);
+	case MG_OP_PROJECT:
+	case MG_OP_FILTER:
+	case MG_OP_ORDER:
+	case MG_OP_WINDOW:
+	case MG_OP_DISTINCT:
+		return rows_max(place, node->kids[0]);
+	case MG_OP_ROWS:
+		return (double)node->row_count;
+	case MG_OP_EMPTY:
+		return 0;
+	case MG_OP_DUMMY:
+		return 1;
+	case MG_OP_JOIN: {
+		double left = rows_max(place, node->kids[0]);
+		double right = rows_max(place, node->kids[1]);
+		if (left >= 0 && (node->join == MG_J_SEMI || node->join == MG_J_ANTI || node->join == MG_J_MARK || node->join == MG_J_SINGLE)) {
+			return left;
+		}
+		return left >= 0 && left <= 1 && right >= 0 && right <= 1 ? 1 : -1;
+	}
+	default:
+		return -1;
+	}
+}
+
+double mg_place_rows(struct mg_place *place, const struct mg_node *node)
+{
+	double most = rows_max(place, node);
+	double rows = node->rows;
+	if (rows < 0) {
+		rows = 0;
+		for (size_t i = 0; i < node->kid_count; i++) {
+			double kid = mg_place_rows(place, node->kids[i]);
+			rows = node->op == MG_OP_UNION ? rows + kid : rows > kid ? rows : kid;
+		}
+		if (node->kid_count == 0) {
+			rows = most >= 0 ? most : 1000;
+		} else if (node->op == MG_OP_FILTER) {
+			rows /= 3;
+		} else if (node->op == MG_OP_AGG || node->op == MG_OP_DISTINCT) {
+			rows /= 4;
+		}
+	}
+	return most >= 0 && most < rows ? most : rows;
+}
+
+double mg_place_bytes(struct mg_place *place, const struct mg_node *node)
+{
+	double width = 1;
+	for (size_t i = 0; i < node->column_count; i++) {
+		width += mg_type_width(node->types[i]);
+	}
+	return mg_place_rows(place, node) * width;
+}
+
+/* A scan without filters, whose size the catalog knows. */
+static bool is_bare(const struct mg_node *node)
+{
+	while (node->op == MG_OP_PROJECT) {
+		node = node->kids[0];
+	}
+	return node->op == MG_OP_SCAN;
+}
+
+bool mg_place_known(struct mg_place *place, const struct mg_node *node)
+{
+	if (is_bare(node)) {
+		return true;
+	}
+	double most = rows_max(place, node);
+	return (most >= 0 && most <= 1000) || (node->op == MG_OP_READ && node->counted);
+}
+
+/* ---- helpers ---- */
+
+static struct mg_node *unsupported(struct mg_place *place, const char *reason)
+{
+	mg_error_set(place->err, MG_E_UNSUPPORTED, "%s", reason);
+	return NULL;
+}
+
+static struct mg_node *with_kid(struct mg_place *place, const struct mg_node *node, struct mg_node *kid)
+{
+	struct mg_node *copy = mg_node_copy(place->arena, node);
+	copy->kids[0] = kid;
+	copy->dist = kid->dist;
+	return copy;
+}
+
+/* Placed first child of node, or NULL. */
+static struct mg_node *first_kid(struct mg_place *place, struct mg_node *node)
+{
+	return mg_place_node(place, node->kids[0]);
+}
+
+/* References to the columns of node that may be hash keys. */
+static struct mg_expr **hash_columns(struct mg_place *place, const struct mg_node *node, size_t *count)
+{
+	struct mg_expr **keys = mg_arena_new_array(place->arena, struct mg_expr *, node->column_count + 1);
+	*count = 0;
+	for (size_t i = 0; i < node->column_count; i++) {
+		if (mg_type_hashable(node->types[i])) {
+			keys[(*count)++] = mg_expr_ref(place->arena, i, node->types[i]);
+		}
+	}
+	return keys;
+}
+
+/* ---- leaves and operators that keep the location ---- */
+
+static struct mg_node *place_scan(struct mg_place *place, struct mg_node *node)
+{
+	const struct mg_table_place *table = table_of(place, node);
+	if (!table) {
+		mg_error_set(place->err, MG_E_UNSUPPORTED, "the plan reads \"%s.%s\", which is not a stored table", node->schema, node->table);
+		return NULL;
+	}
+	struct mg_node *copy = mg_node_copy(place->arena, node);
+	if (table->key_count == 0) {
+		copy->dist = mg_dist_of(MG_DIST_REPL);
+		return copy;
+	}
+	struct mg_expr **keys = mg_arena_new_array(place->arena, struct mg_expr *, table->key_count);
+	size_t found = 0;
+	for (size_t k = 0; k < table->key_count; k++) {
+		for (size_t i = 0; i < node->column_count && found == k; i++) {
+			if (node->cols[i] && mg_text_eq_nocase(node->cols[i], table->keys[k])) {
+				keys[found++] = mg_expr_ref(place->arena, i, node->types[i]);
+			}
+		}
+	}
+	copy->dist = found == table->key_count ? mg_dist_keyed(place->arena, keys, found) : mg_dist_of(MG_DIST_PART);
+	return copy;
+}
+
+static struct mg_node *place_constant(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_node *copy = mg_node_copy(place->arena, node);
+	copy->dist = mg_dist_of(MG_DIST_REPL);
+	return copy;
+}
+
+static struct mg_node *place_project(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_node *kid = first_kid(place, node);
+	if (!kid) {
+		return NULL;
+	}
+	struct mg_node *copy = with_kid(place, node, kid);
+	struct mg_cols *to = mg_arena_new_array(place->arena, struct mg_cols, kid->column_count + 1);
+	for (size_t i = 0; i < node->expr_count; i++) {
+		long column = mg_expr_plain(node->exprs[i]);
+		if (column >= 0) {
+			mg_cols_add(place->arena, &to[column], i);
+		}
+	}
+	copy->dist = mg_dist_map(place->arena, &kid->dist, to, kid->column_count);
+	return copy;
+}
+
+static struct mg_node *place_same(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_node *kid = first_kid(place, node);
+	return kid ? with_kid(place, node, kid) : NULL;
+}
+
+/* ---- order and limits ---- */
+
+static struct mg_node *place_order(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_node *kid = first_kid(place, node);
+	kid = kid ? mg_place_gather(place, kid, "rows") : NULL;
+	return kid ? with_kid(place, node, kid) : NULL;
+}
+
+static struct mg_node *place_limit(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_node *kid = first_kid(place, node);
+	if (!kid) {
+		return NULL;
+	}
+	if (kid->dist.kind == MG_DIST_PART && node->has_limit && node->limit <= UINT64_MAX - node->offset) {
+		struct mg_node *part = with_kid(place, node, kid);
+		part->limit = node->limit + node->offset;
+		part->offset = 0;
+		double most = (double)part->limit * place->nodes;
+		part->rows = mg_place_rows(place, kid) < most ? mg_place_rows(place, kid) : most;
+		part->counted = false;
+		kid = part;
+	}
+	kid = mg_place_gather(place, kid, node->op == MG_OP_TOPN ? "top rows" : "rows");
+	return kid ? with_kid(place, node, kid) : NULL;
+}
+
+/* ---- DISTINCT, windows ---- */
+
+static struct mg_node *place_distinct(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_node *kid = first_kid(place, node);
+	if (!kid) {
+		return NULL;
+	}
+	struct mg_cols on = { 0 };
+	bool stable = true;
+	size_t key_count = 0;
+	struct mg_expr **keys = hash_columns(place, node, &key_count);
+	for (size_t i = 0; node->group_count == 0 && i < node->column_count; i++) {
+		mg_cols_add(place->arena, &on, i);
+	}
+	if (node->group_count > 0) {
+		keys = mg_arena_new_array(place->arena, struct mg_expr *, node->group_count);
+		key_count = 0;
+	}
+	for (size_t i = 0; i < node->group_count; i++) {
+		long column = mg_expr_plain(node->groups[i]);
+		if (column >= 0) {
+			mg_cols_add(place->arena, &on, (size_t)column);
+		}
+		stable = stable && !mg_expr_volatile(node->groups[i]);
+		if (mg_type_hashable(node->groups[i]->type)) {
+			keys[key_count++] = node->groups[i];
+		}
+	}
+	if (mg_dist_within(&kid->dist, &on)) {
+		return with_kid(place, node, kid);
+	}
+	if (!stable) {
+		kid = mg_place_gather(place, kid, "rows");
+		return kid ? with_kid(place, node, kid) : NULL;
+	}
+	struct mg_node *part = with_kid(place, node, kid);
+	part->counted = false;
+	bool hash = key_count > 0 && place->env->strategy != MG_STRATEGY_BROADCAST;
+	if (hash && place->env->strategy != MG_STRATEGY_REPARTITION) {
+		if (place->env->run && mg_place_rows(place, kid) > MG_PLACE_GROUPS_SURE) {
+			part = mg_place_keep(place, part, "distinct");
+		}
+		hash = part && mg_place_rows(place, part) > MG_PLACE_GROUPS_GATHERED;
+	}
+	if (!part) {
+		return NULL;
+	}
+	mg_place_note(place, "distinct: on each participant, then %s (%.0f rows)", hash ? "repartitioned" : "gathered",
+	              mg_place_rows(place, part));
+	part = hash ? mg_place_rehash(place, part, keys, key_count, "distinct") : mg_place_gather(place, part, "distinct");
+	return part ? with_kid(place, node, part) : NULL;
+}
+
+/* Row numbers that only have to be different from each other. */
+static bool is_row_id(const struct mg_node *node)
+{
+	for (size_t i = 0; i < node->expr_count; i++) {
+		const struct mg_expr *expr = node->exprs[i];
+		if (!expr->alias || strcmp(expr->alias, "delim_index") != 0 || strcmp(expr->kind, "WINDOW_ROW_NUMBER") != 0) {
+			return false;
+		}
+	}
+	return node->expr_count > 0;
+}
+
+/* Partition expressions that all windows of node share and that may be hash keys. */
+static struct mg_expr **common_partitions(struct mg_place *place, const struct mg_node *node, size_t *count)
+{
+	*count = 0;
+	const struct mg_window *first = node->expr_count > 0 ? node->exprs[0]->window : NULL;
+	if (!first) {
+		return NULL;
+	}
+	struct mg_expr **keys = mg_arena_new_array(place->arena, struct mg_expr *, first->partition_count + 1);
+	for (size_t p = 0; p < first->partition_count; p++) {
+		bool everywhere = mg_type_hashable(first->partitions[p]->type) && !mg_expr_volatile(first->partitions[p]);
+		for (size_t i = 1; i < node->expr_count && everywhere; i++) {
+			const struct mg_window *other = node->exprs[i]->window;
+			bool found = false;
+			for (size_t q = 0; other && q < other->partition_count; q++) {
+				found = found || mg_expr_equal(first->partitions[p], other->partitions[q]);
+			}
+			everywhere = found;
+		}
+		if (everywhere) {
+			keys[(*count)++] = first->partitions[p];
+		}
+	}
+	return keys;
+}
+
+static struct mg_node *place_window(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_node *kid = first_kid(place, node);
+	if (!kid) {
+		return NULL;
+	}
+	if (kid->dist.kind == MG_DIST_PART && is_row_id(node)) {
+		struct mg_node *copy = with_kid(place, node, kid);
+		copy->op = MG_OP_PROJECT;
+		copy->exprs = mg_arena_new_array(place->arena, struct mg_expr *, node->column_count);
+		copy->expr_count = node->column_count;
+		for (size_t i = 0; i < kid->column_count; i++) {
+			copy->exprs[i] = mg_expr_ref(place->arena, i, kid->types[i]);
+		}
+		for (size_t i = kid->column_count; i < node->column_count; i++) {
+			copy->exprs[i] = mg_expr_raw(place->arena, "(row_number() OVER () + (CAST(mg_node() AS BIGINT) << 48))",
+			                             mg_type_simple("BIGINT"), 0, NULL);
+		}
+		return copy;
+	}
+	size_t key_count = 0;
+	struct mg_expr **keys = common_partitions(place, node, &key_count);
+	struct mg_cols cols = { 0 };
+	for (size_t i = 0; i < key_count; i++) {
+		long column = mg_expr_plain(keys[i]);
+		if (column >= 0) {
+			mg_cols_add(place->arena, &cols, (size_t)column);
+		}
+	}
+	if (!mg_dist_within(&kid->dist, &cols)) {
+		mg_place_note(place, "window: rows %s (%.0f rows estimated)", key_count ? "repartitioned by PARTITION BY" : "gathered",
+		              mg_place_rows(place, kid));
+		kid = key_count ? mg_place_rehash(place, kid, keys, key_count, "window") : mg_place_gather(place, kid, "window");
+	}
+	return kid ? with_kid(place, node, kid) : NULL;
+}
+
+/* ---- set operations ---- */
+
+static struct mg_node **place_kids(struct mg_place *place, struct mg_node *node, bool *part, bool *repl)
+{
+	struct mg_node **kids = mg_arena_new_array(place->arena, struct mg_node *, node->kid_count + 1);
+	*part = false;
+	*repl = true;
+	for (size_t i = 0; i < node->kid_count; i++) {
+		kids[i] = mg_place_node(place, node->kids[i]);
+		if (!kids[i]) {
+			return NULL;
+		}
+		*part = *part || kids[i]->dist.kind == MG_DIST_PART;
+		*repl = *repl && kids[i]->dist.kind == MG_DIST_REPL;
+	}
+	return kids;
+}
+
+/* Common location of those kids that are PART. */
+static struct mg_dist common_dist(struct mg_place *place, struct mg_node *const *kids, size_t count)
+{
+	const struct mg_dist **dists = mg_arena_new_array(place->arena, const struct mg_dist *, count + 1);
+	size_t parts = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (kids[i]->dist.kind == MG_DIST_PART) {
+			dists[parts++] = &kids[i]->dist;
+		}
+	}
+	return mg_dist_union(place->arena, dists, parts);
+}
+
+/* One column of each key of dist, over node. */
+static struct mg_expr **keys_of(struct mg_place *place, const struct mg_dist *dist, const struct mg_node *node, size_t *count)
+{
+	struct mg_expr **keys = mg_arena_new_array(place->arena, struct mg_expr *, dist->key_count + 1);
+	*count = 0;
+	for (size_t k = 0; k < dist->key_count; k++) {
+		for (size_t c = 0; c < node->column_count; c++) {
+			if (mg_cols_has(&dist->keys[k], c)) {
+				keys[(*count)++] = mg_expr_ref(place->arena, c, node->types[c]);
+				break;
+			}
+		}
+	}
+	return keys;
+}
+
+static struct mg_node *with_kids(struct mg_place *place, const struct mg_node *node, struct mg_node **kids, struct mg_dist dist)
+{
+	struct mg_node *copy = mg_node_copy(place->arena, node);
+	for (size_t i = 0; i < node->kid_count; i++) {
+		copy->kids[i] = kids[i];
+	}
+	copy->dist = dist;
+	return copy;
+}
+
+static bool gather_kids(struct mg_place *place, struct mg_node **kids, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		kids[i] = mg_place_gather(place, kids[i], "rows");
+		if (!kids[i]) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static struct mg_node *place_union(struct mg_place *place, struct mg_node *node)
+{
+	bool part = false;
+	bool repl = true;
+	struct mg_node **kids = place_kids(place, node, &part, &repl);
+	if (!kids) {
+		return NULL;
+	}
+	if (!part) {
+		if (!repl && !gather_kids(place, kids, node->kid_count)) {
+			return NULL;
+		}
+		return with_kids(place, node, kids, mg_dist_of(repl ? MG_DIST_REPL : MG_DIST_SINGLE));
+	}
+	struct mg_dist dist = common_dist(place, kids, node->kid_count);
+	for (size_t i = 0; i < node->kid_count; i++) {
+		if (kids[i]->dist.kind == MG_DIST_PART) {
+			continue;
+		}
+		size_t count = 0;
+		struct mg_expr **keys = keys_of(place, &dist, kids[i], &count);
+		kids[i] = mg_place_spread(place, kids[i], keys, count);
+		if (!kids[i]) {
+			return NULL;
+		}
+	}
+	return with_kids(place, node, kids, common_dist(place, kids, node->kid_count));
+}
+
+/* Columns whose values have the same slot in every input of a set operation. */
+static struct mg_expr **shared_hash_columns(struct mg_place *place, const struct mg_node *node, struct mg_node *const *kids, size_t *count)
+{
+	struct mg_expr **keys = mg_arena_new_array(place->arena, struct mg_expr *, node->column_count + 1);
+	*count = 0;
+	for (size_t c = 0; c < node->column_count; c++) {
+		bool shared = true;
+		for (size_t i = 0; i < node->kid_count; i++) {
+			shared = shared && mg_type_same_slot(node->types[c], kids[i]->types[c]);
+		}
+		if (shared) {
+			keys[(*count)++] = mg_expr_ref(place->arena, c, node->types[c]);
+		}
+	}
+	return keys;
+}
+
+/* EXCEPT and INTERSECT. */
+static struct mg_node *place_setop(struct mg_place *place, struct mg_node *node)
+{
+	bool part = false;
+	bool repl = true;
+	struct mg_node **kids = place_kids(place, node, &part, &repl);
+	if (!kids) {
+		return NULL;
+	}
+	if (repl) {
+		return with_kids(place, node, kids, mg_dist_of(MG_DIST_REPL));
+	}
+	const struct mg_dist **dists = mg_arena_new_array(place->arena, const struct mg_dist *, node->kid_count + 1);
+	for (size_t i = 0; i < node->kid_count; i++) {
+		dists[i] = &kids[i]->dist;
+	}
+	if (part && mg_dist_aligned(place->arena, dists, node->kid_count)) {
+		return with_kids(place, node, kids, mg_dist_union(place->arena, dists, node->kid_count));
+	}
+	size_t key_count = 0;
+	struct mg_expr **keys = shared_hash_columns(place, node, kids, &key_count);
+	if (!part || key_count == 0) {
+		return gather_kids(place, kids, node->kid_count) ? with_kids(place, node, kids, mg_dist_of(MG_DIST_SINGLE)) : NULL;
+	}
+	mg_place_note(place, "set operation: all inputs repartitioned");
+	for (size_t i = 0; i < node->kid_count; i++) {
+		kids[i] = mg_place_rehash(place, kids[i], keys, key_count, "set operation");
+		if (!kids[i]) {
+			return NULL;
+		}
+	}
+	return with_kids(place, node, kids, common_dist(place, kids, node->kid_count));
+}
+
+/* ---- common table expressions ---- */
+
+static size_t count_refs(const struct mg_node *node, const char *name)
+{
+	size_t count = node->op == MG_OP_REF && mg_text_eq(node->name, name);
+	for (size_t i = 0; i < node->kid_count; i++) {
+		count += count_refs(node->kids[i], name);
+	}
+	return count;
+}
+
+static bool node_volatile(const struct mg_node *node)
+{
+	for (size_t i = 0; i < node->expr_count; i++) {
+		if (mg_expr_volatile(node->exprs[i])) {
+			return true;
+		}
+	}
+	for (size_t i = 0; i < node->group_count; i++) {
+		if (mg_expr_volatile(node->groups[i])) {
+			return true;
+		}
+	}
+	for (size_t i = 0; i < node->row_count; i++) {
+		for (size_t c = 0; c < node->column_count; c++) {
+			if (mg_expr_volatile(node->row_values[i][c])) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+/* Cheaper to compute again than to keep: a scan with filters and projections. */
+static bool is_cheap(const struct mg_node *node)
+{
+	while ((node->op == MG_OP_PROJECT || node->op == MG_OP_FILTER) && !node_volatile(node)) {
+		node = node->kids[0];
+	}
+	return node->op == MG_OP_SCAN || ((node->op == MG_OP_ROWS || node->op == MG_OP_DUMMY) && !node_volatile(node));
+}
+
+static struct mg_place_cte *cte_find(struct mg_place *place, const char *name)
+{
+	for (struct mg_place_cte *cte = place->ctes; cte; cte = cte->next) {
+		if (strcmp(cte->name, name) == 0) {
+			return cte;
+		}
+	}
+	return NULL;
+}
+
+static void cte_add(struct mg_place *place, const char *name, struct mg_node *node, bool inlined)
+{
+	struct mg_place_cte *cte = mg_arena_alloc(place->arena, sizeof *cte);
+	*cte = (struct mg_place_cte){ .name = name, .node = node, .inlined = inlined, .next = place->ctes };
+	place->ctes = cte;
+}
+
+/* Make the definition known; afterwards references to it can be placed. */
+static bool cte_define(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_node *def = node->kids[0];
+	if (count_refs(node->kids[1], node->name) <= 1 || is_cheap(def)) {
+		cte_add(place, node->name, def, true);
+		return true;
+	}
+	def = mg_place_node(place, def);
+	def = def ? mg_place_keep(place, def, "shared") : NULL;
+	if (!def) {
+		return false;
+	}
+	cte_add(place, node->name, def, false);
+	return true;
+}
+
+static struct mg_node *place_cte(struct mg_place *place, struct mg_node *node)
+{
+	return cte_define(place, node) ? mg_place_node(place, node->kids[1]) : NULL;
+}
+
+static struct mg_node *place_ref(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_place_cte *cte = cte_find(place, node->name);
+	if (!cte) {
+		return unsupported(place, "a recursive table is read outside its recursive term");
+	}
+	if (cte->node->column_count != node->column_count) {
+		return unsupported(place, "a reference and its common table expression differ in columns");
+	}
+	return cte->inlined ? mg_place_node(place, cte->node) : mg_node_copy(place->arena, cte->node);
+}
+
+/* ---- recursion: the recursive term runs on the coordinator; what does not depend on it is placed
+ * as usual and gathered ---- */
+
+static bool depends(struct mg_place *place, const struct mg_node *node, const char *name)
+{
+	if (node->op == MG_OP_REF) {
+		if (mg_text_eq(node->name, name)) {
+			return true;
+		}
+		const struct mg_place_cte *cte = cte_find(place, node->name);
+		return cte && cte->inlined && depends(place, cte->node, name);
+	}
+	for (size_t i = 0; i < node->kid_count; i++) {
+		if (depends(place, node->kids[i], name)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static struct mg_node *recursive_term(struct mg_place *place, struct mg_node *node, const char *name)
+{
+	if (node->op == MG_OP_CTE) {
+		if (depends(place, node->kids[0], name)) {
+			cte_add(place, node->name, node->kids[0], true);
+		} else if (!cte_define(place, node)) {
+			return NULL;
+		}
+		return recursive_term(place, node->kids[1], name);
+	}
+	if (!depends(place, node, name)) {
+		struct mg_node *placed = mg_place_node(place, node);
+		return placed ? mg_place_gather(place, placed, "recursion") : NULL;
+	}
+	if (node->op == MG_OP_REF && !mg_text_eq(node->name, name)) {
+		return recursive_term(place, cte_find(place, node->name)->node, name);
+	}
+	if (node->op == MG_OP_RECCTE) {
+		return unsupported(place, "a recursive common table expression inside another one's recursive term");
+	}
+	struct mg_node *copy = mg_node_copy(place->arena, node);
+	for (size_t i = 0; i < node->kid_count; i++) {
+		copy->kids[i] = recursive_term(place, node->kids[i], name);
+		if (!copy->kids[i]) {
+			return NULL;
+		}
+	}
+	copy->dist = mg_dist_of(MG_DIST_SINGLE);
+	return copy;
+}
+
+static struct mg_node *place_recursive(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_node *first = first_kid(place, node);
+	first = first ? mg_place_gather(place, first, "recursion") : NULL;
+	struct mg_node *term = first ? recursive_term(place, node->kids[1], node->name) : NULL;
+	if (!term) {
+		return NULL;
+	}
+	struct mg_node *copy = mg_node_copy(place->arena, node);
+	copy->kids[0] = first;
+	copy->kids[1] = term;
+	copy->dist = mg_dist_of(MG_DIST_SINGLE);
+	return copy;
+}
+
+/* ---- the walk ---- */
+
+/* Replicas could come to different answers. */
+static bool unstable(const struct mg_node *node)
+{
+	switch (node->op) {
+	case MG_OP_LIMIT:
+	case MG_OP_TOPN:
+	case MG_OP_WINDOW:
+	case MG_OP_UNNEST:
+		return true;
+	case MG_OP_DISTINCT:
+		return node->group_count > 0;
+	case MG_OP_AGG:
+		for (size_t i = 0; i < node->expr_count; i++) {
+			if (!mg_agg_stable(node->exprs[i])) {
+				return true;
+			}
+		}
+		return node_volatile(node);
+	default:
+		return node_volatile(node);
+	}
+}
+
+static struct mg_node *place_any(struct mg_place *place, struct mg_node *node)
+{
+	switch (node->op) {
+	case MG_OP_SCAN:
+		return place_scan(place, node);
+	case MG_OP_ROWS:
+	case MG_OP_FUNC:
+	case MG_OP_EMPTY:
+	case MG_OP_DUMMY:
+		return place_constant(place, node);
+	case MG_OP_PROJECT:
+		return place_project(place, node);
+	case MG_OP_FILTER:
+	case MG_OP_UNNEST:
+		return place_same(place, node);
+	case MG_OP_JOIN:
+		return mg_place_join(place, node);
+	case MG_OP_AGG:
+		return mg_place_agg(place, node);
+	case MG_OP_DISTINCT:
+		return place_distinct(place, node);
+	case MG_OP_WINDOW:
+		return place_window(place, node);
+	case MG_OP_ORDER:
+		return place_order(place, node);
+	case MG_OP_LIMIT:
+	case MG_OP_TOPN:
+		return place_limit(place, node);
+	case MG_OP_UNION:
+		return place_union(place, node);
+	case MG_OP_EXCEPT:
+	case MG_OP_INTERSECT:
+		return place_setop(place, node);
+	case MG_OP_CTE:
+		return place_cte(place, node);
+	case MG_OP_REF:
+		return place_ref(place, node);
+	case MG_OP_RECCTE:
+		return place_recursive(place, node);
+	case MG_OP_READ:
+		return node;
+	case MG_OP_EXCHANGE:
+		break;
+	}
+	return unsupported(place, "the plan holds an operator that cannot be placed");
+}
+
+struct mg_node *mg_place_node(struct mg_place *place, struct mg_node *node)
+{
+	if (place->depth >= DEPTH_MAX) {
+		return unsupported(place, "the plan is nested too deeply");
+	}
+	place->depth++;
+	struct mg_node *out = place_any(place, node);
+	place->depth--;
+	if (out && out->op != MG_OP_READ && out->dist.kind == MG_DIST_REPL && unstable(out)) {
+		out = mg_place_gather(place, out, "rows");
+	}
+	return out;
+}
+
+/* Sequences live on the coordinator: a plan that draws numbers must not be cut. */
+static void find_nextval(const struct mg_expr *expr, void *arg)
+{
+	bool *found = arg;
+	if (expr->cls == MG_X_FUNCTION && expr->name && (strcmp(expr->name, "nextval") == 0 || strcmp(expr->name, "setseed") == 0)) {
+		*found = true;
+	}
+}
+
+static bool uses_nextval(const struct mg_node *node)
+{
+	bool found = false;
+	for (size_t i = 0; i < node->expr_count; i++) {
+		mg_expr_walk(node->exprs[i], find_nextval, &found);
+	}
+	for (size_t i = 0; i < node->kid_count && !found; i++) {
+		found = uses_nextval(node->kids[i]);
+	}
+	return found;
+}
+
+int mg_plan_distribute(struct mg_plan_env *env, struct mg_node *root, struct mg_stage **result, struct mg_error *err)
+{
+	struct mg_error local;
+	if (!err) {
+		err = &local;
+	}
+	mg_error_clear(err);
+	struct mg_place place = { .env = env, .arena = env->arena, .err = err, .nodes = (double)env->participants };
+	if (uses_nextval(root)) {
+		return mg_error_set(err, MG_E_UNSUPPORTED, "the plan draws numbers from a sequence");
+	}
+	/* What cannot be printed is found before anything runs. */
+	char *sql = NULL;
+	int rc = mg_plan_print(env->arena, root, &sql, err);
+	if (rc != 0) {
+		return rc;
+	}
+	if (!env->run) {
+		mg_place_note(&place, "sizes are estimates; movements are decided at run time");
+	}
+	struct mg_node *placed = mg_place_node(&place, root);
+	placed = placed ? mg_place_gather(&place, placed, "rows") : NULL;
+	if (!placed) {
+		return err->code;
+	}
+	return mg_place_result(&place, placed, result);
+}
