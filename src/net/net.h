@@ -27,7 +27,7 @@ int mg_loop_start(struct mg_loop **out, const char *name, struct mg_error *err);
 void mg_loop_stop(struct mg_loop *loop);      /* closes its connections, joins the thread, frees */
 void mg_loop_post(struct mg_loop *loop, void (*fn)(void *), void *arg);  /* any thread; runs on the loop */
 bool mg_loop_is_current(const struct mg_loop *loop);
-/* Timers: on the loop's thread only.  repeat_ms 0: once. */
+/* Timers: on the loop's thread only.  repeat_ms 0: once; it must be stopped also after it has fired. */
 struct mg_timer *mg_timer_start(struct mg_loop *loop, uint64_t delay_ms, uint64_t repeat_ms, void (*fn)(void *), void *arg);
 void mg_timer_stop(struct mg_timer *timer);   /* NULL is fine; frees */
 
@@ -51,14 +51,17 @@ void mg_tls_unref(struct mg_tls *tls);
 /* ---- connections: callbacks and calls on the loop's thread ---- */
 struct mg_protocol {
 	const char *name;
-	/* Bytes came; returns how many were used (the rest is given again with more). Negative: close. */
+	/* Bytes came; returns how many were used (the rest is given again with more, or when reading goes on
+	 * after a pause). Negative: close. */
 	long (*data)(struct mg_conn *conn, void *state, const uint8_t *bytes, size_t size);
-	/* The write queue fell below the low mark. */
+	/* The write queue fell below MG_STREAM_LOW, or is empty again. */
 	void (*drain)(struct mg_conn *conn, void *state);
-	/* The connection is gone (error, peer, idle, mg_conn_close); free state. reason may be empty. */
+	/* The connection is gone (error, peer, idle, mg_conn_close); free state. reason may be empty.
+	 * Called exactly once, from the loop, never inside a call of this connection. */
 	void (*closed)(struct mg_conn *conn, void *state, const char *reason);
 };
 
+/* The former protocol hears nothing of it: who swaps also frees the former state. */
 void mg_conn_set_protocol(struct mg_conn *conn, const struct mg_protocol *protocol, void *state);
 void *mg_conn_state(struct mg_conn *conn);
 struct mg_loop *mg_conn_loop(struct mg_conn *conn);
@@ -84,14 +87,15 @@ struct mg_listen_options {
 	const char *host_port;                    /* "0.0.0.0:8765", "[::1]:0" */
 	struct mg_tls *tls;                       /* NULL: plain only */
 	bool plain_loopback, plain_any;           /* accept plaintext from loopback, from anywhere */
-	size_t connections_max;                   /* 0: 10,000 */
+	size_t connections_max;                   /* 0: 10,000; more are closed at once */
+	uint64_t hello_ms;                        /* 0: MG_NET_HELLO_MS */
 	/* First application bytes of a new connection are there (after the TLS handshake, if any), or plain
 	 * first bytes that are no TLS hello: choose a protocol with mg_conn_set_protocol, which then gets the bytes.
 	 * Returns false for "more bytes needed"; closing refuses. */
 	bool (*choose)(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size);
 	void *arg;
 };
-/* Listen on all loops (SO_REUSEPORT). Fails: MG_E_IO "address in use", which says who to ask. */
+/* Listen on all loops (SO_REUSEPORT), which must live until the listener is closed. Fails: MG_E_IO "address in use", which says who to ask. */
 int mg_listen(struct mg_listener **out, struct mg_loop **loops, size_t loop_count, const struct mg_listen_options *options, struct mg_error *err);
 uint16_t mg_listener_port(const struct mg_listener *listener);
 void mg_listener_close(struct mg_listener *listener);

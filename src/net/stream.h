@@ -7,6 +7,10 @@
 #ifndef MG_NET_STREAM_H
 #define MG_NET_STREAM_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "base/error.h"
 #include "base/mem.h"
 
@@ -16,7 +20,8 @@
 struct mg_loop;
 struct mg_stream;
 
-/* wake: called on the loop's thread when blocks are there to take. */
+/* wake: called on the loop's thread when blocks are there to take, or the stream has finished; may be NULL for a
+ * stream that mg_http_reply_stream or mg_stream_set_wake will get. Not called after mg_stream_close. */
 struct mg_stream *mg_stream_new(struct mg_loop *loop, void (*wake)(void *arg), void *arg);
 struct mg_stream *mg_stream_ref(struct mg_stream *stream);
 void mg_stream_unref(struct mg_stream *stream);
@@ -27,9 +32,15 @@ int mg_stream_put(struct mg_stream *stream, struct mg_buf *buf, struct mg_error 
 void mg_stream_on_wait(struct mg_stream *stream, void (*before)(void *), void (*after)(void *), void *arg);
 void mg_stream_idle_limit(struct mg_stream *stream, uint64_t ms);
 void mg_stream_finish(struct mg_stream *stream);           /* no more blocks */
+/* No more blocks, and what came is not the whole: mg_http_reply_stream then cuts the connection. */
+void mg_stream_fail(struct mg_stream *stream);
 
-/* consumer, on the loop: next block or NULL; *finished when none will come. */
+/* consumer, on the loop: next block (the caller's ref) or NULL; *finished when none will come after it. After
+ * NULL, wake is called when there is more to take or the stream has finished. */
 struct mg_buf *mg_stream_take(struct mg_stream *stream, bool *finished);
+bool mg_stream_failed(struct mg_stream *stream);           /* asked when finished */
+/* Another consumer: its wake is called when blocks are there, also those that came before. */
+void mg_stream_set_wake(struct mg_stream *stream, void (*wake)(void *arg), void *arg);
 void mg_stream_close(struct mg_stream *stream);            /* reader is gone: producers fail; any thread */
 size_t mg_stream_queued(struct mg_stream *stream);
 

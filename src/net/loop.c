@@ -1,0 +1,327 @@
+/*
+ * loop.c - a thread that waits for sockets, timers and posts.
+ *
+ * Rule: every call from libuv into our code ends in mg_loop__settle, which flushes what was written, feeds
+ * what was left over and buries what was closed. So a protocol's callback never runs inside
+ * another one of the same connection, and small writes of one turn leave as one record.
+ *
+ * owner: the loop's thread, except posts (any thread, under lock).
+ * Limits: SETTLE_ROUNDS per turn, then sockets are looked at again before the rest is settled.
+ */
+#include <signal.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "net/net_int.h"
+
+enum { SETTLE_ROUNDS = 4 };
+
+struct mg_timer {
+	uv_timer_t handle;
+	struct mg_loop *loop;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+static _Thread_local struct mg_loop *current_loop;
+
+bool mg_loop_is_current(const struct mg_loop *loop)
+{
+	return loop == current_loop;
+}
+
+/* ---- posts ---- */
+
+void mg_loop_post(struct mg_loop *loop, void (*fn)(void *), void *arg)
+{
+	struct mg_post *post = mg_alloc0(sizeof *post);
+
+	post->fn = fn;
+	post->arg = arg;
+	pthread_mutex_lock(&loop->lock);
+	*loop->posts_end = post;
+	loop->posts_end = &post->next;
+	/* Under the lock, so that the loop cannot be gone between the list and the call. */
+	(void)uv_async_send(&loop->async);
+	pthread_mutex_unlock(&loop->lock);
+}
+
+static bool run_posts(struct mg_loop *loop)
+{
+	pthread_mutex_lock(&loop->lock);
+	struct mg_post *post = loop->posts;
+
+	loop->posts = NULL;
+	loop->posts_end = &loop->posts;
+	pthread_mutex_unlock(&loop->lock);
+	bool any = post != NULL;
+
+	while (post != NULL) {
+		struct mg_post *next = post->next;
+
+		post->fn(post->arg);
+		mg_free(post);
+		post = next;
+	}
+	return any;
+}
+
+static void on_async(uv_async_t *async)
+{
+	struct mg_loop *loop = async->data;
+
+	(void)run_posts(loop);
+	mg_loop__settle(loop);
+}
+
+/* ---- connections ---- */
+
+void mg_loop__add_unsettled(struct mg_loop *loop, struct mg_conn *conn)
+{
+	if (conn->unsettled) {
+		return;
+	}
+	conn->unsettled = true;
+	conn->next_unsettled = NULL;
+	*loop->unsettled_end = conn;
+	loop->unsettled_end = &conn->next_unsettled;
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+	mg_loop__settle(idle->data);
+}
+
+void mg_loop__settle(struct mg_loop *loop)
+{
+	for (int round = 0; round < SETTLE_ROUNDS && loop->unsettled != NULL; round++) {
+		struct mg_conn *conn = loop->unsettled;
+
+		loop->unsettled = NULL;
+		loop->unsettled_end = &loop->unsettled;
+		while (conn != NULL) {
+			struct mg_conn *next = conn->next_unsettled;
+
+			conn->unsettled = false;
+			mg_conn__settle(conn);
+			conn = next;
+		}
+	}
+	if (loop->unsettled != NULL) {
+		(void)uv_idle_start(&loop->idle, on_idle);
+	} else {
+		(void)uv_idle_stop(&loop->idle);
+	}
+}
+
+static void on_sweep(uv_timer_t *timer)
+{
+	struct mg_loop *loop = timer->data;
+	uint64_t now_ms = uv_now(&loop->uv);
+
+	for (struct mg_conn *conn = loop->conns; conn != NULL; conn = conn->next) {
+		mg_conn__sweep(conn, now_ms);
+	}
+	mg_loop__settle(loop);
+}
+
+void mg_loop__add_conn(struct mg_loop *loop, struct mg_conn *conn)
+{
+	if (loop->conns == NULL && !loop->stopping) {
+		(void)uv_timer_start(&loop->sweep, on_sweep, MG_NET_SWEEP_MS, MG_NET_SWEEP_MS);
+	}
+	conn->next = loop->conns;
+	conn->prev = NULL;
+	if (conn->next != NULL) {
+		conn->next->prev = conn;
+	}
+	loop->conns = conn;
+}
+
+void mg_loop__remove_conn(struct mg_loop *loop, struct mg_conn *conn)
+{
+	if (conn->prev != NULL) {
+		conn->prev->next = conn->next;
+	} else {
+		loop->conns = conn->next;
+	}
+	if (conn->next != NULL) {
+		conn->next->prev = conn->prev;
+	}
+	if (loop->conns == NULL && !loop->stopping) {
+		(void)uv_timer_stop(&loop->sweep); /* An idle process sleeps. */
+	}
+}
+
+/* ---- timers ---- */
+
+static void on_timer(uv_timer_t *handle)
+{
+	struct mg_timer *timer = handle->data;
+	struct mg_loop *loop = timer->loop;
+
+	timer->fn(timer->arg); /* may stop the timer */
+	mg_loop__settle(loop);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	mg_free(handle->data);
+}
+
+struct mg_timer *mg_timer_start(struct mg_loop *loop, uint64_t delay_ms, uint64_t repeat_ms, void (*fn)(void *), void *arg)
+{
+	mg_assert(mg_loop_is_current(loop));
+	struct mg_timer *timer = mg_alloc0(sizeof *timer);
+
+	timer->loop = loop;
+	timer->fn = fn;
+	timer->arg = arg;
+	(void)uv_timer_init(&loop->uv, &timer->handle);
+	timer->handle.data = timer;
+	(void)uv_timer_start(&timer->handle, on_timer, delay_ms, repeat_ms);
+	return timer;
+}
+
+void mg_timer_stop(struct mg_timer *timer)
+{
+	if (timer == NULL || uv_is_closing((uv_handle_t *)&timer->handle)) {
+		return;
+	}
+	mg_assert(mg_loop_is_current(timer->loop));
+	(void)uv_timer_stop(&timer->handle);
+	uv_close((uv_handle_t *)&timer->handle, on_timer_closed);
+}
+
+/* ---- life ---- */
+
+struct mg_loop *mg_loop__new(const char *name)
+{
+	struct mg_loop *loop = mg_alloc0(sizeof *loop);
+
+	if (uv_loop_init(&loop->uv) != 0) {
+		mg_free(loop);
+		return NULL;
+	}
+	if (uv_async_init(&loop->uv, &loop->async, on_async) != 0) {
+		(void)uv_loop_close(&loop->uv);
+		mg_free(loop);
+		return NULL;
+	}
+	loop->async.data = loop;
+	(void)uv_idle_init(&loop->uv, &loop->idle);
+	loop->idle.data = loop;
+	(void)uv_timer_init(&loop->uv, &loop->sweep);
+	loop->sweep.data = loop;
+	(void)pthread_mutex_init(&loop->lock, NULL);
+	loop->posts_end = &loop->posts;
+	loop->unsettled_end = &loop->unsettled;
+	(void)snprintf(loop->name, sizeof loop->name, "%s", name);
+	return loop;
+}
+
+void mg_loop__enter(struct mg_loop *loop)
+{
+	current_loop = loop;
+}
+
+/* Close what is left: only timers that nobody has stopped can be. */
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+	if (uv_is_closing(handle)) {
+		return;
+	}
+	const struct mg_loop *loop = arg;
+	bool is_timer = handle->type == UV_TIMER && handle != (const uv_handle_t *)&loop->sweep;
+
+	uv_close(handle, is_timer ? on_timer_closed : NULL);
+}
+
+static void close_everything(struct mg_loop *loop)
+{
+	loop->stopping = true;
+	mg_acceptor__close_all(loop);
+	mg_dial__close_all(loop);
+	do {
+		for (struct mg_conn *conn = loop->conns; conn != NULL; conn = conn->next) {
+			mg_conn_close(conn);
+		}
+		mg_loop__settle(loop);
+	} while (run_posts(loop) || loop->conns != NULL || loop->unsettled != NULL);
+}
+
+static void on_stop(void *arg)
+{
+	close_everything(arg);
+	uv_stop(&((struct mg_loop *)arg)->uv);
+}
+
+/* Frees what is left; nobody may post any more. */
+void mg_loop__free(struct mg_loop *loop)
+{
+	if (!loop->stopping) {
+		close_everything(loop);
+	}
+	uv_walk(&loop->uv, close_handle, loop);
+	while (uv_run(&loop->uv, UV_RUN_DEFAULT) != 0) {
+	}
+	(void)run_posts(loop);
+	mg_assert(loop->conns == NULL);
+	int status = uv_loop_close(&loop->uv);
+
+	mg_assert(status == 0);
+	(void)pthread_mutex_destroy(&loop->lock);
+	current_loop = NULL;
+	mg_free(loop);
+}
+
+static void *loop_main(void *arg)
+{
+	struct mg_loop *loop = arg;
+
+	mg_loop__enter(loop);
+	(void)pthread_setname_np(pthread_self(), loop->name);
+	while (!loop->stopping) {
+		(void)uv_run(&loop->uv, UV_RUN_DEFAULT);
+	}
+	mg_loop__free(loop);
+	return NULL;
+}
+
+int mg_loop_start(struct mg_loop **out, const char *name, struct mg_error *err)
+{
+	struct mg_loop *loop = mg_loop__new(name);
+
+	*out = NULL;
+	if (loop == NULL) {
+		return mg_error_set(err, MG_E_IO, "cannot start loop \"%s\": no event queue left", name);
+	}
+	/* Signals are for the main thread; a broken pipe is an error of the write that meets it. */
+	sigset_t all, before;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	int status = pthread_create(&loop->thread, NULL, loop_main, loop);
+
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (status != 0) {
+		mg_loop__enter(loop);
+		mg_loop__free(loop);
+		return mg_error_errno(err, status, "cannot start loop \"%s\"", name);
+	}
+	*out = loop;
+	return 0;
+}
+
+void mg_loop_stop(struct mg_loop *loop)
+{
+	if (loop == NULL) {
+		return;
+	}
+	mg_assert(!mg_loop_is_current(loop));
+	pthread_t thread = loop->thread;
+
+	mg_loop_post(loop, on_stop, loop);
+	(void)pthread_join(thread, NULL);
+}
