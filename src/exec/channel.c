@@ -130,7 +130,7 @@ static struct mg_channel *channel_new(const struct mg_channel_handler *handler, 
 	pthread_mutex_init(&channel->lock, NULL);
 	pthread_cond_init(&channel->inbox_changed, NULL);
 	pthread_cond_init(&channel->room, NULL);
-	atomic_init(&channel->heard_ms, mg_clock_mono_ms());
+	atomic_init(&channel->heard_ms, mg_clock_ms());
 	return channel;
 }
 
@@ -142,7 +142,7 @@ static void resume_reading(void *arg)
 	if (channel->ws) {
 		mg_ws_pause_read(channel->ws, false);
 	}
-	atomic_store(&channel->heard_ms, mg_clock_mono_ms());
+	atomic_store(&channel->heard_ms, mg_clock_ms());
 	mg_channel_unref(channel);
 }
 
@@ -246,7 +246,7 @@ static void push(struct mg_channel *channel, bool text, struct mg_buf *buf)
 {
 	struct item *item = mg_alloc(sizeof *item);
 	*item = (struct item){ .text = text, .buf = buf };
-	atomic_store(&channel->heard_ms, mg_clock_mono_ms());
+	atomic_store(&channel->heard_ms, mg_clock_ms());
 	pthread_mutex_lock(&channel->lock);
 	if (channel->last) {
 		channel->last->next = item;
@@ -501,7 +501,7 @@ uint64_t mg_channel_silence_ms(struct mg_channel *channel)
 	pthread_mutex_lock(&channel->lock);
 	bool paused = channel->paused;
 	pthread_mutex_unlock(&channel->lock);
-	uint64_t heard = atomic_load(&channel->heard_ms), now = mg_clock_mono_ms();
+	uint64_t heard = atomic_load(&channel->heard_ms), now = mg_clock_ms();
 	return paused || heard >= now ? 0 : now - heard;
 }
 

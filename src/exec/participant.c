@@ -86,6 +86,28 @@ static void add_columns(struct mg_sb *sql, const struct mg_exec_table *table)
 	}
 }
 
+void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table)
+{
+	for (size_t i = 0; i < table->database_count; i++) {
+		mg_sb_add(sql, i ? " UNION ALL SELECT " : "SELECT ");
+		add_columns(sql, table);
+		mg_sb_add(sql, " FROM ");
+		mg_sb_add_ident(sql, table->databases[i]);
+		mg_sb_add_char(sql, '.');
+		mg_sb_add_ident(sql, table->schema);
+		mg_sb_add_char(sql, '.');
+		mg_sb_add_ident(sql, table->table);
+	}
+	if (!table->database_count) {
+		mg_sb_add(sql, "SELECT ");
+		for (size_t i = 0; i < table->column_count; i++) {
+			mg_sb_addf(sql, "%sCAST(NULL AS %s) AS ", i ? ", " : "", table->types[i]);
+			mg_sb_add_ident(sql, table->columns[i]);
+		}
+		mg_sb_add(sql, " WHERE false");
+	}
+}
+
 static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *table, struct mg_error *err)
 {
 	struct mg_sb sql = { 0 }, name = { 0 };
@@ -93,24 +115,7 @@ static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *ta
 	mg_sb_add(&sql, "CREATE OR REPLACE TEMP VIEW ");
 	mg_sb_add_ident(&sql, mg_sb_text(&name));
 	mg_sb_add(&sql, " AS ");
-	for (size_t i = 0; i < table->database_count; i++) {
-		mg_sb_add(&sql, i ? " UNION ALL SELECT " : "SELECT ");
-		add_columns(&sql, table);
-		mg_sb_add(&sql, " FROM ");
-		mg_sb_add_ident(&sql, table->databases[i]);
-		mg_sb_add_char(&sql, '.');
-		mg_sb_add_ident(&sql, table->schema);
-		mg_sb_add_char(&sql, '.');
-		mg_sb_add_ident(&sql, table->table);
-	}
-	if (!table->database_count) {
-		mg_sb_add(&sql, "SELECT ");
-		for (size_t i = 0; i < table->column_count; i++) {
-			mg_sb_addf(&sql, "%sCAST(NULL AS %s) AS ", i ? ", " : "", table->types[i]);
-			mg_sb_add_ident(&sql, table->columns[i]);
-		}
-		mg_sb_add(&sql, " WHERE false");
-	}
+	mg_exec_table_select(&sql, table);
 	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 	mg_sb_fini(&sql);
 	mg_sb_fini(&name);
@@ -141,7 +146,7 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 	mg_duck_set_context(part->conn, &part->context);
 	if (open->timezone && open->timezone[0]) {
 		struct mg_sb sql = { 0 };
-		mg_sb_add(&sql, "SET TimeZone = ");
+		mg_sb_add(&sql, "SET SESSION TimeZone = ");
 		mg_sb_add_literal(&sql, open->timezone, strlen(open->timezone));
 		code = mg_duck_exec(part->conn, mg_sb_text(&sql), err);
 		mg_sb_fini(&sql);
@@ -306,7 +311,7 @@ int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship
 	if (is_cancelled(part)) {
 		return mg_error_set(err, MG_E_CANCELLED, "cancelled");
 	}
-	uint64_t start = mg_clock_micros();
+	uint64_t start = mg_clock_us();
 	struct shipment shipment = { .part = part, .stage = stage, .ship = ship, .stats = stats,
 		                         .own = spool_take(part, stage) };
 	struct mg_duck_sink sink = { .begin = ship_schema, .put = ship_batch, .arg = &shipment };
@@ -320,7 +325,7 @@ int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship
 		mg_arrow_encoder_free(shipment.near_encoder);
 	}
 	mg_spool_unref(shipment.own);
-	stats->micros = mg_clock_micros() - start;
+	stats->micros = mg_clock_us() - start;
 	return code;
 }
 
@@ -341,6 +346,17 @@ void mg_participant_seal(struct mg_participant *part, uint32_t stage)
 	find_locked(part, stage)->sealed = true;
 	pthread_mutex_unlock(&part->lock);
 	mg_spool_unref(spool);
+}
+
+struct mg_buf *mg_participant_schema(struct mg_participant *part, uint32_t stage)
+{
+	struct mg_spool *spool = spool_take(part, stage);
+	struct mg_buf *schema = mg_spool_schema(spool);
+	if (schema) {
+		mg_buf_ref(schema);
+	}
+	mg_spool_unref(spool);
+	return schema;
 }
 
 void mg_participant_drop(struct mg_participant *part, uint32_t stage)

@@ -24,6 +24,9 @@ struct mg_exec_table {
 	const char **types;               /* SQL types of columns, for the empty table */
 };
 
+/* Append the SELECT that is this table: its columns over all its databases, or no rows. */
+void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table);
+
 struct mg_exec_open {
 	struct mg_duck *duck;
 	uint32_t node_index;
@@ -62,6 +65,8 @@ int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship
 int mg_participant_accept(struct mg_participant *part, uint32_t stage, bool schema, struct mg_buf *buf, uint64_t rows, struct mg_error *err);
 /* No more rows of this stage will come: readers may start. */
 void mg_participant_seal(struct mg_participant *part, uint32_t stage);
+/* The schema message of a stage's rows with a reference, or NULL. */
+struct mg_buf *mg_participant_schema(struct mg_participant *part, uint32_t stage);
 void mg_participant_drop(struct mg_participant *part, uint32_t stage);  /* rows no longer needed */
 /* Connection to run a result stage or original text on (coordinator). */
 struct mg_duck_conn *mg_participant_conn(struct mg_participant *part);

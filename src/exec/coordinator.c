@@ -1,0 +1,376 @@
+/*
+ * coordinator.c - see coordinator.h.
+ *
+ * Rule: whichever way is taken, the rows are those that one DuckDB over all rows would give; a way that
+ * cannot promise that is not taken, and the reason is told.
+ *
+ * Files: run.c holds struct mg_run; way.c chooses; this file carries out.
+ */
+#include "exec/coordinator.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "exec/attempt.h"
+#include "exec/explain.h"
+#include "exec/pump.h"
+#include "exec/run.h"
+#include "exec/way.h"
+#include "os/clock.h"
+
+#include <string.h>
+
+#define ATTEMPTS_MAX 4      /* the last one asks no worker, so it cannot lose one */
+
+/* A statement under way: what is the same for all its attempts. */
+struct job {
+	struct mg_engine *engine;
+	struct mg_run *run;
+	const struct mg_run_settings *settings;
+	const struct mg_rows *rows;
+	struct mg_arena *arena;
+	const struct mg_catalog_data *data;
+	struct mg_bound bound;
+	struct mg_way way;
+	const char *text;             /* zero-terminated */
+	struct mg_pump pump;
+	struct mg_explain *explain;   /* EXPLAIN ANALYZE collects here; or NULL */
+};
+
+/* ---- the last step: SQL on the coordinator's own connection, rows to the sink ---- */
+
+static int finish(struct job *job, struct mg_attempt *attempt, const char *sql, struct mg_error *err)
+{
+	mg_attempt_finish(attempt);
+	int code = mg_pump_query(&job->pump, mg_participant_conn(mg_attempt_local(attempt)), sql, err);
+	if (code && err->origin == MG_ORIGIN_NONE) {
+		err->origin = MG_ORIGIN_MERGE;
+	}
+	return code;
+}
+
+/* The statement's own names and types around the columns c0, c1... of a stage. */
+static const char *dress(struct job *job, const char *sql, long shard)
+{
+	struct mg_sb out = { 0 };
+	mg_sb_add(&out, "SELECT ");
+	if (shard >= 0) {
+		mg_sb_addf(&out, "CAST(%ld AS INTEGER) AS shard, ", shard);
+	}
+	for (size_t i = 0; i < job->bound.column_count; i++) {
+		mg_sb_addf(&out, "%sCAST(c%zu AS %s) AS ", i ? ", " : "", i, job->bound.types[i]);
+		mg_sb_add_ident(&out, job->bound.names[i]);
+	}
+	mg_sb_addf(&out, " FROM (%s) AS mg", sql);
+	const char *text = mg_arena_strdup(job->arena, mg_sb_text(&out));
+	mg_sb_fini(&out);
+	return text;
+}
+
+/* ---- running stages for the planner ---- */
+
+struct stage_run {
+	struct job *job;
+	struct mg_attempt *attempt;
+};
+
+static int run_stage(void *arg, const struct mg_stage *stage, struct mg_count *count, struct mg_error *err)
+{
+	struct stage_run *at = arg;
+	struct mg_exec_stats stats[MG_ATTEMPT_PARTICIPANTS_MAX];
+	mg_run_stage_begin(at->job->run);
+	int code = mg_attempt_run_stage(at->attempt, stage, count, stats, err);
+	if (!code) {
+		mg_run_stage_end(at->job->run);
+		if (at->job->explain) {
+			mg_explain_stage(at->job->explain, at->attempt, stage, stats);
+		}
+	}
+	return code;
+}
+
+static const struct mg_table_place *find_table(void *arg, const char *schema, const char *table)
+{
+	struct stage_run *at = arg;
+	return mg_way_find_table(&at->job->way, schema, table);
+}
+
+static void plan_env(struct job *job, struct stage_run *at, size_t participants, struct mg_sb *notes,
+                     struct mg_plan_env *env)
+{
+	*env = (struct mg_plan_env){
+		.arena = job->arena,
+		.participants = participants,
+		.strategy = job->settings->strategy,
+		.find_table = find_table,
+		.run = at->attempt ? run_stage : NULL,
+		.arg = at,
+		.next_stage = 1,
+		.notes = notes,
+	};
+}
+
+static int open_attempt(struct job *job, bool workers, const uint32_t *shards, size_t shard_count,
+                        struct mg_attempt **out, struct mg_error *err)
+{
+	struct mg_attempt_options options = {
+		.engine = job->engine,
+		.name = mg_run_id(job->run),
+		.timezone = job->settings->timezone,
+		.tables = job->way.tables,
+		.table_count = job->way.table_count,
+		.workers = workers,
+		.shards = shards,
+		.shard_count = shard_count,
+		.data = job->data,
+	};
+	int code = mg_attempt_open(out, &options, err);
+	if (!code) {
+		code = mg_run_attach(job->run, *out, err);
+		if (code) {
+			mg_attempt_close(*out);
+			*out = NULL;
+		}
+	}
+	return code;
+}
+
+static void close_attempt(struct job *job, struct mg_attempt *attempt)
+{
+	struct mg_run_stats *stats = mg_run_own_stats(job->run);
+	stats->moved_bytes += mg_attempt_moved_bytes(attempt);
+	stats->moved_rows += mg_attempt_moved_rows(attempt);
+	mg_run_detach(job->run);
+	mg_attempt_close(attempt);
+}
+
+/* ---- the ways ---- */
+
+/* Original text, or the printed plan where the text may not run, over the given shards, here alone. */
+static int run_local(struct job *job, const uint32_t *shards, size_t shard_count, long shard, struct mg_error *err)
+{
+	struct mg_attempt *attempt = NULL;
+	char *sql = NULL;
+	bool text = job->way.original_text && shard < 0;
+	int code = 0;
+	if (text) {
+		job->way.table_count = 0;   /* the text reads the views of the engine itself */
+	} else {
+		code = mg_plan_print(job->arena, job->bound.root, &sql, err);
+	}
+	if (!code) {
+		code = open_attempt(job, false, shards, shard_count, &attempt, err);
+	}
+	if (!code) {
+		long label = shard >= 0 && !job->settings->summarize ? shard : -1;
+		code = finish(job, attempt, text ? job->text : dress(job, sql, label), err);
+		close_attempt(job, attempt);
+	}
+	return code;
+}
+
+/* Every shard by itself, unmerged: distributed = force, or summarize = false. */
+static int run_per_shard(struct job *job, struct mg_error *err)
+{
+	int code = 0;
+	for (uint32_t i = 1; !code && i <= job->data->shard_count; i++) {
+		code = run_local(job, &i, 1, (long)i, err);
+	}
+	return code;
+}
+
+static void note_attempt(struct job *job, struct mg_attempt *attempt)
+{
+	struct mg_run_stats *stats = mg_run_own_stats(job->run);
+	stats->nodes = (uint32_t)mg_attempt_part_count(attempt);
+	stats->workers = stats->nodes - 1;
+	stats->attempts++;
+}
+
+static int run_cut_once(struct job *job, bool workers, bool *again, struct mg_error *err)
+{
+	struct mg_attempt *attempt = NULL;
+	*again = false;
+	int code = open_attempt(job, workers, job->way.shards, job->way.shard_count, &attempt, err);
+	if (code) {
+		return code;
+	}
+	note_attempt(job, attempt);
+	struct stage_run at = { .job = job, .attempt = attempt };
+	struct mg_sb notes = { 0 };
+	struct mg_plan_env env;
+	plan_env(job, &at, mg_attempt_part_count(attempt), &notes, &env);
+	struct mg_stage *result = NULL;
+	code = mg_plan_distribute(&env, job->bound.root, &result, err);
+	if (!code) {
+		mg_run_own_stats(job->run)->stages = (uint32_t)env.stage_count;
+		code = finish(job, attempt, dress(job, result->sql, -1), err);
+	}
+	if (code && mg_attempt_is_lost(attempt) && !job->pump.began && !mg_run_cancelled(job->run)) {
+		*again = true;
+	}
+	if (job->explain) {
+		mg_explain_notes(job->explain, mg_sb_text(&notes));
+	}
+	mg_sb_fini(&notes);
+	close_attempt(job, attempt);
+	return code;
+}
+
+static int run_cut(struct job *job, struct mg_error *err)
+{
+	int code = 0;
+	bool again = true;
+	for (int i = 0; again && i < ATTEMPTS_MAX; i++) {
+		if (i) {
+			mg_log(MG_LOG_WARN, "query.retry", "query=%s attempt=%d reason=\"%s\"", mg_run_id(job->run), i + 1,
+			       err->message);
+		}
+		mg_error_clear(err);
+		if (job->explain) {
+			mg_explain_restart(job->explain);
+		}
+		bool workers = job->settings->distributed != MG_DISTRIBUTED_FALSE && i + 1 < ATTEMPTS_MAX;
+		code = run_cut_once(job, workers, &again, err);
+	}
+	if (code == MG_E_UNSUPPORTED && !job->pump.began) {
+		mg_way_fall(&job->way, job->run, err->message);
+		mg_error_clear(err);
+		code = run_local(job, job->way.shards, job->way.shard_count, -1, err);
+	}
+	return code;
+}
+
+static int run_catalog(struct job *job, struct mg_error *err)
+{
+	return mg_pump_plandb(&job->pump, mg_engine_plandb(job->engine), job->settings->timezone, job->text, err);
+}
+
+/* ---- the whole ---- */
+
+static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
+{
+	uint64_t start = mg_clock_us();
+	job->arena = mg_arena_new();
+	job->data = mg_catalog_take(mg_engine_catalog(job->engine));
+	job->text = mg_arena_strndup(job->arena, sql.ptr, sql.len);
+	struct mg_plan_settings settings = { .timezone = job->settings->timezone };
+	int code = mg_plandb_bind(mg_engine_plandb(job->engine), job->arena, &settings, job->text, &job->bound, err);
+	if (!code) {
+		code = mg_way_choose(&job->way, job->arena, job->engine, job->data, job->settings, &job->bound, err);
+	}
+	struct mg_run_stats *stats = mg_run_own_stats(job->run);
+	stats->plan_micros = mg_clock_us() - start;
+	if (!code) {
+		stats->step = job->way.step;
+		mg_copy_text(stats->reason, sizeof stats->reason, job->way.reason);
+		stats->shards = (uint32_t)job->way.shard_count;
+		stats->nodes = 1;
+	}
+	return code;
+}
+
+static void release(struct job *job)
+{
+	mg_catalog_give(mg_engine_catalog(job->engine), job->data);
+	mg_arena_free(job->arena);
+}
+
+static int carry_out(struct job *job, struct mg_error *err)
+{
+	mg_pump_init(&job->pump, job->run, job->rows);
+	int code = 0;
+	switch (job->way.kind) {
+	case MG_WAY_CATALOG:
+		code = run_catalog(job, err);
+		break;
+	case MG_WAY_LOCAL:
+	case MG_WAY_ROUTER:
+		code = run_local(job, job->way.shards, job->way.shard_count, -1, err);
+		break;
+	case MG_WAY_CUT:
+		code = run_cut(job, err);
+		break;
+	case MG_WAY_PER_SHARD:
+		code = run_per_shard(job, err);
+		break;
+	}
+	if (!code) {
+		code = mg_pump_end(&job->pump, err);
+	}
+	mg_pump_fini(&job->pump);
+	if (mg_run_cancelled(job->run)) {
+		code = mg_run_cancel_error(job->run, err);
+	}
+	return code;
+}
+
+int mg_coordinator_run(struct mg_engine *engine, struct mg_run *run, const struct mg_run_settings *settings,
+                       struct mg_str sql, const struct mg_rows *rows, struct mg_error *err)
+{
+	struct job job = { .engine = engine, .run = run, .settings = settings, .rows = rows };
+	uint64_t start = mg_clock_us();
+	int code = prepare(&job, sql, err);
+	if (!code) {
+		code = carry_out(&job, err);
+	}
+	mg_run_own_stats(run)->micros = mg_clock_us() - start;
+	release(&job);
+	return code;
+}
+
+/* ---- EXPLAIN ---- */
+
+/* The plan as it would be cut now, without running anything. */
+static int plan_only(struct job *job, struct mg_explain *explain, struct mg_error *err)
+{
+	struct mg_hub_member *members;
+	size_t member_count;
+	mg_hub_members(mg_engine_hub(job->engine), job->arena, &members, &member_count);
+	for (size_t i = 0; i < member_count; i++) {
+		mg_worker_unref(members[i].worker);
+	}
+	struct stage_run at = { .job = job };
+	struct mg_sb notes = { 0 };
+	struct mg_plan_env env;
+	plan_env(job, &at, member_count + 1, &notes, &env);
+	struct mg_stage *result = NULL;
+	int code = mg_plan_distribute(&env, job->bound.root, &result, err);
+	if (code == MG_E_UNSUPPORTED) {
+		mg_way_fall(&job->way, job->run, err->message);
+		mg_error_clear(err);
+		code = 0;
+	}
+	mg_explain_plan(explain, &env, mg_sb_text(&notes));
+	mg_sb_fini(&notes);
+	return code;
+}
+
+int mg_coordinator_explain(struct mg_engine *engine, struct mg_run *run, const struct mg_run_settings *settings,
+                           struct mg_str sql, bool analyze, bool json, struct mg_sb *out, struct mg_error *err)
+{
+	struct mg_explain *explain = mg_explain_new();
+	struct mg_rows nowhere = mg_pump_nowhere();
+	struct job job = { .engine = engine, .run = run, .settings = settings, .rows = &nowhere };
+	uint64_t start = mg_clock_us();
+	int code = prepare(&job, sql, err);
+	if (!code && job.way.kind == MG_WAY_CUT) {
+		code = plan_only(&job, explain, err);
+	}
+	if (!code && analyze) {
+		job.explain = explain;
+		code = carry_out(&job, err);
+		mg_run_own_stats(run)->micros = mg_clock_us() - start;
+	}
+	if (!code) {
+		char *printed = NULL;
+		if (job.way.kind != MG_WAY_CUT && !job.way.original_text && job.bound.root) {
+			code = mg_plan_print(job.arena, job.bound.root, &printed, err);
+		}
+		if (!code) {
+			mg_explain_print(explain, &job.way, mg_run_stats(run), printed ? printed : job.text, analyze, json, out);
+		}
+	}
+	mg_explain_free(explain);
+	release(&job);
+	return code;
+}

@@ -1,0 +1,634 @@
+/*
+ * hub.c - see hub.h.
+ *
+ * Rule: a worker counts as holding a shard only after it has shown the file's SHA-256 as the
+ * catalog has it, over a connection that is still alive.
+ */
+#include "exec/hub.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "exec/attempt.h"
+#include "os/clock.h"
+#include "os/random.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum holding { NOT_LEASED, LEASED, HELD };
+
+struct mg_worker {
+	atomic_int refs;
+	struct mg_hub *hub;
+	struct mg_channel *channel;
+	/* guarded by the hub's lock: */
+	char id[64];
+	char version[32];
+	unsigned threads;
+	uint64_t memory_bytes;
+	uint64_t since_ms;
+	uint8_t *holding;             /* enum holding by shard id, 0 the reference group */
+	bool greeted, draining, lost;
+};
+
+struct open_query {
+	uint64_t number;
+	struct mg_attempt *query;
+};
+
+struct mg_hub {
+	struct mg_engine *engine;
+	char cluster_id[40];
+	uint32_t shard_count;
+	int *files;                   /* long-lived descriptors by shard id: an open and close would drop locks */
+	struct mg_shard *shards;      /* copies of what is served */
+	bool has_data;
+	pthread_mutex_t lock;
+	pthread_cond_t left;          /* a worker has left */
+	struct mg_worker **workers;
+	size_t worker_count, worker_cap;
+	size_t present;               /* workers whose last call is not over */
+	struct open_query *queries;
+	size_t query_count, query_cap;
+	uint64_t next_query, next_worker;
+	atomic_ullong bytes_moved;
+	bool stopping;
+};
+
+/* ---- references ---- */
+
+struct mg_worker *mg_worker_ref(struct mg_worker *worker)
+{
+	atomic_fetch_add(&worker->refs, 1);
+	return worker;
+}
+
+void mg_worker_unref(struct mg_worker *worker)
+{
+	if (worker && atomic_fetch_sub(&worker->refs, 1) == 1) {
+		mg_channel_unref(worker->channel);
+		mg_free(worker->holding);
+		mg_free(worker);
+	}
+}
+
+const char *mg_worker_id(const struct mg_worker *worker)
+{
+	return worker->id;
+}
+
+struct mg_channel *mg_worker_channel(struct mg_worker *worker)
+{
+	return worker->channel;
+}
+
+static bool is_ready_locked(const struct mg_worker *worker)
+{
+	if (!worker->greeted || worker->lost || worker->draining || worker->holding[0] != HELD) {
+		return false;
+	}
+	for (uint32_t i = 1; i <= worker->hub->shard_count; i++) {
+		if (worker->holding[i] == HELD) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- leases ---- */
+
+static size_t count_locked(const struct mg_worker *worker)
+{
+	size_t count = 0;
+	for (uint32_t i = 1; i <= worker->hub->shard_count; i++) {
+		count += worker->holding[i] != NOT_LEASED;
+	}
+	return count;
+}
+
+static size_t holders_locked(const struct mg_hub *hub, uint32_t shard)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		count += !hub->workers[i]->lost && hub->workers[i]->greeted && hub->workers[i]->holding[shard] != NOT_LEASED;
+	}
+	return count;
+}
+
+static void add_lease(struct mg_sb *json, const struct mg_shard *shard, bool first)
+{
+	mg_sb_addf(json, "%s{\"id\":%u,\"bytes\":%llu,\"sha256\":\"%s\",\"chunk\":%u}", first ? "" : ",", shard->id,
+	           (unsigned long long)shard->bytes, shard->sha256, MG_HUB_CHUNK);
+}
+
+/* Lease shards to a worker until it has its share: the reference group first, then the shards that
+ * fewest others hold. */
+static void lease_locked(struct mg_hub *hub, struct mg_worker *worker)
+{
+	if (!hub->has_data || worker->draining) {
+		return;
+	}
+	struct mg_sb json = { 0 };
+	bool first = true;
+	size_t alive = 0;
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		alive += hub->workers[i]->greeted && !hub->workers[i]->lost && !hub->workers[i]->draining;
+	}
+	size_t share = alive ? (hub->shard_count + alive - 1) / alive : hub->shard_count;
+	mg_sb_add(&json, "{\"type\":\"lease\",\"shards\":[");
+	if (worker->holding[0] == NOT_LEASED) {
+		worker->holding[0] = LEASED;
+		add_lease(&json, &hub->shards[0], first);
+		first = false;
+	}
+	for (size_t have = count_locked(worker); have < share; have++) {
+		uint32_t best = 0;
+		size_t best_holders = SIZE_MAX;
+		for (uint32_t i = 1; i <= hub->shard_count; i++) {
+			size_t holders = holders_locked(hub, i);
+			if (worker->holding[i] == NOT_LEASED && holders < best_holders) {
+				best = i;
+				best_holders = holders;
+			}
+		}
+		if (!best) {
+			break;
+		}
+		worker->holding[best] = LEASED;
+		add_lease(&json, &hub->shards[best], first);
+		first = false;
+	}
+	mg_sb_add(&json, "]}");
+	if (!first) {
+		mg_channel_send(worker->channel, mg_sb_text(&json));
+	}
+	mg_sb_fini(&json);
+}
+
+/* ---- frames of workers ---- */
+
+static void add_tables(struct mg_sb *json, const struct mg_catalog_data *data)
+{
+	mg_sb_add(json, "\"tables\":[");
+	for (size_t i = 0; i < data->table_count; i++) {
+		const struct mg_table *table = &data->tables[i];
+		mg_sb_addf(json, "%s{\"schema\":", i ? "," : "");
+		mg_sb_add_json(json, table->schema, strlen(table->schema));
+		mg_sb_add(json, ",\"name\":");
+		mg_sb_add_json(json, table->name, strlen(table->name));
+		mg_sb_addf(json, ",\"partitioned\":%s,\"columns\":[", table->key_count ? "true" : "false");
+		for (size_t c = 0; c < table->column_count; c++) {
+			mg_sb_add(json, c ? ",[" : "[");
+			mg_sb_add_json(json, table->columns[c].name, strlen(table->columns[c].name));
+			mg_sb_add_char(json, ',');
+			mg_sb_add_json(json, table->columns[c].type, strlen(table->columns[c].type));
+			mg_sb_add_char(json, ']');
+		}
+		mg_sb_add(json, "]}");
+	}
+	mg_sb_add_char(json, ']');
+}
+
+/* A name that no other worker has: the one asked for, or with a number behind it. */
+static void choose_id_locked(struct mg_hub *hub, struct mg_worker *worker, const char *wanted)
+{
+	char base[48];
+	mg_copy_text(base, sizeof base, wanted && wanted[0] ? wanted : "worker");
+	mg_copy_text(worker->id, sizeof worker->id, base);
+	for (unsigned n = 2;; n++) {
+		bool taken = false;
+		for (size_t i = 0; i < hub->worker_count; i++) {
+			taken |= hub->workers[i] != worker && mg_text_eq(hub->workers[i]->id, worker->id);
+		}
+		if (!taken) {
+			return;
+		}
+		snprintf(worker->id, sizeof worker->id, "%s-%u", base, n);
+	}
+}
+
+static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json, struct mg_error *err)
+{
+	const char *engine = mg_json_get_text(json, "engine");
+	if (mg_json_get_int(json, "protocol", 0) != 1) {
+		return mg_error_set(err, MG_E_PROTOCOL, "the worker speaks protocol %lld, this server speaks 1",
+		                    (long long)mg_json_get_int(json, "protocol", 0));
+	}
+	if (!mg_text_eq(engine, mg_duck_version())) {
+		return mg_error_set(err, MG_E_PROTOCOL, "the worker's engine is DuckDB %s, this server's is %s",
+		                    engine ? engine : "unknown", mg_duck_version());
+	}
+	struct mg_sb hello = { 0 };
+	pthread_mutex_lock(&hub->lock);
+	if (worker->greeted) {
+		pthread_mutex_unlock(&hub->lock);
+		return mg_error_set(err, MG_E_PROTOCOL, "a second hello");
+	}
+	choose_id_locked(hub, worker, mg_json_get_text(json, "name"));
+	mg_copy_text(worker->version, sizeof worker->version, mg_json_get_text(json, "version"));
+	int64_t threads = mg_json_get_int(json, "threads", 1);
+	worker->threads = threads < 1 ? 1 : threads > 1024 ? 1024 : (unsigned)threads;
+	worker->memory_bytes = (uint64_t)mg_json_get_int(json, "memory", 0);
+	worker->greeted = true;
+	mg_sb_addf(&hello, "{\"type\":\"welcome\",\"worker\":\"%s\",\"cluster\":\"%s\",\"lease_ms\":%u,", worker->id,
+	           hub->cluster_id, MG_HUB_SILENCE_MS);
+	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(hub->engine));
+	add_tables(&hello, data);
+	mg_catalog_give(mg_engine_catalog(hub->engine), data);
+	mg_sb_add_char(&hello, '}');
+	mg_channel_send(worker->channel, mg_sb_text(&hello));
+	mg_sb_fini(&hello);
+	lease_locked(hub, worker);
+	mg_log(MG_LOG_INFO, "worker.joined", "worker=%s address=%s threads=%u", worker->id,
+	       mg_channel_peer(worker->channel), worker->threads);
+	pthread_mutex_unlock(&hub->lock);
+	return 0;
+}
+
+/* A shard id out of a frame, that this worker has been leased. */
+static int leased_shard(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json, uint32_t *shard,
+                        struct mg_error *err)
+{
+	int64_t id = mg_json_get_int(json, "shard", -1);
+	if (!worker->greeted || id < 0 || id > hub->shard_count || worker->holding[id] == NOT_LEASED) {
+		return mg_error_set(err, MG_E_PROTOCOL, "worker \"%s\" names shard %lld, which is not leased to it",
+		                    worker->id, (long long)id);
+	}
+	*shard = (uint32_t)id;
+	return 0;
+}
+
+static int send_chunk(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard, uint64_t chunk, struct mg_error *err)
+{
+	uint64_t size = hub->shards[shard].bytes, offset = chunk * MG_HUB_CHUNK;
+	if (chunk > UINT32_MAX || offset >= size) {
+		return mg_error_set(err, MG_E_PROTOCOL, "chunk %llu is beyond the end of shard %u", (unsigned long long)chunk, shard);
+	}
+	size_t want = size - offset < MG_HUB_CHUNK ? (size_t)(size - offset) : MG_HUB_CHUNK;
+	struct mg_buf *buf = mg_buf_new(want);
+	if (!buf) {
+		return mg_error_set(err, MG_E_NOMEM, "no memory for a chunk of shard %u", shard);
+	}
+	int code = 0;
+	while (!code && buf->size < want) {
+		ssize_t got = pread(hub->files[shard], buf->data + buf->size, want - buf->size, (off_t)(offset + buf->size));
+		if (got > 0) {
+			buf->size += (size_t)got;
+		} else if (got == 0) {
+			code = mg_error_set(err, MG_E_CORRUPT, "the file of shard %u is shorter than its manifest says", shard);
+		} else if (errno != EINTR) {
+			code = mg_error_errno(err, errno, "cannot read the file of shard %u", shard);
+		}
+	}
+	if (!code) {
+		struct mg_frame frame = { .kind = MG_FRAME_CHUNK, .id = shard, .stage = (uint32_t)chunk };
+		code = mg_channel_send_data(worker->channel, &frame, buf, err);
+	}
+	mg_buf_unref(buf);
+	return code;
+}
+
+static int on_held(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json, struct mg_error *err)
+{
+	uint32_t shard;
+	pthread_mutex_lock(&hub->lock);
+	int code = leased_shard(hub, worker, json, &shard, err);
+	if (!code && !mg_text_eq(mg_json_get_text(json, "sha256"), hub->shards[shard].sha256)) {
+		code = mg_error_set(err, MG_E_CORRUPT, "worker \"%s\" shows a wrong hash of shard %u", worker->id, shard);
+	}
+	if (!code) {
+		bool before = is_ready_locked(worker);
+		worker->holding[shard] = HELD;
+		if (!before && is_ready_locked(worker)) {
+			mg_log(MG_LOG_INFO, "worker.ready", "worker=%s", worker->id);
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+	return code;
+}
+
+/* The query that a frame names, with a reference; NULL when it is over, which is no fault: frames of a
+ * cancelled query may still be under way. */
+static struct mg_attempt *find_query(struct mg_hub *hub, uint64_t number)
+{
+	struct mg_attempt *query = NULL;
+	pthread_mutex_lock(&hub->lock);
+	for (size_t i = 0; i < hub->query_count; i++) {
+		if (hub->queries[i].number == number) {
+			query = hub->queries[i].query;
+			mg_attempt_ref(query);
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+	return query;
+}
+
+static int on_control(void *arg, const struct mg_json *json, struct mg_error *err)
+{
+	struct mg_worker *worker = arg;
+	struct mg_hub *hub = worker->hub;
+	const char *type = mg_json_get_text(json, "type");
+	if (mg_text_eq(type, "hello")) {
+		return on_hello(hub, worker, json, err);
+	}
+	if (!worker->greeted) {
+		return mg_error_set(err, MG_E_PROTOCOL, "a frame \"%s\" before hello", type);
+	}
+	if (mg_text_eq(type, "fetch")) {
+		uint32_t shard;
+		pthread_mutex_lock(&hub->lock);
+		int code = leased_shard(hub, worker, json, &shard, err);
+		pthread_mutex_unlock(&hub->lock);
+		return code ? code : send_chunk(hub, worker, shard, (uint64_t)mg_json_get_int(json, "chunk", -1), err);
+	}
+	if (mg_text_eq(type, "held")) {
+		return on_held(hub, worker, json, err);
+	}
+	if (mg_text_eq(type, "ran")) {
+		struct mg_attempt *query = find_query(hub, (uint64_t)mg_json_get_int(json, "query", -1));
+		int code = 0;
+		if (query) {
+			code = mg_attempt_on_ran(query, worker, json, err);
+			mg_attempt_unref(query);
+		}
+		return code;
+	}
+	if (mg_text_eq(type, "drain")) {
+		mg_hub_drain(hub, worker->id);
+		return 0;
+	}
+	if (mg_text_eq(type, "beat")) {
+		return 0;
+	}
+	return mg_error_set(err, MG_E_PROTOCOL, "unknown control frame \"%s\"", type);
+}
+
+static int on_data(void *arg, const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err)
+{
+	struct mg_worker *worker = arg;
+	if (!worker->greeted || frame->kind == MG_FRAME_CHUNK) {
+		return mg_error_set(err, MG_E_PROTOCOL, "an unexpected data frame");
+	}
+	struct mg_attempt *query = find_query(worker->hub, frame->id);
+	int code = 0;
+	if (query) {
+		atomic_fetch_add(&worker->hub->bytes_moved, payload->size);
+		code = mg_attempt_on_data(query, worker, frame, payload, err);
+		mg_attempt_unref(query);
+	}
+	return code;
+}
+
+/* The last call for a worker: its queries learn that it is gone, its shards go to others. */
+static void on_closed(void *arg, const char *reason)
+{
+	struct mg_worker *worker = arg;
+	struct mg_hub *hub = worker->hub;
+	struct mg_arena *arena = mg_arena_new();
+	pthread_mutex_lock(&hub->lock);
+	worker->lost = true;
+	size_t count = hub->query_count;
+	struct mg_attempt **queries = mg_arena_new_array(arena, struct mg_attempt *, count + 1);
+	for (size_t i = 0; i < count; i++) {
+		queries[i] = hub->queries[i].query;
+		mg_attempt_ref(queries[i]);
+	}
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		if (hub->workers[i] == worker) {
+			hub->workers[i] = hub->workers[--hub->worker_count];
+			break;
+		}
+	}
+	if (!hub->stopping) {
+		for (size_t i = 0; i < hub->worker_count; i++) {
+			if (hub->workers[i]->greeted) {
+				lease_locked(hub, hub->workers[i]);
+			}
+		}
+	}
+	mg_log(worker->draining || hub->stopping ? MG_LOG_INFO : MG_LOG_WARN, "worker.left", "worker=%s reason=\"%s\"",
+	       worker->id, reason);
+	pthread_mutex_unlock(&hub->lock);
+	for (size_t i = 0; i < count; i++) {
+		mg_attempt_on_lost(queries[i], worker, reason);
+		mg_attempt_unref(queries[i]);
+	}
+	mg_arena_free(arena);
+	pthread_mutex_lock(&hub->lock);
+	hub->present--;
+	pthread_cond_broadcast(&hub->left);
+	pthread_mutex_unlock(&hub->lock);
+	mg_worker_unref(worker);
+}
+
+void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request)
+{
+	struct mg_worker *worker = mg_alloc0(sizeof *worker);
+	atomic_init(&worker->refs, 1);  /* the channel's, given back in on_closed */
+	worker->hub = hub;
+	worker->holding = mg_alloc0(hub->shard_count + 1);
+	worker->since_ms = (uint64_t)mg_clock_wall_ms();
+	struct mg_channel_handler handler = { .control = on_control, .data = on_data, .closed = on_closed, .arg = worker };
+	pthread_mutex_lock(&hub->lock);
+	bool full = hub->worker_count >= MG_HUB_WORKERS_MAX || hub->stopping;
+	if (!full) {
+		snprintf(worker->id, sizeof worker->id, "joining-%llu", (unsigned long long)++hub->next_worker);
+		worker->channel = mg_channel_accept(request, &handler);
+		if (worker->channel) {
+			mg_grow(hub->workers, hub->worker_count, hub->worker_cap);
+			hub->workers[hub->worker_count++] = worker;
+			hub->present++;
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+	if (full) {
+		struct mg_error err;
+		mg_error_clear(&err);
+		mg_error_set(&err, MG_E_BUSY, "this server has %d workers already", MG_HUB_WORKERS_MAX);
+		mg_http_reply_error(request, &err);
+	}
+	if (!worker->channel) {
+		mg_worker_unref(worker);
+	}
+}
+
+/* ---- from time to time ---- */
+
+void mg_hub_tick(struct mg_hub *hub)
+{
+	pthread_mutex_lock(&hub->lock);
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		struct mg_worker *worker = hub->workers[i];
+		mg_channel_ping(worker->channel);
+		if (mg_channel_silence_ms(worker->channel) > MG_HUB_SILENCE_MS) {
+			mg_log(MG_LOG_WARN, "worker.silent", "worker=%s", worker->id);
+			mg_channel_close(worker->channel, "no sign of life");
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+}
+
+size_t mg_hub_nodes(struct mg_hub *hub, struct mg_node_info *infos, size_t max)
+{
+	pthread_mutex_lock(&hub->lock);
+	size_t count = 0;
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		struct mg_worker *worker = hub->workers[i];
+		if (!worker->greeted) {
+			continue;
+		}
+		if (count < max) {
+			struct mg_node_info *info = &infos[count];
+			*info = (struct mg_node_info){ .role = "worker" };
+			info->state = worker->draining ? "draining" : is_ready_locked(worker) ? "ready" : "joining";
+			mg_copy_text(info->id, sizeof info->id, worker->id);
+			mg_copy_text(info->address, sizeof info->address, mg_channel_peer(worker->channel));
+			mg_copy_text(info->version, sizeof info->version, worker->version);
+			for (uint32_t s = 1; s <= hub->shard_count; s++) {
+				info->shards += worker->holding[s] == HELD;
+			}
+			info->threads = worker->threads;
+			info->memory_bytes = worker->memory_bytes;
+			info->since_ms = worker->since_ms;
+		}
+		count++;
+	}
+	pthread_mutex_unlock(&hub->lock);
+	return count;
+}
+
+bool mg_hub_drain(struct mg_hub *hub, const char *id)
+{
+	bool known = false;
+	pthread_mutex_lock(&hub->lock);
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		if (mg_text_eq(hub->workers[i]->id, id)) {
+			hub->workers[i]->draining = known = true;
+			mg_channel_send(hub->workers[i]->channel, "{\"type\":\"draining\"}");
+			mg_log(MG_LOG_INFO, "worker.draining", "worker=%s", id);
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+	return known;
+}
+
+uint64_t mg_hub_bytes_moved(struct mg_hub *hub)
+{
+	return atomic_load(&hub->bytes_moved);
+}
+
+/* ---- for queries ---- */
+
+void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_member **out, size_t *count)
+{
+	pthread_mutex_lock(&hub->lock);
+	*out = mg_arena_new_array(arena, struct mg_hub_member, hub->worker_count + 1);
+	*count = 0;
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		struct mg_worker *worker = hub->workers[i];
+		if (!is_ready_locked(worker)) {
+			continue;
+		}
+		struct mg_hub_member *member = &(*out)[(*count)++];
+		member->worker = mg_worker_ref(worker);
+		member->threads = worker->threads;
+		member->shards = mg_arena_new_array(arena, uint32_t, hub->shard_count + 1);
+		for (uint32_t s = 1; s <= hub->shard_count; s++) {
+			if (worker->holding[s] == HELD) {
+				member->shards[member->shard_count++] = s;
+			}
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+}
+
+uint64_t mg_hub_add_query(struct mg_hub *hub, struct mg_attempt *query)
+{
+	pthread_mutex_lock(&hub->lock);
+	mg_grow(hub->queries, hub->query_count, hub->query_cap);
+	uint64_t number = ++hub->next_query;
+	hub->queries[hub->query_count++] = (struct open_query){ .number = number, .query = query };
+	pthread_mutex_unlock(&hub->lock);
+	return number;
+}
+
+void mg_hub_remove_query(struct mg_hub *hub, uint64_t number)
+{
+	pthread_mutex_lock(&hub->lock);
+	for (size_t i = 0; i < hub->query_count; i++) {
+		if (hub->queries[i].number == number) {
+			hub->queries[i] = hub->queries[--hub->query_count];
+			break;
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+}
+
+/* ---- life ---- */
+
+int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_dir, struct mg_error *err)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
+	struct mg_hub *hub = mg_alloc0(sizeof *hub);
+	hub->engine = engine;
+	hub->shard_count = data->shard_count;
+	hub->has_data = data->table_count > 0;
+	mg_copy_text(hub->cluster_id, sizeof hub->cluster_id, data->cluster_id);
+	hub->files = mg_alloc(sizeof *hub->files * (data->shard_count + 1));
+	hub->shards = mg_alloc0(sizeof *hub->shards * (data->shard_count + 1));
+	pthread_mutex_init(&hub->lock, NULL);
+	pthread_cond_init(&hub->left, NULL);
+	for (uint32_t i = 0; i <= data->shard_count; i++) {
+		hub->files[i] = -1;
+	}
+	int code = 0;
+	for (uint32_t i = 0; !code && hub->has_data && i <= data->shard_count; i++) {
+		hub->shards[i] = (struct mg_shard){ .id = data->shards[i].id, .bytes = data->shards[i].bytes };
+		mg_copy_text(hub->shards[i].sha256, sizeof hub->shards[i].sha256, data->shards[i].sha256);
+		char path[4096];
+		snprintf(path, sizeof path, "%s/%s", data_dir, data->shards[i].file);
+		hub->files[i] = open(path, O_RDONLY | O_CLOEXEC);
+		if (hub->files[i] < 0) {
+			code = mg_error_errno(err, errno, "cannot open \"%s\"", path);
+		}
+	}
+	mg_catalog_give(mg_engine_catalog(engine), data);
+	if (code) {
+		mg_hub_free(hub);
+		return code;
+	}
+	*out = hub;
+	return 0;
+}
+
+void mg_hub_free(struct mg_hub *hub)
+{
+	if (!hub) {
+		return;
+	}
+	pthread_mutex_lock(&hub->lock);
+	hub->stopping = true;
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		mg_channel_close(hub->workers[i]->channel, "the server stops");
+	}
+	while (hub->present) {
+		pthread_cond_wait(&hub->left, &hub->lock);
+	}
+	pthread_mutex_unlock(&hub->lock);
+	for (uint32_t i = 0; i <= hub->shard_count; i++) {
+		if (hub->files[i] >= 0) {
+			close(hub->files[i]);
+		}
+	}
+	pthread_cond_destroy(&hub->left);
+	pthread_mutex_destroy(&hub->lock);
+	mg_free(hub->workers);
+	mg_free(hub->queries);
+	mg_free(hub->files);
+	mg_free(hub->shards);
+	mg_free(hub);
+}

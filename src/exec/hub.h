@@ -1,0 +1,55 @@
+/*
+ * hub.h - the server's side of its workers: who is connected, which shards each holds, which queries
+ * each works for.
+ *
+ * A worker logs in by the upgrade to /worker, says hello, is leased shards, fetches their files by
+ * chunks, proves each by its SHA-256, and is then ready.  A lease ends with the connection or with
+ * MG_HUB_SILENCE_MS without a sign of life.  Every shard also lies here, so a lost worker is a gap
+ * that the server fills.
+ *
+ * Thread: any.
+ */
+#ifndef MG_EXEC_HUB_H
+#define MG_EXEC_HUB_H
+
+#include "base/error.h"
+#include "exec/channel.h"
+#include "exec/engine.h"
+
+#define MG_HUB_WORKERS_MAX 1000
+#define MG_HUB_SILENCE_MS 7000
+#define MG_HUB_CHUNK (4u << 20)
+
+struct mg_hub;
+struct mg_worker;
+struct mg_attempt;
+
+int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_dir, struct mg_error *err);
+void mg_hub_free(struct mg_hub *hub);
+/* Take over an authenticated upgrade to /worker; on the request's loop. */
+void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request);
+/* Once a second: pings, ends leases of silent workers. */
+void mg_hub_tick(struct mg_hub *hub);
+size_t mg_hub_nodes(struct mg_hub *hub, struct mg_node_info *infos, size_t max);
+uint64_t mg_hub_bytes_moved(struct mg_hub *hub);
+/* Stop giving a worker new work; true when it is known. */
+bool mg_hub_drain(struct mg_hub *hub, const char *id);
+
+/* ---- for queries ---- */
+/* Workers that are ready, each with a reference and the shards that it holds (ids from 1, sorted). */
+struct mg_hub_member {
+	struct mg_worker *worker;
+	uint32_t *shards;
+	size_t shard_count;
+	unsigned threads;
+};
+void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_member **out, size_t *count);
+struct mg_worker *mg_worker_ref(struct mg_worker *worker);
+void mg_worker_unref(struct mg_worker *worker);
+const char *mg_worker_id(const struct mg_worker *worker);
+struct mg_channel *mg_worker_channel(struct mg_worker *worker);
+/* From now on frames that name the query's number reach it (mg_attempt_on_...), until removed. */
+uint64_t mg_hub_add_query(struct mg_hub *hub, struct mg_attempt *query);
+void mg_hub_remove_query(struct mg_hub *hub, uint64_t number);
+
+#endif

@@ -1,0 +1,212 @@
+/*
+ * pump.c - see pump.h.
+ *
+ * Rule: a batch is handed on only while the statement is not cancelled; begin comes once, before the first.
+ */
+#include "exec/pump.h"
+
+#include "exec/run.h"
+
+#include <string.h>
+
+#define BATCH_ROWS 2048
+
+void mg_pump_init(struct mg_pump *pump, struct mg_run *run, const struct mg_rows *rows)
+{
+	*pump = (struct mg_pump){ .run = run, .rows = rows };
+}
+
+void mg_pump_fini(struct mg_pump *pump)
+{
+	if (pump->view) {
+		ArrowArrayViewReset(pump->view);
+		mg_free(pump->view);
+	}
+	if (pump->schema.release) {
+		ArrowSchemaRelease(&pump->schema);
+	}
+}
+
+/* Bytes that the buffers of a batch hold, with those of its children and dictionaries. */
+static uint64_t view_bytes(const struct ArrowArrayView *view)
+{
+	uint64_t bytes = 0;
+	for (int i = 0; i < NANOARROW_MAX_FIXED_BUFFERS; i++) {
+		if (view->buffer_views[i].size_bytes > 0) {
+			bytes += (uint64_t)view->buffer_views[i].size_bytes;
+		}
+	}
+	for (int64_t i = 0; i < view->n_children; i++) {
+		bytes += view_bytes(view->children[i]);
+	}
+	return bytes;
+}
+
+/* The result's schema under the result's names: Arrow forbids nothing that SQL allows in names. */
+static int make_schema(struct mg_pump *pump, const struct mg_duck_result *result, struct mg_error *err)
+{
+	if (ArrowSchemaDeepCopy(mg_duck_result_schema(result), &pump->schema) != NANOARROW_OK) {
+		return mg_error_set(err, MG_E_NOMEM, "no memory for the answer's schema");
+	}
+	for (int64_t i = 0; i < pump->schema.n_children; i++) {
+		if (ArrowSchemaSetName(pump->schema.children[i], mg_duck_result_name(result, (size_t)i)) != NANOARROW_OK) {
+			return mg_error_set(err, MG_E_NOMEM, "no memory for the answer's schema");
+		}
+	}
+	pump->view = mg_alloc0(sizeof *pump->view);
+	if (ArrowArrayViewInitFromSchema(pump->view, &pump->schema, NULL) != NANOARROW_OK) {
+		return mg_error_set(err, MG_E_INTERNAL, "the answer's Arrow schema is not known");
+	}
+	return 0;
+}
+
+static int begin(struct mg_pump *pump, const struct mg_duck_result *result, struct mg_error *err)
+{
+	size_t count = mg_duck_result_columns(result);
+	if (pump->began) {
+		return (int64_t)count == pump->schema.n_children
+		           ? 0
+		           : mg_error_set(err, MG_E_INTERNAL, "two parts of an answer have different columns");
+	}
+	int code = make_schema(pump, result, err);
+	if (code) {
+		return code;
+	}
+	const char **names = mg_alloc(sizeof *names * (count + 1));
+	const char **types = mg_alloc(sizeof *types * (count + 1));
+	for (size_t i = 0; i < count; i++) {
+		names[i] = mg_duck_result_name(result, i);
+		types[i] = mg_duck_result_type(result, i);
+	}
+	pump->began = true;
+	code = pump->rows->begin(pump->rows->arg, &pump->schema, count, names, types, err);
+	mg_free(names);
+	mg_free(types);
+	return code;
+}
+
+static int hand_on(struct mg_pump *pump, struct ArrowArray *batch, struct mg_error *err)
+{
+	struct mg_run_stats *stats = mg_run_own_stats(pump->run);
+	stats->rows += (uint64_t)batch->length;
+	if (ArrowArrayViewSetArrayMinimal(pump->view, batch, NULL) == NANOARROW_OK) {
+		stats->bytes += view_bytes(pump->view);
+	}
+	return pump->rows->batch(pump->rows->arg, batch, err);
+}
+
+static int drain(struct mg_pump *pump, struct mg_duck_result *result, struct mg_error *err)
+{
+	size_t rows_max = pump->rows->batch_rows ? pump->rows->batch_rows : BATCH_ROWS;
+	int code = begin(pump, result, err);
+	while (!code) {
+		struct ArrowArray batch = { 0 };
+		bool done = false;
+		if (mg_run_cancelled(pump->run)) {
+			return mg_run_cancel_error(pump->run, err);
+		}
+		code = mg_duck_result_next(result, rows_max, &batch, &done, err);
+		if (code || done) {
+			break;
+		}
+		code = hand_on(pump, &batch, err);
+		if (batch.release) {
+			ArrowArrayRelease(&batch);
+		}
+	}
+	return code;
+}
+
+/* For clients that did not ask for DuckDB's extension types: the nearest plain Arrow type. */
+static const char *plain_type(const char *type)
+{
+	static const char *const table[][2] = {
+		{ "HUGEINT", "DECIMAL(38,0)" }, { "UHUGEINT", "DECIMAL(38,0)" }, { "UUID", "VARCHAR" },
+		{ "BIT", "VARCHAR" }, { "BIGNUM", "VARCHAR" }, { "TIME WITH TIME ZONE", "VARCHAR" },
+		{ "JSON", "VARCHAR" },
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		if (mg_text_eq(type, table[i][0])) {
+			return table[i][1];
+		}
+	}
+	return NULL;
+}
+
+/* sql itself, or sql with columns cast to plain types around it. */
+static int plain_sql(struct mg_arena *arena, struct mg_duck_conn *conn, const char *sql, const char **out,
+                     struct mg_error *err)
+{
+	size_t count;
+	const char **names, **types;
+	bool any = false;
+	int code = mg_duck_describe(conn, arena, sql, &count, &names, &types, err);
+	struct mg_sb text = { 0 }, renamed = { 0 };
+	for (size_t i = 0; !code && i < count; i++) {
+		const char *plain = plain_type(types[i]);
+		any |= plain != NULL;
+		mg_sb_add(&text, i ? ", " : "");
+		mg_sb_addf(&text, plain ? "CAST(x%zu AS %s) AS " : "x%zu%.0s AS ", i, plain ? plain : "");
+		mg_sb_add_ident(&text, names[i]);
+		mg_sb_addf(&renamed, "%sx%zu", i ? ", " : "", i);
+	}
+	*out = !code && any ? mg_arena_format(arena, "SELECT %s FROM (%s\n) AS mg(%s)", mg_sb_text(&text), sql, mg_sb_text(&renamed))
+	                    : sql;
+	mg_sb_fini(&text);
+	mg_sb_fini(&renamed);
+	return code;
+}
+
+int mg_pump_query(struct mg_pump *pump, struct mg_duck_conn *conn, const char *sql, struct mg_error *err)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_duck_result *result = NULL;
+	int code = 0;
+	if (!pump->rows->lossless) {
+		code = plain_sql(arena, conn, sql, &sql, err);
+	}
+	if (!code) {
+		code = mg_duck_query(conn, sql, &result, err);
+	}
+	if (!code) {
+		code = drain(pump, result, err);
+	}
+	mg_duck_result_free(result);
+	mg_arena_free(arena);
+	return code;
+}
+
+int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *timezone, const char *sql,
+                   struct mg_error *err)
+{
+	struct mg_duck_conn *conn = NULL;
+	int code = mg_plandb_borrow(plandb, timezone, &conn, err);
+	if (!code) {
+		code = mg_pump_query(pump, conn, sql, err);
+		mg_plandb_give_back(plandb, conn);
+	}
+	return code;
+}
+
+int mg_pump_end(struct mg_pump *pump, struct mg_error *err)
+{
+	return pump->began ? 0 : mg_error_set(err, MG_E_INTERNAL, "the statement gave no result");
+}
+
+static int drop_begin(void *arg, const struct ArrowSchema *schema, size_t count, const char *const *names,
+                      const char *const *types, struct mg_error *err)
+{
+	(void)arg, (void)schema, (void)count, (void)names, (void)types, (void)err;
+	return 0;
+}
+
+static int drop_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
+{
+	(void)arg, (void)batch, (void)err;
+	return 0;
+}
+
+struct mg_rows mg_pump_nowhere(void)
+{
+	return (struct mg_rows){ .begin = drop_begin, .batch = drop_batch, .lossless = true };
+}

@@ -1,0 +1,574 @@
+/*
+ * worker_node.c - see worker_node.h: the node and its parts in queries; fetching is in worker_fetch.c.
+ *
+ * Rule: a stage runs on its query's thread; the channel's thread only stores rows and hands on orders, so one
+ * slow query holds up no other.
+ *
+ * `lock` guards the list of queries, each query's orders, and the channel pointer.
+ */
+#include "exec/worker_node.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "exec/engine.h"
+#include "exec/worker_fetch.h"
+#include "mg_version.h"
+#include "os/clock.h"
+#include "os/file.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { QUERIES_MAX = 256 };
+
+struct order {
+	struct order *next;
+	uint32_t stage;
+	enum mg_ship ship;
+	char *sql;
+};
+
+/* One part in a query.  References: the list's and the thread's. */
+struct part {
+	int refs;                        /* guarded by the node's lock */
+	struct mg_worker_node *node;
+	uint64_t number;
+	char name[48];
+	struct mg_channel *channel;
+	struct mg_arena *arena;
+	struct mg_exec_open open;
+	struct mg_spool_budget budget;
+	uint16_t owner[MG_SLOT_COUNT];
+	/* guarded by the node's lock: */
+	struct mg_participant *participant;
+	struct order *orders, *last_order;
+	bool tried, closing, cancelled;  /* tried: the participant is open, or failed to */
+	struct mg_error err;             /* why it failed */
+};
+
+struct mg_worker_node {
+	struct mg_worker_node_options options;
+	char *name, *cache_dir, *spill_dir;
+	struct mg_duck *duck;
+	struct mg_fetch *fetch;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct mg_channel *channel;      /* with a reference; NULL while not connected */
+	struct part *parts[QUERIES_MAX];
+	size_t part_count, threads_alive;
+	struct mg_arena *catalog_arena;  /* tables of the cluster, from welcome */
+	struct mg_table *tables;
+	size_t table_count;
+	char cluster[40];
+};
+
+/* ---- parts ---- */
+
+static void part_unref_locked(struct part *part)
+{
+	if (--part->refs == 0) {
+		while (part->orders) {
+			struct order *order = part->orders;
+			part->orders = order->next;
+			mg_free(order->sql);
+			mg_free(order);
+		}
+		mg_channel_unref(part->channel);
+		mg_arena_free(part->arena);
+		mg_free(part);
+	}
+}
+
+static struct part *find_locked(struct mg_worker_node *node, uint64_t number)
+{
+	for (size_t i = 0; i < node->part_count; i++) {
+		if (node->parts[i]->number == number) {
+			return node->parts[i];
+		}
+	}
+	return NULL;
+}
+
+static int send_rows(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf, uint64_t rows,
+                     struct mg_error *err)
+{
+	struct part *part = arg;
+	struct mg_frame frame = { .kind = schema ? MG_FRAME_SCHEMA : MG_FRAME_BATCH, .id = part->number, .stage = stage,
+		                      .target = target, .rows = rows };
+	return mg_channel_send_data(part->channel, &frame, buf, err);
+}
+
+static void add_error(struct mg_sb *json, const struct mg_error *err)
+{
+	const struct mg_code_info *info = mg_code_info(err->code);
+	const char *sqlstate = err->sqlstate[0] ? err->sqlstate : info->sqlstate;
+	mg_sb_addf(json, ",\"error\":{\"code\":\"%s\",\"sqlstate\":\"%s\",\"message\":", info->name, sqlstate);
+	mg_sb_add_json(json, err->message, strlen(err->message));
+	mg_sb_add(json, ",\"detail\":");
+	mg_sb_add_json(json, err->detail, strlen(err->detail));
+	mg_sb_add_char(json, '}');
+}
+
+static void report(struct part *part, uint32_t stage, const struct mg_exec_stats *stats, const struct mg_error *err)
+{
+	struct mg_sb json = { 0 };
+	mg_sb_addf(&json,
+	           "{\"type\":\"ran\",\"query\":%llu,\"stage\":%u,\"rows\":%llu,\"bytes\":%llu,\"rows_sent\":%llu,"
+	           "\"bytes_sent\":%llu,\"micros\":%llu",
+	           (unsigned long long)part->number, stage, (unsigned long long)stats->rows, (unsigned long long)stats->bytes,
+	           (unsigned long long)stats->rows_sent, (unsigned long long)stats->bytes_sent,
+	           (unsigned long long)stats->micros);
+	if (err->code) {
+		add_error(&json, err);
+	}
+	mg_sb_add_char(&json, '}');
+	mg_channel_send(part->channel, mg_sb_text(&json));
+	mg_sb_fini(&json);
+}
+
+static void run_order(struct part *part, const struct order *order)
+{
+	struct mg_exec_stats stats = { 0 };
+	struct mg_error err = part->err;
+	if (part->participant) {
+		mg_error_clear(&err);
+		mg_participant_run(part->participant, order->stage, order->ship, order->sql, &stats, &err);
+	}
+	report(part, order->stage, &stats, &err);
+	mg_log(MG_LOG_DEBUG, "stage.ran", "query=%s stage=%u rows=%llu micros=%llu", part->name, order->stage,
+	       (unsigned long long)stats.rows, (unsigned long long)stats.micros);
+}
+
+static void *part_thread(void *arg)
+{
+	struct part *part = arg;
+	struct mg_worker_node *node = part->node;
+	struct mg_participant *participant = NULL;
+	mg_participant_open(&participant, &part->open, &part->err);
+	pthread_mutex_lock(&node->lock);
+	part->participant = participant;
+	part->tried = true;
+	if (part->cancelled && participant) {
+		mg_participant_cancel(participant);
+	}
+	pthread_cond_broadcast(&node->changed);
+	while (!part->closing) {
+		struct order *order = part->orders;
+		if (!order) {
+			pthread_cond_wait(&node->changed, &node->lock);
+			continue;
+		}
+		part->orders = order->next;
+		part->last_order = part->orders ? part->last_order : NULL;
+		pthread_mutex_unlock(&node->lock);
+		run_order(part, order);
+		mg_free(order->sql);
+		mg_free(order);
+		pthread_mutex_lock(&node->lock);
+	}
+	/* Out of the list first: from here on nobody else can reach the participant. */
+	for (size_t i = 0; i < node->part_count; i++) {
+		if (node->parts[i] == part) {
+			node->parts[i] = node->parts[--node->part_count];
+			part_unref_locked(part);
+			break;
+		}
+	}
+	part->participant = NULL;
+	while (part->refs > 1) {
+		pthread_cond_wait(&node->changed, &node->lock);  /* a frame is being stored */
+	}
+	pthread_mutex_unlock(&node->lock);
+	mg_participant_close(participant);
+	pthread_mutex_lock(&node->lock);
+	part_unref_locked(part);
+	node->threads_alive--;
+	pthread_cond_broadcast(&node->changed);
+	pthread_mutex_unlock(&node->lock);
+	return NULL;
+}
+
+/* ---- orders of the server ---- */
+
+static int read_owners(struct part *part, const struct mg_json *owners, uint32_t nodes, struct mg_error *err)
+{
+	uint32_t slot = 0;
+	mg_json_each(run, owners) {
+		const struct mg_json *last = mg_json_at(run, 0), *owner = mg_json_at(run, 1);
+		unsigned long last_slot = strtoul(mg_json_text(last), NULL, 10), index = strtoul(mg_json_text(owner), NULL, 10);
+		if (last_slot >= MG_SLOT_COUNT || index >= nodes || last_slot < slot) {
+			return mg_error_set(err, MG_E_PROTOCOL, "the owners of the slots make no sense");
+		}
+		while (slot <= last_slot) {
+			part->owner[slot++] = (uint16_t)index;
+		}
+	}
+	return slot == MG_SLOT_COUNT ? 0 : mg_error_set(err, MG_E_PROTOCOL, "%u slots have owners", slot);
+}
+
+static int read_tables(struct part *part, const struct mg_json *json, struct mg_error *err)
+{
+	struct mg_worker_node *node = part->node;
+	const struct mg_json *wanted = mg_json_get(json, "tables"), *ids = mg_json_get(json, "shards");
+	struct mg_table *tables = mg_arena_new_array(part->arena, struct mg_table, (wanted ? wanted->count : 0) + 1);
+	uint32_t *shards = mg_arena_new_array(part->arena, uint32_t, (ids ? ids->count : 0) + 1);
+	size_t table_count = 0, shard_count = 0;
+	mg_json_each(id, ids) {
+		uint32_t shard = (uint32_t)strtoul(mg_json_text(id), NULL, 10);
+		if (!mg_fetch_holds(node->fetch, shard)) {
+			return mg_error_set(err, MG_E_NODE, "shard %u is not held here", shard);
+		}
+		shards[shard_count++] = shard;
+	}
+	mg_json_each(want, wanted) {
+		const char *schema = mg_json_text(mg_json_at(want, 0)), *name = mg_json_text(mg_json_at(want, 1));
+		bool found = false;
+		for (size_t i = 0; i < node->table_count && !found; i++) {
+			found = mg_text_eq(node->tables[i].schema, schema) && mg_text_eq(node->tables[i].name, name);
+			if (found) {
+				tables[table_count++] = node->tables[i];
+			}
+		}
+		if (!found) {
+			return mg_error_set(err, MG_E_NODE, "table \"%s.%s\" is not known here", schema, name);
+		}
+	}
+	struct mg_exec_table *made;
+	mg_engine_exec_tables(part->arena, tables, table_count, shards, shard_count, &made);
+	part->open.tables = made;
+	part->open.table_count = table_count;
+	return 0;
+}
+
+static int on_open(struct mg_worker_node *node, const struct mg_json *json, struct mg_error *err)
+{
+	struct part *part = mg_alloc0(sizeof *part);
+	part->refs = 2;
+	part->node = node;
+	part->arena = mg_arena_new();
+	part->number = (uint64_t)mg_json_get_int(json, "query", 0);
+	mg_copy_text(part->name, sizeof part->name, mg_json_get_text(json, "name"));
+	int64_t index = mg_json_get_int(json, "node", 0), nodes = mg_json_get_int(json, "nodes", 0);
+	part->budget = (struct mg_spool_budget){ .limit = node->options.memory_bytes / 8, .spill_dir = node->spill_dir };
+	const char *timezone = mg_json_get_text(json, "timezone");
+	part->open = (struct mg_exec_open){
+		.duck = node->duck,
+		.node_index = (uint32_t)index,
+		.node_count = (uint32_t)nodes,
+		.owner = part->owner,
+		.timezone = mg_arena_strdup(part->arena, timezone ? timezone : ""),
+		.budget = &part->budget,
+		.lz4 = mg_json_get_bool(json, "lz4", false),
+		.send = send_rows,
+		.arg = part,
+	};
+	pthread_mutex_lock(&node->lock);
+	part->channel = mg_channel_ref(node->channel);
+	int code = 0;
+	if (index < 1 || nodes > UINT16_MAX || index >= nodes || node->part_count == QUERIES_MAX ||
+	    find_locked(node, part->number)) {
+		code = mg_error_set(err, MG_E_PROTOCOL, "query %llu cannot be opened", (unsigned long long)part->number);
+	}
+	if (!code) {
+		code = read_owners(part, mg_json_get(json, "owners"), (uint32_t)nodes, err);
+	}
+	if (!code) {
+		code = read_tables(part, json, err);
+	}
+	pthread_t thread;
+	pthread_attr_t attributes;
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	if (!code && pthread_create(&thread, &attributes, part_thread, part) != 0) {
+		code = mg_error_set(err, MG_E_NOMEM, "no thread for a query");
+	}
+	pthread_attr_destroy(&attributes);
+	if (code) {
+		part->refs = 1;
+		part_unref_locked(part);
+	} else {
+		node->parts[node->part_count++] = part;
+		node->threads_alive++;
+	}
+	pthread_mutex_unlock(&node->lock);
+	return code;
+}
+
+static int ship_of(const char *name, enum mg_ship *ship)
+{
+	static const char *const names[] = { "keep", "gather", "broadcast", "hash" };
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		if (mg_text_eq(name, names[i])) {
+			*ship = (enum mg_ship)i;
+			return 0;
+		}
+	}
+	return MG_E_PROTOCOL;
+}
+
+static int on_run(struct mg_worker_node *node, const struct mg_json *json, struct mg_error *err)
+{
+	const char *sql = mg_json_get_text(json, "sql");
+	enum mg_ship ship;
+	if (!sql || ship_of(mg_json_get_text(json, "ship"), &ship)) {
+		return mg_error_set(err, MG_E_PROTOCOL, "a stage without SQL or with an unknown way to ship");
+	}
+	struct order *order = mg_alloc0(sizeof *order);
+	order->stage = (uint32_t)mg_json_get_int(json, "stage", 0);
+	order->ship = ship;
+	order->sql = mg_strdup(sql);
+	pthread_mutex_lock(&node->lock);
+	struct part *part = find_locked(node, (uint64_t)mg_json_get_int(json, "query", 0));
+	if (part) {
+		if (part->last_order) {
+			part->last_order->next = order;
+		} else {
+			part->orders = order;
+		}
+		part->last_order = order;
+		pthread_cond_broadcast(&node->changed);
+	}
+	pthread_mutex_unlock(&node->lock);
+	if (!part) {
+		mg_free(order->sql);
+		mg_free(order);
+		return mg_error_set(err, MG_E_PROTOCOL, "a stage of a query that is not open");
+	}
+	return 0;
+}
+
+/* The participant of a query, once it is open, with the part held so that it stays; NULL when it never
+ * will be. */
+static struct part *hold(struct mg_worker_node *node, uint64_t number, struct mg_participant **participant)
+{
+	*participant = NULL;
+	pthread_mutex_lock(&node->lock);
+	struct part *part = find_locked(node, number);
+	if (part) {
+		part->refs++;
+		while (!part->tried) {
+			pthread_cond_wait(&node->changed, &node->lock);
+		}
+		*participant = part->participant;
+	}
+	pthread_mutex_unlock(&node->lock);
+	return part;
+}
+
+static void let_go(struct mg_worker_node *node, struct part *part)
+{
+	if (part) {
+		pthread_mutex_lock(&node->lock);
+		part_unref_locked(part);
+		pthread_cond_broadcast(&node->changed);
+		pthread_mutex_unlock(&node->lock);
+	}
+}
+
+static void cancel(struct mg_worker_node *node, uint64_t number, bool close)
+{
+	pthread_mutex_lock(&node->lock);
+	struct part *part = find_locked(node, number);
+	if (part) {
+		part->cancelled = true;
+		part->closing |= close;
+		if (part->participant) {
+			mg_participant_cancel(part->participant);
+		}
+		if (!close) {
+			mg_log(MG_LOG_INFO, "query.cancelled", "query=%s number=%llu", part->name, (unsigned long long)number);
+		}
+		pthread_cond_broadcast(&node->changed);
+	}
+	pthread_mutex_unlock(&node->lock);
+}
+
+static int on_welcome(struct mg_worker_node *node, const struct mg_json *json)
+{
+	pthread_mutex_lock(&node->lock);
+	mg_arena_free(node->catalog_arena);
+	struct mg_arena *arena = node->catalog_arena = mg_arena_new();
+	const struct mg_json *tables = mg_json_get(json, "tables");
+	node->tables = mg_arena_new_array(arena, struct mg_table, (tables ? tables->count : 0) + 1);
+	node->table_count = 0;
+	mg_json_each(item, tables) {
+		struct mg_table *table = &node->tables[node->table_count++];
+		const struct mg_json *columns = mg_json_get(item, "columns");
+		table->schema = mg_arena_strdup(arena, mg_json_text(mg_json_get(item, "schema")));
+		table->name = mg_arena_strdup(arena, mg_json_text(mg_json_get(item, "name")));
+		table->key_count = mg_json_get_bool(item, "partitioned", false);
+		table->columns = mg_arena_new_array(arena, struct mg_column, (columns ? columns->count : 0) + 1);
+		mg_json_each(column, columns) {
+			struct mg_column *to = &table->columns[table->column_count++];
+			to->name = mg_arena_strdup(arena, mg_json_text(mg_json_at(column, 0)));
+			to->type = mg_arena_strdup(arena, mg_json_text(mg_json_at(column, 1)));
+		}
+	}
+	mg_copy_text(node->cluster, sizeof node->cluster, mg_json_get_text(json, "cluster"));
+	pthread_mutex_unlock(&node->lock);
+	mg_log(MG_LOG_INFO, "worker.welcome", "worker=%s cluster=%s", mg_json_text(mg_json_get(json, "worker")), node->cluster);
+	return 0;
+}
+
+int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *json, struct mg_error *err)
+{
+	const char *type = mg_json_get_text(json, "type");
+	uint64_t number = (uint64_t)mg_json_get_int(json, "query", 0);
+	if (mg_text_eq(type, "welcome")) {
+		return on_welcome(node, json);
+	}
+	if (mg_text_eq(type, "lease")) {
+		return mg_fetch_lease(node->fetch, json, err);
+	}
+	if (mg_text_eq(type, "open")) {
+		return on_open(node, json, err);
+	}
+	if (mg_text_eq(type, "run")) {
+		return on_run(node, json, err);
+	}
+	if (mg_text_eq(type, "seal")) {
+		struct mg_participant *participant;
+		struct part *part = hold(node, number, &participant);
+		if (participant) {
+			mg_participant_seal(participant, (uint32_t)mg_json_get_int(json, "stage", 0));
+		}
+		let_go(node, part);
+		return 0;
+	}
+	if (mg_text_eq(type, "cancel") || mg_text_eq(type, "close")) {
+		cancel(node, number, mg_text_eq(type, "close"));
+		return 0;
+	}
+	if (mg_text_eq(type, "draining")) {
+		mg_log(MG_LOG_INFO, "worker.draining", "worker=%s", node->name);
+		return 0;
+	}
+	return mg_error_set(err, MG_E_PROTOCOL, "unknown control frame \"%s\"", type);
+}
+
+int mg_worker_node_data(struct mg_worker_node *node, const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err)
+{
+	if (frame->kind == MG_FRAME_CHUNK) {
+		return mg_fetch_chunk(node->fetch, (uint32_t)frame->id, frame->stage, payload, err);
+	}
+	struct mg_participant *participant;
+	struct part *part = hold(node, frame->id, &participant);
+	int code = 0;
+	if (participant) {
+		code = mg_participant_accept(participant, frame->stage, frame->kind == MG_FRAME_SCHEMA, payload, frame->rows, err);
+	}
+	if (code) {
+		/* Our own trouble (memory, disk): this query fails, the connection lives. */
+		struct mg_exec_stats none = { 0 };
+		report(part, frame->stage, &none, err);
+	}
+	let_go(node, part);
+	return 0;
+}
+
+/* ---- life ---- */
+
+void mg_worker_node_greet(struct mg_worker_node *node, struct mg_channel *channel)
+{
+	pthread_mutex_lock(&node->lock);
+	node->channel = mg_channel_ref(channel);
+	pthread_mutex_unlock(&node->lock);
+	mg_fetch_connect(node->fetch, channel);
+	struct mg_sb json = { 0 };
+	mg_sb_addf(&json, "{\"type\":\"hello\",\"protocol\":1,\"version\":\"%s\",\"engine\":\"%s\",\"name\":", MG_VERSION,
+	           mg_duck_version());
+	mg_sb_add_json(&json, node->name, strlen(node->name));
+	mg_sb_addf(&json, ",\"threads\":%u,\"memory\":%llu}", node->options.threads, (unsigned long long)node->options.memory_bytes);
+	mg_channel_send(channel, mg_sb_text(&json));
+	mg_sb_fini(&json);
+}
+
+void mg_worker_node_lost(struct mg_worker_node *node)
+{
+	mg_fetch_disconnect(node->fetch);
+	pthread_mutex_lock(&node->lock);
+	for (size_t i = 0; i < node->part_count; i++) {
+		node->parts[i]->cancelled = node->parts[i]->closing = true;
+		if (node->parts[i]->participant) {
+			mg_participant_cancel(node->parts[i]->participant);
+		}
+	}
+	pthread_cond_broadcast(&node->changed);
+	while (node->threads_alive) {
+		pthread_cond_wait(&node->changed, &node->lock);
+	}
+	mg_channel_unref(node->channel);
+	node->channel = NULL;
+	pthread_mutex_unlock(&node->lock);
+}
+
+bool mg_worker_node_idle(struct mg_worker_node *node)
+{
+	pthread_mutex_lock(&node->lock);
+	bool idle = node->part_count == 0;
+	pthread_mutex_unlock(&node->lock);
+	return idle;
+}
+
+void mg_worker_node_drain(struct mg_worker_node *node)
+{
+	pthread_mutex_lock(&node->lock);
+	if (node->channel) {
+		mg_channel_send(node->channel, "{\"type\":\"drain\"}");
+	}
+	pthread_mutex_unlock(&node->lock);
+}
+
+int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_options *options, struct mg_error *err)
+{
+	struct mg_worker_node *node = mg_alloc0(sizeof *node);
+	node->options = *options;
+	node->name = mg_strdup(options->name);
+	node->cache_dir = mg_strdup(options->cache_dir);
+	node->options.threads = options->threads ? options->threads : mg_engine_default_threads();
+	node->options.memory_bytes = options->memory_bytes ? options->memory_bytes : mg_engine_default_memory();
+	node->spill_dir = mg_format("%s/spill-%ld", options->cache_dir, (long)getpid());
+	pthread_mutex_init(&node->lock, NULL);
+	pthread_cond_init(&node->changed, NULL);
+	int code = mg_dir_make(node->spill_dir, 0700, err);
+	if (!code) {
+		struct mg_duck_options duck = {
+			.threads = node->options.threads,
+			.memory_bytes = node->options.memory_bytes,
+			.spill_dir = node->spill_dir,
+			.lossless_arrow = true,
+		};
+		code = mg_duck_open(&node->duck, &duck, err);
+	}
+	if (!code) {
+		code = mg_fetch_new(&node->fetch, node->duck, node->cache_dir, err);
+	}
+	if (code) {
+		mg_worker_node_free(node);
+		return code;
+	}
+	*out = node;
+	return 0;
+}
+
+void mg_worker_node_free(struct mg_worker_node *node)
+{
+	if (!node) {
+		return;
+	}
+	mg_assert(!node->channel);
+	mg_fetch_free(node->fetch);
+	mg_duck_close(node->duck);
+	if (node->spill_dir) {
+		mg_tree_remove(node->spill_dir, NULL);
+	}
+	mg_arena_free(node->catalog_arena);
+	pthread_cond_destroy(&node->changed);
+	pthread_mutex_destroy(&node->lock);
+	mg_free(node->spill_dir);
+	mg_free(node->cache_dir);
+	mg_free(node->name);
+	mg_free(node);
+}

@@ -1,0 +1,39 @@
+/*
+ * server.h - the life of a server node, from the command line to the last byte.
+ *
+ * mg_server_main: lock the data directory, load the catalog (make one, with keys and an admin, when there is none),
+ * open the engine, listen, serve until SIGTERM or SIGINT, drain, close.  A second signal ends it at once.
+ */
+#ifndef MG_SERVER_SERVER_H
+#define MG_SERVER_SERVER_H
+
+#include "base/error.h"
+#include "base/log.h"
+
+struct mg_server_options {
+	const char *data_dir;           /* "./merganser-data" */
+	const char *listen;             /* "0.0.0.0:8765" */
+	const char *listen_http;        /* extra listener for HTTP alone, or NULL */
+	const char *advertise;          /* NULL: listen */
+	const char *node_id;            /* NULL: as in node.json, else "server-1" */
+	const char *join;               /* NULL; others are refused: replication is not there yet */
+	unsigned threads;               /* engine threads; 0: what cgroup and machine give */
+	unsigned loops;                 /* network threads; 0: 1 for 2 cores, else 2 */
+	uint64_t memory_bytes;          /* 0: 75 % of what cgroup or machine gives */
+	uint64_t query_memory_bytes;    /* 0: an eighth of that */
+	unsigned queries_max;           /* running at once; 0: twice the threads */
+	uint64_t idle_ms;               /* connections without a byte; 0: 10 minutes */
+	bool plain_loopback, plain_any; /* --insecure-plaintext, --insecure-plaintext=any */
+	const char *client_ca;          /* client certificates signed by this CA are asked for; or NULL */
+	struct mg_log_options log;
+};
+
+/* Returns an exit code: 0 after a clean stop, 1 for a local error, which is printed. */
+int mg_server_main(const struct mg_server_options *options);
+
+/* Signals for a main loop: SIGTERM and SIGINT count (signals.c). */
+void mg_signals_watch(void);
+int mg_signals_wait(unsigned timeout_ms);   /* how many stop signals have come so far; returns early when one comes */
+bool mg_signals_take_reload(void);          /* SIGHUP since the last call */
+
+#endif
