@@ -34,9 +34,15 @@ int mg_duck_open(struct mg_duck **out, const struct mg_duck_options *options, st
 void mg_duck_close(struct mg_duck *duck);
 int mg_duck_load_tpch(struct mg_duck *duck, struct mg_error *err);   /* dbgen and tpcds dsdgen, in process */
 
+/* Second wall: from now on no statement reaches a file outside of dirs; ATTACH inside them still works. */
+int mg_duck_fence(struct mg_duck *duck, const char *const *dirs, size_t count, struct mg_error *err);
+
 int mg_duck_connect(struct mg_duck *duck, struct mg_duck_conn **out, struct mg_error *err);
 void mg_duck_disconnect(struct mg_duck_conn *conn);
 void mg_duck_interrupt(struct mg_duck_conn *conn);
+/* DuckDB forgets an interrupt that comes before its statement starts.  A canceller that sets *stop first and
+ * then interrupts is never lost: statements look at it before and after they start. NULL: none. */
+void mg_duck_set_stop(struct mg_duck_conn *conn, const atomic_bool *stop);
 double mg_duck_progress(struct mg_duck_conn *conn);  /* 0..1, negative when unknown */
 
 int mg_duck_exec(struct mg_duck_conn *conn, const char *sql, struct mg_error *err); /* rows are dropped */
