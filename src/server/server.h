@@ -31,9 +31,4 @@ struct mg_server_options {
 /* Returns an exit code: 0 after a clean stop, 1 for a local error, which is printed. */
 int mg_server_main(const struct mg_server_options *options);
 
-/* Signals for a main loop: SIGTERM and SIGINT count (signals.c). */
-void mg_signals_watch(void);
-int mg_signals_wait(unsigned timeout_ms);   /* how many stop signals have come so far; returns early when one comes */
-bool mg_signals_take_reload(void);          /* SIGHUP since the last call */
-
 #endif
