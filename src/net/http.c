@@ -379,7 +379,11 @@ static void fail(struct mg_http *http)
 		}
 		http->closing = true;
 		request->keep_alive = false;
-		mg_http__refuse(request, 400, MG_E_PROTOCOL, llhttp_get_error_reason(&http->parser));
+		if (llhttp_get_errno(&http->parser) == HPE_PAUSED_H2_UPGRADE) {
+			mg_http__refuse(request, 505, MG_E_PROTOCOL, "HTTP/2 is not spoken here");
+		} else {
+			mg_http__refuse(request, 400, MG_E_PROTOCOL, llhttp_get_error_reason(&http->parser));
+		}
 	}
 	mg_conn_close_after_write(http->conn);
 }
@@ -458,6 +462,9 @@ static void http_closed(struct mg_conn *conn, void *state, const char *reason)
 		request->http = NULL;
 		if (request->stream != NULL) {
 			mg_stream_close(request->stream); /* The producer stops. */
+			if (request->gone != NULL) {
+				request->gone(request->gone_arg); /* The last it hears of this request. */
+			}
 			mg_http__free_request(request);
 		} else if (request->gone != NULL) {
 			request->gone(request->gone_arg);

@@ -12,9 +12,18 @@
 
 #include "net/http_int.h"
 
-static const char *status_text(int status)
+/* "Not Found" from llhttp's "NOT_FOUND". */
+static const char *status_text(int status, char *text, size_t size)
 {
-	return status >= 100 && status <= 599 ? llhttp_status_name((llhttp_status_t)status) : "UNKNOWN";
+	bool upper = true;
+	size_t len = 0;
+
+	for (const char *name = llhttp_status_name((llhttp_status_t)status); *name != '\0' && len + 1 < size; name++) {
+		text[len++] = *name == '_' ? ' ' : (char)(upper || status == 200 ? *name : *name | 0x20);
+		upper = *name == '_';
+	}
+	text[len] = '\0';
+	return text;
 }
 
 /* "Date: ..." is the same for a second. */
@@ -38,9 +47,12 @@ static const char *date_text(void)
 static void write_head(struct mg_http_request *request, int status, const char *content_type, long long length, const char *extra)
 {
 	struct mg_sb *head = &(struct mg_sb){ 0 };
+	char text[64];
+
+	mg_assert(status >= 200 && status <= 599);
 
 	mg_sb_addf(head, "HTTP/1.%d %d %s\r\nDate: %s\r\nServer: merganser\r\n", request->is_http10 ? 0 : 1, status,
-	           status_text(status), date_text());
+	           status_text(status, text, sizeof text), date_text());
 	if (content_type != NULL) {
 		mg_sb_addf(head, "Content-Type: %s\r\n", content_type);
 	}
