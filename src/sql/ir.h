@@ -222,9 +222,9 @@ bool mg_cols_meet(const struct mg_cols *a, const struct mg_cols *b);  /* have a 
  * reason (an operator, expression, type or bind datum we do not know): the caller falls back. */
 int mg_plan_read(struct mg_arena *arena, const struct mg_json *plan, struct mg_node **out, struct mg_error *err);
 
-/* Put the estimates of EXPLAIN (FORMAT JSON)'s tree on a plan's operators by walking both in
- * parallel; where shapes differ nothing is set.  Called by plan_read's caller before mg_plan_read:
- * writes into a side table held in `estimates` (see plan_read.c). */
+/* The same, with the estimates of EXPLAIN (FORMAT JSON)'s tree (explain_output = optimized_only) on
+ * the operators: both trees are walked in parallel; where their shapes differ nothing is set. */
+int mg_plan_read_sized(struct mg_arena *arena, const struct mg_json *plan, const struct mg_json *explain, struct mg_node **out, struct mg_error *err);
 
 /* Remove unused columns; every node ends with exactly the columns its parent asks for. */
 int mg_plan_prune(struct mg_arena *arena, struct mg_node *root, struct mg_node **out, struct mg_error *err);
