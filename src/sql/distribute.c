@@ -714,8 +714,24 @@ static bool unstable(const struct mg_node *node)
 	}
 }
 
+/* Strategy GATHER, the floor of the ladder: base tables, pruned and filtered, go to the coordinator at once. */
+static struct mg_node *place_gathered(struct mg_place *place, struct mg_node *node)
+{
+	struct mg_node *scan = place_scan(place, node->op == MG_OP_FILTER ? node->kids[0] : node);
+	struct mg_node *rows = scan && node->op == MG_OP_FILTER ? with_kid(place, node, scan) : scan;
+	return rows ? mg_place_gather(place, rows, "table") : NULL;
+}
+
+static bool is_table(const struct mg_node *node)
+{
+	return node->op == MG_OP_SCAN || (node->op == MG_OP_FILTER && node->kids[0]->op == MG_OP_SCAN);
+}
+
 static struct mg_node *place_any(struct mg_place *place, struct mg_node *node)
 {
+	if (place->env->strategy == MG_STRATEGY_GATHER && is_table(node)) {
+		return place_gathered(place, node);
+	}
 	switch (node->op) {
 	case MG_OP_SCAN:
 		return place_scan(place, node);
