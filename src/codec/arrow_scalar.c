@@ -1,0 +1,433 @@
+/*
+ * arrow_scalar.c - numbers, bytes and times as text, in DuckDB's form.
+ *
+ * The rules were found by comparing with DuckDB 1.5.5 and are held by test_arrow_text, which
+ * compares again, value by value, with the DuckDB that is linked in.
+ */
+#include "codec/arrow_scalar.h"
+
+#include "base/mem.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define US_PER_SECOND INT64_C(1000000)
+#define US_PER_HOUR (INT64_C(3600) * US_PER_SECOND)
+#define SECONDS_PER_DAY INT64_C(86400)
+#define TIME_TZ_OFFSET_MAX 57599 /* 15:59:59 */
+
+/* ---- integers and decimals ---- */
+
+/* Digits of value, at the end of a field of 40; returns the first one. */
+static char *digits_of(unsigned __int128 value, char field[40])
+{
+	char *at = field + 39;
+	*at = '\0';
+	do {
+		*--at = (char)('0' + (int)(value % 10));
+		value /= 10;
+	} while (value);
+	return at;
+}
+
+void mg_text__uint128(struct mg_sb *sb, unsigned __int128 value)
+{
+	char field[40];
+	mg_sb_add(sb, digits_of(value, field));
+}
+
+static unsigned __int128 magnitude(__int128 value)
+{
+	return value < 0 ? -(unsigned __int128)value : (unsigned __int128)value;
+}
+
+void mg_text__int128(struct mg_sb *sb, __int128 value)
+{
+	if (value < 0) {
+		mg_sb_add_char(sb, '-');
+	}
+	mg_text__uint128(sb, magnitude(value));
+}
+
+/* As many digits after the point as scale says; a zero in front only where width leaves room. */
+void mg_text__decimal(struct mg_sb *sb, __int128 value, int width, int scale)
+{
+	if (scale <= 0) {
+		mg_text__int128(sb, value);
+		return;
+	}
+	char field[40];
+	const char *digits = digits_of(magnitude(value), field);
+	int count = (int)strlen(digits);
+	if (value < 0) {
+		mg_sb_add_char(sb, '-');
+	}
+	if (count > scale) {
+		mg_sb_add_len(sb, digits, (size_t)(count - scale));
+		digits += count - scale;
+		count = scale;
+	} else if (width > scale) {
+		mg_sb_add_char(sb, '0');
+	}
+	mg_sb_add_char(sb, '.');
+	for (int i = count; i < scale; i++) {
+		mg_sb_add_char(sb, '0');
+	}
+	mg_sb_add(sb, digits);
+}
+
+/* ---- floating point ---- */
+
+/* "d.ddde+x" into digits without the point, and the exponent of the first digit. */
+static int split_scientific(const char *text, char digits[24], int *exponent)
+{
+	int count = 0;
+	const char *at = text;
+	for (; *at && *at != 'e'; at++) {
+		if (*at >= '0' && *at <= '9') {
+			digits[count++] = *at;
+		}
+	}
+	*exponent = *at ? atoi(at + 1) : 0;
+	while (count > 1 && digits[count - 1] == '0') {
+		count--;
+	}
+	digits[count] = '\0';
+	return count;
+}
+
+/* Plain notation for exponents from -5 to 15, else d.ddde+xx; a whole number gets ".0". */
+static void write_digits(struct mg_sb *sb, const char *digits, int count, int exponent)
+{
+	if (exponent < -4 || exponent >= 16) {
+		mg_sb_add_char(sb, digits[0]);
+		if (count > 1) {
+			mg_sb_add_char(sb, '.');
+			mg_sb_add(sb, digits + 1);
+		}
+		mg_sb_addf(sb, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
+		return;
+	}
+	if (exponent < 0) {
+		mg_sb_add(sb, "0.");
+		for (int i = exponent + 1; i < 0; i++) {
+			mg_sb_add_char(sb, '0');
+		}
+		mg_sb_add(sb, digits);
+		return;
+	}
+	for (int i = 0; i < count || i <= exponent; i++) {
+		if (i == exponent + 1) {
+			mg_sb_add_char(sb, '.');
+		}
+		mg_sb_add_char(sb, i < count ? digits[i] : '0');
+	}
+	if (count <= exponent + 1) {
+		mg_sb_add(sb, ".0");
+	}
+}
+
+/* NaN, infinities, zero; true when value was one of them. */
+static bool write_special(struct mg_sb *sb, double value)
+{
+	if (isnan(value)) {
+		mg_sb_add(sb, signbit(value) ? "-nan" : "nan");
+		return true;
+	}
+	if (signbit(value)) {
+		mg_sb_add_char(sb, '-');
+	}
+	if (isinf(value)) {
+		mg_sb_add(sb, "inf");
+		return true;
+	}
+	if (value == 0) {
+		mg_sb_add(sb, "0.0");
+		return true;
+	}
+	return false;
+}
+
+/* Every number of at most 15 digits survives a normal double, so if one that short exists then
+ * "%.14e" is it followed by zeros; below the normal range that does not hold, and each length is
+ * tried. */
+void mg_text__double(struct mg_sb *sb, double value)
+{
+	if (write_special(sb, value)) {
+		return;
+	}
+	value = fabs(value);
+	char text[40];
+	for (int precision = value < 2.3e-308 ? 0 : 14; precision < 17; precision++) {
+		snprintf(text, sizeof text, "%.*e", precision, value);
+		if (strtod(text, NULL) == value) {
+			break;
+		}
+	}
+	char digits[24];
+	int exponent;
+	int count = split_scientific(text, digits, &exponent);
+	write_digits(sb, digits, count, exponent);
+}
+
+void mg_text__float(struct mg_sb *sb, float value)
+{
+	if (write_special(sb, (double)value)) {
+		return;
+	}
+	value = fabsf(value);
+	char text[40];
+	for (int precision = value < 1.2e-38F ? 0 : 5; precision < 9; precision++) {
+		snprintf(text, sizeof text, "%.*e", precision, (double)value);
+		if (strtof(text, NULL) == value) {
+			break;
+		}
+	}
+	char digits[24];
+	int exponent;
+	int count = split_scientific(text, digits, &exponent);
+	write_digits(sb, digits, count, exponent);
+}
+
+/* ---- bytes ---- */
+
+/* Three bytes of head (top bit: not negative), then the magnitude, big-endian; all bits of a negative
+ * number are turned over.  Repeated division by 10^9. */
+void mg_text__bignum(struct mg_sb *sb, const uint8_t *bytes, size_t len)
+{
+	if (len < 4) {
+		mg_text__blob(sb, bytes, len);
+		return;
+	}
+	bool negative = (bytes[0] & 0x80) == 0;
+	size_t count = len - 3;
+	uint8_t *rest = mg_alloc(count);
+	for (size_t i = 0; i < count; i++) {
+		rest[i] = negative ? (uint8_t)~bytes[3 + i] : bytes[3 + i];
+	}
+	uint32_t *groups = mg_alloc((count / 3 + 2) * sizeof *groups);
+	size_t used = 0;
+	size_t first = 0;
+	do {
+		uint64_t remainder = 0;
+		for (size_t i = first; i < count; i++) {
+			uint64_t now = remainder << 8 | rest[i];
+			rest[i] = (uint8_t)(now / 1000000000);
+			remainder = now % 1000000000;
+		}
+		groups[used++] = (uint32_t)remainder;
+		while (first < count && rest[first] == 0) {
+			first++;
+		}
+	} while (first < count);
+	mg_sb_addf(sb, "%s%u", negative ? "-" : "", groups[used - 1]);
+	while (--used > 0) {
+		mg_sb_addf(sb, "%09u", groups[used - 1]);
+	}
+	mg_free(groups);
+	mg_free(rest);
+}
+
+void mg_text__blob(struct mg_sb *sb, const uint8_t *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		uint8_t c = bytes[i];
+		if (c >= 32 && c <= 126 && c != '\\' && c != '\'' && c != '"') {
+			mg_sb_add_char(sb, (char)c);
+		} else {
+			mg_sb_addf(sb, "\\x%02X", c);
+		}
+	}
+}
+
+void mg_text__bits(struct mg_sb *sb, const uint8_t *bytes, size_t len)
+{
+	size_t padding = len > 0 && bytes[0] < 8 ? bytes[0] : 0;
+	for (size_t i = padding; len > 1 && i < (len - 1) * 8; i++) {
+		mg_sb_add_char(sb, bytes[1 + i / 8] >> (7 - i % 8) & 1 ? '1' : '0');
+	}
+}
+
+void mg_text__uuid(struct mg_sb *sb, const uint8_t bytes[16])
+{
+	for (int i = 0; i < 16; i++) {
+		mg_sb_addf(sb, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", bytes[i]);
+	}
+}
+
+/* ---- times ---- */
+
+/* Year, month, day of a day number; the calendar is Gregorian for ever in both directions.  Counts
+ * from 1 March of year 0 in cycles of 400 years, so that the leap day comes last. */
+static void civil(int64_t days, int64_t *year, int *month, int *day)
+{
+	days += 719468;
+	int64_t era = (days >= 0 ? days : days - 146096) / 146097;
+	int64_t of_era = days - era * 146097;
+	int64_t years = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+	int64_t of_year = of_era - (365 * years + years / 4 - years / 100);
+	int64_t shifted = (5 * of_year + 2) / 153;
+	*day = (int)(of_year - (153 * shifted + 2) / 5) + 1;
+	*month = (int)(shifted < 10 ? shifted + 3 : shifted - 9);
+	*year = years + era * 400 + (*month <= 2 ? 1 : 0);
+}
+
+static void write_date(struct mg_sb *sb, int64_t days, bool iso)
+{
+	int64_t year;
+	int month;
+	int day;
+	civil(days, &year, &month, &day);
+	bool bc = !iso && year <= 0;
+	if (bc) {
+		year = 1 - year;
+	}
+	mg_sb_addf(sb, "%s%04lld-%02d-%02d%s", year < 0 ? "-" : "", (long long)llabs(year), month, day,
+	           bc ? " (BC)" : "");
+}
+
+void mg_text__date(struct mg_sb *sb, int32_t days, bool iso)
+{
+	if (days == INT32_MAX) {
+		mg_sb_add(sb, "infinity");
+	} else if (days == -INT32_MAX) {
+		mg_sb_add(sb, "-infinity");
+	} else {
+		write_date(sb, days, iso);
+	}
+}
+
+/* ".5" for 500,000 of a million: no trailing zeros, nothing for 0. */
+static void write_fraction(struct mg_sb *sb, int64_t value, int digits)
+{
+	if (value == 0) {
+		return;
+	}
+	while (value % 10 == 0) {
+		value /= 10;
+		digits--;
+	}
+	mg_sb_addf(sb, ".%0*lld", digits, (long long)value);
+}
+
+static void write_clock(struct mg_sb *sb, int64_t seconds)
+{
+	mg_sb_addf(sb, "%02lld:%02lld:%02lld", (long long)(seconds / 3600),
+	           (long long)(seconds / 60 % 60), (long long)(seconds % 60));
+}
+
+static int64_t ticks_of(enum mg_time_unit unit, int *digits)
+{
+	static const int64_t ticks[] = { 1, 1000, 1000000, 1000000000 };
+	*digits = (int)unit * 3;
+	return ticks[unit];
+}
+
+void mg_text__time(struct mg_sb *sb, int64_t value, enum mg_time_unit unit)
+{
+	int digits;
+	int64_t ticks = ticks_of(unit, &digits);
+	write_clock(sb, value / ticks);
+	write_fraction(sb, value % ticks, digits);
+}
+
+void mg_text__time_tz(struct mg_sb *sb, uint64_t bits)
+{
+	int offset = TIME_TZ_OFFSET_MAX - (int)(bits & 0xFFFFFF);
+	mg_text__time(sb, (int64_t)(bits >> 24), MG_UNIT_MICRO);
+	int seconds = abs(offset);
+	mg_sb_addf(sb, "%c%02d", offset < 0 ? '-' : '+', seconds / 3600);
+	if (seconds / 60 % 60) {
+		mg_sb_addf(sb, ":%02d", seconds / 60 % 60);
+	}
+	if (seconds % 60) {
+		mg_sb_addf(sb, ":%02d", seconds % 60);
+	}
+}
+
+void mg_text__timestamp(struct mg_sb *sb, int64_t value, enum mg_time_unit unit, bool iso)
+{
+	if (value == INT64_MAX || value == -INT64_MAX) {
+		mg_sb_add(sb, value > 0 ? "infinity" : "-infinity");
+		return;
+	}
+	int digits;
+	int64_t ticks = ticks_of(unit, &digits);
+	int64_t seconds = value / ticks;
+	int64_t fraction = value % ticks;
+	if (fraction < 0) {
+		fraction += ticks;
+		seconds--;
+	}
+	int64_t days = seconds / SECONDS_PER_DAY;
+	int64_t of_day = seconds % SECONDS_PER_DAY;
+	if (of_day < 0) {
+		of_day += SECONDS_PER_DAY;
+		days--;
+	}
+	write_date(sb, days, iso);
+	mg_sb_add_char(sb, iso ? 'T' : ' ');
+	write_clock(sb, of_day);
+	write_fraction(sb, fraction, digits);
+}
+
+static void write_part(struct mg_sb *sb, size_t start, int64_t value, const char *name)
+{
+	if (value != 0) {
+		mg_sb_addf(sb, "%s%lld %s%s", sb->len > start ? " " : "", (long long)value, name,
+		           value == 1 || value == -1 ? "" : "s");
+	}
+}
+
+void mg_text__interval(struct mg_sb *sb, int32_t months, int32_t days, int64_t micros)
+{
+	size_t start = sb->len;
+	write_part(sb, start, months / 12, "year");
+	write_part(sb, start, months % 12, "month");
+	write_part(sb, start, days, "day");
+	if (micros == 0 && sb->len > start) {
+		return;
+	}
+	if (sb->len > start) {
+		mg_sb_add_char(sb, ' ');
+	}
+	if (micros < 0) {
+		mg_sb_add_char(sb, '-');
+	}
+	uint64_t left = micros < 0 ? -(uint64_t)micros : (uint64_t)micros;
+	write_clock(sb, (int64_t)(left / US_PER_SECOND));
+	write_fraction(sb, (int64_t)(left % US_PER_SECOND), 6);
+}
+
+static void duration_part(struct mg_sb *sb, int64_t value, char letter)
+{
+	if (value != 0) {
+		mg_sb_addf(sb, "%lld%c", (long long)value, letter);
+	}
+}
+
+void mg_text__duration(struct mg_sb *sb, int32_t months, int32_t days, int64_t micros)
+{
+	if (months == 0 && days == 0 && micros == 0) {
+		mg_sb_add(sb, "PT0S");
+		return;
+	}
+	mg_sb_add_char(sb, 'P');
+	duration_part(sb, months / 12, 'Y');
+	duration_part(sb, months % 12, 'M');
+	duration_part(sb, days, 'D');
+	if (micros == 0) {
+		return;
+	}
+	mg_sb_add_char(sb, 'T');
+	duration_part(sb, micros / US_PER_HOUR, 'H');
+	duration_part(sb, micros / (60 * US_PER_SECOND) % 60, 'M');
+	int64_t rest = micros % (60 * US_PER_SECOND);
+	if (rest != 0) {
+		mg_sb_addf(sb, "%s%lld", rest < 0 ? "-" : "", (long long)(llabs(rest) / US_PER_SECOND));
+		write_fraction(sb, llabs(rest) % US_PER_SECOND, 6);
+		mg_sb_add_char(sb, 'S');
+	}
+}
