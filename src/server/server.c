@@ -1,0 +1,362 @@
+/*
+ * server.c - see server.h.
+ *
+ * Rule: what is opened is closed in reverse, on every path; a kill -9 at any point leaves nothing that hinders the
+ * next start (the directory's lock is the kernel's, spilled rows are removed at start).
+ *
+ * Owner: the main thread.
+ */
+#include "server/server.h"
+
+#include "auth/auth.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "door/doors.h"
+#include "exec/engine.h"
+#include "exec/hub.h"
+#include "mg_version.h"
+#include "net/net.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "server/bootstrap.h"
+#include "server/signals.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LOOPS_MAX 16
+#define TICK_MS 1000u
+#define FRESH_SHARDS 4
+
+struct server {
+	const struct mg_server_options *options;
+	char *data_dir, *node_id, *advertise;
+	int lock;
+	struct mg_catalog *catalog;
+	struct mg_engine *engine;
+	struct mg_login *login;
+	struct mg_doors *doors;
+	struct mg_tls *tls;
+	struct mg_loop *loops[LOOPS_MAX];
+	size_t loop_count;
+	struct mg_listener *listener, *http_listener;
+	char cert_path[4096], key_path[4096];
+	time_t cert_time;
+	atomic_bool serving;
+};
+
+/* ---- the data directory ---- */
+
+/* An empty directory becomes a cluster of its own: keys, an admin, empty shards. */
+static int make_fresh(struct server *server, struct mg_error *err)
+{
+	struct mg_bootstrap_options options = {
+		.data_dir = server->data_dir,
+		.client_username = "admin",
+		.shard_count = FRESH_SHARDS,
+		.tpch_scale_factor = 0,
+	};
+	struct mg_bootstrap_report report;
+	memset(&report, 0, sizeof report);
+	int code = mg_bootstrap_run(&options, &report, err);
+	if (!code) {
+		fprintf(stderr, "merganser: made a new cluster in \"%s\"\n", server->data_dir);
+		mg_bootstrap_print_passwords(&report, stderr);
+	}
+	return code;
+}
+
+static int open_directory(struct server *server, struct mg_error *err)
+{
+	int code = mg_dir_make(server->data_dir, 0700, err);
+	if (!code) {
+		code = mg_dir_lock(server->data_dir, &server->lock, err);
+	}
+	if (code) {
+		return code;
+	}
+	code = mg_catalog_load(&server->catalog, server->data_dir, err);
+	if (code != MG_E_NOT_FOUND) {
+		return code;
+	}
+	mg_error_clear(err);
+	/* Bootstrap takes the lock itself. */
+	mg_dir_unlock(server->lock);
+	server->lock = -1;
+	code = make_fresh(server, err);
+	if (!code) {
+		code = mg_dir_lock(server->data_dir, &server->lock, err);
+	}
+	return code ? code : mg_catalog_load(&server->catalog, server->data_dir, err);
+}
+
+static char *node_path(const struct server *server)
+{
+	return mg_path_join(server->data_dir, "node.json");
+}
+
+/* The node's name: as given, else as before, else "server-1". */
+static void read_node_file(struct server *server)
+{
+	char *path = node_path(server), *text = NULL;
+	size_t size = 0;
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_json *json = NULL;
+	if (mg_file_read(path, 1 << 16, &text, &size, NULL) == 0) {
+		mg_json_parse(arena, text, size, &json, NULL);
+	}
+	const char *before = mg_json_get_text(json, "id");
+	const char *given = server->options->node_id;
+	server->node_id = mg_strdup(given ? given : before && before[0] ? before : "server-1");
+	mg_arena_free(arena);
+	mg_free(text);
+	mg_free(path);
+}
+
+/* What a local client needs to find us: the shell looks for "listen". */
+static int write_node_file(struct server *server, struct mg_error *err)
+{
+	struct mg_sb json = { 0 };
+	mg_sb_add(&json, "{\"id\":");
+	mg_sb_add_json(&json, server->node_id, strlen(server->node_id));
+	mg_sb_add(&json, ",\"listen\":");
+	mg_sb_add_json(&json, server->advertise, strlen(server->advertise));
+	mg_sb_addf(&json, ",\"pid\":%ld,\"version\":\"%s\",\"engine\":\"%s\"}\n", (long)getpid(), MG_VERSION, mg_duck_version());
+	char *path = node_path(server);
+	int code = mg_file_write(path, json.ptr, json.len, 0600, err);
+	mg_free(path);
+	mg_sb_fini(&json);
+	return code;
+}
+
+/* ---- workers ---- */
+
+static int worker_upgrade(void *arg, struct mg_http_request *request, const char *user)
+{
+	(void)user;
+	struct server *server = arg;
+	mg_hub_accept(mg_engine_hub(server->engine), request);
+	return 0;
+}
+
+static const char *unhealthy(void *arg)
+{
+	struct server *server = arg;
+	return atomic_load(&server->serving) ? NULL : "the server is stopping";
+}
+
+/* ---- listening ---- */
+
+static int open_tls(struct server *server, struct mg_error *err)
+{
+	snprintf(server->cert_path, sizeof server->cert_path, "%s/tls/server.crt", server->data_dir);
+	snprintf(server->key_path, sizeof server->key_path, "%s/tls/server.key", server->data_dir);
+	static const char *const alpn[] = { "http/1.1", NULL };
+	struct mg_tls_server_options options = {
+		.cert_file = server->cert_path,
+		.key_file = server->key_path,
+		.client_ca_file = server->options->client_ca,
+		.alpn = alpn,
+	};
+	struct stat info;
+	server->cert_time = stat(server->cert_path, &info) == 0 ? info.st_mtime : 0;
+	return mg_tls_server(&server->tls, &options, err);
+}
+
+/* The advertised address; with port 0 the one that the system chose. */
+static void settle_address(struct server *server)
+{
+	const char *given = server->options->advertise ? server->options->advertise : server->options->listen;
+	const char *colon = strrchr(given, ':');
+	size_t host_len = colon ? (size_t)(colon - given) : strlen(given);
+	bool any = host_len == 0 || (host_len == 7 && memcmp(given, "0.0.0.0", 7) == 0) ||
+	           (host_len == 4 && memcmp(given, "[::]", 4) == 0);
+	uint16_t port = mg_listener_port(server->listener);
+	mg_free(server->advertise);
+	server->advertise = any ? mg_format("localhost:%u", port) : mg_format("%.*s:%u", (int)host_len, given, port);
+}
+
+static int start_loops(struct server *server, struct mg_error *err)
+{
+	size_t want = server->options->loops ? server->options->loops : mg_engine_default_threads() > 2 ? 2 : 1;
+	want = want > LOOPS_MAX ? LOOPS_MAX : want;
+	int code = 0;
+	while (!code && server->loop_count < want) {
+		char name[32];
+		snprintf(name, sizeof name, "loop-%zu", server->loop_count);
+		code = mg_loop_start(&server->loops[server->loop_count], name, err);
+		server->loop_count += !code;
+	}
+	return code;
+}
+
+static int listen_at(struct server *server, const char *host_port, struct mg_listener **out, struct mg_error *err)
+{
+	struct mg_listen_options options = {
+		.host_port = host_port,
+		.tls = server->tls,
+		.plain_loopback = server->options->plain_loopback,
+		.plain_any = server->options->plain_any,
+		.choose = mg_doors_choose,
+		.arg = server->doors,
+	};
+	return mg_listen(out, server->loops, server->loop_count, &options, err);
+}
+
+/* ---- life ---- */
+
+static int start(struct server *server, struct mg_error *err)
+{
+	const struct mg_server_options *options = server->options;
+	int code = open_directory(server, err);
+	if (code) {
+		return code;
+	}
+	read_node_file(server);
+	struct mg_log_options log = options->log;
+	log.node = server->node_id;
+	if (mg_log_open(&log)) {
+		return mg_error_set(err, MG_E_IO, "cannot open the log \"%s\"", log.path);
+	}
+	struct mg_engine_options engine = {
+		.data_dir = server->data_dir,
+		.node_name = server->node_id,
+		.address = options->advertise ? options->advertise : options->listen,
+		.threads = options->threads,
+		.memory_bytes = options->memory_bytes,
+		.query_memory_bytes = options->query_memory_bytes,
+		.catalog = server->catalog,
+	};
+	code = open_tls(server, err);
+	if (!code) {
+		code = mg_engine_open(&server->engine, &engine, err);
+	}
+	if (!code) {
+		server->login = mg_login_new(server->catalog);
+		struct mg_doors_options doors = {
+			.engine = server->engine,
+			.catalog = server->catalog,
+			.login = server->login,
+			.node_name = server->node_id,
+			.running_max = options->queries_max,
+			.worker_upgrade = worker_upgrade,
+			.unhealthy = unhealthy,
+			.arg = server,
+		};
+		code = mg_doors_new(&server->doors, &doors, err);
+	}
+	if (!code) {
+		code = start_loops(server, err);
+	}
+	if (!code) {
+		code = listen_at(server, options->listen, &server->listener, err);
+	}
+	if (!code && options->listen_http) {
+		code = listen_at(server, options->listen_http, &server->http_listener, err);
+	}
+	if (!code) {
+		settle_address(server);
+		code = write_node_file(server, err);
+	}
+	return code;
+}
+
+/* A new certificate in the directory is taken up without a restart. */
+static void watch_certificate(struct server *server, bool asked)
+{
+	struct stat info;
+	if (stat(server->cert_path, &info) != 0 || (!asked && info.st_mtime == server->cert_time)) {
+		return;
+	}
+	server->cert_time = info.st_mtime;
+	struct mg_error err;
+	mg_error_clear(&err);
+	if (mg_tls_reload(server->tls, &err)) {
+		mg_log(MG_LOG_ERROR, "tls.reload", "error=\"%s\"", err.message);
+	} else {
+		mg_log(MG_LOG_INFO, "tls.reload", "certificate=\"%s\"", server->cert_path);
+	}
+}
+
+static void serve(struct server *server)
+{
+	uint64_t next_tick = 0;
+	while (!mg_signals_wait(TICK_MS / 4)) {
+		uint64_t now = mg_clock_ms();
+		bool reload = mg_signals_take_reload();
+		if (now >= next_tick || reload) {
+			mg_hub_tick(mg_engine_hub(server->engine));
+			watch_certificate(server, reload);
+			next_tick = now + TICK_MS;
+		}
+	}
+}
+
+static void stop(struct server *server)
+{
+	atomic_store(&server->serving, false);
+	if (server->listener) {
+		mg_listener_close(server->listener);
+	}
+	if (server->http_listener) {
+		mg_listener_close(server->http_listener);
+	}
+	if (server->doors) {
+		mg_doors_stop(server->doors);
+	}
+	/* Workers hang on loops and queries on workers: the engine goes while the loops still turn. */
+	mg_engine_close(server->engine);
+	for (size_t i = 0; i < server->loop_count; i++) {
+		mg_loop_stop(server->loops[i]);
+	}
+	mg_doors_free(server->doors);
+	if (server->login) {
+		mg_login_free(server->login);
+	}
+	mg_tls_unref(server->tls);
+	mg_catalog_free(server->catalog);
+	mg_dir_unlock(server->lock);
+	mg_free(server->data_dir);
+	mg_free(server->node_id);
+	mg_free(server->advertise);
+}
+
+int mg_server_main(const struct mg_server_options *options)
+{
+	struct mg_error err;
+	mg_error_clear(&err);
+	struct server server = { .options = options, .lock = -1 };
+	server.data_dir = mg_strdup(options->data_dir ? options->data_dir : "./merganser-data");
+	mg_signals_watch();
+	int code = 0;
+	uint64_t started = mg_clock_ms();
+	if (options->join) {
+		code = mg_error_set(&err, MG_E_UNSUPPORTED, "--join: more than one server comes with replication, which this version does not have");
+		mg_error_hint(&err, "Start workers instead: \"merganser worker --server %s\".", options->join);
+	}
+	if (!code) {
+		code = start(&server, &err);
+	}
+	if (code) {
+		fprintf(stderr, "merganser server: %s\n", err.message);
+		if (err.detail[0]) {
+			fprintf(stderr, "detail: %s\n", err.detail);
+		}
+		if (err.hint[0]) {
+			fprintf(stderr, "hint: %s\n", err.hint);
+		}
+	} else {
+		atomic_store(&server.serving, true);
+		mg_log(MG_LOG_INFO, "server.ready", "address=%s version=%s engine=%s ms=%llu", server.advertise, MG_VERSION,
+		       mg_duck_version(), (unsigned long long)(mg_clock_ms() - started));
+		serve(&server);
+		mg_log(MG_LOG_INFO, "server.stopping");
+	}
+	stop(&server);
+	if (!code) {
+		mg_log(MG_LOG_INFO, "server.stopped");
+	}
+	return code ? 1 : 0;
+}
