@@ -10,8 +10,8 @@
  *   local init  a decoder for each thread
  *   function    next batch -> chunk of at most 2048 rows
  *
- * Rules: column 0 of a converted chunk owns the Arrow data of all columns, so the source chunk lives until the
- * next call.  ENUM columns arrive as VARCHAR (their values), since a dictionary is not a type.
+ * Rules: the vectors handed on point into the batch, so batch and source chunk live until the thread's next call;
+ * whoever keeps rows longer than that copies them, as DuckDB's operators do.  ENUM columns arrive as VARCHAR (their values), since a dictionary is not a type.
  *
  * Thread: bind and init the statement's, the rest DuckDB's.  Limit: 2048 rows a chunk, 64 readers.
  */
@@ -37,85 +37,93 @@ struct scan {
 	size_t *outputs;                /* and where they go in the output chunk */
 	size_t column_count;
 	duckdb_arrow_converted_schema converted;
+	size_t item_count;
 	atomic_size_t next;
 };
 
-/* Of one thread. */
+/* Of one thread.  batch, columns and source stay until the next call: the last output refers to them. */
 struct reader {
 	struct scan *scan;
 	struct mg_arrow_decoder *decoder;
-	struct batch *batch;            /* being read; NULL: take the next one */
+	struct ArrowArray batch;        /* decoded; released when it was given completely */
 	int64_t row;                    /* first row of batch not yet given */
-	duckdb_data_chunk source;       /* what the last output refers to */
+	struct ArrowArray *columns;     /* the wanted ones, as slices: shallow copies of batch's children */
+	struct ArrowArray **pointers;
+	duckdb_data_chunk source;
 };
 
-/* A decoded batch; slices of it share it.  Ref-counted. */
-struct batch {
-	atomic_int refs;
-	struct ArrowArray root;
-	struct ArrowArray **children;   /* the wanted ones, borrowed from root */
-	int64_t child_count;
-	const void *no_validity[1];
-};
 
 /* ---- batches ---- */
 
-static void batch_unref(struct batch *batch)
+/* Nothing: the reader owns the batch.  DuckDB lets go of an array as soon as column 0 is converted and
+ * needed no memory of it (BOOLEAN), though the other columns still point into it. */
+static void slice_release(struct ArrowArray *array)
 {
-	if (batch && atomic_fetch_sub(&batch->refs, 1) == 1) {
-		if (batch->root.release) {
-			batch->root.release(&batch->root);
+	array->release = NULL;
+}
+
+/* Rows [row, row + count) of the wanted columns, borrowed.  Each column has the offset itself, because DuckDB
+ * reads text wrongly behind an offset of the whole array. */
+static void slice_make(struct ArrowArray *array, struct reader *reader, int64_t row, int64_t count)
+{
+	static const void *no_validity[1];
+	const struct scan *scan = reader->scan;
+	for (size_t i = 0; i < scan->column_count; i++) {
+		struct ArrowArray *column = &reader->columns[i];
+		*column = *reader->batch.children[scan->columns[i]];
+		if (count != column->length) {
+			column->offset += row;
+			column->length = count;
+			column->null_count = column->null_count == 0 ? 0 : -1;
 		}
-		mg_free(batch->children);
-		mg_free(batch);
+		reader->pointers[i] = column;
 	}
-}
-
-static void slice_release(struct ArrowArray *slice)
-{
-	batch_unref(slice->private_data);
-	slice->release = NULL;
-}
-
-/* Rows [row, row + count) of the wanted columns; owns a reference. */
-static void slice_make(struct ArrowArray *slice, struct batch *batch, int64_t row, int64_t count)
-{
-	atomic_fetch_add(&batch->refs, 1);
-	*slice = (struct ArrowArray){
+	*array = (struct ArrowArray){
 		.length = count,
-		.offset = row,
 		.n_buffers = 1,
-		.buffers = batch->no_validity,
-		.n_children = batch->child_count,
-		.children = batch->children,
+		.buffers = no_validity,
+		.n_children = (int64_t)scan->column_count,
+		.children = reader->pointers,
 		.release = slice_release,
-		.private_data = batch,
 	};
 }
 
-static int batch_decode(struct reader *reader, size_t index, struct mg_error *err)
+/* Let go of what the last output refers to. */
+static void output_forget(struct reader *reader)
 {
-	const struct scan *scan = reader->scan;
-	struct mg_buf *buf = NULL;
-	struct batch *batch = mg_alloc0(sizeof *batch);
-	atomic_init(&batch->refs, 1);
-	int rc = mg_spool_get(scan->bound->spool, index, &buf, err);
-	if (rc == 0) {
-		rc = mg_arrow_decode_batch(reader->decoder, buf, &batch->root, err);
+	duckdb_destroy_data_chunk(&reader->source);
+	if (reader->batch.release && reader->row == reader->batch.length) {
+		reader->batch.release(&reader->batch);
 	}
-	if (rc == 0) {
-		batch->child_count = (int64_t)scan->column_count;
-		batch->children = mg_alloc0((scan->column_count + 1) * sizeof *batch->children);
-		for (size_t i = 0; i < scan->column_count; i++) {
-			batch->children[i] = batch->root.children[scan->columns[i]];
+}
+
+/* The next batch with rows; *more false when there is none. */
+static int batch_take(struct reader *reader, bool *more, struct mg_error *err)
+{
+	struct scan *scan = reader->scan;
+	*more = true;
+	while (!reader->batch.release) {
+		struct mg_buf *buf = NULL;
+		size_t index = atomic_fetch_add(&scan->next, 1);
+		if (index >= scan->item_count) {
+			*more = false;
+			return 0;
 		}
-		reader->batch = batch;
+		int rc = mg_spool_get(scan->bound->spool, index, &buf, err);
+		if (rc == 0) {
+			rc = mg_arrow_decode_batch(reader->decoder, buf, &reader->batch, err);
+		}
+		mg_buf_unref(buf);
+		if (rc != 0) {
+			reader->batch.release = NULL;
+			return rc;
+		}
 		reader->row = 0;
-		batch = NULL;
+		if (reader->batch.length == 0) {
+			reader->batch.release(&reader->batch);
+		}
 	}
-	mg_buf_unref(buf);
-	batch_unref(batch);
-	return rc;
+	return 0;
 }
 
 /* ---- bind ---- */
@@ -296,7 +304,8 @@ static void init(duckdb_init_info info)
 		scan_free(scan);
 		return;
 	}
-	size_t items = mg_spool_count(bound->spool);
+	scan->item_count = mg_spool_count(bound->spool);
+	size_t items = scan->item_count;
 	duckdb_init_set_max_threads(info, items < 1 ? 1 : items > READERS_MAX ? READERS_MAX : items);
 	duckdb_init_set_init_data(info, scan, scan_free);
 }
@@ -307,7 +316,11 @@ static void reader_free(void *arg)
 {
 	struct reader *reader = arg;
 	duckdb_destroy_data_chunk(&reader->source);
-	batch_unref(reader->batch);
+	if (reader->batch.release) {
+		reader->batch.release(&reader->batch);
+	}
+	mg_free(reader->columns);
+	mg_free(reader->pointers);
 	mg_arrow_decoder_free(reader->decoder);
 	mg_free(reader);
 }
@@ -333,50 +346,29 @@ static void local_init(duckdb_init_info info)
 	duckdb_init_set_init_data(info, reader, reader_free);
 }
 
-/* The next rows in output; false at the end. */
+/* Rows in output; *more false at the end. */
 static int read_chunk(struct reader *reader, duckdb_data_chunk output, bool *more, struct mg_error *err)
 {
 	struct scan *scan = reader->scan;
-	*more = false;
-	while (!reader->batch) {
-		size_t index = atomic_fetch_add(&scan->next, 1);
-		if (index >= mg_spool_count(scan->bound->spool)) {
-			return 0;
-		}
-		int rc = batch_decode(reader, index, err);
-		if (rc != 0) {
-			return rc;
-		}
-		if (reader->batch->root.length == 0) {
-			batch_unref(reader->batch);
-			reader->batch = NULL;
-		}
+	output_forget(reader);
+	int rc = batch_take(reader, more, err);
+	if (rc != 0 || !*more) {
+		return rc;
 	}
-	int64_t left = reader->batch->root.length - reader->row;
+	int64_t left = reader->batch.length - reader->row;
 	int64_t count = left < MG_DUCK_CHUNK_ROWS ? left : MG_DUCK_CHUNK_ROWS;
-	int rc = 0;
 	if (scan->column_count > 0) {
 		struct ArrowArray slice;
-		slice_make(&slice, reader->batch, reader->row, count);
+		slice_make(&slice, reader, reader->row, count);
 		rc = mg_duck__error_data(err, duckdb_data_chunk_from_arrow(scan->bound->conn->con, &slice,
 		                                                           scan->converted, &reader->source));
-		if (slice.release) {
-			slice.release(&slice);
-		}
 		for (size_t i = 0; rc == 0 && i < scan->column_count; i++) {
 			duckdb_vector_reference_vector(duckdb_data_chunk_get_vector(output, scan->outputs[i]),
 			                               duckdb_data_chunk_get_vector(reader->source, i));
 		}
 	}
 	reader->row += count;
-	if (reader->row == reader->batch->root.length) {
-		batch_unref(reader->batch);
-		reader->batch = NULL;
-	}
-	if (rc == 0) {
-		duckdb_data_chunk_set_size(output, (idx_t)count);
-		*more = true;
-	}
+	duckdb_data_chunk_set_size(output, (idx_t)count);
 	return rc;
 }
 
@@ -386,8 +378,11 @@ static void function(duckdb_function_info info, duckdb_data_chunk output)
 	struct mg_error err;
 	bool more = false;
 	mg_error_clear(&err);
-	reader->scan = duckdb_function_get_init_data(info);
-	duckdb_destroy_data_chunk(&reader->source);
+	if (!reader->scan) {
+		reader->scan = duckdb_function_get_init_data(info);
+		reader->columns = mg_alloc0((reader->scan->column_count + 1) * sizeof *reader->columns);
+		reader->pointers = mg_alloc0((reader->scan->column_count + 1) * sizeof *reader->pointers);
+	}
 	if (read_chunk(reader, output, &more, &err) != 0) {
 		mg_duck__fail(reader->scan->bound->conn, &err);
 		duckdb_function_set_error(info, err.message);

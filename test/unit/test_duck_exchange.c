@@ -199,7 +199,7 @@ static void round_trip(const struct type_case *c, bool lz4)
 	struct mg_error err;
 	char *type = NULL;
 	char *want = NULL;
-	snprintf(sql, sizeof sql, "CREATE OR REPLACE TABLE src AS SELECT i, CASE WHEN i %% 11 = 10 THEN NULL ELSE %s END AS v FROM range(5000) t(i)", c->value);
+	snprintf(sql, sizeof sql, "CREATE OR REPLACE TABLE src AS SELECT i, v FROM range(5000) a(i) LEFT JOIN (SELECT i, %s AS v FROM range(5000) t(i) WHERE i %% 11 <> 10) USING (i) ORDER BY i", c->value);
 	exec_ok(sql);
 	scatter("SELECT i, v FROM src", NULL, 1, lz4);
 	assert_int_equal(mg_duck_text(conn, "SELECT any_value(typeof(v)) FROM merganser_exchange(1)", &type, &err), 0);
@@ -229,12 +229,12 @@ static void test_all_types_at_once_and_subsets(void **state)
 {
 	(void)state;
 	struct mg_sb sql = { 0 };
-	mg_sb_add(&sql, "CREATE OR REPLACE TABLE src AS SELECT i");
+	mg_sb_add(&sql, "CREATE OR REPLACE TABLE src AS SELECT * FROM range(5000) a(i) LEFT JOIN (SELECT i");
 	size_t count = sizeof type_cases / sizeof *type_cases;
 	for (size_t i = 0; i < count; i++) {
-		mg_sb_addf(&sql, ", CASE WHEN i %% 11 = 10 THEN NULL ELSE %s END AS \"%s\"", type_cases[i].value, type_cases[i].name);
+		mg_sb_addf(&sql, ", %s AS \"%s\"", type_cases[i].value, type_cases[i].name);
 	}
-	mg_sb_add(&sql, " FROM range(5000) t(i)");
+	mg_sb_add(&sql, " FROM range(5000) t(i) WHERE i % 11 <> 10) USING (i) ORDER BY i");
 	exec_ok(mg_sb_text(&sql));
 	scatter("SELECT * FROM src", NULL, 1, false);
 	/* Every single column alone, and in pairs in the other order. */
@@ -317,7 +317,7 @@ static void test_scatter_places_every_row_once(void **state)
 	for (int target = 0; target < 5; target++) {
 		char sql[512];
 		snprintf(sql, sizeof sql, "SELECT count(*) FROM (SELECT i, t, l FROM merganser_exchange(%d) EXCEPT ALL SELECT i, t, l FROM src"
-		    " WHERE mg_slot(i) * 5 // 16384 = %d)", 1 + target, target);
+		    " WHERE mg_slot(i)::INT * 5 // 16384 = %d)", 1 + target, target);
 		assert_int_equal(sql_int(sql), 0);
 		rows += (int64_t)mg_spool_rows(spools[1 + target]);
 	}
