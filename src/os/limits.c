@@ -13,6 +13,7 @@
 #include "os/file.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -197,4 +198,18 @@ uint64_t mg_os_memory_bytes(void)
 		return MEMORY_MIN;
 	}
 	return bytes;
+}
+
+uint64_t mg_os_resident_bytes(void)
+{
+	unsigned long long all = 0, resident = 0;
+	long page = sysconf(_SC_PAGE_SIZE);
+	FILE *file = fopen("/proc/self/statm", "re");
+
+	if (file == NULL) {
+		return 0;
+	}
+	int read = fscanf(file, "%llu %llu", &all, &resident);
+	(void)fclose(file);
+	return read == 2 && page > 0 ? resident * (uint64_t)page : 0;
 }

@@ -8,9 +8,9 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "os/limits.h"
 
 #include <pthread.h>
-#include <unistd.h>
 
 enum { QUEUE_DEFAULT = 1024 };
 
@@ -29,9 +29,8 @@ struct mg_admission {
 struct mg_admission *mg_admission_new(size_t running_max, size_t queue_max)
 {
 	struct mg_admission *admission = mg_alloc0(sizeof *admission);
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
-	admission->running_max = running_max ? running_max : cores > 1 ? (size_t)cores * 2 : 2;
+	admission->running_max = running_max ? running_max : (size_t)mg_os_cores() * 2;
 	admission->queue_max = queue_max ? queue_max : QUEUE_DEFAULT;
 	pthread_mutex_init(&admission->lock, NULL);
 	return admission;
@@ -104,15 +103,18 @@ int mg_admission_enter(struct mg_admission *admission, bool (*stopped)(void *arg
 	return code;
 }
 
-void mg_admission_return(struct mg_admission *admission)
+bool mg_admission_return(struct mg_admission *admission, bool (*stopped)(void *arg), void *arg)
 {
+	bool taken = true;
+
 	pthread_mutex_lock(&admission->lock);
 	if (admission->running < admission->running_max) {
 		admission->running++;
 	} else {
-		(void)wait_turn(admission, true, NULL, NULL);
+		taken = wait_turn(admission, true, stopped, arg);
 	}
 	pthread_mutex_unlock(&admission->lock);
+	return taken;
 }
 
 void mg_admission_leave(struct mg_admission *admission)
@@ -154,6 +156,8 @@ int mg_slot_enter(struct mg_slot *slot, bool (*stopped)(void *arg), void *arg, s
 {
 	int code = mg_admission_enter(slot->admission, stopped, arg, err);
 
+	slot->stopped = stopped;
+	slot->arg = arg;
 	slot->held = code == 0;
 	return code;
 }
@@ -166,7 +170,8 @@ void mg_slot_leave(struct mg_slot *slot)
 	}
 }
 
-/* held stays true over a pause: it says that the statement runs, not that it works. */
+/* held stays true over a pause: it says that the statement runs, not that it works.  A statement that
+ * was ended meanwhile needs no slot to clean up, and does not wait for one. */
 void mg_slot_pause(void *arg)
 {
 	struct mg_slot *slot = arg;
@@ -181,6 +186,6 @@ void mg_slot_resume(void *arg)
 	struct mg_slot *slot = arg;
 
 	if (slot->held) {
-		mg_admission_return(slot->admission);
+		slot->held = mg_admission_return(slot->admission, slot->stopped, slot->arg);
 	}
 }

@@ -24,8 +24,8 @@ void mg_admission_free(struct mg_admission *admission);   /* nobody may hold a s
 /* Wait for a slot.  stopped(arg) is asked when mg_admission_wake was called, and ends the wait.
  * Fails: MG_E_BUSY when the queue is full, MG_E_CANCELLED when stopped. */
 int mg_admission_enter(struct mg_admission *admission, bool (*stopped)(void *arg), void *arg, struct mg_error *err);
-/* Take a slot again, in front of the queue; cannot be refused. */
-void mg_admission_return(struct mg_admission *admission);
+/* Wait for a slot again, in front of the queue; false when stopped. */
+bool mg_admission_return(struct mg_admission *admission, bool (*stopped)(void *arg), void *arg);
 void mg_admission_leave(struct mg_admission *admission);
 /* A statement was cancelled: who waits asks whether it is his. */
 void mg_admission_wake(struct mg_admission *admission);
@@ -34,6 +34,8 @@ void mg_admission_counts(struct mg_admission *admission, size_t *running, size_t
 /* ---- a request's hold on a slot; one thread ---- */
 struct mg_slot {
 	struct mg_admission *admission;
+	bool (*stopped)(void *arg);    /* of the last enter */
+	void *arg;
 	bool held;
 };
 /* For mg_stream_on_wait: give the slot back while the client is slow, and take it again.  arg: the slot. */

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "os/clock.h"
 #include "session/admission.h"
 
 #include <pthread.h>
@@ -20,6 +21,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+
+enum { WATCHDOG_SLEEP_US = 60 * 1000000 };
 
 const char *const mg_query_state_names[] = { "queued", "running", "done", "failed", "cancelled" };
 
@@ -32,7 +35,7 @@ struct mg_query {
 	enum mg_query_state state;             /* under the lock */
 	atomic_int stopped;
 	uint64_t started_ms;                   /* wall clock */
-	uint64_t begin_ns, deadline_ns;        /* monotonic; 0: no limit */
+	uint64_t begin_us, deadline_us;        /* monotonic; 0: no limit */
 	void (*stop)(void *arg);
 	void *arg;
 };
@@ -55,14 +58,6 @@ struct mg_queries {
 	struct mg_metric *latency, *rows, *bytes, *moved;
 };
 
-static uint64_t now_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Under the lock. */
 static void query_stop(struct mg_query *query, int code)
 {
@@ -83,25 +78,32 @@ static void *watchdog_main(void *arg)
 
 	pthread_mutex_lock(&queries->lock);
 	while (!queries->stopping) {
-		uint64_t now = now_ns(CLOCK_MONOTONIC), next = now + 3600000000000u;
+		uint64_t now = mg_clock_us(), next = now + WATCHDOG_SLEEP_US;
 		bool ended = false;
 
 		for (struct mg_query *query = queries->first; query; query = query->next) {
-			if (query->deadline_ns == 0 || atomic_load(&query->stopped)) {
+			if (query->deadline_us == 0 || atomic_load(&query->stopped)) {
 				continue;
 			}
-			if (query->deadline_ns <= now) {
+			if (query->deadline_us <= now) {
 				query_stop(query, MG_E_TIMEOUT);
 				ended = true;
-			} else if (query->deadline_ns < next) {
-				next = query->deadline_ns;
+			} else if (query->deadline_us < next) {
+				next = query->deadline_us;
 			}
 		}
 		if (ended) {
 			mg_admission_wake(queries->admission);
 		}
-		struct timespec until = { .tv_sec = (time_t)(next / 1000000000u),
-			                      .tv_nsec = (long)(next % 1000000000u) };
+		struct timespec until;
+
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec += (time_t)((next - now) / 1000000u);
+		until.tv_nsec += (long)((next - now) % 1000000u) * 1000;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_sec++;
+			until.tv_nsec -= 1000000000;
+		}
 		(void)pthread_cond_timedwait(&queries->limits_changed, &queries->lock, &until);
 	}
 	pthread_mutex_unlock(&queries->lock);
@@ -178,9 +180,9 @@ struct mg_query *mg_query_begin(struct mg_queries *queries, const struct mg_quer
 	(void)snprintf(query->session, sizeof query->session, "%s", begin->session);
 	query->user = mg_strdup(begin->user);
 	query->sql = mg_strndup(begin->sql.ptr, cut_text(begin->sql, MG_QUERY_TEXT_MAX));
-	query->started_ms = now_ns(CLOCK_REALTIME) / 1000000u;
-	query->begin_ns = now_ns(CLOCK_MONOTONIC);
-	query->deadline_ns = begin->timeout_ms ? query->begin_ns + begin->timeout_ms * 1000000u : 0;
+	query->started_ms = (uint64_t)mg_clock_wall_ms();
+	query->begin_us = mg_clock_us();
+	query->deadline_us = begin->timeout_ms ? query->begin_us + begin->timeout_ms * 1000u : 0;
 	query->stop = begin->stop;
 	query->arg = begin->arg;
 	pthread_mutex_lock(&queries->lock);
@@ -190,7 +192,7 @@ struct mg_query *mg_query_begin(struct mg_queries *queries, const struct mg_quer
 		query->next->link = &query->next;
 	}
 	queries->first = query;
-	if (query->deadline_ns) {
+	if (query->deadline_us) {
 		pthread_cond_signal(&queries->limits_changed);
 	}
 	pthread_mutex_unlock(&queries->lock);
@@ -221,7 +223,7 @@ int mg_query_stopped(const struct mg_query *query)
 
 double mg_query_elapsed_ms(const struct mg_query *query)
 {
-	return (double)(now_ns(CLOCK_MONOTONIC) - query->begin_ns) / 1e6;
+	return (double)(mg_clock_us() - query->begin_us) / 1e3;
 }
 
 /* What is known of a query whatever its state; texts are borrowed. */

@@ -10,12 +10,12 @@
 #include "session/system_tables.h"
 
 #include "base/mem.h"
+#include "os/clock.h"
 #include "session/settings.h"
 #include "sql/statement.h"
 
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 enum { SQL_SHOWN_MAX = 1000, NODES_MAX = 256, REPLICAS_MAX = 65536, COLUMNS_MAX = 20 };
 
@@ -417,6 +417,11 @@ const char *mg_system_table_name(size_t index)
 	return table_list[index].name;
 }
 
+const char *mg_system_table_column(size_t index, size_t column)
+{
+	return column < COLUMNS_MAX ? table_list[index].columns[column].name : NULL;
+}
+
 /* CREATE OR REPLACE TABLE with the columns alone when values is empty. */
 static void table_sql(const struct system_table *table, const struct mg_sb *values, struct mg_sb *out)
 {
@@ -568,9 +573,6 @@ int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_str sql,
 
 void mg_system_tables_event(struct mg_system_tables *tables, const char *event, const char *detail)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
 	pthread_mutex_lock(&tables->events_lock);
 	struct event *slot =
 		&tables->events[(tables->events_first + tables->events_count) % MG_EVENTS_MAX];
@@ -582,7 +584,7 @@ void mg_system_tables_event(struct mg_system_tables *tables, const char *event, 
 	} else {
 		tables->events_count++;
 	}
-	slot->at_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	slot->at_ms = (uint64_t)mg_clock_wall_ms();
 	slot->event = mg_strdup(event);
 	slot->detail = mg_strdup(detail);
 	pthread_mutex_unlock(&tables->events_lock);

@@ -48,6 +48,7 @@ void mg_system_tables_event(struct mg_system_tables *tables, const char *event, 
 /* Bits of the tables that sql names: 1 << index. */
 uint32_t mg_system_tables_named(struct mg_str sql);
 const char *mg_system_table_name(size_t index);
+const char *mg_system_table_column(size_t index, size_t column);   /* NULL past the last one */
 /* The statement that makes and fills the table at index. */
 void mg_system_table_sql(struct mg_system_tables *tables, size_t index, struct mg_sb *out);
 

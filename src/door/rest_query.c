@@ -1,0 +1,501 @@
+/*
+ * rest_query.c - GET and POST /db/query: one statement that reads, answered as JSON, CSV, NDJSON or Arrow.
+ *
+ *   loop: collect -> thread: parse, bind, run -> pending blocks --small--> one reply
+ *                                                              --large--> stream of blocks
+ *
+ * Up to PENDING_MAX bytes are kept before anything is sent, so that a statement that fails late still
+ * gets its status and error; after that the answer streams, and an error cuts the connection, which no client
+ * can mistake for the end.
+ *
+ * owner: a call has two: the request (its arena's hook gives the reference back) and the thread.
+ * Fields say which; request is NULL once it is answered or gone.
+ */
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "door/doors_int.h"
+#include "os/clock.h"
+#include "session/encode.h"
+#include "session/params.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+enum { PENDING_MAX = 256 << 10, PENDING_BLOCKS_MAX = 1024, STREAM_IDLE_MS = 300000, ARROW_BATCH_ROWS = 16384 };
+
+struct call {
+	atomic_int refs;
+	struct mg_doors *doors;
+	struct mg_loop *loop;
+	struct mg_http_request *request;   /* loop */
+	bool streaming;                    /* loop: the reply has begun */
+	atomic_bool gone;                  /* the client went away */
+	atomic_bool stopped;               /* the query was ended from outside */
+	_Atomic(struct mg_stream *) stream;
+	pthread_mutex_t lock;
+	struct mg_query *query;            /* under lock */
+	/* thread; what lies in the request is valid until it is answered */
+	struct mg_arena *arena;
+	struct mg_session *session;
+	struct mg_slot *slot;
+	const char *q, *params, *content_type;
+	struct mg_str body;
+	bool is_post, pretty;
+	enum mg_format format;
+	uint64_t started_us;
+	struct mg_encoder *encoder;
+	struct mg_buf *pending[PENDING_BLOCKS_MAX];
+	size_t pending_count, pending_size;
+	struct mg_outcome outcome;
+	struct mg_error err;
+};
+
+static void call_unref(void *arg)
+{
+	struct call *call = arg;
+
+	if (atomic_fetch_sub(&call->refs, 1) > 1) {
+		return;
+	}
+	for (size_t i = 0; i < call->pending_count; i++) {
+		mg_buf_unref(call->pending[i]);
+	}
+	mg_encoder_free(call->encoder);
+	mg_stream_unref(atomic_load(&call->stream));
+	mg_session_unref(call->session);
+	pthread_mutex_destroy(&call->lock);
+	mg_arena_free(call->arena);
+	mg_free(call);
+}
+
+/* Hook of the request's arena: the request is no more. */
+static void request_freed(void *arg)
+{
+	struct call *call = arg;
+
+	call->request = NULL;
+	call_unref(call);
+}
+
+/* ---- the answer's bytes: on the thread ---- */
+
+static void stream_on_loop(void *arg);
+
+static void answer_head(const struct call *call, char *extra, size_t size)
+{
+	(void)snprintf(extra, size, "Merganser-Query: %s\r\nCache-Control: no-store\r\n",
+	               call->outcome.query_id[0] ? call->outcome.query_id : "-");
+}
+
+static int start_stream(struct call *call, struct mg_error *err)
+{
+	struct mg_stream *stream = mg_stream_new(call->loop, NULL, NULL);
+	int code = 0;
+
+	mg_stream_idle_limit(stream, STREAM_IDLE_MS);
+	mg_stream_on_wait(stream, mg_slot_pause, mg_slot_resume, call->slot);
+	atomic_store(&call->stream, stream);
+	if (atomic_load(&call->stopped)) {
+		mg_stream_close(stream);       /* call_stop ran before it could see the stream */
+	}
+	(void)atomic_fetch_add(&call->refs, 1);
+	mg_loop_post(call->loop, stream_on_loop, call);
+	for (size_t i = 0; i < call->pending_count; i++) {
+		if (!code) {
+			code = mg_stream_put(stream, call->pending[i], err);
+		}
+		mg_buf_unref(call->pending[i]);
+	}
+	call->pending_count = 0;
+	return code;
+}
+
+static int emit(void *arg, struct mg_buf *buf, struct mg_error *err)
+{
+	struct call *call = arg;
+	struct mg_stream *stream = atomic_load(&call->stream);
+
+	if (stream) {
+		int code = mg_stream_put(stream, buf, err);
+
+		mg_buf_unref(buf);
+		return code;
+	}
+	call->pending[call->pending_count++] = buf;
+	call->pending_size += buf->size;
+	if (call->pending_size > PENDING_MAX || call->pending_count == PENDING_BLOCKS_MAX) {
+		return start_stream(call, err);
+	}
+	return 0;
+}
+
+static int sink_begin(void *arg, const struct mg_answer *answer, struct mg_error *err)
+{
+	struct call *call = arg;
+
+	return mg_encoder_begin(call->encoder, answer->schema, answer->count, answer->names, answer->types, err);
+}
+
+static int sink_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
+{
+	struct call *call = arg;
+
+	return mg_encoder_batch(call->encoder, batch, err);
+}
+
+static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *err)
+{
+	struct call *call = arg;
+
+	(void)answer;
+	return mg_encoder_end(call->encoder, (double)(mg_clock_us() - call->started_us) / 1000, err);
+}
+
+static void sink_query(void *arg, struct mg_query *query)
+{
+	struct call *call = arg;
+
+	pthread_mutex_lock(&call->lock);
+	call->query = query;
+	pthread_mutex_unlock(&call->lock);
+}
+
+/* From any thread, under the lock of the list of queries: wake a thread that waits for the client. */
+static void call_stop(void *arg)
+{
+	struct call *call = arg;
+
+	atomic_store(&call->stopped, true);
+	struct mg_stream *stream = atomic_load(&call->stream);
+
+	if (stream) {
+		mg_stream_close(stream);
+	}
+}
+
+/* ---- the request: on the thread ---- */
+
+static bool is_type(const char *header, const char *type)
+{
+	size_t len = strlen(type);
+
+	return header && strncasecmp(header, type, len) == 0 && (header[len] == '\0' || strchr("; \t", header[len]));
+}
+
+/* {"sql": ..., "params": ...}, or the statement itself as text. */
+static int read_body(struct call *call, struct mg_str *sql, const struct mg_json **params, struct mg_error *err)
+{
+	struct mg_json *body = NULL;
+
+	if (is_type(call->content_type, "text/plain") || is_type(call->content_type, "application/sql")) {
+		*sql = (struct mg_str){ mg_arena_strndup(call->arena, call->body.ptr, call->body.len), call->body.len };
+		return 0;
+	}
+	if (mg_json_parse(call->arena, call->body.ptr, call->body.len, &body, err)) {
+		mg_error_wrap(err, "the body is not JSON");
+		mg_error_hint(err, "Send {\"sql\": \"...\", \"params\": [...]}, or the statement as text/plain.");
+		return err->code;
+	}
+	const struct mg_json *text = mg_json_get(body, "sql");
+
+	if (mg_json_get(body, "statements")) {
+		mg_error_set(err, MG_E_USAGE, "one statement is taken here, not \"statements\"");
+		return MG_E_USAGE;
+	}
+	if (!mg_json_is(text, MG_JSON_STRING)) {
+		mg_error_set(err, MG_E_USAGE, "the body has no text \"sql\"");
+		mg_error_hint(err, "Send {\"sql\": \"...\", \"params\": [...]}.");
+		return MG_E_USAGE;
+	}
+	*sql = text->text;
+	*params = mg_json_get(body, "params");
+	return 0;
+}
+
+static int read_query(struct call *call, struct mg_str *sql, const struct mg_json **params, struct mg_error *err)
+{
+	struct mg_json *list = NULL;
+
+	if (!call->q) {
+		mg_error_set(err, MG_E_USAGE, "parameter \"q\" is missing");
+		mg_error_hint(err, "GET /db/query?q=SELECT+1, or POST {\"sql\": \"SELECT 1\"}.");
+		return MG_E_USAGE;
+	}
+	*sql = mg_str(mg_arena_strdup(call->arena, call->q));
+	if (call->params) {
+		if (mg_json_parse(call->arena, call->params, strlen(call->params), &list, err)) {
+			return mg_error_wrap(err, "parameter \"params\" is not JSON");
+		}
+		*params = list;
+	}
+	return 0;
+}
+
+static int prepare(struct call *call, struct mg_str *sql, struct mg_error *err)
+{
+	const struct mg_json *params = NULL;
+	int code = call->is_post && !call->q ? read_body(call, sql, &params, err)
+	                                     : read_query(call, sql, &params, err);
+
+	if (code) {
+		return code;
+	}
+	if (sql->len > 0 && memchr(sql->ptr, '\0', sql->len)) {
+		return mg_error_set(err, MG_E_SYNTAX, "the statement holds a zero character");
+	}
+	return mg_params_bind(call->arena, *sql, params, sql, err);
+}
+
+static void call_over(void *arg);
+
+static void call_run(void *arg)
+{
+	struct call *call = arg;
+	struct mg_request what = { .one_read = true };
+	struct mg_sink sink = {
+		.begin = sink_begin,
+		.batch = sink_batch,
+		.end = sink_end,
+		.query = sink_query,
+		.stop = call_stop,
+		.arg = call,
+		.lossless = call->format != MG_FORMAT_ARROW,
+		.batch_rows = call->format == MG_FORMAT_ARROW ? ARROW_BATCH_ROWS : 0,
+	};
+
+	call->slot = &sink.slot;
+	call->started_us = mg_clock_us();
+	call->encoder = mg_encoder_new(&(struct mg_encode_options){
+		.format = call->format, .pretty = call->pretty, .emit = emit, .arg = call });
+	int code = atomic_load(&call->gone) ? mg_error_set(&call->err, MG_E_DISCONNECTED, "the client has gone")
+	                                    : prepare(call, &what.sql, &call->err);
+
+	if (!code) {
+		code = mg_session_run(call->session, &what, &sink, &call->outcome, &call->err);
+	}
+	struct mg_stream *stream = atomic_load(&call->stream);
+
+	if (stream) {
+		mg_stream_on_wait(stream, NULL, NULL, NULL);
+		if (!code) {
+			mg_stream_finish(stream);
+		}
+	}
+	call->slot = NULL;
+	mg_session_close(call->session);
+	mg_loop_post(call->loop, call_over, call);
+}
+
+/* ---- on the loop ---- */
+
+static void stream_on_loop(void *arg)
+{
+	struct call *call = arg;
+	char extra[160];
+
+	answer_head(call, extra, sizeof extra);
+	call->streaming = true;
+	if (call->request) {
+		mg_rest_count(call->request, 200);
+		mg_http_reply_stream(call->request, 200, mg_format_content_type(call->format), extra,
+		                     atomic_load(&call->stream));
+	}
+	call_unref(call);
+}
+
+static void reply_whole(struct call *call)
+{
+	struct mg_sb body = { 0 };
+	char extra[160];
+
+	for (size_t i = 0; i < call->pending_count; i++) {
+		mg_sb_add_len(&body, (const char *)call->pending[i]->data, call->pending[i]->size);
+	}
+	answer_head(call, extra, sizeof extra);
+	mg_rest_count(call->request, 200);
+	mg_http_reply(call->request, 200, mg_format_content_type(call->format), mg_sb_text(&body), body.len, extra);
+	mg_sb_fini(&body);
+}
+
+/* A table that is not there is a wrong request, not a wrong path (interface.md). */
+static int status_of(const struct mg_error *err)
+{
+	switch (err->code) {
+	case MG_E_NO_TABLE:
+	case MG_E_NOT_FOUND:
+	case MG_E_UNSUPPORTED:
+		return 400;
+	default:
+		return 0;
+	}
+}
+
+/* The thread is done. */
+static void call_over(void *arg)
+{
+	struct call *call = arg;
+
+	if (!call->request) {
+		; /* answered to the end, or the client has gone */
+	} else if (call->streaming) {
+		if (call->err.code) {
+			mg_log(MG_LOG_INFO, "rest.cut", "query=%s error=%s", call->outcome.query_id, call->err.message);
+			mg_http_abort(call->request);
+		}
+	} else if (call->err.code) {
+		mg_rest_error(call->request, &call->err, status_of(&call->err));
+	} else {
+		reply_whole(call);
+	}
+	call_unref(call);
+}
+
+/* The client went away: stop the query.  Its lock keeps it alive meanwhile. */
+static void call_gone(void *arg)
+{
+	struct call *call = arg;
+
+	atomic_store(&call->gone, true);
+	pthread_mutex_lock(&call->lock);
+	if (call->query) {
+		(void)mg_queries_cancel(mg_sessions_queries(call->doors->sessions), mg_query_id(call->query), NULL, NULL);
+	}
+	pthread_mutex_unlock(&call->lock);
+	call_stop(call);
+}
+
+/* ---- what the request asks for: on the loop ---- */
+
+static int format_of_name(const char *name, enum mg_format *format)
+{
+	static const struct {
+		const char *name;
+		enum mg_format format;
+	} names[] = {
+		{ "*/*", MG_FORMAT_JSON },
+		{ "application/*", MG_FORMAT_JSON },
+		{ "application/json", MG_FORMAT_JSON },
+		{ "json", MG_FORMAT_JSON },
+		{ "application/x-ndjson", MG_FORMAT_NDJSON },
+		{ "application/jsonl", MG_FORMAT_NDJSON },
+		{ "ndjson", MG_FORMAT_NDJSON },
+		{ "jsonl", MG_FORMAT_NDJSON },
+		{ "text/csv", MG_FORMAT_CSV },
+		{ "text/*", MG_FORMAT_CSV },
+		{ "csv", MG_FORMAT_CSV },
+		{ "application/vnd.apache.arrow.stream", MG_FORMAT_ARROW },
+		{ "arrow", MG_FORMAT_ARROW },
+	};
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		if (is_type(name, names[i].name)) {
+			*format = names[i].format;
+			return 0;
+		}
+	}
+	return MG_E_USAGE;
+}
+
+/* The first type of the list that we know; weights are not looked at, people write the best first.  A
+ * browser asks for pages first and takes anything: it gets JSON. */
+static int choose_format(struct mg_http_request *request, enum mg_format *format, struct mg_error *err)
+{
+	const char *name = mg_http_query(request, "format");
+	const char *accept = mg_http_header(request, "accept");
+
+	*format = MG_FORMAT_JSON;
+	if (name) {
+		return format_of_name(name, format)
+		           ? mg_error_set(err, MG_E_USAGE, "format is json, ndjson, csv or arrow, not \"%s\"", name)
+		           : 0;
+	}
+	for (const char *at = accept; at && *at;) {
+		char item[80];
+		size_t skip = strspn(at, " \t,"), len = strcspn(at + skip, ",");
+
+		(void)snprintf(item, sizeof item, "%.*s", (int)(len < sizeof item ? len : sizeof item), at + skip);
+		if (len > 0 && format_of_name(item, format) == 0) {
+			return 0;
+		}
+		at += skip + len;
+	}
+	if (accept && is_type(accept, "application/vnd.apache.parquet")) {
+		mg_error_set(err, MG_E_USAGE, "Parquet is not written yet");
+		mg_error_hint(err, "Ask for application/vnd.apache.arrow.stream, text/csv or application/x-ndjson.");
+		return MG_E_USAGE;
+	}
+	return 0;
+}
+
+static int take_settings(struct mg_session *session, struct mg_http_request *request, struct mg_error *err)
+{
+	static const char *const names[][2] = {
+		{ "distributed", "distributed" },        { "summarize", "summarize" },
+		{ "strategy", "strategy" },              { "consistency", "read_consistency" },
+		{ "max_staleness", "max_staleness" },    { "timeout", "statement_timeout" },
+		{ "statement_timeout", "statement_timeout" }, { "timezone", "TimeZone" },
+	};
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		const char *value = mg_http_query(request, names[i][0]);
+		int code = value ? mg_session_set(session, names[i][1], value, err) : 0;
+
+		if (code) {
+			return code;
+		}
+	}
+	return 0;
+}
+
+static bool is_pretty(struct mg_http_request *request)
+{
+	const char *value = mg_http_query(request, "pretty");
+
+	return value && strcmp(value, "0") != 0 && strcasecmp(value, "false") != 0;
+}
+
+static struct call *call_new(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                             enum mg_role role)
+{
+	struct call *call = mg_alloc0(sizeof *call);
+
+	call->doors = doors;
+	call->loop = mg_conn_loop(mg_http_conn(request));
+	call->request = request;
+	call->arena = mg_arena_new();
+	call->q = mg_http_query(request, "q");
+	call->params = mg_http_query(request, "params");
+	call->content_type = mg_http_header(request, "content-type");
+	call->body = mg_http_body(request);
+	call->is_post = strcmp(mg_http_method(request), "POST") == 0;
+	call->pretty = is_pretty(request);
+	pthread_mutex_init(&call->lock, NULL);
+	call->session = mg_session_open(
+		doors->sessions, &(struct mg_session_open){ .user = user, .role = role, .door = "http" });
+	atomic_init(&call->refs, 2);
+	mg_arena_defer(mg_http_arena(request), request_freed, call);
+	return call;
+}
+
+void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, const char *user, enum mg_role role)
+{
+	struct call *call = call_new(doors, request, user, role);
+	int code = choose_format(request, &call->format, &call->err);
+
+	if (!code) {
+		code = take_settings(call->session, request, &call->err);
+	}
+	if (!code) {
+		mg_http_defer(request, call_gone, call);
+		code = mg_pool_post(mg_sessions_pool(doors->sessions), call_run, call, &call->err);
+	}
+	if (code) {
+		mg_session_close(call->session);
+		mg_rest_error(request, &call->err, 0);
+		call_unref(call);
+	}
+}
