@@ -46,6 +46,7 @@ int mg_statement_split(struct mg_arena *arena, struct mg_str text, struct mg_sta
 bool mg_statement_complete(struct mg_str text);
 
 /* ---- the wall (wall.c) ---- */
+struct mg_json;
 /* Decide from the unbound AST (json_serialize_sql) whether the original text may run in the engine:
  * only SELECTs over known tables and CTEs with functions on the allow-list.  Returns 0; *why is NULL
  * when allowed, else a reason (then only SQL printed from the bound plan may run).

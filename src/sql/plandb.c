@@ -1,0 +1,608 @@
+/*
+ * plandb.c - the planning database.
+ *
+ * An instance of its own holds the catalog (real tables with samples) in a database that is called
+ * as clients see it.  Its optimizer is reduced to what we can read and what holds for any rows: most
+ * of all statistics_propagation is off, because the samples are not the truth.  That setting is read
+ * back at open: without it plans would be wrong without a word.
+ *
+ * Planning executes (constants fold), so it has a small memory limit, and a watchdog thread
+ * interrupts a connection whose time is up.
+ *
+ * Text of users passes the wall (wall.c) before it is bound.
+ *
+ * owner: any thread; the lock guards the pool and the deadlines, nothing is run under it.
+ */
+#include "sql/plandb.h"
+#include "sql/statement.h"
+#include "sql/wall.h"
+#include "store/duck.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+	POOL_SIZE = 4,
+	PLAN_SECONDS_MAX = 10,
+	CATALOG_SECONDS_MAX = 60,
+	MEMORY_MB = 512,
+	ZONE_MAX = 64,
+};
+
+/* Optimizers that make operators which cannot be serialised, that only make sense within one process,
+ * or that believe the samples' statistics.  unused_columns: with it some plans fail to serialise. */
+static const char disabled[] =
+	"unused_columns,statistics_propagation,compressed_materialization,join_filter_pushdown,late_materialization,"
+	"in_clause,column_lifetime,build_side_probe_side,sum_rewriter,duplicate_groups,common_subplan,"
+	"window_self_join,top_n_window_elimination,regex_range,limit_pushdown,row_group_pruner,sampling_pushdown,"
+	"empty_result_pullup,unnest_rewriter,extension";
+
+struct plan_conn {
+	struct mg_duck_conn *duck;
+	char zone[ZONE_MAX];          /* TimeZone that is set */
+	bool busy;
+	bool expired;                 /* the watchdog has interrupted it */
+	struct timespec deadline;     /* while busy */
+};
+
+struct mg_plandb {
+	struct mg_duck *duck;
+	struct plan_conn conns[POOL_SIZE];
+	pthread_mutex_t lock;
+	pthread_cond_t freed;         /* a connection is free again */
+	pthread_cond_t changed;       /* for the watchdog: a deadline was set, or the end has come */
+	pthread_t watchdog;
+	bool watched, closing;
+};
+
+/* ---- time limit ---- */
+
+static bool time_before(struct timespec a, struct timespec b)
+{
+	return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
+}
+
+static void *watch(void *arg)
+{
+	struct mg_plandb *db = arg;
+
+	pthread_mutex_lock(&db->lock);
+	while (!db->closing) {
+		struct timespec now, next = { 0 };
+
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		for (size_t i = 0; i < POOL_SIZE; i++) {
+			struct plan_conn *conn = &db->conns[i];
+
+			if (!conn->busy) {
+				continue;
+			}
+			if (!time_before(now, conn->deadline)) {
+				/* Again every tenth of a second, until it is given back. */
+				conn->expired = true;
+				mg_duck_interrupt(conn->duck);
+				conn->deadline = now;
+				conn->deadline.tv_nsec += 100000000;
+				conn->deadline.tv_sec += conn->deadline.tv_nsec / 1000000000;
+				conn->deadline.tv_nsec %= 1000000000;
+			}
+			if (!next.tv_sec || time_before(conn->deadline, next)) {
+				next = conn->deadline;
+			}
+		}
+		if (next.tv_sec) {
+			pthread_cond_timedwait(&db->changed, &db->lock, &next);
+		} else {
+			pthread_cond_wait(&db->changed, &db->lock);
+		}
+	}
+	pthread_mutex_unlock(&db->lock);
+	return NULL;
+}
+
+static struct plan_conn *take(struct mg_plandb *db, int seconds)
+{
+	struct plan_conn *conn = NULL;
+
+	pthread_mutex_lock(&db->lock);
+	while (!conn) {
+		for (size_t i = 0; i < POOL_SIZE && !conn; i++) {
+			conn = db->conns[i].busy ? NULL : &db->conns[i];
+		}
+		if (!conn) {
+			pthread_cond_wait(&db->freed, &db->lock);
+		}
+	}
+	conn->busy = true;
+	conn->expired = false;
+	clock_gettime(CLOCK_MONOTONIC, &conn->deadline);
+	conn->deadline.tv_sec += seconds;
+	pthread_cond_signal(&db->changed);
+	pthread_mutex_unlock(&db->lock);
+	return conn;
+}
+
+static void give(struct mg_plandb *db, struct plan_conn *conn)
+{
+	pthread_mutex_lock(&db->lock);
+	conn->busy = false;
+	pthread_cond_signal(&db->freed);
+	pthread_mutex_unlock(&db->lock);
+}
+
+/* A failure while the time was up is a time-out. */
+static int blame(struct mg_plandb *db, struct plan_conn *conn, int code, struct mg_error *err)
+{
+	pthread_mutex_lock(&db->lock);
+	bool expired = conn->expired;
+
+	pthread_mutex_unlock(&db->lock);
+	if (!code || !expired) {
+		return code;
+	}
+	code = mg_error_set(err, MG_E_TIMEOUT, "planning took longer than %d seconds", PLAN_SECONDS_MAX);
+	mg_error_hint(err, "Constant expressions are computed while planning; make them smaller.");
+	return code;
+}
+
+static int set_zone(struct plan_conn *conn, const char *zone, struct mg_error *err)
+{
+	struct mg_sb sb = { 0 };
+
+	if (!zone || !*zone) {
+		zone = "UTC";
+	}
+	if (strcmp(conn->zone, zone) == 0) {
+		return 0;
+	}
+	if (strlen(zone) >= ZONE_MAX) {
+		return mg_error_set(err, MG_E_USAGE, "the name of the time zone is too long");
+	}
+	mg_sb_add(&sb, "SET TimeZone = ");
+	mg_sb_add_literal(&sb, zone, strlen(zone));
+	int code = mg_duck_exec(conn->duck, mg_sb_text(&sb), err);
+
+	if (!code) {
+		mg_copy_text(conn->zone, sizeof conn->zone, zone);
+	}
+	mg_sb_fini(&sb);
+	return code;
+}
+
+/* ---- open and close ---- */
+
+static int check_setting(struct mg_duck_conn *conn, const char *name, const char *want, struct mg_error *err)
+{
+	struct mg_sb sb = { 0 };
+	char *have = NULL;
+
+	mg_sb_addf(&sb, "SELECT current_setting('%s')::VARCHAR", name);
+	int code = mg_duck_text(conn, mg_sb_text(&sb), &have, err);
+
+	if (!code && (!have || !strstr(have, want))) {
+		code = mg_error_set(err, MG_E_INTERNAL, "the planning database has \"%s\" = \"%s\" without \"%s\"", name,
+		                    have ? have : "", want);
+	}
+	mg_free(have);
+	mg_sb_fini(&sb);
+	return code;
+}
+
+static int open_conn(struct mg_plandb *db, struct plan_conn *conn, struct mg_error *err)
+{
+	int code = mg_duck_connect(db->duck, &conn->duck, err);
+
+	code = code ? code : mg_duck_exec(conn->duck, "USE merganser.main", err);
+	code = code ? code : mg_duck_exec(conn->duck, "SET explain_output = 'optimized_only'", err);
+	code = code ? code : set_zone(conn, "UTC", err);
+	code = code ? code : check_setting(conn->duck, "explain_output", "optimized_only", err);
+	return code ? code : check_setting(conn->duck, "disabled_optimizers", "statistics_propagation", err);
+}
+
+static int open_all(struct mg_plandb *db, struct mg_error *err)
+{
+	const struct mg_duck_options options = {
+		.threads = 1, .memory_bytes = (uint64_t)MEMORY_MB << 20, .lossless_arrow = true,
+	};
+	struct mg_duck_conn *conn = NULL;
+	struct mg_sb sb = { 0 };
+	int code = mg_duck_open(&db->duck, &options, err);
+
+	code = code ? code : mg_duck_connect(db->duck, &conn, err);
+	mg_sb_addf(&sb, "SET disabled_optimizers = '%s'", disabled);
+	code = code ? code : mg_duck_exec(conn, mg_sb_text(&sb), err);
+	code = code ? code : mg_duck_exec(conn, "ATTACH ':memory:' AS merganser", err);
+	for (size_t i = 0; !code && i < POOL_SIZE; i++) {
+		code = open_conn(db, &db->conns[i], err);
+	}
+	if (conn) {
+		mg_duck_disconnect(conn);
+	}
+	mg_sb_fini(&sb);
+	return code;
+}
+
+int mg_plandb_open(struct mg_plandb **out, struct mg_error *err)
+{
+	struct mg_plandb *db = mg_alloc0(sizeof *db);
+	pthread_condattr_t attr;
+
+	*out = NULL;
+	pthread_mutex_init(&db->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&db->freed, &attr);
+	pthread_cond_init(&db->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	int code = open_all(db, err);
+
+	if (!code) {
+		db->watched = pthread_create(&db->watchdog, NULL, watch, db) == 0;
+		code = db->watched ? 0 : mg_error_set(err, MG_E_NOMEM, "cannot start the planner's watchdog");
+	}
+	if (code) {
+		mg_plandb_close(db);
+		return mg_error_wrap(err, "while opening the planning database");
+	}
+	*out = db;
+	return 0;
+}
+
+void mg_plandb_close(struct mg_plandb *db)
+{
+	if (!db) {
+		return;
+	}
+	if (db->watched) {
+		pthread_mutex_lock(&db->lock);
+		db->closing = true;
+		pthread_cond_signal(&db->changed);
+		pthread_mutex_unlock(&db->lock);
+		pthread_join(db->watchdog, NULL);
+	}
+	for (size_t i = 0; i < POOL_SIZE; i++) {
+		if (db->conns[i].duck) {
+			mg_duck_disconnect(db->conns[i].duck);
+		}
+	}
+	if (db->duck) {
+		mg_duck_close(db->duck);
+	}
+	pthread_cond_destroy(&db->freed);
+	pthread_cond_destroy(&db->changed);
+	pthread_mutex_destroy(&db->lock);
+	mg_free(db);
+}
+
+int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err)
+{
+	struct plan_conn *conn = take(db, 3600);
+	int code = mg_duck_exec(conn->duck, sql, err);
+
+	give(db, conn);
+	return code;
+}
+
+int mg_plandb_seal(struct mg_plandb *db, struct mg_error *err)
+{
+	return mg_plandb_exec(db, "SET enable_external_access = false", err);
+}
+
+int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out, struct mg_error *err)
+{
+	struct plan_conn *conn = take(db, CATALOG_SECONDS_MAX);
+	int code = set_zone(conn, timezone, err);
+
+	*out = code ? NULL : conn->duck;
+	if (code) {
+		give(db, conn);
+	}
+	return code;
+}
+
+void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *duck)
+{
+	for (size_t i = 0; i < POOL_SIZE; i++) {
+		if (db->conns[i].duck == duck) {
+			give(db, &db->conns[i]);
+		}
+	}
+}
+
+/* ---- bind ---- */
+
+/* SELECT function('text'...), whose one value is JSON. */
+static int ask_json(struct plan_conn *conn, struct mg_arena *arena, const char *head, const char *text, const char *tail,
+                    struct mg_json **out, struct mg_error *err)
+{
+	struct mg_sb sb = { 0 };
+	char *json = NULL;
+
+	mg_sb_add(&sb, head);
+	mg_sb_add_literal(&sb, text, strlen(text));
+	mg_sb_add(&sb, tail);
+	int code = mg_duck_text(conn->duck, mg_sb_text(&sb), &json, err);
+
+	if (!code && !json) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "a constant of the plan has no JSON form");
+	}
+	if (!code) {
+		code = mg_json_parse(arena, json, strlen(json), out, err);
+		code = code ? mg_error_set(err, MG_E_UNSUPPORTED, "the engine's plan is not JSON") : 0;
+	}
+	mg_free(json);
+	mg_sb_fini(&sb);
+	return code;
+}
+
+static int describe(struct plan_conn *conn, struct mg_arena *arena, const char *sql, struct mg_bound *out,
+                    struct mg_error *err)
+{
+	int code = mg_duck_describe(conn->duck, arena, sql, &out->column_count, &out->names, &out->types, err);
+
+	if (code && err) {
+		err->origin = code == MG_E_SYNTAX ? MG_ORIGIN_PARSER : MG_ORIGIN_PLANNER;
+	}
+	return code;
+}
+
+/* The text has no AST: a syntax error, or a statement that is no SELECT. */
+static int explain_no_ast(struct plan_conn *conn, struct mg_arena *arena, const char *sql, const struct mg_json *ast,
+                          struct mg_bound *out, struct mg_error *err)
+{
+	const char *type = mg_json_get_text(ast, "error_type");
+	const char *message = mg_json_get_text(ast, "error_message");
+	struct mg_lexer lexer;
+
+	if (type && strcmp(type, "not implemented") != 0) {
+		int code = describe(conn, arena, sql, out, err);
+
+		return code ? code : mg_error_set(err, MG_E_SYNTAX, "%s", message ? message : "the statement cannot be parsed");
+	}
+	mg_lex_init(&lexer, mg_str(sql));
+	if (mg_str_eq_nocase(mg_lex_next(&lexer).text, MG_STR("pivot"))) {
+		int code = mg_error_set(err, MG_E_UNSUPPORTED, "PIVOT needs the values of its columns");
+
+		mg_error_hint(err, "Write them: PIVOT t ON c IN (1, 2, 3) USING ...");
+		return code;
+	}
+	return mg_error_set(err, MG_E_UNSUPPORTED, "only a statement that reads can be planned");
+}
+
+/* A table name that looks like a file would be opened as one if no table had it. */
+static int check_file_names(struct plan_conn *conn, const struct mg_wall_view *view, struct mg_error *err)
+{
+	for (size_t i = 0; i < view->table_count; i++) {
+		const char *name = view->tables[i].name;
+		struct mg_sb sb = { 0 };
+		int64_t found = 0;
+
+		if (!strpbrk(name, "./\\:*?[")) {
+			continue;
+		}
+		mg_sb_add(&sb, "SELECT (SELECT count(*) FROM duckdb_tables() WHERE lower(table_name) = lower(n)) + "
+		               "(SELECT count(*) FROM duckdb_views() WHERE lower(view_name) = lower(n)) FROM (SELECT ");
+		mg_sb_add_literal(&sb, name, strlen(name));
+		mg_sb_add(&sb, " AS n)");
+		int code = mg_duck_int(conn->duck, mg_sb_text(&sb), &found, err);
+
+		mg_sb_fini(&sb);
+		if (!code && !found) {
+			code = mg_error_set(err, MG_E_NO_TABLE, "table with name %s does not exist", name);
+			mg_error_hint(err, "Files of the server cannot be read.");
+		}
+		if (code) {
+			return code;
+		}
+	}
+	return 0;
+}
+
+/* Text that names a view runs only as the plan: the engine has tables alone. */
+static int check_views(struct plan_conn *conn, const struct mg_wall_view *view, struct mg_bound *out, struct mg_error *err)
+{
+	int64_t views = 0;
+
+	if (out->text_refused || !view->table_count) {
+		return 0;
+	}
+	struct mg_sb sb = { 0 };
+
+	mg_sb_add(&sb, "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND lower(view_name) IN (");
+	for (size_t i = 0; i < view->table_count; i++) {
+		mg_sb_add(&sb, i ? ", lower(" : "lower(");
+		mg_sb_add_literal(&sb, view->tables[i].name, strlen(view->tables[i].name));
+		mg_sb_add(&sb, ")");
+	}
+	mg_sb_add(&sb, ")");
+	int code = mg_duck_int(conn->duck, mg_sb_text(&sb), &views, err);
+
+	if (views) {
+		out->text_refused = "the statement names a view";
+	}
+	mg_sb_fini(&sb);
+	return code;
+}
+
+/* The wall: what the text asks for, before anything of it is bound. */
+static int look(struct plan_conn *conn, struct mg_arena *arena, const char *sql, struct mg_bound *out, struct mg_error *err)
+{
+	struct mg_wall_view view = { 0 };
+	struct mg_json *ast = NULL;
+	int code = ask_json(conn, arena, "SELECT json_serialize_sql(", sql, ")", &ast, err);
+
+	if (code) {
+		return code;
+	}
+	if (mg_json_get_bool(ast, "error", true)) {
+		return explain_no_ast(conn, arena, sql, ast, out, err);
+	}
+	code = mg_wall_look(arena, ast, &view, err);
+	if (!code) {
+		code = check_file_names(conn, &view, err);
+	}
+	if (!code) {
+		out->text_refused = view.why;
+		out->catalog_only = view.catalog && !view.table_count;
+		code = check_views(conn, &view, out, err);
+	}
+	if (code && err) {
+		err->origin = MG_ORIGIN_PLANNER;
+	}
+	mg_wall_view_fini(&view);
+	return code;
+}
+
+/* Types as both sides write them differ in quotes and blanks. */
+static bool same_type(const char *a, const char *b)
+{
+	for (;;) {
+		while (*a == '"' || *a == ' ') {
+			a++;
+		}
+		while (*b == '"' || *b == ' ') {
+			b++;
+		}
+		if (*a != *b) {
+			return false;
+		}
+		if (!*a) {
+			return true;
+		}
+		a++;
+		b++;
+	}
+}
+
+/* The plan may have lost an alias (JSON) or a wider type: cast the result to what was described. */
+static int cast_root(struct mg_arena *arena, struct mg_bound *out, struct mg_error *err)
+{
+	struct mg_node *root = out->root;
+	struct mg_expr **exprs = mg_arena_new_array(arena, struct mg_expr *, root->column_count + 1);
+	bool any = false;
+
+	if (root->column_count != out->column_count) {
+		return mg_error_set(err, MG_E_UNSUPPORTED, "the plan has %zu columns, the statement %zu", root->column_count,
+		                    out->column_count);
+	}
+	for (size_t i = 0; i < root->column_count; i++) {
+		char *text = NULL;
+
+		exprs[i] = mg_expr_ref(arena, i, root->types[i]);
+		if (mg_type_print(arena, root->types[i], &text, err)) {
+			continue; /* a type without SQL form needs no cast: it is passed on as it is */
+		}
+		if (same_type(text, out->types[i]) || strchr(out->types[i], '{') || strcmp(out->types[i], "\"NULL\"") == 0) {
+			continue;
+		}
+		const char *format = mg_arena_format(arena, "CAST({0} AS %s)", out->types[i]);
+		struct mg_type *type = mg_arena_alloc(arena, sizeof *type);
+
+		*type = *root->types[i];
+		if (strcmp(out->types[i], "JSON") == 0) {
+			type->alias = "JSON";
+		}
+		exprs[i] = mg_expr_raw(arena, format, type, 1, &exprs[i]);
+		any = true;
+	}
+	if (any) {
+		out->root = mg_node_project(arena, root, exprs, root->column_count);
+	}
+	mg_error_clear(err);
+	return 0;
+}
+
+/* EXPLAIN's tree with the estimated rows, or NULL: then the planner guesses. */
+static struct mg_json *estimates(struct plan_conn *conn, struct mg_arena *arena, const char *sql)
+{
+	struct mg_duck_result *result = NULL;
+	struct ArrowArray batch = { 0 };
+	struct mg_json *out = NULL;
+	struct mg_error ignored;
+	bool done = false;
+	struct mg_sb sb = { 0 };
+
+	mg_sb_add(&sb, "EXPLAIN (FORMAT JSON) ");
+	mg_sb_add(&sb, sql);
+	if (mg_duck_query(conn->duck, mg_sb_text(&sb), &result, &ignored) ||
+	    mg_duck_result_next(result, 1, &batch, &done, &ignored) || done) {
+		goto out;
+	}
+	/* Columns explain_key and explain_value, one row of text. */
+	const struct ArrowSchema *schema = mg_duck_result_schema(result);
+
+	if (schema->n_children == 2 && strcmp(schema->children[1]->format, "u") == 0 && batch.length == 1) {
+		const struct ArrowArray *text = batch.children[1];
+		const int32_t *offsets = (const int32_t *)text->buffers[1] + text->offset;
+		const char *bytes = (const char *)text->buffers[2] + offsets[0];
+
+		if (mg_json_parse(arena, bytes, (size_t)(offsets[1] - offsets[0]), &out, &ignored)) {
+			out = NULL;
+		}
+	}
+out:
+	if (batch.release) {
+		batch.release(&batch);
+	}
+	mg_duck_result_free(result);
+	mg_sb_fini(&sb);
+	return out;
+}
+
+static int plan(struct plan_conn *conn, struct mg_arena *arena, const char *sql, struct mg_bound *out, struct mg_error *err)
+{
+	struct mg_json *answer = NULL;
+	struct mg_node *node = NULL;
+	int code = ask_json(conn, arena, "SELECT json_serialize_plan(", sql, ", optimize := true)", &answer, err);
+
+	if (!code && mg_json_get_bool(answer, "error", true)) {
+		const char *message = mg_json_get_text(answer, "error_message");
+
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "no plan: %s", message ? message : "no reason given");
+	}
+	const struct mg_json *plans = mg_json_get(answer, "plans");
+
+	if (!code && (!plans || plans->count != 1)) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "one statement at a time");
+	}
+	if (code) {
+		return code;
+	}
+	struct mg_json *explain = estimates(conn, arena, sql);
+
+	code = mg_plan_read_sized(arena, mg_json_at(plans, 0), mg_json_at(explain, 0), &node, err);
+	code = code ? code : mg_plan_prune(arena, node, &out->root, err);
+	return code ? code : cast_root(arena, out, err);
+}
+
+int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena, const struct mg_plan_settings *settings, const char *sql,
+                   struct mg_bound *out, struct mg_error *err)
+{
+	struct plan_conn *conn = take(db, PLAN_SECONDS_MAX);
+	struct mg_error why;
+	int code;
+
+	*out = (struct mg_bound){ 0 };
+	mg_error_clear(&why);
+	code = set_zone(conn, settings ? settings->timezone : NULL, err);
+	code = code ? code : look(conn, arena, sql, out, err);
+	code = code ? code : describe(conn, arena, sql, out, err);
+	if (code) {
+		code = blame(db, conn, code, err);
+	} else if (out->catalog_only) {
+		out->unsupported = "only catalog tables are read";
+	} else if (plan(conn, arena, sql, out, &why)) {
+		/* The statement is fine, but we cannot cut its plan. */
+		out->root = NULL;
+		out->unsupported = mg_arena_strdup(arena, why.message);
+		code = why.code == MG_E_UNSUPPORTED ? 0 : blame(db, conn, why.code, &why);
+		if (code == MG_E_TIMEOUT && err) {
+			*err = why;
+		} else {
+			code = 0;
+		}
+	}
+	give(db, conn);
+	return code;
+}
