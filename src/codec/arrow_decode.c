@@ -314,6 +314,7 @@ static int adopt_schema(struct mg_arrow_decoder *d, struct ArrowSchema *schema,
 	struct ArrowError why = { { 0 } };
 	forget_schema(d);
 	ArrowSchemaMove(schema, &d->schema);
+	mg_arrow__repair_maps(&d->schema);
 	int code = MG_OK;
 	if (ArrowArrayViewInitFromSchema(&d->shape, &d->schema, &why) != NANOARROW_OK) {
 		code = mg_error_set(err, MG_E_PROTOCOL, "bad Arrow schema: %s", why.message);

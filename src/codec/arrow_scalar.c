@@ -150,26 +150,100 @@ static bool write_special(struct mg_sb *sb, double value)
 	return false;
 }
 
+/* The next decimal of as many digits above text ("d.ddde+x"); false when all digits are 9. */
+static bool next_decimal(char *text)
+{
+	char *at = strchr(text, 'e');
+	while (at-- > text) {
+		if (*at == '.') {
+			continue;
+		}
+		if (*at != '9') {
+			(*at)++;
+			return true;
+		}
+		*at = '0';
+	}
+	return false;
+}
+
 /* Every number of at most 15 digits survives a normal double, so if one that short exists then
  * "%.14e" is it followed by zeros; below the normal range that does not hold, and each length is
- * tried. */
+ * tried.  At powers of two the gap above is twice the gap below, so the decimal above may fit where
+ * the nearest does not. */
+static void shortest_double(double value, char text[40])
+{
+	for (int precision = value < 2.3e-308 ? 0 : 14; precision < 17; precision++) {
+		snprintf(text, 40, "%.*e", precision, value);
+		if (strtod(text, NULL) == value || (next_decimal(text) && strtod(text, NULL) == value)) {
+			return;
+		}
+	}
+	snprintf(text, 40, "%.16e", value);
+}
+
 void mg_text__double(struct mg_sb *sb, double value)
 {
 	if (write_special(sb, value)) {
 		return;
 	}
-	value = fabs(value);
 	char text[40];
-	for (int precision = value < 2.3e-308 ? 0 : 14; precision < 17; precision++) {
-		snprintf(text, sizeof text, "%.*e", precision, value);
-		if (strtod(text, NULL) == value) {
+	char digits[24];
+	int exponent;
+	shortest_double(fabs(value), text);
+	int count = split_scientific(text, digits, &exponent);
+	write_digits(sb, digits, count, exponent);
+}
+
+enum fit { FIT_OUTSIDE, FIT_INSIDE, FIT_EDGE };
+
+/* Where a decimal lies in the interval of numbers that are read as one float.  Both ends have 25
+ * bits, so as doubles they are exact. */
+static enum fit fit_of(const char *text, double low, double high)
+{
+	double number = strtod(text, NULL);
+	if (number == low || number == high) {
+		return FIT_EDGE;
+	}
+	return number > low && number < high ? FIT_INSIDE : FIT_OUTSIDE;
+}
+
+/* The shortest decimal of a float.  DuckDB's formatter gives up where the shortest one lies exactly
+ * on the edge of the interval, or two of them are equally near, and then writes the float as if it
+ * were a double; so do we. */
+static void shortest_float(float value, char text[40])
+{
+	double exact = (double)value;
+	double low = exact - (exact - (double)nextafterf(value, 0.0F)) / 2;
+	double high = exact + (exact - low);
+	if (nextafterf(value, INFINITY) < INFINITY) {
+		high = exact + ((double)nextafterf(value, INFINITY) - exact) / 2;
+	}
+	for (int precision = 0; precision < 9; precision++) {
+		snprintf(text, 40, "%.*e", precision, exact);
+		char above[40];
+		memcpy(above, text, sizeof above);
+		enum fit near = fit_of(text, low, high);
+		enum fit far = next_decimal(above) ? fit_of(above, low, high) : FIT_OUTSIDE;
+		if (near == FIT_INSIDE) {
+			char more[64];
+			snprintf(more, sizeof more, "%.*e", precision + 30, exact);
+			const char *rest = more + (precision ? precision + 2 : 2);
+			bool tie = rest[0] == '5' && rest[1 + strspn(rest + 1, "0")] == 'e';
+			if (!tie) {
+				return;
+			}
+			break;
+		}
+		if (far == FIT_INSIDE) {
+			memcpy(text, above, sizeof above);
+			return;
+		}
+		if (near == FIT_EDGE || far == FIT_EDGE) {
 			break;
 		}
 	}
-	char digits[24];
-	int exponent;
-	int count = split_scientific(text, digits, &exponent);
-	write_digits(sb, digits, count, exponent);
+	shortest_double(exact, text);
 }
 
 void mg_text__float(struct mg_sb *sb, float value)
@@ -177,16 +251,10 @@ void mg_text__float(struct mg_sb *sb, float value)
 	if (write_special(sb, (double)value)) {
 		return;
 	}
-	value = fabsf(value);
 	char text[40];
-	for (int precision = value < 1.2e-38F ? 0 : 5; precision < 9; precision++) {
-		snprintf(text, sizeof text, "%.*e", precision, (double)value);
-		if (strtof(text, NULL) == value) {
-			break;
-		}
-	}
 	char digits[24];
 	int exponent;
+	shortest_float(fabsf(value), text);
 	int count = split_scientific(text, digits, &exponent);
 	write_digits(sb, digits, count, exponent);
 }

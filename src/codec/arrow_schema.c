@@ -1,6 +1,8 @@
 /* arrow_schema.c - the shapes of columns that may be encoded and decoded. */
 #include "codec/arrow_schema.h"
 
+#include <string.h>
+
 static int check_type(enum ArrowType type, struct mg_error *err)
 {
 	switch (type) {
@@ -50,4 +52,15 @@ int mg_arrow__check_shape(const struct ArrowArrayView *view, struct mg_error *er
 		return mg_error_set(err, MG_E_PROTOCOL, "the columns of a result must form a struct");
 	}
 	return check_node(view, 0, &nodes, err);
+}
+
+void mg_arrow__repair_maps(struct ArrowSchema *schema)
+{
+	if (schema->format && strcmp(schema->format, "+m") == 0 && schema->n_children == 1 &&
+	    schema->children[0]->n_children > 0) {
+		schema->children[0]->children[0]->flags &= ~(int64_t)ARROW_FLAG_NULLABLE;
+	}
+	for (int64_t i = 0; i < schema->n_children; i++) {
+		mg_arrow__repair_maps(schema->children[i]);
+	}
 }

@@ -15,4 +15,8 @@
  * dictionaries of nested values, trees that are too deep or too wide. */
 int mg_arrow__check_shape(const struct ArrowArrayView *view, struct mg_error *err);
 
+/* Take "nullable" off the keys of maps: nanoarrow's reader sets it on each dictionary-coded field,
+ * whatever the message says, and then refuses a map whose keys are an ENUM. */
+void mg_arrow__repair_maps(struct ArrowSchema *schema);
+
 #endif

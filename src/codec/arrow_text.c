@@ -144,11 +144,16 @@ static void add_list(const struct mg_value_type *type, int64_t row, struct mg_sb
 {
 	int64_t from;
 	int64_t to;
+	bool raw = type->children[0].kind == MG_KIND_JSON; /* in structs and maps JSON is quoted */
 	mg_value__range(type, row, &from, &to);
 	mg_sb_add_char(out, '[');
 	for (int64_t i = from; i < to; i++) {
 		mg_sb_add(out, i > from ? ", " : "");
-		add_element(&type->children[0], i, out);
+		if (raw && !mg_value__is_null(&type->children[0], i)) {
+			mg_value__text(&type->children[0], i, out);
+		} else {
+			add_element(&type->children[0], i, out);
+		}
 	}
 	mg_sb_add_char(out, ']');
 }
