@@ -454,3 +454,16 @@ int mg_render_end(struct mg_render *render, struct mg_error *err)
 	}
 	return code;
 }
+
+void mg_render_first_value(const struct ArrowSchema *schema, const struct ArrowArray *batch,
+                           struct mg_sb *out)
+{
+	struct mg_arrow_view *view = NULL;
+
+	if (schema && mg_arrow_view_new(&view, schema) == 0 && mg_arrow_view_set(view, batch) == 0 &&
+	    mg_arrow_view_rows(view) > 0 && mg_arrow_view_columns(view) > 0 &&
+	    !mg_arrow_view_is_null(view, 0, 0)) {
+		mg_arrow_view_text(view, 0, 0, out);
+	}
+	mg_arrow_view_free(view);
+}

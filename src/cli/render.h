@@ -62,6 +62,10 @@ int mg_render_batch(struct mg_render *render, const struct ArrowArray *batch, st
 int mg_render_end(struct mg_render *render, struct mg_error *err);
 void mg_render_abort(struct mg_render *render);
 
+/* Text of the first row's first column is added to out; nothing when there is none or it is NULL. */
+void mg_render_first_value(const struct ArrowSchema *schema, const struct ArrowArray *batch,
+                           struct mg_sb *out);
+
 /* "BIGINT[]" to "int64[]", "DECIMAL(15,2)" to "decimal(15,2)": as DuckDB's shell heads columns. */
 void mg_type_short(const char *type, struct mg_sb *out);
 

@@ -1,0 +1,221 @@
+/*
+ * cmd_cluster.c - `cluster`: what an operator asks a running cluster, and the manifest of its files.
+ *
+ * status asks GET /status; nodes and shards are SELECTs over the schema cluster, so their columns
+ * are what SQL shows; check is for scripts and answers by its exit code.
+ */
+#include "catalog/catalog.h"
+#include "cli/commands.h"
+#include "cli/shell.h"
+
+#include <string.h>
+
+static bool wants_json(const struct mg_options *options)
+{
+	return strcmp(mg_options_text(options, "format"), "json") == 0;
+}
+
+static int fetch(const struct mg_options *options, const char *path, int *status,
+                 struct mg_sb *body, struct mg_error *err)
+{
+	struct mg_connection connection = { 0 };
+	struct mg_endpoint endpoint;
+	int code = mg_connection_read(&connection, options, NULL, err);
+
+	if (code == 0) {
+		endpoint = mg_connection_endpoint(&connection);
+		code = mg_http_fetch(&endpoint, "GET", path, NULL, (struct mg_str){ 0 }, status, body, err);
+	}
+	if (code == 0 && (*status == 401 || *status == 403)) {
+		code = mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%s\"", connection.user);
+	}
+	mg_connection_fini(&connection);
+	return code;
+}
+
+static void print_member(const struct mg_json *member, int depth)
+{
+	struct mg_sb text = { 0 };
+
+	if (mg_json_is(member, MG_JSON_STRING)) {
+		mg_sb_add(&text, mg_json_text(member));
+	} else {
+		mg_json_print(&text, member);
+	}
+	printf("%*s%-*s %s\n", depth, "", 16 - depth, member->key.ptr,
+	       mg_sb_text(&text));
+	mg_sb_fini(&text);
+}
+
+static void print_status(const struct mg_json *status)
+{
+	mg_json_each(member, status) {
+		if (mg_json_is(member, MG_JSON_OBJECT)) {
+			printf("%s\n", member->key.ptr);
+			mg_json_each(inner, member) {
+				print_member(inner, 2);
+			}
+		} else {
+			print_member(member, 0);
+		}
+	}
+}
+
+int mg_command_cluster_status(const struct mg_options *options)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_error err = { 0 };
+	struct mg_sb body = { 0 };
+	struct mg_json *json = NULL;
+	int status = 0, code = fetch(options, "/status", &status, &body, &err);
+
+	if (code == 0 && status != 200) {
+		code = mg_error_set(&err, MG_E_CONNECT, "the server answered HTTP %d to /status", status);
+	}
+	if (code == 0) {
+		code = mg_json_parse(arena, mg_sb_text(&body), body.len, &json, &err);
+	}
+	if (code == 0 && wants_json(options)) {
+		struct mg_sb line = { 0 };
+
+		mg_json_print(&line, json);
+		printf("%s\n", mg_sb_text(&line));
+		mg_sb_fini(&line);
+	} else if (code == 0) {
+		print_status(json);
+	}
+	mg_sb_fini(&body);
+	mg_arena_free(arena);
+	return code ? mg_cli_fail(&err) : 0;
+}
+
+/* One SELECT, shown as a table or as JSON. */
+static int run_select(const struct mg_options *options, const char *sql)
+{
+	struct mg_shell shell;
+	struct mg_error err = { 0 };
+	int exit_code;
+
+	mg_shell_init(&shell);
+	shell.format = wants_json(options) ? MG_FORMAT_JSON : MG_FORMAT_BOX;
+	shell.rows_max = 0;
+	shell.timer = false;
+	shell.quiet = true;
+	if (mg_connection_read(&shell.connection, options, NULL, &err) ||
+	    mg_shell_connect(&shell, &err)) {
+		exit_code = mg_cli_fail(&err);
+	} else {
+		exit_code = mg_shell_statement(&shell, sql, strlen(sql));
+	}
+	mg_shell_fini(&shell);
+	return exit_code;
+}
+
+int mg_command_cluster_nodes(const struct mg_options *options)
+{
+	return run_select(options, "FROM cluster.nodes ORDER BY role, id");
+}
+
+int mg_command_cluster_shards(const struct mg_options *options)
+{
+	return run_select(options, "FROM cluster.shards ORDER BY id");
+}
+
+/* First column of the first row of a SELECT, as text. */
+static int ask_text(mg_client *client, const char *sql, struct mg_sb *out)
+{
+	const struct mg_client_statement *s;
+	struct ArrowArray batch;
+	int code = mg_client_query(client, sql, 0), done = 0;
+
+	if (code || (code = mg_client_next_statement(client, &s)) || !s) {
+		return code;
+	}
+	for (;;) {
+		code = mg_client_next_batch(client, &batch, &done);
+		if (code || done) {
+			return code;
+		}
+		mg_render_first_value(mg_client_schema(client), &batch, out);
+		ArrowArrayRelease(&batch);
+	}
+}
+
+static int check_nodes(const struct mg_options *options, struct mg_sb *bad, struct mg_error *err)
+{
+	struct mg_connection connection = { 0 };
+	struct mg_client_options client_options;
+	mg_client *client = NULL;
+	int code = mg_connection_read(&connection, options, NULL, err);
+
+	if (code == 0) {
+		client_options = mg_connection_client_options(&connection);
+		code = mg_client_connect(&client, &client_options);
+		if (code == 0) {
+			code = ask_text(client, "SELECT string_agg(id || ' is ' || state, ', ' ORDER BY id) "
+			                        "FROM cluster.nodes WHERE state <> 'ready'", bad);
+		}
+		if (code) {
+			*err = *mg_client_failure(client);
+		}
+	}
+	mg_client_close(client);
+	mg_connection_fini(&connection);
+	return code;
+}
+
+int mg_command_cluster_check(const struct mg_options *options)
+{
+	struct mg_error err = { 0 };
+	struct mg_sb body = { 0 }, bad = { 0 };
+	int status = 0, code = fetch(options, "/health", &status, &body, &err);
+	bool fine = false;
+
+	if (code == 0) {
+		code = check_nodes(options, &bad, &err);
+	}
+	if (code == 0) {
+		fine = status == 200 && bad.len == 0;
+		if (wants_json(options)) {
+			struct mg_sb line = { 0 };
+
+			mg_sb_addf(&line, "{\"ok\":%s,\"health\":%d,\"not_ready\":", fine ? "true" : "false",
+			           status);
+			mg_sb_add_json(&line, mg_sb_text(&bad), bad.len);
+			printf("%s}\n", mg_sb_text(&line));
+			mg_sb_fini(&line);
+		} else {
+			printf("%s%s%s\n", fine ? "ok" : status == 200 ? "not ready" : "the server is not healthy",
+			       bad.len ? ": " : "", mg_sb_text(&bad));
+		}
+	}
+	mg_sb_fini(&body);
+	mg_sb_fini(&bad);
+	return code ? mg_cli_fail(&err) : fine ? 0 : 3;
+}
+
+int mg_command_cluster_manifest(const struct mg_options *options)
+{
+	struct mg_catalog *catalog = NULL;
+	const struct mg_catalog_data *data;
+	struct mg_error err = { 0 };
+	struct mg_sb out = { 0 };
+
+	if (mg_catalog_load(&catalog, mg_options_text(options, "data-dir"), &err)) {
+		return mg_cli_fail(&err);
+	}
+	data = mg_catalog_take(catalog);
+	if (wants_json(options)) {
+		mg_catalog_manifest_json(data, &out);
+	} else {
+		mg_catalog_manifest_yaml(data, &out);
+	}
+	mg_catalog_give(catalog, data);
+	mg_catalog_free(catalog);
+	if (out.len && out.ptr[out.len - 1] != '\n') {
+		mg_sb_add_char(&out, '\n');
+	}
+	fputs(mg_sb_text(&out), stdout);
+	mg_sb_fini(&out);
+	return 0;
+}

@@ -1,0 +1,142 @@
+/*
+ * cmd_node.c - `server` and `worker`: from options to the structs of src/server.
+ */
+#include "cli/commands.h"
+#include "cli/connect.h"
+#include "server/server.h"
+#include "server/worker.h"
+
+#include <string.h>
+
+#define LOG_OPTIONS \
+	{ .name = "log-level", .kind = MG_O_CHOICE, .choices = "debug|info|warn|error|off", \
+	  .fallback = "info", .help = "what is logged" }, \
+	{ .name = "log-format", .kind = MG_O_CHOICE, .choices = "text|json", .fallback = "text", \
+	  .help = "logfmt or JSON lines" }, \
+	{ .name = "log-file", .kind = MG_O_TEXT, .value = "FILE", \
+	  .help = "where the log goes (default: standard error)" }
+
+const struct mg_option mg_options_server[] = {
+	{ .name = "data-dir", .alias = "dir", .kind = MG_O_TEXT, .value = "DIR", .fallback = "merganser-data",
+	  .help = "made when missing; also as the last word" },
+	{ .name = "listen", .alias = "http", .kind = MG_O_ADDRESS, .fallback = "0.0.0.0:8765",
+	  .help = "the one port of all protocols" },
+	{ .name = "listen-http", .kind = MG_O_ADDRESS, .help = "a second port, for HTTP alone" },
+	{ .name = "advertise", .kind = MG_O_ADDRESS, .help = "the address others are told (default: --listen)" },
+	{ .name = "node-id", .alias = "id", .kind = MG_O_TEXT, .value = "NAME",
+	  .help = "name of this node (default: as before, or server-1)" },
+	{ .name = "raft", .kind = MG_O_ADDRESS, .help = "an extra listener for peers" },
+	{ .name = "join", .alias = "leader", .kind = MG_O_TEXT, .value = "HOST:PORT,...",
+	  .help = "enter a running cluster" },
+	{ .name = "tls-roots", .kind = MG_O_TEXT, .value = "CA.crt", .help = "the CA of the cluster to join" },
+	{ .name = "password", .kind = MG_O_SECRET, .help = "its join password" },
+	{ .name = "password-file", .kind = MG_O_TEXT, .value = "FILE", .help = "read it from FILE" },
+	{ .name = "client-ca", .kind = MG_O_TEXT, .value = "CA.crt",
+	  .help = "ask clients for certificates signed by this CA" },
+	{ .name = "threads", .kind = MG_O_INT, .fallback = "0", .help = "of the engine; 0: what the machine gives" },
+	{ .name = "loops", .kind = MG_O_INT, .fallback = "0", .help = "threads of the network; 0: by the machine" },
+	{ .name = "memory-limit", .alias = "memory", .kind = MG_O_SIZE, .fallback = "0",
+	  .help = "of the engine; 0: 75 % of what the machine or container gives" },
+	{ .name = "query-memory-limit", .kind = MG_O_SIZE, .fallback = "0",
+	  .help = "of one query; 0: an eighth of that" },
+	{ .name = "max-queries", .kind = MG_O_INT, .fallback = "0",
+	  .help = "that run at once, others wait; 0: twice the threads" },
+	{ .name = "idle-timeout", .kind = MG_O_MS, .fallback = "10m",
+	  .help = "close a connection without a byte" },
+	{ .name = "insecure-plaintext", .kind = MG_O_CHOICE, .choices = "loopback|any|off", .bare = "loopback",
+	  .fallback = "off", .help = "also serve without TLS, on loopback or anywhere" },
+	LOG_OPTIONS,
+	{ 0 },
+};
+
+const struct mg_option mg_options_worker[] = {
+	{ .name = "server", .kind = MG_O_ADDRESS, .fallback = "localhost:8765", .help = "any server of the cluster" },
+	{ .name = "tls-roots", .kind = MG_O_TEXT, .value = "CA.crt",
+	  .help = "trust this CA: tls/ca.crt of the server's data directory" },
+	{ .name = "insecure-skip-verify", .kind = MG_O_FLAG, .help = "take any certificate" },
+	{ .name = "tls-cert", .kind = MG_O_TEXT, .value = "FILE", .help = "client certificate" },
+	{ .name = "tls-key", .kind = MG_O_TEXT, .value = "FILE", .help = "its key" },
+	{ .name = "username", .kind = MG_O_TEXT, .fallback = "worker", .help = "log in as" },
+	{ .name = "password", .kind = MG_O_SECRET, .help = "its password; better in MERGANSER_PASSWORD" },
+	{ .name = "password-file", .kind = MG_O_TEXT, .value = "FILE", .help = "read it from FILE" },
+	{ .name = "node-id", .alias = "name id", .kind = MG_O_TEXT, .value = "NAME",
+	  .help = "name of this worker (default: worker- and the host's name)" },
+	{ .name = "cache-dir", .kind = MG_O_TEXT, .value = "DIR",
+	  .help = "where copies of shards lie (default: merganser/shards in XDG_CACHE_HOME)" },
+	{ .name = "threads", .kind = MG_O_INT, .fallback = "0", .help = "0: what the machine gives" },
+	{ .name = "memory-limit", .alias = "memory", .kind = MG_O_SIZE, .fallback = "0",
+	  .help = "0: 75 % of what the machine or container gives" },
+	LOG_OPTIONS,
+	{ 0 },
+};
+
+static struct mg_log_options log_options(const struct mg_options *options)
+{
+	struct mg_log_options log = {
+		.json = strcmp(mg_options_text(options, "log-format"), "json") == 0,
+		.path = mg_options_text(options, "log-file"),
+		.node = mg_options_text(options, "node-id"),
+	};
+
+	mg_log_level_parse(mg_options_text(options, "log-level"), &log.level);
+	return log;
+}
+
+int mg_command_server(const struct mg_options *options)
+{
+	const char *dir = mg_options_argument(options, 0);
+	const char *plain = mg_options_text(options, "insecure-plaintext");
+	struct mg_server_options server = {
+		.data_dir = dir ? dir : mg_options_text(options, "data-dir"),
+		.listen = mg_options_text(options, "listen"),
+		.listen_http = mg_options_text(options, "listen-http"),
+		.advertise = mg_options_text(options, "advertise"),
+		.node_id = mg_options_text(options, "node-id"),
+		.join = mg_options_text(options, "join"),
+		.threads = (unsigned)mg_options_int(options, "threads"),
+		.loops = (unsigned)mg_options_int(options, "loops"),
+		.memory_bytes = mg_options_int(options, "memory-limit"),
+		.query_memory_bytes = mg_options_int(options, "query-memory-limit"),
+		.queries_max = (unsigned)mg_options_int(options, "max-queries"),
+		.idle_ms = mg_options_int(options, "idle-timeout"),
+		.plain_loopback = strcmp(plain, "off") != 0,
+		.plain_any = strcmp(plain, "any") == 0,
+		.client_ca = mg_options_text(options, "client-ca"),
+		.log = log_options(options),
+	};
+
+	return mg_server_main(&server);
+}
+
+int mg_command_worker(const struct mg_options *options)
+{
+	struct mg_error err = { 0 };
+	char *password = NULL;
+	int exit_code;
+
+	if (mg_options_secret(options, "password", "worker's password", &password, &err)) {
+		return mg_cli_fail(&err);
+	}
+	if (!password && !mg_options_text(options, "tls-cert")) {
+		mg_error_set(&err, MG_E_USAGE, "no password for user \"%s\"",
+		             mg_options_text(options, "username"));
+		mg_error_hint(&err, "Give it in MERGANSER_PASSWORD or with --password-file FILE.");
+		return mg_cli_fail(&err);
+	}
+	exit_code = mg_worker_main(&(struct mg_worker_options){
+		.server = mg_options_text(options, "server"),
+		.tls_roots = mg_options_text(options, "tls-roots"),
+		.insecure_skip_verify = mg_options_flag(options, "insecure-skip-verify"),
+		.tls_cert = mg_options_text(options, "tls-cert"),
+		.tls_key = mg_options_text(options, "tls-key"),
+		.username = mg_options_text(options, "username"),
+		.password = password,
+		.name = mg_options_text(options, "node-id"),
+		.cache_dir = mg_options_text(options, "cache-dir"),
+		.threads = (unsigned)mg_options_int(options, "threads"),
+		.memory_bytes = mg_options_int(options, "memory-limit"),
+		.log = log_options(options),
+	});
+	mg_free(password);
+	return exit_code;
+}

@@ -1,0 +1,186 @@
+/*
+ * commands.c - the table of all commands.
+ */
+#include "cli/commands.h"
+
+#include "cli/connect.h"
+
+#include <stddef.h>
+
+#define TABLES(...) (const struct mg_option *const[]){ __VA_ARGS__, mg_options_common, NULL }
+
+static const struct mg_option no_options[] = { { 0 } };
+
+static const struct mg_option data_dir_options[] = {
+	{ .name = "data-dir", .kind = MG_O_TEXT, .value = "DIR", .fallback = "merganser-data",
+	  .help = "the cluster's data directory" },
+	{ 0 },
+};
+
+static const struct mg_option user_options[] = {
+	{ .name = "password", .kind = MG_O_SECRET, .help = "the password; asked for when missing" },
+	{ .name = "password-file", .kind = MG_O_TEXT, .value = "FILE",
+	  .help = "read the password from the first line of FILE" },
+	{ 0 },
+};
+
+static const struct mg_option user_role_options[] = {
+	{ .name = "role", .kind = MG_O_CHOICE, .choices = "client|worker|admin", .fallback = "client",
+	  .help = "what the user may do" },
+	{ 0 },
+};
+
+static const struct mg_option format_options[] = {
+	{ .name = "format", .kind = MG_O_CHOICE, .choices = "text|json", .fallback = "text",
+	  .help = "text for people, json for programs" },
+	{ 0 },
+};
+
+static const struct mg_option yaml_options[] = {
+	{ .name = "format", .kind = MG_O_CHOICE, .choices = "yaml|json", .fallback = "yaml",
+	  .help = "of the manifest" },
+	{ 0 },
+};
+
+static const struct mg_option cert_ca_options[] = {
+	{ .name = "cert-file", .alias = "ca-cert-file", .kind = MG_O_TEXT, .value = "FILE", .fallback = "ca.crt",
+	  .help = "where the certificate goes" },
+	{ .name = "key-file", .alias = "ca-key-file", .kind = MG_O_TEXT, .value = "FILE", .fallback = "ca.key",
+	  .help = "where its key goes (mode 0600)" },
+	{ .name = "common-name", .alias = "ca-common-name", .kind = MG_O_TEXT, .fallback = "merganser CA",
+	  .help = "name of the CA" },
+	{ .name = "key-password", .alias = "password", .kind = MG_O_SECRET,
+	  .help = "encrypt the key with a password" },
+	{ .name = "key-password-file", .kind = MG_O_TEXT, .value = "FILE", .help = "read it from FILE" },
+	{ .name = "overwrite", .kind = MG_O_FLAG, .help = "replace files that are there" },
+	{ 0 },
+};
+
+static const struct mg_option cert_signed_options[] = {
+	{ .name = "cert-file", .alias = "client-cert-file", .kind = MG_O_TEXT, .value = "FILE",
+	  .help = "where the certificate goes (default: by the kind, server.crt or client.crt)" },
+	{ .name = "key-file", .alias = "client-key-file", .kind = MG_O_TEXT, .value = "FILE",
+	  .help = "where its key goes (mode 0600)" },
+	{ .name = "ca-cert-file", .kind = MG_O_TEXT, .value = "FILE", .fallback = "ca.crt",
+	  .help = "the CA that signs" },
+	{ .name = "ca-key-file", .kind = MG_O_TEXT, .value = "FILE", .fallback = "ca.key",
+	  .help = "and its key" },
+	{ .name = "ca-password", .kind = MG_O_SECRET, .help = "password of the CA's key" },
+	{ .name = "ca-password-file", .kind = MG_O_TEXT, .value = "FILE", .help = "read it from FILE" },
+	{ .name = "overwrite", .kind = MG_O_FLAG, .help = "replace files that are there" },
+	{ 0 },
+};
+
+static const struct mg_option cert_server_options[] = {
+	{ .name = "common-name", .kind = MG_O_TEXT, .fallback = "merganser", .help = "name of the server" },
+	{ .name = "names", .kind = MG_O_TEXT, .value = "NAME,IP,...",
+	  .help = "host names and addresses beside localhost, 127.0.0.1 and ::1" },
+	{ 0 },
+};
+
+static const struct mg_option cert_client_options[] = {
+	{ .name = "common-name", .alias = "client-common-name", .kind = MG_O_TEXT, .fallback = "client",
+	  .help = "name of the user" },
+	{ .name = "key-password", .alias = "password", .kind = MG_O_SECRET,
+	  .help = "encrypt the key with a password" },
+	{ .name = "key-password-file", .kind = MG_O_TEXT, .value = "FILE", .help = "read it from FILE" },
+	{ 0 },
+};
+
+static const struct mg_option doctor_options[] = {
+	{ .name = "listen", .kind = MG_O_ADDRESS, .fallback = "0.0.0.0:8765",
+	  .help = "the address the server shall have" },
+	{ 0 },
+};
+
+const struct mg_command mg_commands[] = {
+	{ .name = "demo", .summary = "a whole throw-away cluster on this machine, and a shell on it",
+	  .text = "Starts one server and workers with TLS, users and TPC-H data in a temporary folder, which is gone at\n"
+	          "exit.  In the shell: .demo nodes, .demo kill N, .demo start N.",
+	  .example = "  merganser demo --workers 3\n"
+	             "  merganser demo --run queries/tpch/q01.sql\n"
+	             "  merganser demo --workers 3 --compare queries/tpch",
+	  .tables = TABLES(mg_options_demo), .run = mg_command_demo },
+	{ .name = "bootstrap", .summary = "make a cluster's first data directory: keys, users, sample data",
+	  .text = "Safe to run again: it finishes what is missing and changes nothing that is there (--overwrite does).\n"
+	          "Passwords that are not given are made and printed once.  The client user is the cluster's admin.",
+	  .example = "  merganser bootstrap --client-username scott --client-password tiger --worker-password united\n"
+	             "  merganser bootstrap --client-username scott --tpch-scale-factor 0",
+	  .tables = TABLES(mg_options_bootstrap), .run = mg_command_bootstrap },
+	{ .name = "server", .arguments = "[DIR]", .arguments_max = 1,
+	  .summary = "a durable node: holds the shards, plans, answers",
+	  .text = "Stops cleanly on SIGTERM or Ctrl-C; SIGHUP reads the certificates again.",
+	  .example = "  merganser server --data-dir merganser-data --listen 0.0.0.0:8765",
+	  .tables = TABLES(mg_options_server), .run = mg_command_server },
+	{ .name = "worker", .summary = "an elastic node: dials a server, takes copies of shards, computes",
+	  .text = "May come and go at any time, and there may be any number of them.",
+	  .example = "  MERGANSER_PASSWORD=united merganser worker --server localhost:8765 --tls-roots "
+	             "merganser-data/tls/ca.crt",
+	  .tables = TABLES(mg_options_worker), .run = mg_command_worker },
+	{ .name = "sql", .alias = "client", .arguments = "[URL]", .arguments_max = 1,
+	  .summary = "the SQL shell",
+	  .text = "With -c, -f or statements on standard input it runs them and ends; else it is a shell.\n"
+	          "Beside a data directory (./merganser-data or MERGANSER_DATA_DIR) it finds URL, CA and user itself.\n"
+	          "Exit codes: 0 done, 1 usage or local error, 2 cannot connect or connection lost, 3 a statement\n"
+	          "failed, 4 timed out or cancelled, 5 outcome unknown, 130 interrupted.",
+	  .example = "  merganser sql https://localhost:8765 --username scott --tls-roots merganser-data/tls/ca.crt\n"
+	             "  merganser sql -c 'SELECT count(*) FROM lineitem' --format csv\n"
+	             "  echo 'SELECT 1;' | merganser sql",
+	  .tables = TABLES(mg_options_shell, mg_options_connection), .run = mg_command_sql },
+	{ .name = "cluster status", .summary = "is the server up, what is in the cluster",
+	  .example = "  merganser cluster status --format json",
+	  .tables = TABLES(format_options, mg_options_connection), .run = mg_command_cluster_status },
+	{ .name = "cluster nodes", .summary = "servers and workers, and their states",
+	  .example = "  merganser cluster nodes",
+	  .tables = TABLES(format_options, mg_options_connection), .run = mg_command_cluster_nodes },
+	{ .name = "cluster shards", .summary = "shards: slots, rows, bytes, hashes",
+	  .example = "  merganser cluster shards --format json",
+	  .tables = TABLES(format_options, mg_options_connection), .run = mg_command_cluster_shards },
+	{ .name = "cluster check", .summary = "exit 0 only when the cluster answers and every node is ready",
+	  .example = "  merganser cluster check && echo fine",
+	  .tables = TABLES(format_options, mg_options_connection), .run = mg_command_cluster_check },
+	{ .name = "cluster manifest", .summary = "the manifest of a data directory: shards, tables, hashes",
+	  .text = "Reads the data directory itself, also of a server that is down.",
+	  .example = "  merganser cluster manifest --format yaml > manifest.yaml",
+	  .tables = TABLES(yaml_options, data_dir_options), .run = mg_command_cluster_manifest },
+	{ .name = "user create", .arguments = "NAME", .arguments_min = 1, .arguments_max = 1,
+	  .summary = "add a user to a data directory (its server must be down)",
+	  .example = "  MERGANSER_PASSWORD=secret merganser user create ada --role client",
+	  .tables = TABLES(user_options, user_role_options, data_dir_options),
+	  .run = mg_command_user_create },
+	{ .name = "user alter", .arguments = "NAME", .arguments_min = 1, .arguments_max = 1,
+	  .summary = "change a user's password or role",
+	  .example = "  merganser user alter ada --role admin",
+	  .tables = TABLES(user_options, user_role_options, data_dir_options),
+	  .run = mg_command_user_alter },
+	{ .name = "user drop", .arguments = "NAME", .arguments_min = 1, .arguments_max = 1,
+	  .summary = "remove a user", .example = "  merganser user drop ada",
+	  .tables = TABLES(data_dir_options), .run = mg_command_user_drop },
+	{ .name = "user list", .summary = "users and roles", .example = "  merganser user list",
+	  .tables = TABLES(data_dir_options, format_options), .run = mg_command_user_list },
+	{ .name = "user check", .arguments = "NAME", .arguments_min = 1, .arguments_max = 1,
+	  .summary = "exit 0 only when the password is right",
+	  .example = "  MERGANSER_PASSWORD=secret merganser user check ada",
+	  .tables = TABLES(user_options, data_dir_options), .run = mg_command_user_check },
+	{ .name = "cert ca", .summary = "make a CA: certificate and key",
+	  .example = "  merganser cert ca --cert-file ca.crt --key-file ca.key",
+	  .tables = TABLES(cert_ca_options), .run = mg_command_cert_ca },
+	{ .name = "cert create", .summary = "make a server's certificate and key, signed by a CA",
+	  .example = "  merganser cert create --ca-cert-file ca.crt --ca-key-file ca.key --names db.example,10.0.0.7",
+	  .tables = TABLES(cert_signed_options, cert_server_options), .run = mg_command_cert_create },
+	{ .name = "cert client", .summary = "make a client's certificate and key, signed by a CA",
+	  .example = "  merganser cert client --ca-cert-file ca.crt --ca-key-file ca.key --common-name scott",
+	  .tables = TABLES(cert_signed_options, cert_client_options), .run = mg_command_cert_client },
+	{ .name = "cert show", .arguments = "FILE", .arguments_min = 1, .arguments_max = 1,
+	  .summary = "what a certificate says",
+	  .example = "  merganser cert show merganser-data/tls/server.crt",
+	  .tables = TABLES(no_options), .run = mg_command_cert_show },
+	{ .name = "completion", .arguments = "bash|zsh|fish", .arguments_min = 1, .arguments_max = 1,
+	  .summary = "a script that completes commands and options in your shell",
+	  .example = "  source <(merganser completion bash)",
+	  .tables = TABLES(no_options), .run = mg_command_completion },
+	{ .name = "doctor", .summary = "look for what would keep a server from starting",
+	  .example = "  merganser doctor --data-dir merganser-data",
+	  .tables = TABLES(data_dir_options, doctor_options), .run = mg_command_doctor },
+	{ 0 },
+};

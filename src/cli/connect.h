@@ -1,0 +1,37 @@
+/*
+ * connect.h - the connection options that every client command shares, and how errors end a command.
+ */
+#ifndef MG_CLI_CONNECT_H
+#define MG_CLI_CONNECT_H
+
+#include "cli/options.h"
+#include "client/client.h"
+#include "client/wire.h"
+
+/* --url, --username, --password, --tls-roots, ... */
+extern const struct mg_option mg_options_connection[];
+
+/* Where to, as whom: all texts on the heap, or NULL. */
+struct mg_connection {
+	char *url, *user, *password, *roots, *cert, *key;
+	bool insecure;
+	uint64_t connect_timeout_ms, statement_timeout_ms;
+};
+
+/* Fill from the options; a cluster of this machine (MERGANSER_DATA_DIR or ./merganser-data) gives
+ * URL, CA and user when they are not named.  A missing password is asked for on a terminal. */
+int mg_connection_read(struct mg_connection *connection, const struct mg_options *options,
+                       const char *url_argument, struct mg_error *err);
+void mg_connection_fini(struct mg_connection *connection);
+
+/* Options of the client library, borrowed from the connection. */
+struct mg_client_options mg_connection_client_options(const struct mg_connection *connection);
+struct mg_endpoint mg_connection_endpoint(const struct mg_connection *connection);
+
+/* "error: ...", detail and hint on stderr. */
+void mg_cli_print_error(const struct mg_error *err);
+/* ... and the exit code that fits: 1 for our own and the user's mistakes, 2 for connections. */
+int mg_cli_fail(const struct mg_error *err);
+bool mg_cli_color(int fd);      /* a terminal, and NO_COLOR is not set */
+
+#endif
