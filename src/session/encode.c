@@ -158,13 +158,14 @@ int mg_encoder_begin(struct mg_encoder *encoder, const struct ArrowSchema *schem
 
 /* ---- rows ---- */
 
-/* DuckDB quotes what holds a comma, a quote or an end of line, and the empty text, which would be NULL. */
+/* DuckDB quotes what holds a comma, a quote, an end of line or a #, and the empty text, which would be
+ * NULL. */
 void mg_csv_add(struct mg_sb *out, const char *text, size_t len)
 {
 	bool quote = len == 0;
 
 	for (size_t i = 0; i < len && !quote; i++) {
-		quote = text[i] == ',' || text[i] == '"' || text[i] == '\n' || text[i] == '\r';
+		quote = text[i] == ',' || text[i] == '"' || text[i] == '\n' || text[i] == '\r' || text[i] == '#';
 	}
 	if (!quote) {
 		mg_sb_add_len(out, text, len);
