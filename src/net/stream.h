@@ -41,7 +41,9 @@ struct mg_buf *mg_stream_take(struct mg_stream *stream, bool *finished);
 bool mg_stream_failed(struct mg_stream *stream);           /* asked when finished */
 /* Another consumer: its wake is called when blocks are there, also those that came before. */
 void mg_stream_set_wake(struct mg_stream *stream, void (*wake)(void *arg), void *arg);
-void mg_stream_close(struct mg_stream *stream);            /* reader is gone: producers fail; any thread */
+/* Reader is gone: producers fail. Any thread; but only after a close on the loop's own thread is it certain that
+ * wake will not be called again, so the consumer closes there before it frees what wake uses. */
+void mg_stream_close(struct mg_stream *stream);
 size_t mg_stream_queued(struct mg_stream *stream);
 
 #endif
