@@ -85,6 +85,7 @@ static int flush(struct mg_render *render, struct mg_error *err)
 
 	mg_sb_clear(&render->pending);
 	if (written < len) {
+		render->pipe_broken = errno == EPIPE;
 		return mg_error_errno(err, errno, "cannot write the result");
 	}
 	return 0;
@@ -134,6 +135,11 @@ void mg_render_abort(struct mg_render *render)
 {
 	mg_sb_clear(&render->pending);
 	statement_over(render);
+}
+
+bool mg_render_pipe_broken(const struct mg_render *render)
+{
+	return render->pipe_broken;
 }
 
 /* ---- begin ----------------------------------------------------------------------------------- */
@@ -450,6 +456,7 @@ int mg_render_end(struct mg_render *render, struct mg_error *err)
 	code = flush(render, err);
 	statement_over(render);
 	if (code == 0 && fflush(render->options.out) != 0) {
+		render->pipe_broken = errno == EPIPE;
 		code = mg_error_errno(err, errno, "cannot write the result");
 	}
 	return code;

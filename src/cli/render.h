@@ -61,6 +61,8 @@ int mg_render_begin(struct mg_render *render, const struct mg_render_table *tabl
 int mg_render_batch(struct mg_render *render, const struct ArrowArray *batch, struct mg_error *err);
 int mg_render_end(struct mg_render *render, struct mg_error *err);
 void mg_render_abort(struct mg_render *render);
+/* The reader of a pipe went away (| head): an end, not a failure. */
+bool mg_render_pipe_broken(const struct mg_render *render);
 
 /* Text of the first row's first column is added to out; nothing when there is none or it is NULL. */
 void mg_render_first_value(const struct ArrowSchema *schema, const struct ArrowArray *batch,

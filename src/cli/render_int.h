@@ -23,6 +23,7 @@ struct mg_render {
 	bool plain_text;                /* EXPLAIN */
 	size_t name_width;              /* line format */
 	uint64_t rows;
+	bool pipe_broken;
 };
 
 /* A box table that is being collected. */

@@ -280,6 +280,10 @@ static int run_request(struct mg_shell *shell, struct mg_render *render, const c
 
 		if (code) {
 			mg_render_abort(render);
+			if (mg_render_pipe_broken(render)) {
+				shell->quit = true;
+				return 0;
+			}
 			return failed_here ? show_local_failure(shell, &err) : show_failure(shell);
 		}
 		print_footer(shell, s, (int64_t)mg_clock_ms() - shell->started_ms);
