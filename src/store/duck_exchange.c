@@ -146,7 +146,13 @@ static void bind_fail(duckdb_bind_info info, struct mg_duck_conn *conn, const st
 	duckdb_bind_set_error(info, err->message);
 }
 
-/* An array without rows, to learn DuckDB's types: the converted schema does not tell them. */
+static void borrowed_release(struct ArrowArray *array)
+{
+	array->release = NULL;
+}
+
+/* An array without rows, to learn DuckDB's types: the converted schema does not tell them.
+ * DuckDB may release the array before it has read all columns, so it gets a borrowed one. */
 static int empty_chunk(struct mg_duck_conn *conn, struct ArrowSchema *schema, duckdb_arrow_converted_schema converted, duckdb_data_chunk *out, struct mg_error *err)
 {
 	struct ArrowArray array;
@@ -159,10 +165,10 @@ static int empty_chunk(struct mg_duck_conn *conn, struct ArrowSchema *schema, du
 		}
 		return mg_error_set(err, MG_E_PROTOCOL, "the columns of an exchange are not readable");
 	}
-	int rc = mg_duck__error_data(err, duckdb_data_chunk_from_arrow(conn->con, &array, converted, out));
-	if (array.release) {
-		array.release(&array);
-	}
+	struct ArrowArray borrowed = array;
+	borrowed.release = borrowed_release;
+	int rc = mg_duck__error_data(err, duckdb_data_chunk_from_arrow(conn->con, &borrowed, converted, out));
+	array.release(&array);
 	return rc;
 }
 
