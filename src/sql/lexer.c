@@ -160,6 +160,13 @@ static struct mg_token param(struct mg_lexer *lexer)
 	if (ptr < lexer->end && *ptr == '"' && *lexer->ptr == '$') {
 		return token_to(lexer, MG_T_PARAM, quote_end(lexer, ptr + 1, '"', false));
 	}
+	/* "?" takes digits alone: ?ELSE is a parameter and a word. */
+	while (*lexer->ptr == '?' && ptr < lexer->end && *ptr >= '0' && *ptr <= '9') {
+		ptr++;
+	}
+	if (*lexer->ptr == '?' && (ptr == lexer->end || *ptr != '$')) {
+		return token_to(lexer, MG_T_PARAM, ptr);
+	}
 	/* A "$" right behind opens no quote, so it belongs here. */
 	while (ptr < lexer->end && is_ident((unsigned char)*ptr) && !blank_length(ptr, lexer->end)) {
 		ptr++;
