@@ -68,6 +68,20 @@ static int make_fresh(struct server *server, struct mg_error *err)
 	return code;
 }
 
+/* A bootstrap that was killed leaves a directory that only another bootstrap should touch. */
+static int check_complete(struct server *server, struct mg_error *err)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(server->catalog);
+	bool complete = mg_bootstrap_complete(data);
+	mg_catalog_give(server->catalog, data);
+	if (complete) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_USAGE, "the bootstrap of \"%s\" was interrupted: some shards are missing", server->data_dir);
+	mg_error_hint(err, "Run \"merganser bootstrap --data-dir %s\" again: it makes what is missing.", server->data_dir);
+	return MG_E_USAGE;
+}
+
 static int open_directory(struct server *server, struct mg_error *err)
 {
 	int code = mg_dir_make(server->data_dir, 0700, err);
@@ -78,6 +92,9 @@ static int open_directory(struct server *server, struct mg_error *err)
 		return code;
 	}
 	code = mg_catalog_load(&server->catalog, server->data_dir, err);
+	if (!code) {
+		return check_complete(server, err);
+	}
 	if (code != MG_E_NOT_FOUND) {
 		return code;
 	}
