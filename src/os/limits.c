@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define MEMORY_MIN (64u * 1024 * 1024)
@@ -212,4 +213,19 @@ uint64_t mg_os_resident_bytes(void)
 	int read = fscanf(file, "%llu %llu", &all, &resident);
 	(void)fclose(file);
 	return read == 2 && page > 0 ? resident * (uint64_t)page : 0;
+}
+
+uint64_t mg_os_files_raise(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+		return 0;
+	}
+	if (limit.rlim_cur < limit.rlim_max) {
+		struct rlimit raised = { .rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max };
+		if (setrlimit(RLIMIT_NOFILE, &raised) == 0) {
+			limit = raised;
+		}
+	}
+	return limit.rlim_cur;
 }

@@ -1,0 +1,222 @@
+/*
+ * catalog.c - versions of the catalog in memory and one file on disk.
+ *
+ * Idea: a version never changes.  Readers hold the version they took; a writer copies the current one,
+ * changes the copy, saves it, and only then makes it current.  So what a reader sees is always on disk, and a
+ * crash at any moment leaves the last version that was ever seen, or the next one.
+ *
+ *   DIR/log/catalog.json   {"format":1,"checksum":"<xxh3 of the rest>","catalog":{...}}
+ *
+ * Thread: any.  write_lock lets one writer in at a time and is held during the save; lock guards the pointer.
+ */
+#include "catalog/catalog_int.h"
+
+#include "base/assert.h"
+#include "os/file.h"
+#include "os/random.h"
+
+#include <pthread.h>
+#include <string.h>
+
+/* Larger than any cluster's: about 300 bytes a shard or column. */
+#define FILE_BYTES_MAX (256u << 20)
+
+/* One version; freed with its last reader. */
+struct version {
+	atomic_int refs;
+	struct mg_arena *arena;
+	struct mg_catalog_data data;
+};
+
+struct mg_catalog {
+	pthread_mutex_t lock;
+	pthread_mutex_t write_lock;
+	struct version *current;
+	char *path;                     /* of the file */
+	char *dir;                      /* that holds it */
+};
+
+/* ---- versions ---- */
+
+static struct version *version_new(void)
+{
+	struct version *version = mg_alloc0(sizeof *version);
+	atomic_init(&version->refs, 1);
+	version->arena = mg_arena_new();
+	return version;
+}
+
+static void version_unref(struct version *version)
+{
+	if (version && atomic_fetch_sub(&version->refs, 1) == 1) {
+		mg_arena_free(version->arena);
+		mg_free(version);
+	}
+}
+
+const struct mg_catalog_data *mg_catalog_take(struct mg_catalog *catalog)
+{
+	pthread_mutex_lock(&catalog->lock);
+	struct version *version = catalog->current;
+	atomic_fetch_add(&version->refs, 1);
+	pthread_mutex_unlock(&catalog->lock);
+	return &version->data;
+}
+
+void mg_catalog_give(struct mg_catalog *catalog, const struct mg_catalog_data *data)
+{
+	(void)catalog;
+	if (data) {
+		version_unref((struct version *)((uintptr_t)data - offsetof(struct version, data)));
+	}
+}
+
+/* ---- the file ---- */
+
+static int save(struct mg_catalog *catalog, const struct mg_catalog_data *data, struct mg_error *err)
+{
+	struct mg_sb body = { 0 };
+	struct mg_sb file = { 0 };
+	mg_catalog__write(data, &body);
+	mg_catalog__seal(&body, &file);
+	int rc = mg_dir_make(catalog->dir, 0700, err);
+	if (rc == 0) {
+		rc = mg_file_write(catalog->path, mg_sb_text(&file), file.len, 0600, err);
+	}
+	if (rc != 0) {
+		mg_error_wrap(err, "while saving the catalog");
+	}
+	mg_sb_fini(&body);
+	mg_sb_fini(&file);
+	return rc;
+}
+
+static struct mg_catalog *catalog_new(const char *data_dir)
+{
+	struct mg_catalog *catalog = mg_alloc0(sizeof *catalog);
+	pthread_mutex_init(&catalog->lock, NULL);
+	pthread_mutex_init(&catalog->write_lock, NULL);
+	catalog->dir = mg_path_join(data_dir, "log");
+	catalog->path = mg_path_join(catalog->dir, "catalog.json");
+	return catalog;
+}
+
+int mg_catalog_load(struct mg_catalog **out, const char *data_dir, struct mg_error *err)
+{
+	struct mg_catalog *catalog = catalog_new(data_dir);
+	struct version *version = version_new();
+	char *text = NULL;
+	size_t size = 0;
+	*out = NULL;
+	catalog->current = version;
+	int rc = mg_file_read(catalog->path, FILE_BYTES_MAX, &text, &size, err);
+	if (rc == 0) {
+		rc = mg_catalog__unseal(version->arena, text, size, &version->data, err);
+		if (rc != 0) {
+			mg_error_wrap(err, "while reading \"%s\"", catalog->path);
+		}
+	}
+	mg_free(text);
+	if (rc != 0) {
+		mg_catalog_free(catalog);
+		return rc;
+	}
+	*out = catalog;
+	return 0;
+}
+
+int mg_catalog_new(struct mg_catalog **out, const char *data_dir, struct mg_error *err)
+{
+	struct mg_catalog *catalog = catalog_new(data_dir);
+	struct version *version = version_new();
+	char id[33];
+	(void)err;
+	version->data.cluster_id = mg_arena_strdup(version->arena, mg_random_hex(id, 16));
+	version->data.name = "merganser";
+	version->data.sample = "";
+	version->data.shards = mg_arena_new_array(version->arena, struct mg_shard, 1);
+	version->data.shards[0].file = "shards/0000.duckdb";
+	version->data.shards[0].engine_version = "";
+	version->data.shards[0].file_format = MG_FILE_FORMAT;
+	catalog->current = version;
+	*out = catalog;
+	return 0;
+}
+
+void mg_catalog_free(struct mg_catalog *catalog)
+{
+	if (!catalog) {
+		return;
+	}
+	version_unref(catalog->current);
+	pthread_mutex_destroy(&catalog->lock);
+	pthread_mutex_destroy(&catalog->write_lock);
+	mg_free(catalog->path);
+	mg_free(catalog->dir);
+	mg_free(catalog);
+}
+
+/* ---- changes ---- */
+
+/* A copy by way of the file's text: what a change starts from is exactly what a restart would read. */
+static int version_copy(const struct version *from, struct version **out, struct mg_error *err)
+{
+	struct version *copy = version_new();
+	struct mg_sb body = { 0 };
+	mg_catalog__write(&from->data, &body);
+	int rc = mg_catalog__read(copy->arena, mg_sb_text(&body), body.len, &copy->data, err);
+	mg_sb_fini(&body);
+	if (rc != 0) {
+		version_unref(copy);
+		copy = NULL;
+	}
+	*out = copy;
+	return rc;
+}
+
+int mg_catalog_change(struct mg_catalog *catalog, int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data, struct mg_error *err), void *arg, struct mg_error *err)
+{
+	struct version *next = NULL;
+	pthread_mutex_lock(&catalog->write_lock);
+	int rc = version_copy(catalog->current, &next, err);
+	if (rc == 0) {
+		rc = change(arg, next->arena, &next->data, err);
+	}
+	if (rc == 0) {
+		next->data.version++;
+		rc = save(catalog, &next->data, err);
+	}
+	if (rc == 0) {
+		pthread_mutex_lock(&catalog->lock);
+		struct version *old = catalog->current;
+		catalog->current = next;
+		pthread_mutex_unlock(&catalog->lock);
+		next = old;
+	}
+	version_unref(next);
+	pthread_mutex_unlock(&catalog->write_lock);
+	return rc;
+}
+
+/* ---- look-ups ---- */
+
+const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema, const char *name)
+{
+	for (size_t i = 0; i < data->table_count; i++) {
+		const struct mg_table *table = &data->tables[i];
+		if (mg_text_eq_nocase(table->schema, schema) && mg_text_eq_nocase(table->name, name)) {
+			return table;
+		}
+	}
+	return NULL;
+}
+
+const struct mg_user *mg_catalog_find_user(const struct mg_catalog_data *data, const char *name)
+{
+	for (size_t i = 0; i < data->user_count; i++) {
+		if (mg_text_eq(data->users[i].name, name)) {
+			return &data->users[i];
+		}
+	}
+	return NULL;
+}

@@ -1,0 +1,359 @@
+/*
+ * catalog_json.c - the catalog as JSON text, and back.
+ *
+ * Unknown members are skipped, missing ones get their empty value, so that a field can be added without a new format;
+ * what would make the rest of the program go wrong (counts, slots, names) is checked here once.
+ *
+ * Pure.  Thread: any.
+ */
+#include "base/json.h"
+#include "catalog/catalog_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define SLOTS 16384
+
+static const char *const role_names[] = {
+	[MG_ROLE_NONE] = "none",
+	[MG_ROLE_CLIENT] = "client",
+	[MG_ROLE_WORKER] = "worker",
+	[MG_ROLE_ADMIN] = "admin",
+};
+
+/* ---- writing ---- */
+
+static void add_text(struct mg_sb *out, const char *key, const char *text)
+{
+	mg_sb_addf(out, "\"%s\":", key);
+	mg_sb_add_json(out, text ? text : "", text ? strlen(text) : 0);
+}
+
+static void add_number(struct mg_sb *out, const char *key, uint64_t value)
+{
+	mg_sb_addf(out, "\"%s\":%llu", key, (unsigned long long)value);
+}
+
+static void add_list(struct mg_sb *out, const char *key, const char *const *texts, size_t count)
+{
+	mg_sb_addf(out, "\"%s\":[", key);
+	for (size_t i = 0; i < count; i++) {
+		mg_sb_add(out, i ? "," : "");
+		mg_sb_add_json(out, texts[i], strlen(texts[i]));
+	}
+	mg_sb_add_char(out, ']');
+}
+
+static void write_shard(struct mg_sb *out, const struct mg_shard *shard)
+{
+	mg_sb_add(out, "\n{");
+	add_number(out, "id", shard->id);
+	mg_sb_addf(out, ",\"slots\":[%u,%u],", shard->slot_first, shard->slot_last);
+	add_text(out, "file", shard->file);
+	mg_sb_add_char(out, ',');
+	add_number(out, "rows", shard->rows);
+	mg_sb_add_char(out, ',');
+	add_number(out, "bytes", shard->bytes);
+	mg_sb_add_char(out, ',');
+	add_text(out, "sha256", shard->sha256);
+	mg_sb_add_char(out, ',');
+	add_text(out, "created", shard->created);
+	mg_sb_add_char(out, ',');
+	add_text(out, "engine", shard->engine_version);
+	mg_sb_add_char(out, ',');
+	add_number(out, "file_format", shard->file_format);
+	mg_sb_add_char(out, '}');
+}
+
+static void write_table(struct mg_sb *out, const struct mg_table *table)
+{
+	mg_sb_add(out, "\n{");
+	add_text(out, "schema", table->schema);
+	mg_sb_add_char(out, ',');
+	add_text(out, "name", table->name);
+	mg_sb_add(out, ",\"columns\":[");
+	for (size_t i = 0; i < table->column_count; i++) {
+		mg_sb_add(out, i ? ",{" : "{");
+		add_text(out, "name", table->columns[i].name);
+		mg_sb_add_char(out, ',');
+		add_text(out, "type", table->columns[i].type);
+		mg_sb_add(out, table->columns[i].not_null ? ",\"not_null\":true}" : "}");
+	}
+	mg_sb_add(out, "],");
+	add_list(out, "keys", table->keys, table->key_count);
+	mg_sb_add_char(out, ',');
+	add_list(out, "primary_key", table->primary_key, table->primary_key_count);
+	mg_sb_add_char(out, ',');
+	add_number(out, "rows", table->rows);
+	mg_sb_add_char(out, ',');
+	add_number(out, "bytes", table->bytes);
+	mg_sb_add_char(out, ',');
+	add_number(out, "version", table->version);
+	mg_sb_add_char(out, '}');
+}
+
+static void write_view(struct mg_sb *out, const struct mg_view *view)
+{
+	mg_sb_add(out, "\n{");
+	add_text(out, "schema", view->schema);
+	mg_sb_add_char(out, ',');
+	add_text(out, "name", view->name);
+	mg_sb_add_char(out, ',');
+	add_text(out, "sql", view->sql);
+	mg_sb_add_char(out, '}');
+}
+
+static void write_user(struct mg_sb *out, const struct mg_user *user)
+{
+	mg_sb_add(out, "\n{");
+	add_text(out, "name", user->name);
+	mg_sb_add_char(out, ',');
+	add_text(out, "role", role_names[user->role]);
+	mg_sb_add_char(out, ',');
+	add_text(out, "argon2id", user->argon2id);
+	mg_sb_add_char(out, ',');
+	add_text(out, "scram", user->scram);
+	mg_sb_add_char(out, '}');
+}
+
+void mg_catalog__write(const struct mg_catalog_data *data, struct mg_sb *out)
+{
+	mg_sb_add_char(out, '{');
+	add_number(out, "version", data->version);
+	mg_sb_add_char(out, ',');
+	add_text(out, "cluster_id", data->cluster_id);
+	mg_sb_add_char(out, ',');
+	add_text(out, "name", data->name);
+	mg_sb_add_char(out, ',');
+	add_text(out, "sample", data->sample);
+	mg_sb_add_char(out, ',');
+	add_number(out, "shard_count", data->shard_count);
+	mg_sb_add(out, ",\"shards\":[");
+	for (size_t i = 0; i <= data->shard_count; i++) {
+		mg_sb_add(out, i ? "," : "");
+		write_shard(out, &data->shards[i]);
+	}
+	mg_sb_add(out, "],\"tables\":[");
+	for (size_t i = 0; i < data->table_count; i++) {
+		mg_sb_add(out, i ? "," : "");
+		write_table(out, &data->tables[i]);
+	}
+	mg_sb_add(out, "],\"views\":[");
+	for (size_t i = 0; i < data->view_count; i++) {
+		mg_sb_add(out, i ? "," : "");
+		write_view(out, &data->views[i]);
+	}
+	mg_sb_add(out, "],\"users\":[");
+	for (size_t i = 0; i < data->user_count; i++) {
+		mg_sb_add(out, i ? "," : "");
+		write_user(out, &data->users[i]);
+	}
+	mg_sb_add(out, "]}");
+}
+
+void mg_catalog__seal(const struct mg_sb *body, struct mg_sb *file)
+{
+	XXH64_hash_t sum = XXH3_64bits(mg_sb_text(body), body->len);
+	mg_sb_addf(file, "{\"format\":%d,\"checksum\":\"%016llx\",\"catalog\":", MG_CATALOG_FORMAT, (unsigned long long)sum);
+	mg_sb_add_len(file, mg_sb_text(body), body->len);
+	mg_sb_add(file, "}\n");
+}
+
+/* ---- reading ---- */
+
+static int corrupt(struct mg_error *err, const char *what)
+{
+	return mg_error_set(err, MG_E_CORRUPT, "the catalog is damaged: %s", what);
+}
+
+static const char *text_of(struct mg_arena *arena, const struct mg_json *object, const char *key)
+{
+	const char *text = mg_json_get_text(object, key);
+	return mg_arena_strdup(arena, text ? text : "");
+}
+
+static uint64_t number_of(const struct mg_json *object, const char *key)
+{
+	int64_t value = mg_json_get_int(object, key, 0);
+	return value < 0 ? 0 : (uint64_t)value;
+}
+
+static int read_shard(struct mg_arena *arena, const struct mg_json *json, uint32_t index, struct mg_shard *shard, struct mg_error *err)
+{
+	const struct mg_json *slots = mg_json_get(json, "slots");
+	int64_t first = slots ? strtoll(mg_json_text(mg_json_at(slots, 0)), NULL, 10) : -1;
+	int64_t last = slots ? strtoll(mg_json_text(mg_json_at(slots, 1)), NULL, 10) : -1;
+	const char *sha256 = text_of(arena, json, "sha256");
+	const char *created = text_of(arena, json, "created");
+	shard->id = (uint32_t)number_of(json, "id");
+	shard->file = text_of(arena, json, "file");
+	shard->rows = number_of(json, "rows");
+	shard->bytes = number_of(json, "bytes");
+	shard->engine_version = text_of(arena, json, "engine");
+	shard->file_format = (uint32_t)number_of(json, "file_format");
+	if (shard->id != index) {
+		return corrupt(err, "shards are out of order");
+	}
+	/* With more shards than slots some would be empty: last before first is refused. */
+	if (first < 0 || last < first || last >= SLOTS) {
+		return corrupt(err, "a shard has no slots");
+	}
+	if (!*shard->file || strstr(shard->file, "..") || *shard->file == '/') {
+		return corrupt(err, "a shard has no file");
+	}
+	if (strlen(sha256) >= sizeof shard->sha256 || strlen(created) >= sizeof shard->created) {
+		return corrupt(err, "a shard's hash or time is too long");
+	}
+	shard->slot_first = (uint16_t)first;
+	shard->slot_last = (uint16_t)last;
+	memcpy(shard->sha256, sha256, strlen(sha256) + 1);
+	memcpy(shard->created, created, strlen(created) + 1);
+	return 0;
+}
+
+static const char **read_list(struct mg_arena *arena, const struct mg_json *list, size_t *count)
+{
+	const char **texts = mg_arena_new_array(arena, const char *, (list ? list->count : 0) + 1);
+	*count = 0;
+	mg_json_each(item, list) {
+		texts[(*count)++] = mg_arena_strdup(arena, mg_json_text(item));
+	}
+	return texts;
+}
+
+static int read_table(struct mg_arena *arena, const struct mg_json *json, struct mg_table *table, struct mg_error *err)
+{
+	const struct mg_json *columns = mg_json_get(json, "columns");
+	table->schema = text_of(arena, json, "schema");
+	table->name = text_of(arena, json, "name");
+	table->columns = mg_arena_new_array(arena, struct mg_column, (columns ? columns->count : 0) + 1);
+	mg_json_each(item, columns) {
+		struct mg_column *column = &table->columns[table->column_count++];
+		column->name = text_of(arena, item, "name");
+		column->type = text_of(arena, item, "type");
+		column->not_null = mg_json_get_bool(item, "not_null", false);
+		if (!*column->name || !*column->type) {
+			return corrupt(err, "a column has no name or type");
+		}
+	}
+	table->keys = read_list(arena, mg_json_get(json, "keys"), &table->key_count);
+	table->primary_key = read_list(arena, mg_json_get(json, "primary_key"), &table->primary_key_count);
+	table->rows = number_of(json, "rows");
+	table->bytes = number_of(json, "bytes");
+	table->version = (uint32_t)number_of(json, "version");
+	if (!*table->schema || !*table->name || table->column_count == 0) {
+		return corrupt(err, "a table has no name or no columns");
+	}
+	return 0;
+}
+
+static int read_user(struct mg_arena *arena, const struct mg_json *json, struct mg_user *user, struct mg_error *err)
+{
+	const char *role = mg_json_get_text(json, "role");
+	user->name = text_of(arena, json, "name");
+	user->argon2id = text_of(arena, json, "argon2id");
+	user->scram = text_of(arena, json, "scram");
+	for (size_t i = 0; i < sizeof role_names / sizeof *role_names; i++) {
+		if (mg_text_eq(role, role_names[i])) {
+			user->role = (enum mg_role)i;
+			return *user->name ? 0 : corrupt(err, "a user has no name");
+		}
+	}
+	return corrupt(err, "a user has no role");
+}
+
+static int read_shards(struct mg_arena *arena, const struct mg_json *json, struct mg_catalog_data *out, struct mg_error *err)
+{
+	const struct mg_json *shards = mg_json_get(json, "shards");
+	if (!shards || shards->count == 0 || shards->count > SLOTS + 1 || shards->count != number_of(json, "shard_count") + 1) {
+		return corrupt(err, "the number of shards is wrong");
+	}
+	out->shard_count = (uint32_t)(shards->count - 1);
+	out->shards = mg_arena_new_array(arena, struct mg_shard, shards->count);
+	uint32_t index = 0;
+	int rc = 0;
+	mg_json_each(item, shards) {
+		if (rc == 0) {
+			rc = read_shard(arena, item, index, &out->shards[index], err);
+		}
+		index++;
+	}
+	/* The partitions cover all slots without gap or overlap: rows would be lost or doubled. */
+	for (uint32_t i = 1; rc == 0 && i <= out->shard_count; i++) {
+		int expected = i == 1 ? 0 : out->shards[i - 1].slot_last + 1;
+		if (out->shards[i].slot_first != expected || (i == out->shard_count && out->shards[i].slot_last != SLOTS - 1)) {
+			rc = corrupt(err, "the shards do not cover the slots");
+		}
+	}
+	return rc;
+}
+
+int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len, struct mg_catalog_data *out, struct mg_error *err)
+{
+	struct mg_arena *scratch = mg_arena_new();
+	struct mg_json *json = NULL;
+	int rc = mg_json_parse(scratch, text, len, &json, err);
+	if (rc != 0) {
+		mg_arena_free(scratch);
+		return corrupt(err, "its text is not JSON");
+	}
+	memset(out, 0, sizeof *out);
+	out->version = number_of(json, "version");
+	out->cluster_id = text_of(arena, json, "cluster_id");
+	out->name = text_of(arena, json, "name");
+	out->sample = text_of(arena, json, "sample");
+	rc = read_shards(arena, json, out, err);
+
+	const struct mg_json *tables = mg_json_get(json, "tables");
+	const struct mg_json *views = mg_json_get(json, "views");
+	const struct mg_json *users = mg_json_get(json, "users");
+	out->tables = mg_arena_new_array(arena, struct mg_table, (tables ? tables->count : 0) + 1);
+	out->views = mg_arena_new_array(arena, struct mg_view, (views ? views->count : 0) + 1);
+	out->users = mg_arena_new_array(arena, struct mg_user, (users ? users->count : 0) + 1);
+	mg_json_each(item, tables) {
+		if (rc == 0) {
+			rc = read_table(arena, item, &out->tables[out->table_count++], err);
+		}
+	}
+	mg_json_each(item, views) {
+		struct mg_view *view = &out->views[out->view_count++];
+		view->schema = text_of(arena, item, "schema");
+		view->name = text_of(arena, item, "name");
+		view->sql = text_of(arena, item, "sql");
+	}
+	mg_json_each(item, users) {
+		if (rc == 0) {
+			rc = read_user(arena, item, &out->users[out->user_count++], err);
+		}
+	}
+	mg_arena_free(scratch);
+	return rc;
+}
+
+int mg_catalog__unseal(struct mg_arena *arena, const char *text, size_t len, struct mg_catalog_data *out, struct mg_error *err)
+{
+	static const char mark[] = "\"catalog\":";
+	int format = 0;
+	unsigned long long sum = 0;
+	int used = 0;
+	/* text ends with a zero (mg_file_read). */
+	if (sscanf(text, "{\"format\":%d,\"checksum\":\"%16llx\",%n", &format, &sum, &used) != 2 || used == 0
+	    || strncmp(text + used, mark, sizeof mark - 1) != 0) {
+		return corrupt(err, "its head is not readable");
+	}
+	if (format != MG_CATALOG_FORMAT) {
+		return mg_error_set(err, MG_E_UNSUPPORTED, "the catalog has format %d, and this program reads %d", format, MG_CATALOG_FORMAT);
+	}
+	const char *body = text + used + sizeof mark - 1;
+	size_t head = (size_t)(body - text);
+	if (len < head + 2 || strcmp(text + len - 2, "}\n") != 0) {
+		return corrupt(err, "its end is missing");
+	}
+	size_t body_len = len - head - 2;
+	if (XXH3_64bits(body, body_len) != sum) {
+		return corrupt(err, "its checksum is wrong");
+	}
+	return mg_catalog__read(arena, body, body_len, out, err);
+}

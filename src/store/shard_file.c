@@ -1,0 +1,288 @@
+/*
+ * shard_file.c - making shard files.
+ *
+ * DuckDB's log is off (RECOVERY_MODE no_wal_writes): commits stay in memory until the one CHECKPOINT at the end, apart
+ * from full row groups, which are written early to blocks that nothing refers to yet.  One transaction per file, on a
+ * connection of its own, because DuckDB writes to one attached file per transaction.
+ *
+ * The file is hashed only after DETACH: closing any descriptor of it would drop DuckDB's lock on it.
+ */
+#include "store/shard_file.h"
+
+#include "base/str.h"
+#include "os/file.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char meta_table[] = "CREATE SCHEMA %s._mg; CREATE TABLE %s._mg.meta ("
+	"applied_index UBIGINT, applied_term UBIGINT, commit_number UBIGINT, catalog_version UBIGINT, "
+	"file_format UINTEGER, engine_version VARCHAR, cluster_id VARCHAR, shard UINTEGER, shard_count UINTEGER, "
+	"slot_first USMALLINT, slot_last USMALLINT, next_rid UBIGINT, sample VARCHAR)";
+
+const char *mg_shard_file_name(struct mg_arena *arena, uint32_t shard)
+{
+	return mg_arena_format(arena, "shards/%04u.duckdb", shard);
+}
+
+static char *path_of(const char *data_dir, uint32_t shard)
+{
+	return mg_format("%s/shards/%04u.duckdb", data_dir, shard);
+}
+
+static void add_text(struct mg_sb *sql, const char *text)
+{
+	mg_sb_add_literal(sql, text, strlen(text));
+}
+
+static int attach(struct mg_duck_conn *conn, const char *path, const char *database, const char *options, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	mg_sb_add(&sql, "ATTACH ");
+	add_text(&sql, path);
+	mg_sb_addf(&sql, " AS %s (%s)", database, options);
+	int rc = mg_duck_exec(conn, mg_sb_text(&sql), err);
+	mg_sb_fini(&sql);
+	return rc;
+}
+
+/* A file and what DuckDB may have left beside it. */
+static int remove_all(const char *path, struct mg_error *err)
+{
+	static const char *const endings[] = { "", ".wal", ".wal.checkpoint", ".wal.recovery" };
+	int rc = 0;
+	for (size_t i = 0; rc == 0 && i < sizeof endings / sizeof *endings; i++) {
+		char *name = mg_format("%s%s", path, endings[i]);
+		rc = mg_file_remove(name, err);
+		mg_free(name);
+	}
+	return rc;
+}
+
+int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const char *data_dir, const struct mg_shard_meta *meta, struct mg_error *err)
+{
+	struct mg_shard_file *file = mg_alloc0(sizeof *file);
+	file->duck = duck;
+	file->meta = *meta;
+	file->path = path_of(data_dir, meta->shard);
+	file->new_path = mg_format("%s.new", file->path);
+	file->next_rid = (uint64_t)meta->shard << MG_SHARD_RID_BITS;
+	*out = NULL;
+	int rc = remove_all(file->new_path, err);
+	if (rc == 0) {
+		rc = mg_duck_connect(duck, &file->conn, err);
+	}
+	if (rc == 0) {
+		char database[sizeof file->database];
+		snprintf(database, sizeof database, "s%u", meta->shard);
+		rc = attach(file->conn, file->new_path, database, "RECOVERY_MODE no_wal_writes", err);
+		if (rc == 0) {
+			memcpy(file->database, database, sizeof database);
+		}
+	}
+	if (rc == 0) {
+		rc = mg_duck_exec(file->conn, "BEGIN", err);
+	}
+	if (rc == 0) {
+		rc = mg_duck_execf(file->conn, err, meta_table, file->database, file->database);
+	}
+	if (rc != 0) {
+		mg_error_wrap(err, "while making shard file %u", meta->shard);
+		mg_shard_file_drop(file);
+		return rc;
+	}
+	*out = file;
+	return 0;
+}
+
+int mg_shard_file_table(struct mg_shard_file *file, const char *schema, const char *table, const char *const *names, const char *const *types, size_t count, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	mg_sb_addf(&sql, "CREATE SCHEMA IF NOT EXISTS %s.", file->database);
+	mg_sb_add_ident(&sql, schema);
+	mg_sb_addf(&sql, "; CREATE TABLE %s.", file->database);
+	mg_sb_add_ident(&sql, schema);
+	mg_sb_add_char(&sql, '.');
+	mg_sb_add_ident(&sql, table);
+	mg_sb_add(&sql, " (_mg_rid BIGINT, _mg_slot USMALLINT");
+	for (size_t i = 0; i < count; i++) {
+		mg_sb_add(&sql, ", ");
+		mg_sb_add_ident(&sql, names[i]);
+		mg_sb_addf(&sql, " %s", types[i]);
+	}
+	mg_sb_add_char(&sql, ')');
+	int rc = mg_duck_exec(file->conn, mg_sb_text(&sql), err);
+	mg_sb_fini(&sql);
+	return rc;
+}
+
+static int meta_write(struct mg_shard_file *file, struct mg_error *err)
+{
+	const struct mg_shard_meta *meta = &file->meta;
+	struct mg_sb sql = { 0 };
+	mg_sb_addf(&sql, "INSERT INTO %s._mg.meta VALUES (0, 0, 0, %llu, %u, ", file->database,
+	           (unsigned long long)meta->catalog_version, meta->file_format);
+	add_text(&sql, mg_duck_version());
+	mg_sb_add(&sql, ", ");
+	add_text(&sql, meta->cluster_id);
+	mg_sb_addf(&sql, ", %u, %u, %u, %u, %llu, ", meta->shard, meta->shard_count, meta->slot_first, meta->slot_last,
+	           (unsigned long long)file->next_rid);
+	add_text(&sql, meta->sample);
+	mg_sb_add_char(&sql, ')');
+	int rc = mg_duck_exec(file->conn, mg_sb_text(&sql), err);
+	mg_sb_fini(&sql);
+	return rc;
+}
+
+static void file_free(struct mg_shard_file *file)
+{
+	mg_duck_disconnect(file->conn);
+	mg_free(file->path);
+	mg_free(file->new_path);
+	mg_free(file);
+}
+
+static int file_close(struct mg_shard_file *file, struct mg_error *err)
+{
+	int rc = mg_duck_exec(file->conn, "COMMIT", err);
+	if (rc == 0) {
+		rc = mg_duck_execf(file->conn, err, "CHECKPOINT %s", file->database);
+	}
+	if (rc == 0) {
+		rc = mg_duck_execf(file->conn, err, "DETACH %s", file->database);
+	}
+	if (rc == 0) {
+		file->database[0] = '\0';
+	}
+	return rc;
+}
+
+int mg_shard_file_finish(struct mg_shard_file *file, char *sha256, uint64_t *bytes, struct mg_error *err)
+{
+	int rc = meta_write(file, err);
+	if (rc == 0) {
+		rc = file_close(file, err);
+	}
+	if (rc == 0) {
+		rc = mg_file_sync(file->new_path, err);
+	}
+	if (rc == 0) {
+		rc = mg_file_sha256(file->new_path, sha256, err);
+	}
+	if (rc == 0) {
+		rc = mg_file_size(file->new_path, bytes, err);
+	}
+	if (rc == 0) {
+		rc = mg_file_rename(file->new_path, file->path, err);
+	}
+	if (rc != 0) {
+		mg_error_wrap(err, "while finishing shard file %u", file->meta.shard);
+		mg_shard_file_drop(file);
+		return rc;
+	}
+	file_free(file);
+	return 0;
+}
+
+void mg_shard_file_drop(struct mg_shard_file *file)
+{
+	if (!file) {
+		return;
+	}
+	struct mg_error ignored;
+	if (file->conn && file->database[0]) {
+		(void)mg_duck_exec(file->conn, "ROLLBACK", &ignored);
+		(void)mg_duck_execf(file->conn, &ignored, "DETACH %s", file->database);
+	}
+	(void)remove_all(file->new_path, &ignored);
+	file_free(file);
+}
+
+static void add_meta_filter(struct mg_sb *sql, const char *database, const struct mg_shard_meta *meta)
+{
+	mg_sb_addf(sql, "SELECT count(*) FROM %s._mg.meta WHERE file_format = %u AND shard = %u AND shard_count = %u"
+	    " AND slot_first = %u AND slot_last = %u AND engine_version = ", database, meta->file_format, meta->shard,
+	    meta->shard_count, meta->slot_first, meta->slot_last);
+	add_text(sql, mg_duck_version());
+	mg_sb_add(sql, " AND cluster_id = ");
+	add_text(sql, meta->cluster_id);
+	mg_sb_add(sql, " AND sample = ");
+	add_text(sql, meta->sample);
+}
+
+/* Attach the complete file read-only as `database` of 16 bytes; *conn NULL when that fails. */
+static int look_open(struct mg_duck *duck, const char *data_dir, uint32_t shard, struct mg_duck_conn **conn, char *database, struct mg_error *err)
+{
+	char *path = path_of(data_dir, shard);
+	snprintf(database, 16, "look%u", shard);
+	*conn = NULL;
+	int rc = mg_file_exists(path) ? 0 : mg_error_set(err, MG_E_NOT_FOUND, "there is no file \"%s\"", path);
+	if (rc == 0) {
+		rc = mg_duck_connect(duck, conn, err);
+	}
+	if (rc == 0) {
+		rc = attach(*conn, path, database, "READ_ONLY", err);
+		if (rc != 0) {
+			mg_duck_disconnect(*conn);
+			*conn = NULL;
+		}
+	}
+	mg_free(path);
+	return rc;
+}
+
+static void look_close(struct mg_duck_conn *conn, const char *database)
+{
+	struct mg_error ignored;
+	(void)mg_duck_execf(conn, &ignored, "DETACH %s", database);
+	mg_duck_disconnect(conn);
+}
+
+bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir, const struct mg_shard_meta *meta)
+{
+	struct mg_error ignored;
+	struct mg_duck_conn *conn = NULL;
+	struct mg_sb sql = { 0 };
+	char database[16];
+	int64_t found = 0;
+	if (look_open(duck, data_dir, meta->shard, &conn, database, &ignored) != 0) {
+		return false;
+	}
+	add_meta_filter(&sql, database, meta);
+	if (mg_duck_int(conn, mg_sb_text(&sql), &found, &ignored) != 0) {
+		found = 0;
+	}
+	look_close(conn, database);
+	mg_sb_fini(&sql);
+	return found == 1;
+}
+
+static int look_count(struct mg_duck_conn *conn, const char *database, const char *schema, const char *table, uint64_t *rows, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	int64_t found = 0;
+	/* Without deleted rows, as after a load, the engine's own number is exact. */
+	mg_sb_addf(&sql, "SELECT coalesce(sum(estimated_size), 0)::BIGINT FROM duckdb_tables() WHERE database_name = '%s' AND schema_name = ", database);
+	add_text(&sql, schema);
+	mg_sb_add(&sql, " AND table_name = ");
+	add_text(&sql, table);
+	int rc = mg_duck_int(conn, mg_sb_text(&sql), &found, err);
+	*rows += (uint64_t)found;
+	mg_sb_fini(&sql);
+	return rc;
+}
+
+int mg_shard_file_counts(struct mg_duck *duck, const char *data_dir, uint32_t shard, const char *const *schemas, const char *const *tables, size_t count, uint64_t *rows, struct mg_error *err)
+{
+	struct mg_duck_conn *conn = NULL;
+	char database[16];
+	int rc = look_open(duck, data_dir, shard, &conn, database, err);
+	if (rc != 0) {
+		return rc;
+	}
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		rc = look_count(conn, database, schemas[i], tables[i], &rows[i], err);
+	}
+	look_close(conn, database);
+	return rc;
+}
