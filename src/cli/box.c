@@ -434,43 +434,78 @@ static void format_count(struct mg_sb *out, uint64_t number)
 	}
 }
 
-/* What is not shown is told inside the frame, where nobody overlooks it. */
-static void add_footer(const struct mg_box *box, struct mg_sb *out, size_t rows_shown,
-                       size_t columns_shown)
-{
-	struct mg_sb rows = { 0 }, columns = { 0 }, line = { 0 };
+/* What is not shown is told inside the frame, where nobody overlooks it: in one line when it fits,
+ * else one part a line. */
+struct footer {
+	char parts[4][48];
+	size_t count;
+	struct mg_sb line;
+};
 
-	if (box->rows != 1 || rows_shown != 1) {
-		format_count(&rows, box->rows);
-		mg_sb_add(&rows, " rows");
-	} else {
-		mg_sb_add(&rows, "1 row");
+static void footer_part(struct footer *footer, const char *fmt, const char *number)
+{
+	char *part = footer->parts[footer->count++];
+
+	snprintf(part, sizeof footer->parts[0], fmt, number);
+	mg_sb_addf(&footer->line, "%s%s", !footer->line.len ? "" : *part == '(' ? " " : "  ", part);
+}
+
+static void make_footer(const struct mg_box *box, size_t rows_shown, size_t columns_shown,
+                        struct footer *footer)
+{
+	struct mg_sb number = { 0 };
+
+	if (rows_shown < box->rows || box->rows == 0) {
+		format_count(&number, box->rows);
+		footer_part(footer, "%s rows", number.ptr);
 	}
 	if (rows_shown < box->rows) {
-		mg_sb_addf(&rows, " (%zu shown)", rows_shown);
+		mg_sb_clear(&number);
+		format_count(&number, rows_shown);
+		footer_part(footer, "(%s shown)", number.ptr);
 	}
 	if (columns_shown < box->count) {
-		mg_sb_addf(&columns, "%zu columns (%zu shown)", box->count, columns_shown);
+		mg_sb_clear(&number);
+		format_count(&number, box->count);
+		footer_part(footer, "%s columns", number.ptr);
+		mg_sb_clear(&number);
+		format_count(&number, columns_shown);
+		footer_part(footer, "(%s shown)", number.ptr);
 	}
-	mg_sb_addf(&line, "%s%s%s", mg_sb_text(&rows), columns.len ? "  " : "", mg_sb_text(&columns));
-	if (mg_width(line.ptr, line.len) + 4 <= total_width(box)) {
-		add_footer_line(box, out, line.ptr);
-	} else {
-		add_footer_line(box, out, mg_sb_text(&rows));
-		if (columns.len) {
-			add_footer_line(box, out, columns.ptr);
-		}
+	mg_sb_fini(&number);
+}
+
+/* A table of one narrow column grows until the longest part fits. */
+static void widen_for_footer(struct mg_box *box, const struct footer *footer)
+{
+	size_t needed = 0, total = total_width(box);
+
+	for (size_t i = 0; i < footer->count; i++) {
+		size_t len = strlen(footer->parts[i]) + 4;
+
+		needed = len > needed ? len : needed;
 	}
-	mg_sb_fini(&rows);
-	mg_sb_fini(&columns);
-	mg_sb_fini(&line);
+	if (needed > total) {
+		box->columns[box->count - 1].width += needed - total;
+	}
+}
+
+static void add_footer(const struct mg_box *box, struct mg_sb *out, const struct footer *footer)
+{
+	if (footer->line.len + 4 <= total_width(box)) {
+		add_footer_line(box, out, footer->line.ptr);
+		return;
+	}
+	for (size_t i = 0; i < footer->count; i++) {
+		add_footer_line(box, out, footer->parts[i]);
+	}
 }
 
 void mg_box_draw(struct mg_box *box, struct mg_sb *out)
 {
 	size_t tail = box->tail_max ? shown_tail(box) : 0, columns_shown = 0;
 	size_t rows_shown = box->head_rows + tail;
-	bool footer;
+	struct footer footer = { 0 };
 
 	measure(box);
 	if (box->options.width_max) {
@@ -482,7 +517,8 @@ void mg_box_draw(struct mg_box *box, struct mg_sb *out)
 	for (size_t i = 0; i < box->count; i++) {
 		columns_shown += !box->columns[i].hidden;
 	}
-	footer = rows_shown < box->rows || columns_shown < box->count || box->rows == 0;
+	make_footer(box, rows_shown, columns_shown, &footer);
+	widen_for_footer(box, &footer);
 	add_rule(box, out, "┌", "┬", "┐");
 	add_row(box, out, NULL, ROW_NAMES);
 	add_row(box, out, NULL, ROW_TYPES);
@@ -498,11 +534,12 @@ void mg_box_draw(struct mg_box *box, struct mg_sb *out)
 	for (size_t row = box->tail_rows - tail; row < box->tail_rows; row++) {
 		add_row(box, out, tail_at(box, row), ROW_VALUES);
 	}
-	if (footer) {
+	if (footer.count) {
 		add_rule(box, out, "├", "┴", "┤");
-		add_footer(box, out, rows_shown, columns_shown);
+		add_footer(box, out, &footer);
 		add_rule(box, out, "└", "─", "┘");
 	} else {
 		add_rule(box, out, "└", "┴", "┘");
 	}
+	mg_sb_fini(&footer.line);
 }

@@ -1,0 +1,288 @@
+/*
+ * test_options.c - precedence of the sources, types, aliases, what is refused and how.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+
+static const struct mg_command *command_of(const char *name)
+{
+	const struct mg_command *c = mg_commands;
+
+	while (c->name && strcmp(c->name, name) != 0) {
+		c++;
+	}
+	assert_non_null(c->name);
+	return c;
+}
+
+/* Parse words, ended by NULL, for a command. */
+static int parse(struct mg_options **out, const char *command, struct mg_error *err, ...)
+{
+	char *argv[16];
+	int argc = 0;
+	bool help;
+	va_list ap;
+
+	va_start(ap, err);
+	while (argc < 16 && (argv[argc] = va_arg(ap, char *))) {
+		argc++;
+	}
+	va_end(ap);
+	memset(err, 0, sizeof *err);
+	return mg_options_parse(out, command_of(command), argc, argv, &help, err);
+}
+
+static char *write_file(const char *text)
+{
+	char *path = strdup("/tmp/mg-options-XXXXXX");
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+	return path;
+}
+
+static void test_a_flag_beats_environment_beats_file_beats_default(void **state)
+{
+	char *file = write_file("# shared\nlisten = 127.0.0.1:1\nthreads = 3\nmemory_limit = 1GiB\n"
+	                        "tpch-scale-factor = 2\n");
+	struct mg_options *o;
+	struct mg_error err;
+
+	(void)state;
+	setenv("MERGANSER_LISTEN", "127.0.0.1:2", 1);
+	setenv("MERGANSER_THREADS", "5", 1);
+	assert_int_equal(parse(&o, "server", &err, "--config", file, "--listen=127.0.0.1:3", NULL), 0);
+	assert_string_equal(mg_options_text(o, "listen"), "127.0.0.1:3");
+	assert_int_equal(mg_options_int(o, "threads"), 5);
+	assert_int_equal(mg_options_int(o, "memory-limit"), 1 << 30);
+	assert_string_equal(mg_options_text(o, "data-dir"), "merganser-data");
+	assert_true(mg_options_given(o, "memory-limit"));
+	assert_false(mg_options_given(o, "data-dir"));
+	mg_options_free(o);
+	unsetenv("MERGANSER_LISTEN");
+	unsetenv("MERGANSER_THREADS");
+	unlink(file);
+	free(file);
+}
+
+static void test_an_unknown_option_is_named_with_the_one_that_was_meant(void **state)
+{
+	struct mg_options *o;
+	struct mg_error err;
+
+	(void)state;
+	assert_int_equal(parse(&o, "server", &err, "--lissten", "x", NULL), MG_E_USAGE);
+	assert_string_equal(err.message, "unknown option \"--lissten\"");
+	assert_string_equal(err.hint, "Did you mean \"--listen\"?");
+	mg_options_free(o);
+	assert_int_equal(parse(&o, "server", &err, "--qqqq", NULL), MG_E_USAGE);
+	assert_string_equal(err.message, "unknown option \"--qqqq\"");
+	mg_options_free(o);
+	assert_int_equal(parse(&o, "server", &err, "a", "b", NULL), MG_E_USAGE);
+	assert_string_equal(err.message, "unexpected argument \"b\"");
+	mg_options_free(o);
+}
+
+static void test_an_unknown_line_of_a_file_is_named_with_its_line(void **state)
+{
+	char *file = write_file("threads = 2\nlissten = 127.0.0.1:1\n");
+	struct mg_options *o;
+	struct mg_error err;
+
+	(void)state;
+	assert_int_equal(parse(&o, "server", &err, "--config", file, NULL), MG_E_USAGE);
+	assert_non_null(strstr(err.message, "\"lissten\""));
+	assert_non_null(strstr(err.message, "line 2"));
+	mg_options_free(o);
+	unlink(file);
+	free(file);
+}
+
+static void test_a_value_of_the_wrong_type_is_refused_from_every_source(void **state)
+{
+	char *file = write_file("threads = many\n");
+	struct mg_options *o;
+	struct mg_error err;
+
+	(void)state;
+	assert_int_equal(parse(&o, "server", &err, "--threads", "-1", NULL), MG_E_USAGE);
+	assert_string_equal(err.message, "option \"--threads\" wants a whole number, not \"-1\"");
+	mg_options_free(o);
+	assert_int_equal(parse(&o, "server", &err, "--listen", "127.0.0.1:70000", NULL), MG_E_USAGE);
+	mg_options_free(o);
+	assert_int_equal(parse(&o, "sql", &err, "--format", "xml", NULL), MG_E_USAGE);
+	assert_non_null(strstr(err.message, "one of box|csv"));
+	mg_options_free(o);
+	/* A hidden mistake is told as well. */
+	assert_int_equal(parse(&o, "server", &err, "--config", file, "--threads", "2", NULL), MG_E_USAGE);
+	assert_non_null(strstr(err.message, "line 1"));
+	mg_options_free(o);
+	setenv("MERGANSER_MEMORY_LIMIT", "much", 1);
+	assert_int_equal(parse(&o, "server", &err, NULL), MG_E_USAGE);
+	assert_non_null(strstr(err.message, "MERGANSER_MEMORY_LIMIT"));
+	mg_options_free(o);
+	unsetenv("MERGANSER_MEMORY_LIMIT");
+	assert_int_equal(parse(&o, "server", &err, "--listen", NULL), MG_E_USAGE);
+	assert_string_equal(err.message, "option \"--listen\" needs a value");
+	mg_options_free(o);
+	unlink(file);
+	free(file);
+}
+
+static void test_the_old_names_of_the_server_work(void **state)
+{
+	struct mg_options *o;
+	struct mg_error err;
+
+	(void)state;
+	assert_int_equal(parse(&o, "server", &err, "-id", "n7", "-http", "localhost:9301", "-raft",
+	                       "localhost:9302", "-leader", "a:1,b:2", "/data", NULL), 0);
+	assert_string_equal(mg_options_text(o, "node-id"), "n7");
+	assert_string_equal(mg_options_text(o, "listen"), "localhost:9301");
+	assert_string_equal(mg_options_text(o, "join"), "a:1,b:2");
+	assert_string_equal(mg_options_argument(o, 0), "/data");
+	assert_null(mg_options_argument(o, 1));
+	mg_options_free(o);
+}
+
+static void test_plaintext_needs_no_value(void **state)
+{
+	struct mg_options *o;
+	struct mg_error err;
+
+	(void)state;
+	assert_int_equal(parse(&o, "server", &err, "--insecure-plaintext", "dir", NULL), 0);
+	assert_string_equal(mg_options_text(o, "insecure-plaintext"), "loopback");
+	assert_string_equal(mg_options_argument(o, 0), "dir");
+	mg_options_free(o);
+	assert_int_equal(parse(&o, "server", &err, "--insecure-plaintext=any", NULL), 0);
+	assert_string_equal(mg_options_text(o, "insecure-plaintext"), "any");
+	mg_options_free(o);
+}
+
+static void test_statements_and_files_keep_their_order(void **state)
+{
+	struct mg_options *o;
+	struct mg_error err;
+	const char *name;
+
+	(void)state;
+	assert_int_equal(parse(&o, "sql", &err, "-c", "one", "-f", "two", "--command=three", NULL), 0);
+	assert_string_equal(mg_options_occurrence(o, 0, &name), "one");
+	assert_string_equal(name, "command");
+	assert_string_equal(mg_options_occurrence(o, 1, &name), "two");
+	assert_string_equal(name, "file");
+	assert_string_equal(mg_options_occurrence(o, 2, &name), "three");
+	assert_null(mg_options_occurrence(o, 3, &name));
+	mg_options_free(o);
+}
+
+static void test_a_password_comes_from_the_source_of_the_highest_rank(void **state)
+{
+	char *file = write_file("from-file\nsecond line\n");
+	struct mg_options *o;
+	struct mg_error err;
+	char *secret;
+
+	(void)state;
+	setenv("MERGANSER_PASSWORD", "from-environment", 1);
+	assert_int_equal(parse(&o, "worker", &err, NULL), 0);
+	assert_int_equal(mg_options_secret(o, "password", NULL, &secret, &err), 0);
+	assert_string_equal(secret, "from-environment");
+	mg_free(secret);
+	mg_options_free(o);
+	assert_int_equal(parse(&o, "worker", &err, "--password-file", file, NULL), 0);
+	assert_int_equal(mg_options_secret(o, "password", NULL, &secret, &err), 0);
+	assert_string_equal(secret, "from-file");
+	mg_free(secret);
+	mg_options_free(o);
+	unsetenv("MERGANSER_PASSWORD");
+	assert_int_equal(parse(&o, "worker", &err, NULL), 0);
+	assert_int_equal(mg_options_secret(o, "password", NULL, &secret, &err), 0);
+	assert_null(secret);
+	mg_options_free(o);
+	unlink(file);
+	free(file);
+}
+
+static void test_sizes_and_times_have_units(void **state)
+{
+	uint64_t n;
+
+	(void)state;
+	assert_true(mg_parse_size("4GiB", &n));
+	assert_int_equal(n, 4ull << 30);
+	assert_true(mg_parse_size("1.5 MB", &n));
+	assert_int_equal(n, 1500000);
+	assert_true(mg_parse_size("0", &n));
+	assert_false(mg_parse_size("4 apples", &n));
+	assert_false(mg_parse_size("-1", &n));
+	assert_false(mg_parse_size("1e300", &n));
+	assert_true(mg_parse_ms("250ms", &n));
+	assert_int_equal(n, 250);
+	assert_true(mg_parse_ms("5m", &n));
+	assert_int_equal(n, 300000);
+	assert_true(mg_parse_ms("2", &n));
+	assert_int_equal(n, 2000);
+	assert_false(mg_parse_ms("soon", &n));
+}
+
+static void test_every_command_has_help_with_an_example(void **state)
+{
+	(void)state;
+	for (const struct mg_command *c = mg_commands; c->name; c++) {
+		struct mg_sb page = { 0 };
+
+		mg_options_help(c, &page);
+		assert_non_null(strstr(page.ptr, c->name));
+		assert_non_null(strstr(page.ptr, "example:\n  "));
+		assert_non_null(strstr(page.ptr, "--help"));
+		assert_non_null(c->run);
+		mg_sb_fini(&page);
+	}
+}
+
+static void test_help_wins_over_mistakes(void **state)
+{
+	char *argv[] = { "--nonsense", "--help" };
+	struct mg_options *o;
+	struct mg_error err;
+	bool help;
+
+	(void)state;
+	assert_int_equal(mg_options_parse(&o, command_of("sql"), 2, argv, &help, &err), 0);
+	assert_true(help);
+	mg_options_free(o);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_flag_beats_environment_beats_file_beats_default),
+		cmocka_unit_test(test_an_unknown_option_is_named_with_the_one_that_was_meant),
+		cmocka_unit_test(test_an_unknown_line_of_a_file_is_named_with_its_line),
+		cmocka_unit_test(test_a_value_of_the_wrong_type_is_refused_from_every_source),
+		cmocka_unit_test(test_the_old_names_of_the_server_work),
+		cmocka_unit_test(test_plaintext_needs_no_value),
+		cmocka_unit_test(test_statements_and_files_keep_their_order),
+		cmocka_unit_test(test_a_password_comes_from_the_source_of_the_highest_rank),
+		cmocka_unit_test(test_sizes_and_times_have_units),
+		cmocka_unit_test(test_every_command_has_help_with_an_example),
+		cmocka_unit_test(test_help_wins_over_mistakes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
