@@ -280,6 +280,19 @@ void mg_ws_close(struct mg_ws *ws, int code, const char *reason)
 
 /* ---- the protocol ---- */
 
+/* wslay has given up without a close frame of its own, as it does for a length of 2^63. */
+static void break_off(struct mg_ws *ws)
+{
+	static const uint8_t code[] = { WSLAY_CODE_PROTOCOL_ERROR >> 8, WSLAY_CODE_PROTOCOL_ERROR & 0xff };
+
+	if (can_send(ws)) {
+		send_frame(ws, WSLAY_CONNECTION_CLOSE, code, sizeof code, NULL);
+		ws->broken_code = WSLAY_CODE_PROTOCOL_ERROR;
+	}
+	ws->broken = true;
+	mg_conn_close_after_write(ws->conn);
+}
+
 static long ws_data(struct mg_conn *conn, void *state, const uint8_t *bytes, size_t size)
 {
 	struct mg_ws *ws = state;
@@ -288,7 +301,8 @@ static long ws_data(struct mg_conn *conn, void *state, const uint8_t *bytes, siz
 	ws->in_size = size;
 	ws->last_heard_ms = uv_now(&conn->loop->uv);
 	if (wslay_event_recv(ws->wslay) != 0) {
-		mg_conn__fail(conn, "no memory for a frame");
+		break_off(ws);
+		return (long)size;
 	}
 	if (!wslay_event_get_read_enabled(ws->wslay)) {
 		ws->in_size = 0; /* After a close nothing counts. */
@@ -317,6 +331,8 @@ static void ws_closed(struct mg_conn *conn, void *state, const char *reason)
 		code = wslay_event_get_status_code_received(ws->wslay);
 	} else if (wslay_event_get_close_sent(ws->wslay)) {
 		code = wslay_event_get_status_code_sent(ws->wslay);
+	} else if (ws->broken_code != 0) {
+		code = ws->broken_code;
 	}
 	if (ws->handler->closed != NULL) {
 		ws->handler->closed(ws, ws->state, code, ws->reason[0] != '\0' ? ws->reason : reason);

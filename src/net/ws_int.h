@@ -25,6 +25,7 @@ struct mg_ws {
 	bool open;                   /* the upgrade is done */
 	bool close_asked;            /* mg_ws_close was called */
 	bool broken;                 /* we have refused a message */
+	int broken_code;             /* sent by us beside wslay; 0: none */
 	bool in_control;             /* the frame that arrives is a control frame */
 	const uint8_t *in;           /* bytes at hand, during ws_data */
 	size_t in_size;
