@@ -52,6 +52,17 @@ bool mg_format_parse(const char *text, enum mg_format *out)
 
 /* ---- types ----------------------------------------------------------------------------------- */
 
+/* Length of a quoted name that needs no quotes, which only make headings longer; else 0. */
+static size_t plain_name(const char *text)
+{
+	size_t len = 0;
+
+	while (isalnum((unsigned char)text[len]) || text[len] == '_') {
+		len++;
+	}
+	return len && text[len] == '"' && !isdigit((unsigned char)*text) ? len : 0;
+}
+
 void mg_type_short(const char *type, struct mg_sb *out)
 {
 	static const char *const pairs[][2] = {
@@ -72,7 +83,14 @@ void mg_type_short(const char *type, struct mg_sb *out)
 		}
 	}
 	for (size_t i = 0; i < len; i++) {
-		mg_sb_add_char(out, (char)tolower((unsigned char)type[i]));
+		size_t plain = type[i] == '"' ? plain_name(type + i + 1) : 0;
+
+		if (plain) {
+			mg_sb_add_len(out, type + i + 1, plain);
+			i += plain + 1;
+		} else {
+			mg_sb_add_char(out, (char)tolower((unsigned char)type[i]));
+		}
 	}
 }
 

@@ -81,12 +81,13 @@ static void check(const char *sql, struct mg_render_options options, const char 
 	free(text);
 }
 
-#define BOX(...) (struct mg_render_options){ .format = MG_FORMAT_BOX, .rows_max = 40, __VA_ARGS__ }
+#define BOX(rows, width) \
+	(struct mg_render_options){ .format = MG_FORMAT_BOX, .rows_max = (rows), .width_max = (width) }
 
 static void test_numbers_stand_right_and_text_left_under_names_and_types(void **state)
 {
 	(void)state;
-	check("SELECT 42::BIGINT AS answer, 'x' AS t, NULL::DOUBLE AS d UNION ALL SELECT 7, 'duck', 1.5", BOX(),
+	check("SELECT 42::BIGINT AS answer, 'x' AS t, NULL::DOUBLE AS d UNION ALL SELECT 7, 'duck', 1.5", BOX(40, 0),
 	      "┌────────┬─────────┬────────┐\n"
 	      "│ answer │    t    │   d    │\n"
 	      "│ int64  │ varchar │ double │\n"
@@ -99,7 +100,7 @@ static void test_numbers_stand_right_and_text_left_under_names_and_types(void **
 static void test_wide_characters_take_two_columns_and_marks_none(void **state)
 {
 	(void)state;
-	check("SELECT * FROM (VALUES ('世界'), ('e' || chr(769)), ('🦆'), ('ab')) t(s)", BOX(),
+	check("SELECT * FROM (VALUES ('世界'), ('e' || chr(769)), ('🦆'), ('ab')) t(s)", BOX(40, 0),
 	      "┌─────────┐\n"
 	      "│    s    │\n"
 	      "│ varchar │\n"
@@ -114,19 +115,19 @@ static void test_wide_characters_take_two_columns_and_marks_none(void **state)
 static void test_line_ends_do_not_break_the_frame(void **state)
 {
 	(void)state;
-	check("SELECT 'a' || chr(10) || 'b' || chr(9) || chr(27) AS s", BOX(),
-	      "┌─────────────┐\n"
-	      "│      s      │\n"
-	      "│   varchar   │\n"
-	      "├─────────────┤\n"
-	      "│ a\\nb\\t\\x1b  │\n"
-	      "└─────────────┘\n");
+	check("SELECT 'a' || chr(10) || 'b' || chr(9) || chr(27) AS s", BOX(40, 0),
+	      "┌────────────┐\n"
+	      "│     s      │\n"
+	      "│  varchar   │\n"
+	      "├────────────┤\n"
+	      "│ a\\nb\\t\\x1b │\n"
+	      "└────────────┘\n");
 }
 
 static void test_nested_values_and_their_types(void **state)
 {
 	(void)state;
-	check("SELECT [1, NULL, 3] AS l, {'a': 1, 'b': 'x'} AS s", BOX(),
+	check("SELECT [1, NULL, 3] AS l, {'a': 1, 'b': 'x'} AS s", BOX(40, 0),
 	      "┌──────────────┬──────────────────────────────┐\n"
 	      "│      l       │              s               │\n"
 	      "│   int32[]    │ struct(a integer, b varchar) │\n"
@@ -138,7 +139,7 @@ static void test_nested_values_and_their_types(void **state)
 static void test_no_rows_are_told_in_the_frame(void **state)
 {
 	(void)state;
-	check("SELECT 1::BIGINT AS a, 2::BIGINT AS b WHERE false", BOX(),
+	check("SELECT 1::BIGINT AS a, 2::BIGINT AS b WHERE false", BOX(40, 0),
 	      "┌───────┬───────┐\n"
 	      "│   a   │   b   │\n"
 	      "│ int64 │ int64 │\n"
@@ -150,7 +151,7 @@ static void test_no_rows_are_told_in_the_frame(void **state)
 static void test_many_rows_are_cut_in_the_middle_across_batches(void **state)
 {
 	(void)state;
-	check("SELECT range AS number_of_the_row FROM range(10000)", BOX(.rows_max = 4),
+	check("SELECT range AS number_of_the_row FROM range(10000)", BOX(4, 0),
 	      "┌───────────────────┐\n"
 	      "│ number_of_the_row │\n"
 	      "│       int64       │\n"
@@ -170,7 +171,7 @@ static void test_many_rows_are_cut_in_the_middle_across_batches(void **state)
 
 static void test_rows_that_barely_exceed_the_limit_are_all_shown(void **state)
 {
-	char *text = render("SELECT range AS i FROM range(7)", "SELECT", BOX(.rows_max = 4));
+	char *text = render("SELECT range AS i FROM range(7)", "SELECT", BOX(4, 0));
 
 	(void)state;
 	assert_null(strstr(text, "·"));
@@ -181,7 +182,7 @@ static void test_rows_that_barely_exceed_the_limit_are_all_shown(void **state)
 
 static void test_zero_shows_all_rows(void **state)
 {
-	char *text = render("SELECT range AS i FROM range(5000)", "SELECT", BOX(.rows_max = 0));
+	char *text = render("SELECT range AS i FROM range(5000)", "SELECT", BOX(0, 0));
 	size_t lines = 0;
 
 	(void)state;
@@ -205,7 +206,7 @@ static void test_a_table_never_exceeds_the_terminal(void **state)
 	(void)state;
 	for (size_t width = 30; width < 130; width += 7) {
 		for (size_t i = 0; i < sizeof sqls / sizeof *sqls; i++) {
-			char *text = render(sqls[i], "SELECT", BOX(.width_max = width)), *save = NULL;
+			char *text = render(sqls[i], "SELECT", BOX(40, width)), *save = NULL;
 
 			for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 				assert_true(mg_width(line, strlen(line)) <= width);
@@ -218,7 +219,7 @@ static void test_a_table_never_exceeds_the_terminal(void **state)
 static void test_hidden_columns_are_told(void **state)
 {
 	char *text = render("SELECT 1 AS aaaaaaaaaaaaaaaaaaaa, 2 AS bbbbbbbbbbbbbbbbbbbbbbb, 3 AS cccccccccccccccccccc, "
-	                    "4 AS dddddddddddddddddddd", "SELECT", BOX(.width_max = 60));
+	                    "4 AS dddddddddddddddddddd", "SELECT", BOX(40, 60));
 
 	(void)state;
 	assert_non_null(strstr(text, "aaaaaaaa"));
@@ -231,7 +232,7 @@ static void test_hidden_columns_are_told(void **state)
 static void test_explain_is_plain_text(void **state)
 {
 	char *text = render("SELECT 'physical_plan' AS explain_key, 'one' || chr(10) || 'two' AS explain_value",
-	                    "EXPLAIN", BOX());
+	                    "EXPLAIN", BOX(40, 0));
 
 	(void)state;
 	assert_string_equal(text, "one\ntwo\n");
