@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LINE_MAX_SIZE = 4096, LOGINS_AT_ONCE = 4, LOGINS_WAITING = 256, NODES_MAX = 256 };
+enum { LINE_MAX_SIZE = 4096, LOGINS_AT_ONCE = 4, LOGINS_WAITING = 256, NODES_MAX = 256, SLOW_MS = 10000 };
 
 /* ---- refusals ---- */
 
@@ -169,7 +169,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options, 
 	                                                          .running_max = options->running_max,
 	                                                          .queue_max = options->queue_max,
 	                                                          .threads_max = options->threads_max,
-	                                                          .slow_ms = options->slow_ms,
+	                                                          .slow_ms = options->slow_ms ? options->slow_ms : SLOW_MS,
 	                                                          .replicas = options->replicas,
 	                                                          .arg = options->arg },
 	                           err);
@@ -184,6 +184,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options, 
 
 void mg_doors_stop(struct mg_doors *doors)
 {
+	atomic_store(&doors->stopping, true);
 	mg_sessions_stop(doors->sessions);
 }
 

@@ -21,7 +21,7 @@ struct mg_doors_options {
 	struct mg_catalog *catalog;
 	struct mg_login *login;
 	const char *node_name;
-	/* For admission and logs, see session.h; zeros are the defaults. */
+	/* For admission and logs, see session.h; zeros are the defaults (slow_ms: 10 s). */
 	size_t running_max, queue_max, threads_max;
 	uint64_t slow_ms;
 	/* A worker with a right password asks for wss /worker; answers or upgrades the request itself.  Called on

@@ -7,11 +7,14 @@
 #include "base/metrics.h"
 #include "door/doors.h"
 
+#include <stdatomic.h>
+
 struct mg_doors {
 	struct mg_doors_options options;
 	struct mg_sessions *sessions;
 	struct mg_admission *logins;       /* so many passwords are checked at once */
 	struct mg_http_handler handler;
+	atomic_bool stopping;              /* the engine may be gone */
 	uint64_t started_ms;               /* monotonic */
 	char node_name[64];
 };

@@ -70,6 +70,15 @@ static void count_login(const char *outcome)
 	mg_metric_add(mg_metric_counter("merganser_logins_total", labels, "Logins that were tried."), 1);
 }
 
+/* While the node stops its engine may be closed, so nothing is asked of it any more. */
+static void refuse_stopping(struct mg_http_request *request)
+{
+	struct mg_error err = { 0 };
+
+	mg_error_set(&err, MG_E_SHUTDOWN, "the server is shutting down");
+	mg_rest_error(request, &err, 0);
+}
+
 /* The password was right; is the role? */
 static void admit(struct mg_doors *doors, struct mg_http_request *request, enum mg_login_for who,
                   const char *user, enum mg_role role, mg_logged_in *then)
@@ -104,6 +113,8 @@ static void login_done(void *arg)
 
 	if (wait->gone) {
 		mg_http_abort(wait->request);      /* nobody hears an answer */
+	} else if (atomic_load(&wait->doors->stopping)) {
+		refuse_stopping(wait->request);
 	} else if (wait->err.code) {
 		if (wait->err.code == MG_E_AUTH) {
 			count_login("refused");
@@ -442,7 +453,9 @@ void mg_rest_request(struct mg_http_request *request, void *arg)
 	const struct route *route = find_route(mg_http_path(request));
 	struct mg_error err = { 0 };
 
-	if (!route) {
+	if (atomic_load(&doors->stopping)) {
+		refuse_stopping(request);
+	} else if (!route) {
 		mg_error_set(&err, MG_E_NOT_FOUND, "there is nothing at \"%s\"", mg_http_path(request));
 		mg_error_hint(&err, "GET / lists the doors.");
 		mg_rest_error(request, &err, 404);

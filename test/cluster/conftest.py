@@ -1,0 +1,167 @@
+"""Real clusters for the tests of this folder: bootstrap, one server, workers, all on this machine.
+
+`cluster` lives for the whole run: TPC-H at a small scale, 4 shards, 2 workers. A test that kills or
+changes something makes its own with `new_cluster`.
+"""
+import base64
+import os
+import pathlib
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("MG_BUILD", ROOT / "build"))
+PROGRAM = pathlib.Path(os.environ.get("MG_PROGRAM", BUILD / "merganser"))
+USER, PASSWORD, WORKER_PASSWORD = "scott", "tiger", "united"
+
+
+class Answer:
+    """An HTTP answer: status, headers, body."""
+
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def json(self):
+        import json
+        return json.loads(self.body)
+
+
+class Cluster:
+    def __init__(self, scale=0.01, shards=4):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="mg-test-"))
+        self.data = self.dir / "data"
+        self.processes = {}
+        self.port = None
+        self.run("bootstrap", "--data-dir", self.data, "--client-username", USER, "--client-password", PASSWORD,
+                 "--worker-password", WORKER_PASSWORD, "--tpch-scale-factor", scale, "--shard-count", shards)
+
+    def run(self, *args, **kwargs):
+        kwargs.setdefault("timeout", 120)
+        kwargs.setdefault("check", True)
+        return subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True,
+                              cwd=self.dir, **kwargs)
+
+    @property
+    def ca(self):
+        return self.data / "tls" / "ca.crt"
+
+    @property
+    def url(self):
+        return f"https://localhost:{self.port}"
+
+    def start(self, name, *args):
+        log = open(self.dir / f"{name}.log", "ab")
+        self.processes[name] = subprocess.Popen([PROGRAM, *map(str, args)], cwd=self.dir, stdin=subprocess.DEVNULL,
+                                                stdout=log, stderr=log)
+        log.close()
+        return self.processes[name]
+
+    def log(self, name="server"):
+        return (self.dir / f"{name}.log").read_text(errors="replace")
+
+    def start_server(self, *args):
+        listen = f"127.0.0.1:{self.port or 0}"
+        process = self.start("server", "server", "--data-dir", self.data, "--listen", listen, *args)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise RuntimeError(f"the server ended with {process.returncode}:\n{self.log()}")
+            found = re.search(r"(?:127\.0\.0\.1|localhost|port[= ]):?(\d{4,5})", self.log())
+            if found and not self.port:
+                self.port = int(found.group(1))
+            if self.port and self.healthy():
+                return process
+            time.sleep(0.05)
+        raise RuntimeError(f"the server did not get ready:\n{self.log()}")
+
+    def healthy(self):
+        try:
+            return self.get("/health", login=None).status == 200
+        except OSError:
+            return False
+
+    def start_worker(self, name):
+        return self.start(name, "worker", "--server", f"localhost:{self.port}", "--tls-roots", self.ca,
+                          "--password", WORKER_PASSWORD, "--node-id", name, "--cache-dir", self.dir / name)
+
+    def wait_workers(self, count, seconds=60):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.get("/status").json()["workers"] == count:
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"not {count} workers after {seconds} s:\n{self.log()}")
+
+    def tls(self):
+        return ssl.create_default_context(cafile=self.ca)
+
+    def request(self, method, path, body=None, headers=None, login=(USER, PASSWORD), timeout=60):
+        request = urllib.request.Request(self.url + path, data=body, headers=dict(headers or {}), method=method)
+        if login:
+            request.add_header("Authorization", "Basic " + base64.b64encode(":".join(login).encode()).decode())
+        try:
+            with urllib.request.urlopen(request, context=self.tls(), timeout=timeout) as answer:
+                return Answer(answer.status, answer.headers, answer.read())
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, error.headers, error.read())
+        except urllib.error.URLError as error:
+            raise error.reason if isinstance(error.reason, OSError) else OSError(str(error.reason))
+
+    def get(self, path, **kwargs):
+        return self.request("GET", path, **kwargs)
+
+    def stop(self):
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        codes = {}
+        for name, process in self.processes.items():
+            try:
+                codes[name] = process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                codes[name] = "killed: it did not stop"
+        return codes
+
+    def remove(self):
+        self.stop()
+        if not os.environ.get("MG_KEEP"):
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+@pytest.fixture
+def new_cluster():
+    made = []
+
+    def make(**kwargs):
+        made.append(Cluster(**kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.remove()
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    one = Cluster()
+    try:
+        one.start_server()
+        for name in ("worker-1", "worker-2"):
+            one.start_worker(name)
+        one.wait_workers(2)
+        yield one
+        codes = one.stop()
+        assert all(code == 0 for code in codes.values()), codes
+    finally:
+        one.remove()

@@ -1,0 +1,312 @@
+"""wss /client as a client in another language sees it: websockets and pyarrow (docs/protocol.md)."""
+import base64
+import io
+import json
+import struct
+import threading
+import time
+
+import pyarrow as pa
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+SLOW = "SELECT count(*) FROM range(100000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
+
+
+class Channel:
+    def __init__(self, cluster, user="scott", password="tiger", **kwargs):
+        basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self.ws = connect(f"wss://localhost:{cluster.port}/client", ssl=cluster.tls(), max_size=None,
+                          additional_headers={"Authorization": "Basic " + basic}, compression=None,
+                          **kwargs)
+        self.hello = self.receive()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ws.close()
+
+    def send(self, **frame):
+        self.ws.send(json.dumps(frame))
+
+    def receive(self, timeout=60):
+        message = self.ws.recv(timeout)
+        if isinstance(message, str):
+            return json.loads(message)
+        kind, number, rows = struct.unpack("<B3xIQ", message[:16])
+        return {"type": "binary", "kind": kind, "id": number, "rows": rows, "arrow": message[16:]}
+
+    def collect(self, ids):
+        """Frames of each request until all of ids have ended."""
+        frames = {number: [] for number in ids}
+        open_ids = set(ids)
+        while open_ids:
+            frame = self.receive()
+            frames[frame["id"]].append(frame)
+            if frame["type"] in ("done", "error"):
+                open_ids.remove(frame["id"])
+        return frames
+
+    def query(self, sql, number=1, **members):
+        self.send(type="query", id=number, sql=sql, **members)
+        return self.collect([number])[number]
+
+    def table(self, sql):
+        frames = self.query(sql)
+        assert frames[-1]["type"] == "done", frames[-1]
+        return table_of(frames)
+
+
+def table_of(frames):
+    body = b"".join(frame["arrow"] for frame in frames if frame["type"] == "binary")
+    table = pa.ipc.open_stream(io.BytesIO(body + b"\xff\xff\xff\xff\0\0\0\0")).read_all()
+    table.validate(full=True)
+    return table
+
+
+def kinds(frames):
+    return [frame["type"] for frame in frames if frame["type"] != "binary"]
+
+
+def test_hello(cluster):
+    with Channel(cluster) as channel:
+        hello = channel.hello
+        assert hello["type"] == "hello" and hello["protocol"] == 1 and hello["engine"] == "v1.5.5"
+        assert hello["user"] == "scott" and hello["workers"] == 2 and hello["nodes"] == 3 and hello["shards"] == 4
+        assert len(hello["cluster"]) == 32
+
+
+def test_one_query(cluster):
+    with Channel(cluster) as channel:
+        frames = channel.query("SELECT n_nationkey, n_name FROM nation ORDER BY 1")
+        assert [frame["type"] for frame in frames] == ["begin", "binary", "binary", "end", "done"]
+        begin, schema, batch, end, _ = frames
+        assert begin["columns"] == ["n_nationkey", "n_name"] and begin["verb"] == "SELECT"
+        assert schema["kind"] == 1 and schema["rows"] == 0 and batch["kind"] == 2 and batch["rows"] == 25
+        assert end["rows"] == 25 and end["tag"] == "SELECT 25" and end["query"] == begin["query"]
+        assert end["elapsed_ms"] > 0 and end["bytes"] > 0
+        table = table_of(frames)
+        assert table.column("n_name")[3].as_py() == "CANADA"
+
+
+def test_several_statements_stop_at_the_first_error(cluster):
+    with Channel(cluster) as channel:
+        frames = channel.query("SELECT 1 AS a; SET distributed = false; SHOW distributed; SELECT * FROM nothing; SELECT 2")
+        assert kinds(frames) == ["begin", "end", "begin", "end", "begin", "end", "error"]
+        assert [f["statement"] for f in frames if f["type"] == "begin"] == [1, 2, 3]
+        error = frames[-1]
+        assert error["statement"] == 4 and error["error"]["sqlstate"] == "42P01" and error["error"]["retry"] == "never"
+        second = [f for f in frames if f["type"] == "begin"][1]
+        assert second["verb"] == "SET" and second["columns"] == []
+        assert channel.table("SHOW distributed").to_pylist() == [{"distributed": "false"}]
+    with Channel(cluster) as other:
+        assert other.table("SHOW distributed").to_pylist() == [{"distributed": "true"}]
+
+
+def test_large_result_is_whole(cluster):
+    with Channel(cluster) as channel:
+        frames = channel.query("SELECT * FROM lineitem")
+        end = next(frame for frame in frames if frame["type"] == "end")
+        table = table_of(frames)
+        assert table.num_rows == end["rows"] == sum(f["rows"] for f in frames if f["type"] == "binary")
+        assert table.num_rows == channel.table("SELECT count(*) AS n FROM lineitem")["n"][0].as_py()
+
+
+def test_requests_run_at_once_and_keep_apart(cluster):
+    with Channel(cluster) as channel:
+        for number in range(1, 17):
+            channel.send(type="query", id=number, sql=f"SELECT {number} AS n, count(*) AS c FROM orders WHERE o_orderkey % 16 < {number}")
+        frames = channel.collect(range(1, 17))
+        counts = []
+        for number in range(1, 17):
+            row, = table_of(frames[number]).to_pylist()
+            assert row["n"] == number
+            counts.append(row["c"])
+        assert counts == sorted(counts) and counts[0] > 0
+
+
+def test_seventeenth_request_is_refused(cluster):
+    with Channel(cluster) as channel:
+        for number in range(1, 18):
+            channel.send(type="query", id=number, sql=SLOW)
+        frame = channel.receive()
+        while frame["type"] == "progress":
+            frame = channel.receive()
+        assert frame["id"] == 17 and frame["type"] == "error" and frame["error"]["sqlstate"] == "53300"
+        for number in range(1, 17):
+            channel.send(type="cancel", id=number)
+        frames = channel.collect(range(1, 17))
+        assert all(f[-1]["error"]["sqlstate"] == "57014" for f in frames.values())
+        assert channel.table("SELECT 1 AS a").to_pylist() == [{"a": 1}]
+
+
+def test_cancel_is_quick_and_the_connection_lives(cluster):
+    with Channel(cluster) as channel:
+        channel.send(type="query", id=5, sql=SLOW)
+        time.sleep(0.5)
+        start = time.monotonic()
+        channel.send(type="cancel", id=5)
+        frame = channel.collect([5])[5][-1]
+        assert frame["type"] == "error" and frame["error"]["sqlstate"] == "57014"
+        assert time.monotonic() - start < 2
+        channel.send(type="cancel", id=5)      # ended already: nothing happens
+        assert channel.table("SELECT 2 AS a").to_pylist() == [{"a": 2}]
+
+
+def test_cancel_and_kill_by_statement(cluster):
+    with Channel(cluster) as victim, Channel(cluster) as other:
+        victim.send(type="query", id=1, sql=SLOW)
+        deadline = time.monotonic() + 10
+        while True:
+            rows = other.table("SELECT id, session FROM cluster.queries WHERE sql LIKE '%b.range \\% 7 = 3' ESCAPE '\\'"
+                               " AND sql NOT LIKE '%cluster.queries%'").to_pylist()
+            if rows or time.monotonic() > deadline:
+                break
+        assert len(rows) == 1 and rows[0]["session"] == victim.hello["session"]
+        assert kinds(other.query(f"CANCEL '{rows[0]['id']}'")) == ["begin", "end", "done"]
+        assert victim.collect([1])[1][-1]["error"]["sqlstate"] == "57014"
+        assert other.query("CANCEL 'q-none'")[-1]["error"]["sqlstate"] == "02000"
+        assert kinds(other.query(f"KILL '{victim.hello['session']}'")) == ["begin", "end", "done"]
+        with pytest.raises(ConnectionClosed):
+            victim.receive()
+
+
+def test_statement_timeout(cluster):
+    with Channel(cluster) as channel:
+        channel.query("SET statement_timeout = '200ms'")
+        error = channel.query(SLOW)[-1]["error"]
+        assert error["sqlstate"] == "57014" and error["code"] == "timeout"
+        assert channel.query("SELECT 1")[-1]["type"] == "done"
+
+
+def test_progress_comes_when_asked(cluster):
+    with Channel(cluster) as channel:
+        channel.send(type="query", id=1, sql=SLOW, progress=True)
+        start, frames = time.monotonic(), []
+        while len(frames) < 3:
+            frames.append(channel.receive())
+        assert all(frame["type"] == "progress" and frame["id"] == 1 for frame in frames)
+        assert time.monotonic() - start > 0.45
+        assert {"done", "rows", "bytes", "nodes"} <= set(frames[0])
+        channel.send(type="cancel", id=1)
+        assert channel.collect([1])[1][-1]["type"] == "error"
+
+
+def test_names_and_ping(cluster):
+    with Channel(cluster) as channel:
+        channel.send(type="complete", id=9)
+        names = channel.receive()
+        assert names["type"] == "names" and names["id"] == 9 and "sum" in names["functions"]
+        lineitem = next(t for t in names["tables"] if t["name"] == "lineitem")
+        assert lineitem["columns"][0] == "l_orderkey"
+        channel.send(type="ping")
+        assert channel.receive() == {"type": "pong"}
+
+
+def test_lossless_types(cluster):
+    sql = "SELECT 1::HUGEINT AS h, uuid() AS u, '1 day'::INTERVAL AS i, [1] AS l, {'a': 1} AS s"
+    with Channel(cluster) as channel:
+        frames = channel.query(sql)
+        assert frames[-1]["type"] == "done", frames[-1]
+        lossless, plain = table_of(frames), table_of(channel.query(sql, lossless=False))
+        assert lossless.num_rows == plain.num_rows == 1
+        assert lossless.schema.field("h") != plain.schema.field("h")
+
+
+def test_refusals_on_this_door(cluster):
+    with Channel(cluster) as channel:
+        for sql, state in (("INSERT INTO nation VALUES (1)", "25006"), ("DROP TABLE nation", "25006"),
+                           ("BEGIN", "0A000"), ("PRAGMA database_list", "42501"), ("SET memory_limit = '1GB'", "42501"),
+                           ("SET no_such = 1", "22023"), ("ATTACH 'x'", "42501"), ("SELEC", "42601")):
+            frame = channel.query(sql)[-1]
+            assert frame["type"] == "error" and frame["error"]["sqlstate"] == state, (sql, frame)
+
+
+@pytest.mark.parametrize("message, code", [
+    ('{"type":"no such"}', 1002), ("{", 1002), ('{"type":"query","id":0,"sql":"SELECT 1"}', 1002), (b"\0", 1003)])
+def test_broken_frames_close_the_connection(cluster, message, code):
+    channel = Channel(cluster)
+    channel.ws.send(message)
+    with pytest.raises(ConnectionClosed) as closed:
+        channel.receive()
+    assert closed.value.rcvd.code == code
+
+
+def test_login_and_roles(cluster):
+    for user, password, status in (("scott", "wrong", 401), ("worker", "united", 403), ("nobody", "x", 401)):
+        with pytest.raises(InvalidStatus) as refused:
+            Channel(cluster, user, password)
+        assert refused.value.response.status_code == status
+
+
+def test_subprotocol(cluster):
+    with Channel(cluster, subprotocols=["merganser.v1"]) as channel:
+        assert channel.ws.subprotocol == "merganser.v1"
+    with pytest.raises(InvalidStatus) as refused:
+        Channel(cluster, subprotocols=["other.v1"])
+    assert refused.value.response.status_code == 400
+
+
+def test_disconnect_ends_the_queries(cluster):
+    sql = SLOW.replace("= 3", "= 6")
+    channel = Channel(cluster)
+    channel.send(type="query", id=1, sql=sql)
+    time.sleep(0.3)
+    channel.ws.close()
+    with Channel(cluster) as other:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            rows = other.table("SELECT sql FROM cluster.queries").to_pylist()
+            if not any(row["sql"] == sql for row in rows):
+                return
+            time.sleep(0.05)
+    pytest.fail("the query still runs")
+
+
+def test_slow_client_holds_no_slot_and_little_memory(cluster):
+    """Readers that sleep must not keep others from running, nor make the server grow."""
+    def resident():
+        text = cluster.get("/metrics").body.decode()
+        return int(next(l for l in text.splitlines() if l.startswith("process_resident_memory")).split()[1])
+
+    big = "SELECT a.range AS a, repeat('x', 1000) AS x FROM range(2000000) a"
+    with Channel(cluster, max_queue=1) as one, Channel(cluster, max_queue=1) as two, \
+            Channel(cluster, max_queue=1) as three, Channel(cluster, max_queue=1) as four, \
+            Channel(cluster, max_queue=1) as five, Channel(cluster) as quick:
+        sleepers = (one, two, three, four, five)
+        for sleeper in sleepers:
+            sleeper.send(type="query", id=1, sql=big)
+        time.sleep(1)
+        before = resident()
+        start = time.monotonic()
+        assert quick.table("SELECT 1 AS a").to_pylist() == [{"a": 1}]
+        assert time.monotonic() - start < 2
+        time.sleep(1)
+        assert resident() - before < 64 << 20
+        for sleeper in sleepers:
+            sleeper.send(type="cancel", id=1)
+            while sleeper.receive()["type"] != "error":
+                pass
+
+
+def test_many_connections_at_once(cluster):
+    failures = []
+
+    def work(number):
+        try:
+            with Channel(cluster) as channel:
+                for i in range(5):
+                    got = channel.table(f"SELECT {number} + count(*) AS n FROM nation")["n"][0].as_py()
+                    if got != number + 25:
+                        failures.append((number, i, got))
+        except Exception as error:  # noqa: BLE001 - reported below
+            failures.append((number, repr(error)))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not failures
