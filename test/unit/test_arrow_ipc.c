@@ -363,6 +363,12 @@ static bool survive(const uint8_t *schema, size_t schema_size, const uint8_t *ba
 	return accepted;
 }
 
+/* Next place to damage: every byte where heads are, then every seventh, to stay within seconds. */
+static size_t next_place(size_t i)
+{
+	return i < 1024 ? i + 1 : i + 7;
+}
+
 static void test_truncations_are_refused(void **state)
 {
 	(void)state;
@@ -370,10 +376,10 @@ static void test_truncations_are_refused(void **state)
 	char *sql = mg_format(ALL_TYPES, 5);
 	for (int lz4 = 0; lz4 < 2; lz4++) {
 		sample_open(&s, sql, lz4);
-		for (size_t size = 0; size < s.batch->size; size++) {
+		for (size_t size = 0; size < s.batch->size; size = next_place(size)) {
 			assert_false(survive(s.schema->data, s.schema->size, s.batch->data, size));
 		}
-		for (size_t size = 0; size < s.schema->size; size++) {
+		for (size_t size = 0; size < s.schema->size; size = next_place(size)) {
 			assert_false(survive(s.schema->data, size, s.batch->data, s.batch->size));
 		}
 		assert_true(survive(s.schema->data, s.schema->size, s.batch->data, s.batch->size));
@@ -389,16 +395,18 @@ static void test_flipped_bits_never_crash(void **state)
 	char *sql = mg_format(ALL_TYPES, 3);
 	for (int lz4 = 0; lz4 < 2; lz4++) {
 		sample_open(&s, sql, lz4);
-		unsigned refused = 0;
-		for (size_t i = 0; i < s.batch->size; i++) {
+		size_t tried = 0;
+		size_t refused = 0;
+		for (size_t i = 0; i < s.batch->size; i = next_place(i)) {
 			static const uint8_t masks[] = { 0x01, 0x80, 0xFF };
 			uint8_t mask = masks[(i + (size_t)lz4) % sizeof masks];
+			tried++;
 			s.batch->data[i] ^= mask;
 			refused += !survive(s.schema->data, s.schema->size, s.batch->data, s.batch->size);
 			s.batch->data[i] ^= mask;
 		}
-		assert_true(refused > s.batch->size / 4);
-		for (size_t i = 0; i < s.schema->size; i++) {
+		assert_true(refused > tried / 4);
+		for (size_t i = 0; i < s.schema->size; i = next_place(i)) {
 			uint8_t mask = (uint8_t)(1 << (i + 3 * (size_t)lz4) % 8);
 			s.schema->data[i] ^= mask;
 			survive(s.schema->data, s.schema->size, s.batch->data, s.batch->size);
