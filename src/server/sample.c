@@ -1,12 +1,14 @@
 /*
- * sample.c - TPC-H generated in parallel steps, each routed by slot into the open shard files.
+ * sample.c - TPC-H generated in steps, each routed by slot into the open shard files.
  *
- *   thread A   generate step 0 | store step 0 | generate step 2 | store ...
- *   thread B   generate step 1 |              | store step 1    | generate step 3 | store ...
+ *   thread A   generate step 0 | store step 0    | generate step 2 | store step 2 ...
+ *   thread B                   | generate step 1 | store step 1    | generate step 3 ...
  *
- * Idea: generating costs most and is parallel: each step lives in a private in-memory database.  Storing
- * goes in the order of the steps, one thread at a time, so the order of rows in a file and their ids do not depend on
- * the threads.  Then the files are finished in parallel.
+ * Idea: a pipeline.  Each step lives in a private in-memory database; while one thread generates, another
+ * stores, which costs about the same.  The generator keeps its distributions in global variables and crashes when two
+ * steps run at once [ran], so one lock for the process lets in one at a time.  Storing goes in the order of the
+ * steps, so the order of rows in a file and their ids do not depend on the threads.  Then the files are finished in
+ * parallel.
  *
  * Memory: the steps being generated (about 1/20 of scale factor 1 each) and the unfinished row group of each table and
  * file, which DuckDB may spill; never the whole scale.
@@ -26,6 +28,8 @@
 #define STEPS_PER_SCALE 20.0
 #define STEPS_MAX 100000.0
 #define THREADS_MAX 64
+/* One generates, one stores, one waits with the next step ready. */
+#define PIPELINE_THREADS 3
 /* Rows handed to DuckDB's tables at the latest; the buffers in front of them are ours. */
 #define BUFFERED_ROWS 16384
 #define BUFFERED_ROWS_ALL 2000000
@@ -49,6 +53,9 @@ static const struct tpch_table tables[] = {
 	{ "lineitem", "l_orderkey", { "l_orderkey", "l_linenumber" } },
 };
 #define TABLES (sizeof tables / sizeof *tables)
+
+/* Held while dbgen runs, anywhere in the process. */
+static pthread_mutex_t generator = PTHREAD_MUTEX_INITIALIZER;
 
 struct columns {
 	size_t count;
@@ -110,11 +117,10 @@ static void report(struct load *load, const char *step, uint32_t done, uint32_t 
 	}
 }
 
-/* Run body on the wanted number of threads, this one included. */
-static void parallel(struct load *load, void *(*body)(void *))
+/* Run body on count threads, this one included. */
+static void parallel(struct load *load, unsigned count, void *(*body)(void *))
 {
 	pthread_t threads[THREADS_MAX];
-	unsigned count = load->options->threads < 1 ? 1 : load->options->threads;
 	unsigned started = 0;
 	atomic_store(&load->next, 0);
 	atomic_store(&load->finished, 0);
@@ -134,7 +140,9 @@ static void parallel(struct load *load, void *(*body)(void *))
  * complete. */
 static int columns_read(struct load *load, struct mg_error *err)
 {
+	pthread_mutex_lock(&generator);
 	int rc = mg_duck_exec(load->conn, "CALL dbgen(sf = 0.001, overwrite = true)", err);
+	pthread_mutex_unlock(&generator);
 	for (size_t t = 0; rc == 0 && t < TABLES; t++) {
 		struct columns *columns = &load->columns[t];
 		char sql[64];
@@ -196,8 +204,10 @@ static int generate(struct load *load, struct mg_duck_conn *conn, uint32_t step,
 {
 	int rc = mg_duck_execf(conn, err, "ATTACH ':memory:' AS g%u", step);
 	if (rc == 0) {
+		pthread_mutex_lock(&generator);
 		rc = mg_duck_execf(conn, err, "CALL dbgen(sf = %.17g, children = %u, step = %u, catalog = 'g%u')",
 		                   load->options->scale_factor, load->steps, step, step);
+		pthread_mutex_unlock(&generator);
 	}
 	return rc;
 }
@@ -387,10 +397,10 @@ int mg_sample_make(const struct mg_sample_options *options, struct mg_sample_fil
 		rc = files_open(&load, err);
 	}
 	if (rc == 0 && options->scale_factor > 0) {
-		parallel(&load, steps_run);
+		parallel(&load, options->threads < PIPELINE_THREADS ? options->threads : PIPELINE_THREADS, steps_run);
 	}
 	if (rc == 0 && !failed(&load)) {
-		parallel(&load, files_finish);
+		parallel(&load, options->threads, files_finish);
 	}
 	if (rc == 0 && failed(&load)) {
 		if (err) {

@@ -369,11 +369,11 @@ int mg_server_main(const struct mg_server_options *options)
 		mg_log(MG_LOG_INFO, "server.ready", "address=%s version=%s engine=%s ms=%llu", server.advertise, MG_VERSION,
 		       mg_duck_version(), (unsigned long long)(mg_clock_ms() - started));
 		serve(&server);
-		mg_log(MG_LOG_INFO, "server.stopping");
+		mg_log(MG_LOG_INFO, "server.stopping", "address=%s", server.advertise);
 	}
 	stop(&server);
 	if (!code) {
-		mg_log(MG_LOG_INFO, "server.stopped");
+		mg_log(MG_LOG_INFO, "server.stopped", "version=%s", MG_VERSION);
 	}
 	return code ? 1 : 0;
 }
