@@ -17,7 +17,7 @@ build:
 	@tools/build $(DIR) merganser
 
 demo: build
-	@build/merganser demo --workers 3 --scale-factor 0.1 --compare queries/tpch
+	@build/merganser demo --workers 3 --scale-factor 0.1 --compare queries/tpch --strategy cut
 
 check:
 	@deps/fetch

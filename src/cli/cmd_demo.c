@@ -25,6 +25,8 @@ const struct mg_option mg_options_demo[] = {
 	{ .name = "compare", .kind = MG_O_TEXT, .value = "DIR",
 	  .help = "run each DIR/*.sql here and on plain DuckDB, print times, equal or differs, and end; exits 0 "
 	          "only if all are equal" },
+	{ .name = "strategy", .kind = MG_O_CHOICE, .choices = "auto|local|cut|broadcast|repartition|gather",
+	  .fallback = "auto", .help = "how --compare runs its queries; auto leaves small ones to the server" },
 	{ .name = "keep", .kind = MG_O_FLAG, .help = "leave the folder when it ends" },
 	{ .name = "format", .kind = MG_O_CHOICE, .choices = MG_FORMAT_CHOICES, .fallback = "box",
 	  .help = "how rows are written" },
@@ -81,6 +83,11 @@ static int run_compare(const struct mg_options *options, struct mg_shell *shell,
 	struct mg_error err = { 0 };
 	bool all_equal = false;
 
+	shell->timer = false;
+	if (mg_options_given(options, "strategy") &&
+	    mg_shell_statementf(shell, "SET strategy = '%s'", mg_options_text(options, "strategy"))) {
+		return 3;
+	}
 	if (mg_compare_run(shell->client, &compare, &all_equal, &err)) {
 		mg_cli_print_error(&err);
 		return 3;

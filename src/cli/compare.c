@@ -34,6 +34,8 @@ struct answer {
 	const char **cells;         /* rows * columns; NULL is NULL */
 	size_t rows, cap;
 	double ms;
+	char step[16];              /* how the cluster ran it */
+	unsigned nodes;
 };
 
 struct compare {
@@ -120,7 +122,9 @@ static int run_merganser(struct compare *c, const char *sql, struct answer *answ
 		}
 	}
 	mg_arrow_view_free(view);
-	if (code == 0) {
+	if (code == 0 && s) {
+		snprintf(answer->step, sizeof answer->step, "%s", s->step);
+		answer->nodes = s->nodes;
 		code = mg_client_next_statement(c->client, &s);
 	}
 	answer->ms = (double)(mg_clock_us() - started) / 1000;
@@ -319,9 +323,9 @@ static int run_query(struct compare *c, const char *name, const char *sql, bool 
 		}
 	}
 	if (code == 0) {
-		printf("%-8s %9.1f ms %9.1f ms %7.2fx %8zu row%s  %s\n", name, ours.ms, plain.ms,
-		       plain.ms > 0 ? ours.ms / plain.ms : 0, plain.rows, plain.rows == 1 ? " " : "s",
-		       *equal ? "equal" : "differs");
+		printf("%-8s %9.1f ms %9.1f ms %7.2fx %8zu row%s  %-11s %u node%s  %s\n", name, ours.ms,
+		       plain.ms, plain.ms > 0 ? ours.ms / plain.ms : 0, plain.rows, plain.rows == 1 ? " " : "s",
+		       ours.step, ours.nodes, ours.nodes == 1 ? " " : "s", *equal ? "equal" : "differs");
 		fflush(stdout);
 		if (why.len) {
 			fprintf(stderr, "  %s: %s\n", name, why.ptr);
@@ -342,7 +346,7 @@ static int run_folder(struct compare *c, const char *folder, bool *all_equal, st
 	double ours_ms = 0, plain_ms = 0;
 	int code = mg_dir_list(folder, &names, &count, err);
 
-	fprintf(stderr, "query       merganser   plain DuckDB    ratio\n");
+	fprintf(stderr, "query       merganser   plain DuckDB    ratio      answer  way of merganser\n");
 	for (size_t i = 0; i < count && code == 0; i++) {
 		char *path = mg_path_join(folder, names[i]), *sql = NULL;
 		size_t len = strlen(names[i]), size;
