@@ -109,7 +109,7 @@ static void plan_env(struct job *job, struct stage_run *at, size_t participants,
 	};
 }
 
-static int open_attempt(struct job *job, bool workers, const uint32_t *shards, size_t shard_count,
+static int open_attempt(struct job *job, bool workers, const uint32_t *shards, size_t shard_count, bool views,
                         struct mg_attempt **out, struct mg_error *err)
 {
 	struct mg_attempt_options options = {
@@ -117,7 +117,7 @@ static int open_attempt(struct job *job, bool workers, const uint32_t *shards, s
 		.name = mg_run_id(job->run),
 		.timezone = job->settings->timezone,
 		.tables = job->way.tables,
-		.table_count = job->way.table_count,
+		.table_count = views ? job->way.table_count : 0,
 		.workers = workers,
 		.shards = shards,
 		.shard_count = shard_count,
@@ -152,13 +152,12 @@ static int run_local(struct job *job, const uint32_t *shards, size_t shard_count
 	char *sql = NULL;
 	bool text = job->way.original_text && shard < 0;
 	int code = 0;
-	if (text) {
-		job->way.table_count = 0;   /* the text reads the views of the engine itself */
-	} else {
+	if (!text) {
 		code = mg_plan_print(job->arena, job->bound.root, &sql, err);
 	}
 	if (!code) {
-		code = open_attempt(job, false, shards, shard_count, &attempt, err);
+		/* Text reads the views of the engine itself. */
+		code = open_attempt(job, false, shards, shard_count, !text, &attempt, err);
 	}
 	if (!code) {
 		long label = shard >= 0 && !job->settings->summarize ? shard : -1;
@@ -190,7 +189,7 @@ static int run_cut_once(struct job *job, bool workers, bool *again, struct mg_er
 {
 	struct mg_attempt *attempt = NULL;
 	*again = false;
-	int code = open_attempt(job, workers, job->way.shards, job->way.shard_count, &attempt, err);
+	int code = open_attempt(job, workers, job->way.shards, job->way.shard_count, true, &attempt, err);
 	if (code) {
 		return code;
 	}

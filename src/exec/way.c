@@ -21,6 +21,13 @@
 
 /* ---- which tables the plan scans ---- */
 
+/* What a scan of the whole table reads, at least roughly: files are compressed, exchanges are not. */
+static uint64_t table_bytes(const struct mg_table *table)
+{
+	uint64_t wide = table->rows * table->column_count * 8;
+	return table->bytes > wide ? table->bytes : wide;
+}
+
 static void add_table(struct mg_way *way, const struct mg_table *table)
 {
 	for (size_t i = 0; i < way->table_count; i++) {
@@ -34,11 +41,11 @@ static void add_table(struct mg_way *way, const struct mg_table *table)
 		.keys = table->keys,
 		.key_count = table->key_count,
 		.rows = table->rows,
-		.bytes = table->bytes,
+		.bytes = table_bytes(table),
 	};
 	way->tables[way->table_count++] = *table;
 	if (table->key_count) {
-		way->bytes += table->bytes;
+		way->bytes += table_bytes(table);
 	}
 }
 
