@@ -19,7 +19,7 @@ class Channel:
         basic = base64.b64encode(f"{user}:{password}".encode()).decode()
         self.ws = connect(f"wss://localhost:{cluster.port}/client", ssl=cluster.tls(), max_size=None,
                           additional_headers={"Authorization": "Basic " + basic}, compression=None,
-                          **kwargs)
+                          **kwargs).__enter__()
         self.hello = self.receive()
 
     def __enter__(self):
