@@ -443,6 +443,20 @@ static int read_ref(struct mg_reader *reader, const struct mg_json *json, struct
 	return 0;
 }
 
+static int read_column_ref(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *expr)
+{
+	const struct mg_json *binding = mg_json_get(json, "binding");
+	uint64_t column = mg_read_u64(binding, "column_index", UINT64_MAX);
+
+	if (reader->table == UINT64_MAX || reader->lambdas || column > 100000 ||
+	    mg_read_u64(binding, "table_index", UINT64_MAX) != reader->table) {
+		return mg_read_refuse(reader, "unresolved column reference");
+	}
+	expr->cls = MG_X_REF;
+	expr->index = (size_t)column;
+	return 0;
+}
+
 static int read_constant(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *expr)
 {
 	const struct mg_json *value = mg_json_get(json, "value");
@@ -462,6 +476,9 @@ static int read_class(struct mg_reader *reader, const struct mg_json *json, cons
 
 	if (strcmp(cls, "BOUND_REF") == 0) {
 		return read_ref(reader, json, expr);
+	}
+	if (strcmp(cls, "BOUND_COLUMN_REF") == 0) {
+		return read_column_ref(reader, json, expr);
 	}
 	if (strcmp(cls, "BOUND_CONSTANT") == 0) {
 		return read_constant(reader, json, expr);

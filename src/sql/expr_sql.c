@@ -265,16 +265,13 @@ static int print_list_aggregate(struct printer *printer, const struct mg_expr *e
 	return code;
 }
 
-/* date_part(['year', 'month'], x): the list has become part_codes. */
+/* date_part(['year', 'month'], x): the list has become the names of the result's fields. */
 static int print_date_parts(struct printer *printer, const struct mg_expr *expr)
 {
-	const struct mg_json *parts = mg_json_get(mg_json_get(expr->json, "function_data"), "part_codes");
-	size_t i = 0;
-
 	add(printer, "date_part([");
-	mg_json_each(part, parts) {
-		add(printer, i++ ? ", " : "");
-		mg_sb_add_literal(printer->sb, part->text.ptr, part->text.len);
+	for (size_t i = 0; i < expr->type->name_count; i++) {
+		add(printer, i ? ", " : "");
+		mg_sb_add_literal(printer->sb, expr->type->names[i], strlen(expr->type->names[i]));
 	}
 	add(printer, "], ");
 	int code = print_list(printer, expr->kids, expr->kid_count, ", ");
@@ -358,8 +355,33 @@ static int print_decimal(struct printer *printer, const struct mg_expr *expr)
 	return code;
 }
 
+/* A bound that was left out has become an empty list, which no function call takes. */
+static bool is_open_bound(const struct mg_expr *expr)
+{
+	return expr->cls == MG_X_CONST && mg_type_is(expr->type, "LIST");
+}
+
+/* (list)[begin:end:step]; an open end before a step is written "-". */
+static int print_slice(struct printer *printer, const struct mg_expr *expr)
+{
+	add(printer, "(");
+	int code = print(printer, expr->kids[0]);
+
+	for (size_t i = 1; !code && i < expr->kid_count; i++) {
+		add(printer, i == 1 ? ")[" : ":");
+		if (!is_open_bound(expr->kids[i])) {
+			code = print(printer, expr->kids[i]);
+		} else if (i == 2 && expr->kid_count == 4) {
+			add(printer, "-");
+		}
+	}
+	add(printer, "]");
+	return code;
+}
+
 static int print_function(struct printer *printer, const struct mg_expr *expr)
 {
+	static const char *const slices[] = { "array_slice", "list_slice", NULL };
 	static const char *const from_type[] = { "struct_pack", "union_value", NULL };
 	static const char *const from_alias[] = { "struct_insert", "struct_update", NULL };
 	const struct mg_json *data = mg_json_get(expr->json, "function_data");
@@ -372,6 +394,9 @@ static int print_function(struct printer *printer, const struct mg_expr *expr)
 	}
 	if (text_in(expr->name, from_alias)) {
 		return print_named(printer, expr, 1);
+	}
+	if (text_in(expr->name, slices) && expr->kid_count > 2 && (is_open_bound(expr->kids[1]) || is_open_bound(expr->kids[2]))) {
+		return print_slice(printer, expr);
 	}
 	if (mg_json_get(data, "part_codes")) {
 		return print_date_parts(printer, expr);

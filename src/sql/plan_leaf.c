@@ -359,7 +359,7 @@ struct mg_node *mg_read_get(struct mg_reader *reader, const struct mg_json *json
 	if (kids && kids->count == 1 && (series || strcmp(name, "unnest") == 0)) {
 		return read_lateral(reader, json, explain, name);
 	}
-	if (kids && kids->count == 0 && (series || strcmp(name, "repeat") == 0)) {
+	if (kids && kids->count == 0 && (series || strcmp(name, "repeat") == 0 || strcmp(name, "unnest") == 0)) {
 		return read_range(reader, json, name);
 	}
 	return mg_read_null(reader, "table function %s", name);

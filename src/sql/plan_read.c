@@ -143,43 +143,22 @@ struct mg_node *mg_read_kid(struct mg_reader *reader, const struct mg_json *json
 
 /* ---- operators over one input ---- */
 
-/* Below a lateral unnest DuckDB leaves references as (table, column) pairs. */
-static struct mg_expr **read_unresolved(struct mg_reader *reader, const struct mg_json *json, struct mg_node *child,
-                                        size_t *count)
-{
-	const struct mg_json *exprs = mg_json_get(json, "expressions");
-	const struct mg_json *below = mg_json_at(mg_json_get(json, "children"), 0);
-	struct mg_expr **out = mg_arena_new_array(reader->arena, struct mg_expr *, exprs->count + 1);
-
-	*count = 0;
-	mg_json_each(expr, exprs) {
-		const struct mg_json *binding = mg_json_get(expr, "binding");
-		uint64_t column = mg_read_u64(binding, "column_index", UINT64_MAX);
-		uint64_t table = mg_read_u64(below, "table_index", UINT64_MAX);
-
-		if (!binding || mg_read_u64(binding, "table_index", UINT64_MAX - 1) != table || column >= child->column_count) {
-			return mg_read_null(reader, "unresolved column reference");
-		}
-		out[(*count)++] = mg_expr_ref(reader->arena, (size_t)column, child->types[column]);
-	}
-	return out;
-}
-
+/* Below a lateral table function DuckDB leaves references as (table, column) pairs; they mean the
+ * child when it carries that table's index. */
 static struct mg_node *read_projection(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
 {
-	const struct mg_json *list = mg_json_get(json, "expressions");
+	const struct mg_json *below = mg_json_at(mg_json_get(json, "children"), 0);
 	struct mg_node *child = mg_read_kid(reader, json, explain, 0);
-	bool unresolved = false;
+	uint64_t outer = reader->table;
 	size_t count;
 
 	if (!child) {
 		return NULL;
 	}
-	mg_json_each(expr, list) {
-		unresolved = unresolved || mg_text_eq(mg_json_get_text(expr, "expression_class"), "BOUND_COLUMN_REF");
-	}
-	struct mg_expr **exprs = unresolved ? read_unresolved(reader, json, child, &count) : mg_read_exprs(reader, list, &count);
+	reader->table = mg_read_u64(below, "table_index", UINT64_MAX);
+	struct mg_expr **exprs = mg_read_exprs(reader, mg_json_get(json, "expressions"), &count);
 
+	reader->table = outer;
 	if (!exprs || mg_read_check_all(reader, exprs, count, child->column_count)) {
 		return NULL;
 	}
@@ -680,6 +659,17 @@ static struct mg_node *read_delim_get(struct mg_reader *reader)
 	return ref_new(reader, &reader->delims[reader->delim_count - 1]);
 }
 
+/* DuckDB's one row has a column, which counts in positions above it; pruning removes it. */
+static struct mg_node *read_dummy(struct mg_reader *reader)
+{
+	struct mg_node *node = mg_node_new(reader->arena, MG_OP_DUMMY, 0, 0);
+	struct mg_expr **exprs = mg_arena_new_array(reader->arena, struct mg_expr *, 1);
+
+	node->rows = 1;
+	exprs[0] = mg_expr_raw(reader->arena, "CAST(NULL AS INTEGER)", mg_type_simple("INTEGER"), 0, NULL);
+	return mg_node_project(reader->arena, node, exprs, 1);
+}
+
 /* ---- all together ---- */
 
 static struct mg_node *read_operator(struct mg_reader *reader, const char *op, const struct mg_json *json,
@@ -728,10 +718,7 @@ static struct mg_node *read_operator(struct mg_reader *reader, const char *op, c
 		return read_delim_get(reader);
 	}
 	if (strcmp(op, "DUMMY_SCAN") == 0) {
-		struct mg_node *node = mg_node_new(reader->arena, MG_OP_DUMMY, 0, 0);
-
-		node->rows = 1;
-		return node;
+		return read_dummy(reader);
 	}
 	return mg_read_null(reader, "operator %s", op);
 }
@@ -763,7 +750,7 @@ int mg_plan_read_sized(struct mg_arena *arena, const struct mg_json *plan, const
                        struct mg_error *err)
 {
 	struct mg_error own;
-	struct mg_reader reader = { .arena = arena, .err = err ? err : &own };
+	struct mg_reader reader = { .arena = arena, .err = err ? err : &own, .table = UINT64_MAX };
 
 	*out = read_node(&reader, plan, explain);
 	mg_free(reader.ctes);

@@ -239,6 +239,9 @@ static struct mg_node *prune_project(struct pruner *pruner, struct mg_node *node
 	if (!child) {
 		return NULL;
 	}
+	if (!count && child->op == MG_OP_DUMMY) {
+		return child;
+	}
 	exprs = remap_exprs(pruner, exprs, count, map_new(pruner, &want, columns, 0));
 	struct mg_node *out = mg_node_project(pruner->arena, child, exprs, count);
 

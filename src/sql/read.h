@@ -28,6 +28,7 @@ struct mg_reader {
 	size_t delim_count, delim_cap;
 	unsigned names;               /* given so far */
 	unsigned lambdas;             /* how many lambda bodies we are in */
+	uint64_t table;               /* of the input, for references that name it; UINT64_MAX: none */
 };
 
 #define mg_read_refuse(reader, ...) mg_error_set((reader)->err, MG_E_UNSUPPORTED, __VA_ARGS__)

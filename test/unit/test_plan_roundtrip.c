@@ -5,7 +5,7 @@
  * types, the same values (doubles to 1e-9).  No distribution is needed for that, so this is the
  * judge of the reader and the printer.
  *
- * Usage: test_plan_roundtrip [-v] [suite ...]; suites: nasty tpch tpcds ssb
+ * Usage: test_plan_roundtrip [-v] [suite ...]; suites: values nasty tpch tpcds ssb
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -435,9 +435,24 @@ static void test_nasty(void **state)
 	assert_true(world.right >= 105);
 }
 
+static void test_values(void **state)
+{
+	struct world world;
+
+	(void)state;
+	world_open(&world);
+	run_file(&world, "values.sql", true);
+	world_link(&world);
+	run_file(&world, "values.sql", false);
+	world_close(&world, "values");
+	assert_int_equal(world.wrong, 0);
+	assert_true(world.right >= 100);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_nasty),
 		cmocka_unit_test(test_tpch),
 		cmocka_unit_test(test_tpcds),
