@@ -160,6 +160,12 @@ void mg_conn__handshake(struct mg_conn *conn, SSL *ssl);
 /* Bytes as if they had come from the socket. */
 void mg_conn__feed(struct mg_conn *conn, const uint8_t *bytes, size_t size);
 void mg_conn__read(struct mg_conn *conn);
+void mg_conn__give_kept(struct mg_conn *conn);
+void mg_conn__flush(struct mg_conn *conn);
+void mg_conn__free_queue(struct mg_conn *conn);
+/* The queue is empty: end our half, or begin TLS. */
+void mg_conn__linger(struct mg_conn *conn);
+void mg_conn__start_tls(struct mg_conn *conn);
 void mg_conn__arm(struct mg_conn *conn);
 void mg_conn__set_peer(struct mg_conn *conn);
 /* A protocol's wish to hear again of bytes it has left. */
