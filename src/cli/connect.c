@@ -261,6 +261,7 @@ int mg_cli_fail(const struct mg_error *err)
 	case MG_E_CONNECT:
 	case MG_E_DISCONNECTED:
 	case MG_E_AUTH:
+	case MG_E_DENIED:
 	case MG_E_PROTOCOL: return 2;
 	case MG_E_CANCELLED:
 	case MG_E_TIMEOUT: return 4;

@@ -78,6 +78,8 @@ int mg_client_exit_code(int code, bool connected)
 	case MG_E_USAGE:
 	case MG_E_IO:
 	case MG_E_NOT_FOUND: return connected ? 3 : 1;
+	case MG_E_NOMEM:
+	case MG_E_INTERNAL: return connected ? 3 : 1;
 	default: return connected ? 3 : 2;
 	}
 }
