@@ -13,7 +13,8 @@
  *
  * Uncompressed buffers are not copied: each holds a reference on the mg_buf.
  *
- * Limits: 2^31-1 rows or values a node; LZ4 only; a compressed buffer grows at most 256-fold (LZ4
+ * Limits: 2^31-1 rows or values a node, 2^20 where values take no bytes (columns of NULL, empty
+ * structs), so that a few bytes cannot stand for billions of values; LZ4 only; a compressed buffer grows at most 256-fold (LZ4
  * itself stops at 255), so a message of n bytes never takes more than about 256 n.
  */
 #include "codec/arrow_ipc.h"
@@ -31,6 +32,7 @@
 
 #define FB(name) org_apache_arrow_flatbuf_##name
 #define LENGTH_MAX INT32_MAX
+#define BODILESS_LENGTH_MAX (1 << 20)
 #define LZ4_GROWTH_MAX 256
 #define UNION_MEMBERS_MAX 127
 
@@ -243,6 +245,17 @@ static int check_metadata(FB(KeyValue_vec_t) pairs, struct mg_error *err)
 	return MG_OK;
 }
 
+static int check_decimal(FB(Field_table_t) field, struct mg_error *err)
+{
+	FB(Decimal_table_t) decimal = (FB(Decimal_table_t))FB(Field_type_get)(field);
+	int32_t precision = FB(Decimal_precision)(decimal);
+	int32_t scale = FB(Decimal_scale)(decimal);
+	if (precision < 1 || precision > MG_ARROW_DECIMAL_MAX || scale < 0 || scale > precision) {
+		return bad(err, "an impossible decimal type");
+	}
+	return MG_OK;
+}
+
 /* Everything nanoarrow will follow is there.  The depth is bounded by flatcc's verifier too. */
 static int check_fields(FB(Field_vec_t) fields, unsigned depth, struct mg_error *err)
 {
@@ -264,6 +277,9 @@ static int check_fields(FB(Field_vec_t) fields, unsigned depth, struct mg_error 
 			return bad(err, "a dictionary without a type of index");
 		}
 		int code = check_metadata(FB(Field_custom_metadata)(field), err);
+		if (code == MG_OK && FB(Field_type_type)(field) == FB(Type_Decimal)) {
+			code = check_decimal(field, err);
+		}
 		if (code == MG_OK) {
 			code = check_fields(children, depth + 1, err);
 		}
@@ -716,6 +732,23 @@ static int attach_dictionary(struct walk *w, const struct ArrowArrayView *shape,
 	return MG_OK;
 }
 
+/* Do values of this node take no bytes, neither here nor below? */
+static bool is_bodiless(const struct ArrowArrayView *shape)
+{
+	switch (shape->storage_type) {
+	case NANOARROW_TYPE_NA:
+		return true;
+	case NANOARROW_TYPE_STRUCT:
+		return shape->n_children == 0;
+	case NANOARROW_TYPE_FIXED_SIZE_LIST:
+		return shape->layout.child_size_elements == 0;
+	case NANOARROW_TYPE_FIXED_SIZE_BINARY:
+		return shape->layout.element_size_bits[1] == 0;
+	default:
+		return false;
+	}
+}
+
 /* One node and all below, which must hold exactly `length` values. */
 static int decode_node(struct walk *w, const struct ArrowArrayView *shape, int64_t length,
                        struct ArrowArray *array)
@@ -728,6 +761,9 @@ static int decode_node(struct walk *w, const struct ArrowArrayView *shape, int64
 	if (length < 0 || length > LENGTH_MAX || FB(FieldNode_length)(node) != length || nulls < 0 ||
 	    nulls > length) {
 		return bad(w->err, "columns of different lengths");
+	}
+	if (length > BODILESS_LENGTH_MAX && is_bodiless(shape)) {
+		return bad(w->err, "too many values that take no bytes");
 	}
 	bool nullable = shape->layout.buffer_type[0] == NANOARROW_BUFFER_TYPE_VALIDITY ||
 	                shape->storage_type == NANOARROW_TYPE_NA;
@@ -849,6 +885,9 @@ static int decode_rows(struct mg_arrow_decoder *d, struct mg_buf *buf, const str
 	}
 	array.length = FB(RecordBatch_length)(batch);
 	array.null_count = 0;
+	if (array.length > BODILESS_LENGTH_MAX && is_bodiless(&d->shape)) {
+		code = bad(err, "too many rows without columns");
+	}
 	for (int64_t i = 0; i < d->shape.n_children && code == MG_OK; i++) {
 		code = decode_node(&w, d->shape.children[i], array.length, array.children[i]);
 	}
