@@ -31,7 +31,7 @@
 #define SHARDS_DEFAULT 11
 #define SCALE_MAX 100000.0
 #define MEMORY_MIN (512ull << 20)
-#define MEMORY_MAX (4ull << 30)
+#define MEMORY_MAX (2ull << 30)
 
 struct run {
 	const struct mg_bootstrap_options *options;

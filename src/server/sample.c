@@ -31,8 +31,8 @@
 /* One generates, one stores, one waits with the next step ready. */
 #define PIPELINE_THREADS 3
 /* Rows handed to DuckDB's tables at the latest; the buffers in front of them are ours. */
-#define BUFFERED_ROWS 16384
-#define BUFFERED_ROWS_ALL 2000000
+#define BUFFERED_ROWS 4096
+#define BUFFERED_ROWS_ALL 250000
 /* Above so many files a chunk of 2048 rows has too few for each: sort each step by shard. */
 #define SORT_SHARDS 48
 
@@ -140,9 +140,13 @@ static void parallel(struct load *load, unsigned count, void *(*body)(void *))
  * complete. */
 static int columns_read(struct load *load, struct mg_error *err)
 {
-	pthread_mutex_lock(&generator);
-	int rc = mg_duck_exec(load->conn, "CALL dbgen(sf = 0.001, overwrite = true)", err);
-	pthread_mutex_unlock(&generator);
+	int64_t there = 0;
+	int rc = mg_duck_int(load->conn, "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'memory' AND table_name = 'lineitem'", &there, err);
+	if (rc == 0 && there == 0) {
+		pthread_mutex_lock(&generator);
+		rc = mg_duck_exec(load->conn, "CALL dbgen(sf = 0.001)", err);
+		pthread_mutex_unlock(&generator);
+	}
 	for (size_t t = 0; rc == 0 && t < TABLES; t++) {
 		struct columns *columns = &load->columns[t];
 		char sql[64];
