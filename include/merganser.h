@@ -104,7 +104,7 @@ struct mg_client_options {
 	const char *tls_roots;          /* PEM file of the cluster's CA; NULL: the system's roots */
 	const char *tls_cert, *tls_key; /* client certificate, or NULL */
 	int insecure_skip_verify;       /* take any certificate */
-	int plain_types;                /* no Arrow extension types: HUGEINT and others as text or double */
+	int plain_types; /* no Arrow extension types: HUGEINT and others as text or double */
 	uint64_t connect_timeout_ms;    /* 0: 10 s */
 	uint64_t statement_timeout_ms;  /* 0: none; cancels a request that takes longer */
 	void (*on_progress)(void *arg, const struct mg_client_progress *progress);
@@ -119,7 +119,8 @@ struct mg_client_info {
 	unsigned nodes, workers, shards;
 };
 
-/* A statement of the current request.  The part after `types` is filled when all rows were taken. */
+/* A statement of the current request.  The part after `types` is filled when all rows were taken.
+ */
 struct mg_client_statement {
 	unsigned number;                /* from 1 */
 	const char *query;              /* its id, as in cluster.queries */

@@ -1,5 +1,6 @@
 /*
- * cmd_cluster.c - `cluster`: what an operator asks a running cluster, and the manifest of its files.
+ * cmd_cluster.c - `cluster`: what an operator asks a running cluster, and the manifest of its
+ * files.
  *
  * status asks GET /status; nodes and shards are SELECTs over the schema cluster, so their columns
  * are what SQL shows; check is for scripts and answers by its exit code.
@@ -185,7 +186,10 @@ int mg_command_cluster_check(const struct mg_options *options)
 			printf("%s}\n", mg_sb_text(&line));
 			mg_sb_fini(&line);
 		} else {
-			printf("%s%s%s\n", fine ? "ok" : status == 200 ? "not ready" : "the server is not healthy",
+			printf("%s%s%s\n",
+			       fine            ? "ok"
+			       : status == 200 ? "not ready"
+			                       : "the server is not healthy",
 			       bad.len ? ": " : "", mg_sb_text(&bad));
 		}
 	}

@@ -18,19 +18,36 @@
 const struct mg_option mg_options_demo[] = {
 	{ .name = "nodes", .kind = MG_O_INT, .fallback = "1", .help = "servers" },
 	{ .name = "workers", .kind = MG_O_INT, .fallback = "2", .help = "workers beside the server" },
-	{ .name = "scale-factor", .kind = MG_O_NUMBER, .fallback = "0.1", .help = "of the TPC-H data; 0: none" },
+	{ .name = "scale-factor",
+	  .kind = MG_O_NUMBER,
+	  .fallback = "0.1",
+	  .help = "of the TPC-H data; 0: none" },
 	{ .name = "shard-count", .kind = MG_O_INT, .fallback = "4", .help = "shards of the tables" },
-	{ .name = "run", .kind = MG_O_TEXT, .value = "FILE",
+	{ .name = "run",
+	  .kind = MG_O_TEXT,
+	  .value = "FILE",
 	  .help = "run the statements of FILE (- is standard input) and end" },
-	{ .name = "compare", .kind = MG_O_TEXT, .value = "DIR",
-	  .help = "run each DIR/*.sql here and on plain DuckDB, print times, equal or differs, and end; exits 0 "
+	{ .name = "compare",
+	  .kind = MG_O_TEXT,
+	  .value = "DIR",
+	  .help = "run each DIR/*.sql here and on plain DuckDB, print times, equal or differs, and "
+	          "end; exits 0 "
 	          "only if all are equal" },
-	{ .name = "strategy", .kind = MG_O_CHOICE, .choices = "auto|local|cut|broadcast|repartition|gather",
-	  .fallback = "auto", .help = "how --compare runs its queries; auto leaves small ones to the server" },
+	{ .name = "strategy",
+	  .kind = MG_O_CHOICE,
+	  .choices = "auto|local|cut|broadcast|repartition|gather",
+	  .fallback = "auto",
+	  .help = "how --compare runs its queries; auto leaves small ones to the server" },
 	{ .name = "keep", .kind = MG_O_FLAG, .help = "leave the folder when it ends" },
-	{ .name = "format", .kind = MG_O_CHOICE, .choices = MG_FORMAT_CHOICES, .fallback = "box",
+	{ .name = "format",
+	  .kind = MG_O_CHOICE,
+	  .choices = MG_FORMAT_CHOICES,
+	  .fallback = "box",
 	  .help = "how rows are written" },
-	{ .name = "max-rows", .kind = MG_O_INT, .fallback = "40", .help = "rows of a box table; 0: all" },
+	{ .name = "max-rows",
+	  .kind = MG_O_INT,
+	  .fallback = "40",
+	  .help = "rows of a box table; 0: all" },
 	{ 0 },
 };
 
@@ -129,7 +146,8 @@ static int check_options(const struct mg_options *options, struct mg_error *err)
 	}
 	if (mg_options_int(options, "shard-count") < 1 ||
 	    mg_options_int(options, "shard-count") > SHARDS_MAX) {
-		return mg_error_set(err, MG_E_USAGE, "option \"--shard-count\" is from 1 to %d", SHARDS_MAX);
+		return mg_error_set(err, MG_E_USAGE, "option \"--shard-count\" is from 1 to %d",
+		                    SHARDS_MAX);
 	}
 	return 0;
 }

@@ -20,7 +20,7 @@
 #define DISK_WANTED (1ull << 30)
 #define MEMORY_WANTED (512ull << 20)
 
-/* ---- completion --------------------------------------------------------------------------------------- */
+/* ---- completion ------------------------------------------------------------------------------ */
 
 static void add_options(struct mg_sb *out, const struct mg_command *command, const char *between)
 {
@@ -39,7 +39,8 @@ static void bash_script(struct mg_sb *out)
 	mg_sb_add(out, "_merganser() {\n  local cur=${COMP_WORDS[COMP_CWORD]} words=\n"
 	               "  case \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n");
 	for (const struct mg_command *c = mg_commands; c->name; c++) {
-		mg_sb_addf(out, strchr(c->name, ' ') ? "  \"%s\") words='" : "  \"%s \"*) words='", c->name);
+		mg_sb_addf(out, strchr(c->name, ' ') ? "  \"%s\") words='" : "  \"%s \"*) words='",
+		           c->name);
 		add_options(out, c, " ");
 		mg_sb_add(out, "' ;;\n");
 	}
@@ -52,7 +53,8 @@ static void bash_script(struct mg_sb *out)
 		const char *blank = strchr(c->name, ' ');
 
 		if (blank) {
-			mg_sb_addf(out, "  %.*s) words+=' %s' ;;&\n", (int)(blank - c->name), c->name, blank + 1);
+			mg_sb_addf(out, "  %.*s) words+=' %s' ;;&\n", (int)(blank - c->name), c->name,
+			           blank + 1);
 		}
 	}
 	mg_sb_add(out, "  esac; fi\n  COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
@@ -69,11 +71,12 @@ static void fish_script(struct mg_sb *out)
 			mg_sb_addf(out, "complete -c merganser -n '__fish_seen_subcommand_from %.*s' -a %s "
 			                "-d \"%s\"\n", len, c->name, blank + 1, c->summary);
 		}
-		mg_sb_addf(out, "complete -c merganser -n __fish_use_subcommand -a %.*s%s%s%s\n", len, c->name,
-		           blank ? "" : " -d \"", blank ? "" : c->summary, blank ? "" : "\"");
+		mg_sb_addf(out, "complete -c merganser -n __fish_use_subcommand -a %.*s%s%s%s\n", len,
+		           c->name, blank ? "" : " -d \"", blank ? "" : c->summary, blank ? "" : "\"");
 		for (size_t t = 0; c->tables[t]; t++) {
 			for (const struct mg_option *o = c->tables[t]; o->name; o++) {
-				mg_sb_addf(out, "complete -c merganser -n '__fish_seen_subcommand_from %.*s' -l %s%s\n",
+				mg_sb_addf(out,
+				           "complete -c merganser -n '__fish_seen_subcommand_from %.*s' -l %s%s\n",
 				           len, c->name, o->name, o->kind == MG_O_FLAG ? "" : " -r");
 			}
 		}
@@ -104,7 +107,7 @@ int mg_command_completion(const struct mg_options *options)
 	return 0;
 }
 
-/* ---- doctor ---------------------------------------------------------------------------------------------- */
+/* ---- doctor ---------------------------------------------------------------------------------- */
 
 static int problems;
 

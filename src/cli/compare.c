@@ -70,7 +70,8 @@ static int answer_batch(struct answer *answer, struct mg_arrow_view *view,
 	rows = mg_arrow_view_rows(view);
 	if (answer->rows + (size_t)rows > answer->cap) {
 		answer->cap = (answer->rows + (size_t)rows) * 2;
-		answer->cells = mg_realloc(answer->cells, answer->cap * answer->columns * sizeof *answer->cells);
+		answer->cells =
+			mg_realloc(answer->cells, answer->cap * answer->columns * sizeof *answer->cells);
 	}
 	for (int64_t row = 0; row < rows; row++) {
 		for (size_t i = 0; i < answer->columns; i++) {
@@ -89,7 +90,7 @@ static int answer_batch(struct answer *answer, struct mg_arrow_view *view,
 	return 0;
 }
 
-/* ---- the two sides -------------------------------------------------------------------------------------- */
+/* ---- the two sides --------------------------------------------------------------------------- */
 
 static int run_merganser(struct compare *c, const char *sql, struct answer *answer,
                          struct mg_error *err)
@@ -134,7 +135,8 @@ static int run_merganser(struct compare *c, const char *sql, struct answer *answ
 	return code;
 }
 
-static int run_plain(struct compare *c, const char *sql, struct answer *answer, struct mg_error *err)
+static int run_plain(struct compare *c, const char *sql, struct answer *answer,
+                     struct mg_error *err)
 {
 	uint64_t started = mg_clock_us();
 	struct mg_duck_result *result = NULL;
@@ -166,7 +168,8 @@ static int run_plain(struct compare *c, const char *sql, struct answer *answer, 
 	return code;
 }
 
-typedef int (*runner)(struct compare *c, const char *sql, struct answer *answer, struct mg_error *err);
+typedef int (*runner)(struct compare *c, const char *sql, struct answer *answer,
+                      struct mg_error *err);
 
 /* Twice; the better time, and the last answer. */
 static int run_side(struct compare *c, runner run, const char *sql, struct answer *answer,
@@ -184,7 +187,7 @@ static int run_side(struct compare *c, runner run, const char *sql, struct answe
 	return code;
 }
 
-/* ---- equality ---------------------------------------------------------------------------------------------- */
+/* ---- equality -------------------------------------------------------------------------------- */
 
 static bool is_inexact(const char *type)
 {
@@ -232,7 +235,8 @@ static void sort_rows(struct answer *answer)
 }
 
 /* The first difference in why; the rows are sorted first when the query does not order them. */
-static bool answers_equal(struct answer *ours, struct answer *plain, bool ordered, struct mg_sb *why)
+static bool answers_equal(struct answer *ours, struct answer *plain, bool ordered,
+                          struct mg_sb *why)
 {
 	if (ours->columns != plain->columns || ours->rows != plain->rows) {
 		mg_sb_addf(why, "%zu columns and %zu rows, not %zu and %zu", ours->columns, ours->rows,
@@ -253,8 +257,8 @@ static bool answers_equal(struct answer *ours, struct answer *plain, bool ordere
 		size_t column = at % ours->columns;
 
 		if (!cells_equal(ours->cells[at], plain->cells[at], is_inexact(ours->types[column]))) {
-			mg_sb_addf(why, "row %zu, column %zu: \"%s\", not \"%s\"", at / ours->columns + 1, column + 1,
-			           ours->cells[at] ? ours->cells[at] : "NULL",
+			mg_sb_addf(why, "row %zu, column %zu: \"%s\", not \"%s\"", at / ours->columns + 1,
+			           column + 1, ours->cells[at] ? ours->cells[at] : "NULL",
 			           plain->cells[at] ? plain->cells[at] : "NULL");
 			return false;
 		}
@@ -262,7 +266,7 @@ static bool answers_equal(struct answer *ours, struct answer *plain, bool ordere
 	return true;
 }
 
-/* ---- plain DuckDB -------------------------------------------------------------------------------------------- */
+/* ---- plain DuckDB ---------------------------------------------------------------------------- */
 
 static int fill_plain(struct compare *c, const struct mg_compare_options *options,
                       struct mg_error *err)
@@ -303,7 +307,7 @@ static int open_plain(struct compare *c, const struct mg_compare_options *option
 	return code;
 }
 
-/* ---- the run --------------------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static int run_query(struct compare *c, const char *name, const char *sql, bool *equal,
                      double *ours_ms, double *plain_ms, struct mg_error *err)
@@ -324,8 +328,9 @@ static int run_query(struct compare *c, const char *name, const char *sql, bool 
 	}
 	if (code == 0) {
 		printf("%-8s %9.1f ms %9.1f ms %7.2fx %8zu row%s  %-11s %u node%s  %s\n", name, ours.ms,
-		       plain.ms, plain.ms > 0 ? ours.ms / plain.ms : 0, plain.rows, plain.rows == 1 ? " " : "s",
-		       ours.step, ours.nodes, ours.nodes == 1 ? " " : "s", *equal ? "equal" : "differs");
+		       plain.ms, plain.ms > 0 ? ours.ms / plain.ms : 0, plain.rows,
+		       plain.rows == 1 ? " " : "s", ours.step, ours.nodes, ours.nodes == 1 ? " " : "s",
+		       *equal ? "equal" : "differs");
 		fflush(stdout);
 		if (why.len) {
 			fprintf(stderr, "  %s: %s\n", name, why.ptr);
@@ -346,7 +351,8 @@ static int run_folder(struct compare *c, const char *folder, bool *all_equal, st
 	double ours_ms = 0, plain_ms = 0;
 	int code = mg_dir_list(folder, &names, &count, err);
 
-	fprintf(stderr, "query       merganser   plain DuckDB    ratio      answer  way of merganser\n");
+	fprintf(stderr,
+	        "query       merganser   plain DuckDB    ratio      answer  way of merganser\n");
 	for (size_t i = 0; i < count && code == 0; i++) {
 		char *path = mg_path_join(folder, names[i]), *sql = NULL;
 		size_t len = strlen(names[i]), size;

@@ -12,7 +12,8 @@ struct mg_compare_options {
 	const char *reference;      /* file that keeps plain DuckDB's data; NULL: made in memory */
 };
 
-/* One line for each query on stdout; *all_equal tells the verdict.  Fails when a side cannot work. */
+/* One line for each query on stdout; *all_equal tells the verdict.  Fails when a side cannot work.
+ */
 int mg_compare_run(mg_client *client, const struct mg_compare_options *options, bool *all_equal,
                    struct mg_error *err);
 

@@ -39,7 +39,7 @@ const struct mg_option mg_options_connection[] = {
 	{ 0 },
 };
 
-/* ---- a cluster of this machine ----------------------------------------------------------------- */
+/* ---- a cluster of this machine --------------------------------------------------------------- */
 
 static char *local_url(const char *data_dir)
 {
@@ -115,7 +115,7 @@ static void find_local(struct mg_connection *connection)
 	mg_free(ca);
 }
 
-/* ---- reading the options ----------------------------------------------------------------------- */
+/* ---- reading the options --------------------------------------------------------------------- */
 
 static char *copy(const char *text)
 {
@@ -220,7 +220,7 @@ struct mg_endpoint mg_connection_endpoint(const struct mg_connection *connection
 	};
 }
 
-/* ---- errors -------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 bool mg_cli_color(int fd)
 {

@@ -1,5 +1,6 @@
 /*
- * connect.h - the connection options that every client command shares, and how errors end a command.
+ * connect.h - the connection options that every client command shares, and how errors end a
+ * command.
  */
 #ifndef MG_CLI_CONNECT_H
 #define MG_CLI_CONNECT_H

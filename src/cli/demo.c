@@ -33,7 +33,7 @@
 
 volatile sig_atomic_t mg_demo_stopped;
 
-/* ---- children -------------------------------------------------------------------------------------------- */
+/* ---- children -------------------------------------------------------------------------------- */
 
 bool mg_demo__stopped(struct mg_error *err)
 {
@@ -155,7 +155,7 @@ static int free_port(unsigned *port, struct mg_error *err)
 	return code;
 }
 
-/* ---- readiness -------------------------------------------------------------------------------------------- */
+/* ---- readiness ------------------------------------------------------------------------------- */
 
 static int wait_server(struct mg_demo *demo, struct mg_error *err)
 {
@@ -166,8 +166,8 @@ static int wait_server(struct mg_demo *demo, struct mg_error *err)
 
 	for (;;) {
 		struct mg_sb body = { 0 };
-		int status = 0, code = mg_http_fetch(&endpoint, "GET", "/health", NULL, (struct mg_str){ 0 },
-		                                     &status, &body, NULL);
+		int status = 0, code = mg_http_fetch(&endpoint, "GET", "/health", NULL,
+		                                     (struct mg_str){ 0 }, &status, &body, NULL);
 
 		mg_sb_fini(&body);
 		if (code == 0 && status == 200) {
@@ -277,7 +277,7 @@ static int wait_workers(struct mg_demo *demo, struct mg_error *err)
 	return code;
 }
 
-/* ---- the whole -------------------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static void print_transcript(struct mg_demo *demo)
 {
@@ -286,7 +286,8 @@ static void print_transcript(struct mg_demo *demo)
 	mg_client *client = connect_client(demo, &err);
 
 	if (client) {
-		ask(client, "SELECT format('{:,}', coalesce(sum(rows), 0)::BIGINT) FROM cluster.tables", &rows, &err);
+		ask(client, "SELECT format('{:,}', coalesce(sum(rows), 0)::BIGINT) FROM cluster.tables",
+		    &rows, &err);
 	}
 	mg_client_close(client);
 	fprintf(stderr, " merganser %s  demo cluster, data in %s, %s\n", MG_VERSION, demo->dir,
@@ -295,15 +296,17 @@ static void print_transcript(struct mg_demo *demo)
 		char place[64] = "";
 
 		if (i == 0) {
-			snprintf(place, sizeof place, "127.0.0.1:%u  %u shards", demo->port, demo->options.shard_count);
+			snprintf(place, sizeof place, "127.0.0.1:%u  %u shards", demo->port,
+			         demo->options.shard_count);
 		}
 		fprintf(stderr, " node %-3u %-10s %-28s ready %.2f s\n", i + 1, demo->nodes[i].name, place,
 		        demo->nodes[i].ready_s);
 	}
-	fprintf(stderr, " user demo   password %s   %s/   CA %s\n", demo->password, demo->url, demo->roots);
+	fprintf(stderr, " user demo   password %s   %s/   CA %s\n", demo->password, demo->url,
+	        demo->roots);
 	if (demo->options.scale_factor > 0) {
-		fprintf(stderr, " sample data: TPC-H scale %g (%s rows, %.1f s)\n", demo->options.scale_factor,
-		        mg_sb_text(&rows), demo->data_s);
+		fprintf(stderr, " sample data: TPC-H scale %g (%s rows, %.1f s)\n",
+		        demo->options.scale_factor, mg_sb_text(&rows), demo->data_s);
 	}
 	mg_sb_fini(&rows);
 }
@@ -414,7 +417,7 @@ const char *mg_demo_reference(const struct mg_demo *demo)
 	return demo->reference;
 }
 
-/* ---- .demo ------------------------------------------------------------------------------------------------- */
+/* ---- .demo ----------------------------------------------------------------------------------- */
 
 static struct mg_demo_node *find_node(struct mg_demo *demo, const char *word)
 {
@@ -472,7 +475,8 @@ int mg_demo_meta(struct mg_demo *demo, size_t count, char **args)
 		for (unsigned i = 0; i < demo->count; i++) {
 			bool alive = is_alive(&demo->nodes[i]);
 
-			fprintf(stderr, " node %-3u %-10s %s", i + 1, demo->nodes[i].name, alive ? "runs" : "is down");
+			fprintf(stderr, " node %-3u %-10s %s", i + 1, demo->nodes[i].name,
+			        alive ? "runs" : "is down");
 			fprintf(stderr, alive ? "  pid %d\n" : "\n", demo->nodes[i].process.pid);
 		}
 		return 0;

@@ -24,7 +24,8 @@ struct mg_demo_options {
 struct mg_demo;
 
 /* Bootstrap (from the cache when it can), start, wait until all are ready. */
-int mg_demo_start(struct mg_demo **out, const struct mg_demo_options *options, struct mg_error *err);
+int mg_demo_start(struct mg_demo **out, const struct mg_demo_options *options,
+                  struct mg_error *err);
 void mg_demo_stop(struct mg_demo *demo);    /* NULL is fine; removes the folder unless kept */
 
 const char *mg_demo_url(const struct mg_demo *demo);
@@ -33,7 +34,8 @@ const char *mg_demo_password(const struct mg_demo *demo);
 const char *mg_demo_roots(const struct mg_demo *demo);
 const char *mg_demo_data_dir(const struct mg_demo *demo);
 
-/* File of a plain DuckDB database with the same sample, which may not be there yet; NULL: no cache. */
+/* File of a plain DuckDB database with the same sample, which may not be there yet; NULL: no cache.
+ */
 const char *mg_demo_reference(const struct mg_demo *demo);
 /* Set by a signal handler: stop waiting for nodes. */
 extern volatile sig_atomic_t mg_demo_stopped;

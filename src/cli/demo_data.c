@@ -23,9 +23,9 @@
 #include <unistd.h>
 
 #define PREFIX "merganser-demo-"
-#define LEFT_OVER_S 60          /* younger folders are left alone: their demo may not have its lock yet */
+#define LEFT_OVER_S 60 /* younger folders are left alone: their demo may not have its lock yet */
 
-/* ---- folders -------------------------------------------------------------------------------------------- */
+/* ---- folders --------------------------------------------------------------------------------- */
 
 static const char *temp_root(void)
 {
@@ -81,7 +81,7 @@ int mg_demo__make_dir(struct mg_demo *demo, struct mg_error *err)
 	return mg_dir_lock(demo->dir, &demo->lock, err);
 }
 
-/* ---- sample data ------------------------------------------------------------------------------------------ */
+/* ---- sample data ----------------------------------------------------------------------------- */
 
 static int bootstrap(struct mg_demo *demo, const char *data_dir, struct mg_error *err)
 {
@@ -133,7 +133,8 @@ static int copy_file(const char *from, const char *to, mode_t mode, struct mg_er
 	}
 	while (code == 0 && moved > 0) {
 		moved = copy_file_range(in, NULL, out, NULL, 1u << 30, 0);
-		if (moved < 0 && (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) {
+		if (moved < 0 &&
+		    (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) {
 			static char block[1u << 16];
 
 			moved = read(in, block, sizeof block);

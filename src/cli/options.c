@@ -715,7 +715,8 @@ void mg_options_help(const struct mg_command *command, struct mg_sb *out)
 			help_option(option, out);
 		}
 	}
-	mg_sb_add(out, "\nEach option is also read from the environment (--data-dir: MERGANSER_DATA_DIR) and from the\n"
+	mg_sb_add(out, "\nEach option is also read from the environment (--data-dir: "
+	               "MERGANSER_DATA_DIR) and from the\n"
 	               "file of --config; a flag beats the environment, which beats the file.\n");
 	mg_sb_addf(out, "\nexample:\n%s\n", command->example);
 }

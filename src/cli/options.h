@@ -34,7 +34,7 @@ struct mg_option {
 	const char *value;          /* what stands for the value in the help; NULL: by the kind */
 	const char *fallback;       /* default, or NULL */
 	const char *choices;
-	const char *bare;           /* value when a flag-like option is named without one; NULL: needs one */
+	const char *bare; /* value when a flag-like option is named without one; NULL: needs one */
 	const char *help;
 };
 
@@ -48,7 +48,8 @@ struct mg_command {
 	const char *summary;        /* one line */
 	const char *text;           /* more for --help, or NULL */
 	const char *example;        /* lines of "merganser ..." */
-	const struct mg_option *const *tables;  /* NULL-terminated list of tables, each ended by a NULL name */
+	const struct mg_option *const
+		*tables; /* NULL-terminated list of tables, each ended by a NULL name */
 	int (*run)(const struct mg_options *options);
 };
 
@@ -75,7 +76,8 @@ const char *mg_options_argument(const struct mg_options *options, size_t index);
 
 /* Values of an option in the order of the command line, beside others: name of occurrence `index`
  * in *name, value returned; NULL at the end. */
-const char *mg_options_occurrence(const struct mg_options *options, size_t index, const char **name);
+const char *mg_options_occurrence(const struct mg_options *options, size_t index,
+                                  const char **name);
 
 /* Password of option `name`: its value, the first line of the file of `name`-file, whichever has
  * the higher rank; else a prompt on the terminal, when prompt is not NULL and there is one.

@@ -64,7 +64,8 @@ void mg_render_abort(struct mg_render *render);
 /* The reader of a pipe went away (| head): an end, not a failure. */
 bool mg_render_pipe_broken(const struct mg_render *render);
 
-/* Text of the first row's first column is added to out; nothing when there is none or it is NULL. */
+/* Text of the first row's first column is added to out; nothing when there is none or it is NULL.
+ */
 void mg_render_first_value(const struct ArrowSchema *schema, const struct ArrowArray *batch,
                            struct mg_sb *out);
 

@@ -19,7 +19,7 @@
 
 #define READ_DEPTH_MAX 16
 
-/* ---- Ctrl-C ---------------------------------------------------------------------------------------- */
+/* ---- Ctrl-C ---------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupts;
 static struct mg_shell *interrupt_shell;
@@ -59,7 +59,7 @@ bool mg_shell_interrupted(void)
 	return was;
 }
 
-/* ---- collecting statements -------------------------------------------------------------------------- */
+/* ---- collecting statements ------------------------------------------------------------------- */
 
 static bool should_stop(const struct mg_shell *shell)
 {
@@ -173,8 +173,8 @@ int mg_shell_run_file(struct mg_shell *shell, const char *path)
 		if (file && !from_stdin) {
 			fclose(file);
 		}
-		mg_error_set(&err, MG_E_USAGE, file ? "files read each other" : "cannot open \"%s\": %s", path,
-		             strerror(errno));
+		mg_error_set(&err, MG_E_USAGE, file ? "files read each other" : "cannot open \"%s\": %s",
+		             path, strerror(errno));
 		note_exit(shell, mg_cli_fail(&err));
 		return shell->exit_code;
 	}
@@ -195,7 +195,7 @@ int mg_shell_run_file(struct mg_shell *shell, const char *path)
 	return shell->exit_code;
 }
 
-/* ---- the terminal ------------------------------------------------------------------------------------- */
+/* ---- the terminal ---------------------------------------------------------------------------- */
 
 void mg_shell_banner(const struct mg_shell *shell)
 {
@@ -203,7 +203,8 @@ void mg_shell_banner(const struct mg_shell *shell)
 
 	fprintf(stderr, "merganser %s (DuckDB %s)  server \"%s\"  user \"%s\"\n", info->version,
 	        info->engine, info->node, info->user);
-	fprintf(stderr, "%u node%s, %u worker%s, %u shard%s.  .help for help, .quit or Ctrl-D to leave.\n",
+	fprintf(stderr,
+	        "%u node%s, %u worker%s, %u shard%s.  .help for help, .quit or Ctrl-D to leave.\n",
 	        info->nodes, info->nodes == 1 ? "" : "s", info->workers, info->workers == 1 ? "" : "s",
 	        info->shards, info->shards == 1 ? "" : "s");
 }
@@ -254,7 +255,7 @@ void mg_shell_interact(struct mg_shell *shell)
 	}
 }
 
-/* ---- the command ---------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 void mg_shell_init(struct mg_shell *shell)
 {
@@ -273,21 +274,42 @@ void mg_shell_fini(struct mg_shell *shell)
 }
 
 const struct mg_option mg_options_shell[] = {
-	{ .name = "command", .alias = "c", .kind = MG_O_TEXT, .value = "SQL",
+	{ .name = "command",
+	  .alias = "c",
+	  .kind = MG_O_TEXT,
+	  .value = "SQL",
 	  .help = "run SQL and end; may be repeated, also beside -f" },
-	{ .name = "file", .alias = "f", .kind = MG_O_TEXT, .value = "FILE",
+	{ .name = "file",
+	  .alias = "f",
+	  .kind = MG_O_TEXT,
+	  .value = "FILE",
 	  .help = "run the statements of FILE (- is standard input) and end" },
-	{ .name = "format", .kind = MG_O_CHOICE, .choices = MG_FORMAT_CHOICES, .fallback = "box",
+	{ .name = "format",
+	  .kind = MG_O_CHOICE,
+	  .choices = MG_FORMAT_CHOICES,
+	  .fallback = "box",
 	  .help = "how rows are written" },
-	{ .name = "output", .alias = "o", .kind = MG_O_TEXT, .value = "FILE",
+	{ .name = "output",
+	  .alias = "o",
+	  .kind = MG_O_TEXT,
+	  .value = "FILE",
 	  .help = "write rows to FILE instead of standard output" },
-	{ .name = "max-rows", .alias = "max-result-set-rows", .kind = MG_O_INT, .fallback = "40",
+	{ .name = "max-rows",
+	  .alias = "max-result-set-rows",
+	  .kind = MG_O_INT,
+	  .fallback = "40",
 	  .help = "rows of a box table, more are cut in the middle; 0: all" },
 	{ .name = "no-header", .kind = MG_O_FLAG, .help = "no line of names in csv" },
-	{ .name = "timer", .kind = MG_O_CHOICE, .choices = "on|off|auto", .fallback = "auto",
+	{ .name = "timer",
+	  .kind = MG_O_CHOICE,
+	  .choices = "on|off|auto",
+	  .fallback = "auto",
 	  .help = "the line of time, rows, shards and nodes after each result, on standard error; "
 	          "auto: with the format box" },
-	{ .name = "quiet", .alias = "q", .kind = MG_O_FLAG, .help = "no notices, no progress, no timer" },
+	{ .name = "quiet",
+	  .alias = "q",
+	  .kind = MG_O_FLAG,
+	  .help = "no notices, no progress, no timer" },
 	{ 0 },
 };
 

@@ -47,7 +47,7 @@ struct mg_shell {
 	struct mg_sb last;              /* the last statement, for \watch and \e */
 };
 
-/* ---- shell.c ---- */
+/* ---- shell.c --------------------------------------------------------------------------------- */
 int mg_shell_connect(struct mg_shell *shell, struct mg_error *err);
 /* Run all statements and meta commands of a text or file; returns the exit code so far. */
 int mg_shell_run_text(struct mg_shell *shell, const char *text);
@@ -62,21 +62,21 @@ void mg_shell_catch_interrupts(struct mg_shell *shell);
 bool mg_shell_interrupted(void);
 bool mg_shell_is_interrupted(void);
 
-/* ---- shell_run.c ---- */
+/* ---- shell_run.c ----------------------------------------------------------------------------- */
 /* Send one or more statements and show the answers; returns an exit code. */
 int mg_shell_statement(struct mg_shell *shell, const char *sql, size_t len);
 /* Run SQL of our own whose text is made by printf. */
 int mg_shell_statementf(struct mg_shell *shell, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* ---- shell_meta.c ---- */
+/* ---- shell_meta.c ---------------------------------------------------------------------------- */
 bool mg_shell_is_meta(const char *line);
 int mg_shell_meta(struct mg_shell *shell, const char *line);
 void mg_shell_set_output(struct mg_shell *shell, FILE *out, bool is_pipe);
 /* Names of all meta commands, for completion. */
 const char *mg_shell_meta_name(size_t index);
 
-/* ---- shell_line.c ---- */
+/* ---- shell_line.c ---------------------------------------------------------------------------- */
 struct mg_line *mg_line_new(struct mg_shell *shell);
 void mg_line_free(struct mg_line *line);
 /* Next line, without its end, valid until the next call; NULL at the end of input.  *interrupted

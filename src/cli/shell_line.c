@@ -47,19 +47,41 @@ struct mg_line {
 };
 
 static const char *const keywords[] = {
-	"ALL", "ALTER", "ANALYZE", "AND", "ANTI", "ANY", "AS", "ASC", "ASOF", "BETWEEN", "BY", "CANCEL",
-	"CASE", "CAST", "COLLATE", "COUNT", "CREATE", "CROSS", "CUBE", "CURRENT_DATE",
-	"CURRENT_TIMESTAMP", "DATE", "DESC", "DESCRIBE", "DISTINCT", "ELSE", "END", "EXCEPT", "EXCLUDE",
-	"EXISTS", "EXPLAIN", "EXTRACT", "FALSE", "FILTER", "FROM", "FULL", "GROUP", "GROUPING", "HAVING",
-	"ILIKE", "IN", "INNER", "INTERSECT", "INTERVAL", "INTO", "IS", "JOIN", "KILL", "LATERAL", "LEFT",
-	"LIKE", "LIMIT", "MATERIALIZED", "NATURAL", "NOT", "NULL", "NULLS", "OFFSET", "ON", "OR", "ORDER",
-	"OUTER", "OVER", "PARTITION", "PIVOT", "POSITIONAL", "QUALIFY", "RECURSIVE", "REPLACE", "RESET",
-	"RIGHT", "ROLLUP", "ROWS", "SAMPLE", "SELECT", "SEMI", "SET", "SETS", "SHOW", "SUMMARIZE", "TABLE",
-	"TABLES", "THEN", "TIMESTAMP", "TRUE", "UNION", "UNNEST", "UNPIVOT", "USING", "VALUES", "WHEN",
-	"WHERE", "WINDOW", "WITH",
+	"ALL",       "ALTER",        "ANALYZE",
+	"AND",       "ANTI",         "ANY",
+	"AS",        "ASC",          "ASOF",
+	"BETWEEN",   "BY",           "CANCEL",
+	"CASE",      "CAST",         "COLLATE",
+	"COUNT",     "CREATE",       "CROSS",
+	"CUBE",      "CURRENT_DATE", "CURRENT_TIMESTAMP",
+	"DATE",      "DESC",         "DESCRIBE",
+	"DISTINCT",  "ELSE",         "END",
+	"EXCEPT",    "EXCLUDE",      "EXISTS",
+	"EXPLAIN",   "EXTRACT",      "FALSE",
+	"FILTER",    "FROM",         "FULL",
+	"GROUP",     "GROUPING",     "HAVING",
+	"ILIKE",     "IN",           "INNER",
+	"INTERSECT", "INTERVAL",     "INTO",
+	"IS",        "JOIN",         "KILL",
+	"LATERAL",   "LEFT",         "LIKE",
+	"LIMIT",     "MATERIALIZED", "NATURAL",
+	"NOT",       "NULL",         "NULLS",
+	"OFFSET",    "ON",           "OR",
+	"ORDER",     "OUTER",        "OVER",
+	"PARTITION", "PIVOT",        "POSITIONAL",
+	"QUALIFY",   "RECURSIVE",    "REPLACE",
+	"RESET",     "RIGHT",        "ROLLUP",
+	"ROWS",      "SAMPLE",       "SELECT",
+	"SEMI",      "SET",          "SETS",
+	"SHOW",      "SUMMARIZE",    "TABLE",
+	"TABLES",    "THEN",         "TIMESTAMP",
+	"TRUE",      "UNION",        "UNNEST",
+	"UNPIVOT",   "USING",        "VALUES",
+	"WHEN",      "WHERE",        "WINDOW",
+	"WITH",
 };
 
-/* ---- keys --------------------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 static int read_byte(struct mg_line *line, unsigned char *byte)
 {
@@ -133,7 +155,7 @@ static char *prompt_of(EditLine *editor)
 	return line->prompt[line->continued].ptr;
 }
 
-/* ---- completion ------------------------------------------------------------------------------------------ */
+/* ---- completion ------------------------------------------------------------------------------ */
 
 static void add_name(struct mg_line *line, const char *text, const char *owner)
 {
@@ -220,8 +242,8 @@ static void add_candidate(struct candidates *c, const char *text)
 	}
 }
 
-static void find_candidates(struct mg_line *line, struct candidates *c, const char *word, size_t len,
-                            const char *owner, size_t owner_len)
+static void find_candidates(struct mg_line *line, struct candidates *c, const char *word,
+                            size_t len, const char *owner, size_t owner_len)
 {
 	learn_names(line);
 	for (size_t i = 0; i < line->name_count; i++) {
@@ -308,11 +330,12 @@ static unsigned char on_tab(EditLine *editor, int key)
 	return CC_REDISPLAY;
 }
 
-/* ---- history ------------------------------------------------------------------------------------------------ */
+/* ---- history --------------------------------------------------------------------------------- */
 
 bool mg_line_is_secret(const char *statement)
 {
-	static const char *const words[] = { "password", "secret", "token", "identified", "credential" };
+	static const char *const words[] = { "password", "secret", "token", "identified",
+		                                 "credential" };
 
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
 		if (strcasestr(statement, words[i])) {
@@ -369,7 +392,7 @@ static char *find_history_path(void)
 	return path;
 }
 
-/* ---- the editor --------------------------------------------------------------------------------------------- */
+/* ---- the editor ------------------------------------------------------------------------------ */
 
 static void use_utf8(void)
 {

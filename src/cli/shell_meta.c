@@ -34,7 +34,7 @@ static int usage_error(const char *message)
 	return mg_cli_fail(&err);
 }
 
-/* ---- looking around ---------------------------------------------------------------------------------- */
+/* ---- looking around -------------------------------------------------------------------------- */
 
 static int run_tables_where(struct mg_shell *shell, const char *where, const char *pattern)
 {
@@ -74,9 +74,10 @@ static int run_describe(struct mg_shell *shell, size_t count, char **args, const
 static int run_indexes(struct mg_shell *shell, size_t count, char **args, const char *rest)
 {
 	(void)count, (void)args, (void)rest;
-	return mg_shell_statementf(shell, "SELECT schema, name AS \"table\", primary_key, partitioned_by "
-	                                  "FROM cluster.tables WHERE len(primary_key) > 0 "
-	                                  "ORDER BY schema, name");
+	return mg_shell_statementf(shell,
+	                           "SELECT schema, name AS \"table\", primary_key, partitioned_by "
+	                           "FROM cluster.tables WHERE len(primary_key) > 0 "
+	                           "ORDER BY schema, name");
 }
 
 static int run_users(struct mg_shell *shell, size_t count, char **args, const char *rest)
@@ -149,7 +150,7 @@ static int run_kill(struct mg_shell *shell, size_t count, char **args, const cha
 	return mg_shell_statementf(shell, "CANCEL '%s'", args[0]);
 }
 
-/* ---- settings ------------------------------------------------------------------------------------------ */
+/* ---- settings -------------------------------------------------------------------------------- */
 
 static int run_set(struct mg_shell *shell, size_t count, char **args, const char *rest)
 {
@@ -234,7 +235,7 @@ static int run_maxrows(struct mg_shell *shell, size_t count, char **args, const 
 	return 0;
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 void mg_shell_set_output(struct mg_shell *shell, FILE *out, bool is_pipe)
 {
@@ -316,7 +317,7 @@ static int run_copy(struct mg_shell *shell, size_t count, char **args, const cha
 	return mg_cli_fail(&err) == 0 ? 0 : 3;
 }
 
-/* ---- again ------------------------------------------------------------------------------------------------ */
+/* ---- again ----------------------------------------------------------------------------------- */
 
 static bool wait_seconds(double seconds)
 {
@@ -416,11 +417,12 @@ static int run_demo(struct mg_shell *shell, size_t count, char **args, const cha
 
 static int run_help(struct mg_shell *shell, size_t count, char **args, const char *rest);
 
-/* ---- the table --------------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static const struct meta metas[] = {
 	{ ".help", "\\?", "", "this list", run_help },
-	{ ".tables", "\\dt", "[PATTERN]", "tables and views, how they are partitioned, rows, bytes", run_tables },
+	{ ".tables", "\\dt", "[PATTERN]", "tables and views, how they are partitioned, rows, bytes",
+	  run_tables },
 	{ "\\d", NULL, "[TABLE]", "columns of a table", run_describe },
 	{ "\\dv", NULL, "[PATTERN]", "views", run_views },
 	{ "\\di", NULL, "", "primary keys", run_indexes },
@@ -432,11 +434,13 @@ static const struct meta metas[] = {
 	{ ".leader", NULL, "", "the server that leads", run_leader },
 	{ ".queries", NULL, "", "what runs now", run_queries },
 	{ ".kill", NULL, "QUERY-ID", "end a statement of anybody", run_kill },
-	{ ".set", NULL, "NAME = VALUE", "a setting of the session: distributed, summarize, strategy", run_set },
+	{ ".set", NULL, "NAME = VALUE", "a setting of the session: distributed, summarize, strategy",
+	  run_set },
 	{ ".show", NULL, "[NAME]", "settings", run_show },
 	{ ".mode", NULL, "[NAME]", MG_FORMAT_CHOICES, run_mode },
 	{ "\\x", NULL, "", "one line per column, and back", run_expanded },
-	{ ".timer", "\\timing", "[on|off]", "time, rows, shards and nodes after each result", run_timer },
+	{ ".timer", "\\timing", "[on|off]", "time, rows, shards and nodes after each result",
+	  run_timer },
 	{ ".maxrows", NULL, "[N]", "rows of a box table; 0: all", run_maxrows },
 	{ ".read", "\\i", "FILE", "run the statements of a file", run_read },
 	{ ".output", "\\o", "[FILE]", "write rows to a file, or into a program: |less -S", run_output },
@@ -468,7 +472,9 @@ const char *mg_shell_meta_name(size_t index)
 static int run_help(struct mg_shell *shell, size_t count, char **args, const char *rest)
 {
 	(void)count, (void)args, (void)rest;
-	fprintf(shell->out, "A statement ends with ; or with a line of only /.  Ctrl-C cancels it, Tab completes.\n\n");
+	fprintf(
+		shell->out,
+		"A statement ends with ; or with a line of only /.  Ctrl-C cancels it, Tab completes.\n\n");
 	for (size_t i = 0; i < META_COUNT; i++) {
 		char names[64];
 

@@ -15,7 +15,7 @@
 
 #define BAR_CELLS 20
 
-/* ---- while it runs ------------------------------------------------------------------------------ */
+/* ---- while it runs --------------------------------------------------------------------------- */
 
 static void wipe_progress(struct mg_shell *shell)
 {
@@ -104,7 +104,7 @@ static void on_notice(void *arg, const char *message)
 	}
 }
 
-/* ---- connecting ---------------------------------------------------------------------------------- */
+/* ---- connecting ------------------------------------------------------------------------------ */
 
 int mg_shell_connect(struct mg_shell *shell, struct mg_error *err)
 {
@@ -141,7 +141,7 @@ static int connect_again(struct mg_shell *shell)
 	return 0;
 }
 
-/* ---- after it ran --------------------------------------------------------------------------------- */
+/* ---- after it ran ---------------------------------------------------------------------------- */
 
 static void print_footer(struct mg_shell *shell, const struct mg_client_statement *s,
                          int64_t elapsed_ms)
@@ -199,7 +199,7 @@ static int show_local_failure(struct mg_shell *shell, const struct mg_error *err
 	return mg_cli_fail(err);
 }
 
-/* ---- one statement -------------------------------------------------------------------------------- */
+/* ---- one statement --------------------------------------------------------------------------- */
 
 static struct mg_render_options render_options(const struct mg_shell *shell)
 {
@@ -265,7 +265,8 @@ static int take_rows(struct mg_shell *shell, struct mg_render *render,
 	return code;
 }
 
-static int run_request(struct mg_shell *shell, struct mg_render *render, const char *sql, size_t len)
+static int run_request(struct mg_shell *shell, struct mg_render *render, const char *sql,
+                       size_t len)
 {
 	const struct mg_client_statement *s;
 	struct mg_error err = { 0 };

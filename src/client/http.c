@@ -59,8 +59,8 @@ int mg_url_parse(const char *url, struct mg_url *out, struct mg_error *err)
 		at++;
 		end--;
 	}
-	if (end == at || (size_t)(end - at) >= sizeof out->host || memchr(at, '@', (size_t)(end - at)) ||
-	    !port_fits(out->port)) {
+	if (end == at || (size_t)(end - at) >= sizeof out->host ||
+	    memchr(at, '@', (size_t)(end - at)) || !port_fits(out->port)) {
 		mg_error_set(err, MG_E_USAGE, "\"%s\" is no URL of a server", url);
 		mg_error_hint(err, "It should look like https://localhost:" PORT ".");
 		return MG_E_USAGE;

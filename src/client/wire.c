@@ -38,7 +38,8 @@ struct mg_wire {
 
 /* ---- what wslay calls ------------------------------------------------------------------------ */
 
-static ssize_t on_recv(wslay_event_context_ptr ws, uint8_t *bytes, size_t size, int flags, void *arg)
+static ssize_t on_recv(wslay_event_context_ptr ws, uint8_t *bytes, size_t size, int flags,
+                       void *arg)
 {
 	struct mg_wire *wire = arg;
 	size_t got = 0;
@@ -143,8 +144,8 @@ static void on_chunk(wslay_event_context_ptr ws,
 	wire->building->size += chunk->data_length;
 }
 
-static void on_message(wslay_event_context_ptr ws, const struct wslay_event_on_msg_recv_arg *message,
-                       void *arg)
+static void on_message(wslay_event_context_ptr ws,
+                       const struct wslay_event_on_msg_recv_arg *message, void *arg)
 {
 	struct mg_wire *wire = arg;
 

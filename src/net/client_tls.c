@@ -52,7 +52,8 @@ static enum mg_client_wait wait_for(struct mg_client_socket *s, short events, in
 	for (;;) {
 		struct pollfd fds[2] = { { s->fd, events, 0 }, { s->wake_fd, POLLIN, 0 } };
 		int64_t left = timeout_ms < 0 ? 60000 : until - now_ms();
-		int ready = poll(fds, s->wake_fd >= 0 ? 2 : 1, left < 0 ? 0 : (int)(left > 60000 ? 60000 : left));
+		int ready =
+			poll(fds, s->wake_fd >= 0 ? 2 : 1, left < 0 ? 0 : (int)(left > 60000 ? 60000 : left));
 
 		if (ready > 0 && s->wake_fd >= 0 && fds[1].revents) {
 			return MG_WAIT_WOKEN;
@@ -94,7 +95,8 @@ static int tls_setup(struct mg_client_socket *s, const struct mg_tls_client_opti
 		/* nothing to check against */
 	} else if (tls->roots_file) {
 		if (SSL_CTX_load_verify_locations(s->ctx, tls->roots_file, NULL) != 1) {
-			mg_error_set(err, MG_E_CONNECT, "cannot read certificates from \"%s\"", tls->roots_file);
+			mg_error_set(err, MG_E_CONNECT, "cannot read certificates from \"%s\"",
+			             tls->roots_file);
 			mg_error_hint(err, "It should be the ca.crt of the cluster's data directory.");
 			return MG_E_CONNECT;
 		}

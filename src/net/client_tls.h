@@ -42,7 +42,7 @@ enum mg_client_wait mg_client_socket_wait(struct mg_client_socket *socket, int64
 int mg_client_socket_write(struct mg_client_socket *socket, const void *bytes, size_t size,
                            struct mg_error *err);
 
-/* ---- the WebSocket hand-shake's two small sums ---- */
+/* ---- the WebSocket hand-shake's two small sums ----------------------------------------------- */
 void mg_client_ws_key(char out[25]);                                /* a fresh Sec-WebSocket-Key */
 bool mg_client_ws_accepts(const char *key, const char *accept);    /* is it the answer to key? */
 

@@ -127,7 +127,8 @@ static void test_a_value_of_the_wrong_type_is_refused_from_every_source(void **s
 	assert_non_null(strstr(err.message, "one of box|csv"));
 	mg_options_free(o);
 	/* A hidden mistake is told as well. */
-	assert_int_equal(parse(&o, "server", &err, "--config", file, "--threads", "2", NULL), MG_E_USAGE);
+	assert_int_equal(parse(&o, "server", &err, "--config", file, "--threads", "2", NULL),
+	                 MG_E_USAGE);
 	assert_non_null(strstr(err.message, "line 1"));
 	mg_options_free(o);
 	setenv("MERGANSER_MEMORY_LIMIT", "much", 1);

@@ -21,7 +21,8 @@ static struct mg_duck_conn *conn;
 static int set_up(void **state)
 {
 	(void)state;
-	return mg_duck_open(&duck, &(struct mg_duck_options){ .threads = 1, .lossless_arrow = true }, NULL) ||
+	return mg_duck_open(&duck, &(struct mg_duck_options){ .threads = 1, .lossless_arrow = true },
+	                    NULL) ||
 	       mg_duck_connect(duck, &conn, NULL);
 }
 
@@ -87,14 +88,16 @@ static void check(const char *sql, struct mg_render_options options, const char 
 static void test_numbers_stand_right_and_text_left_under_names_and_types(void **state)
 {
 	(void)state;
-	check("SELECT 42::BIGINT AS answer, 'x' AS t, NULL::DOUBLE AS d UNION ALL SELECT 7, 'duck', 1.5", BOX(40, 0),
-	      "┌────────┬─────────┬────────┐\n"
-	      "│ answer │    t    │   d    │\n"
-	      "│ int64  │ varchar │ double │\n"
-	      "├────────┼─────────┼────────┤\n"
-	      "│     42 │ x       │   NULL │\n"
-	      "│      7 │ duck    │    1.5 │\n"
-	      "└────────┴─────────┴────────┘\n");
+	check(
+		"SELECT 42::BIGINT AS answer, 'x' AS t, NULL::DOUBLE AS d UNION ALL SELECT 7, 'duck', 1.5",
+		BOX(40, 0),
+		"┌────────┬─────────┬────────┐\n"
+		"│ answer │    t    │   d    │\n"
+		"│ int64  │ varchar │ double │\n"
+		"├────────┼─────────┼────────┤\n"
+		"│     42 │ x       │   NULL │\n"
+		"│      7 │ duck    │    1.5 │\n"
+		"└────────┴─────────┴────────┘\n");
 }
 
 static void test_wide_characters_take_two_columns_and_marks_none(void **state)
@@ -199,7 +202,8 @@ static void test_a_table_never_exceeds_the_terminal(void **state)
 	static const char *const sqls[] = {
 		"SELECT repeat('x', 300) AS a, 1 AS b",
 		"SELECT repeat('世', 100) AS a, repeat('y', 100) AS b, repeat('z', 30) AS c",
-		"SELECT 1 AS aaaaaaaaaaaaaaaaaaaa, 2 AS bbbbbbbbbbbbbbbbbbbbbbb, 3 AS cccccccccccccccccccc, "
+		"SELECT 1 AS aaaaaaaaaaaaaaaaaaaa, 2 AS bbbbbbbbbbbbbbbbbbbbbbb, 3 AS "
+		"cccccccccccccccccccc, "
 		"4 AS dddddddddddddddddddd, 5 AS eeeeeeeeeeeeeeeeeeeeeeee, 6 AS ffffffffffffffffffffff",
 	};
 
@@ -208,7 +212,8 @@ static void test_a_table_never_exceeds_the_terminal(void **state)
 		for (size_t i = 0; i < sizeof sqls / sizeof *sqls; i++) {
 			char *text = render(sqls[i], "SELECT", BOX(40, width)), *save = NULL;
 
-			for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+			for (char *line = strtok_r(text, "\n", &save); line;
+			     line = strtok_r(NULL, "\n", &save)) {
 				assert_true(mg_width(line, strlen(line)) <= width);
 			}
 			free(text);
@@ -218,8 +223,10 @@ static void test_a_table_never_exceeds_the_terminal(void **state)
 
 static void test_hidden_columns_are_told(void **state)
 {
-	char *text = render("SELECT 1 AS aaaaaaaaaaaaaaaaaaaa, 2 AS bbbbbbbbbbbbbbbbbbbbbbb, 3 AS cccccccccccccccccccc, "
-	                    "4 AS dddddddddddddddddddd", "SELECT", BOX(40, 60));
+	char *text = render("SELECT 1 AS aaaaaaaaaaaaaaaaaaaa, 2 AS bbbbbbbbbbbbbbbbbbbbbbb, 3 AS "
+	                    "cccccccccccccccccccc, "
+	                    "4 AS dddddddddddddddddddd",
+	                    "SELECT", BOX(40, 60));
 
 	(void)state;
 	assert_non_null(strstr(text, "aaaaaaaa"));
@@ -231,8 +238,9 @@ static void test_hidden_columns_are_told(void **state)
 
 static void test_explain_is_plain_text(void **state)
 {
-	char *text = render("SELECT 'physical_plan' AS explain_key, 'one' || chr(10) || 'two' AS explain_value",
-	                    "EXPLAIN", BOX(40, 0));
+	char *text =
+		render("SELECT 'physical_plan' AS explain_key, 'one' || chr(10) || 'two' AS explain_value",
+	           "EXPLAIN", BOX(40, 0));
 
 	(void)state;
 	assert_string_equal(text, "one\ntwo\n");
@@ -242,11 +250,13 @@ static void test_explain_is_plain_text(void **state)
 static void test_csv_quotes_what_needs_it_and_tells_null_from_empty(void **state)
 {
 	(void)state;
-	check("SELECT 'a,b' AS \"x\"\"y\", '' AS e, NULL AS n, 'say \"hi\"' AS q, 1.50::DECIMAL(5,2) AS d",
+	check("SELECT 'a,b' AS \"x\"\"y\", '' AS e, NULL AS n, 'say \"hi\"' AS q, 1.50::DECIMAL(5,2) "
+	      "AS d",
 	      (struct mg_render_options){ .format = MG_FORMAT_CSV },
 	      "\"x\"\"y\",e,n,q,d\n"
 	      "\"a,b\",\"\",,\"say \"\"hi\"\"\",1.50\n");
-	check("SELECT 1 AS a", (struct mg_render_options){ .format = MG_FORMAT_CSV, .no_header = true }, "1\n");
+	check("SELECT 1 AS a", (struct mg_render_options){ .format = MG_FORMAT_CSV, .no_header = true },
+	      "1\n");
 }
 
 static void test_json_is_one_line_with_unique_names(void **state)
@@ -254,8 +264,10 @@ static void test_json_is_one_line_with_unique_names(void **state)
 	(void)state;
 	check("SELECT 1 AS a, 'x' AS a, NULL AS b, [1, 2] AS l FROM range(2)",
 	      (struct mg_render_options){ .format = MG_FORMAT_JSON },
-	      "[{\"a\":1,\"a_1\":\"x\",\"b\":null,\"l\":[1,2]},{\"a\":1,\"a_1\":\"x\",\"b\":null,\"l\":[1,2]}]\n");
-	check("SELECT 1 AS a WHERE false", (struct mg_render_options){ .format = MG_FORMAT_JSON }, "[]\n");
+	      "[{\"a\":1,\"a_1\":\"x\",\"b\":null,\"l\":[1,2]},{\"a\":1,\"a_1\":\"x\",\"b\":null,\"l\":"
+	      "[1,2]}]\n");
+	check("SELECT 1 AS a WHERE false", (struct mg_render_options){ .format = MG_FORMAT_JSON },
+	      "[]\n");
 	check("SELECT 1 AS a FROM range(2)", (struct mg_render_options){ .format = MG_FORMAT_JSONL },
 	      "{\"a\":1}\n{\"a\":1}\n");
 }
@@ -265,7 +277,8 @@ static void test_markdown_and_lines(void **state)
 	(void)state;
 	check("SELECT 1 AS a, 'p|q' AS b", (struct mg_render_options){ .format = MG_FORMAT_MARKDOWN },
 	      "| a | b |\n| --: | --- |\n| 1 | p\\|q |\n");
-	check("SELECT 1 AS a, NULL AS bcd FROM range(2)", (struct mg_render_options){ .format = MG_FORMAT_LINE },
+	check("SELECT 1 AS a, NULL AS bcd FROM range(2)",
+	      (struct mg_render_options){ .format = MG_FORMAT_LINE },
 	      "  a = 1\nbcd = NULL\n\n  a = 1\nbcd = NULL\n");
 }
 
@@ -301,8 +314,9 @@ static void test_parquet_is_refused_with_what_to_do(void **state)
 	struct mg_error err = { 0 };
 
 	(void)state;
-	assert_int_equal(mg_render_new(&none, &(struct mg_render_options){ .format = MG_FORMAT_PARQUET }, &err),
-	                 MG_E_UNSUPPORTED);
+	assert_int_equal(
+		mg_render_new(&none, &(struct mg_render_options){ .format = MG_FORMAT_PARQUET }, &err),
+		MG_E_UNSUPPORTED);
 	assert_true(err.hint[0]);
 }
 
