@@ -94,7 +94,8 @@ static size_t put_utf8(char *to, unsigned point)
 	return 4;
 }
 
-/* After "\u": one or two groups of four digits.  A lone surrogate is refused: it is no character. */
+/* After "\u": one or two groups of four digits.  A lone surrogate is refused: it is no character.
+ */
 static int read_unicode(struct reader *r, char *to, size_t *made)
 {
 	unsigned point;

@@ -14,11 +14,11 @@ enum mg_log_level { MG_LOG_DEBUG, MG_LOG_INFO, MG_LOG_WARN, MG_LOG_ERROR, MG_LOG
 struct mg_log_options {
 	enum mg_log_level level;
 	bool json;
-	const char *node;    /* copied; NULL: "-" */
-	const char *path;    /* NULL: stderr */
+	const char *node; /* copied; NULL: "-" */
+	const char *path; /* NULL: stderr */
 };
 
-int mg_log_open(const struct mg_log_options *options);  /* 0, or errno of the file */
+int mg_log_open(const struct mg_log_options *options); /* 0, or errno of the file */
 bool mg_log_level_parse(const char *text, enum mg_log_level *level);
 
 /* mg_log(MG_LOG_INFO, "worker.ready", "worker=%s shards=%u", name, count): the format's

@@ -2,8 +2,8 @@
  * mem.c - heap that does not fail, arenas, counted buffers.
  *
  * An arena is a list of blocks; small pieces are cut from the newest block, pieces above a quarter
- * of a block get a block of their own so that nothing is wasted.  Blocks grow from 4 KiB to 256 KiB.
- * Hooks lie in the arena itself and run last-first before the blocks are freed.
+ * of a block get a block of their own so that nothing is wasted.  Blocks grow from 4 KiB to 256
+ * KiB. Hooks lie in the arena itself and run last-first before the blocks are freed.
  */
 #include "base/mem.h"
 

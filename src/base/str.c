@@ -108,7 +108,6 @@ void mg_copy_text(char *field, size_t size, const char *text)
 	field[len] = '\0';
 }
 
-
 bool mg_utf8_valid(const char *ptr, size_t len)
 {
 	const unsigned char *p = (const unsigned char *)ptr;

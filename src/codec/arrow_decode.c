@@ -1,187 +1,60 @@
 /*
  * arrow_decode.c - IPC messages to Arrow arrays; nothing in the bytes is believed.
  *
- * nanoarrow reads the schema (after check_fields has made sure that no table it follows is
- * missing); batches are read here, because its decoder trusts counts of nodes and buffers in
+ * nanoarrow reads the schema (after mg_arrow__check_schema has made sure that no table it follows
+ * is missing); batches are read here, because its decoder trusts counts of nodes and buffers in
  * dictionaries, lets lengths overflow and does not look at text.  A node is decoded with the
  * length its parent demands, and each of its buffers is checked as soon as it is taken:
  *
  *   validity   covers the rows, and its zero bits number exactly null_count
- *   offsets    start at 0 or more, never fall; the last one lies within data or is the child's length
- *   data       covers the rows;  text is UTF-8, and no value starts inside a character
- *   type ids   name a member of the union;  indexes lie within their dictionary
+ *   offsets    start at 0 or more, never fall; the last one lies within data or is the child's
+ * length data       covers the rows;  text is UTF-8, and no value starts inside a character type
+ * ids   name a member of the union;  indexes lie within their dictionary
  *
  * Uncompressed buffers are not copied: each holds a reference on the mg_buf.
  *
  * Limits: 2^31-1 rows or values a node, 2^20 where values take no bytes (columns of NULL, empty
- * structs), so that a few bytes cannot stand for billions of values; LZ4 only; a compressed buffer grows at most 256-fold (LZ4
- * itself stops at 255), so a message of n bytes never takes more than about 256 n.
+ * structs), so that a few bytes cannot stand for billions of values; LZ4 only; a compressed buffer
+ * grows at most 256-fold (LZ4 itself stops at 255), so a message of n bytes never takes more than
+ * about 256 n.
  */
 #include "codec/arrow_ipc.h"
 
 #include "base/assert.h"
 #include "base/str.h"
+#include "codec/arrow_message.h"
 #include "codec/arrow_schema.h"
 
 #include <limits.h>
 #include <lz4frame.h>
-#include <nanoarrow/ipc/flatcc_generated.h>
 #include <nanoarrow/nanoarrow_ipc.h>
 #include <stdbool.h>
 #include <string.h>
 
-#define FB(name) org_apache_arrow_flatbuf_##name
 #define LENGTH_MAX INT32_MAX
 #define BODILESS_LENGTH_MAX (1 << 20)
 #define LZ4_GROWTH_MAX 256
-#define UNION_MEMBERS_MAX 127
 
 /* A dictionary-coded field, numbered in depth-first order. */
 struct dictionary {
-	int64_t id;                        /* of its messages */
-	const struct ArrowSchema *values;  /* in the decoder's schema */
+	int64_t id;                       /* of its messages */
+	const struct ArrowSchema *values; /* in the decoder's schema */
 	const struct ArrowArrayView *shape;
-	struct ArrowArray array;           /* released unless a batch is being decoded */
+	struct ArrowArray array; /* released unless a batch is being decoded */
 };
 
 struct mg_arrow_decoder {
 	struct ArrowSchema schema;
-	struct ArrowArrayView shape;       /* of schema; never set to data */
+	struct ArrowArrayView shape; /* of schema; never set to data */
 	struct dictionary *dictionaries;
 	size_t dictionary_count;
 	size_t dictionary_cap;
-	LZ4F_dctx *lz4;                    /* made when first needed */
+	LZ4F_dctx *lz4; /* made when first needed */
 };
-
-/* One encapsulated message, verified. */
-struct message {
-	FB(Message_table_t) table;
-	const uint8_t *body;
-	size_t body_size;
-	size_t size; /* with prefix, header and body */
-};
-
-static int bad(struct mg_error *err, const char *what)
-{
-	return mg_error_set(err, MG_E_PROTOCOL, "bad Arrow message: %s", what);
-}
 
 static int no_memory(struct mg_error *err)
 {
 	return mg_error_set(err, MG_E_NOMEM, "out of memory while decoding rows");
-}
-
-/* ---- messages ---- */
-
-static uint32_t read_u32(const uint8_t *from)
-{
-	return (uint32_t)from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 |
-	       (uint32_t)from[3] << 24;
-}
-
-/* Prefix at bytes: *header is the length of the flatbuffer, 0 at the end of a stream. */
-static int read_prefix(const uint8_t *bytes, size_t *header, struct mg_error *err)
-{
-	if (read_u32(bytes) != UINT32_MAX) {
-		return bad(err, "it does not start with the continuation mark");
-	}
-	uint32_t length = read_u32(bytes + 4);
-	if (length > INT32_MAX || length % 8 != 0) {
-		return bad(err, "impossible length of the header");
-	}
-	*header = length;
-	return MG_OK;
-}
-
-/* Verify the flatbuffer (8-aligned) and find the length of the body. */
-static int read_header(const uint8_t *header, size_t header_size, struct message *m,
-                       struct mg_error *err)
-{
-	mg_assert(((uintptr_t)header & 7) == 0);
-	if (FB(Message_verify_as_root)(header, header_size) != flatcc_verify_ok) {
-		return bad(err, "the header is damaged");
-	}
-	m->table = FB(Message_as_root)(header);
-	if (!m->table || FB(Message_version)(m->table) != FB(MetadataVersion_V5) ||
-	    !FB(Message_header_get)(m->table)) {
-		return bad(err, "not a message of metadata version 5");
-	}
-	int64_t body = FB(Message_bodyLength)(m->table);
-	if (body < 0 || body % 8 != 0) {
-		return bad(err, "impossible length of the body");
-	}
-	m->body_size = (size_t)body;
-	return MG_OK;
-}
-
-/* The whole message at bytes (8-aligned). */
-static int read_message(const uint8_t *bytes, size_t size, struct message *m, struct mg_error *err)
-{
-	size_t header;
-	if (size < 8) {
-		return bad(err, "it is cut off");
-	}
-	int code = read_prefix(bytes, &header, err);
-	if (code) {
-		return code;
-	}
-	if (header == 0 || header > size - 8) {
-		return bad(err, "it is cut off");
-	}
-	code = read_header(bytes + 8, header, m, err);
-	if (code) {
-		return code;
-	}
-	if (m->body_size > size - 8 - header) {
-		return bad(err, "its body is cut off");
-	}
-	m->body = bytes + 8 + header;
-	m->size = 8 + header + m->body_size;
-	return MG_OK;
-}
-
-int mg_arrow_message_size(const void *bytes, size_t size, size_t size_max, size_t *message_size,
-                          bool *end, struct mg_error *err)
-{
-	*message_size = 0;
-	*end = false;
-	if (size < 8) {
-		return MG_OK;
-	}
-	size_t header;
-	int code = read_prefix(bytes, &header, err);
-	if (code) {
-		return code;
-	}
-	if (header == 0) {
-		*message_size = 8;
-		*end = true;
-		return MG_OK;
-	}
-	if (header > size_max || size_max - header < 8) {
-		return mg_error_set(err, MG_E_LIMIT, "an Arrow message is larger than %zu bytes", size_max);
-	}
-	if (size - 8 < header) {
-		return MG_OK;
-	}
-	/* The bytes of a stream may lie at any address. */
-	struct mg_buf *copy = mg_buf_copy((const uint8_t *)bytes + 8, header);
-	if (!copy) {
-		return no_memory(err);
-	}
-	struct message m = { 0 };
-	code = read_header(copy->data, header, &m, err);
-	mg_buf_unref(copy);
-	if (code) {
-		return code;
-	}
-	if (m.body_size > size_max - 8 - header) {
-		return mg_error_set(err, MG_E_LIMIT, "an Arrow message is larger than %zu bytes", size_max);
-	}
-	if (m.body_size <= size - 8 - header) {
-		*message_size = 8 + header + m.body_size;
-	}
-	return MG_OK;
 }
 
 /* ---- the decoder ---- */
@@ -234,62 +107,6 @@ const struct ArrowSchema *mg_arrow_decoder_schema(const struct mg_arrow_decoder 
 
 /* ---- schema ---- */
 
-static int check_metadata(FB(KeyValue_vec_t) pairs, struct mg_error *err)
-{
-	for (size_t i = 0; i < FB(KeyValue_vec_len)(pairs); i++) {
-		FB(KeyValue_table_t) pair = FB(KeyValue_vec_at)(pairs, i);
-		if (!pair || !FB(KeyValue_key)(pair) || !FB(KeyValue_value)(pair)) {
-			return bad(err, "metadata without a key or value");
-		}
-	}
-	return MG_OK;
-}
-
-static int check_decimal(FB(Field_table_t) field, struct mg_error *err)
-{
-	FB(Decimal_table_t) decimal = (FB(Decimal_table_t))FB(Field_type_get)(field);
-	int32_t precision = FB(Decimal_precision)(decimal);
-	int32_t scale = FB(Decimal_scale)(decimal);
-	if (precision < 1 || precision > MG_ARROW_DECIMAL_MAX || scale < 0 || scale > precision) {
-		return bad(err, "an impossible decimal type");
-	}
-	return MG_OK;
-}
-
-/* Everything nanoarrow will follow is there.  The depth is bounded by flatcc's verifier too. */
-static int check_fields(FB(Field_vec_t) fields, unsigned depth, struct mg_error *err)
-{
-	if (depth > MG_ARROW_DEPTH_MAX) {
-		return bad(err, "columns are nested too deep");
-	}
-	for (size_t i = 0; i < FB(Field_vec_len)(fields); i++) {
-		FB(Field_table_t) field = FB(Field_vec_at)(fields, i);
-		if (!field || !FB(Field_type_get)(field)) {
-			return bad(err, "a column without a type");
-		}
-		FB(Field_vec_t) children = FB(Field_children)(field);
-		if (FB(Field_type_type)(field) == FB(Type_Union) &&
-		    FB(Field_vec_len)(children) > UNION_MEMBERS_MAX) {
-			return bad(err, "a union of too many members");
-		}
-		FB(DictionaryEncoding_table_t) coding = FB(Field_dictionary)(field);
-		if (coding && !FB(DictionaryEncoding_indexType)(coding)) {
-			return bad(err, "a dictionary without a type of index");
-		}
-		int code = check_metadata(FB(Field_custom_metadata)(field), err);
-		if (code == MG_OK && FB(Field_type_type)(field) == FB(Type_Decimal)) {
-			code = check_decimal(field, err);
-		}
-		if (code == MG_OK) {
-			code = check_fields(children, depth + 1, err);
-		}
-		if (code) {
-			return code;
-		}
-	}
-	return MG_OK;
-}
-
 /* List the dictionary-coded fields below a node, depth first. */
 static int list_dictionaries(struct mg_arrow_decoder *d, const struct ArrowSchema *schema,
                              const struct ArrowArrayView *shape,
@@ -300,11 +117,11 @@ static int list_dictionaries(struct mg_arrow_decoder *d, const struct ArrowSchem
 		const struct ArrowIpcDictionaryEncoding *coding =
 			ArrowIpcDictionaryEncodingsFind(encodings, schema);
 		if (!coding || !shape->dictionary) {
-			return bad(err, "a dictionary without a number");
+			return mg_arrow__bad(err, "a dictionary without a number");
 		}
 		for (size_t i = 0; i < d->dictionary_count; i++) {
 			if (d->dictionaries[i].id == coding->id) {
-				return bad(err, "two columns share a dictionary");
+				return mg_arrow__bad(err, "two columns share a dictionary");
 			}
 		}
 		mg_grow(d->dictionaries, d->dictionary_count, d->dictionary_cap);
@@ -347,8 +164,8 @@ static int adopt_schema(struct mg_arrow_decoder *d, struct ArrowSchema *schema,
 	return code;
 }
 
-static int decode_schema(struct mg_arrow_decoder *d, const uint8_t *bytes, const struct message *m,
-                         struct mg_error *err)
+static int decode_schema(struct mg_arrow_decoder *d, const uint8_t *bytes,
+                         const struct mg_arrow__message *m, struct mg_error *err)
 {
 	struct ArrowIpcDecoder ipc;
 	struct ArrowIpcDictionaryEncodings encodings;
@@ -389,20 +206,16 @@ int mg_arrow_decode_schema(struct mg_arrow_decoder *decoder, const void *bytes, 
 		}
 		from = copy->data;
 	}
-	struct message m = { 0 };
-	int code = read_message(from, size, &m, err);
+	struct mg_arrow__message m = { 0 };
+	int code = mg_arrow__read_message(from, size, &m, err);
 	if (code) {
 		goto out;
 	}
 	if (FB(Message_header_type)(m.table) != FB(MessageHeader_Schema) || m.body_size != 0) {
-		code = bad(err, "a schema was expected");
+		code = mg_arrow__bad(err, "a schema was expected");
 		goto out;
 	}
-	FB(Schema_table_t) schema = (FB(Schema_table_t))FB(Message_header_get)(m.table);
-	code = check_metadata(FB(Schema_custom_metadata)(schema), err);
-	if (code == MG_OK) {
-		code = check_fields(FB(Schema_fields)(schema), 0, err);
-	}
+	code = mg_arrow__check_schema((FB(Schema_table_t))FB(Message_header_get)(m.table), err);
 	if (code == MG_OK) {
 		code = decode_schema(decoder, from, &m, err);
 	}
@@ -419,7 +232,7 @@ out:
 /* Where the walk over one batch stands. */
 struct walk {
 	struct mg_arrow_decoder *decoder;
-	struct mg_buf *buf;        /* holds the body */
+	struct mg_buf *buf; /* holds the body */
 	const uint8_t *body;
 	size_t body_size;
 	bool lz4;
@@ -457,7 +270,7 @@ static int decompress(struct walk *w, const uint8_t *from, size_t len, size_t si
 		return no_memory(w->err);
 	}
 	if (size / LZ4_GROWTH_MAX > len) {
-		return bad(w->err, "impossible size of a compressed buffer");
+		return mg_arrow__bad(w->err, "impossible size of a compressed buffer");
 	}
 	if (ArrowBufferReserve(out, (int64_t)size + 1) != NANOARROW_OK) {
 		return no_memory(w->err);
@@ -467,7 +280,7 @@ static int decompress(struct walk *w, const uint8_t *from, size_t len, size_t si
 	LZ4F_resetDecompressionContext(d->lz4);
 	size_t rest = LZ4F_decompress(d->lz4, out->data, &made, from, &taken, NULL);
 	if (rest != 0 || made != size || taken != len) {
-		return bad(w->err, "a compressed buffer is damaged");
+		return mg_arrow__bad(w->err, "a compressed buffer is damaged");
 	}
 	out->size_bytes = (int64_t)size;
 	return MG_OK;
@@ -478,14 +291,14 @@ static int take_buffer(struct walk *w, struct ArrowBuffer *out)
 {
 	ArrowBufferInit(out);
 	if (w->next_buffer >= FB(Buffer_vec_len)(w->buffers)) {
-		return bad(w->err, "it has too few buffers");
+		return mg_arrow__bad(w->err, "it has too few buffers");
 	}
 	FB(Buffer_struct_t) entry = FB(Buffer_vec_at)(w->buffers, w->next_buffer++);
 	int64_t offset = FB(Buffer_offset)(entry);
 	int64_t length = FB(Buffer_length)(entry);
 	if (offset < 0 || length < 0 || offset % 8 != 0 || (uint64_t)offset > w->body_size ||
 	    (uint64_t)length > w->body_size - (uint64_t)offset) {
-		return bad(w->err, "a buffer lies outside of the body");
+		return mg_arrow__bad(w->err, "a buffer lies outside of the body");
 	}
 	const uint8_t *from = w->body + offset;
 	if (!w->lz4 || length == 0) {
@@ -493,7 +306,7 @@ static int take_buffer(struct walk *w, struct ArrowBuffer *out)
 		return MG_OK;
 	}
 	if (length < 8) {
-		return bad(w->err, "a compressed buffer without its size");
+		return mg_arrow__bad(w->err, "a compressed buffer without its size");
 	}
 	int64_t size;
 	memcpy(&size, from, 8);
@@ -502,7 +315,7 @@ static int take_buffer(struct walk *w, struct ArrowBuffer *out)
 		return MG_OK;
 	}
 	if (size < 0) {
-		return bad(w->err, "impossible size of a compressed buffer");
+		return mg_arrow__bad(w->err, "impossible size of a compressed buffer");
 	}
 	return decompress(w, from + 8, (size_t)length - 8, (size_t)size, out);
 }
@@ -532,17 +345,17 @@ static int check_offsets(struct walk *w, struct ArrowBuffer *offsets, size_t wid
 		}
 	}
 	if (offsets->size_bytes / (int64_t)width < length + 1) {
-		return bad(w->err, "too few offsets");
+		return mg_arrow__bad(w->err, "too few offsets");
 	}
 	int64_t before = offset_at(offsets, width, 0);
 	*first = before;
 	if (before < 0) {
-		return bad(w->err, "a negative offset");
+		return mg_arrow__bad(w->err, "a negative offset");
 	}
 	for (int64_t i = 1; i <= length; i++) {
 		int64_t now = offset_at(offsets, width, i);
 		if (now < before) {
-			return bad(w->err, "falling offsets");
+			return mg_arrow__bad(w->err, "falling offsets");
 		}
 		before = now;
 	}
@@ -554,13 +367,13 @@ static int check_validity(struct walk *w, const struct ArrowBuffer *bits, int64_
                           int64_t null_count)
 {
 	if (bits->size_bytes == 0) {
-		return null_count == 0 ? MG_OK : bad(w->err, "NULLs without a bitmap");
+		return null_count == 0 ? MG_OK : mg_arrow__bad(w->err, "NULLs without a bitmap");
 	}
 	if (bits->size_bytes < (length + 7) / 8) {
-		return bad(w->err, "the bitmap of NULLs is too short");
+		return mg_arrow__bad(w->err, "the bitmap of NULLs is too short");
 	}
 	if (length - ArrowBitCountSet(bits->data, 0, length) != null_count) {
-		return bad(w->err, "the count of NULLs is wrong");
+		return mg_arrow__bad(w->err, "the count of NULLs is wrong");
 	}
 	return MG_OK;
 }
@@ -571,12 +384,12 @@ static int check_text(struct walk *w, const struct ArrowBuffer *data,
 	int64_t first = offset_at(offsets, width, 0);
 	int64_t last = offset_at(offsets, width, length);
 	if (!mg_utf8_valid((const char *)data->data + first, (size_t)(last - first))) {
-		return bad(w->err, "text that is not UTF-8");
+		return mg_arrow__bad(w->err, "text that is not UTF-8");
 	}
 	for (int64_t i = 0; i < length; i++) {
 		int64_t at = offset_at(offsets, width, i);
 		if (at < last && (data->data[at] & 0xC0) == 0x80) {
-			return bad(w->err, "text that starts inside a character");
+			return mg_arrow__bad(w->err, "text that starts inside a character");
 		}
 	}
 	return MG_OK;
@@ -587,14 +400,14 @@ static int check_type_ids(struct walk *w, const struct ArrowArrayView *shape,
 {
 	bool known[256] = { false };
 	if (ids->size_bytes < length || !shape->union_type_id_map) {
-		return bad(w->err, "too few type numbers of a union");
+		return mg_arrow__bad(w->err, "too few type numbers of a union");
 	}
 	for (int64_t i = 0; i < shape->n_children; i++) {
 		known[(uint8_t)shape->union_type_id_map[128 + i]] = true;
 	}
 	for (int64_t i = 0; i < length; i++) {
 		if (!known[ids->data[i]]) {
-			return bad(w->err, "an unknown type number of a union");
+			return mg_arrow__bad(w->err, "an unknown type number of a union");
 		}
 	}
 	return MG_OK;
@@ -631,7 +444,7 @@ static int check_indexes(struct walk *w, const struct ArrowArrayView *shape,
 			continue;
 		}
 		if (index_at(data, shape->storage_type, i) >= (uint64_t)values->length) {
-			return bad(w->err, "an index beyond its dictionary");
+			return mg_arrow__bad(w->err, "an index beyond its dictionary");
 		}
 	}
 	return MG_OK;
@@ -659,7 +472,7 @@ static int decode_variable(struct walk *w, const struct ArrowArrayView *shape,
 	}
 	code = take_buffer(w, &data);
 	if (code == MG_OK && data.size_bytes < last) {
-		code = bad(w->err, "text or blobs are cut off");
+		code = mg_arrow__bad(w->err, "text or blobs are cut off");
 	}
 	if (code == MG_OK && !data.data && ArrowBufferReserve(&data, 1) != NANOARROW_OK) {
 		code = no_memory(w->err); /* readers may not like a NULL even for empty values */
@@ -697,7 +510,7 @@ static int decode_fixed(struct walk *w, const struct ArrowArrayView *shape,
 		default: {
 			uint64_t bits = (uint64_t)shape->layout.element_size_bits[i] * (uint64_t)array->length;
 			if ((uint64_t)buffer.size_bytes < (bits + 7) / 8) {
-				code = bad(w->err, "values are cut off");
+				code = mg_arrow__bad(w->err, "values are cut off");
 			} else if (!buffer.data && ArrowBufferReserve(&buffer, 8) != NANOARROW_OK) {
 				code = no_memory(w->err);
 			}
@@ -719,7 +532,7 @@ static int attach_dictionary(struct walk *w, const struct ArrowArrayView *shape,
 	mg_assert(w->next_dictionary < d->dictionary_count && array->dictionary != NULL);
 	struct dictionary *dictionary = &d->dictionaries[w->next_dictionary++];
 	if (!dictionary->array.release) {
-		return bad(w->err, "a dictionary is missing");
+		return mg_arrow__bad(w->err, "a dictionary is missing");
 	}
 	int code = check_indexes(w, shape, array, &dictionary->array);
 	if (code) {
@@ -754,21 +567,21 @@ static int decode_node(struct walk *w, const struct ArrowArrayView *shape, int64
                        struct ArrowArray *array)
 {
 	if (w->next_node >= FB(FieldNode_vec_len)(w->nodes)) {
-		return bad(w->err, "it has too few nodes");
+		return mg_arrow__bad(w->err, "it has too few nodes");
 	}
 	FB(FieldNode_struct_t) node = FB(FieldNode_vec_at)(w->nodes, w->next_node++);
 	int64_t nulls = FB(FieldNode_null_count)(node);
 	if (length < 0 || length > LENGTH_MAX || FB(FieldNode_length)(node) != length || nulls < 0 ||
 	    nulls > length) {
-		return bad(w->err, "columns of different lengths");
+		return mg_arrow__bad(w->err, "columns of different lengths");
 	}
 	if (length > BODILESS_LENGTH_MAX && is_bodiless(shape)) {
-		return bad(w->err, "too many values that take no bytes");
+		return mg_arrow__bad(w->err, "too many values that take no bytes");
 	}
 	bool nullable = shape->layout.buffer_type[0] == NANOARROW_BUFFER_TYPE_VALIDITY ||
 	                shape->storage_type == NANOARROW_TYPE_NA;
 	if (nulls > 0 && !nullable) {
-		return bad(w->err, "NULLs without a bitmap");
+		return mg_arrow__bad(w->err, "NULLs without a bitmap");
 	}
 	array->length = length;
 	array->null_count = nulls;
@@ -803,7 +616,8 @@ static int decode_node(struct walk *w, const struct ArrowArrayView *shape, int64
 
 /* ---- batches ---- */
 
-static int begin_walk(struct walk *w, FB(RecordBatch_table_t) batch, const struct message *m)
+static int begin_walk(struct walk *w, FB(RecordBatch_table_t) batch,
+                      const struct mg_arrow__message *m)
 {
 	FB(BodyCompression_table_t) compression = FB(RecordBatch_compression)(batch);
 	if (compression) {
@@ -818,23 +632,24 @@ static int begin_walk(struct walk *w, FB(RecordBatch_table_t) batch, const struc
 	w->body = m->body;
 	w->body_size = m->body_size;
 	int64_t length = FB(RecordBatch_length)(batch);
-	return length < 0 || length > LENGTH_MAX ? bad(w->err, "impossible number of rows") : MG_OK;
+	return length < 0 || length > LENGTH_MAX ? mg_arrow__bad(w->err, "impossible number of rows")
+	                                         : MG_OK;
 }
 
 static int end_walk(const struct walk *w)
 {
 	if (w->next_node != FB(FieldNode_vec_len)(w->nodes) ||
 	    w->next_buffer != FB(Buffer_vec_len)(w->buffers)) {
-		return bad(w->err, "it has more nodes or buffers than its schema");
+		return mg_arrow__bad(w->err, "it has more nodes or buffers than its schema");
 	}
 	return MG_OK;
 }
 
 static int decode_dictionary(struct mg_arrow_decoder *d, struct mg_buf *buf,
-                             const struct message *m, struct mg_error *err)
+                             const struct mg_arrow__message *m, struct mg_error *err)
 {
-	FB(DictionaryBatch_table_t) header =
-		(FB(DictionaryBatch_table_t))FB(Message_header_get)(m->table);
+	FB(DictionaryBatch_table_t)
+	header = (FB(DictionaryBatch_table_t))FB(Message_header_get)(m->table);
 	FB(RecordBatch_table_t) batch = FB(DictionaryBatch_data)(header);
 	struct dictionary *dictionary = NULL;
 	for (size_t i = 0; i < d->dictionary_count; i++) {
@@ -842,9 +657,8 @@ static int decode_dictionary(struct mg_arrow_decoder *d, struct mg_buf *buf,
 			dictionary = &d->dictionaries[i];
 		}
 	}
-	if (!dictionary || !batch || FB(DictionaryBatch_isDelta)(header) ||
-	    dictionary->array.release) {
-		return bad(err, "an unexpected dictionary");
+	if (!dictionary || !batch || FB(DictionaryBatch_isDelta)(header) || dictionary->array.release) {
+		return mg_arrow__bad(err, "an unexpected dictionary");
 	}
 	struct ArrowArray array = { 0 };
 	struct walk w = { .decoder = d, .buf = buf, .err = err };
@@ -870,8 +684,9 @@ static int decode_dictionary(struct mg_arrow_decoder *d, struct mg_buf *buf,
 	return MG_OK;
 }
 
-static int decode_rows(struct mg_arrow_decoder *d, struct mg_buf *buf, const struct message *m,
-                       struct ArrowArray *out, struct mg_error *err)
+static int decode_rows(struct mg_arrow_decoder *d, struct mg_buf *buf,
+                       const struct mg_arrow__message *m, struct ArrowArray *out,
+                       struct mg_error *err)
 {
 	FB(RecordBatch_table_t) batch = (FB(RecordBatch_table_t))FB(Message_header_get)(m->table);
 	struct ArrowArray array = { 0 };
@@ -886,7 +701,7 @@ static int decode_rows(struct mg_arrow_decoder *d, struct mg_buf *buf, const str
 	array.length = FB(RecordBatch_length)(batch);
 	array.null_count = 0;
 	if (array.length > BODILESS_LENGTH_MAX && is_bodiless(&d->shape)) {
-		code = bad(err, "too many rows without columns");
+		code = mg_arrow__bad(err, "too many rows without columns");
 	}
 	for (int64_t i = 0; i < d->shape.n_children && code == MG_OK; i++) {
 		code = decode_node(&w, d->shape.children[i], array.length, array.children[i]);
@@ -911,8 +726,8 @@ static int decode_messages(struct mg_arrow_decoder *d, struct mg_buf *buf, struc
 {
 	size_t at = 0;
 	for (;;) {
-		struct message m = { 0 };
-		int code = read_message(buf->data + at, buf->size - at, &m, err);
+		struct mg_arrow__message m = { 0 };
+		int code = mg_arrow__read_message(buf->data + at, buf->size - at, &m, err);
 		if (code) {
 			return code;
 		}
@@ -926,9 +741,9 @@ static int decode_messages(struct mg_arrow_decoder *d, struct mg_buf *buf, struc
 			break;
 		case FB(MessageHeader_RecordBatch):
 			return at == buf->size ? decode_rows(d, buf, &m, out, err)
-			                       : bad(err, "bytes behind the batch");
+			                       : mg_arrow__bad(err, "bytes behind the batch");
 		default:
-			return bad(err, "a batch was expected");
+			return mg_arrow__bad(err, "a batch was expected");
 		}
 	}
 }
@@ -937,7 +752,7 @@ int mg_arrow_decode_batch(struct mg_arrow_decoder *decoder, struct mg_buf *buf,
                           struct ArrowArray *out, struct mg_error *err)
 {
 	if (!decoder->schema.release) {
-		return bad(err, "rows before their schema");
+		return mg_arrow__bad(err, "rows before their schema");
 	}
 	struct mg_buf *held = mg_buf_ref(buf);
 	if (((uintptr_t)buf->data & 7) != 0) {

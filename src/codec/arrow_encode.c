@@ -38,19 +38,19 @@ struct piece {
 };
 
 struct mg_arrow_encoder {
-	struct ArrowSchema schema;     /* own copy */
-	struct ArrowArrayView view;    /* shape of the schema; set to each batch in turn */
+	struct ArrowSchema schema;  /* own copy */
+	struct ArrowArrayView view; /* shape of the schema; set to each batch in turn */
 	flatcc_builder_t builder;
 	bool builder_ready;
 	bool lz4;
-	struct ArrowBuffer nodes;      /* FieldNode structs of the message in work */
-	struct ArrowBuffer buffers;    /* Buffer structs */
-	struct ArrowBuffer pieces;     /* struct piece */
+	struct ArrowBuffer nodes;   /* FieldNode structs of the message in work */
+	struct ArrowBuffer buffers; /* Buffer structs */
+	struct ArrowBuffer pieces;  /* struct piece */
 	struct ArrowBuffer scratch;
 	int64_t body_size;
 	uint64_t raw_size;
 	int64_t next_dictionary;
-	struct mg_buf *out;            /* the messages made so far */
+	struct mg_buf *out; /* the messages made so far */
 };
 
 static int no_memory(struct mg_error *err)
@@ -158,7 +158,8 @@ static const uint8_t *piece_bytes(const struct mg_arrow_encoder *e, const struct
 	return piece->ptr ? piece->ptr : e->scratch.data + piece->at;
 }
 
-/* Replace a piece by its compressed form: i64 length, LZ4 frame; or -1 and the bytes as they are. */
+/* Replace a piece by its compressed form: i64 length, LZ4 frame; or -1 and the bytes as they are.
+ */
 static bool compress_piece(struct mg_arrow_encoder *e, struct piece *piece)
 {
 	size_t bound = LZ4F_compressFrameBound(piece->len, NULL);
@@ -429,7 +430,8 @@ static bool finish_message(struct mg_arrow_encoder *e)
 	return true;
 }
 
-/* Dictionary messages of this node and all below, numbered as nanoarrow numbers them in the schema. */
+/* Dictionary messages of this node and all below, numbered as nanoarrow numbers them in the schema.
+ */
 static bool encode_dictionaries(struct mg_arrow_encoder *e, const struct ArrowArrayView *view)
 {
 	if (view->dictionary) {

@@ -90,7 +90,7 @@ static int split_scientific(const char *text, char digits[24], int *exponent)
 			digits[count++] = *at;
 		}
 	}
-	*exponent = *at ? atoi(at + 1) : 0;
+	*exponent = *at ? (int)strtol(at + 1, NULL, 10) : 0;
 	while (count > 1 && digits[count - 1] == '0') {
 		count--;
 	}
@@ -261,8 +261,8 @@ void mg_text__float(struct mg_sb *sb, float value)
 
 /* ---- bytes ---- */
 
-/* Three bytes of head (top bit: not negative), then the magnitude, big-endian; all bits of a negative
- * number are turned over.  Repeated division by 10^9. */
+/* Three bytes of head (top bit: not negative), then the magnitude, big-endian; all bits of a
+ * negative number are turned over.  Repeated division by 10^9. */
 void mg_text__bignum(struct mg_sb *sb, const uint8_t *bytes, size_t len)
 {
 	if (len < 4) {

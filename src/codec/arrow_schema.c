@@ -23,7 +23,8 @@ static int check_type(enum ArrowType type, struct mg_error *err)
 static int check_dictionary(const struct ArrowArrayView *values, struct mg_error *err)
 {
 	if (values->n_children > 0 || values->dictionary) {
-		return mg_error_set(err, MG_E_UNSUPPORTED, "a dictionary of nested values is not supported");
+		return mg_error_set(err, MG_E_UNSUPPORTED,
+		                    "a dictionary of nested values is not supported");
 	}
 	return check_type(values->storage_type, err);
 }
@@ -32,7 +33,8 @@ static int check_node(const struct ArrowArrayView *view, unsigned depth, unsigne
                       struct mg_error *err)
 {
 	if (depth > MG_ARROW_DEPTH_MAX || ++*nodes > MG_ARROW_COLUMNS_MAX) {
-		return mg_error_set(err, MG_E_LIMIT, "columns are nested more than %d deep, or more than %d",
+		return mg_error_set(err, MG_E_LIMIT,
+		                    "columns are nested more than %d deep, or more than %d",
 		                    MG_ARROW_DEPTH_MAX, MG_ARROW_COLUMNS_MAX);
 	}
 	int code = check_type(view->storage_type, err);

@@ -9,7 +9,7 @@
 #include <nanoarrow/nanoarrow.h>
 
 #define MG_ARROW_DEPTH_MAX 64
-#define MG_ARROW_DECIMAL_MAX 76 /* digits of a 256-bit decimal */
+#define MG_ARROW_DECIMAL_MAX 76    /* digits of a 256-bit decimal */
 #define MG_ARROW_COLUMNS_MAX 10000 /* nodes of the tree, nested ones counted */
 
 /* Refuses what neither side can carry: a root that is no struct, views, run ends, dense unions,

@@ -18,7 +18,8 @@ static bool view_eq(struct ArrowStringView view, const char *text)
 	       memcmp(view.data, text, (size_t)view.size_bytes) == 0;
 }
 
-/* Value of "type_name" in {"type_name":"hugeint","vendor_name":"DuckDB"}; NULL when there is none. */
+/* Value of "type_name" in {"type_name":"hugeint","vendor_name":"DuckDB"}; NULL when there is none.
+ */
 static const char *opaque_name(struct mg_arena *arena, struct ArrowStringView metadata)
 {
 	static const char key[] = "\"type_name\":\"";

@@ -11,30 +11,30 @@
 enum mg_kind {
 	MG_KIND_NULL,
 	MG_KIND_BOOL,
-	MG_KIND_INT,        /* any width and sign up to 64 bits; width: bits, unsigned_value */
-	MG_KIND_HUGEINT,    /* 16 bytes, little-endian */
+	MG_KIND_INT,     /* any width and sign up to 64 bits; width: bits, unsigned_value */
+	MG_KIND_HUGEINT, /* 16 bytes, little-endian */
 	MG_KIND_UHUGEINT,
 	MG_KIND_BIGNUM,
 	MG_KIND_FLOAT,
 	MG_KIND_DOUBLE,
-	MG_KIND_DECIMAL,    /* width, scale */
+	MG_KIND_DECIMAL, /* width, scale */
 	MG_KIND_TEXT,
 	MG_KIND_JSON,
 	MG_KIND_BLOB,
 	MG_KIND_BIT,
 	MG_KIND_UUID,
 	MG_KIND_DATE,
-	MG_KIND_TIME,       /* unit */
+	MG_KIND_TIME, /* unit */
 	MG_KIND_TIME_TZ,
-	MG_KIND_TIMESTAMP,  /* unit, zoned */
+	MG_KIND_TIMESTAMP, /* unit, zoned */
 	MG_KIND_INTERVAL,
-	MG_KIND_ENUM,       /* dictionary */
+	MG_KIND_ENUM, /* dictionary */
 	MG_KIND_LIST,
-	MG_KIND_ARRAY,      /* width: elements */
+	MG_KIND_ARRAY, /* width: elements */
 	MG_KIND_STRUCT,
 	MG_KIND_MAP,
 	MG_KIND_UNION,
-	MG_KIND_UNKNOWN     /* bytes shown as a blob, or nothing */
+	MG_KIND_UNKNOWN /* bytes shown as a blob, or nothing */
 };
 
 /* A column or a part of one; lives in the view's arena. */
@@ -46,7 +46,7 @@ struct mg_value_type {
 	int32_t width;
 	int32_t scale;
 	const char *name;
-	const char *opaque;                   /* type name of an extension we do not know */
+	const char *opaque; /* type name of an extension we do not know */
 	const struct ArrowArrayView *data;
 	struct mg_value_type *children;
 	size_t child_count;
@@ -54,7 +54,7 @@ struct mg_value_type {
 
 struct mg_arrow_view {
 	struct mg_arena *arena;
-	struct ArrowSchema schema;            /* own copy */
+	struct ArrowSchema schema; /* own copy */
 	struct ArrowArrayView data;
 	struct mg_value_type *columns;
 	size_t column_count;

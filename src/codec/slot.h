@@ -18,9 +18,9 @@
 #define MG_SLOTS 16384
 
 struct mg_slot_hash {
-	uint8_t small[64];     /* canonical bytes collected so far */
+	uint8_t small[64]; /* canonical bytes collected so far */
 	size_t used;
-	void *state;           /* XXH3 state once small is full; NULL before */
+	void *state; /* XXH3 state once small is full; NULL before */
 };
 
 void mg_slot_begin(struct mg_slot_hash *hash);
@@ -30,7 +30,7 @@ void mg_slot_decimal(struct mg_slot_hash *hash, __int128 value, uint8_t scale);
 void mg_slot_double(struct mg_slot_hash *hash, double value);
 void mg_slot_text(struct mg_slot_hash *hash, const void *bytes, size_t len);
 void mg_slot_bytes(struct mg_slot_hash *hash, uint8_t class_tag, const void *bytes, size_t len);
-uint16_t mg_slot_end(struct mg_slot_hash *hash);   /* frees the state */
+uint16_t mg_slot_end(struct mg_slot_hash *hash); /* frees the state */
 
 /* Shard (from 0) of a slot when shard_count shards share all slots in equal contiguous ranges, and
  * the first slot of a shard (of shard_count: 16,384, the end of the last one). */

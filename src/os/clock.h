@@ -5,11 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-uint64_t mg_clock_ms(void);        /* monotonic, from an unknown start */
+uint64_t mg_clock_ms(void); /* monotonic, from an unknown start */
 uint64_t mg_clock_us(void);
-int64_t mg_clock_wall_ms(void);    /* since 1970, UTC */
+int64_t mg_clock_wall_ms(void); /* since 1970, UTC */
 int64_t mg_clock_wall_us(void);
-void mg_sleep_ms(uint32_t ms);     /* never on a loop thread */
+void mg_sleep_ms(uint32_t ms); /* never on a loop thread */
 
 #define MG_CLOCK_TEXT_SIZE 32
 /* "2026-11-21T10:42:24.123Z"; returns out. */

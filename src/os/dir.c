@@ -67,7 +67,8 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The names lie one after the other, each with its zero; move them and their index into one block. */
+/* The names lie one after the other, each with its zero; move them and their index into one block.
+ */
 static char **index_names(const struct mg_sb *names, size_t count)
 {
 	size_t table = count * sizeof(char *);
@@ -149,7 +150,8 @@ static int refuse_lock(int fd, const char *dir, struct mg_error *err)
 	char holder[32] = { 0 };
 	ssize_t got = pread(fd, holder, sizeof holder - 1, 0);
 	long pid = got > 0 ? strtol(holder, NULL, 10) : 0;
-	int code = mg_error_set(err, MG_E_BUSY, "data directory \"%s\" is used by process %ld", dir, pid);
+	int code =
+		mg_error_set(err, MG_E_BUSY, "data directory \"%s\" is used by process %ld", dir, pid);
 	mg_error_hint(err, "Stop that process, or choose another data directory.");
 	return code;
 }

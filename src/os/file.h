@@ -17,23 +17,25 @@
 /* Whole file as heap text with a zero behind it.  MG_E_LIMIT when larger than size_max. */
 int mg_file_read(const char *path, size_t size_max, char **out, size_t *size, struct mg_error *err);
 /* Replace or create, durably.  mode such as 0600 is set exactly, whatever the umask says. */
-int mg_file_write(const char *path, const void *data, size_t size, unsigned mode, struct mg_error *err);
-int mg_file_remove(const char *path, struct mg_error *err);  /* absent is fine */
+int mg_file_write(const char *path, const void *data, size_t size, unsigned mode,
+                  struct mg_error *err);
+int mg_file_remove(const char *path, struct mg_error *err);                 /* absent is fine */
 int mg_file_rename(const char *from, const char *to, struct mg_error *err); /* durable */
-int mg_file_sync(const char *path, struct mg_error *err);    /* fsync of a file or directory */
-bool mg_file_exists(const char *path);                       /* anything of that name */
+int mg_file_sync(const char *path, struct mg_error *err); /* fsync of a file or directory */
+bool mg_file_exists(const char *path);                    /* anything of that name */
 bool mg_dir_exists(const char *path);
 int mg_file_size(const char *path, uint64_t *size, struct mg_error *err);
 /* 64 lower-case digits; reads in pieces of 1 MiB. */
 #define MG_SHA256_TEXT_SIZE 65
 int mg_file_sha256(const char *path, char out[MG_SHA256_TEXT_SIZE], struct mg_error *err);
 
-char *mg_path_join(const char *dir, const char *name);       /* heap */
-int mg_dir_make(const char *path, unsigned mode, struct mg_error *err); /* with parents; there is fine */
-int mg_tree_remove(const char *path, struct mg_error *err);  /* absent is fine; follows no link */
+char *mg_path_join(const char *dir, const char *name); /* heap */
+int mg_dir_make(const char *path, unsigned mode,
+                struct mg_error *err);                      /* with parents; there is fine */
+int mg_tree_remove(const char *path, struct mg_error *err); /* absent is fine; follows no link */
 /* Names without "." and "..", sorted.  One heap block: free it with mg_free. */
 int mg_dir_list(const char *path, char ***names, size_t *count, struct mg_error *err);
-uint64_t mg_dir_size(const char *path);                      /* bytes of all files below; 0 when absent */
+uint64_t mg_dir_size(const char *path); /* bytes of all files below; 0 when absent */
 /* Bytes an ordinary user may still write there. */
 int mg_disk_free(const char *path, uint64_t *bytes, struct mg_error *err);
 
@@ -41,6 +43,6 @@ int mg_disk_free(const char *path, uint64_t *bytes, struct mg_error *err);
  * with the process, however that ends, and is not inherited by programs that are started.
  * MG_E_BUSY when another process holds it (the message names its pid). */
 int mg_dir_lock(const char *dir, int *lock, struct mg_error *err);
-void mg_dir_unlock(int lock);                                /* negative is fine */
+void mg_dir_unlock(int lock); /* negative is fine */
 
 #endif

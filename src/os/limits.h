@@ -7,10 +7,11 @@
 
 #include <stdint.h>
 
-unsigned mg_os_cores(void);           /* at least 1; a quota of 1.5 cores counts as 2 */
-uint64_t mg_os_memory_bytes(void);    /* at least 64 MiB */
-uint64_t mg_os_resident_bytes(void);  /* memory that this process holds now; 0 when unknown */
-uint64_t mg_os_files_raise(void);     /* allow as many open files as the hard limit does; returns how many */
+unsigned mg_os_cores(void);          /* at least 1; a quota of 1.5 cores counts as 2 */
+uint64_t mg_os_memory_bytes(void);   /* at least 64 MiB */
+uint64_t mg_os_resident_bytes(void); /* memory that this process holds now; 0 when unknown */
+uint64_t
+mg_os_files_raise(void); /* allow as many open files as the hard limit does; returns how many */
 
 /* For tests: the cgroup part alone, read below `root` instead of "/"; UINT64_MAX: no limit. */
 uint64_t mg_os_cgroup_memory(const char *root);

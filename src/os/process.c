@@ -75,8 +75,8 @@ static char **environment(const char *const *added)
 /* ---- what the child gets as 0, 1, 2 ---- */
 
 struct wiring {
-	int child[3];   /* descriptors that become 0, 1, 2; -1: leave as it is */
-	int parent[3];  /* our ends of pipes; -1: none */
+	int child[3];  /* descriptors that become 0, 1, 2; -1: leave as it is */
+	int parent[3]; /* our ends of pipes; -1: none */
 };
 
 static void close_fd(int *fd)
@@ -336,7 +336,8 @@ void mg_process_stop(struct mg_process *process, uint32_t grace_ms)
 	mg_process_close(process);
 }
 
-/* Everything the pipe gives; the excess over OUTPUT_MAX is read and dropped, so the child can end. */
+/* Everything the pipe gives; the excess over OUTPUT_MAX is read and dropped, so the child can end.
+ */
 static void drain(int fd, struct mg_sb *to)
 {
 	char piece[8192];

@@ -1,6 +1,6 @@
 /*
- * test_arrow_ipc.c - messages: what goes in comes out, for every type DuckDB has; slices carry their
- * own rows only; damaged bytes are refused or decode to something whole, and never crash.
+ * test_arrow_ipc.c - messages: what goes in comes out, for every type DuckDB has; slices carry
+ * their own rows only; damaged bytes are refused or decode to something whole, and never crash.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,18 +20,19 @@ static struct mg_duck *duck;
 static struct mg_duck_conn *conn;
 
 #define ALL_TYPES                                                                                  \
-	"select i, i %% 2 = 0 as b, i::tinyint as i1, i::usmallint as u2, i::hugeint as h, "            \
+	"select i, i %% 2 = 0 as b, i::tinyint as i1, i::usmallint as u2, i::hugeint as h, "           \
 	"i::uhugeint as uh, i::float as f, i::double as d, i::decimal(4,1) as d4, "                    \
 	"i::decimal(38,2) as d38, 'text ' || i as v, ('blob' || i)::blob as bl, '101'::bit as bi, "    \
 	"'12:00:00'::time as t, '12:00:00+01'::timetz as tz, date '2020-01-01' + i::int as dt, "       \
 	"timestamp '2020-01-01' as ts, '2020-01-01'::timestamp_s as tss, "                             \
 	"'2020-01-01'::timestamp_ns as tsn, '2020-01-01'::timestamptz as tsz, interval 1 year as iv, " \
-	"md5(i::varchar)::uuid as u, '{}'::json as j, case when i %% 3 = 0 then null else "             \
+	"md5(i::varchar)::uuid as u, '{}'::json as j, case when i %% 3 = 0 then null else "            \
 	"'b'::enum('a', 'b') end as e, [i, null] as l, [i, i]::bigint[2] as a, "                       \
 	"{'x': i, 'y': ['z' || i]} as s, map {'k' || i: i} as m, "                                     \
-	"case when i %% 2 = 0 then i::union(p bigint, q varchar) else 'q'::union(p bigint, q varchar) " \
+	"case when i %% 2 = 0 then i::union(p bigint, q varchar) else 'q'::union(p bigint, q "         \
+	"varchar) "                                                                                    \
 	"end as un, null as n, ['a'::enum('a'), null] as le, 12345678901234567890::bignum as bg, "     \
-	"case when i %% 5 = 0 then null else repeat('long text ', 20) end as lt "                       \
+	"case when i %% 5 = 0 then null else repeat('long text ', 20) end as lt "                      \
 	"from range(%d) r(i)"
 
 static void check(int code, const struct mg_error *err)
@@ -45,7 +46,9 @@ static int open_all(void **state)
 {
 	(void)state;
 	struct mg_error err = { 0 };
-	struct mg_duck_options options = { .threads = 1, .memory_bytes = 1u << 30, .lossless_arrow = true };
+	struct mg_duck_options options = { .threads = 1,
+		                               .memory_bytes = 1u << 30,
+		                               .lossless_arrow = true };
 	return mg_duck_open(&duck, &options, &err) || mg_duck_connect(duck, &conn, &err);
 }
 
@@ -283,7 +286,8 @@ static void test_bytes_at_odd_addresses_are_read(void **state)
 	check(mg_arrow_decoder_new(&decoder, &err), &err);
 	check(mg_arrow_decode_schema(decoder, odd->data + 3, s.schema->size, NULL, &err), &err);
 	memcpy(odd->data + 1, s.batch->data, s.batch->size);
-	struct mg_buf *shifted = mg_buf_wrap(odd->data + 1, s.batch->size, (void (*)(void *))mg_buf_unref, odd);
+	struct mg_buf *shifted =
+		mg_buf_wrap(odd->data + 1, s.batch->size, (void (*)(void *))mg_buf_unref, odd);
 	check(mg_arrow_decode_batch(decoder, shifted, &out, &err), &err);
 	assert_int_equal(out.length, 10);
 	ArrowArrayRelease(&out);
@@ -310,12 +314,14 @@ static void test_a_stream_is_split_at_every_cut(void **state)
 	bool end = false;
 	while (!end) {
 		size_t size = 0;
-		check(mg_arrow_message_size(stream.ptr + at, stream.len - at, 1 << 20, &size, &end, &err), &err);
+		check(mg_arrow_message_size(stream.ptr + at, stream.len - at, 1 << 20, &size, &end, &err),
+		      &err);
 		assert_true(size > 0);
 		for (size_t cut = 0; cut < size; cut++) {
 			size_t early = 1;
 			bool early_end = true;
-			check(mg_arrow_message_size(stream.ptr + at, cut, 1 << 20, &early, &early_end, &err), &err);
+			check(mg_arrow_message_size(stream.ptr + at, cut, 1 << 20, &early, &early_end, &err),
+			      &err);
 			assert_int_equal(early, 0);
 			assert_false(early_end);
 		}
@@ -325,7 +331,8 @@ static void test_a_stream_is_split_at_every_cut(void **state)
 	assert_int_equal(at, stream.len);
 	assert_int_equal(messages, 4); /* schema, dictionary, batch, end */
 	size_t size;
-	assert_int_equal(mg_arrow_message_size(s.batch->data, s.batch->size, 64, &size, &end, &err), MG_E_LIMIT);
+	assert_int_equal(mg_arrow_message_size(s.batch->data, s.batch->size, 64, &size, &end, &err),
+	                 MG_E_LIMIT);
 	assert_int_equal(mg_arrow_message_size("garbage that is long", 20, 1 << 20, &size, &end, &err),
 	                 MG_E_PROTOCOL);
 	mg_sb_fini(&stream);
@@ -335,7 +342,8 @@ static void test_a_stream_is_split_at_every_cut(void **state)
 /* ---- damage ---- */
 
 /* Decode schema and batch, look at every value; true when both were accepted. */
-static bool survive(const uint8_t *schema, size_t schema_size, const uint8_t *batch, size_t batch_size)
+static bool survive(const uint8_t *schema, size_t schema_size, const uint8_t *batch,
+                    size_t batch_size)
 {
 	struct mg_error err = { 0 };
 	struct mg_arrow_decoder *decoder = NULL;

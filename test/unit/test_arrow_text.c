@@ -1,6 +1,7 @@
 /*
- * test_arrow_text.c - every kind of value, written by us and by DuckDB's CAST(x AS VARCHAR), must be
- * the same text, in the default and in the lossless form of Arrow, also after a trip over the wire.
+ * test_arrow_text.c - every kind of value, written by us and by DuckDB's CAST(x AS VARCHAR), must
+ * be the same text, in the default and in the lossless form of Arrow, also after a trip over the
+ * wire.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -192,15 +193,19 @@ static void test_decimals(void **state)
 	(void)state;
 	static const char *const list[] = {
 		"values (1.5::decimal(4,1)), (-0.1::decimal(4,1)), (0::decimal(4,1)), (null)",
-		"values (0.12::decimal(2,2)), (-0.12::decimal(2,2)), (0::decimal(2,2)), (0.05::decimal(2,2))",
+		"values (0.12::decimal(2,2)), (-0.12::decimal(2,2)), (0::decimal(2,2)), "
+		"(0.05::decimal(2,2))",
 		"values (123456.789::decimal(9,3)), (-0.001::decimal(9,3))",
 		"values (12345678901234.5678::decimal(18,4)), (-0.0001::decimal(18,4))",
 		"values (99999999999999999999999999999999999999::decimal(38,0)), (-1::decimal(38,0))",
 		"values (0.00000000000000000000000000000000000001::decimal(38,38)), (-0.5::decimal(38,38))",
-		"values (9999999999999999999999999999.9999999999::decimal(38,10)), (-0.0000000001::decimal(38,10))",
+		"values (9999999999999999999999999999.9999999999::decimal(38,10)), "
+		"(-0.0000000001::decimal(38,10))",
 		"values (7::decimal(5,0)), (-7::decimal(5,0))",
-		"select ((hash(i) % 200000000)::bigint - 100000000)::decimal(18,0) / 1 from range(2000) t(i)",
-		"select (((hash(i) % 2000000)::bigint - 1000000) / 1000)::decimal(12,3) from range(2000) t(i)",
+		"select ((hash(i) % 200000000)::bigint - 100000000)::decimal(18,0) / 1 from range(2000) "
+		"t(i)",
+		"select (((hash(i) % 2000000)::bigint - 1000000) / 1000)::decimal(12,3) from range(2000) "
+		"t(i)",
 	};
 	COMPARE(list);
 }
@@ -210,23 +215,28 @@ static void test_floating_point(void **state)
 	(void)state;
 	static const char *const list[] = {
 		"values (0.0::double), (-0.0::double), (1::double), (-1.5::double), (0.1::double), "
-		"(1e15::double), (1e16::double), (1e17::double), (123456789012345678::double), (1e20::double), "
+		"(1e15::double), (1e16::double), (1e17::double), (123456789012345678::double), "
+		"(1e20::double), "
 		"(1e-4::double), (1e-5::double), (1.5e-7::double), (1e300::double), (2.5e-300::double), "
 		"(5e-324::double), (2.2250738585072014e-308::double), (1.7976931348623157e308::double), "
 		"('nan'::double), ('-nan'::double), ('inf'::double), ('-inf'::double), (null), "
 		"(0.30000000000000004::double), (9007199254740993::double), (1234567.0::double), "
 		"(9999999999999998::double), (4.35::double), (100::double), (5e-320::double)",
-		"values (0.0::float), (-0.0::float), (1::float), (0.1::float), (16777216::float), (1e15::float), "
-		"(1e16::float), (1e17::float), (1e20::float), (1e-4::float), (1e-5::float), (3.4028235e38::float), "
+		"values (0.0::float), (-0.0::float), (1::float), (0.1::float), (16777216::float), "
+		"(1e15::float), "
+		"(1e16::float), (1e17::float), (1e20::float), (1e-4::float), (1e-5::float), "
+		"(3.4028235e38::float), "
 		"(1.17549435e-38::float), (1e-45::float), ('nan'::float), ('inf'::float), ('-inf'::float), "
 		"(8388609::float), (33554432::float), (3.14159274::float), (1234567::float), (null)",
 		"select ((hash(i) % 2000001)::double - 1000000) / 1000 from range(6000) t(i)",
-		"select (hash(i)::double / 18446744073709551616.0 - 0.5) * pow(10, (hash(i+7) % 600)::int - 300) "
+		"select (hash(i)::double / 18446744073709551616.0 - 0.5) * pow(10, (hash(i+7) % 600)::int "
+		"- 300) "
 		"from range(20000) t(i)",
-		"select ((hash(i)::double / 18446744073709551616.0 - 0.5) * pow(10, (hash(i+7) % 70)::int - 35))::float "
+		"select ((hash(i)::double / 18446744073709551616.0 - 0.5) * pow(10, (hash(i+7) % 70)::int "
+		"- 35))::float "
 		"from range(20000) t(i)",
-		/* DuckDB 1.5.5 itself writes three powers of two wrongly: the double of 2^81 and of 2^91, and
-		 * "A.07e+242" for 2^807. */
+		/* DuckDB 1.5.5 itself writes three powers of two wrongly: the double of 2^81 and of 2^91,
+		 * and "A.07e+242" for 2^807. */
 		"select pow(2.0, i - 1074) from range(2098) t(i) where i - 1074 not in (81, 91, 807)",
 		"select pow(2.0, i - 149)::float from range(277) t(i)",
 		"select pow(10.0, i - 30) * 3 from range(60) t(i)",
@@ -243,14 +253,17 @@ static void test_texts_and_bytes(void **state)
 {
 	(void)state;
 	static const char *const list[] = {
-		"values ('plain'), (''), (null), ('it''s'), ('grüße €uro 漢字 😀'), ('a' || chr(10) || 'b'), "
+		"values ('plain'), (''), (null), ('it''s'), ('grüße €uro 漢字 😀'), ('a' || chr(10) || "
+		"'b'), "
 		"(repeat('long ', 1000))",
-		"values ('abc'::blob), (''::blob), ('\\x00\\xFF\\x7F'::blob), ('\"''\\x5C ~'::blob), (null)",
+		"values ('abc'::blob), (''::blob), ('\\x00\\xFF\\x7F'::blob), ('\"''\\x5C ~'::blob), "
+		"(null)",
 		"select ('\\x' || substr(upper(hex(i % 256)), 1, 2))::varchar from range(300) t(i)",
 	};
 	COMPARE(list);
 	static const char *const lossless[] = {
-		"values ('101'::bit), ('0'::bit), ('1'::bit), ('00000000'::bit), ('111111111'::bit), (null), "
+		"values ('101'::bit), ('0'::bit), ('1'::bit), ('00000000'::bit), ('111111111'::bit), "
+		"(null), "
 		"('0101010101010101010101010101010101010101'::bit)",
 		"select uuid from (select md5(i::varchar)::uuid as uuid from range(500) t(i))",
 		"values ('00000000-0000-0000-0000-000000000000'::uuid), "
@@ -264,42 +277,55 @@ static void test_times(void **state)
 {
 	(void)state;
 	static const char *const list[] = {
-		"values ('2020-02-29'::date), ('1970-01-01'::date), ('0001-01-01'::date), ('0001-01-01 (BC)'::date), "
-		"('0044-03-15 (BC)'::date), ('9999-12-31'::date), ('10000-01-01'::date), ('infinity'::date), "
+		"values ('2020-02-29'::date), ('1970-01-01'::date), ('0001-01-01'::date), ('0001-01-01 "
+		"(BC)'::date), "
+		"('0044-03-15 (BC)'::date), ('9999-12-31'::date), ('10000-01-01'::date), "
+		"('infinity'::date), "
 		"('-infinity'::date), ('5877642-06-25 (BC)'::date), ('5881580-07-10'::date), (null)",
 		"select ('1970-01-01'::date + ((hash(i) % 4000000)::int - 2000000)) from range(20000) t(i)",
 		"values ('00:00:00'::time), ('23:59:59.999999'::time), ('12:00:00.5'::time), "
 		"('01:02:03.000001'::time), ('24:00:00'::time), ('10:20:30.120'::time), (null)",
 		"values ('2020-01-01 00:00:00'::timestamp), ('2020-01-01 12:34:56.789'::timestamp), "
 		"('1969-12-31 23:59:59.999999'::timestamp), ('0001-01-01 (BC) 00:00:00.1'::timestamp), "
-		"('infinity'::timestamp), ('-infinity'::timestamp), ('294247-01-10 04:00:54.775806'::timestamp), "
+		"('infinity'::timestamp), ('-infinity'::timestamp), ('294247-01-10 "
+		"04:00:54.775806'::timestamp), "
 		"('290309-12-22 (BC) 00:00:00'::timestamp), (null)",
 		"select to_timestamp((hash(i) % 20000000000)::bigint - 10000000000)::timestamp "
 		"+ to_microseconds((hash(i+1) % 1000000)::bigint) from range(10000) t(i)",
 		"values ('2020-01-01 12:34:56'::timestamp_s), ('1969-12-31 23:59:59'::timestamp_s), "
 		"('infinity'::timestamp_s), (null)",
-		"values ('2020-01-01 12:34:56.5'::timestamp_ms), ('1969-12-31 23:59:59.999'::timestamp_ms), "
+		"values ('2020-01-01 12:34:56.5'::timestamp_ms), ('1969-12-31 "
+		"23:59:59.999'::timestamp_ms), "
 		"('-infinity'::timestamp_ms), ('2020-01-01'::timestamp_ms), (null)",
-		"values ('2020-01-01 12:34:56.123456789'::timestamp_ns), ('1969-12-31 23:59:59.999999999'::timestamp_ns), "
+		"values ('2020-01-01 12:34:56.123456789'::timestamp_ns), ('1969-12-31 "
+		"23:59:59.999999999'::timestamp_ns), "
 		"('2020-01-01 00:00:00.000000001'::timestamp_ns), ('2020-01-01 00:00:00.1'::timestamp_ns), "
 		"('infinity'::timestamp_ns), ('-infinity'::timestamp_ns), (null)",
-		"values ('2020-01-01 12:34:56+02'::timestamptz), ('1969-12-31 23:59:59.5+00'::timestamptz), "
+		"values ('2020-01-01 12:34:56+02'::timestamptz), ('1969-12-31 "
+		"23:59:59.5+00'::timestamptz), "
 		"('infinity'::timestamptz), ('-infinity'::timestamptz), (null), "
 		"('0044-03-15 (BC) 12:00:00+00'::timestamptz)",
-		"values (interval 1 year), (interval '1 year 2 months 3 days 01:02:03.5'), (interval '0 days'), "
-		"(interval '-1 month'), (interval '-1 year'), (interval '14 months'), (interval '-14 months'), "
-		"(interval '1 day'), (interval '-2 days'), (interval '100 hours'), (interval '-0.5 seconds'), "
+		"values (interval 1 year), (interval '1 year 2 months 3 days 01:02:03.5'), (interval '0 "
+		"days'), "
+		"(interval '-1 month'), (interval '-1 year'), (interval '14 months'), (interval '-14 "
+		"months'), "
+		"(interval '1 day'), (interval '-2 days'), (interval '100 hours'), (interval '-0.5 "
+		"seconds'), "
 		"(interval '1 day' - interval '1 second'), (interval '1 month -1 day'), (null), "
 		"(interval '0.000001 seconds'), (interval '2000000 hours')",
 		"select to_months((hash(i) % 200)::int - 100) + to_days((hash(i+1) % 200)::int - 100) "
-		"+ to_microseconds((hash(i+2) % 200000000000)::bigint - 100000000000) from range(5000) t(i)",
-		"values ('12:34:56.123456789'::time_ns), ('00:00:00'::time_ns), ('00:00:00.000000001'::time_ns), "
+		"+ to_microseconds((hash(i+2) % 200000000000)::bigint - 100000000000) from range(5000) "
+		"t(i)",
+		"values ('12:34:56.123456789'::time_ns), ('00:00:00'::time_ns), "
+		"('00:00:00.000000001'::time_ns), "
 		"('00:00:00.1'::time_ns)",
 	};
 	COMPARE(list);
 	static const char *const lossless[] = {
-		"values ('12:34:56+00'::timetz), ('12:34:56.5-05:30'::timetz), ('00:00:00+15:59:59'::timetz), "
-		"('23:59:59.999999-15:59:59'::timetz), ('01:02:03+01'::timetz), ('24:00:00+00'::timetz), (null)",
+		"values ('12:34:56+00'::timetz), ('12:34:56.5-05:30'::timetz), "
+		"('00:00:00+15:59:59'::timetz), "
+		"('23:59:59.999999-15:59:59'::timetz), ('01:02:03+01'::timetz), ('24:00:00+00'::timetz), "
+		"(null)",
 	};
 	COMPARE_LOSSLESS(lossless);
 }
@@ -309,7 +335,8 @@ static void test_nested_values(void **state)
 	(void)state;
 	static const char *const list[] = {
 		"values ([1, 2, null]), ([]), (null), ([3])",
-		"values (['a', 'b c', '', null, 'null', 'NULL', ' x', 'x ', 'it''s', 'a,b', 'a:b', 'k=v', '[x]', "
+		"values (['a', 'b c', '', null, 'null', 'NULL', ' x', 'x ', 'it''s', 'a,b', 'a:b', 'k=v', "
+		"'[x]', "
 		"'{x}', '(x)', '\"', 'back\\slash', 'both\\''', 'grüße', chr(9) || 'x', '.', 'a b'])",
 		"values ([true, false]), ([null])",
 		"values ([1.5, 2.25]), ([0.1])",
@@ -333,7 +360,8 @@ static void test_nested_values(void **state)
 		"values (map {[1, 2]: {'a': 'b'}})",
 		"values (union_value(num := 1)), (null)",
 		"select case when i % 3 = 0 then i::union(num bigint, txt varchar) "
-		"when i % 3 = 1 then ('t,' || i)::union(num bigint, txt varchar) else null end from range(50) t(i)",
+		"when i % 3 = 1 then ('t,' || i)::union(num bigint, txt varchar) else null end from "
+		"range(50) t(i)",
 		"select [union_value(txt := 'a,b')]",
 		"select {'u': union_value(txt := 'a,b')}",
 		"select 'happy'::enum('sad', 'happy', 'so, so')",
@@ -342,11 +370,15 @@ static void test_nested_values(void **state)
 		"select ['so, so'::enum('sad', 'so, so'), 'sad', null]",
 		"select {'e': 'b'::enum('a', 'b'), 'l': ['a'::enum('x', 'a')]} from range(10)",
 		"select map {'b'::enum('a', 'b'): 'z'::enum('y', 'z')}",
-		"select case when i % 5 = 0 then null else [x::varchar for x in range(i % 7)] end from range(5000) t(i)",
-		"select case when i % 5 = 0 then null else {'a': i, 'b': case when i % 3 = 0 then null else "
+		"select case when i % 5 = 0 then null else [x::varchar for x in range(i % 7)] end from "
+		"range(5000) t(i)",
+		"select case when i % 5 = 0 then null else {'a': i, 'b': case when i % 3 = 0 then null "
+		"else "
 		"[i::varchar, repeat('é', (i % 50)::int)] end} end from range(5000) t(i)",
-		"select case when i % 5 = 0 then null else map([i, i + 1], [null, 'v' || i]) end from range(5000) t(i)",
-		"select (case when i % 9 = 0 then null else [i, null, i * 2] end)::bigint[3] from range(5000) t(i)",
+		"select case when i % 5 = 0 then null else map([i, i + 1], [null, 'v' || i]) end from "
+		"range(5000) t(i)",
+		"select (case when i % 9 = 0 then null else [i, null, i * 2] end)::bigint[3] from "
+		"range(5000) t(i)",
 	};
 	COMPARE(list);
 	static const char *const lossless[] = {

@@ -208,11 +208,30 @@ static void test_slices_compare(void **state)
 static void test_utf8_is_checked_strictly(void **state)
 {
 	(void)state;
-	static const char *const good[] = { "", "plain ascii text", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80",
-		                                "\xEF\xBF\xBF", "\xED\x9F\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF" };
+	static const char *const good[] = { "",
+		                                "plain ascii text",
+		                                "\xC2\x80",
+		                                "\xDF\xBF",
+		                                "\xE0\xA0\x80",
+		                                "\xEF\xBF\xBF",
+		                                "\xED\x9F\xBF",
+		                                "\xF0\x90\x80\x80",
+		                                "\xF4\x8F\xBF\xBF" };
 	static const char *const bad[] = {
-		"\x80", "\xC0\x80", "\xC1\xBF", "\xC2", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xE2\x82", "\xF0\x8F\xBF\xBF",
-		"\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "1234567\xC3", "12345678\xC3(", "\xF0\x9F\x98",
+		"\x80",
+		"\xC0\x80",
+		"\xC1\xBF",
+		"\xC2",
+		"\xE0\x9F\xBF",
+		"\xED\xA0\x80",
+		"\xE2\x82",
+		"\xF0\x8F\xBF\xBF",
+		"\xF4\x90\x80\x80",
+		"\xF5\x80\x80\x80",
+		"\xFF",
+		"1234567\xC3",
+		"12345678\xC3(",
+		"\xF0\x9F\x98",
 	};
 	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
 		assert_true(mg_utf8_valid(good[i], strlen(good[i])));
@@ -240,7 +259,8 @@ static void test_a_builder_grows_and_quotes(void **state)
 	assert_string_equal(mg_sb_text(&sb), "\"a\"\"b\"'it''s'");
 	mg_sb_clear(&sb);
 	mg_sb_add_json(&sb, "a\"\\\n\x01\x7F\0\xC3\xA4\xFFz", 11);
-	assert_string_equal(mg_sb_text(&sb), "\"a\\\"\\\\\\n\\u0001\\u007f\\u0000\xC3\xA4\xEF\xBF\xBDz\"");
+	assert_string_equal(mg_sb_text(&sb),
+	                    "\"a\\\"\\\\\\n\\u0001\\u007f\\u0000\xC3\xA4\xEF\xBF\xBDz\"");
 	char *taken = mg_sb_take(&sb);
 	assert_int_equal(sb.len, 0);
 	mg_free(taken);
@@ -260,7 +280,8 @@ static void test_log_lines_cannot_be_forged(void **state)
 	struct mg_log_options options = { .level = MG_LOG_INFO, .node = "n 1", .path = name };
 	assert_int_equal(mg_log_open(&options), 0);
 	mg_log(MG_LOG_DEBUG, "never.seen", "x=1");
-	mg_log(MG_LOG_INFO, "query.done", "user=%s sql=%s rows=%d", "eve", "a=1 user=root\nlevel=error", 3);
+	mg_log(MG_LOG_INFO, "query.done", "user=%s sql=%s rows=%d", "eve", "a=1 user=root\nlevel=error",
+	       3);
 	mg_log(MG_LOG_WARN, "plain", "only a text");
 	options.json = true;
 	assert_int_equal(mg_log_open(&options), 0);

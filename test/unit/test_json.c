@@ -40,7 +40,8 @@ static void test_good_texts_come_back(void **state)
 		{ " true ", "true" },
 		{ "[]", "[]" },
 		{ "{}", "{}" },
-		{ "[1, 2.50, -0, 1e5, 1E-5, 18446744073709551615]", "[1,2.50,-0,1e5,1E-5,18446744073709551615]" },
+		{ "[1, 2.50, -0, 1e5, 1E-5, 18446744073709551615]",
+		  "[1,2.50,-0,1e5,1E-5,18446744073709551615]" },
 		{ "[NaN, Infinity, -Infinity]", "[NaN,Infinity,-Infinity]" },
 		{ "{\"a\": {\"b\": [null, {}]}, \"a\": 2}", "{\"a\":{\"b\":[null,{}]},\"a\":2}" },
 		{ "\"\\u0041\\u00e9\\ud83d\\ude00\\n\\/\"", "\"A\xC3\xA9\xF0\x9F\x98\x80\\n/\"" },
@@ -59,10 +60,51 @@ static void test_bad_texts_are_refused(void **state)
 {
 	(void)state;
 	static const char *const list[] = {
-		"", " ", "nul", "tru", "[", "]", "{", "}", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "{\"a\"}", "{\"a\":}",
-		"{\"a\":1,}", "{a:1}", "{\"a\" 1}", "[1}", "{\"a\":1]", "01", "1.", ".5", "-", "+1", "1e", "1e+", "0x1",
-		"\"", "\"\\\"", "\"\\x\"", "\"\\u12\"", "\"\\ud800\"", "\"\\ud800\\u0041\"", "\"\\udc00\"", "\"\n\"",
-		"\"\xFF\"", "1 2", "[] []", "nullx", "Infinit", "-NaN", "\"a\\", "'a'", "\xEF\xBB\xBF[]",
+		"",
+		" ",
+		"nul",
+		"tru",
+		"[",
+		"]",
+		"{",
+		"}",
+		"[1",
+		"[1,",
+		"[1,]",
+		"[,1]",
+		"[1 2]",
+		"{\"a\"}",
+		"{\"a\":}",
+		"{\"a\":1,}",
+		"{a:1}",
+		"{\"a\" 1}",
+		"[1}",
+		"{\"a\":1]",
+		"01",
+		"1.",
+		".5",
+		"-",
+		"+1",
+		"1e",
+		"1e+",
+		"0x1",
+		"\"",
+		"\"\\\"",
+		"\"\\x\"",
+		"\"\\u12\"",
+		"\"\\ud800\"",
+		"\"\\ud800\\u0041\"",
+		"\"\\udc00\"",
+		"\"\n\"",
+		"\"\xFF\"",
+		"1 2",
+		"[] []",
+		"nullx",
+		"Infinit",
+		"-NaN",
+		"\"a\\",
+		"'a'",
+		"\xEF\xBB\xBF[]",
 	};
 	for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
 		char *out = reprint(list[i], strlen(list[i]));
@@ -75,7 +117,8 @@ static void test_bad_texts_are_refused(void **state)
 static void test_every_prefix_is_refused_or_whole(void **state)
 {
 	(void)state;
-	static const char text[] = "{\"a\": [1.5e3, true, null, \"x\\u00e9\\ud83d\\ude00\"], \"b\": {\"c\": false}}";
+	static const char text[] =
+		"{\"a\": [1.5e3, true, null, \"x\\u00e9\\ud83d\\ude00\"], \"b\": {\"c\": false}}";
 	for (size_t len = 0; len + 1 < sizeof text - 1; len++) {
 		assert_null(reprint(text, len));
 	}
@@ -116,7 +159,8 @@ static void test_look_ups_forgive(void **state)
 {
 	(void)state;
 	static const char text[] =
-		"{\"n\": 42, \"s\": \"x\", \"big\": 18446744073709551615, \"f\": 2.5, \"t\": true, \"z\": null, "
+		"{\"n\": 42, \"s\": \"x\", \"big\": 18446744073709551615, \"f\": 2.5, \"t\": true, \"z\": "
+	    "null, "
 		"\"nan\": NaN, \"inf\": -Infinity, \"list\": [1, \"two\", 3], \"num_text\": \"17\"}";
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_json *tree = NULL;
@@ -128,7 +172,8 @@ static void test_look_ups_forgive(void **state)
 	assert_int_equal(mg_json_get_int(tree, "f", -1), -1);
 	assert_int_equal(mg_json_get_int(tree, "absent", -1), -1);
 	assert_true(mg_json_get_double(tree, "f", 0) > 2.4 && mg_json_get_double(tree, "f", 0) < 2.6);
-	assert_true(isnan(mg_json_get_double(tree, "nan", 0)) && isinf(mg_json_get_double(tree, "inf", 0)));
+	assert_true(isnan(mg_json_get_double(tree, "nan", 0)) &&
+	            isinf(mg_json_get_double(tree, "inf", 0)));
 	assert_true(mg_json_get_bool(tree, "t", false));
 	assert_false(mg_json_get_bool(tree, "n", false));
 	assert_true(mg_json_get_bool(tree, "absent", true));

@@ -234,7 +234,9 @@ static void test_environment_input_and_folder_reach_the_child(void **state)
 	struct mg_process child;
 	setenv("MG_TEST_KEEP", "kept", 1);
 	setenv("MG_TEST_REPLACE", "old", 1);
-	const char *argv[] = { "sh", "-c", "read line; echo $line $MG_TEST_KEEP $MG_TEST_REPLACE $MG_TEST_NEW; pwd", NULL };
+	const char *argv[] = { "sh", "-c",
+		                   "read line; echo $line $MG_TEST_KEEP $MG_TEST_REPLACE $MG_TEST_NEW; pwd",
+		                   NULL };
 	const char *env[] = { "MG_TEST_REPLACE=new", "MG_TEST_NEW=added", NULL };
 	struct mg_process_options options = {
 		.argv = argv,
@@ -267,7 +269,9 @@ static void test_waiting_has_an_end_and_stopping_insists(void **state)
 	struct mg_error err = { 0 };
 	struct mg_process child;
 	const char *argv[] = { "sh", "-c", "trap '' TERM; echo; while :; do sleep 0.05; done", NULL };
-	struct mg_process_options options = { .argv = argv, .out = MG_STDIO_PIPE, .die_with_parent = true };
+	struct mg_process_options options = { .argv = argv,
+		                                  .out = MG_STDIO_PIPE,
+		                                  .die_with_parent = true };
 	check(mg_process_start(&child, &options, &err), &err);
 	char byte;
 	assert_int_equal(read(child.out_fd, &byte, 1), 1); /* the trap is set */
