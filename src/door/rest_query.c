@@ -413,11 +413,11 @@ static int choose_format(struct mg_http_request *request, enum mg_format *format
 		           ? mg_error_set(err, MG_E_USAGE, "format is json, ndjson, csv or arrow, not \"%s\"", name)
 		           : 0;
 	}
-	for (const char *at = accept; at && *at;) {
-		char item[80];
+	for (const char *at = accept ? accept : ""; *at;) {
+		char item[80] = "";
 		size_t skip = strspn(at, " \t,"), len = strcspn(at + skip, ",");
 
-		(void)snprintf(item, sizeof item, "%.*s", (int)(len < sizeof item ? len : sizeof item), at + skip);
+		memcpy(item, at + skip, len < sizeof item ? len : sizeof item - 1);
 		if (len > 0 && format_of_name(item, format) == 0) {
 			return 0;
 		}
