@@ -21,6 +21,7 @@ struct agg {
 	size_t *hashed;               /* groups that are in every set and may be hash keys */
 	size_t hashed_count;
 	struct mg_cols local;         /* columns of kid that are groups in every set */
+	double rows;                  /* groups, estimated */
 };
 
 /* The pieces of all aggregates, each made once, and the final expression of each aggregate. */
@@ -49,6 +50,9 @@ static bool in_all_sets(const struct mg_node *node, size_t group)
 static struct agg prepare(struct mg_place *place, struct mg_node *node, struct mg_node *kid)
 {
 	struct agg agg = { .node = node, .kid = kid };
+	struct mg_node *sized = mg_node_copy(place->arena, node);
+	mg_place_size(place, sized, &kid, 1);
+	agg.rows = sized->rows;
 	agg.hashed = mg_arena_new_array(place->arena, size_t, node->group_count + 1);
 	for (size_t i = 0; i < node->group_count; i++) {
 		if (!in_all_sets(node, i)) {
@@ -73,6 +77,7 @@ static struct mg_node *finish(struct mg_place *place, const struct agg *agg, str
 	struct mg_node *copy = mg_node_copy(place->arena, agg->node);
 	copy->kids[0] = kid;
 	copy->dist = dist;
+	mg_place_size(place, copy, &agg->kid, 1);
 	return copy;
 }
 
@@ -204,11 +209,6 @@ static struct mg_node *bring_together(struct mg_place *place, struct mg_node *pa
 	return *hash ? mg_place_rehash(place, partial, keys, key_count, label) : mg_place_gather(place, partial, label);
 }
 
-static double estimated_groups(struct mg_place *place, const struct agg *agg)
-{
-	return agg->node->group_count == 0 ? 1 : mg_place_rows(place, agg->node);
-}
-
 static struct mg_node *two_phase(struct mg_place *place, const struct agg *agg)
 {
 	const struct mg_node *node = agg->node;
@@ -217,7 +217,7 @@ static struct mg_node *two_phase(struct mg_place *place, const struct agg *agg)
 		return NULL;
 	}
 	struct mg_node *partial = new_agg(place, agg->kid, node->groups, node->group_count, pieces.exprs, pieces.count);
-	double groups = estimated_groups(place, agg);
+	double groups = agg->rows;
 	double rows = mg_place_rows(place, agg->kid);
 	partial->rows = groups * place->nodes < rows ? groups * place->nodes : rows;
 	bool hash = false;

@@ -201,6 +201,7 @@ static struct mg_node *read_of(struct mg_place *place, const struct mg_stage *st
 	}
 	read->stage = stage->id;
 	read->rows = stage->rows_estimate;
+	read->raw = from->raw;
 	if (place->counts[index].rows != UINT64_MAX) {
 		double copies = stage->ship == MG_SHIP_KEEP && from->dist.kind == MG_DIST_REPL ? place->nodes : 1;
 		read->rows = (double)place->counts[index].rows / copies;
@@ -295,6 +296,7 @@ static struct mg_node *filtered(struct mg_place *place, struct mg_node *node, st
 	filter->exprs[0] = condition;
 	filter->expr_count = 1;
 	filter->rows = node->rows;
+	filter->raw = node->raw;
 	filter->counted = node->counted;
 	filter->dist = dist;
 	return filter;

@@ -84,25 +84,68 @@ static double rows_max(struct mg_place *place, const struct mg_node *node)
 	}
 }
 
+/* How much larger the inputs are than the samples that DuckDB saw; -1: not known. */
+static double scale_of(struct mg_node *const *kids, size_t count)
+{
+	double scale = -1;
+	for (size_t i = 0; i < count; i++) {
+		double kid = kids[i]->raw > 0 ? kids[i]->rows / kids[i]->raw : -1;
+		scale = kid > scale ? kid : scale;
+	}
+	return scale;
+}
+
+/* Without an estimate of DuckDB's, or where it cannot be scaled. */
+static double guess_rows(const struct mg_node *node, struct mg_node *const *kids, size_t count)
+{
+	double most = 0;
+	double sum = 0;
+	for (size_t i = 0; i < count; i++) {
+		most = kids[i]->rows > most ? kids[i]->rows : most;
+		sum += kids[i]->rows;
+	}
+	switch (node->op) {
+	case MG_OP_FILTER:
+		return most / 5;
+	case MG_OP_AGG:
+	case MG_OP_DISTINCT:
+		return most / 4;
+	case MG_OP_UNION:
+		return sum;
+	default:
+		return count > 0 ? most : 1000;
+	}
+}
+
+void mg_place_size(struct mg_place *place, struct mg_node *node, struct mg_node *const *kids, size_t count)
+{
+	double scale = scale_of(kids, count);
+	node->raw = node->rows;
+	if (node->op == MG_OP_SCAN) {
+		const struct mg_table_place *table = table_of(place, node);
+		node->raw = table && table->sample_rows > 0 ? (double)table->sample_rows : node->rows;
+	} else if (node->raw < 0 || scale < 0 || node->op == MG_OP_UNION) {
+		node->rows = node->raw >= 0 && count == 0 ? node->raw : guess_rows(node, kids, count);
+	} else if (node->op == MG_OP_AGG || node->op == MG_OP_DISTINCT) {
+		/* Many groups in the sample: most values are different, and more rows bring more of them. */
+		double kid = kids[0]->raw > 1 ? kids[0]->raw : 1;
+		node->rows = node->raw * (node->raw > kid / 10 || scale < 1 ? scale : 1);
+		node->rows = node->rows < kids[0]->rows ? node->rows : kids[0]->rows;
+	} else {
+		node->rows = node->raw * scale;
+	}
+	double most = rows_max(place, node);
+	if (most >= 0 && (most < node->rows || node->op == MG_OP_SCAN)) {
+		node->rows = most;
+	}
+	node->rows = node->rows < 0 ? 1000 : node->rows;
+	node->counted = false;
+}
+
 double mg_place_rows(struct mg_place *place, const struct mg_node *node)
 {
 	double most = rows_max(place, node);
-	double rows = node->rows;
-	if (rows < 0) {
-		rows = 0;
-		for (size_t i = 0; i < node->kid_count; i++) {
-			double kid = mg_place_rows(place, node->kids[i]);
-			rows = node->op == MG_OP_UNION ? rows + kid : rows > kid ? rows : kid;
-		}
-		if (node->kid_count == 0) {
-			rows = most >= 0 ? most : 1000;
-		} else if (node->op == MG_OP_FILTER) {
-			rows /= 3;
-		} else if (node->op == MG_OP_AGG || node->op == MG_OP_DISTINCT) {
-			rows /= 4;
-		}
-	}
-	return most >= 0 && most < rows ? most : rows;
+	return most >= 0 && (most < node->rows || node->rows < 0) ? most : node->rows < 0 ? 1000 : node->rows;
 }
 
 double mg_place_bytes(struct mg_place *place, const struct mg_node *node)
@@ -145,6 +188,7 @@ static struct mg_node *with_kid(struct mg_place *place, const struct mg_node *no
 	struct mg_node *copy = mg_node_copy(place->arena, node);
 	copy->kids[0] = kid;
 	copy->dist = kid->dist;
+	mg_place_size(place, copy, &kid, 1);
 	return copy;
 }
 
@@ -177,6 +221,7 @@ static struct mg_node *place_scan(struct mg_place *place, struct mg_node *node)
 		return NULL;
 	}
 	struct mg_node *copy = mg_node_copy(place->arena, node);
+	mg_place_size(place, copy, NULL, 0);
 	if (table->key_count == 0) {
 		copy->dist = mg_dist_of(MG_DIST_REPL);
 		return copy;
@@ -197,6 +242,7 @@ static struct mg_node *place_scan(struct mg_place *place, struct mg_node *node)
 static struct mg_node *place_constant(struct mg_place *place, struct mg_node *node)
 {
 	struct mg_node *copy = mg_node_copy(place->arena, node);
+	mg_place_size(place, copy, NULL, 0);
 	copy->dist = mg_dist_of(MG_DIST_REPL);
 	return copy;
 }
@@ -245,8 +291,7 @@ static struct mg_node *place_limit(struct mg_place *place, struct mg_node *node)
 		part->limit = node->limit + node->offset;
 		part->offset = 0;
 		double most = (double)part->limit * place->nodes;
-		part->rows = mg_place_rows(place, kid) < most ? mg_place_rows(place, kid) : most;
-		part->counted = false;
+		part->rows = kid->rows < most ? kid->rows : most;
 		kid = part;
 	}
 	kid = mg_place_gather(place, kid, node->op == MG_OP_TOPN ? "top rows" : "rows");
@@ -290,7 +335,6 @@ static struct mg_node *place_distinct(struct mg_place *place, struct mg_node *no
 		return kid ? with_kid(place, node, kid) : NULL;
 	}
 	struct mg_node *part = with_kid(place, node, kid);
-	part->counted = false;
 	bool hash = key_count > 0 && place->env->strategy != MG_STRATEGY_BROADCAST;
 	if (hash && place->env->strategy != MG_STRATEGY_REPARTITION) {
 		if (place->env->run && mg_place_rows(place, kid) > MG_PLACE_GROUPS_SURE) {
@@ -436,6 +480,7 @@ static struct mg_node *with_kids(struct mg_place *place, const struct mg_node *n
 		copy->kids[i] = kids[i];
 	}
 	copy->dist = dist;
+	mg_place_size(place, copy, kids, node->kid_count);
 	return copy;
 }
 
@@ -670,6 +715,7 @@ static struct mg_node *recursive_term(struct mg_place *place, struct mg_node *no
 			return NULL;
 		}
 	}
+	mg_place_size(place, copy, copy->kids, copy->kid_count);
 	copy->dist = mg_dist_of(MG_DIST_SINGLE);
 	return copy;
 }
@@ -685,6 +731,7 @@ static struct mg_node *place_recursive(struct mg_place *place, struct mg_node *n
 	struct mg_node *copy = mg_node_copy(place->arena, node);
 	copy->kids[0] = first;
 	copy->kids[1] = term;
+	mg_place_size(place, copy, copy->kids, 2);
 	copy->dist = mg_dist_of(MG_DIST_SINGLE);
 	return copy;
 }

@@ -151,6 +151,7 @@ struct mg_node {
 	size_t column_count;
 	double rows;                      /* estimate; negative: unknown */
 	bool counted;                     /* rows is a count, not an estimate */
+	double raw;                       /* set by distribute.c: `rows` as the planning database's sample has it */
 	struct mg_dist dist;              /* set by distribute.c */
 
 	const char *schema, *table;       /* SCAN */

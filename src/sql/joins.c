@@ -119,6 +119,7 @@ static struct mg_node *joined(struct mg_place *place, const struct join *join, s
 		mg_error_set(place->err, MG_E_INTERNAL, "a %s join was placed where its rows do not meet", kind_names[node->join]);
 		return NULL;
 	}
+	mg_place_size(place, copy, copy->kids, 2);
 	return copy;
 }
 
@@ -271,6 +272,7 @@ static struct mg_node *without_doubles(struct mg_place *place, const struct join
 		distinct->types[i] = right->types[i];
 	}
 	distinct->rows = right->rows;
+	distinct->raw = right->raw;
 	distinct->dist = right->dist;
 	return distinct;
 }

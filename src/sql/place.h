@@ -65,6 +65,9 @@ bool mg_type_same_slot(const struct mg_type *a, const struct mg_type *b);
 /* ---- distribute.c ---- */
 
 struct mg_node *mg_place_node(struct mg_place *place, struct mg_node *node);
+/* Estimate of a copy that was just made (its `rows` are DuckDB's over the samples), given the placed
+ * inputs of the operator. */
+void mg_place_size(struct mg_place *place, struct mg_node *node, struct mg_node *const *kids, size_t count);
 double mg_place_rows(struct mg_place *place, const struct mg_node *node);   /* best guess, at least 0 */
 double mg_place_bytes(struct mg_place *place, const struct mg_node *node);
 bool mg_place_known(struct mg_place *place, const struct mg_node *node);    /* the guess is a count */

@@ -18,6 +18,7 @@ struct mg_table_place {
 	const char **keys;            /* partition columns, in order; key_count 0: a reference table */
 	size_t key_count;
 	uint64_t rows, bytes;         /* whole table */
+	uint64_t sample_rows;         /* rows of it in the planning database; 0: not known */
 };
 
 enum mg_strategy { MG_STRATEGY_AUTO, MG_STRATEGY_LOCAL, MG_STRATEGY_CUT, MG_STRATEGY_BROADCAST, MG_STRATEGY_REPARTITION, MG_STRATEGY_GATHER };

@@ -2,7 +2,7 @@
  * bed.c - run suites of queries on the test bed's cluster and on plain DuckDB and compare.
  *
  *   bed --suite tpch|tpcds|ssb|nasty|generated [--sf 0.01] [--strategy auto|cut|broadcast|repartition|gather|dry]
- *       [--layouts n] [--seed n] [--seeds a..b] [--parts n] [--query n] [--dir test/sql] [-v]
+ *       [--layouts n] [--seed n] [--seeds a..b] [--parts n] [--query n] [--dir test/sql] [-v] [--explain]
  *
  * A suite's standard layout runs first; --layouts n adds n random ones (every table a reference table or
  * hashed by a random column, 1 to 13 shards, 1 to 6 participants).  Exit code 1 when an answer is wrong.
@@ -41,7 +41,7 @@ struct options {
 	bool dry;
 	size_t layouts, parts, query;
 	uint64_t seed, seed_from, seed_to;
-	bool verbose;
+	bool verbose, explain;
 };
 
 struct totals {
@@ -287,11 +287,10 @@ static bool right_up_to_ties(struct bed *bed, const struct bed_query *query, con
 	return rc == 0 && bed_rows_contained(&all, got, query->types);
 }
 
-static void explain(const struct mg_plan_env *env, struct mg_stage *result, const char *notes)
+static void explain(const struct mg_plan_env *env, const char *notes)
 {
 	struct mg_sb sb = { 0 };
 	struct mg_plan_text text = { .step = "cut", .reason = "test bed", .stages = env->stages, .stage_count = env->stage_count, .notes = notes, .where = "" };
-	(void)result;
 	mg_plan_explain(&sb, &text);
 	fprintf(stderr, "%s\n", mg_sb_text(&sb));
 	mg_sb_fini(&sb);
@@ -438,11 +437,14 @@ static enum bed_verdict run_query(struct bed *bed, struct bed_query *query, cons
 			if (query->fails) {
 				fprintf(stderr, "plain DuckDB says: %s\n", query->error);
 			}
-			explain(&env, NULL, mg_sb_text(&notes));
+			explain(&env, mg_sb_text(&notes));
 			print_rows("wanted", &query->truth);
 			print_rows("got", &got);
 		}
 		mg_sb_fini(&layout);
+	}
+	if (options->explain && verdict != BED_WRONG) {
+		explain(&env, mg_sb_text(&notes));
 	}
 	bed_drop_spools(bed);
 	mg_sb_fini(&notes);
@@ -505,6 +507,10 @@ static bool parse(int argc, char **argv, struct options *options)
 			options->verbose = true;
 			continue;
 		}
+		if (strcmp(flag, "--explain") == 0) {
+			options->explain = true;
+			continue;
+		}
 		const char *value = i + 1 < argc ? argv[++i] : "";
 		if (strcmp(flag, "--suite") == 0) {
 			for (size_t s = 0; s < sizeof suites / sizeof *suites; s++) {
@@ -564,7 +570,7 @@ int main(int argc, char **argv)
 	struct options options;
 	if (!parse(argc, argv, &options)) {
 		fprintf(stderr, "usage: bed --suite tpch|tpcds|ssb|nasty|generated [--sf 0.01] [--strategy auto|cut|broadcast|repartition|gather|dry]\n"
-		                "           [--layouts n] [--seed n] [--seeds a..b] [--parts n] [--query n] [--dir test/sql] [-v]\n");
+		                "           [--layouts n] [--seed n] [--seeds a..b] [--parts n] [--query n] [--dir test/sql] [-v] [--explain]\n");
 		return 2;
 	}
 	struct bed bed = { .verbose = options.verbose };

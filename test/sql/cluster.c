@@ -233,7 +233,7 @@ static void place_table(struct bed_table *table, const char *placement, uint64_t
 	}
 	table->sharded = key_count > 0;
 	table->place = (struct mg_table_place){ .schema = "main", .table = table->name, .keys = table->keys, .key_count = key_count,
-	                                        .rows = table->rows, .bytes = table->rows * table->column_count * 8 };
+	                                        .rows = table->rows, .sample_rows = table->rows < 10000 ? table->rows : 10000, .bytes = table->rows * table->column_count * 8 };
 }
 
 static int make_table(struct bed *bed, const struct bed_table *table, size_t shards, struct mg_error *err)
