@@ -1,13 +1,14 @@
 /*
  * catalog.c - versions of the catalog in memory and one file on disk.
  *
- * Idea: a version never changes.  Readers hold the version they took; a writer copies the current one,
- * changes the copy, saves it, and only then makes it current.  So what a reader sees is always on disk, and a
- * crash at any moment leaves the last version that was ever seen, or the next one.
+ * Idea: a version never changes.  Readers hold the version they took; a writer copies the current
+ * one, changes the copy, saves it, and only then makes it current.  So what a reader sees is always
+ * on disk, and a crash at any moment leaves the last version that was ever seen, or the next one.
  *
  *   DIR/log/catalog.json   {"format":1,"checksum":"<xxh3 of the rest>","catalog":{...}}
  *
- * Thread: any.  write_lock lets one writer in at a time and is held during the save; lock guards the pointer.
+ * Thread: any.  write_lock lets one writer in at a time and is held during the save; lock guards
+ * the pointer.
  */
 #include "catalog/catalog_int.h"
 
@@ -32,8 +33,8 @@ struct mg_catalog {
 	pthread_mutex_t lock;
 	pthread_mutex_t write_lock;
 	struct version *current;
-	char *path;                     /* of the file */
-	char *dir;                      /* that holds it */
+	char *path; /* of the file */
+	char *dir;  /* that holds it */
 };
 
 /* ---- versions ---- */
@@ -73,7 +74,8 @@ void mg_catalog_give(struct mg_catalog *catalog, const struct mg_catalog_data *d
 
 /* ---- the file ---- */
 
-static int save(struct mg_catalog *catalog, const struct mg_catalog_data *data, struct mg_error *err)
+static int save(struct mg_catalog *catalog, const struct mg_catalog_data *data,
+                struct mg_error *err)
 {
 	struct mg_sb body = { 0 };
 	struct mg_sb file = { 0 };
@@ -158,7 +160,8 @@ void mg_catalog_free(struct mg_catalog *catalog)
 
 /* ---- changes ---- */
 
-/* A copy by way of the file's text: what a change starts from is exactly what a restart would read. */
+/* A copy by way of the file's text: what a change starts from is exactly what a restart would read.
+ */
 static int version_copy(const struct version *from, struct version **out, struct mg_error *err)
 {
 	struct version *copy = version_new();
@@ -174,7 +177,10 @@ static int version_copy(const struct version *from, struct version **out, struct
 	return rc;
 }
 
-int mg_catalog_change(struct mg_catalog *catalog, int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data, struct mg_error *err), void *arg, struct mg_error *err)
+int mg_catalog_change(struct mg_catalog *catalog,
+                      int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                                    struct mg_error *err),
+                      void *arg, struct mg_error *err)
 {
 	struct version *next = NULL;
 	pthread_mutex_lock(&catalog->write_lock);
@@ -200,7 +206,8 @@ int mg_catalog_change(struct mg_catalog *catalog, int (*change)(void *arg, struc
 
 /* ---- look-ups ---- */
 
-const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema, const char *name)
+const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
+                                             const char *name)
 {
 	for (size_t i = 0; i < data->table_count; i++) {
 		const struct mg_table *table = &data->tables[i];

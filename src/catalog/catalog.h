@@ -1,8 +1,8 @@
 /*
  * catalog.h - group 0: nodes, slots, shards, tables, users, settings as plain data with versions.
  *
- * Kept in DIR/log/catalog.json, written whole to a new file, synced and renamed, so a crash leaves the old or
- * the new one.  Readers take a snapshot pointer, which stays valid until unref; a writer
+ * Kept in DIR/log/catalog.json, written whole to a new file, synced and renamed, so a crash leaves
+ * the old or the new one.  Readers take a snapshot pointer, which stays valid until unref; a writer
  * publishes a new version.  No I/O but load and save.  Thread: any.
  */
 #ifndef MG_CATALOG_CATALOG_H
@@ -16,7 +16,7 @@
 #define MG_FILE_FORMAT 1
 
 struct mg_column {
-	const char *name, *type;        /* type as SQL text */
+	const char *name, *type; /* type as SQL text */
 	bool not_null;
 };
 
@@ -24,7 +24,7 @@ struct mg_table {
 	const char *schema, *name;
 	struct mg_column *columns;
 	size_t column_count;
-	const char **keys;              /* PARTITIONED BY; key_count 0: reference table */
+	const char **keys; /* PARTITIONED BY; key_count 0: reference table */
 	size_t key_count;
 	const char **primary_key;
 	size_t primary_key_count;
@@ -43,48 +43,59 @@ struct mg_shard {
 	const char *file;               /* relative to the data directory: "shards/0003.duckdb" */
 	uint64_t rows, bytes;
 	char sha256[65];
-	char created[32];               /* ISO 8601 */
-	const char *engine_version;     /* "v1.5.5" */
+	char created[32];           /* ISO 8601 */
+	const char *engine_version; /* "v1.5.5" */
 	uint32_t file_format;
 };
 
-enum mg_role { MG_ROLE_NONE, MG_ROLE_CLIENT, MG_ROLE_WORKER, MG_ROLE_ADMIN /* a client with all rights */ };
+enum mg_role {
+	MG_ROLE_NONE,
+	MG_ROLE_CLIENT,
+	MG_ROLE_WORKER,
+	MG_ROLE_ADMIN /* a client with all rights */
+};
 
 struct mg_user {
 	const char *name;
 	enum mg_role role;
-	const char *argon2id;           /* libsodium's string form */
-	const char *scram;              /* SCRAM-SHA-256$iterations:salt$stored:server */
+	const char *argon2id; /* libsodium's string form */
+	const char *scram;    /* SCRAM-SHA-256$iterations:salt$stored:server */
 };
 
 struct mg_catalog_data {
 	uint64_t version;
-	const char *cluster_id;         /* 32 hex digits */
+	const char *cluster_id; /* 32 hex digits */
 	const char *name;
-	uint32_t shard_count;           /* without shard 0 */
-	struct mg_shard *shards;        /* shard_count + 1 */
+	uint32_t shard_count;    /* without shard 0 */
+	struct mg_shard *shards; /* shard_count + 1 */
 	struct mg_table *tables;
 	size_t table_count;
 	struct mg_view *views;
 	size_t view_count;
 	struct mg_user *users;
 	size_t user_count;
-	const char *sample;             /* "tpch 1", or "" */
+	const char *sample; /* "tpch 1", or "" */
 };
 
 struct mg_catalog;
 
-int mg_catalog_load(struct mg_catalog **out, const char *data_dir, struct mg_error *err); /* MG_E_NOT_FOUND: none there */
-int mg_catalog_new(struct mg_catalog **out, const char *data_dir, struct mg_error *err);  /* empty, with a new cluster id; not saved */
+int mg_catalog_load(struct mg_catalog **out, const char *data_dir,
+                    struct mg_error *err); /* MG_E_NOT_FOUND: none there */
+int mg_catalog_new(struct mg_catalog **out, const char *data_dir,
+                   struct mg_error *err); /* empty, with a new cluster id; not saved */
 void mg_catalog_free(struct mg_catalog *catalog);
 /* A snapshot, valid until given back. */
 const struct mg_catalog_data *mg_catalog_take(struct mg_catalog *catalog);
 void mg_catalog_give(struct mg_catalog *catalog, const struct mg_catalog_data *data);
 /* Change a copy under the writer's lock and publish it, saved and synced, when change returns 0.
  * data's new texts must live in arena. */
-int mg_catalog_change(struct mg_catalog *catalog, int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data, struct mg_error *err), void *arg, struct mg_error *err);
+int mg_catalog_change(struct mg_catalog *catalog,
+                      int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                                    struct mg_error *err),
+                      void *arg, struct mg_error *err);
 
-const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema, const char *name);
+const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
+                                             const char *name);
 const struct mg_user *mg_catalog_find_user(const struct mg_catalog_data *data, const char *name);
 
 /* The manifest: shards with id, slots, rows, bytes, SHA-256, times, versions, and tables. */

@@ -1,4 +1,5 @@
-/* catalog_int.h - the catalog's text form: shared by catalog.c, catalog_json.c and manifest.c only. */
+/* catalog_int.h - the catalog's text form: shared by catalog.c, catalog_json.c and manifest.c only.
+ */
 #ifndef MG_CATALOG_CATALOG_INT_H
 #define MG_CATALOG_CATALOG_INT_H
 
@@ -6,9 +7,11 @@
 
 void mg_catalog__write(const struct mg_catalog_data *data, struct mg_sb *out);
 /* Fails MG_E_CORRUPT for what write cannot have written. */
-int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len, struct mg_catalog_data *out, struct mg_error *err);
+int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len,
+                     struct mg_catalog_data *out, struct mg_error *err);
 /* The same in an envelope with format number and checksum, as it lies on disk. */
 void mg_catalog__seal(const struct mg_sb *body, struct mg_sb *file);
-int mg_catalog__unseal(struct mg_arena *arena, const char *text, size_t len, struct mg_catalog_data *out, struct mg_error *err);
+int mg_catalog__unseal(struct mg_arena *arena, const char *text, size_t len,
+                       struct mg_catalog_data *out, struct mg_error *err);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * catalog_json.c - the catalog as JSON text, and back.
  *
- * Unknown members are skipped, missing ones get their empty value, so that a field can be added without a new format;
- * what would make the rest of the program go wrong (counts, slots, names) is checked here once.
+ * Unknown members are skipped, missing ones get their empty value, so that a field can be added
+ * without a new format; what would make the rest of the program go wrong (counts, slots, names) is
+ * checked here once.
  *
  * Pure.  Thread: any.
  */
@@ -156,7 +157,8 @@ void mg_catalog__write(const struct mg_catalog_data *data, struct mg_sb *out)
 void mg_catalog__seal(const struct mg_sb *body, struct mg_sb *file)
 {
 	XXH64_hash_t sum = XXH3_64bits(mg_sb_text(body), body->len);
-	mg_sb_addf(file, "{\"format\":%d,\"checksum\":\"%016llx\",\"catalog\":", MG_CATALOG_FORMAT, (unsigned long long)sum);
+	mg_sb_addf(file, "{\"format\":%d,\"checksum\":\"%016llx\",\"catalog\":", MG_CATALOG_FORMAT,
+	           (unsigned long long)sum);
 	mg_sb_add_len(file, mg_sb_text(body), body->len);
 	mg_sb_add(file, "}\n");
 }
@@ -180,7 +182,8 @@ static uint64_t number_of(const struct mg_json *object, const char *key)
 	return value < 0 ? 0 : (uint64_t)value;
 }
 
-static int read_shard(struct mg_arena *arena, const struct mg_json *json, uint32_t index, struct mg_shard *shard, struct mg_error *err)
+static int read_shard(struct mg_arena *arena, const struct mg_json *json, uint32_t index,
+                      struct mg_shard *shard, struct mg_error *err)
 {
 	const struct mg_json *slots = mg_json_get(json, "slots");
 	int64_t first = slots ? strtoll(mg_json_text(mg_json_at(slots, 0)), NULL, 10) : -1;
@@ -223,12 +226,14 @@ static const char **read_list(struct mg_arena *arena, const struct mg_json *list
 	return texts;
 }
 
-static int read_table(struct mg_arena *arena, const struct mg_json *json, struct mg_table *table, struct mg_error *err)
+static int read_table(struct mg_arena *arena, const struct mg_json *json, struct mg_table *table,
+                      struct mg_error *err)
 {
 	const struct mg_json *columns = mg_json_get(json, "columns");
 	table->schema = text_of(arena, json, "schema");
 	table->name = text_of(arena, json, "name");
-	table->columns = mg_arena_new_array(arena, struct mg_column, (columns ? columns->count : 0) + 1);
+	table->columns =
+		mg_arena_new_array(arena, struct mg_column, (columns ? columns->count : 0) + 1);
 	mg_json_each(item, columns) {
 		struct mg_column *column = &table->columns[table->column_count++];
 		column->name = text_of(arena, item, "name");
@@ -239,7 +244,8 @@ static int read_table(struct mg_arena *arena, const struct mg_json *json, struct
 		}
 	}
 	table->keys = read_list(arena, mg_json_get(json, "keys"), &table->key_count);
-	table->primary_key = read_list(arena, mg_json_get(json, "primary_key"), &table->primary_key_count);
+	table->primary_key =
+		read_list(arena, mg_json_get(json, "primary_key"), &table->primary_key_count);
 	table->rows = number_of(json, "rows");
 	table->bytes = number_of(json, "bytes");
 	table->version = (uint32_t)number_of(json, "version");
@@ -249,7 +255,8 @@ static int read_table(struct mg_arena *arena, const struct mg_json *json, struct
 	return 0;
 }
 
-static int read_user(struct mg_arena *arena, const struct mg_json *json, struct mg_user *user, struct mg_error *err)
+static int read_user(struct mg_arena *arena, const struct mg_json *json, struct mg_user *user,
+                     struct mg_error *err)
 {
 	const char *role = mg_json_get_text(json, "role");
 	user->name = text_of(arena, json, "name");
@@ -264,10 +271,12 @@ static int read_user(struct mg_arena *arena, const struct mg_json *json, struct 
 	return corrupt(err, "a user has no role");
 }
 
-static int read_shards(struct mg_arena *arena, const struct mg_json *json, struct mg_catalog_data *out, struct mg_error *err)
+static int read_shards(struct mg_arena *arena, const struct mg_json *json,
+                       struct mg_catalog_data *out, struct mg_error *err)
 {
 	const struct mg_json *shards = mg_json_get(json, "shards");
-	if (!shards || shards->count == 0 || shards->count > SLOTS + 1 || shards->count != number_of(json, "shard_count") + 1) {
+	if (!shards || shards->count == 0 || shards->count > SLOTS + 1 ||
+	    shards->count != number_of(json, "shard_count") + 1) {
 		return corrupt(err, "the number of shards is wrong");
 	}
 	out->shard_count = (uint32_t)(shards->count - 1);
@@ -283,14 +292,16 @@ static int read_shards(struct mg_arena *arena, const struct mg_json *json, struc
 	/* The partitions cover all slots without gap or overlap: rows would be lost or doubled. */
 	for (uint32_t i = 1; rc == 0 && i <= out->shard_count; i++) {
 		int expected = i == 1 ? 0 : out->shards[i - 1].slot_last + 1;
-		if (out->shards[i].slot_first != expected || (i == out->shard_count && out->shards[i].slot_last != SLOTS - 1)) {
+		if (out->shards[i].slot_first != expected ||
+		    (i == out->shard_count && out->shards[i].slot_last != SLOTS - 1)) {
 			rc = corrupt(err, "the shards do not cover the slots");
 		}
 	}
 	return rc;
 }
 
-int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len, struct mg_catalog_data *out, struct mg_error *err)
+int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len,
+                     struct mg_catalog_data *out, struct mg_error *err)
 {
 	struct mg_arena *scratch = mg_arena_new();
 	struct mg_json *json = NULL;
@@ -332,19 +343,22 @@ int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len, struc
 	return rc;
 }
 
-int mg_catalog__unseal(struct mg_arena *arena, const char *text, size_t len, struct mg_catalog_data *out, struct mg_error *err)
+int mg_catalog__unseal(struct mg_arena *arena, const char *text, size_t len,
+                       struct mg_catalog_data *out, struct mg_error *err)
 {
 	static const char mark[] = "\"catalog\":";
 	int format = 0;
 	unsigned long long sum = 0;
 	int used = 0;
 	/* text ends with a zero (mg_file_read). */
-	if (sscanf(text, "{\"format\":%d,\"checksum\":\"%16llx\",%n", &format, &sum, &used) != 2 || used == 0
-	    || strncmp(text + used, mark, sizeof mark - 1) != 0) {
+	if (sscanf(text, "{\"format\":%d,\"checksum\":\"%16llx\",%n", &format, &sum, &used) != 2 ||
+	    used == 0 || strncmp(text + used, mark, sizeof mark - 1) != 0) {
 		return corrupt(err, "its head is not readable");
 	}
 	if (format != MG_CATALOG_FORMAT) {
-		return mg_error_set(err, MG_E_UNSUPPORTED, "the catalog has format %d, and this program reads %d", format, MG_CATALOG_FORMAT);
+		return mg_error_set(err, MG_E_UNSUPPORTED,
+		                    "the catalog has format %d, and this program reads %d", format,
+		                    MG_CATALOG_FORMAT);
 	}
 	const char *body = text + used + sizeof mark - 1;
 	size_t head = (size_t)(body - text);

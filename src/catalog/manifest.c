@@ -1,7 +1,8 @@
 /*
  * manifest.c - the list of shard files and tables for people and programs, as JSON and as YAML.
  *
- * The same members in the same order in both.  Passwords and users are not in it.  Pure; thread: any.
+ * The same members in the same order in both.  Passwords and users are not in it.  Pure; thread:
+ * any.
  */
 #include "catalog/catalog.h"
 
@@ -25,9 +26,12 @@ static void list(struct mg_sb *out, const char *const *values, size_t count)
 
 static void shard_json(struct mg_sb *out, const struct mg_shard *shard)
 {
-	mg_sb_addf(out, "{\"id\": %u, \"slot_first\": %u, \"slot_last\": %u, \"file\": ", shard->id, shard->slot_first, shard->slot_last);
+	mg_sb_addf(out, "{\"id\": %u, \"slot_first\": %u, \"slot_last\": %u, \"file\": ", shard->id,
+	           shard->slot_first, shard->slot_last);
 	text(out, shard->file);
-	mg_sb_addf(out, ", \"rows\": %llu, \"bytes\": %llu, \"sha256\": ", (unsigned long long)shard->rows, (unsigned long long)shard->bytes);
+	mg_sb_addf(out,
+	           ", \"rows\": %llu, \"bytes\": %llu, \"sha256\": ", (unsigned long long)shard->rows,
+	           (unsigned long long)shard->bytes);
 	text(out, shard->sha256);
 	mg_sb_add(out, ", \"created\": ");
 	text(out, shard->created);
@@ -56,7 +60,8 @@ static void table_json(struct mg_sb *out, const struct mg_table *table)
 	mg_sb_add(out, "}}");
 }
 
-static void head(const struct mg_catalog_data *data, struct mg_sb *out, const char *quote, const char *comma)
+static void head(const struct mg_catalog_data *data, struct mg_sb *out, const char *quote,
+                 const char *comma)
 {
 	mg_sb_addf(out, "%scluster_id%s: ", quote, quote);
 	text(out, data->cluster_id);
@@ -64,7 +69,8 @@ static void head(const struct mg_catalog_data *data, struct mg_sb *out, const ch
 	text(out, data->name);
 	mg_sb_addf(out, "%s\n%ssample%s: ", comma, quote, quote);
 	text(out, data->sample);
-	mg_sb_addf(out, "%s\n%scatalog_version%s: %llu%s\n", comma, quote, quote, (unsigned long long)data->version, comma);
+	mg_sb_addf(out, "%s\n%scatalog_version%s: %llu%s\n", comma, quote, quote,
+	           (unsigned long long)data->version, comma);
 	mg_sb_addf(out, "%sshard_count%s: %u%s\n", quote, quote, data->shard_count, comma);
 }
 
@@ -87,9 +93,12 @@ void mg_catalog_manifest_json(const struct mg_catalog_data *data, struct mg_sb *
 
 static void shard_yaml(struct mg_sb *out, const struct mg_shard *shard)
 {
-	mg_sb_addf(out, "  - id: %u\n    slot_first: %u\n    slot_last: %u\n    file: ", shard->id, shard->slot_first, shard->slot_last);
+	mg_sb_addf(out, "  - id: %u\n    slot_first: %u\n    slot_last: %u\n    file: ", shard->id,
+	           shard->slot_first, shard->slot_last);
 	text(out, shard->file);
-	mg_sb_addf(out, "\n    rows: %llu\n    bytes: %llu\n    sha256: ", (unsigned long long)shard->rows, (unsigned long long)shard->bytes);
+	mg_sb_addf(out,
+	           "\n    rows: %llu\n    bytes: %llu\n    sha256: ", (unsigned long long)shard->rows,
+	           (unsigned long long)shard->bytes);
 	text(out, shard->sha256);
 	mg_sb_add(out, "\n    created: ");
 	text(out, shard->created);

@@ -1,6 +1,6 @@
 /*
- * scratch.c - temporary files without a name, by O_TMPFILE or, where the file system lacks it, by a name that is
- * removed at once.
+ * scratch.c - temporary files without a name, by O_TMPFILE or, where the file system lacks it, by a
+ * name that is removed at once.
  *
  * Appends reserve their place by one atomic addition, so writers do not wait for each other.
  */
@@ -55,7 +55,8 @@ void mg_scratch_close(struct mg_scratch *scratch)
 	}
 }
 
-int mg_scratch_append(struct mg_scratch *scratch, const void *data, size_t size, uint64_t *offset, struct mg_error *err)
+int mg_scratch_append(struct mg_scratch *scratch, const void *data, size_t size, uint64_t *offset,
+                      struct mg_error *err)
 {
 	const char *bytes = data;
 	*offset = atomic_fetch_add(&scratch->end, size);
@@ -72,7 +73,8 @@ int mg_scratch_append(struct mg_scratch *scratch, const void *data, size_t size,
 	return 0;
 }
 
-int mg_scratch_read(struct mg_scratch *scratch, uint64_t offset, void *data, size_t size, struct mg_error *err)
+int mg_scratch_read(struct mg_scratch *scratch, uint64_t offset, void *data, size_t size,
+                    struct mg_error *err)
 {
 	char *bytes = data;
 	for (size_t done = 0; done < size;) {
@@ -84,7 +86,8 @@ int mg_scratch_read(struct mg_scratch *scratch, uint64_t offset, void *data, siz
 			return mg_error_errno(err, errno, "cannot read from a temporary file");
 		}
 		if (n == 0) {
-			return mg_error_set(err, MG_E_CORRUPT, "a temporary file is shorter than what was written");
+			return mg_error_set(err, MG_E_CORRUPT,
+			                    "a temporary file is shorter than what was written");
 		}
 		done += (size_t)n;
 	}

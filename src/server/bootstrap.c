@@ -1,14 +1,14 @@
 /*
  * bootstrap.c - the making of a data directory, in an order that a kill at any point cannot spoil.
  *
- *   1  log/catalog.json   cluster id, shards with their slots, the sample that is wanted; no file has a hash yet
- *   2  tls/               CA, server certificate, join secret: each made when it is not there
- *   3  users              in the catalog
- *   4  shards/            files are made under another name, renamed when complete, closed and synced
- *   5  log/catalog.json   hashes, sizes, rows, tables: from now on the directory is complete
+ *   1  log/catalog.json   cluster id, shards with their slots, the sample that is wanted; no file
+ * has a hash yet 2  tls/               CA, server certificate, join secret: each made when it is
+ * not there 3  users              in the catalog 4  shards/            files are made under another
+ * name, renamed when complete, closed and synced 5  log/catalog.json   hashes, sizes, rows, tables:
+ * from now on the directory is complete
  *
- * A file that has its right name is whole, so after a kill between 4 and 5 it is recognised by its own meta table and
- * kept.  A file whose hash does not agree with the catalog is made again.
+ * A file that has its right name is whole, so after a kill between 4 and 5 it is recognised by its
+ * own meta table and kept.  A file whose hash does not agree with the catalog is made again.
  *
  * owner: the caller's thread; the directory's lock keeps others out.
  */
@@ -38,8 +38,8 @@ struct run {
 	struct mg_bootstrap_report *report;
 	struct mg_arena *arena;
 	struct mg_catalog *catalog;
-	const char *sample;              /* as it shall be: "", "tpch 1", "tpch 1 ssb" */
-	double scale_factor;             /* of that */
+	const char *sample;  /* as it shall be: "", "tpch 1", "tpch 1 ssb" */
+	double scale_factor; /* of that */
 	bool ssb;
 };
 
@@ -78,18 +78,25 @@ static int options_check(const struct mg_bootstrap_options *options, struct mg_e
 		return mg_error_set(err, MG_E_USAGE, "the data directory has no name");
 	}
 	if (options->shard_count > MG_BOOTSTRAP_SHARDS_MAX) {
-		return mg_error_set(err, MG_E_USAGE, "the number of shards must be between 1 and %d", MG_BOOTSTRAP_SHARDS_MAX);
+		return mg_error_set(err, MG_E_USAGE, "the number of shards must be between 1 and %d",
+		                    MG_BOOTSTRAP_SHARDS_MAX);
 	}
-	if (!isfinite(options->tpch_scale_factor) || options->tpch_scale_factor < 0 || options->tpch_scale_factor > SCALE_MAX) {
-		return mg_error_set(err, MG_E_USAGE, "the scale factor must be between 0 and %.0f", SCALE_MAX);
+	if (!isfinite(options->tpch_scale_factor) || options->tpch_scale_factor < 0 ||
+	    options->tpch_scale_factor > SCALE_MAX) {
+		return mg_error_set(err, MG_E_USAGE, "the scale factor must be between 0 and %.0f",
+		                    SCALE_MAX);
 	}
 	if (options->ssb && options->tpch_scale_factor <= 0) {
-		return mg_error_set(err, MG_E_USAGE, "SSB is made from TPC-H, which needs a scale factor above 0");
+		return mg_error_set(err, MG_E_USAGE,
+		                    "SSB is made from TPC-H, which needs a scale factor above 0");
 	}
-	if (options->client_username && (!*options->client_username || strlen(options->client_username) >= MG_BOOTSTRAP_TEXT)) {
-		return mg_error_set(err, MG_E_USAGE, "the user name must have between 1 and %d characters", MG_BOOTSTRAP_TEXT - 1);
+	if (options->client_username &&
+	    (!*options->client_username || strlen(options->client_username) >= MG_BOOTSTRAP_TEXT)) {
+		return mg_error_set(err, MG_E_USAGE, "the user name must have between 1 and %d characters",
+		                    MG_BOOTSTRAP_TEXT - 1);
 	}
-	const char *given[] = { options->client_password, options->worker_password, options->join_password };
+	const char *given[] = { options->client_password, options->worker_password,
+		                    options->join_password };
 	for (size_t i = 0; i < 3; i++) {
 		if (given[i] && !*given[i]) {
 			return mg_error_set(err, MG_E_USAGE, "a password must not be empty");
@@ -103,7 +110,8 @@ static int options_check(const struct mg_bootstrap_options *options, struct mg_e
 	return 0;
 }
 
-static int layout_change(void *arg, struct mg_arena *arena, struct mg_catalog_data *data, struct mg_error *err)
+static int layout_change(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                         struct mg_error *err)
 {
 	struct run *run = arg;
 	uint32_t count = run->options->shard_count ? run->options->shard_count : SHARDS_DEFAULT;
@@ -126,7 +134,8 @@ static int layout_change(void *arg, struct mg_arena *arena, struct mg_catalog_da
 }
 
 /* Another sample than before: all files are to be made again. */
-static int sample_change(void *arg, struct mg_arena *arena, struct mg_catalog_data *data, struct mg_error *err)
+static int sample_change(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                         struct mg_error *err)
 {
 	struct run *run = arg;
 	(void)err;
@@ -158,18 +167,21 @@ static int sample_choose(struct run *run, const struct mg_catalog_data *data, st
 	sample_parse(data->sample, &run->scale_factor, &run->ssb);
 	run->sample = mg_arena_strdup(run->arena, data->sample);
 	if (options->shard_count && options->shard_count != data->shard_count) {
-		mg_error_set(err, MG_E_USAGE, "\"%s\" has %u shards, not %u", options->data_dir, data->shard_count, options->shard_count);
+		mg_error_set(err, MG_E_USAGE, "\"%s\" has %u shards, not %u", options->data_dir,
+		             data->shard_count, options->shard_count);
 		mg_error_hint(err, "Leave --shard-count out, or use --overwrite to start anew.");
 		return MG_E_USAGE;
 	}
-	const char *wanted = sample_text(run->arena, options->tpch_scale_factor, options->ssb || run->ssb);
+	const char *wanted =
+		sample_text(run->arena, options->tpch_scale_factor, options->ssb || run->ssb);
 	if (options->tpch_scale_factor <= 0 || strcmp(wanted, data->sample) == 0) {
 		return 0;
 	}
 	const char *same_scale = sample_text(run->arena, options->tpch_scale_factor, run->ssb);
 	bool other_tables = *data->sample == '\0' && data->table_count > 0;
 	if (other_tables || (*data->sample && strcmp(same_scale, data->sample) != 0)) {
-		mg_error_set(err, MG_E_USAGE, "\"%s\" holds %s already, not %s", options->data_dir, other_tables ? "tables" : data->sample, wanted);
+		mg_error_set(err, MG_E_USAGE, "\"%s\" holds %s already, not %s", options->data_dir,
+		             other_tables ? "tables" : data->sample, wanted);
 		mg_error_hint(err, "Use --overwrite to start anew.");
 		return MG_E_USAGE;
 	}
@@ -245,8 +257,9 @@ static int server_certificate(struct run *run, bool overwrite, struct mg_error *
 		dns[dns_count] = extra;
 	}
 	struct mg_cert_names names = { .common_name = "merganser server", .dns = dns, .ips = ips };
-	return mg_cert_server_create(in_dir(run, "tls/server.crt"), in_dir(run, "tls/server.key"), in_dir(run, "tls/ca.crt"),
-	                             in_dir(run, "tls/ca.key"), NULL, &names, overwrite, err);
+	return mg_cert_server_create(in_dir(run, "tls/server.crt"), in_dir(run, "tls/server.key"),
+	                             in_dir(run, "tls/ca.crt"), in_dir(run, "tls/ca.key"), NULL, &names,
+	                             overwrite, err);
 }
 
 static int keys_make(struct run *run, struct mg_error *err)
@@ -254,7 +267,8 @@ static int keys_make(struct run *run, struct mg_error *err)
 	const char *ca_cert = in_dir(run, "tls/ca.crt");
 	const char *ca_key = in_dir(run, "tls/ca.key");
 	bool ca_there = mg_file_exists(ca_cert) && mg_file_exists(ca_key);
-	bool server_there = mg_file_exists(in_dir(run, "tls/server.crt")) && mg_file_exists(in_dir(run, "tls/server.key"));
+	bool server_there = mg_file_exists(in_dir(run, "tls/server.crt")) &&
+	                    mg_file_exists(in_dir(run, "tls/server.key"));
 	int rc = 0;
 	if (server_there && mg_file_exists(ca_cert)) {
 		/* A directory given its certificates from outside may lack the CA's key. */
@@ -289,7 +303,8 @@ static int join_secret_make(struct run *run, struct mg_error *err)
 /* ---- 3: users ---- */
 
 /* generated: where a password is put that nobody gave. */
-static int user_make(struct run *run, const char *name, const char *password, char *generated, enum mg_role role, struct mg_error *err)
+static int user_make(struct run *run, const char *name, const char *password, char *generated,
+                     enum mg_role role, struct mg_error *err)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(run->catalog);
 	bool there = mg_catalog_find_user(data, name) != NULL;
@@ -319,10 +334,12 @@ static int users_make(struct run *run, struct mg_error *err)
 	int rc = 0;
 	if (options->client_username || !admin_there) {
 		snprintf(run->report->client_username, sizeof run->report->client_username, "%s", name);
-		rc = user_make(run, name, options->client_password, run->report->client_password, MG_ROLE_ADMIN, err);
+		rc = user_make(run, name, options->client_password, run->report->client_password,
+		               MG_ROLE_ADMIN, err);
 	}
 	if (rc == 0) {
-		rc = user_make(run, "worker", options->worker_password, run->report->worker_password, MG_ROLE_WORKER, err);
+		rc = user_make(run, "worker", options->worker_password, run->report->worker_password,
+		               MG_ROLE_WORKER, err);
 	}
 	return rc;
 }
@@ -344,9 +361,9 @@ static bool file_is_good(const struct run *run, const struct mg_shard *shard)
 	char *path = mg_path_join(run->options->data_dir, shard->file);
 	char sha256[MG_SHA256_TEXT_SIZE] = "";
 	uint64_t bytes = 0;
-	bool good = shard->sha256[0] != '\0' && mg_file_exists(path) && mg_file_size(path, &bytes, NULL) == 0
-	            && bytes == shard->bytes && mg_file_sha256(path, sha256, NULL) == 0
-	            && strcmp(sha256, shard->sha256) == 0;
+	bool good = shard->sha256[0] != '\0' && mg_file_exists(path) &&
+	            mg_file_size(path, &bytes, NULL) == 0 && bytes == shard->bytes &&
+	            mg_file_sha256(path, sha256, NULL) == 0 && strcmp(sha256, shard->sha256) == 0;
 	mg_free(path);
 	return good;
 }
@@ -365,13 +382,15 @@ static void *check_run(void *arg)
 	return NULL;
 }
 
-static void files_check(struct run *run, const struct mg_catalog_data *data, bool *wanted, unsigned threads)
+static void files_check(struct run *run, const struct mg_catalog_data *data, bool *wanted,
+                        unsigned threads)
 {
 	struct check check = { .run = run, .data = data, .wanted = wanted };
 	pthread_t helpers[8];
 	unsigned started = 0;
 	pthread_mutex_init(&check.lock, NULL);
-	while (started + 1 < threads && started < 8 && pthread_create(&helpers[started], NULL, check_run, &check) == 0) {
+	while (started + 1 < threads && started < 8 &&
+	       pthread_create(&helpers[started], NULL, check_run, &check) == 0) {
 		started++;
 	}
 	check_run(&check);
@@ -382,7 +401,8 @@ static void files_check(struct run *run, const struct mg_catalog_data *data, boo
 }
 
 /* Whole files that the catalog does not know yet: a kill came before it was told. */
-static void files_adopt(const struct run *run, const struct mg_sample_options *sample, bool *wanted, struct mg_sample_file *files)
+static void files_adopt(const struct run *run, const struct mg_sample_options *sample, bool *wanted,
+                        struct mg_sample_file *files)
 {
 	for (uint32_t i = 0; i <= sample->meta.shard_count; i++) {
 		struct mg_shard_meta meta = sample->meta;
@@ -390,8 +410,10 @@ static void files_adopt(const struct run *run, const struct mg_sample_options *s
 		meta.shard = i;
 		meta.slot_first = sample->shards[i].slot_first;
 		meta.slot_last = sample->shards[i].slot_last;
-		if (wanted[i] && sample->shards[i].sha256[0] == '\0' && mg_shard_file_matches(sample->duck, run->options->data_dir, &meta)
-		    && mg_file_size(path, &files[i].bytes, NULL) == 0 && mg_file_sha256(path, files[i].sha256, NULL) == 0) {
+		if (wanted[i] && sample->shards[i].sha256[0] == '\0' &&
+		    mg_shard_file_matches(sample->duck, run->options->data_dir, &meta) &&
+		    mg_file_size(path, &files[i].bytes, NULL) == 0 &&
+		    mg_file_sha256(path, files[i].sha256, NULL) == 0) {
 			wanted[i] = false;
 		}
 		mg_free(path);
@@ -400,13 +422,14 @@ static void files_adopt(const struct run *run, const struct mg_sample_options *s
 
 struct finish {
 	const struct mg_sample_options *sample;
-	const struct mg_sample_file *files;     /* sha256 "": as it was */
+	const struct mg_sample_file *files; /* sha256 "": as it was */
 	const uint64_t *shard_rows;
 	const struct mg_table *tables;
 	size_t table_count;
 };
 
-static int finish_change(void *arg, struct mg_arena *arena, struct mg_catalog_data *data, struct mg_error *err)
+static int finish_change(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                         struct mg_error *err)
 {
 	struct finish *finish = arg;
 	(void)err;
@@ -423,12 +446,13 @@ static int finish_change(void *arg, struct mg_arena *arena, struct mg_catalog_da
 	}
 	/* Tables of others stay; those of the sample are replaced. */
 	size_t kept = 0;
-	struct mg_table *tables = mg_arena_new_array(arena, struct mg_table, data->table_count + finish->table_count + 1);
+	struct mg_table *tables =
+		mg_arena_new_array(arena, struct mg_table, data->table_count + finish->table_count + 1);
 	for (size_t i = 0; i < data->table_count; i++) {
 		bool ours = false;
 		for (size_t k = 0; k < finish->table_count; k++) {
-			ours = ours || (mg_text_eq_nocase(data->tables[i].schema, finish->tables[k].schema)
-			                && mg_text_eq_nocase(data->tables[i].name, finish->tables[k].name));
+			ours = ours || (mg_text_eq_nocase(data->tables[i].schema, finish->tables[k].schema) &&
+			                mg_text_eq_nocase(data->tables[i].name, finish->tables[k].name));
 		}
 		if (!ours) {
 			tables[kept++] = data->tables[i];
@@ -440,7 +464,8 @@ static int finish_change(void *arg, struct mg_arena *arena, struct mg_catalog_da
 	return 0;
 }
 
-static int engine_open(struct run *run, unsigned threads, struct mg_duck **duck, struct mg_error *err)
+static int engine_open(struct run *run, unsigned threads, struct mg_duck **duck,
+                       struct mg_error *err)
 {
 	uint64_t memory = run->options->memory_bytes;
 	if (memory == 0) {
@@ -456,7 +481,8 @@ static int engine_open(struct run *run, unsigned threads, struct mg_duck **duck,
 	return rc == 0 ? mg_duck_load_tpch(*duck, err) : rc;
 }
 
-/* Names in shards/ that end in ".new...": half-made files and spilled rows of a run that was killed. */
+/* Names in shards/ that end in ".new...": half-made files and spilled rows of a run that was
+ * killed. */
 static int leftovers_remove(struct run *run, struct mg_error *err)
 {
 	const char *dir = in_dir(run, "shards");
@@ -472,7 +498,8 @@ static int leftovers_remove(struct run *run, struct mg_error *err)
 	return rc;
 }
 
-static int files_make(struct run *run, const struct mg_catalog_data *data, struct mg_sample_options *sample, bool *wanted, struct mg_error *err)
+static int files_make(struct run *run, const struct mg_catalog_data *data,
+                      struct mg_sample_options *sample, bool *wanted, struct mg_error *err)
 {
 	uint32_t count = data->shard_count + 1;
 	struct mg_sample_file *files = mg_arena_new_array(run->arena, struct mg_sample_file, count);
@@ -531,7 +558,9 @@ static int shards_make(struct run *run, struct mg_error *err)
 	}
 	/* Every shard file is open while the data are made. */
 	if (rc == 0 && any && mg_os_files_raise() < data->shard_count + 64) {
-		rc = mg_error_set(err, MG_E_LIMIT, "%u shards need more open files than this process may have", data->shard_count);
+		rc = mg_error_set(err, MG_E_LIMIT,
+		                  "%u shards need more open files than this process may have",
+		                  data->shard_count);
 		mg_error_hint(err, "Raise the limit with ulimit -n, or use fewer shards.");
 	}
 	if (rc == 0 && any) {
@@ -593,7 +622,8 @@ static int run_all(struct run *run, struct mg_error *err)
 	return rc;
 }
 
-int mg_bootstrap_run(const struct mg_bootstrap_options *options, struct mg_bootstrap_report *out, struct mg_error *err)
+int mg_bootstrap_run(const struct mg_bootstrap_options *options, struct mg_bootstrap_report *out,
+                     struct mg_error *err)
 {
 	struct run run = { .options = options, .report = out };
 	uint64_t start = mg_clock_ms();

@@ -4,14 +4,14 @@
  *   thread A   generate step 0 | store step 0    | generate step 2 | store step 2 ...
  *   thread B                   | generate step 1 | store step 1    | generate step 3 ...
  *
- * Idea: a pipeline.  Each step lives in a private in-memory database; while one thread generates, another
- * stores, which costs about the same.  The generator keeps its distributions in global variables and crashes when two
- * steps run at once [ran], so one lock for the process lets in one at a time.  Storing goes in the order of the
- * steps, so the order of rows in a file and their ids do not depend on the threads.  Then the files are finished in
- * parallel.
+ * Idea: a pipeline.  Each step lives in a private in-memory database; while one thread generates,
+ * another stores, which costs about the same.  The generator keeps its distributions in global
+ * variables and crashes when two steps run at once [ran], so one lock for the process lets in one
+ * at a time.  Storing goes in the order of the steps, so the order of rows in a file and their ids
+ * do not depend on the threads.  Then the files are finished in parallel.
  *
- * Memory: the steps being generated (about 1/20 of scale factor 1 each) and the unfinished row group of each table and
- * file, which DuckDB may spill; never the whole scale.
+ * Memory: the steps being generated (about 1/20 of scale factor 1 each) and the unfinished row
+ * group of each table and file, which DuckDB may spill; never the whole scale.
  *
  * Failure: the first error wins, all threads stop at the next step, half-made files are removed.
  */
@@ -66,18 +66,18 @@ struct load {
 	const struct mg_sample_options *options;
 	struct mg_sample_file *results;
 	struct mg_arena *arena;
-	struct mg_duck_conn *conn;           /* of the caller's thread */
+	struct mg_duck_conn *conn; /* of the caller's thread */
 	struct columns columns[TABLES];
-	struct mg_shard_file **files;        /* [shard_count + 1]; NULL: not wanted, or finished */
+	struct mg_shard_file **files; /* [shard_count + 1]; NULL: not wanted, or finished */
 	struct mg_duck_appender **appenders[TABLES]; /* [shard_count], or [1] for a reference table */
-	uint16_t *owner;                     /* [MG_SLOTS]: index of the shard among the partitions, from 0 */
+	uint16_t *owner; /* [MG_SLOTS]: index of the shard among the partitions, from 0 */
 	uint32_t steps;
-	atomic_uint next;                    /* step or file to take */
+	atomic_uint next; /* step or file to take */
 	atomic_uint finished;
 
 	pthread_mutex_t lock;
 	pthread_cond_t turned;
-	uint32_t turn;                       /* step that may store; guarded by lock, like failure */
+	uint32_t turn; /* step that may store; guarded by lock, like failure */
 	struct mg_error failure;
 };
 
@@ -124,8 +124,8 @@ static void parallel(struct load *load, unsigned count, void *(*body)(void *))
 	unsigned started = 0;
 	atomic_store(&load->next, 0);
 	atomic_store(&load->finished, 0);
-	while (started + 1 < count && started < THREADS_MAX
-	       && pthread_create(&threads[started], NULL, body, load) == 0) {
+	while (started + 1 < count && started < THREADS_MAX &&
+	       pthread_create(&threads[started], NULL, body, load) == 0) {
 		started++;
 	}
 	body(load);
@@ -136,12 +136,15 @@ static void parallel(struct load *load, unsigned count, void *(*body)(void *))
 
 /* ---- opening the files ---- */
 
-/* An empty copy of the generator's tables tells columns and types; nation and region, which SSB needs, are always
- * complete. */
+/* An empty copy of the generator's tables tells columns and types; nation and region, which SSB
+ * needs, are always complete. */
 static int columns_read(struct load *load, struct mg_error *err)
 {
 	int64_t there = 0;
-	int rc = mg_duck_int(load->conn, "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'memory' AND table_name = 'lineitem'", &there, err);
+	int rc = mg_duck_int(load->conn,
+	                     "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'memory' AND "
+	                     "table_name = 'lineitem'",
+	                     &there, err);
 	if (rc == 0 && there == 0) {
 		pthread_mutex_lock(&generator);
 		rc = mg_duck_exec(load->conn, "CALL dbgen(sf = 0.001)", err);
@@ -151,7 +154,8 @@ static int columns_read(struct load *load, struct mg_error *err)
 		struct columns *columns = &load->columns[t];
 		char sql[64];
 		snprintf(sql, sizeof sql, "SELECT * FROM memory.main.%s", tables[t].name);
-		rc = mg_duck_describe(load->conn, load->arena, sql, &columns->count, &columns->names, &columns->types, err);
+		rc = mg_duck_describe(load->conn, load->arena, sql, &columns->count, &columns->names,
+		                      &columns->types, err);
 	}
 	return rc;
 }
@@ -163,7 +167,8 @@ static int file_open(struct load *load, uint32_t shard, struct mg_error *err)
 	meta.shard = shard;
 	meta.slot_first = options->shards[shard].slot_first;
 	meta.slot_last = options->shards[shard].slot_last;
-	int rc = mg_shard_file_create(&load->files[shard], options->duck, options->data_dir, &meta, err);
+	int rc =
+		mg_shard_file_create(&load->files[shard], options->duck, options->data_dir, &meta, err);
 	struct mg_shard_file *file = load->files[shard];
 	for (size_t t = 0; rc == 0 && options->scale_factor > 0 && t < TABLES; t++) {
 		if ((tables[t].key == NULL) != (shard == 0)) {
@@ -171,9 +176,11 @@ static int file_open(struct load *load, uint32_t shard, struct mg_error *err)
 		}
 		const struct columns *columns = &load->columns[t];
 		struct mg_duck_appender **appender = &load->appenders[t][shard == 0 ? 0 : shard - 1];
-		rc = mg_shard_file_table(file, "main", tables[t].name, columns->names, columns->types, columns->count, err);
+		rc = mg_shard_file_table(file, "main", tables[t].name, columns->names, columns->types,
+		                         columns->count, err);
 		if (rc == 0) {
-			rc = mg_duck_appender_open(appender, file->conn, file->database, "main", tables[t].name, &file->next_rid, err);
+			rc = mg_duck_appender_open(appender, file->conn, file->database, "main", tables[t].name,
+			                           &file->next_rid, err);
 		}
 	}
 	return rc;
@@ -186,10 +193,12 @@ static int files_open(struct load *load, struct mg_error *err)
 	load->files = mg_arena_new_array(load->arena, struct mg_shard_file *, count + 1);
 	load->owner = mg_arena_new_array(load->arena, uint16_t, MG_SLOTS);
 	for (size_t t = 0; t < TABLES; t++) {
-		load->appenders[t] = mg_arena_new_array(load->arena, struct mg_duck_appender *, tables[t].key ? count : 1);
+		load->appenders[t] =
+			mg_arena_new_array(load->arena, struct mg_duck_appender *, tables[t].key ? count : 1);
 	}
 	for (uint32_t shard = 1; shard <= count; shard++) {
-		for (uint32_t slot = options->shards[shard].slot_first; slot <= options->shards[shard].slot_last; slot++) {
+		for (uint32_t slot = options->shards[shard].slot_first;
+		     slot <= options->shards[shard].slot_last; slot++) {
 			load->owner[slot] = (uint16_t)(shard - 1);
 		}
 	}
@@ -204,19 +213,22 @@ static int files_open(struct load *load, struct mg_error *err)
 
 /* ---- a step: generate, then store ---- */
 
-static int generate(struct load *load, struct mg_duck_conn *conn, uint32_t step, struct mg_error *err)
+static int generate(struct load *load, struct mg_duck_conn *conn, uint32_t step,
+                    struct mg_error *err)
 {
 	int rc = mg_duck_execf(conn, err, "ATTACH ':memory:' AS g%u", step);
 	if (rc == 0) {
 		pthread_mutex_lock(&generator);
-		rc = mg_duck_execf(conn, err, "CALL dbgen(sf = %.17g, children = %u, step = %u, catalog = 'g%u')",
+		rc = mg_duck_execf(conn, err,
+		                   "CALL dbgen(sf = %.17g, children = %u, step = %u, catalog = 'g%u')",
 		                   load->options->scale_factor, load->steps, step, step);
 		pthread_mutex_unlock(&generator);
 	}
 	return rc;
 }
 
-static int table_store(struct load *load, struct mg_duck_conn *conn, uint32_t step, size_t t, struct mg_error *err)
+static int table_store(struct load *load, struct mg_duck_conn *conn, uint32_t step, size_t t,
+                       struct mg_error *err)
 {
 	uint32_t shards = load->options->meta.shard_count;
 	char sql[256];
@@ -228,10 +240,13 @@ static int table_store(struct load *load, struct mg_duck_conn *conn, uint32_t st
 		return mg_duck_route(conn, sql, NULL, load->appenders[t], 1, err);
 	}
 	if (shards > SORT_SHARDS) {
-		snprintf(sql, sizeof sql, "SELECT *, mg_slot(%s) AS slot FROM g%u.main.%s ORDER BY slot::UBIGINT * %u // %u, rowid",
+		snprintf(sql, sizeof sql,
+		         "SELECT *, mg_slot(%s) AS slot FROM g%u.main.%s ORDER BY slot::UBIGINT * %u // "
+		         "%u, rowid",
 		         tables[t].key, step, tables[t].name, shards, MG_SLOTS);
 	} else {
-		snprintf(sql, sizeof sql, "SELECT *, mg_slot(%s) FROM g%u.main.%s", tables[t].key, step, tables[t].name);
+		snprintf(sql, sizeof sql, "SELECT *, mg_slot(%s) FROM g%u.main.%s", tables[t].key, step,
+		         tables[t].name);
 	}
 	return mg_duck_route(conn, sql, load->owner, load->appenders[t], shards, err);
 }
@@ -280,7 +295,8 @@ static void turn_end(struct load *load)
 	pthread_mutex_unlock(&load->lock);
 }
 
-static int step_run(struct load *load, struct mg_duck_conn *conn, uint32_t step, struct mg_error *err)
+static int step_run(struct load *load, struct mg_duck_conn *conn, uint32_t step,
+                    struct mg_error *err)
 {
 	struct mg_error ignored;
 	int rc = generate(load, conn, step, err);
@@ -386,7 +402,8 @@ static void load_close(struct load *load)
 	pthread_mutex_destroy(&load->lock);
 }
 
-int mg_sample_make(const struct mg_sample_options *options, struct mg_sample_file *files, struct mg_error *err)
+int mg_sample_make(const struct mg_sample_options *options, struct mg_sample_file *files,
+                   struct mg_error *err)
 {
 	struct load load = { .options = options, .results = files, .arena = mg_arena_new() };
 	pthread_mutex_init(&load.lock, NULL);
@@ -401,7 +418,8 @@ int mg_sample_make(const struct mg_sample_options *options, struct mg_sample_fil
 		rc = files_open(&load, err);
 	}
 	if (rc == 0 && options->scale_factor > 0) {
-		parallel(&load, options->threads < PIPELINE_THREADS ? options->threads : PIPELINE_THREADS, steps_run);
+		parallel(&load, options->threads < PIPELINE_THREADS ? options->threads : PIPELINE_THREADS,
+		         steps_run);
 	}
 	if (rc == 0 && !failed(&load)) {
 		parallel(&load, options->threads, files_finish);
@@ -418,7 +436,9 @@ int mg_sample_make(const struct mg_sample_options *options, struct mg_sample_fil
 
 /* ---- what the catalog needs to know ---- */
 
-static int rows_count(const struct mg_sample_options *options, struct mg_arena *arena, struct mg_table *list, size_t count, uint64_t *shard_rows, struct mg_error *err)
+static int rows_count(const struct mg_sample_options *options, struct mg_arena *arena,
+                      struct mg_table *list, size_t count, uint64_t *shard_rows,
+                      struct mg_error *err)
 {
 	const char **schemas = mg_arena_new_array(arena, const char *, count + 1);
 	const char **names = mg_arena_new_array(arena, const char *, count + 1);
@@ -432,7 +452,8 @@ static int rows_count(const struct mg_sample_options *options, struct mg_arena *
 	for (uint32_t shard = 0; rc == 0 && shard <= options->meta.shard_count; shard++) {
 		memset(rows, 0, count * sizeof *rows);
 		shard_rows[shard] = 0;
-		rc = mg_shard_file_counts(options->duck, options->data_dir, shard, schemas, names, count, rows, err);
+		rc = mg_shard_file_counts(options->duck, options->data_dir, shard, schemas, names, count,
+		                          rows, err);
 		for (size_t t = 0; t < count; t++) {
 			list[t].rows += rows[t];
 			shard_rows[shard] += rows[t];
@@ -441,7 +462,9 @@ static int rows_count(const struct mg_sample_options *options, struct mg_arena *
 	return rc;
 }
 
-static void table_init(struct mg_table *table, struct mg_arena *arena, const char *schema, const char *name, const char *key, const char *const primary_key[2], const struct columns *columns, bool not_null)
+static void table_init(struct mg_table *table, struct mg_arena *arena, const char *schema,
+                       const char *name, const char *key, const char *const primary_key[2],
+                       const struct columns *columns, bool not_null)
 {
 	table->schema = schema;
 	table->name = name;
@@ -461,7 +484,9 @@ static void table_init(struct mg_table *table, struct mg_arena *arena, const cha
 }
 
 /* Columns of an SSB table, by an empty stand-in for the shard it would be made in. */
-static int ssb_columns(struct mg_duck_conn *conn, struct mg_arena *arena, const struct mg_ssb_table *table, struct columns *columns, struct mg_error *err)
+static int ssb_columns(struct mg_duck_conn *conn, struct mg_arena *arena,
+                       const struct mg_ssb_table *table, struct columns *columns,
+                       struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
 	mg_sb_add(&sql, "SELECT * EXCLUDE (_mg_rid, _mg_slot) FROM (");
@@ -472,7 +497,8 @@ static int ssb_columns(struct mg_duck_conn *conn, struct mg_arena *arena, const 
 	}
 	mg_sb_add(&sql, from);
 	mg_sb_add_char(&sql, ')');
-	int rc = mg_duck_describe(conn, arena, mg_sb_text(&sql), &columns->count, &columns->names, &columns->types, err);
+	int rc = mg_duck_describe(conn, arena, mg_sb_text(&sql), &columns->count, &columns->names,
+	                          &columns->types, err);
 	mg_sb_fini(&sql);
 	return rc;
 }
@@ -481,13 +507,18 @@ static int shape_make(struct mg_duck_conn *conn, struct mg_error *err)
 {
 	int rc = mg_duck_exec(conn, "ATTACH IF NOT EXISTS ':memory:' AS shape", err);
 	for (size_t t = 0; rc == 0 && t < TABLES; t++) {
-		rc = mg_duck_execf(conn, err, "CREATE OR REPLACE TABLE shape.main.%s AS SELECT 0::BIGINT AS _mg_rid, 0::USMALLINT AS _mg_slot, *"
-		                   " FROM memory.main.%s LIMIT 0", tables[t].name, tables[t].name);
+		rc = mg_duck_execf(conn, err,
+		                   "CREATE OR REPLACE TABLE shape.main.%s AS SELECT 0::BIGINT AS _mg_rid, "
+		                   "0::USMALLINT AS _mg_slot, *"
+		                   " FROM memory.main.%s LIMIT 0",
+		                   tables[t].name, tables[t].name);
 	}
 	return rc;
 }
 
-int mg_sample_tables(const struct mg_sample_options *options, struct mg_arena *arena, struct mg_table **out, size_t *count, uint64_t *shard_rows, struct mg_error *err)
+int mg_sample_tables(const struct mg_sample_options *options, struct mg_arena *arena,
+                     struct mg_table **out, size_t *count, uint64_t *shard_rows,
+                     struct mg_error *err)
 {
 	struct load load = { .options = options, .arena = arena };
 	size_t ssb = options->ssb ? mg_ssb_table_count : 0;
@@ -506,14 +537,16 @@ int mg_sample_tables(const struct mg_sample_options *options, struct mg_arena *a
 		rc = shape_make(load.conn, err);
 	}
 	for (size_t t = 0; rc == 0 && t < TABLES; t++) {
-		table_init(&list[(*count)++], arena, "main", tables[t].name, tables[t].key, tables[t].primary_key, &load.columns[t], true);
+		table_init(&list[(*count)++], arena, "main", tables[t].name, tables[t].key,
+		           tables[t].primary_key, &load.columns[t], true);
 	}
 	for (size_t t = 0; rc == 0 && t < ssb; t++) {
 		const struct mg_ssb_table *table = &mg_ssb_tables[t];
 		struct columns columns = { 0 };
 		rc = ssb_columns(load.conn, arena, table, &columns, err);
 		if (rc == 0) {
-			table_init(&list[(*count)++], arena, "ssb", table->name, table->key, table->primary_key, &columns, false);
+			table_init(&list[(*count)++], arena, "ssb", table->name, table->key, table->primary_key,
+			           &columns, false);
 		}
 	}
 	if (rc == 0) {

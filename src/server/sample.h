@@ -10,14 +10,14 @@
 #include "store/shard_file.h"
 
 struct mg_sample_options {
-	struct mg_duck *duck;            /* with the generator loaded */
+	struct mg_duck *duck; /* with the generator loaded */
 	const char *data_dir;
-	double scale_factor;             /* 0: the files get no tables */
+	double scale_factor; /* 0: the files get no tables */
 	bool ssb;
 	unsigned threads;
-	struct mg_shard_meta meta;       /* of all files: cluster, sample, shard_count, versions */
-	const struct mg_shard *shards;   /* shard_count + 1: their slots */
-	const bool *wanted;              /* [shard_count + 1]: which files to make */
+	struct mg_shard_meta meta;     /* of all files: cluster, sample, shard_count, versions */
+	const struct mg_shard *shards; /* shard_count + 1: their slots */
+	const bool *wanted;            /* [shard_count + 1]: which files to make */
 	void (*progress)(void *arg, const char *step, double done);
 	void *arg;
 	const atomic_bool *stop;
@@ -30,16 +30,19 @@ struct mg_sample_file {
 };
 
 /* Make the wanted files; files has shard_count + 1 entries, those not wanted stay untouched. */
-int mg_sample_make(const struct mg_sample_options *options, struct mg_sample_file *files, struct mg_error *err);
-/* The tables that such files hold, for the catalog.  Rows are counted in the complete files in data_dir:
- * in the tables, and in shard_rows[shard_count + 1]. */
-int mg_sample_tables(const struct mg_sample_options *options, struct mg_arena *arena, struct mg_table **tables, size_t *count, uint64_t *shard_rows, struct mg_error *err);
+int mg_sample_make(const struct mg_sample_options *options, struct mg_sample_file *files,
+                   struct mg_error *err);
+/* The tables that such files hold, for the catalog.  Rows are counted in the complete files in
+ * data_dir: in the tables, and in shard_rows[shard_count + 1]. */
+int mg_sample_tables(const struct mg_sample_options *options, struct mg_arena *arena,
+                     struct mg_table **tables, size_t *count, uint64_t *shard_rows,
+                     struct mg_error *err);
 
 /* sample_ssb.c: make and fill the tables of schema ssb in one file that holds its part of TPC-H. */
 struct mg_ssb_table {
-	const char *name, *key;          /* key NULL: reference table */
+	const char *name, *key; /* key NULL: reference table */
 	const char *primary_key[2];
-	const char *sql;                 /* SELECT; "$D" stands for the file's database */
+	const char *sql; /* SELECT; "$D" stands for the file's database */
 };
 extern const struct mg_ssb_table mg_ssb_tables[];
 extern const size_t mg_ssb_table_count;

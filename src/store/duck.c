@@ -2,12 +2,12 @@
  * duck.c - instances and connections of DuckDB, and statements whose rows nobody streams.
  *
  * Idea: everything DuckDB could decide by itself is decided here, at open: memory, threads, spill
- * directory, no loading of extensions, and no checkpoint but ours (wal_autocheckpoint also fires for files
- * without a log).  Each connection stands in a list of its instance, so that our functions, which
- * run on DuckDB's threads, find their query's context by connection id.
+ * directory, no loading of extensions, and no checkpoint but ours (wal_autocheckpoint also fires
+ * for files without a log).  Each connection stands in a list of its instance, so that our
+ * functions, which run on DuckDB's threads, find their query's context by connection id.
  *
- * owner: see duck.h.  Lock: mg_duck.lock guards the list, contexts and failures; nothing else is done
- * under it.
+ * owner: see duck.h.  Lock: mg_duck.lock guards the list, contexts and failures; nothing else is
+ * done under it.
  */
 #include "store/duck_int.h"
 
@@ -22,22 +22,26 @@ const char *mg_duck_version(void)
 
 /* ---- open and close ---- */
 
-static int config_set(duckdb_config config, const char *name, const char *value, struct mg_error *err)
+static int config_set(duckdb_config config, const char *name, const char *value,
+                      struct mg_error *err)
 {
 	if (duckdb_set_config(config, name, value) != DuckDBSuccess) {
-		return mg_error_set(err, MG_E_INTERNAL, "the engine refuses the setting \"%s\" = \"%s\"", name, value);
+		return mg_error_set(err, MG_E_INTERNAL, "the engine refuses the setting \"%s\" = \"%s\"",
+		                    name, value);
 	}
 	return 0;
 }
 
-static int config_bytes(duckdb_config config, const char *name, uint64_t bytes, struct mg_error *err)
+static int config_bytes(duckdb_config config, const char *name, uint64_t bytes,
+                        struct mg_error *err)
 {
 	char text[32];
 	snprintf(text, sizeof text, "%llu B", (unsigned long long)bytes);
 	return config_set(config, name, text, err);
 }
 
-static int config_fill(duckdb_config config, const struct mg_duck_options *options, struct mg_error *err)
+static int config_fill(duckdb_config config, const struct mg_duck_options *options,
+                       struct mg_error *err)
 {
 	static const char *const fixed[][2] = {
 		{ "wal_autocheckpoint", "1TB" },
@@ -62,7 +66,8 @@ static int config_fill(duckdb_config config, const struct mg_duck_options *optio
 	}
 	if (rc == 0) {
 		/* The empty text turns spilling off; DuckDB's default would be ".tmp" where we stand. */
-		rc = config_set(config, "temp_directory", options->spill_dir ? options->spill_dir : "", err);
+		rc =
+			config_set(config, "temp_directory", options->spill_dir ? options->spill_dir : "", err);
 	}
 	if (rc == 0 && options->spill_dir && options->spill_bytes_max > 0) {
 		rc = config_bytes(config, "max_temp_directory_size", options->spill_bytes_max, err);
@@ -73,7 +78,8 @@ static int config_fill(duckdb_config config, const struct mg_duck_options *optio
 int mg_duck_open(struct mg_duck **out, const struct mg_duck_options *options, struct mg_error *err)
 {
 	if (strcmp(duckdb_library_version(), "v1.5.5") != 0) {
-		return mg_error_set(err, MG_E_INTERNAL, "this program needs DuckDB v1.5.5 and was linked with %s",
+		return mg_error_set(err, MG_E_INTERNAL,
+		                    "this program needs DuckDB v1.5.5 and was linked with %s",
 		                    duckdb_library_version());
 	}
 	struct mg_duck *duck = mg_alloc0(sizeof *duck);
@@ -181,7 +187,8 @@ int mg_duck_connect(struct mg_duck *duck, struct mg_duck_conn **out, struct mg_e
 	pthread_mutex_unlock(&duck->lock);
 
 	/* Progress is counted only when the bar is on; it must not print. */
-	int rc = mg_duck_exec(conn, "SET enable_progress_bar_print = false; SET enable_progress_bar = true", err);
+	int rc = mg_duck_exec(
+		conn, "SET enable_progress_bar_print = false; SET enable_progress_bar = true", err);
 	if (rc != 0) {
 		mg_duck_disconnect(conn);
 		return rc;
@@ -245,7 +252,8 @@ double mg_duck_progress(struct mg_duck_conn *conn)
 
 /* ---- statements without a stream ---- */
 
-static int run(struct mg_duck_conn *conn, const char *sql, duckdb_result *result, struct mg_error *err)
+static int run(struct mg_duck_conn *conn, const char *sql, duckdb_result *result,
+               struct mg_error *err)
 {
 	if (conn->stop && atomic_load(conn->stop)) {
 		return mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
@@ -281,7 +289,8 @@ int mg_duck_execf(struct mg_duck_conn *conn, struct mg_error *err, const char *f
 static const void *first_value(duckdb_result *result, duckdb_data_chunk *chunk)
 {
 	*chunk = duckdb_fetch_chunk(*result);
-	if (!*chunk || duckdb_data_chunk_get_size(*chunk) == 0 || duckdb_data_chunk_get_column_count(*chunk) == 0) {
+	if (!*chunk || duckdb_data_chunk_get_size(*chunk) == 0 ||
+	    duckdb_data_chunk_get_column_count(*chunk) == 0) {
 		return NULL;
 	}
 	duckdb_vector vector = duckdb_data_chunk_get_vector(*chunk, 0);
@@ -296,21 +305,40 @@ static const void *first_value(duckdb_result *result, duckdb_data_chunk *chunk)
 static bool value_int(duckdb_type type, const void *value, int64_t *out)
 {
 	switch (type) {
-	case DUCKDB_TYPE_BOOLEAN: *out = *(const bool *)value; return true;
-	case DUCKDB_TYPE_TINYINT: *out = *(const int8_t *)value; return true;
-	case DUCKDB_TYPE_SMALLINT: *out = *(const int16_t *)value; return true;
-	case DUCKDB_TYPE_INTEGER: *out = *(const int32_t *)value; return true;
-	case DUCKDB_TYPE_BIGINT: *out = *(const int64_t *)value; return true;
-	case DUCKDB_TYPE_UTINYINT: *out = *(const uint8_t *)value; return true;
-	case DUCKDB_TYPE_USMALLINT: *out = *(const uint16_t *)value; return true;
-	case DUCKDB_TYPE_UINTEGER: *out = *(const uint32_t *)value; return true;
-	case DUCKDB_TYPE_UBIGINT: *out = (int64_t)*(const uint64_t *)value; return *(const uint64_t *)value <= INT64_MAX;
+	case DUCKDB_TYPE_BOOLEAN:
+		*out = *(const bool *)value;
+		return true;
+	case DUCKDB_TYPE_TINYINT:
+		*out = *(const int8_t *)value;
+		return true;
+	case DUCKDB_TYPE_SMALLINT:
+		*out = *(const int16_t *)value;
+		return true;
+	case DUCKDB_TYPE_INTEGER:
+		*out = *(const int32_t *)value;
+		return true;
+	case DUCKDB_TYPE_BIGINT:
+		*out = *(const int64_t *)value;
+		return true;
+	case DUCKDB_TYPE_UTINYINT:
+		*out = *(const uint8_t *)value;
+		return true;
+	case DUCKDB_TYPE_USMALLINT:
+		*out = *(const uint16_t *)value;
+		return true;
+	case DUCKDB_TYPE_UINTEGER:
+		*out = *(const uint32_t *)value;
+		return true;
+	case DUCKDB_TYPE_UBIGINT:
+		*out = (int64_t) * (const uint64_t *)value;
+		return *(const uint64_t *)value <= INT64_MAX;
 	case DUCKDB_TYPE_HUGEINT: {
 		const duckdb_hugeint *huge = value;
 		*out = (int64_t)huge->lower;
 		return huge->upper == (*out < 0 ? -1 : 0);
 	}
-	default: return false;
+	default:
+		return false;
 	}
 }
 
@@ -354,7 +382,8 @@ int mg_duck_int(struct mg_duck_conn *conn, const char *sql, int64_t *out, struct
 	if (rc == 0 && !value) {
 		rc = mg_error_set(err, MG_E_NOT_FOUND, "this statement gave no number: %.200s", sql);
 	} else if (rc == 0 && !value_int(duckdb_column_type(&result, 0), value, out)) {
-		rc = mg_error_set(err, MG_E_INTERNAL, "this statement must give a whole number: %.200s", sql);
+		rc = mg_error_set(err, MG_E_INTERNAL, "this statement must give a whole number: %.200s",
+		                  sql);
 	}
 	duckdb_destroy_data_chunk(&chunk);
 	duckdb_destroy_result(&result);
@@ -363,10 +392,13 @@ int mg_duck_int(struct mg_duck_conn *conn, const char *sql, int64_t *out, struct
 
 /* ---- describe ---- */
 
-static int describe_prepared(duckdb_prepared_statement prepared, struct mg_arena *arena, size_t *count, const char ***names, const char ***types, struct mg_error *err)
+static int describe_prepared(duckdb_prepared_statement prepared, struct mg_arena *arena,
+                             size_t *count, const char ***names, const char ***types,
+                             struct mg_error *err)
 {
 	if (duckdb_nparams(prepared) > 0) {
-		return mg_error_set(err, MG_E_UNSUPPORTED, "a statement with parameters needs values for them");
+		return mg_error_set(err, MG_E_UNSUPPORTED,
+		                    "a statement with parameters needs values for them");
 	}
 	size_t columns = (size_t)duckdb_prepared_statement_column_count(prepared);
 	*count = columns;
@@ -386,7 +418,8 @@ static int describe_prepared(duckdb_prepared_statement prepared, struct mg_arena
 	return 0;
 }
 
-int mg_duck_describe(struct mg_duck_conn *conn, struct mg_arena *arena, const char *sql, size_t *count, const char ***names, const char ***types, struct mg_error *err)
+int mg_duck_describe(struct mg_duck_conn *conn, struct mg_arena *arena, const char *sql,
+                     size_t *count, const char ***names, const char ***types, struct mg_error *err)
 {
 	duckdb_extracted_statements statements = NULL;
 	duckdb_prepared_statement prepared = NULL;
@@ -399,7 +432,8 @@ int mg_duck_describe(struct mg_duck_conn *conn, struct mg_arena *arena, const ch
 		rc = mg_error_set(err, MG_E_SYNTAX, "the statement is empty");
 	} else if (found > 1) {
 		rc = mg_error_set(err, MG_E_UNSUPPORTED, "only one statement can be described");
-	} else if (duckdb_prepare_extracted_statement(conn->con, statements, 0, &prepared) != DuckDBSuccess) {
+	} else if (duckdb_prepare_extracted_statement(conn->con, statements, 0, &prepared) !=
+	           DuckDBSuccess) {
 		rc = mg_duck__failed(conn, err, duckdb_prepare_error(prepared));
 	} else {
 		rc = describe_prepared(prepared, arena, count, names, types, err);

@@ -21,50 +21,60 @@ struct mg_duck_conn;
 struct mg_duck_result;
 
 struct mg_duck_options {
-	const char *path;             /* database file; NULL: in memory */
-	unsigned threads;             /* 0: DuckDB's default */
-	uint64_t memory_bytes;        /* 0: DuckDB's default */
-	const char *spill_dir;        /* NULL: no spilling */
-	uint64_t spill_bytes_max;     /* 0: no limit of ours */
-	bool lossless_arrow;          /* extension types for HUGEINT, UUID, ... */
+	const char *path;         /* database file; NULL: in memory */
+	unsigned threads;         /* 0: DuckDB's default */
+	uint64_t memory_bytes;    /* 0: DuckDB's default */
+	const char *spill_dir;    /* NULL: no spilling */
+	uint64_t spill_bytes_max; /* 0: no limit of ours */
+	bool lossless_arrow;      /* extension types for HUGEINT, UUID, ... */
 };
 
-const char *mg_duck_version(void);   /* "v1.5.5" */
+const char *mg_duck_version(void); /* "v1.5.5" */
 int mg_duck_open(struct mg_duck **out, const struct mg_duck_options *options, struct mg_error *err);
 void mg_duck_close(struct mg_duck *duck);
-int mg_duck_load_tpch(struct mg_duck *duck, struct mg_error *err);   /* dbgen and tpcds dsdgen, in process */
+int mg_duck_load_tpch(struct mg_duck *duck,
+                      struct mg_error *err); /* dbgen and tpcds dsdgen, in process */
 
-/* Second wall: from now on no statement reaches a file outside of dirs; ATTACH inside them still works. */
-int mg_duck_fence(struct mg_duck *duck, const char *const *dirs, size_t count, struct mg_error *err);
+/* Second wall: from now on no statement reaches a file outside of dirs; ATTACH inside them still
+ * works. */
+int mg_duck_fence(struct mg_duck *duck, const char *const *dirs, size_t count,
+                  struct mg_error *err);
 
 int mg_duck_connect(struct mg_duck *duck, struct mg_duck_conn **out, struct mg_error *err);
 void mg_duck_disconnect(struct mg_duck_conn *conn);
 void mg_duck_interrupt(struct mg_duck_conn *conn);
-/* DuckDB forgets an interrupt that comes before its statement starts.  A canceller that sets *stop first and
- * then interrupts is never lost: statements look at it before and after they start. NULL: none. */
+/* DuckDB forgets an interrupt that comes before its statement starts.  A canceller that sets *stop
+ * first and then interrupts is never lost: statements look at it before and after they start. NULL:
+ * none. */
 void mg_duck_set_stop(struct mg_duck_conn *conn, const atomic_bool *stop);
-double mg_duck_progress(struct mg_duck_conn *conn);  /* 0..1, negative when unknown */
+double mg_duck_progress(struct mg_duck_conn *conn); /* 0..1, negative when unknown */
 
-int mg_duck_exec(struct mg_duck_conn *conn, const char *sql, struct mg_error *err); /* rows are dropped */
-int mg_duck_execf(struct mg_duck_conn *conn, struct mg_error *err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int mg_duck_exec(struct mg_duck_conn *conn, const char *sql,
+                 struct mg_error *err); /* rows are dropped */
+int mg_duck_execf(struct mg_duck_conn *conn, struct mg_error *err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 /* First value of the first row as heap text, NULL when there is no row or it is NULL. */
 int mg_duck_text(struct mg_duck_conn *conn, const char *sql, char **out, struct mg_error *err);
 int mg_duck_int(struct mg_duck_conn *conn, const char *sql, int64_t *out, struct mg_error *err);
 
 /* Prepare without running: result names and types as SQL text, in arena.  Several statements or a
  * parameter are refused. */
-int mg_duck_describe(struct mg_duck_conn *conn, struct mg_arena *arena, const char *sql, size_t *count, const char ***names, const char ***types, struct mg_error *err);
+int mg_duck_describe(struct mg_duck_conn *conn, struct mg_arena *arena, const char *sql,
+                     size_t *count, const char ***names, const char ***types, struct mg_error *err);
 
 /* Run and stream.  The result must be freed before the next statement of this connection. */
-int mg_duck_query(struct mg_duck_conn *conn, const char *sql, struct mg_duck_result **out, struct mg_error *err);
+int mg_duck_query(struct mg_duck_conn *conn, const char *sql, struct mg_duck_result **out,
+                  struct mg_error *err);
 void mg_duck_result_free(struct mg_duck_result *result);
-const struct ArrowSchema *mg_duck_result_schema(const struct mg_duck_result *result);   /* owned by result */
+const struct ArrowSchema *
+mg_duck_result_schema(const struct mg_duck_result *result); /* owned by result */
 size_t mg_duck_result_columns(const struct mg_duck_result *result);
 const char *mg_duck_result_name(const struct mg_duck_result *result, size_t column);
-const char *mg_duck_result_type(const struct mg_duck_result *result, size_t column);    /* SQL text */
+const char *mg_duck_result_type(const struct mg_duck_result *result, size_t column); /* SQL text */
 /* Next batch (at most rows_max rows, joined from DuckDB's 2048-row chunks when rows_max is larger);
  * *done at the end, then out is untouched.  Caller releases out. */
-int mg_duck_result_next(struct mg_duck_result *result, size_t rows_max, struct ArrowArray *out, bool *done, struct mg_error *err);
+int mg_duck_result_next(struct mg_duck_result *result, size_t rows_max, struct ArrowArray *out,
+                        bool *done, struct mg_error *err);
 
 /* Run and scatter: the last column must be a USMALLINT slot; each row goes to sink->put with target
  * owner[slot], without that column, in batches of at most 2048 rows a target.
@@ -72,21 +82,25 @@ int mg_duck_result_next(struct mg_duck_result *result, size_t rows_max, struct A
 struct mg_duck_sink {
 	/* schema: of the rows given on; called once, before the first put */
 	int (*begin)(void *arg, const struct ArrowSchema *schema, struct mg_error *err);
-	int (*put)(void *arg, uint32_t target, struct ArrowArray *batch, struct mg_error *err); /* put does not own batch */
+	int (*put)(void *arg, uint32_t target, struct ArrowArray *batch,
+	           struct mg_error *err); /* put does not own batch */
 	void *arg;
 };
-int mg_duck_scatter(struct mg_duck_conn *conn, const char *sql, const uint16_t *owner, uint32_t target_count, const struct mg_duck_sink *sink, struct mg_error *err);
+int mg_duck_scatter(struct mg_duck_conn *conn, const char *sql, const uint16_t *owner,
+                    uint32_t target_count, const struct mg_duck_sink *sink, struct mg_error *err);
 
 /* ---- what the functions merganser_exchange(id), mg_slot(...), mg_mine(...), mg_node() see ---- */
 /* One per query and node, hung on each connection that works for the query; borrowed. */
 struct mg_spool;
 struct mg_duck_context {
-	uint32_t node_index;             /* mg_node() */
-	const uint16_t *owner;           /* [16384] participant of each slot; mg_mine(k...) = owner[slot] == node_index */
+	uint32_t node_index; /* mg_node() */
+	const uint16_t
+		*owner; /* [16384] participant of each slot; mg_mine(k...) = owner[slot] == node_index */
 	/* The finished rows of a stage; NULL when there is none.  Called from DuckDB's threads. */
 	struct mg_spool *(*find_spool)(void *arg, uint32_t stage);
 	void *arg;
 };
-void mg_duck_set_context(struct mg_duck_conn *conn, const struct mg_duck_context *context); /* NULL: none */
+void mg_duck_set_context(struct mg_duck_conn *conn,
+                         const struct mg_duck_context *context); /* NULL: none */
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * duck_append.c - bulk load: chunks of a statement, split by slot, into appenders.
  *
- * Rows stay DuckDB's vectors all the way: per source chunk and target one copy of the selected rows into a chunk with
- * _mg_rid and _mg_slot in front, which the appender takes over.  Row order within a target is that of the statement.
+ * Rows stay DuckDB's vectors all the way: per source chunk and target one copy of the selected rows
+ * into a chunk with _mg_rid and _mg_slot in front, which the appender takes over.  Row order within
+ * a target is that of the statement.
  *
  * owner: the thread that calls.
  */
@@ -21,7 +22,7 @@ struct mg_duck_appender {
 	uint64_t *next_rid;
 	uint64_t rows;
 	uint64_t buffered;
-	char *name;                      /* for messages */
+	char *name; /* for messages */
 };
 
 /* ---- appenders ---- */
@@ -30,17 +31,21 @@ static int appender_failed(struct mg_duck_appender *appender, struct mg_error *e
 {
 	mg_duck__error_data(err, duckdb_appender_error_data(appender->appender));
 	int rc = mg_error_wrap(err, "while writing table \"%s\"", appender->name);
-	return rc != 0 ? rc : mg_error_set(err, MG_E_INTERNAL, "cannot write table \"%s\"", appender->name);
+	return rc != 0 ? rc
+	               : mg_error_set(err, MG_E_INTERNAL, "cannot write table \"%s\"", appender->name);
 }
 
-int mg_duck_appender_open(struct mg_duck_appender **out, struct mg_duck_conn *conn, const char *database, const char *schema, const char *table, uint64_t *next_rid, struct mg_error *err)
+int mg_duck_appender_open(struct mg_duck_appender **out, struct mg_duck_conn *conn,
+                          const char *database, const char *schema, const char *table,
+                          uint64_t *next_rid, struct mg_error *err)
 {
 	struct mg_duck_appender *appender = mg_alloc0(sizeof *appender);
 	appender->conn = conn;
 	appender->next_rid = next_rid;
 	appender->name = mg_format("%s.%s.%s", database, schema, table);
 	*out = NULL;
-	if (duckdb_appender_create_ext(conn->con, database, schema, table, &appender->appender) != DuckDBSuccess) {
+	if (duckdb_appender_create_ext(conn->con, database, schema, table, &appender->appender) !=
+	    DuckDBSuccess) {
 		int rc = appender_failed(appender, err);
 		mg_duck_appender_drop(appender);
 		return rc;
@@ -99,11 +104,11 @@ struct route {
 	const uint16_t *owner;
 	struct mg_duck_appender *const *appenders;
 	uint32_t count;
-	size_t columns;                       /* of the table, without hidden ones */
-	duckdb_data_chunk out;                /* hidden columns, then the table's */
-	duckdb_selection_vector *selections;  /* per target, made when first needed */
+	size_t columns;                      /* of the table, without hidden ones */
+	duckdb_data_chunk out;               /* hidden columns, then the table's */
+	duckdb_selection_vector *selections; /* per target, made when first needed */
 	uint32_t *selected;
-	uint32_t *touched;                    /* targets with rows in the chunk at hand */
+	uint32_t *touched; /* targets with rows in the chunk at hand */
 	uint32_t touched_count;
 };
 
@@ -123,8 +128,10 @@ static void route_close(struct route *route)
 static int route_open(struct route *route, struct mg_duck_result *res, struct mg_error *err)
 {
 	route->columns = res->count - (route->owner ? 1 : 0);
-	if (route->owner && (res->count < 2 || duckdb_get_type_id(res->types[res->count - 1]) != DUCKDB_TYPE_USMALLINT)) {
-		return mg_error_set(err, MG_E_INTERNAL, "the last column of rows to be stored must be their slot");
+	if (route->owner && (res->count < 2 ||
+	                     duckdb_get_type_id(res->types[res->count - 1]) != DUCKDB_TYPE_USMALLINT)) {
+		return mg_error_set(err, MG_E_INTERNAL,
+		                    "the last column of rows to be stored must be their slot");
 	}
 	duckdb_logical_type *types = mg_alloc((route->columns + HIDDEN_COLUMNS) * sizeof *types);
 	types[0] = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
@@ -148,11 +155,13 @@ static void select_row(struct route *route, uint32_t target, sel_t row)
 	if (route->selected[target] == 0) {
 		route->touched[route->touched_count++] = target;
 	}
-	duckdb_selection_vector_get_data_ptr(route->selections[target])[route->selected[target]++] = row;
+	duckdb_selection_vector_get_data_ptr(route->selections[target])[route->selected[target]++] =
+		row;
 }
 
 /* Which rows of the chunk go where. */
-static int choose(struct route *route, duckdb_data_chunk chunk, const uint16_t **slots, struct mg_error *err)
+static int choose(struct route *route, duckdb_data_chunk chunk, const uint16_t **slots,
+                  struct mg_error *err)
 {
 	idx_t rows = duckdb_data_chunk_get_size(chunk);
 	route->touched_count = 0;
@@ -177,7 +186,8 @@ static int choose(struct route *route, duckdb_data_chunk chunk, const uint16_t *
 	return 0;
 }
 
-static int append(struct route *route, uint32_t target, duckdb_data_chunk chunk, const uint16_t *slots, struct mg_error *err)
+static int append(struct route *route, uint32_t target, duckdb_data_chunk chunk,
+                  const uint16_t *slots, struct mg_error *err)
 {
 	struct mg_duck_appender *appender = route->appenders[target];
 	uint32_t rows = route->selected[target];
@@ -203,7 +213,8 @@ static int append(struct route *route, uint32_t target, duckdb_data_chunk chunk,
 	return 0;
 }
 
-int mg_duck_route(struct mg_duck_conn *conn, const char *sql, const uint16_t *owner, struct mg_duck_appender *const *appenders, uint32_t count, struct mg_error *err)
+int mg_duck_route(struct mg_duck_conn *conn, const char *sql, const uint16_t *owner,
+                  struct mg_duck_appender *const *appenders, uint32_t count, struct mg_error *err)
 {
 	struct route route = { .owner = owner, .appenders = appenders, .count = count };
 	struct mg_duck_result *res = NULL;

@@ -1,12 +1,12 @@
 /*
  * duck_concat.c - join small batches of one schema into a large one by copying buffers.
  *
- * DuckDB gives 2048 rows at a time; readers outside want fewer, larger batches.  Joining by whole buffers
- * runs at memory speed, where appending value by value would cost more than the scan.
+ * DuckDB gives 2048 rows at a time; readers outside want fewer, larger batches.  Joining by whole
+ * buffers runs at memory speed, where appending value by value would cost more than the scan.
  *
- * Works on what DuckDB writes: no offsets into arrays, plain and large variable-size layouts, dictionaries that are
- * the same in every part (an ENUM's values).  Anything else is refused, never guessed: then the
- * caller hands the parts on one by one.
+ * Works on what DuckDB writes: no offsets into arrays, plain and large variable-size layouts,
+ * dictionaries that are the same in every part (an ENUM's values).  Anything else is refused, never
+ * guessed: then the caller hands the parts on one by one.
  */
 #include "store/duck_int.h"
 
@@ -14,7 +14,7 @@
 #include <string.h>
 
 struct job {
-	const struct ArrowArray **parts;     /* count of them, all of one field */
+	const struct ArrowArray **parts; /* count of them, all of one field */
 	size_t count;
 	int64_t rows;
 };
@@ -89,7 +89,8 @@ static int64_t offset_at(const struct ArrowArray *part, int64_t row, bool large)
 }
 
 /* Offsets that start at 0 and run on over the parts; *total: where they end. */
-static int append_offsets(const struct job *job, struct ArrowBuffer *buffer, bool large, int64_t *total)
+static int append_offsets(const struct job *job, struct ArrowBuffer *buffer, bool large,
+                          int64_t *total)
 {
 	int64_t width = large ? 8 : 4;
 	if (ArrowBufferResize(buffer, (job->rows + 1) * width, 0) != NANOARROW_OK) {
@@ -144,10 +145,12 @@ static int append_text(const struct job *job, struct ArrowArray *out, bool large
 	return rc;
 }
 
-static int concat_field(const struct ArrowSchema *schema, const struct job *job, struct ArrowArray *out);
+static int concat_field(const struct ArrowSchema *schema, const struct job *job,
+                        struct ArrowArray *out);
 
 /* The children of all parts as a job of its own. */
-static int concat_child(const struct ArrowSchema *schema, const struct job *job, int64_t child, struct ArrowArray *out)
+static int concat_child(const struct ArrowSchema *schema, const struct job *job, int64_t child,
+                        struct ArrowArray *out)
 {
 	const struct ArrowArray **parts = mg_alloc(job->count * sizeof *parts);
 	struct job inner = { parts, job->count, 0 };
@@ -160,7 +163,8 @@ static int concat_child(const struct ArrowSchema *schema, const struct job *job,
 	return rc;
 }
 
-static int concat_children(const struct ArrowSchema *schema, const struct job *job, struct ArrowArray *out)
+static int concat_children(const struct ArrowSchema *schema, const struct job *job,
+                           struct ArrowArray *out)
 {
 	int rc = 0;
 	for (int64_t i = 0; rc == 0 && i < schema->n_children; i++) {
@@ -170,13 +174,15 @@ static int concat_children(const struct ArrowSchema *schema, const struct job *j
 }
 
 /* DuckDB starts the offsets of every list at 0 and gives children exactly as long as they end. */
-static int concat_list(const struct ArrowSchema *schema, const struct job *job, struct ArrowArray *out, bool large)
+static int concat_list(const struct ArrowSchema *schema, const struct job *job,
+                       struct ArrowArray *out, bool large)
 {
 	int64_t total = 0;
 	for (size_t i = 0; i < job->count; i++) {
 		const struct ArrowArray *part = job->parts[i];
-		if (part->length > 0 && (offset_at(part, 0, large) != 0
-		    || offset_at(part, part->length, large) != part->children[0]->length)) {
+		if (part->length > 0 &&
+		    (offset_at(part, 0, large) != 0 ||
+		     offset_at(part, part->length, large) != part->children[0]->length)) {
 			return ENOTSUP;
 		}
 	}
@@ -184,7 +190,8 @@ static int concat_list(const struct ArrowSchema *schema, const struct job *job, 
 	return rc == 0 ? concat_child(schema, job, 0, out) : rc;
 }
 
-static int concat_buffers(const struct ArrowSchema *schema, const struct ArrowSchemaView *view, const struct job *job, struct ArrowArray *out)
+static int concat_buffers(const struct ArrowSchema *schema, const struct ArrowSchemaView *view,
+                          const struct job *job, struct ArrowArray *out)
 {
 	switch (view->storage_type) {
 	case NANOARROW_TYPE_NA:
@@ -212,7 +219,8 @@ static int concat_buffers(const struct ArrowSchema *schema, const struct ArrowSc
 	}
 	default: {
 		int64_t bits = view->layout.element_size_bits[1];
-		if (view->layout.buffer_type[1] != NANOARROW_BUFFER_TYPE_DATA || bits <= 0 || bits % 8 != 0) {
+		if (view->layout.buffer_type[1] != NANOARROW_BUFFER_TYPE_DATA || bits <= 0 ||
+		    bits % 8 != 0) {
 			return ENOTSUP;
 		}
 		return append_fixed(job, ArrowArrayBuffer(out, 1), 1, bits / 8);
@@ -220,7 +228,8 @@ static int concat_buffers(const struct ArrowSchema *schema, const struct ArrowSc
 	}
 }
 
-static int concat_field(const struct ArrowSchema *schema, const struct job *job, struct ArrowArray *out)
+static int concat_field(const struct ArrowSchema *schema, const struct job *job,
+                        struct ArrowArray *out)
 {
 	struct ArrowSchemaView view;
 	struct ArrowError ignored;
@@ -246,7 +255,8 @@ static int concat_field(const struct ArrowSchema *schema, const struct job *job,
 	return rc;
 }
 
-int mg_duck__concat(const struct ArrowSchema *schema, const struct ArrowArray *parts, size_t count, struct ArrowArray *out, struct mg_error *err)
+int mg_duck__concat(const struct ArrowSchema *schema, const struct ArrowArray *parts, size_t count,
+                    struct ArrowArray *out, struct mg_error *err)
 {
 	struct ArrowError why = { "" };
 	const struct ArrowArray **list = mg_alloc(count * sizeof *list);
@@ -270,5 +280,6 @@ int mg_duck__concat(const struct ArrowSchema *schema, const struct ArrowArray *p
 		return 0;
 	}
 	int code = failed == ENOMEM ? MG_E_NOMEM : MG_E_UNSUPPORTED;
-	return mg_error_set(err, code, "cannot join %zu batches: %s", count, why.message[0] ? why.message : strerror(failed));
+	return mg_error_set(err, code, "cannot join %zu batches: %s", count,
+	                    why.message[0] ? why.message : strerror(failed));
 }

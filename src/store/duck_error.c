@@ -2,10 +2,12 @@
  * duck_error.c - DuckDB's error texts as struct mg_error.
  *
  * The kind is read from the prefix of the text ("Binder Error: ..."), because prepared statements,
- * pending results and extracted statements give no error type; within a kind, a table of phrases finds
- * the finer SQLSTATE.  Phrases are those of version 1.5.5; an unknown one falls back to its kind.
+ * pending results and extracted statements give no error type; within a kind, a table of phrases
+ * finds the finer SQLSTATE.  Phrases are those of version 1.5.5; an unknown one falls back to its
+ * kind.
  *
- * The first line becomes the message, "LINE 1: ..." with its caret the detail, "Did you mean ..." the hint.
+ * The first line becomes the message, "LINE 1: ..." with its caret the detail, "Did you mean ..."
+ * the hint.
  */
 #include "store/duck_int.h"
 
@@ -13,10 +15,10 @@
 #include <string.h>
 
 struct rule {
-	const char *kind;            /* prefix before " Error: " */
-	const char *phrase;          /* somewhere in the first line; NULL: any */
+	const char *kind;   /* prefix before " Error: " */
+	const char *phrase; /* somewhere in the first line; NULL: any */
 	int code;
-	const char *sqlstate;        /* NULL: the code's own */
+	const char *sqlstate; /* NULL: the code's own */
 };
 
 /* First match wins: phrases before the catch-all of their kind. */

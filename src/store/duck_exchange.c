@@ -1,17 +1,19 @@
 /*
  * duck_exchange.c - merganser_exchange(id): the finished rows of a stage as a table.
  *
- * Idea: a stage's rows lie in a sealed spool as IPC batches; every scanning thread takes the next batch,
- * decodes it and hands DuckDB's vectors on by reference.  Nothing waits in here, because a table function cannot
- * yield.  DuckDB's own Arrow scan is not used: it accepts filters and projections that nobody applies.
+ * Idea: a stage's rows lie in a sealed spool as IPC batches; every scanning thread takes the next
+ * batch, decodes it and hands DuckDB's vectors on by reference.  Nothing waits in here, because a
+ * table function cannot yield.  DuckDB's own Arrow scan is not used: it accepts filters and
+ * projections that nobody applies.
  *
  *   bind        context of the connection -> spool -> schema -> columns, exact row count
  *   init        which columns are wanted: the conversion is set up for these alone
  *   local init  a decoder for each thread
  *   function    next batch -> chunk of at most 2048 rows
  *
- * Rules: the vectors handed on point into the batch, so batch and source chunk live until the thread's next call;
- * whoever keeps rows longer than that copies them, as DuckDB's operators do.  ENUM columns arrive as VARCHAR (their values), since a dictionary is not a type.
+ * Rules: the vectors handed on point into the batch, so batch and source chunk live until the
+ * thread's next call; whoever keeps rows longer than that copies them, as DuckDB's operators do.
+ * ENUM columns arrive as VARCHAR (their values), since a dictionary is not a type.
  *
  * Thread: bind and init the statement's, the rest DuckDB's.  Limit: 2048 rows a chunk, 64 readers.
  */
@@ -27,43 +29,43 @@
 struct bound {
 	struct mg_duck_conn *conn;
 	struct mg_spool *spool;
-	struct ArrowSchema schema;      /* all columns */
+	struct ArrowSchema schema; /* all columns */
 };
 
 /* Of one scan; shared by its threads. */
 struct scan {
 	const struct bound *bound;
-	size_t *columns;                /* wanted columns, as indexes of the schema */
-	size_t *outputs;                /* and where they go in the output chunk */
+	size_t *columns; /* wanted columns, as indexes of the schema */
+	size_t *outputs; /* and where they go in the output chunk */
 	size_t column_count;
 	duckdb_arrow_converted_schema converted;
 	size_t item_count;
 	atomic_size_t next;
 };
 
-/* Of one thread.  batch, columns and source stay until the next call: the last output refers to them. */
+/* Of one thread.  batch, columns and source stay until the next call: the last output refers to
+ * them. */
 struct reader {
 	struct scan *scan;
 	struct mg_arrow_decoder *decoder;
-	struct ArrowArray batch;        /* decoded; released when it was given completely */
-	int64_t row;                    /* first row of batch not yet given */
-	struct ArrowArray *columns;     /* the wanted ones, as slices: shallow copies of batch's children */
+	struct ArrowArray batch;    /* decoded; released when it was given completely */
+	int64_t row;                /* first row of batch not yet given */
+	struct ArrowArray *columns; /* the wanted ones, as slices: shallow copies of batch's children */
 	struct ArrowArray **pointers;
 	duckdb_data_chunk source;
 };
 
-
 /* ---- batches ---- */
 
-/* Nothing: the reader owns the batch.  DuckDB lets go of an array as soon as column 0 is converted and
- * needed no memory of it (BOOLEAN), though the other columns still point into it. */
+/* Nothing: the reader owns the batch.  DuckDB lets go of an array as soon as column 0 is converted
+ * and needed no memory of it (BOOLEAN), though the other columns still point into it. */
 static void slice_release(struct ArrowArray *array)
 {
 	array->release = NULL;
 }
 
-/* Rows [row, row + count) of the wanted columns, borrowed.  Each column has the offset itself, because DuckDB
- * reads text wrongly behind an offset of the whole array. */
+/* Rows [row, row + count) of the wanted columns, borrowed.  Each column has the offset itself,
+ * because DuckDB reads text wrongly behind an offset of the whole array. */
 static void slice_make(struct ArrowArray *array, struct reader *reader, int64_t row, int64_t count)
 {
 	static const void *no_validity[1];
@@ -153,13 +155,15 @@ static void borrowed_release(struct ArrowArray *array)
 
 /* An array without rows, to learn DuckDB's types: the converted schema does not tell them.
  * DuckDB may release the array before it has read all columns, so it gets a borrowed one. */
-static int empty_chunk(struct mg_duck_conn *conn, struct ArrowSchema *schema, duckdb_arrow_converted_schema converted, duckdb_data_chunk *out, struct mg_error *err)
+static int empty_chunk(struct mg_duck_conn *conn, struct ArrowSchema *schema,
+                       duckdb_arrow_converted_schema converted, duckdb_data_chunk *out,
+                       struct mg_error *err)
 {
 	struct ArrowArray array;
 	memset(&array, 0, sizeof array);
-	if (ArrowArrayInitFromSchema(&array, schema, NULL) != NANOARROW_OK
-	    || ArrowArrayStartAppending(&array) != NANOARROW_OK
-	    || ArrowArrayFinishBuilding(&array, NANOARROW_VALIDATION_LEVEL_NONE, NULL) != NANOARROW_OK) {
+	if (ArrowArrayInitFromSchema(&array, schema, NULL) != NANOARROW_OK ||
+	    ArrowArrayStartAppending(&array) != NANOARROW_OK ||
+	    ArrowArrayFinishBuilding(&array, NANOARROW_VALIDATION_LEVEL_NONE, NULL) != NANOARROW_OK) {
 		if (array.release) {
 			array.release(&array);
 		}
@@ -167,7 +171,8 @@ static int empty_chunk(struct mg_duck_conn *conn, struct ArrowSchema *schema, du
 	}
 	struct ArrowArray borrowed = array;
 	borrowed.release = borrowed_release;
-	int rc = mg_duck__error_data(err, duckdb_data_chunk_from_arrow(conn->con, &borrowed, converted, out));
+	int rc = mg_duck__error_data(
+		err, duckdb_data_chunk_from_arrow(conn->con, &borrowed, converted, out));
 	array.release(&array);
 	return rc;
 }
@@ -176,7 +181,8 @@ static int columns_announce(duckdb_bind_info info, struct bound *bound, struct m
 {
 	duckdb_arrow_converted_schema converted = NULL;
 	duckdb_data_chunk chunk = NULL;
-	int rc = mg_duck__error_data(err, duckdb_schema_from_arrow(bound->conn->con, &bound->schema, &converted));
+	int rc = mg_duck__error_data(
+		err, duckdb_schema_from_arrow(bound->conn->con, &bound->schema, &converted));
 	if (rc == 0) {
 		rc = empty_chunk(bound->conn, &bound->schema, converted, &chunk, err);
 	}
@@ -204,7 +210,8 @@ static int schema_read(struct bound *bound, uint32_t stage, struct mg_error *err
 	if (rc == 0) {
 		rc = mg_arrow_decode_schema(decoder, message->data, message->size, &used, err);
 	}
-	if (rc == 0 && ArrowSchemaDeepCopy(mg_arrow_decoder_schema(decoder), &bound->schema) != NANOARROW_OK) {
+	if (rc == 0 &&
+	    ArrowSchemaDeepCopy(mg_arrow_decoder_schema(decoder), &bound->schema) != NANOARROW_OK) {
 		rc = mg_error_set(err, MG_E_NOMEM, "no memory for the columns of exchange %u", stage);
 	}
 	mg_arrow_decoder_free(decoder);
@@ -228,7 +235,8 @@ static void bind(duckdb_bind_info info)
 	duckdb_destroy_value(&value);
 	const struct mg_duck_context *context = conn ? conn->context : NULL;
 	if (!context || !context->find_spool) {
-		rc = mg_error_set(&err, MG_E_BIND, "merganser_exchange only works inside of a distributed statement");
+		rc = mg_error_set(&err, MG_E_BIND,
+		                  "merganser_exchange only works inside of a distributed statement");
 	} else if (id < 0 || id > UINT32_MAX) {
 		rc = mg_error_set(&err, MG_E_BIND, "there is no exchange %lld", (long long)id);
 	}
@@ -273,12 +281,14 @@ static int scan_convert(struct scan *scan, struct mg_error *err)
 	bool made = ArrowSchemaSetTypeStruct(&wanted, (int64_t)scan->column_count) == NANOARROW_OK;
 	for (size_t i = 0; made && i < scan->column_count; i++) {
 		wanted.children[i]->release(wanted.children[i]);
-		made = ArrowSchemaDeepCopy(scan->bound->schema.children[scan->columns[i]], wanted.children[i]) == NANOARROW_OK;
+		made = ArrowSchemaDeepCopy(scan->bound->schema.children[scan->columns[i]],
+		                           wanted.children[i]) == NANOARROW_OK;
 	}
 	if (!made) {
 		rc = mg_error_set(err, MG_E_NOMEM, "no memory for the columns of an exchange");
 	} else {
-		rc = mg_duck__error_data(err, duckdb_schema_from_arrow(scan->bound->conn->con, &wanted, &scan->converted));
+		rc = mg_duck__error_data(
+			err, duckdb_schema_from_arrow(scan->bound->conn->con, &wanted, &scan->converted));
 	}
 	if (wanted.release) {
 		wanted.release(&wanted);
@@ -353,7 +363,8 @@ static void local_init(duckdb_init_info info)
 }
 
 /* Rows in output; *more false at the end. */
-static int read_chunk(struct reader *reader, duckdb_data_chunk output, bool *more, struct mg_error *err)
+static int read_chunk(struct reader *reader, duckdb_data_chunk output, bool *more,
+                      struct mg_error *err)
 {
 	struct scan *scan = reader->scan;
 	output_forget(reader);
@@ -366,8 +377,9 @@ static int read_chunk(struct reader *reader, duckdb_data_chunk output, bool *mor
 	if (scan->column_count > 0) {
 		struct ArrowArray slice;
 		slice_make(&slice, reader, reader->row, count);
-		rc = mg_duck__error_data(err, duckdb_data_chunk_from_arrow(scan->bound->conn->con, &slice,
-		                                                           scan->converted, &reader->source));
+		rc = mg_duck__error_data(err,
+		                         duckdb_data_chunk_from_arrow(scan->bound->conn->con, &slice,
+		                                                      scan->converted, &reader->source));
 		for (size_t i = 0; rc == 0 && i < scan->column_count; i++) {
 			duckdb_vector_reference_vector(duckdb_data_chunk_get_vector(output, scan->outputs[i]),
 			                               duckdb_data_chunk_get_vector(reader->source, i));
@@ -413,7 +425,8 @@ int mg_duck__register_exchange(struct mg_duck *duck, duckdb_connection con, stru
 	duckdb_table_function_set_function(table, function);
 	duckdb_table_function_supports_projection_pushdown(table, true);
 	if (duckdb_register_table_function(con, table) != DuckDBSuccess) {
-		rc = mg_error_set(err, MG_E_INTERNAL, "cannot register the function \"merganser_exchange\"");
+		rc =
+			mg_error_set(err, MG_E_INTERNAL, "cannot register the function \"merganser_exchange\"");
 	}
 	duckdb_destroy_logical_type(&id);
 	duckdb_destroy_table_function(&table);

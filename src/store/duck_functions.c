@@ -1,13 +1,13 @@
 /*
  * duck_functions.c - mg_slot(keys...), mg_mine(keys...), mg_node(): placement as SQL.
  *
- * mg_slot   the hash slot of its arguments, NULL included: the same number as C's and as every node's
- * mg_mine   whether the slot belongs to the participant that runs the statement
- * mg_node   the participant's index
+ * mg_slot   the hash slot of its arguments, NULL included: the same number as C's and as every
+ * node's mg_mine   whether the slot belongs to the participant that runs the statement mg_node the
+ * participant's index
  *
- * The query's context is found when a thread begins to evaluate, by the connection's id, and stays with that
- * thread's state.  mg_node is not volatile: within one statement on one connection it is a constant, and folding
- * it lets DuckDB skip whole scans.
+ * The query's context is found when a thread begins to evaluate, by the connection's id, and stays
+ * with that thread's state.  mg_node is not volatile: within one statement on one connection it is
+ * a constant, and folding it lets DuckDB skip whole scans.
  *
  * Thread: DuckDB's.
  */
@@ -31,7 +31,8 @@ static void state_init(duckdb_init_info info)
 	duckdb_scalar_function_init_get_client_context(info, &context);
 	struct mg_duck_conn *conn = mg_duck__find(duck, context);
 	if (!conn || !conn->context) {
-		duckdb_scalar_function_init_set_error(info, "this function only works inside of a distributed statement");
+		duckdb_scalar_function_init_set_error(
+			info, "this function only works inside of a distributed statement");
 		return;
 	}
 	/* Borrowed: the context outlives the statement. */
@@ -55,7 +56,8 @@ static void keys_bind(duckdb_bind_info info)
 		duckdb_destroy_expression(&expr);
 		if (refused) {
 			char message[96];
-			snprintf(message, sizeof message, "values of type %s cannot be hashed to a slot", refused);
+			snprintf(message, sizeof message, "values of type %s cannot be hashed to a slot",
+			         refused);
 			duckdb_scalar_function_bind_set_error(info, message);
 			return;
 		}
@@ -79,7 +81,8 @@ static void slot_run(duckdb_function_info info, duckdb_data_chunk input, duckdb_
 	duckdb_vector keys[KEYS_MAX];
 	(void)info;
 	size_t count = keys_of(input, keys);
-	mg_duck__slots(keys, count, (size_t)duckdb_data_chunk_get_size(input), duckdb_vector_get_data(output));
+	mg_duck__slots(keys, count, (size_t)duckdb_data_chunk_get_size(input),
+	               duckdb_vector_get_data(output));
 }
 
 static void mine_run(duckdb_function_info info, duckdb_data_chunk input, duckdb_vector output)
@@ -107,7 +110,8 @@ static void node_run(duckdb_function_info info, duckdb_data_chunk input, duckdb_
 	size_t rows = (size_t)duckdb_data_chunk_get_size(input);
 	int64_t *values = duckdb_vector_get_data(output);
 	if (!context) {
-		duckdb_scalar_function_set_error(info, "this function only works inside of a distributed statement");
+		duckdb_scalar_function_set_error(
+			info, "this function only works inside of a distributed statement");
 		return;
 	}
 	for (size_t row = 0; row < rows; row++) {
@@ -120,8 +124,8 @@ static void node_run(duckdb_function_info info, duckdb_data_chunk input, duckdb_
 struct definition {
 	const char *name;
 	duckdb_type returns;
-	bool keys;                  /* takes keys... */
-	bool context;               /* needs the query's context */
+	bool keys;    /* takes keys... */
+	bool context; /* needs the query's context */
 	duckdb_scalar_function_t run;
 };
 
@@ -131,7 +135,8 @@ static const struct definition definitions[] = {
 	{ "mg_node", DUCKDB_TYPE_BIGINT, false, true, node_run },
 };
 
-static int define(struct mg_duck *duck, duckdb_connection con, const struct definition *definition, struct mg_error *err)
+static int define(struct mg_duck *duck, duckdb_connection con, const struct definition *definition,
+                  struct mg_error *err)
 {
 	duckdb_scalar_function function = duckdb_create_scalar_function();
 	duckdb_logical_type returns = duckdb_create_logical_type(definition->returns);
@@ -152,7 +157,8 @@ static int define(struct mg_duck *duck, duckdb_connection con, const struct defi
 	}
 	int rc = 0;
 	if (duckdb_register_scalar_function(con, function) != DuckDBSuccess) {
-		rc = mg_error_set(err, MG_E_INTERNAL, "cannot register the function \"%s\"", definition->name);
+		rc = mg_error_set(err, MG_E_INTERNAL, "cannot register the function \"%s\"",
+		                  definition->name);
 	}
 	duckdb_destroy_logical_type(&returns);
 	duckdb_destroy_scalar_function(&function);

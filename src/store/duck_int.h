@@ -10,8 +10,8 @@
 #include <duckdb.h>
 #include <pthread.h>
 
-#define MG_DUCK_CHUNK_ROWS 2048         /* DuckDB's vector size: no chunk is larger */
-#define MG_DUCK_JOIN_MAX 64             /* chunks joined into one batch at most */
+#define MG_DUCK_CHUNK_ROWS 2048 /* DuckDB's vector size: no chunk is larger */
+#define MG_DUCK_JOIN_MAX 64     /* chunks joined into one batch at most */
 
 /* Owner: whoever opened it.  conns is guarded by lock, so that DuckDB's threads find a context. */
 struct mg_duck {
@@ -30,30 +30,31 @@ struct mg_duck_conn {
 	idx_t id;
 	const struct mg_duck_context *context;
 	const atomic_bool *stop;
-	struct mg_error failure;        /* what one of our functions said; code 0: nothing */
+	struct mg_error failure; /* what one of our functions said; code 0: nothing */
 };
 
 struct mg_duck_result {
 	struct mg_duck_conn *conn;
 	duckdb_prepared_statement prepared;
 	duckdb_result result;
-	bool opened;                    /* result is set */
+	bool opened; /* result is set */
 	bool ended;
 	struct mg_arena *arena;
 	size_t count;
 	duckdb_logical_type *types;
 	const char **names;
-	const char **texts;             /* SQL text of each type */
+	const char **texts; /* SQL text of each type */
 	struct ArrowSchema schema;
 	/* Batches that could not be joined wait here, from held_at to held_count. */
 	struct ArrowArray held[MG_DUCK_JOIN_MAX];
 	size_t held_at, held_count;
-	bool apart;                     /* this schema cannot be joined: one chunk is one batch */
+	bool apart; /* this schema cannot be joined: one chunk is one batch */
 };
 
 /* duck_error.c: err from DuckDB's message; returns the code. */
 int mg_duck__error(struct mg_error *err, const char *message);
-int mg_duck__error_data(struct mg_error *err, duckdb_error_data data); /* destroys data; 0 when it holds none */
+int mg_duck__error_data(struct mg_error *err,
+                        duckdb_error_data data); /* destroys data; 0 when it holds none */
 /* The same, but what our own function said before wins. */
 int mg_duck__failed(struct mg_duck_conn *conn, struct mg_error *err, const char *message);
 /* Any thread: keep err as the reason of the failure that DuckDB is about to report. */
@@ -66,17 +67,21 @@ void mg_duck__type_text(struct mg_sb *sb, duckdb_logical_type type);
  * It stays valid while the statement runs. */
 struct mg_duck_conn *mg_duck__find(struct mg_duck *duck, duckdb_client_context context);
 
-/* duck_result.c: next chunk of rows, never an empty one; NULL at the end (*err untouched, code 0) or on
- * failure (the code is returned). */
+/* duck_result.c: next chunk of rows, never an empty one; NULL at the end (*err untouched, code 0)
+ * or on failure (the code is returned). */
 int mg_duck__fetch(struct mg_duck_result *result, duckdb_data_chunk *chunk, struct mg_error *err);
-int mg_duck__to_arrow(struct mg_duck_conn *conn, duckdb_data_chunk chunk, struct ArrowArray *out, struct mg_error *err);
-int mg_duck__schema(struct mg_duck_conn *conn, duckdb_logical_type *types, const char **names, size_t count, struct ArrowSchema *out, struct mg_error *err);
+int mg_duck__to_arrow(struct mg_duck_conn *conn, duckdb_data_chunk chunk, struct ArrowArray *out,
+                      struct mg_error *err);
+int mg_duck__schema(struct mg_duck_conn *conn, duckdb_logical_type *types, const char **names,
+                    size_t count, struct ArrowSchema *out, struct mg_error *err);
 
-/* duck_concat.c: one array of all the rows, by copying; fails MG_E_UNSUPPORTED for layouts it does not know. */
-int mg_duck__concat(const struct ArrowSchema *schema, const struct ArrowArray *parts, size_t count, struct ArrowArray *out, struct mg_error *err);
+/* duck_concat.c: one array of all the rows, by copying; fails MG_E_UNSUPPORTED for layouts it does
+ * not know. */
+int mg_duck__concat(const struct ArrowSchema *schema, const struct ArrowArray *parts, size_t count,
+                    struct ArrowArray *out, struct mg_error *err);
 
 /* duck_slot.c: add one column of a chunk's rows to their hashes. */
-const char *mg_duck__slot_refuses(duckdb_logical_type type);   /* NULL: hashable */
+const char *mg_duck__slot_refuses(duckdb_logical_type type); /* NULL: hashable */
 void mg_duck__slots(duckdb_vector *keys, size_t key_count, size_t rows, uint16_t *slots);
 
 /* duck_functions.c, duck_exchange.c */

@@ -2,9 +2,9 @@
  * duck_result.c - one statement run as a stream of chunks, handed on as Arrow batches.
  *
  * The text may hold several statements (DuckDB turns a PIVOT without IN list into two): all but the
- * last run at once, the last one streams.  DuckDB computes ahead only as far as its streaming buffer
- * (about 1 MB) allows, so a slow reader holds the query back.  The first chunk may come before
- * the query has ended, therefore each fetch can fail.
+ * last run at once, the last one streams.  DuckDB computes ahead only as far as its streaming
+ * buffer (about 1 MB) allows, so a slow reader holds the query back.  The first chunk may come
+ * before the query has ended, therefore each fetch can fail.
  *
  * owner: the connection's thread.  Limit: one open result for each connection.
  */
@@ -61,7 +61,8 @@ static int prepare(struct mg_duck_result *res, const char *sql, struct mg_error 
 	}
 	for (idx_t i = 0; rc == 0 && i < count; i++) {
 		duckdb_destroy_prepare(&res->prepared);
-		if (duckdb_prepare_extracted_statement(conn->con, statements, i, &res->prepared) != DuckDBSuccess) {
+		if (duckdb_prepare_extracted_statement(conn->con, statements, i, &res->prepared) !=
+		    DuckDBSuccess) {
 			rc = mg_duck__failed(conn, err, duckdb_prepare_error(res->prepared));
 		} else if (i + 1 < count) {
 			rc = start(res, err);
@@ -90,7 +91,8 @@ static int columns_read(struct mg_duck_result *res, struct mg_error *err)
 	return mg_duck__schema(res->conn, res->types, res->names, res->count, &res->schema, err);
 }
 
-int mg_duck_query(struct mg_duck_conn *conn, const char *sql, struct mg_duck_result **out, struct mg_error *err)
+int mg_duck_query(struct mg_duck_conn *conn, const char *sql, struct mg_duck_result **out,
+                  struct mg_error *err)
 {
 	struct mg_duck_result *res = mg_alloc0(sizeof *res);
 	res->conn = conn;
@@ -192,20 +194,23 @@ int mg_duck__fetch(struct mg_duck_result *res, duckdb_data_chunk *chunk, struct 
 	return 0;
 }
 
-int mg_duck__to_arrow(struct mg_duck_conn *conn, duckdb_data_chunk chunk, struct ArrowArray *out, struct mg_error *err)
+int mg_duck__to_arrow(struct mg_duck_conn *conn, duckdb_data_chunk chunk, struct ArrowArray *out,
+                      struct mg_error *err)
 {
 	memset(out, 0, sizeof *out);
 	return mg_duck__error_data(err, duckdb_data_chunk_to_arrow(conn->arrow, chunk, out));
 }
 
-int mg_duck__schema(struct mg_duck_conn *conn, duckdb_logical_type *types, const char **names, size_t count, struct ArrowSchema *out, struct mg_error *err)
+int mg_duck__schema(struct mg_duck_conn *conn, duckdb_logical_type *types, const char **names,
+                    size_t count, struct ArrowSchema *out, struct mg_error *err)
 {
 	memset(out, 0, sizeof *out);
 	return mg_duck__error_data(err, duckdb_to_arrow_schema(conn->arrow, types, names, count, out));
 }
 
 /* One chunk as a batch; *done at the end. */
-static int batch_next(struct mg_duck_result *res, struct ArrowArray *out, bool *done, struct mg_error *err)
+static int batch_next(struct mg_duck_result *res, struct ArrowArray *out, bool *done,
+                      struct mg_error *err)
 {
 	duckdb_data_chunk chunk = NULL;
 	int rc = mg_duck__fetch(res, &chunk, err);
@@ -228,8 +233,8 @@ static int hold(struct mg_duck_result *res, size_t rows_max, struct mg_error *er
 	int rc = 0;
 	res->held_at = 0;
 	res->held_count = 0;
-	while (rc == 0 && !ended && res->held_count < MG_DUCK_JOIN_MAX
-	       && (res->held_count == 0 || (!res->apart && rows + MG_DUCK_CHUNK_ROWS <= rows_max))) {
+	while (rc == 0 && !ended && res->held_count < MG_DUCK_JOIN_MAX &&
+	       (res->held_count == 0 || (!res->apart && rows + MG_DUCK_CHUNK_ROWS <= rows_max))) {
 		struct ArrowArray *next = &res->held[res->held_count];
 		rc = batch_next(res, next, &ended, err);
 		if (rc == 0 && !ended) {
@@ -240,7 +245,8 @@ static int hold(struct mg_duck_result *res, size_t rows_max, struct mg_error *er
 	return rc;
 }
 
-int mg_duck_result_next(struct mg_duck_result *res, size_t rows_max, struct ArrowArray *out, bool *done, struct mg_error *err)
+int mg_duck_result_next(struct mg_duck_result *res, size_t rows_max, struct ArrowArray *out,
+                        bool *done, struct mg_error *err)
 {
 	*done = false;
 	if (res->held_at == res->held_count) {

@@ -1,9 +1,9 @@
 /*
  * duck_scatter.c - run a statement and give each row to the participant that owns its slot.
  *
- * Each chunk is split by one pass over its slots into selections, one per target, and copied column by column
- * into the target's pending chunk; a full one leaves as an Arrow batch of 2048 rows.  So a batch is as
- * large between nodes as inside DuckDB, however many targets there are.
+ * Each chunk is split by one pass over its slots into selections, one per target, and copied column
+ * by column into the target's pending chunk; a full one leaves as an Arrow batch of 2048 rows.  So
+ * a batch is as large between nodes as inside DuckDB, however many targets there are.
  *
  * Memory: one chunk per target.  owner: the connection's thread.
  */
@@ -20,11 +20,11 @@ struct scatter {
 	struct mg_duck_conn *conn;
 	const struct mg_duck_sink *sink;
 	const uint16_t *owner;
-	size_t columns;                 /* given on: without the slot */
+	size_t columns; /* given on: without the slot */
 	duckdb_logical_type *types;
 	uint32_t target_count;
-	duckdb_data_chunk *pending;     /* per target; NULL until its first row */
-	idx_t *rows;                    /* in pending */
+	duckdb_data_chunk *pending;          /* per target; NULL until its first row */
+	idx_t *rows;                         /* in pending */
 	duckdb_selection_vector *selections; /* per target, of the chunk at hand */
 	idx_t *selected;
 };
@@ -88,7 +88,8 @@ static int flush(struct scatter *s, uint32_t target, struct mg_error *err)
 }
 
 /* Copy the selected rows of chunk to the target's pending chunk; flush it whenever it is full. */
-static int add(struct scatter *s, uint32_t target, duckdb_data_chunk chunk, duckdb_selection_vector selection, idx_t count, struct mg_error *err)
+static int add(struct scatter *s, uint32_t target, duckdb_data_chunk chunk,
+               duckdb_selection_vector selection, idx_t count, struct mg_error *err)
 {
 	if (!s->pending[target]) {
 		s->pending[target] = duckdb_create_data_chunk(s->types, s->columns);
@@ -98,8 +99,8 @@ static int add(struct scatter *s, uint32_t target, duckdb_data_chunk chunk, duck
 		idx_t end = count - from < room ? count : from + room;
 		for (size_t c = 0; c < s->columns; c++) {
 			duckdb_vector_copy_sel(duckdb_data_chunk_get_vector(chunk, c),
-			                       duckdb_data_chunk_get_vector(s->pending[target], c),
-			                       selection, end, from, s->rows[target]);
+			                       duckdb_data_chunk_get_vector(s->pending[target], c), selection,
+			                       end, from, s->rows[target]);
 		}
 		s->rows[target] += end - from;
 		from = end;
@@ -131,7 +132,8 @@ static int split(struct scatter *s, duckdb_data_chunk chunk, struct mg_error *er
 		if (!s->selections[target]) {
 			s->selections[target] = duckdb_create_selection_vector(MG_DUCK_CHUNK_ROWS);
 		}
-		duckdb_selection_vector_get_data_ptr(s->selections[target])[s->selected[target]++] = (sel_t)row;
+		duckdb_selection_vector_get_data_ptr(s->selections[target])[s->selected[target]++] =
+			(sel_t)row;
 	}
 	int rc = 0;
 	for (uint32_t target = 0; rc == 0 && target < s->target_count; target++) {
@@ -166,8 +168,10 @@ static int announce(struct scatter *s, struct mg_duck_result *res, struct mg_err
 	s->columns = res->count;
 	s->types = res->types;
 	if (s->owner) {
-		if (res->count < 2 || duckdb_get_type_id(res->types[res->count - 1]) != DUCKDB_TYPE_USMALLINT) {
-			return mg_error_set(err, MG_E_INTERNAL, "the last column of rows to be sent must be their slot");
+		if (res->count < 2 ||
+		    duckdb_get_type_id(res->types[res->count - 1]) != DUCKDB_TYPE_USMALLINT) {
+			return mg_error_set(err, MG_E_INTERNAL,
+			                    "the last column of rows to be sent must be their slot");
 		}
 		s->columns = res->count - 1;
 	}
@@ -181,7 +185,8 @@ static int announce(struct scatter *s, struct mg_duck_result *res, struct mg_err
 	return rc;
 }
 
-int mg_duck_scatter(struct mg_duck_conn *conn, const char *sql, const uint16_t *owner, uint32_t target_count, const struct mg_duck_sink *sink, struct mg_error *err)
+int mg_duck_scatter(struct mg_duck_conn *conn, const char *sql, const uint16_t *owner,
+                    uint32_t target_count, const struct mg_duck_sink *sink, struct mg_error *err)
 {
 	struct scatter s = { .conn = conn, .sink = sink, .owner = owner };
 	struct mg_duck_result *res = NULL;

@@ -1,12 +1,13 @@
 /*
  * duck_slot.c - the slots of a chunk's rows from its key columns, by the one hash of codec/slot.h.
  *
- * A column at a time with the type decided outside of the row loop; a single key, which is nearly every
- * case, needs one hash state for all rows.  Vectors are flat (DuckDB flattens the arguments of C functions
- * and the chunks of results).
+ * A column at a time with the type decided outside of the row loop; a single key, which is nearly
+ * every case, needs one hash state for all rows.  Vectors are flat (DuckDB flattens the arguments
+ * of C functions and the chunks of results).
  *
  * Values that compare equal in SQL must hash equal within a class: units of time are brought to
- * microseconds, scaled decimals are stripped in mg_slot_decimal.  Types without such a form are refused at bind.
+ * microseconds, scaled decimals are stripped in mg_slot_decimal.  Types without such a form are
+ * refused at bind.
  */
 #include "store/duck_int.h"
 
@@ -26,30 +27,42 @@
 const char *mg_duck__slot_refuses(duckdb_logical_type type)
 {
 	switch (duckdb_get_type_id(type)) {
-	case DUCKDB_TYPE_INTERVAL: return "INTERVAL";
-	case DUCKDB_TYPE_TIME_TZ: return "TIME WITH TIME ZONE";
-	case DUCKDB_TYPE_BIT: return "BIT";
-	case DUCKDB_TYPE_BIGNUM: return "BIGNUM";
-	case DUCKDB_TYPE_LIST: return "LIST";
-	case DUCKDB_TYPE_ARRAY: return "ARRAY";
-	case DUCKDB_TYPE_STRUCT: return "STRUCT";
-	case DUCKDB_TYPE_MAP: return "MAP";
-	case DUCKDB_TYPE_UNION: return "UNION";
-	case DUCKDB_TYPE_GEOMETRY: return "GEOMETRY";
-	case DUCKDB_TYPE_VARIANT: return "VARIANT";
-	default: return NULL;
+	case DUCKDB_TYPE_INTERVAL:
+		return "INTERVAL";
+	case DUCKDB_TYPE_TIME_TZ:
+		return "TIME WITH TIME ZONE";
+	case DUCKDB_TYPE_BIT:
+		return "BIT";
+	case DUCKDB_TYPE_BIGNUM:
+		return "BIGNUM";
+	case DUCKDB_TYPE_LIST:
+		return "LIST";
+	case DUCKDB_TYPE_ARRAY:
+		return "ARRAY";
+	case DUCKDB_TYPE_STRUCT:
+		return "STRUCT";
+	case DUCKDB_TYPE_MAP:
+		return "MAP";
+	case DUCKDB_TYPE_UNION:
+		return "UNION";
+	case DUCKDB_TYPE_GEOMETRY:
+		return "GEOMETRY";
+	case DUCKDB_TYPE_VARIANT:
+		return "VARIANT";
+	default:
+		return NULL;
 	}
 }
 
 /* What the row loop of a column needs to know. */
 struct column {
 	duckdb_type type;
-	duckdb_type internal;          /* of DECIMAL and ENUM */
+	duckdb_type internal; /* of DECIMAL and ENUM */
 	uint8_t scale;
 	const uint8_t *data;
 	uint64_t *validity;
 	duckdb_logical_type logical;
-	char **labels;                 /* of ENUM */
+	char **labels; /* of ENUM */
 	uint32_t label_count;
 };
 
@@ -87,15 +100,24 @@ static __int128 huge_value(const duckdb_hugeint *huge)
 static __int128 int_at(duckdb_type type, const uint8_t *data, size_t row)
 {
 	switch (type) {
-	case DUCKDB_TYPE_TINYINT: return ((const int8_t *)data)[row];
-	case DUCKDB_TYPE_SMALLINT: return ((const int16_t *)(const void *)data)[row];
-	case DUCKDB_TYPE_INTEGER: return ((const int32_t *)(const void *)data)[row];
-	case DUCKDB_TYPE_BIGINT: return ((const int64_t *)(const void *)data)[row];
-	case DUCKDB_TYPE_UTINYINT: return data[row];
-	case DUCKDB_TYPE_USMALLINT: return ((const uint16_t *)(const void *)data)[row];
-	case DUCKDB_TYPE_UINTEGER: return ((const uint32_t *)(const void *)data)[row];
-	case DUCKDB_TYPE_UBIGINT: return ((const uint64_t *)(const void *)data)[row];
-	default: return huge_value(&((const duckdb_hugeint *)(const void *)data)[row]);
+	case DUCKDB_TYPE_TINYINT:
+		return ((const int8_t *)data)[row];
+	case DUCKDB_TYPE_SMALLINT:
+		return ((const int16_t *)(const void *)data)[row];
+	case DUCKDB_TYPE_INTEGER:
+		return ((const int32_t *)(const void *)data)[row];
+	case DUCKDB_TYPE_BIGINT:
+		return ((const int64_t *)(const void *)data)[row];
+	case DUCKDB_TYPE_UTINYINT:
+		return data[row];
+	case DUCKDB_TYPE_USMALLINT:
+		return ((const uint16_t *)(const void *)data)[row];
+	case DUCKDB_TYPE_UINTEGER:
+		return ((const uint32_t *)(const void *)data)[row];
+	case DUCKDB_TYPE_UBIGINT:
+		return ((const uint64_t *)(const void *)data)[row];
+	default:
+		return huge_value(&((const duckdb_hugeint *)(const void *)data)[row]);
 	}
 }
 

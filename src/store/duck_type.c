@@ -1,5 +1,6 @@
 /*
- * duck_type.c - a DuckDB type as SQL text: DECIMAL(15,2), VARCHAR[], STRUCT("a" INTEGER), ENUM('x', 'y').
+ * duck_type.c - a DuckDB type as SQL text: DECIMAL(15,2), VARCHAR[], STRUCT("a" INTEGER), ENUM('x',
+ * 'y').
  *
  * The text is what DuckDB's own typeof() prints, so it can stand in a CAST or CREATE TABLE.  Depth
  * is that of the type, which DuckDB's binder limits.

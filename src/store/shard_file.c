@@ -1,11 +1,13 @@
 /*
  * shard_file.c - making shard files.
  *
- * DuckDB's log is off (RECOVERY_MODE no_wal_writes): commits stay in memory until the one CHECKPOINT at the end, apart
- * from full row groups, which are written early to blocks that nothing refers to yet.  One transaction per file, on a
- * connection of its own, because DuckDB writes to one attached file per transaction.
+ * DuckDB's log is off (RECOVERY_MODE no_wal_writes): commits stay in memory until the one
+ * CHECKPOINT at the end, apart from full row groups, which are written early to blocks that nothing
+ * refers to yet.  One transaction per file, on a connection of its own, because DuckDB writes to
+ * one attached file per transaction.
  *
- * The file is hashed only after DETACH: closing any descriptor of it would drop DuckDB's lock on it.
+ * The file is hashed only after DETACH: closing any descriptor of it would drop DuckDB's lock on
+ * it.
  */
 #include "store/shard_file.h"
 
@@ -15,9 +17,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char meta_table[] = "CREATE SCHEMA %s._mg; CREATE TABLE %s._mg.meta ("
+static const char meta_table[] =
+	"CREATE SCHEMA %s._mg; CREATE TABLE %s._mg.meta ("
 	"applied_index UBIGINT, applied_term UBIGINT, commit_number UBIGINT, catalog_version UBIGINT, "
-	"file_format UINTEGER, engine_version VARCHAR, cluster_id VARCHAR, shard UINTEGER, shard_count UINTEGER, "
+	"file_format UINTEGER, engine_version VARCHAR, cluster_id VARCHAR, shard UINTEGER, shard_count "
+    "UINTEGER, "
 	"slot_first USMALLINT, slot_last USMALLINT, next_rid UBIGINT, sample VARCHAR)";
 
 const char *mg_shard_file_name(struct mg_arena *arena, uint32_t shard)
@@ -35,7 +39,8 @@ static void add_text(struct mg_sb *sql, const char *text)
 	mg_sb_add_literal(sql, text, strlen(text));
 }
 
-static int attach(struct mg_duck_conn *conn, const char *path, const char *database, const char *options, struct mg_error *err)
+static int attach(struct mg_duck_conn *conn, const char *path, const char *database,
+                  const char *options, struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
 	mg_sb_add(&sql, "ATTACH ");
@@ -59,7 +64,8 @@ static int remove_all(const char *path, struct mg_error *err)
 	return rc;
 }
 
-int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const char *data_dir, const struct mg_shard_meta *meta, struct mg_error *err)
+int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const char *data_dir,
+                         const struct mg_shard_meta *meta, struct mg_error *err)
 {
 	struct mg_shard_file *file = mg_alloc0(sizeof *file);
 	file->duck = duck;
@@ -95,7 +101,9 @@ int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const
 	return 0;
 }
 
-int mg_shard_file_table(struct mg_shard_file *file, const char *schema, const char *table, const char *const *names, const char *const *types, size_t count, struct mg_error *err)
+int mg_shard_file_table(struct mg_shard_file *file, const char *schema, const char *table,
+                        const char *const *names, const char *const *types, size_t count,
+                        struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
 	mg_sb_addf(&sql, "CREATE SCHEMA IF NOT EXISTS %s.", file->database);
@@ -125,8 +133,8 @@ static int meta_write(struct mg_shard_file *file, struct mg_error *err)
 	add_text(&sql, mg_duck_version());
 	mg_sb_add(&sql, ", ");
 	add_text(&sql, meta->cluster_id);
-	mg_sb_addf(&sql, ", %u, %u, %u, %u, %llu, ", meta->shard, meta->shard_count, meta->slot_first, meta->slot_last,
-	           (unsigned long long)file->next_rid);
+	mg_sb_addf(&sql, ", %u, %u, %u, %u, %llu, ", meta->shard, meta->shard_count, meta->slot_first,
+	           meta->slot_last, (unsigned long long)file->next_rid);
 	add_text(&sql, meta->sample);
 	mg_sb_add_char(&sql, ')');
 	int rc = mg_duck_exec(file->conn, mg_sb_text(&sql), err);
@@ -157,7 +165,8 @@ static int file_close(struct mg_shard_file *file, struct mg_error *err)
 	return rc;
 }
 
-int mg_shard_file_finish(struct mg_shard_file *file, char *sha256, uint64_t *bytes, struct mg_error *err)
+int mg_shard_file_finish(struct mg_shard_file *file, char *sha256, uint64_t *bytes,
+                         struct mg_error *err)
 {
 	int rc = meta_write(file, err);
 	if (rc == 0) {
@@ -198,11 +207,15 @@ void mg_shard_file_drop(struct mg_shard_file *file)
 	file_free(file);
 }
 
-static void add_meta_filter(struct mg_sb *sql, const char *database, const struct mg_shard_meta *meta)
+static void add_meta_filter(struct mg_sb *sql, const char *database,
+                            const struct mg_shard_meta *meta)
 {
-	mg_sb_addf(sql, "SELECT count(*) FROM %s._mg.meta WHERE file_format = %u AND shard = %u AND shard_count = %u"
-	    " AND slot_first = %u AND slot_last = %u AND engine_version = ", database, meta->file_format, meta->shard,
-	    meta->shard_count, meta->slot_first, meta->slot_last);
+	mg_sb_addf(sql,
+	           "SELECT count(*) FROM %s._mg.meta WHERE file_format = %u AND shard = %u AND "
+	           "shard_count = %u"
+	           " AND slot_first = %u AND slot_last = %u AND engine_version = ",
+	           database, meta->file_format, meta->shard, meta->shard_count, meta->slot_first,
+	           meta->slot_last);
 	add_text(sql, mg_duck_version());
 	mg_sb_add(sql, " AND cluster_id = ");
 	add_text(sql, meta->cluster_id);
@@ -211,12 +224,15 @@ static void add_meta_filter(struct mg_sb *sql, const char *database, const struc
 }
 
 /* Attach the complete file read-only as `database` of 16 bytes; *conn NULL when that fails. */
-static int look_open(struct mg_duck *duck, const char *data_dir, uint32_t shard, struct mg_duck_conn **conn, char *database, struct mg_error *err)
+static int look_open(struct mg_duck *duck, const char *data_dir, uint32_t shard,
+                     struct mg_duck_conn **conn, char *database, struct mg_error *err)
 {
 	char *path = path_of(data_dir, shard);
 	snprintf(database, 16, "look%u", shard);
 	*conn = NULL;
-	int rc = mg_file_exists(path) ? 0 : mg_error_set(err, MG_E_NOT_FOUND, "there is no file \"%s\"", path);
+	int rc = mg_file_exists(path)
+	             ? 0
+	             : mg_error_set(err, MG_E_NOT_FOUND, "there is no file \"%s\"", path);
 	if (rc == 0) {
 		rc = mg_duck_connect(duck, conn, err);
 	}
@@ -238,7 +254,8 @@ static void look_close(struct mg_duck_conn *conn, const char *database)
 	mg_duck_disconnect(conn);
 }
 
-bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir, const struct mg_shard_meta *meta)
+bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir,
+                           const struct mg_shard_meta *meta)
 {
 	struct mg_error ignored;
 	struct mg_duck_conn *conn = NULL;
@@ -257,12 +274,16 @@ bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir, const str
 	return found == 1;
 }
 
-static int look_count(struct mg_duck_conn *conn, const char *database, const char *schema, const char *table, uint64_t *rows, struct mg_error *err)
+static int look_count(struct mg_duck_conn *conn, const char *database, const char *schema,
+                      const char *table, uint64_t *rows, struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
 	int64_t found = 0;
 	/* Without deleted rows, as after a load, the engine's own number is exact. */
-	mg_sb_addf(&sql, "SELECT coalesce(sum(estimated_size), 0)::BIGINT FROM duckdb_tables() WHERE database_name = '%s' AND schema_name = ", database);
+	mg_sb_addf(&sql,
+	           "SELECT coalesce(sum(estimated_size), 0)::BIGINT FROM duckdb_tables() WHERE "
+	           "database_name = '%s' AND schema_name = ",
+	           database);
 	add_text(&sql, schema);
 	mg_sb_add(&sql, " AND table_name = ");
 	add_text(&sql, table);
@@ -272,7 +293,9 @@ static int look_count(struct mg_duck_conn *conn, const char *database, const cha
 	return rc;
 }
 
-int mg_shard_file_counts(struct mg_duck *duck, const char *data_dir, uint32_t shard, const char *const *schemas, const char *const *tables, size_t count, uint64_t *rows, struct mg_error *err)
+int mg_shard_file_counts(struct mg_duck *duck, const char *data_dir, uint32_t shard,
+                         const char *const *schemas, const char *const *tables, size_t count,
+                         uint64_t *rows, struct mg_error *err)
 {
 	struct mg_duck_conn *conn = NULL;
 	char database[16];

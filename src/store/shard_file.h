@@ -1,12 +1,13 @@
 /*
  * shard_file.h - the DuckDB file of one shard, from its making to its hash.
  *
- *   schema _mg, table meta    one row: applied index, term, commit number, catalog version, file format, engine
- *                             version; and whose file it is: cluster, shard, slots, sample
- *   user schemas and tables   _mg_rid BIGINT, _mg_slot USMALLINT, then the user's columns; no constraints
+ *   schema _mg, table meta    one row: applied index, term, commit number, catalog version, file
+ * format, engine version; and whose file it is: cluster, shard, slots, sample user schemas and
+ * tables   _mg_rid BIGINT, _mg_slot USMALLINT, then the user's columns; no constraints
  *
- * While it is made the file is called NNNN.duckdb.new; it gets its name only when it is complete, closed and
- * synced.  So a file with the right name is whole, whatever happened, and any other may be removed.
+ * While it is made the file is called NNNN.duckdb.new; it gets its name only when it is complete,
+ * closed and synced.  So a file with the right name is whole, whatever happened, and any other may
+ * be removed.
  *
  * Thread: a shard file belongs to one thread at a time; several may be open in one mg_duck.
  */
@@ -16,7 +17,7 @@
 #include "store/duck.h"
 #include "store/duck_append.h"
 
-#define MG_SHARD_RID_BITS 48          /* _mg_rid = shard << 48 | sequence */
+#define MG_SHARD_RID_BITS 48 /* _mg_rid = shard << 48 | sequence */
 
 /* Whose file it is; also what is asked of a file found on disk. */
 struct mg_shard_meta {
@@ -30,28 +31,36 @@ struct mg_shard_meta {
 
 struct mg_shard_file {
 	struct mg_duck *duck;
-	struct mg_duck_conn *conn;        /* in a transaction while the file is made */
-	char *path;                       /* final name */
+	struct mg_duck_conn *conn; /* in a transaction while the file is made */
+	char *path;                /* final name */
 	char *new_path;
-	char database[16];                /* attached as, "s17" */
+	char database[16]; /* attached as, "s17" */
 	uint64_t next_rid;
 	struct mg_shard_meta meta;
 };
 
 /* Make and attach DIR/shards/NNNN.duckdb.new (a leftover is removed) and begin its transaction. */
-int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const char *data_dir, const struct mg_shard_meta *meta, struct mg_error *err);
+int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const char *data_dir,
+                         const struct mg_shard_meta *meta, struct mg_error *err);
 /* CREATE TABLE with the hidden columns; types are SQL text. */
-int mg_shard_file_table(struct mg_shard_file *file, const char *schema, const char *table, const char *const *names, const char *const *types, size_t count, struct mg_error *err);
-/* Write meta, commit, checkpoint, detach, sync, hash, and give it its name; frees file. sha256 holds 65 bytes. */
-int mg_shard_file_finish(struct mg_shard_file *file, char *sha256, uint64_t *bytes, struct mg_error *err);
+int mg_shard_file_table(struct mg_shard_file *file, const char *schema, const char *table,
+                        const char *const *names, const char *const *types, size_t count,
+                        struct mg_error *err);
+/* Write meta, commit, checkpoint, detach, sync, hash, and give it its name; frees file. sha256
+ * holds 65 bytes. */
+int mg_shard_file_finish(struct mg_shard_file *file, char *sha256, uint64_t *bytes,
+                         struct mg_error *err);
 /* Give up: detach and remove; NULL is fine. */
 void mg_shard_file_drop(struct mg_shard_file *file);
 
-/* Whether the complete file at DIR/shards/NNNN.duckdb is the one described by meta (format, cluster, sample,
- * slots).  False also when there is none. */
-bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir, const struct mg_shard_meta *meta);
+/* Whether the complete file at DIR/shards/NNNN.duckdb is the one described by meta (format,
+ * cluster, sample, slots).  False also when there is none. */
+bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir,
+                           const struct mg_shard_meta *meta);
 /* Rows of tables in that complete file, added to rows[i]; a table that is not there has none. */
-int mg_shard_file_counts(struct mg_duck *duck, const char *data_dir, uint32_t shard, const char *const *schemas, const char *const *tables, size_t count, uint64_t *rows, struct mg_error *err);
+int mg_shard_file_counts(struct mg_duck *duck, const char *data_dir, uint32_t shard,
+                         const char *const *schemas, const char *const *tables, size_t count,
+                         uint64_t *rows, struct mg_error *err);
 /* "shards/0003.duckdb" */
 const char *mg_shard_file_name(struct mg_arena *arena, uint32_t shard);
 

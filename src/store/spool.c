@@ -1,12 +1,14 @@
 /*
- * spool.c - the rows of one exchange: IPC batches in memory, and in an unnamed file once the query's share is used up.
+ * spool.c - the rows of one exchange: IPC batches in memory, and in an unnamed file once the
+ * query's share is used up.
  *
  *   item     bytes in memory (buf), or offset, size and checksum in the file
  *   filling  puts may come from any thread; the order of items is that of arrival
  *   sealed   nothing is added any more, so readers need no lock but for the list's end
  *
  * Invariant: budget->used counts exactly the bytes of items that lie in memory.
- * Checksums (XXH3-64) are verified when an item comes back from the file: what left memory may come back wrong.
+ * Checksums (XXH3-64) are verified when an item comes back from the file: what left memory may come
+ * back wrong.
  *
  * Thread: any.  The lock guards the list while filling; disk writes happen outside of it.
  */
@@ -20,7 +22,7 @@
 #include <xxhash.h>
 
 struct item {
-	struct mg_buf *buf;           /* NULL: in the file */
+	struct mg_buf *buf; /* NULL: in the file */
 	uint64_t offset;
 	uint64_t checksum;
 	size_t size;
@@ -34,7 +36,7 @@ struct mg_spool {
 	struct item *items;
 	size_t count, cap;
 	uint64_t rows, bytes;
-	struct mg_scratch *file;      /* NULL until something spills */
+	struct mg_scratch *file; /* NULL until something spills */
 	bool sealed;
 };
 
@@ -82,8 +84,8 @@ int mg_spool_set_schema(struct mg_spool *spool, struct mg_buf *schema, struct mg
 	pthread_mutex_lock(&spool->lock);
 	if (!spool->schema) {
 		spool->schema = mg_buf_ref(schema);
-	} else if (spool->schema->size != schema->size
-	           || memcmp(spool->schema->data, schema->data, schema->size) != 0) {
+	} else if (spool->schema->size != schema->size ||
+	           memcmp(spool->schema->data, schema->data, schema->size) != 0) {
 		rc = mg_error_set(err, MG_E_PROTOCOL, "two nodes sent different columns for one exchange");
 	}
 	pthread_mutex_unlock(&spool->lock);
@@ -121,11 +123,14 @@ static int file_open(struct mg_spool *spool, struct mg_error *err)
 	return rc;
 }
 
-static int spill(struct mg_spool *spool, struct mg_buf *buf, struct item *item, struct mg_error *err)
+static int spill(struct mg_spool *spool, struct mg_buf *buf, struct item *item,
+                 struct mg_error *err)
 {
 	struct mg_spool_budget *budget = spool->budget;
 	if (!budget->spill_dir) {
-		return mg_error_set(err, MG_E_NOMEM, "the rows of an exchange pass the memory of the query, and spilling is off");
+		return mg_error_set(
+			err, MG_E_NOMEM,
+			"the rows of an exchange pass the memory of the query, and spilling is off");
 	}
 	uint64_t spilled = atomic_fetch_add(&budget->spilled, item->size) + item->size;
 	int rc = 0;

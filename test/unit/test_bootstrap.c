@@ -1,4 +1,5 @@
-/* test_bootstrap.c - a data directory made once, twice, after kills, with other options; its rows against the generator's. */
+/* test_bootstrap.c - a data directory made once, twice, after kills, with other options; its rows
+ * against the generator's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,8 +36,14 @@ static int drop_dir(void **state)
 
 static struct mg_bootstrap_options defaults(void)
 {
-	return (struct mg_bootstrap_options){ .data_dir = dir, .client_username = "scott", .client_password = "tiger",
-		.worker_password = "united", .tpch_scale_factor = 0.01, .shard_count = 3, .threads = 2, .memory_bytes = 512u << 20 };
+	return (struct mg_bootstrap_options){ .data_dir = dir,
+		                                  .client_username = "scott",
+		                                  .client_password = "tiger",
+		                                  .worker_password = "united",
+		                                  .tpch_scale_factor = 0.01,
+		                                  .shard_count = 3,
+		                                  .threads = 2,
+		                                  .memory_bytes = 512u << 20 };
 }
 
 static struct mg_bootstrap_report run(const struct mg_bootstrap_options *options)
@@ -76,9 +83,11 @@ static int64_t sql_int(const char *sql)
 static void view_of(const char *schema, const char *table, uint32_t first, uint32_t last)
 {
 	struct mg_sb sql = { 0 };
-	mg_sb_addf(&sql, "CREATE SCHEMA IF NOT EXISTS %s; CREATE OR REPLACE VIEW %s.%s AS ", schema, schema, table);
+	mg_sb_addf(&sql, "CREATE SCHEMA IF NOT EXISTS %s; CREATE OR REPLACE VIEW %s.%s AS ", schema,
+	           schema, table);
 	for (uint32_t i = first; i <= last; i++) {
-		mg_sb_addf(&sql, "%sSELECT *, %u AS _shard FROM s%u.%s.%s", i > first ? " UNION ALL " : "", i, i, schema, table);
+		mg_sb_addf(&sql, "%sSELECT *, %u AS _shard FROM s%u.%s.%s", i > first ? " UNION ALL " : "",
+		           i, i, schema, table);
 	}
 	exec_ok(mg_sb_text(&sql));
 	mg_sb_fini(&sql);
@@ -87,8 +96,9 @@ static void view_of(const char *schema, const char *table, uint32_t first, uint3
 static const struct {
 	const char *name, *key;
 } tpch[] = {
-	{ "nation", NULL }, { "region", NULL }, { "supplier", "s_suppkey" }, { "customer", "c_custkey" }, { "part", "p_partkey" },
-	{ "partsupp", "ps_partkey" }, { "orders", "o_orderkey" }, { "lineitem", "l_orderkey" },
+	{ "nation", NULL },          { "region", NULL },           { "supplier", "s_suppkey" },
+	{ "customer", "c_custkey" }, { "part", "p_partkey" },      { "partsupp", "ps_partkey" },
+	{ "orders", "o_orderkey" },  { "lineitem", "l_orderkey" },
 };
 
 static void open_files(uint32_t shards)
@@ -111,37 +121,59 @@ static void close_files(void)
 	mg_duck_close(duck);
 }
 
-/* The files hold exactly the generator's rows, each once, in the shard of its slot, with ids that are unique. */
+/* The files hold exactly the generator's rows, each once, in the shard of its slot, with ids that
+ * are unique. */
 static void check_tpch(double scale_factor, uint32_t shards)
 {
 	char sql[600];
 	open_files(shards);
-	snprintf(sql, sizeof sql, "ATTACH ':memory:' AS want; CALL dbgen(sf = %g, catalog = 'want')", scale_factor);
+	snprintf(sql, sizeof sql, "ATTACH ':memory:' AS want; CALL dbgen(sf = %g, catalog = 'want')",
+	         scale_factor);
 	exec_ok(sql);
 	for (size_t t = 0; t < sizeof tpch / sizeof *tpch; t++) {
 		view_of("main", tpch[t].name, tpch[t].key ? 1 : 0, tpch[t].key ? shards : 0);
-		snprintf(sql, sizeof sql, "SELECT count(*) FROM (SELECT * FROM want.main.%s EXCEPT ALL SELECT * EXCLUDE (_mg_rid, _mg_slot, _shard) FROM main.%s)", tpch[t].name, tpch[t].name);
+		snprintf(sql, sizeof sql,
+		         "SELECT count(*) FROM (SELECT * FROM want.main.%s EXCEPT ALL SELECT * EXCLUDE "
+		         "(_mg_rid, _mg_slot, _shard) FROM main.%s)",
+		         tpch[t].name, tpch[t].name);
 		assert_int_equal(sql_int(sql), 0);
-		snprintf(sql, sizeof sql, "SELECT (SELECT count(*) FROM want.main.%s) - (SELECT count(*) FROM main.%s)", tpch[t].name, tpch[t].name);
+		snprintf(sql, sizeof sql,
+		         "SELECT (SELECT count(*) FROM want.main.%s) - (SELECT count(*) FROM main.%s)",
+		         tpch[t].name, tpch[t].name);
 		assert_int_equal(sql_int(sql), 0);
 		if (tpch[t].key) {
-			snprintf(sql, sizeof sql, "SELECT count(*) FROM main.%s WHERE _mg_slot <> mg_slot(%s) OR _shard <> _mg_slot::INT * %u // 16384 + 1", tpch[t].name, tpch[t].key, shards);
+			snprintf(sql, sizeof sql,
+			         "SELECT count(*) FROM main.%s WHERE _mg_slot <> mg_slot(%s) OR _shard <> "
+			         "_mg_slot::INT * %u // 16384 + 1",
+			         tpch[t].name, tpch[t].key, shards);
 		} else {
-			snprintf(sql, sizeof sql, "SELECT count(*) FROM main.%s WHERE _mg_slot <> 0", tpch[t].name);
+			snprintf(sql, sizeof sql, "SELECT count(*) FROM main.%s WHERE _mg_slot <> 0",
+			         tpch[t].name);
 		}
 		assert_int_equal(sql_int(sql), 0);
-		snprintf(sql, sizeof sql, "SELECT count(*) FROM main.%s WHERE _mg_rid >> 48 <> _shard", tpch[t].name);
+		snprintf(sql, sizeof sql, "SELECT count(*) FROM main.%s WHERE _mg_rid >> 48 <> _shard",
+		         tpch[t].name);
 		assert_int_equal(sql_int(sql), 0);
 	}
 	/* Row ids of a shard: unique over its tables, and below meta's next one. */
 	for (uint32_t i = 1; i <= shards; i++) {
-		snprintf(sql, sizeof sql, "SELECT count(*) - count(DISTINCT r) + count(*) FILTER (r >= (SELECT next_rid FROM s%u._mg.meta)) FROM (SELECT _mg_rid AS r FROM s%u.main.lineitem"
-		    " UNION ALL SELECT _mg_rid FROM s%u.main.orders UNION ALL SELECT _mg_rid FROM s%u.main.part UNION ALL SELECT _mg_rid FROM s%u.main.partsupp)", i, i, i, i, i);
+		snprintf(sql, sizeof sql,
+		         "SELECT count(*) - count(DISTINCT r) + count(*) FILTER (r >= (SELECT next_rid "
+		         "FROM s%u._mg.meta)) FROM (SELECT _mg_rid AS r FROM s%u.main.lineitem"
+		         " UNION ALL SELECT _mg_rid FROM s%u.main.orders UNION ALL SELECT _mg_rid FROM "
+		         "s%u.main.part UNION ALL SELECT _mg_rid FROM s%u.main.partsupp)",
+		         i, i, i, i, i);
 		assert_int_equal(sql_int(sql), 0);
 		/* In load order. */
-		snprintf(sql, sizeof sql, "SELECT count(*) FROM (SELECT _mg_rid, lag(_mg_rid) OVER (ORDER BY rowid) AS before FROM s%u.main.lineitem) WHERE before >= _mg_rid", i);
+		snprintf(sql, sizeof sql,
+		         "SELECT count(*) FROM (SELECT _mg_rid, lag(_mg_rid) OVER (ORDER BY rowid) AS "
+		         "before FROM s%u.main.lineitem) WHERE before >= _mg_rid",
+		         i);
 		assert_int_equal(sql_int(sql), 0);
-		snprintf(sql, sizeof sql, "SELECT count(*) FROM s%u._mg.meta WHERE applied_index = 0 AND file_format = 1 AND engine_version = 'v1.5.5' AND shard = %u AND shard_count = %u", i, i, shards);
+		snprintf(sql, sizeof sql,
+		         "SELECT count(*) FROM s%u._mg.meta WHERE applied_index = 0 AND file_format = 1 "
+		         "AND engine_version = 'v1.5.5' AND shard = %u AND shard_count = %u",
+		         i, i, shards);
 		assert_int_equal(sql_int(sql), 1);
 	}
 	close_files();
@@ -248,7 +280,7 @@ static void test_steps_equal_the_whole(void **state)
 {
 	(void)state;
 	struct mg_bootstrap_options options = defaults();
-	options.tpch_scale_factor = 0.13;     /* three steps that do not divide evenly */
+	options.tpch_scale_factor = 0.13; /* three steps that do not divide evenly */
 	options.shard_count = 5;
 	run(&options);
 	check_tpch(0.13, 5);
@@ -258,7 +290,7 @@ static void test_other_shapes(void **state)
 {
 	(void)state;
 	struct mg_bootstrap_options options = defaults();
-	static const uint32_t counts[] = { 1, 2, 64 };     /* the last one sorts each step by shard */
+	static const uint32_t counts[] = { 1, 2, 64 }; /* the last one sorts each step by shard */
 	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
 		options.shard_count = counts[i];
 		options.overwrite = true;
@@ -283,7 +315,7 @@ static void test_ssb(void **state)
 	(void)state;
 	struct mg_bootstrap_options options = defaults();
 	run(&options);
-	options.ssb = true;        /* added to what is there */
+	options.ssb = true; /* added to what is there */
 	run(&options);
 	check_tpch(0.01, 3);
 	open_files(3);
@@ -297,18 +329,34 @@ static void test_ssb(void **state)
 	assert_int_equal(sql_int("SELECT count(*) FROM ssb.date"), 2557);
 	assert_int_equal(sql_int("SELECT max(d_datekey) FROM ssb.date"), 19981231);
 	assert_int_equal(sql_int("SELECT count(*) FROM ssb.customer"), 1500);
-	assert_int_equal(sql_int("SELECT count(*) FROM ssb.part WHERE p_category NOT SIMILAR TO 'MFGR#[1-5][1-5]' OR NOT starts_with(p_brand1, p_category)"), 0);
+	assert_int_equal(sql_int("SELECT count(*) FROM ssb.part WHERE p_category NOT SIMILAR TO "
+	                         "'MFGR#[1-5][1-5]' OR NOT starts_with(p_brand1, p_category)"),
+	                 0);
 	assert_int_equal(sql_int("SELECT count(*) FROM ssb.supplier WHERE length(s_city) <> 10"), 0);
-	assert_int_equal(sql_int("SELECT count(*) FROM ssb.lineorder l WHERE _mg_slot <> mg_slot(lo_orderkey) OR _mg_rid >> 48 <> _shard"), 0);
-	assert_int_equal(sql_int("SELECT count(*) FROM ssb.lineorder JOIN ssb.date ON lo_orderdate = d_datekey JOIN ssb.customer ON lo_custkey = c_custkey"
-	    " JOIN ssb.supplier ON lo_suppkey = s_suppkey JOIN ssb.part ON lo_partkey = p_partkey"), 60175);
+	assert_int_equal(sql_int("SELECT count(*) FROM ssb.lineorder l WHERE _mg_slot <> "
+	                         "mg_slot(lo_orderkey) OR _mg_rid >> 48 <> _shard"),
+	                 0);
+	assert_int_equal(
+		sql_int(
+			"SELECT count(*) FROM ssb.lineorder JOIN ssb.date ON lo_orderdate = d_datekey JOIN "
+	        "ssb.customer ON lo_custkey = c_custkey"
+			" JOIN ssb.supplier ON lo_suppkey = s_suppkey JOIN ssb.part ON lo_partkey = p_partkey"),
+		60175);
 	/* SSB Q1.1 against the same in TPC-H's own columns. */
-	assert_int_equal(sql_int("SELECT sum(lo_extendedprice * lo_discount)::BIGINT FROM ssb.lineorder JOIN ssb.date ON lo_orderdate = d_datekey"
-	    " WHERE d_year = 1993 AND lo_discount BETWEEN 1 AND 3 AND lo_quantity < 25"),
-	    sql_int("SELECT (sum(l_extendedprice * l_discount) * 10000)::BIGINT FROM want.main.lineitem JOIN want.main.orders ON l_orderkey = o_orderkey"
-	    " WHERE year(o_orderdate) = 1993 AND l_discount BETWEEN 0.01 AND 0.03 AND l_quantity < 25"));
-	assert_int_equal(sql_int("SELECT count(*) - count(DISTINCT r) FROM (SELECT _mg_rid AS r FROM s1.ssb.lineorder UNION ALL SELECT _mg_rid FROM s1.main.lineitem"
-	    " UNION ALL SELECT _mg_rid FROM s1.main.orders UNION ALL SELECT _mg_rid FROM s1.ssb.part UNION ALL SELECT _mg_rid FROM s1.ssb.customer)"), 0);
+	assert_int_equal(
+		sql_int("SELECT sum(lo_extendedprice * lo_discount)::BIGINT FROM ssb.lineorder JOIN "
+	            "ssb.date ON lo_orderdate = d_datekey"
+	            " WHERE d_year = 1993 AND lo_discount BETWEEN 1 AND 3 AND lo_quantity < 25"),
+		sql_int("SELECT (sum(l_extendedprice * l_discount) * 10000)::BIGINT FROM "
+	            "want.main.lineitem JOIN want.main.orders ON l_orderkey = o_orderkey"
+	            " WHERE year(o_orderdate) = 1993 AND l_discount BETWEEN 0.01 AND 0.03 AND "
+	            "l_quantity < 25"));
+	assert_int_equal(
+		sql_int("SELECT count(*) - count(DISTINCT r) FROM (SELECT _mg_rid AS r FROM "
+	            "s1.ssb.lineorder UNION ALL SELECT _mg_rid FROM s1.main.lineitem"
+	            " UNION ALL SELECT _mg_rid FROM s1.main.orders UNION ALL SELECT _mg_rid FROM "
+	            "s1.ssb.part UNION ALL SELECT _mg_rid FROM s1.ssb.customer)"),
+		0);
 	close_files();
 	check_catalog(3, 13, ROWS_001 + 60175 + 2557 + 1500 + 100 + 2000);
 }
@@ -388,7 +436,7 @@ static void test_kill_at_random_moments(void **state)
 {
 	(void)state;
 	struct mg_bootstrap_options options = defaults();
-	options.tpch_scale_factor = 0.06;     /* two steps */
+	options.tpch_scale_factor = 0.06; /* two steps */
 	options.ssb = true;
 	unsigned kills = 0;
 	srand(7);
@@ -426,7 +474,7 @@ static void test_kill_at_random_moments(void **state)
 		char path[96];
 		snprintf(path, sizeof path, "%s/shards", dir);
 		assert_int_equal(mg_dir_list(path, &names, &count, NULL), 0);
-		assert_int_equal(count, 4);       /* nothing stale */
+		assert_int_equal(count, 4); /* nothing stale */
 		mg_free(names);
 	}
 	assert_true(kills >= 3);
@@ -453,7 +501,8 @@ static void test_passwords_are_generated_once(void **state)
 	struct mg_bootstrap_options options = { .data_dir = dir, .shard_count = 1 };
 	struct mg_bootstrap_report report = run(&options);
 	assert_string_equal(report.client_username, "admin");
-	assert_true(strlen(report.client_password) > 10 && strlen(report.worker_password) > 10 && strlen(report.join_password) > 10);
+	assert_true(strlen(report.client_password) > 10 && strlen(report.worker_password) > 10 &&
+	            strlen(report.join_password) > 10);
 	assert_string_not_equal(report.client_password, report.worker_password);
 	char *text = NULL;
 	size_t size = 0;

@@ -33,15 +33,22 @@ static int drop_dir(void **state)
 	return mg_tree_remove(dir, NULL);
 }
 
-static int fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data, struct mg_error *err)
+static int fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                struct mg_error *err)
 {
 	(void)arg;
 	(void)err;
 	data->shard_count = 3;
 	data->shards = mg_arena_new_array(arena, struct mg_shard, 4);
 	for (uint32_t i = 0; i < 4; i++) {
-		data->shards[i] = (struct mg_shard){ .id = i, .file = mg_arena_format(arena, "shards/%04u.duckdb", i), .rows = 100 + i,
-			.bytes = UINT64_C(1) << 40, .engine_version = "v1.5.5", .file_format = 1, .created = "2026-11-21T00:00:00.000Z" };
+		data->shards[i] =
+			(struct mg_shard){ .id = i,
+			                   .file = mg_arena_format(arena, "shards/%04u.duckdb", i),
+			                   .rows = 100 + i,
+			                   .bytes = UINT64_C(1) << 40,
+			                   .engine_version = "v1.5.5",
+			                   .file_format = 1,
+			                   .created = "2026-11-21T00:00:00.000Z" };
 		memset(data->shards[i].sha256, 'a' + (int)i, 64);
 	}
 	data->shards[1].slot_last = 5461;
@@ -52,7 +59,12 @@ static int fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
 	data->tables = mg_arena_new_array(arena, struct mg_table, 1);
 	data->table_count = 1;
 	struct mg_table *table = &data->tables[0];
-	*table = (struct mg_table){ .schema = "main", .name = "Line \"item\"", .key_count = 1, .primary_key_count = 2, .rows = 7, .version = 3 };
+	*table = (struct mg_table){ .schema = "main",
+		                        .name = "Line \"item\"",
+		                        .key_count = 1,
+		                        .primary_key_count = 2,
+		                        .rows = 7,
+		                        .version = 3 };
 	table->columns = mg_arena_new_array(arena, struct mg_column, 2);
 	table->columns[0] = (struct mg_column){ "a\nb", "DECIMAL(15,2)", true };
 	table->columns[1] = (struct mg_column){ "é", "ENUM('x', 'y')", false };
@@ -66,7 +78,8 @@ static int fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
 	data->views[0] = (struct mg_view){ "main", "v", "SELECT 'it''s' AS \"x\"" };
 	data->view_count = 1;
 	data->users = mg_arena_new_array(arena, struct mg_user, 1);
-	data->users[0] = (struct mg_user){ "scott", MG_ROLE_ADMIN, "$argon2id$x", "SCRAM-SHA-256$4096:a$b:c" };
+	data->users[0] =
+		(struct mg_user){ "scott", MG_ROLE_ADMIN, "$argon2id$x", "SCRAM-SHA-256$4096:a$b:c" };
 	data->user_count = 1;
 	data->sample = "tpch 1";
 	return 0;
@@ -126,7 +139,8 @@ static void test_save_and_load(void **state)
 	mg_catalog_free(loaded);
 }
 
-static int rename_sample(void *arg, struct mg_arena *arena, struct mg_catalog_data *data, struct mg_error *err)
+static int rename_sample(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                         struct mg_error *err)
 {
 	if (!arg) {
 		data->sample = "never";
@@ -166,7 +180,8 @@ static void test_failed_save_changes_nothing(void **state)
 	char text[] = "tpch 9";
 	snprintf(log, sizeof log, "%s/log", dir);
 	assert_int_equal(mg_tree_remove(log, &err), 0);
-	assert_int_equal(mg_file_write(log, "x", 1, 0600, &err), 0);       /* a file where the folder should be */
+	assert_int_equal(mg_file_write(log, "x", 1, 0600, &err),
+	                 0); /* a file where the folder should be */
 	assert_int_not_equal(mg_catalog_change(catalog, rename_sample, text, &err), 0);
 	const struct mg_catalog_data *data = mg_catalog_take(catalog);
 	assert_string_equal(data->sample, "tpch 1");
@@ -304,7 +319,8 @@ static void test_manifest(void **state)
 	assert_int_equal(mg_json_get_int(tree, "shard_count", 0), 3);
 	assert_null(strstr(mg_sb_text(&json), "argon2id"));
 	assert_null(strstr(mg_sb_text(&yaml), "argon2id"));
-	assert_non_null(strstr(mg_sb_text(&yaml), "\n  - id: 3\n    slot_first: 10923\n    slot_last: 16383\n"));
+	assert_non_null(
+		strstr(mg_sb_text(&yaml), "\n  - id: 3\n    slot_first: 10923\n    slot_last: 16383\n"));
 	assert_non_null(strstr(mg_sb_text(&yaml), "partitioned_by: [\"a\\nb\"]"));
 	mg_arena_free(arena);
 	mg_sb_fini(&json);

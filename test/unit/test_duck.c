@@ -1,4 +1,5 @@
-/* test_duck.c - the engine behind store/duck.h: statements, errors, streams, slots, progress, interrupt. */
+/* test_duck.c - the engine behind store/duck.h: statements, errors, streams, slots, progress,
+ * interrupt. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,7 +23,9 @@ static int open_all(void **state)
 {
 	(void)state;
 	struct mg_error err;
-	struct mg_duck_options options = { .threads = 2, .memory_bytes = 1u << 30, .spill_dir = "/tmp", .lossless_arrow = true };
+	struct mg_duck_options options = {
+		.threads = 2, .memory_bytes = 1u << 30, .spill_dir = "/tmp", .lossless_arrow = true
+	};
 	if (mg_duck_open(&duck, &options, &err) != 0 || mg_duck_connect(duck, &conn, &err) != 0) {
 		fprintf(stderr, "%s\n", err.message);
 		return 1;
@@ -74,9 +77,13 @@ static void test_settings_are_ours(void **state)
 	struct mg_error err;
 	char *text = NULL;
 	static const char *const pairs[][2] = {
-		{ "autoload_known_extensions", "false" }, { "autoinstall_known_extensions", "false" },
-		{ "threads", "2" }, { "memory_limit", "1.0 GiB" }, { "temp_directory", "/tmp" },
-		{ "wal_autocheckpoint", "931.3 GiB" }, { "arrow_lossless_conversion", "true" },
+		{ "autoload_known_extensions", "false" },
+		{ "autoinstall_known_extensions", "false" },
+		{ "threads", "2" },
+		{ "memory_limit", "1.0 GiB" },
+		{ "temp_directory", "/tmp" },
+		{ "wal_autocheckpoint", "931.3 GiB" },
+		{ "arrow_lossless_conversion", "true" },
 	};
 	for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
 		char sql[128];
@@ -139,7 +146,8 @@ static void test_errors_have_codes(void **state)
 			}
 		}
 		if (rc != cases[i].code || strcmp(err.sqlstate, cases[i].sqlstate) != 0) {
-			fail_msg("streamed %s: code %d, sqlstate %s: %s", cases[i].sql, rc, err.sqlstate, err.message);
+			fail_msg("streamed %s: code %d, sqlstate %s: %s", cases[i].sql, rc, err.sqlstate,
+			         err.message);
 		}
 		mg_duck_result_free(res);
 	}
@@ -201,20 +209,26 @@ static void test_streams_all_rows(void **state)
 	assert_int_equal(rows, 1000000);
 	assert_int_equal(sum, 499999500000);
 	assert_true(joined * 20 < small);
-	assert_int_equal(stream_sum("SELECT i FROM range(10) t(i) WHERE i > 10", 65536, &rows, &sum), 0);
+	assert_int_equal(stream_sum("SELECT i FROM range(10) t(i) WHERE i > 10", 65536, &rows, &sum),
+	                 0);
 }
 
-/* Joined batches of every type must read as the same values: read them back by the engine's own text. */
+/* Joined batches of every type must read as the same values: read them back by the engine's own
+ * text. */
 static void test_join_keeps_every_type(void **state)
 {
 	(void)state;
 	struct mg_error err;
 	struct mg_duck_result *res = NULL;
 	mg_error_clear(&err);
-	int rc = mg_duck_query(conn,
-	    "SELECT CASE WHEN i % 7 = 0 THEN NULL ELSE i END AS a, i % 2 = 0 AS b, repeat('x', (i % 20)::INT) AS c, [i, i + 1] AS d,"
-	    " {'p': i, 'q': 'v' || i} AS e, MAP {i: 'm'} AS f, (i % 3)::VARCHAR::ENUM('0', '1', '2') AS g, i::HUGEINT AS h,"
-	    " NULL AS n, [i, i, i]::INT[3] AS k, union_value(u := i) AS m FROM range(5000) t(i)", &res, &err);
+	int rc = mg_duck_query(
+		conn,
+		"SELECT CASE WHEN i % 7 = 0 THEN NULL ELSE i END AS a, i % 2 = 0 AS b, repeat('x', (i % "
+	    "20)::INT) AS c, [i, i + 1] AS d,"
+		" {'p': i, 'q': 'v' || i} AS e, MAP {i: 'm'} AS f, (i % 3)::VARCHAR::ENUM('0', '1', '2') "
+	    "AS g, i::HUGEINT AS h,"
+		" NULL AS n, [i, i, i]::INT[3] AS k, union_value(u := i) AS m FROM range(5000) t(i)",
+		&res, &err);
 	if (rc != 0) {
 		fail_msg("%s", err.message);
 	}
@@ -225,9 +239,10 @@ static void test_join_keeps_every_type(void **state)
 	assert_int_equal(array.length, 5000);
 	struct ArrowArrayView view;
 	struct ArrowError why;
-	assert_int_equal(ArrowArrayViewInitFromSchema(&view, mg_duck_result_schema(res), &why), NANOARROW_OK);
-	if (ArrowArrayViewSetArray(&view, &array, &why) != NANOARROW_OK
-	    || ArrowArrayViewValidate(&view, NANOARROW_VALIDATION_LEVEL_FULL, &why) != NANOARROW_OK) {
+	assert_int_equal(ArrowArrayViewInitFromSchema(&view, mg_duck_result_schema(res), &why),
+	                 NANOARROW_OK);
+	if (ArrowArrayViewSetArray(&view, &array, &why) != NANOARROW_OK ||
+	    ArrowArrayViewValidate(&view, NANOARROW_VALIDATION_LEVEL_FULL, &why) != NANOARROW_OK) {
 		fail_msg("%s", why.message);
 	}
 	for (int64_t i = 0; i < 5000; i++) {
@@ -260,7 +275,9 @@ static void test_late_error_of_a_stream(void **state)
 	(void)state;
 	struct mg_error err;
 	struct mg_duck_result *res = NULL;
-	int rc = mg_duck_query(conn, "SELECT CASE WHEN i = 900000 THEN error('late') ELSE i END FROM range(1000000) t(i)", &res, &err);
+	int rc = mg_duck_query(
+		conn, "SELECT CASE WHEN i = 900000 THEN error('late') ELSE i END FROM range(1000000) t(i)",
+		&res, &err);
 	assert_int_equal(rc, 0);
 	int64_t rows = 0;
 	while (rc == 0) {
@@ -287,10 +304,11 @@ static void test_abandoned_stream_leaves_connection_usable(void **state)
 	struct mg_duck_result *res = NULL;
 	struct ArrowArray array;
 	bool done = false;
-	assert_int_equal(mg_duck_query(conn, "SELECT i, hash(i) FROM range(100000000) t(i)", &res, &err), 0);
+	assert_int_equal(
+		mg_duck_query(conn, "SELECT i, hash(i) FROM range(100000000) t(i)", &res, &err), 0);
 	assert_int_equal(mg_duck_result_next(res, 2048, &array, &done, &err), 0);
 	mg_duck_result_free(res);
-	assert_int_equal(array.length, 2048);     /* rows outlive their result */
+	assert_int_equal(array.length, 2048); /* rows outlive their result */
 	array.release(&array);
 	exec_ok("SELECT 1");
 }
@@ -303,10 +321,21 @@ static void test_describe(void **state)
 	size_t count = 0;
 	const char **names = NULL;
 	const char **types = NULL;
-	const char *sql = "SELECT 1 AS a, 1.50::DECIMAL(15,2) AS b, [1]::INT[] AS c, {'x': 1, 'y z': 'v'} AS d, MAP {'k': 1.0::DOUBLE} AS e,"
-	    " 'p'::ENUM('p', 'it''s') AS f, now()::TIMESTAMPTZ AS g, '{}'::JSON AS h, [1,2]::INT[2] AS i, uuid() AS j, 1::HUGEINT AS \"k k\"";
-	static const char *const expected[] = { "INTEGER", "DECIMAL(15,2)", "INTEGER[]", "STRUCT(\"x\" INTEGER, \"y z\" VARCHAR)",
-		"MAP(VARCHAR, DOUBLE)", "ENUM('p', 'it''s')", "TIMESTAMP WITH TIME ZONE", "JSON", "INTEGER[2]", "UUID", "HUGEINT" };
+	const char *sql = "SELECT 1 AS a, 1.50::DECIMAL(15,2) AS b, [1]::INT[] AS c, {'x': 1, 'y z': "
+	                  "'v'} AS d, MAP {'k': 1.0::DOUBLE} AS e,"
+					  " 'p'::ENUM('p', 'it''s') AS f, now()::TIMESTAMPTZ AS g, '{}'::JSON AS h, "
+	                  "[1,2]::INT[2] AS i, uuid() AS j, 1::HUGEINT AS \"k k\"";
+	static const char *const expected[] = { "INTEGER",
+		                                    "DECIMAL(15,2)",
+		                                    "INTEGER[]",
+		                                    "STRUCT(\"x\" INTEGER, \"y z\" VARCHAR)",
+		                                    "MAP(VARCHAR, DOUBLE)",
+		                                    "ENUM('p', 'it''s')",
+		                                    "TIMESTAMP WITH TIME ZONE",
+		                                    "JSON",
+		                                    "INTEGER[2]",
+		                                    "UUID",
+		                                    "HUGEINT" };
 	if (mg_duck_describe(conn, arena, sql, &count, &names, &types, &err) != 0) {
 		fail_msg("%s", err.message);
 	}
@@ -321,10 +350,16 @@ static void test_describe(void **state)
 		snprintf(cast, sizeof cast, "SELECT NULL::%s", types[i]);
 		exec_ok(cast);
 	}
-	assert_int_equal(mg_duck_describe(conn, arena, "SELECT 1; SELECT 2", &count, &names, &types, &err), MG_E_UNSUPPORTED);
-	assert_int_equal(mg_duck_describe(conn, arena, "SELECT ?::INT", &count, &names, &types, &err), MG_E_UNSUPPORTED);
-	assert_int_equal(mg_duck_describe(conn, arena, "  -- nothing", &count, &names, &types, &err), MG_E_SYNTAX);
-	assert_int_equal(mg_duck_describe(conn, arena, "SELECT nope FROM range(2)", &count, &names, &types, &err), MG_E_NO_COLUMN);
+	assert_int_equal(
+		mg_duck_describe(conn, arena, "SELECT 1; SELECT 2", &count, &names, &types, &err),
+		MG_E_UNSUPPORTED);
+	assert_int_equal(mg_duck_describe(conn, arena, "SELECT ?::INT", &count, &names, &types, &err),
+	                 MG_E_UNSUPPORTED);
+	assert_int_equal(mg_duck_describe(conn, arena, "  -- nothing", &count, &names, &types, &err),
+	                 MG_E_SYNTAX);
+	assert_int_equal(
+		mg_duck_describe(conn, arena, "SELECT nope FROM range(2)", &count, &names, &types, &err),
+		MG_E_NO_COLUMN);
 	mg_arena_free(arena);
 }
 
@@ -333,12 +368,17 @@ static void test_several_statements_stream_the_last(void **state)
 	(void)state;
 	int64_t rows = 0;
 	int64_t sum = 0;
-	stream_sum("CREATE OR REPLACE TEMP TABLE tt AS SELECT 5::BIGINT AS i; INSERT INTO tt VALUES (6); SELECT i FROM tt", 2048, &rows, &sum);
+	stream_sum("CREATE OR REPLACE TEMP TABLE tt AS SELECT 5::BIGINT AS i; INSERT INTO tt VALUES "
+	           "(6); SELECT i FROM tt",
+	           2048, &rows, &sum);
 	assert_int_equal(sum, 11);
 	/* A PIVOT without IN list is two statements for the engine. */
 	struct mg_error err;
 	struct mg_duck_result *res = NULL;
-	assert_int_equal(mg_duck_query(conn, "PIVOT (SELECT i % 3 AS k, i FROM range(9) t(i)) ON k USING sum(i)", &res, &err), 0);
+	assert_int_equal(
+		mg_duck_query(conn, "PIVOT (SELECT i % 3 AS k, i FROM range(9) t(i)) ON k USING sum(i)",
+	                  &res, &err),
+		0);
 	assert_int_equal(mg_duck_result_columns(res), 3);
 	mg_duck_result_free(res);
 }
@@ -372,7 +412,9 @@ static void test_slot_sql_equals_c(void **state)
 {
 	(void)state;
 	struct mg_slot_hash hash;
-	static const char *const types[] = { "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "DOUBLE", "FLOAT", "DECIMAL(10,2)", "DECIMAL(3,0)", "DECIMAL(30,4)" };
+	static const char *const types[] = { "TINYINT",      "SMALLINT",     "INTEGER", "BIGINT",
+		                                 "HUGEINT",      "DOUBLE",       "FLOAT",   "DECIMAL(10,2)",
+		                                 "DECIMAL(3,0)", "DECIMAL(30,4)" };
 	for (int v = -3; v < 100; v += 17) {
 		for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
 			int64_t slot = sql_int("SELECT mg_slot((%d)::%s)", v, types[t]);
@@ -386,14 +428,17 @@ static void test_slot_sql_equals_c(void **state)
 		}
 	}
 	assert_int_equal(sql_int("SELECT mg_slot(200::UTINYINT)"), slot_of_int(200));
-	assert_int_equal(sql_int("SELECT mg_slot(18446744073709551615::UBIGINT)"), slot_of_int((__int128)UINT64_MAX));
+	assert_int_equal(sql_int("SELECT mg_slot(18446744073709551615::UBIGINT)"),
+	                 slot_of_int((__int128)UINT64_MAX));
 	mg_slot_begin(&hash);
 	mg_slot_decimal(&hash, 150, 2);
 	assert_int_equal(sql_int("SELECT mg_slot(1.50::DECIMAL(9,2))"), mg_slot_end(&hash));
-	assert_int_equal(sql_int("SELECT mg_slot(1.5::DECIMAL(9,1))"), sql_int("SELECT mg_slot(1.500::DECIMAL(38,3))"));
+	assert_int_equal(sql_int("SELECT mg_slot(1.5::DECIMAL(9,1))"),
+	                 sql_int("SELECT mg_slot(1.500::DECIMAL(38,3))"));
 	mg_slot_begin(&hash);
 	mg_slot_text(&hash, "hello, this is longer than twelve bytes", 39);
-	assert_int_equal(sql_int("SELECT mg_slot('hello, this is longer than twelve bytes')"), mg_slot_end(&hash));
+	assert_int_equal(sql_int("SELECT mg_slot('hello, this is longer than twelve bytes')"),
+	                 mg_slot_end(&hash));
 	mg_slot_begin(&hash);
 	mg_slot_text(&hash, "b", 1);
 	assert_int_equal(sql_int("SELECT mg_slot('b'::ENUM('a', 'b'))"), mg_slot_end(&hash));
@@ -416,12 +461,16 @@ static void test_slot_sql_equals_c(void **state)
 	assert_int_equal(sql_int("SELECT mg_slot(TIMESTAMP '1969-12-31 23:59:58.5')"), ts);
 	assert_int_equal(sql_int("SELECT mg_slot('1969-12-31 23:59:58.5'::TIMESTAMP_MS)"), ts);
 	assert_int_equal(sql_int("SELECT mg_slot('1969-12-31 23:59:58.5'::TIMESTAMP_NS)"), ts);
-	assert_int_equal(sql_int("SELECT mg_slot('2000-01-01'::TIMESTAMP_S)"), sql_int("SELECT mg_slot('2000-01-01'::TIMESTAMP)"));
-	assert_int_equal(sql_int("SELECT mg_slot('infinity'::TIMESTAMP_S)"), sql_int("SELECT mg_slot('infinity'::TIMESTAMP)"));
-	static const uint8_t uuid[16] = { 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 1, 2, 3, 4, 5, 6, 7, 8 };
+	assert_int_equal(sql_int("SELECT mg_slot('2000-01-01'::TIMESTAMP_S)"),
+	                 sql_int("SELECT mg_slot('2000-01-01'::TIMESTAMP)"));
+	assert_int_equal(sql_int("SELECT mg_slot('infinity'::TIMESTAMP_S)"),
+	                 sql_int("SELECT mg_slot('infinity'::TIMESTAMP)"));
+	static const uint8_t uuid[16] = { 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0,
+		                              1,    2,    3,    4,    5,    6,    7,    8 };
 	mg_slot_begin(&hash);
 	mg_slot_bytes(&hash, 12, uuid, 16);
-	assert_int_equal(sql_int("SELECT mg_slot('12345678-9abc-def0-0102-030405060708'::UUID)"), mg_slot_end(&hash));
+	assert_int_equal(sql_int("SELECT mg_slot('12345678-9abc-def0-0102-030405060708'::UUID)"),
+	                 mg_slot_end(&hash));
 	mg_slot_begin(&hash);
 	mg_slot_bytes(&hash, 6, "\1", 1);
 	assert_int_equal(sql_int("SELECT mg_slot(true)"), mg_slot_end(&hash));
@@ -434,14 +483,20 @@ static void test_slot_of_vectors(void **state)
 {
 	(void)state;
 	/* Constant, dictionary and flat vectors give the same; NULLs inside of vectors too. */
-	assert_int_equal(sql_int("SELECT count(*) FROM (SELECT i, CASE WHEN i %% 5 = 0 THEN NULL ELSE i END AS k FROM range(100000) t(i)) a"
-	    " WHERE mg_slot(k) <> mg_slot(k::HUGEINT) OR mg_slot(k) >= 16384"), 0);
+	assert_int_equal(sql_int("SELECT count(*) FROM (SELECT i, CASE WHEN i %% 5 = 0 THEN NULL ELSE "
+	                         "i END AS k FROM range(100000) t(i)) a"
+	                         " WHERE mg_slot(k) <> mg_slot(k::HUGEINT) OR mg_slot(k) >= 16384"),
+	                 0);
 	assert_int_equal(sql_int("SELECT count(DISTINCT mg_slot(i)) FROM range(1000000) t(i)"), 16384);
-	exec_ok("CREATE OR REPLACE TABLE words AS SELECT 'word number ' || (i % 50) AS w FROM range(100000) t(i)");
+	exec_ok("CREATE OR REPLACE TABLE words AS SELECT 'word number ' || (i % 50) AS w FROM "
+	        "range(100000) t(i)");
 	assert_int_equal(sql_int("SELECT count(*) FROM words WHERE mg_slot(w) <> mg_slot(w || '')"), 0);
 	struct mg_error err;
-	static const char *const refused[] = { "SELECT mg_slot(INTERVAL 1 DAY)", "SELECT mg_slot([1])", "SELECT mg_slot({'a': 1})",
-		"SELECT mg_slot('12:00:00+01'::TIMETZ)", "SELECT mg_slot('101'::BIT)", "SELECT mg_slot()" };
+	static const char *const refused[] = {
+		"SELECT mg_slot(INTERVAL 1 DAY)", "SELECT mg_slot([1])",
+		"SELECT mg_slot({'a': 1})",       "SELECT mg_slot('12:00:00+01'::TIMETZ)",
+		"SELECT mg_slot('101'::BIT)",     "SELECT mg_slot()"
+	};
 	for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
 		assert_int_not_equal(mg_duck_exec(conn, refused[i], &err), 0);
 		assert_int_not_equal(err.code, MG_E_INTERNAL);
@@ -461,7 +516,10 @@ static void test_mine_and_node(void **state)
 		struct mg_duck_context context = { .node_index = node, .owner = owner };
 		mg_duck_set_context(conn, &context);
 		assert_int_equal(sql_int("SELECT mg_node()"), node);
-		assert_int_equal(sql_int("SELECT count(*) FROM range(100000) t(i) WHERE mg_mine(i) <> (mg_slot(i) %% 3 = %u)", node), 0);
+		assert_int_equal(sql_int("SELECT count(*) FROM range(100000) t(i) WHERE mg_mine(i) <> "
+		                         "(mg_slot(i) %% 3 = %u)",
+		                         node),
+		                 0);
 		total += sql_int("SELECT count(*) FROM range(100000) t(i) WHERE mg_mine(i)");
 	}
 	assert_int_equal(total, 100000);
@@ -502,7 +560,8 @@ static void test_interrupt(void **state)
 	pthread_t thread;
 	pthread_create(&thread, NULL, interrupt_later, &watch);
 	uint64_t start = mg_clock_ms();
-	int rc = mg_duck_exec(conn, "SELECT sum(hash(a.i + b.i)) FROM range(100000) a(i), range(1000000) b(i)", &err);
+	int rc = mg_duck_exec(
+		conn, "SELECT sum(hash(a.i + b.i)) FROM range(100000) a(i), range(1000000) b(i)", &err);
 	uint64_t took = mg_clock_ms() - start;
 	pthread_join(thread, NULL);
 	assert_int_equal(rc, MG_E_CANCELLED);
@@ -533,7 +592,8 @@ static void test_progress_is_true(void **state)
 	pthread_t thread;
 	exec_ok("CREATE OR REPLACE TABLE big AS SELECT i, hash(i) AS h FROM range(3000000) t(i)");
 	pthread_create(&thread, NULL, interrupt_later, &watch);
-	(void)mg_duck_exec(conn, "SELECT sum(sqrt(h) * ln(h + 1) + length(repeat(i::VARCHAR, 30))) FROM big", &err);
+	(void)mg_duck_exec(
+		conn, "SELECT sum(sqrt(h) * ln(h + 1) + length(repeat(i::VARCHAR, 30))) FROM big", &err);
 	pthread_join(thread, NULL);
 	assert_true(watch.progress_seen > 0 && watch.progress_seen <= 1);
 }
@@ -551,8 +611,10 @@ static void test_fence(void **state)
 	assert_int_equal(mg_duck_open(&fenced, &options, &err), 0);
 	assert_int_equal(mg_duck_fence(fenced, dirs, 1, &err), 0);
 	assert_int_equal(mg_duck_connect(fenced, &inside, &err), 0);
-	assert_int_equal(mg_duck_exec(inside, "SELECT * FROM read_text('/etc/passwd')", &err), MG_E_DENIED);
-	if (mg_duck_execf(inside, &err, "ATTACH '%s/x.duckdb' AS x; CREATE TABLE x.t(a INT)", dir) != 0) {
+	assert_int_equal(mg_duck_exec(inside, "SELECT * FROM read_text('/etc/passwd')", &err),
+	                 MG_E_DENIED);
+	if (mg_duck_execf(inside, &err, "ATTACH '%s/x.duckdb' AS x; CREATE TABLE x.t(a INT)", dir) !=
+	    0) {
 		fail_msg("%s", err.message);
 	}
 	mg_duck_disconnect(inside);

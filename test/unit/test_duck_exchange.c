@@ -1,4 +1,5 @@
-/* test_duck_exchange.c - rows out of DuckDB by scatter, through IPC and a spool, and in again by merganser_exchange. */
+/* test_duck_exchange.c - rows out of DuckDB by scatter, through IPC and a spool, and in again by
+ * merganser_exchange. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,7 +88,8 @@ static int encode_put(void *arg, uint32_t target, struct ArrowArray *batch, stru
 	struct mg_buf *buf = NULL;
 	uint64_t raw = 0;
 	encode->batches++;
-	encode->largest = (size_t)batch->length > encode->largest ? (size_t)batch->length : encode->largest;
+	encode->largest = (size_t)batch->length > encode->largest ? (size_t)batch->length
+	                                                          : encode->largest;
 	int rc = mg_arrow_encode_batch(encode->encoder, batch, &buf, &raw, err);
 	if (rc == 0) {
 		rc = mg_spool_put(spools[1 + target], buf, (uint64_t)batch->length, err);
@@ -142,8 +144,8 @@ static void exec_ok(const char *sql)
 
 struct type_case {
 	const char *name;
-	const char *value;      /* from i */
-	const char *arrives;    /* typeof at the other side; NULL: the same */
+	const char *value;   /* from i */
+	const char *arrives; /* typeof at the other side; NULL: the same */
 };
 
 static const struct type_case type_cases[] = {
@@ -159,15 +161,20 @@ static const struct type_case type_cases[] = {
 	{ "hugeint", "170141183460469231731687303715884105727::HUGEINT - i", NULL },
 	{ "uhugeint", "340282366920938463463374607431768211455::UHUGEINT - i::UHUGEINT", NULL },
 	{ "float", "CASE i % 4 WHEN 0 THEN 'nan' WHEN 1 THEN '-inf' ELSE i::VARCHAR END::FLOAT", NULL },
-	{ "double", "CASE i % 4 WHEN 0 THEN 'nan' WHEN 1 THEN 'inf' ELSE (i / 3)::VARCHAR END::DOUBLE", NULL },
+	{ "double", "CASE i % 4 WHEN 0 THEN 'nan' WHEN 1 THEN 'inf' ELSE (i / 3)::VARCHAR END::DOUBLE",
+	  NULL },
 	{ "decimal4", "(i % 100 / 10)::DECIMAL(4,1)", NULL },
 	{ "decimal9", "(i / 7)::DECIMAL(9,3)", NULL },
 	{ "decimal18", "(i / 7)::DECIMAL(18,5)", NULL },
 	{ "decimal38", "(i::DECIMAL(38,10)) * -1.5", NULL },
-	{ "varchar", "CASE WHEN i % 3 = 0 THEN '' WHEN i % 3 = 1 THEN 'short' ELSE repeat('long é', i::INT % 50) END", NULL },
+	{ "varchar",
+	  "CASE WHEN i % 3 = 0 THEN '' WHEN i % 3 = 1 THEN 'short' ELSE repeat('long é', i::INT % 50) "
+	  "END",
+	  NULL },
 	{ "blob", "('\\xAA\\x00' || i)::VARCHAR::BLOB", NULL },
 	{ "bit", "(CASE WHEN i % 2 = 0 THEN '10101' ELSE '111000111' END)::BIT", NULL },
-	{ "bignum", "(i::VARCHAR || '000000000000000000000000000000000000000000000001')::BIGNUM", NULL },
+	{ "bignum", "(i::VARCHAR || '000000000000000000000000000000000000000000000001')::BIGNUM",
+	  NULL },
 	{ "date", "DATE '1970-01-01' + i::INT - 2000", NULL },
 	{ "date_inf", "CASE WHEN i % 2 = 0 THEN 'infinity' ELSE '-infinity' END::DATE", NULL },
 	{ "time", "TIME '00:00:00.000001' + INTERVAL (i) SECOND", NULL },
@@ -177,7 +184,8 @@ static const struct type_case type_cases[] = {
 	{ "timestamp_ms", "(TIMESTAMP '2000-01-01' + INTERVAL (i) HOUR)::TIMESTAMP_MS", NULL },
 	{ "timestamp_ns", "(TIMESTAMP '2000-01-01' + INTERVAL (i) HOUR)::TIMESTAMP_NS", NULL },
 	{ "timestamptz", "(TIMESTAMP '2000-01-01' + INTERVAL (i) HOUR)::TIMESTAMPTZ", NULL },
-	{ "timestamp_inf", "CASE WHEN i % 2 = 0 THEN 'infinity' ELSE '-infinity' END::TIMESTAMP", NULL },
+	{ "timestamp_inf", "CASE WHEN i % 2 = 0 THEN 'infinity' ELSE '-infinity' END::TIMESTAMP",
+	  NULL },
 	{ "interval", "INTERVAL (i) MONTH + INTERVAL (i) DAY + INTERVAL (i) SECOND", NULL },
 	{ "uuid", "md5(i::VARCHAR)::UUID", NULL },
 	{ "json", "('{\"a\": ' || i || '}')::JSON", NULL },
@@ -188,7 +196,10 @@ static const struct type_case type_cases[] = {
 	{ "array", "[i, i, NULL]::BIGINT[3]", NULL },
 	{ "struct", "{'a': i, 'b': 'text ' || i, 'c': {'d': [i]}}", NULL },
 	{ "map", "MAP {i: 'v' || i, i + 1: NULL}", NULL },
-	{ "union", "CASE WHEN i % 2 = 0 THEN union_value(n := i)::UNION(n BIGINT, s VARCHAR) ELSE 'x'::UNION(n BIGINT, s VARCHAR) END", NULL },
+	{ "union",
+	  "CASE WHEN i % 2 = 0 THEN union_value(n := i)::UNION(n BIGINT, s VARCHAR) ELSE 'x'::UNION(n "
+	  "BIGINT, s VARCHAR) END",
+	  NULL },
 	{ "list_struct", "[{'k': i, 'e': NULL::INT}, NULL]", NULL },
 	{ "null", "NULL::INTEGER", NULL },
 };
@@ -199,18 +210,26 @@ static void round_trip(const struct type_case *c, bool lz4)
 	struct mg_error err;
 	char *type = NULL;
 	char *want = NULL;
-	snprintf(sql, sizeof sql, "CREATE OR REPLACE TABLE src AS SELECT i, v FROM range(5000) a(i) LEFT JOIN (SELECT i, %s AS v FROM range(5000) t(i) WHERE i %% 11 <> 10) USING (i) ORDER BY i", c->value);
+	snprintf(sql, sizeof sql,
+	         "CREATE OR REPLACE TABLE src AS SELECT i, v FROM range(5000) a(i) LEFT JOIN (SELECT "
+	         "i, %s AS v FROM range(5000) t(i) WHERE i %% 11 <> 10) USING (i) ORDER BY i",
+	         c->value);
 	exec_ok(sql);
 	scatter("SELECT i, v FROM src", NULL, 1, lz4);
-	assert_int_equal(mg_duck_text(conn, "SELECT any_value(typeof(v)) FROM merganser_exchange(1)", &type, &err), 0);
+	assert_int_equal(
+		mg_duck_text(conn, "SELECT any_value(typeof(v)) FROM merganser_exchange(1)", &type, &err),
+		0);
 	assert_int_equal(mg_duck_text(conn, "SELECT any_value(typeof(v)) FROM src", &want, &err), 0);
 	if (strcmp(type, c->arrives ? c->arrives : want) != 0) {
 		fail_msg("%s: %s arrives as %s", c->name, want, type);
 	}
 	mg_free(type);
 	mg_free(want);
-	int64_t same = sql_int("SELECT count(*) FROM src JOIN merganser_exchange(1) x USING (i) WHERE src.v::VARCHAR IS NOT DISTINCT FROM x.v::VARCHAR");
-	int64_t equal = c->arrives ? 5000 : sql_int("SELECT count(*) FROM src JOIN merganser_exchange(1) x USING (i) WHERE src.v IS NOT DISTINCT FROM x.v");
+	int64_t same = sql_int("SELECT count(*) FROM src JOIN merganser_exchange(1) x USING (i) WHERE "
+	                       "src.v::VARCHAR IS NOT DISTINCT FROM x.v::VARCHAR");
+	int64_t equal = c->arrives ? 5000
+	                           : sql_int("SELECT count(*) FROM src JOIN merganser_exchange(1) x "
+	                                     "USING (i) WHERE src.v IS NOT DISTINCT FROM x.v");
 	if (same != 5000 || equal != 5000) {
 		fail_msg("%s: %d rows show the same, %d are equal", c->name, (int)same, (int)equal);
 	}
@@ -229,7 +248,8 @@ static void test_all_types_at_once_and_subsets(void **state)
 {
 	(void)state;
 	struct mg_sb sql = { 0 };
-	mg_sb_add(&sql, "CREATE OR REPLACE TABLE src AS SELECT * FROM range(5000) a(i) LEFT JOIN (SELECT i");
+	mg_sb_add(&sql,
+	          "CREATE OR REPLACE TABLE src AS SELECT * FROM range(5000) a(i) LEFT JOIN (SELECT i");
 	size_t count = sizeof type_cases / sizeof *type_cases;
 	for (size_t i = 0; i < count; i++) {
 		mg_sb_addf(&sql, ", %s AS \"%s\"", type_cases[i].value, type_cases[i].name);
@@ -242,33 +262,47 @@ static void test_all_types_at_once_and_subsets(void **state)
 		const char *a = type_cases[i].name;
 		const char *b = type_cases[(i + 5) % count].name;
 		mg_sb_clear(&sql);
-		mg_sb_addf(&sql, "SELECT count(*) FROM (SELECT md5(string_agg(coalesce(\"%s\"::VARCHAR, '-'), ',' ORDER BY \"%s\"::VARCHAR)) AS h FROM src) a"
-		    " JOIN (SELECT md5(string_agg(coalesce(\"%s\"::VARCHAR, '-'), ',' ORDER BY \"%s\"::VARCHAR)) AS h FROM merganser_exchange(1)) b USING (h)", a, a, a, a);
+		mg_sb_addf(&sql,
+		           "SELECT count(*) FROM (SELECT md5(string_agg(coalesce(\"%s\"::VARCHAR, '-'), "
+		           "',' ORDER BY \"%s\"::VARCHAR)) AS h FROM src) a"
+		           " JOIN (SELECT md5(string_agg(coalesce(\"%s\"::VARCHAR, '-'), ',' ORDER BY "
+		           "\"%s\"::VARCHAR)) AS h FROM merganser_exchange(1)) b USING (h)",
+		           a, a, a, a);
 		assert_int_equal(sql_int(mg_sb_text(&sql)), 1);
 		mg_sb_clear(&sql);
-		mg_sb_addf(&sql, "SELECT count(*) FROM (SELECT \"%s\"::VARCHAR AS p, \"%s\"::VARCHAR AS q, i FROM src EXCEPT SELECT \"%s\"::VARCHAR, \"%s\"::VARCHAR, i FROM merganser_exchange(1))", b, a, b, a);
+		mg_sb_addf(
+			&sql,
+			"SELECT count(*) FROM (SELECT \"%s\"::VARCHAR AS p, \"%s\"::VARCHAR AS q, i FROM src "
+		    "EXCEPT SELECT \"%s\"::VARCHAR, \"%s\"::VARCHAR, i FROM merganser_exchange(1))",
+			b, a, b, a);
 		assert_int_equal(sql_int(mg_sb_text(&sql)), 0);
 	}
 	mg_sb_fini(&sql);
 	assert_int_equal(sql_int("SELECT count(*) FROM merganser_exchange(1)"), 5000);
 	assert_int_equal(sql_int("SELECT count(*) FROM merganser_exchange(1) WHERE i >= 4990"), 10);
-	assert_int_equal(sql_int("SELECT count(*) FROM (SELECT 1 FROM merganser_exchange(1) LIMIT 3)"), 3);
+	assert_int_equal(sql_int("SELECT count(*) FROM (SELECT 1 FROM merganser_exchange(1) LIMIT 3)"),
+	                 3);
 }
 
 static void test_no_rows(void **state)
 {
 	(void)state;
-	struct encode encode = scatter("SELECT i, 'x' AS t, [i] AS l, {'a': i} AS s FROM range(10) t(i) WHERE i > 10", NULL, 1, false);
+	struct encode encode =
+		scatter("SELECT i, 'x' AS t, [i] AS l, {'a': i} AS s FROM range(10) t(i) WHERE i > 10",
+	            NULL, 1, false);
 	assert_int_equal(encode.batches, 0);
 	assert_int_equal(sql_int("SELECT count(*) FROM merganser_exchange(1)"), 0);
-	assert_int_equal(sql_int("SELECT count(t) + coalesce(sum(len(l)), 0)::BIGINT FROM merganser_exchange(1)"), 0);
+	assert_int_equal(
+		sql_int("SELECT count(t) + coalesce(sum(len(l)), 0)::BIGINT FROM merganser_exchange(1)"),
+		0);
 }
 
 static void test_missing_exchange_and_no_context(void **state)
 {
 	(void)state;
 	struct mg_error err;
-	assert_int_equal(mg_duck_exec(conn, "SELECT * FROM merganser_exchange(7)", &err), MG_E_INTERNAL);
+	assert_int_equal(mg_duck_exec(conn, "SELECT * FROM merganser_exchange(7)", &err),
+	                 MG_E_INTERNAL);
 	assert_string_equal(err.message, "exchange 7 is not there");
 	assert_int_equal(mg_duck_exec(conn, "SELECT * FROM merganser_exchange(-1)", &err), MG_E_BIND);
 	mg_duck_set_context(conn, NULL);
@@ -309,21 +343,29 @@ static void test_scatter_places_every_row_once(void **state)
 {
 	(void)state;
 	uint16_t *owner = owners(5);
-	exec_ok("CREATE OR REPLACE TABLE src AS SELECT i, repeat('v', (i % 40)::INT) AS t, CASE WHEN i % 3 = 0 THEN NULL ELSE [i] END AS l FROM range(300000) t(i)");
+	exec_ok("CREATE OR REPLACE TABLE src AS SELECT i, repeat('v', (i % 40)::INT) AS t, CASE WHEN i "
+	        "% 3 = 0 THEN NULL ELSE [i] END AS l FROM range(300000) t(i)");
 	struct encode encode = scatter("SELECT *, mg_slot(i) FROM src", owner, 5, false);
 	assert_int_equal(encode.largest, 2048);
 	assert_true(encode.batches <= 300000 / 2048 + 1 + 5);
 	int64_t rows = 0;
 	for (int target = 0; target < 5; target++) {
 		char sql[512];
-		snprintf(sql, sizeof sql, "SELECT count(*) FROM (SELECT i, t, l FROM merganser_exchange(%d) EXCEPT ALL SELECT i, t, l FROM src"
-		    " WHERE mg_slot(i)::INT * 5 // 16384 = %d)", 1 + target, target);
+		snprintf(sql, sizeof sql,
+		         "SELECT count(*) FROM (SELECT i, t, l FROM merganser_exchange(%d) EXCEPT ALL "
+		         "SELECT i, t, l FROM src"
+		         " WHERE mg_slot(i)::INT * 5 // 16384 = %d)",
+		         1 + target, target);
 		assert_int_equal(sql_int(sql), 0);
 		rows += (int64_t)mg_spool_rows(spools[1 + target]);
 	}
 	assert_int_equal(rows, 300000);
-	assert_int_equal(sql_int("SELECT count(DISTINCT i) FROM (SELECT i FROM merganser_exchange(1) UNION ALL SELECT i FROM merganser_exchange(2)"
-	    " UNION ALL SELECT i FROM merganser_exchange(3) UNION ALL SELECT i FROM merganser_exchange(4) UNION ALL SELECT i FROM merganser_exchange(5))"), 300000);
+	assert_int_equal(
+		sql_int("SELECT count(DISTINCT i) FROM (SELECT i FROM merganser_exchange(1) UNION ALL "
+	            "SELECT i FROM merganser_exchange(2)"
+	            " UNION ALL SELECT i FROM merganser_exchange(3) UNION ALL SELECT i FROM "
+	            "merganser_exchange(4) UNION ALL SELECT i FROM merganser_exchange(5))"),
+		300000);
 	/* Filtered to little chunks, the batches are full all the same. */
 	encode = scatter("SELECT *, mg_slot(i) FROM src WHERE i % 10 = 0", owner, 5, false);
 	assert_true(encode.batches <= 30000 / 2048 + 1 + 5);
@@ -339,7 +381,8 @@ static void test_scatter_refuses(void **state)
 	uint16_t *owner = owners(2);
 	assert_int_equal(mg_duck_scatter(conn, "SELECT 1, 2", owner, 2, &sink, &err), MG_E_INTERNAL);
 	assert_int_equal(mg_duck_scatter(conn, "SELECT nope", owner, 2, &sink, &err), MG_E_NO_COLUMN);
-	assert_int_equal(mg_duck_scatter(conn, "SELECT 1, NULL::USMALLINT", owner, 2, &sink, &err), MG_E_INTERNAL);
+	assert_int_equal(mg_duck_scatter(conn, "SELECT 1, NULL::USMALLINT", owner, 2, &sink, &err),
+	                 MG_E_INTERNAL);
 	mg_buf_unref(encode.schema);
 	mg_arrow_encoder_free(encode.encoder);
 	free(owner);
@@ -354,8 +397,9 @@ static void test_large_batches_are_cut(void **state)
 	struct encode encode = { 0 };
 	clear_spools(NULL);
 	spools[1] = mg_spool_new(&budget);
-	exec_ok("CREATE OR REPLACE TABLE src AS SELECT i, CASE WHEN i % 7 = 0 THEN NULL ELSE 'text number ' || i END AS t, i % 2 = 0 AS b, [i, i] AS l, {'a': i, 's': 's' || i} AS s,"
-	    " [i, i + 1]::BIGINT[2] AS r, MAP {i: 1} AS m FROM range(10000) t(i)");
+	exec_ok("CREATE OR REPLACE TABLE src AS SELECT i, CASE WHEN i % 7 = 0 THEN NULL ELSE 'text "
+	        "number ' || i END AS t, i % 2 = 0 AS b, [i, i] AS l, {'a': i, 's': 's' || i} AS s,"
+	        " [i, i + 1]::BIGINT[2] AS r, MAP {i: 1} AS m FROM range(10000) t(i)");
 	assert_int_equal(mg_duck_query(conn, "SELECT * FROM src", &res, &err), 0);
 	assert_int_equal(encode_begin(&encode, mg_duck_result_schema(res), &err), 0);
 	for (;;) {
@@ -377,7 +421,10 @@ static void test_large_batches_are_cut(void **state)
 	static const char *const columns[] = { "i", "t", "b", "l", "s", "r", "m" };
 	for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
 		char sql[256];
-		snprintf(sql, sizeof sql, "SELECT count(*) FROM src JOIN merganser_exchange(1) x USING (i) WHERE src.%s IS NOT DISTINCT FROM x.%s", columns[i], columns[i]);
+		snprintf(sql, sizeof sql,
+		         "SELECT count(*) FROM src JOIN merganser_exchange(1) x USING (i) WHERE src.%s IS "
+		         "NOT DISTINCT FROM x.%s",
+		         columns[i], columns[i]);
 		if (sql_int(sql) != 10000) {
 			fail_msg("column %s differs", columns[i]);
 		}
@@ -397,7 +444,9 @@ static void *query_often(void *arg)
 	mg_duck_set_context(mine, &context);
 	for (int i = 0; i < 20; i++) {
 		int64_t out = 0;
-		if (mg_duck_int(mine, "SELECT sum(length(t))::BIGINT + sum(i)::BIGINT FROM merganser_exchange(1)", &out, &err) != 0) {
+		if (mg_duck_int(mine,
+		                "SELECT sum(length(t))::BIGINT + sum(i)::BIGINT FROM merganser_exchange(1)",
+		                &out, &err) != 0) {
 			fprintf(stderr, "%s\n", err.message);
 			abort();
 		}
@@ -422,9 +471,14 @@ static void test_parallel_readers(void **state)
 	for (size_t i = 0; i < 4; i++) {
 		pthread_join(threads[i], NULL);
 	}
-	/* A self join reads one spool twice at once; a spool's string memory must survive build sides. */
-	assert_int_equal(sql_int("SELECT count(*) FROM merganser_exchange(1) a JOIN merganser_exchange(1) b ON a.i = b.i AND a.t = b.t"), 100000);
-	assert_int_equal(sql_int("SELECT count(*) FROM (SELECT t, i FROM merganser_exchange(1) ORDER BY t DESC, i LIMIT 50000)"), 50000);
+	/* A self join reads one spool twice at once; a spool's string memory must survive build sides.
+	 */
+	assert_int_equal(sql_int("SELECT count(*) FROM merganser_exchange(1) a JOIN "
+	                         "merganser_exchange(1) b ON a.i = b.i AND a.t = b.t"),
+	                 100000);
+	assert_int_equal(sql_int("SELECT count(*) FROM (SELECT t, i FROM merganser_exchange(1) ORDER "
+	                         "BY t DESC, i LIMIT 50000)"),
+	                 50000);
 	exec_ok("CREATE OR REPLACE TABLE copy AS SELECT * FROM merganser_exchange(1)");
 	assert_int_equal(sql_int("SELECT count(DISTINCT t) FROM copy"), 40);
 }

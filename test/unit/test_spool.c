@@ -181,7 +181,8 @@ static void test_many_threads(void **state)
 	assert_int_equal(mg_spool_count(spool), THREADS * EACH);
 	assert_true(atomic_load(&budget.spilled) > 0);
 	assert_true(atomic_load(&budget.used) <= 100000);
-	assert_int_equal(atomic_load(&budget.used) + atomic_load(&budget.spilled), mg_spool_bytes(spool));
+	assert_int_equal(atomic_load(&budget.used) + atomic_load(&budget.spilled),
+	                 mg_spool_bytes(spool));
 	for (uint32_t i = 0; i < THREADS; i++) {
 		pthread_create(&readers[i], NULL, read_all, spool);
 	}
