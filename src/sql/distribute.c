@@ -124,15 +124,15 @@ void mg_place_size(struct mg_place *place, struct mg_node *node, struct mg_node 
 	if (node->op == MG_OP_SCAN) {
 		const struct mg_table_place *table = table_of(place, node);
 		node->raw = table && table->sample_rows > 0 ? (double)table->sample_rows : node->rows;
-	} else if (node->raw < 0 || scale < 0 || node->op == MG_OP_UNION) {
+	} else if (node->raw < 0 || (scale < 0 && node->op == MG_OP_FILTER) || node->op == MG_OP_UNION) {
 		node->rows = node->raw >= 0 && count == 0 ? node->raw : guess_rows(node, kids, count);
 	} else if (node->op == MG_OP_AGG || node->op == MG_OP_DISTINCT) {
 		/* Many groups in the sample: most values are different, and more rows bring more of them. */
 		double kid = kids[0]->raw > 1 ? kids[0]->raw : 1;
-		node->rows = node->raw * (node->raw > kid / 10 || scale < 1 ? scale : 1);
+		node->rows = node->raw * (scale >= 0 && (node->raw > kid / 10 || scale < 1) ? scale : 1);
 		node->rows = node->rows < kids[0]->rows ? node->rows : kids[0]->rows;
 	} else {
-		node->rows = node->raw * scale;
+		node->rows = scale < 0 ? node->raw : node->raw * scale;
 	}
 	double most = rows_max(place, node);
 	if (most >= 0 && (most < node->rows || node->op == MG_OP_SCAN)) {
