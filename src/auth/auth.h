@@ -7,32 +7,43 @@
 #include "catalog/catalog.h"
 
 /* ---- passwords (password.c) ---- */
-int mg_password_hash(struct mg_arena *arena, const char *password, const char **argon2id, const char **scram, struct mg_error *err);
-bool mg_password_verify(const char *argon2id, const char *password);     /* ~50 ms of CPU: never on a loop */
-void mg_password_generate(char *out, size_t size);                       /* readable, e.g. "7Hk4-tern-41qZ" */
+int mg_password_hash(struct mg_arena *arena, const char *password, const char **argon2id,
+                     const char **scram, struct mg_error *err);
+/* ~50 ms of CPU: never on a loop. */
+bool mg_password_verify(const char *argon2id, const char *password);
+void mg_password_generate(char *out, size_t size); /* readable, e.g. "7Hk4-tern-41qZ" */
 
 /* ---- login (login.c): remembers verified logins for 60 s by keyed hash, in memory ---- */
 struct mg_login;
 struct mg_login *mg_login_new(struct mg_catalog *catalog);
 void mg_login_free(struct mg_login *login);
-/* Answer from memory: true and the role when known; false: mg_login_check must be asked. Any thread. */
-bool mg_login_cached(struct mg_login *login, const char *user, const char *password, enum mg_role *role);
-/* Fails MG_E_AUTH for a wrong user or password, in constant time as far as possible. Blocks ~50 ms. */
-int mg_login_check(struct mg_login *login, const char *user, const char *password, enum mg_role *role, struct mg_error *err);
+/* Answer from memory: true and the role when known; false: mg_login_check must be asked. Any
+ * thread. */
+bool mg_login_cached(struct mg_login *login, const char *user, const char *password,
+                     enum mg_role *role);
+/* Fails MG_E_AUTH for a wrong user or password, in the same time for both. Blocks ~50 ms. */
+int mg_login_check(struct mg_login *login, const char *user, const char *password,
+                   enum mg_role *role, struct mg_error *err);
 
 /* ---- users in the catalog (user.c) ---- */
-int mg_user_create(struct mg_catalog *catalog, const char *name, const char *password, enum mg_role role, bool replace, struct mg_error *err);
+int mg_user_create(struct mg_catalog *catalog, const char *name, const char *password,
+                   enum mg_role role, bool replace, struct mg_error *err);
 int mg_user_drop(struct mg_catalog *catalog, const char *name, struct mg_error *err);
 
 /* ---- certificates (cert.c): EC P-256; keys 0600; critical basicConstraints and keyUsage ---- */
-int mg_cert_ca_create(const char *cert_file, const char *key_file, const char *common_name, const char *key_password, bool overwrite, struct mg_error *err);
+int mg_cert_ca_create(const char *cert_file, const char *key_file, const char *common_name,
+                      const char *key_password, bool overwrite, struct mg_error *err);
 struct mg_cert_names {
 	const char *common_name;
-	const char *const *dns;         /* NULL-terminated */
-	const char *const *ips;         /* NULL-terminated texts */
+	const char *const *dns; /* NULL-terminated */
+	const char *const *ips; /* NULL-terminated texts */
 };
-int mg_cert_server_create(const char *cert_file, const char *key_file, const char *ca_cert, const char *ca_key, const char *ca_key_password, const struct mg_cert_names *names, bool overwrite, struct mg_error *err);
-int mg_cert_client_create(const char *cert_file, const char *key_file, const char *ca_cert, const char *ca_key, const char *ca_key_password, const char *common_name, const char *key_password, bool overwrite, struct mg_error *err);
+int mg_cert_server_create(const char *cert_file, const char *key_file, const char *ca_cert,
+                          const char *ca_key, const char *ca_key_password,
+                          const struct mg_cert_names *names, bool overwrite, struct mg_error *err);
+int mg_cert_client_create(const char *cert_file, const char *key_file, const char *ca_cert,
+                          const char *ca_key, const char *ca_key_password, const char *common_name,
+                          const char *key_password, bool overwrite, struct mg_error *err);
 int mg_cert_show(const char *cert_file, struct mg_sb *out, struct mg_error *err);
 
 #endif

@@ -1,9 +1,11 @@
 /*
- * cert.c - the cluster's own certificates: a CA, servers, clients. EC P-256, SHA-256, X.509 version 3.
+ * cert.c - the cluster's own certificates: a CA, servers, clients. EC P-256, SHA-256, X.509
+ * version 3.
  *
- * The CA signs leaves only (pathlen 0). Critical: basicConstraints and keyUsage everywhere. Keys are PKCS#8, mode 0600,
- * encrypted when a password is given. The key is written before its certificate, so a certificate that is
- * there has its key; a key without a certificate, from a run that was cut off, is used and not replaced.
+ * The CA signs leaves only (pathlen 0). Critical: basicConstraints and keyUsage everywhere. Keys
+ * are PKCS#8, mode 0600, encrypted when a password is given. The key is written before its
+ * certificate, so a certificate that is there has its key; a key without a certificate, from a run
+ * that was cut off, is used and not replaced.
  *
  * Thread: any; blocks on files.   Limits: CA 10 years, others 2 and never longer than their CA.
  */
@@ -22,7 +24,7 @@ enum {
 	DAY = 24 * 60 * 60,
 	CA_DAYS = 3650,
 	LEAF_DAYS = 730,
-	BACKDATE = 60 * 60,         /* clocks differ */
+	BACKDATE = 60 * 60, /* clocks differ */
 	SERIAL_SIZE = 16,
 	FILE_MAX = 1 << 20,
 };
@@ -33,7 +35,8 @@ int mg_cert__fail(struct mg_error *err, int code, const char *what, const char *
 	const char *reason = number != 0 ? ERR_reason_error_string(number) : NULL;
 
 	ERR_clear_error();
-	return mg_error_set(err, code, "%s \"%s\"%s%s", what, name, reason != NULL ? ": " : "", reason != NULL ? reason : "");
+	return mg_error_set(err, code, "%s \"%s\"%s%s", what, name, reason != NULL ? ": " : "",
+	                    reason != NULL ? reason : "");
 }
 
 /* ---- reading ---- */
@@ -124,7 +127,8 @@ static int write_key(EVP_PKEY *key, const char *file, const char *password, stru
 	int len = password != NULL ? (int)strlen(password) : 0;
 	int status = 0;
 
-	if (bio == NULL || PEM_write_bio_PKCS8PrivateKey(bio, key, cipher, (char *)password, len, NULL, NULL) != 1) {
+	if (bio == NULL ||
+	    PEM_write_bio_PKCS8PrivateKey(bio, key, cipher, (char *)password, len, NULL, NULL) != 1) {
 		status = mg_cert__fail(err, MG_E_INTERNAL, "cannot encode the key for", file);
 	} else {
 		status = write_bio(bio, file, 0600, err);
@@ -181,8 +185,10 @@ static bool set_name(X509 *cert, const char *common_name)
 {
 	X509_NAME *name = X509_get_subject_name(cert);
 
-	return X509_NAME_add_entry_by_txt(name, "O", MBSTRING_UTF8, (const uint8_t *)"Merganser", -1, -1, 0) == 1 &&
-	       X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const uint8_t *)common_name, -1, -1, 0) == 1;
+	return X509_NAME_add_entry_by_txt(name, "O", MBSTRING_UTF8, (const uint8_t *)"Merganser", -1,
+	                                  -1, 0) == 1 &&
+	       X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const uint8_t *)common_name, -1,
+	                                  -1, 0) == 1;
 }
 
 static bool set_times(X509 *cert, int days, const X509 *ca)
@@ -238,7 +244,8 @@ static bool dns_is_valid(const char *text)
 static int add_names(GENERAL_NAMES *all, int type, const char *const *texts, struct mg_error *err)
 {
 	for (size_t i = 0; texts != NULL && texts[i] != NULL; i++) {
-		GENERAL_NAME *name = type == GEN_DNS && !dns_is_valid(texts[i]) ? NULL : general_name(type, texts[i]);
+		GENERAL_NAME *name =
+			type == GEN_DNS && !dns_is_valid(texts[i]) ? NULL : general_name(type, texts[i]);
 
 		if (name == NULL) {
 			ERR_clear_error();
@@ -266,9 +273,11 @@ static int add_subject_names(X509 *cert, const struct mg_cert_names *names, stru
 		status = add_names(all, GEN_IPADD, names->ips, err);
 	}
 	if (status == 0 && sk_GENERAL_NAME_num(all) == 0) {
-		status = mg_error_set(err, MG_E_USAGE, "a server's certificate needs at least one name or address");
+		status = mg_error_set(err, MG_E_USAGE,
+		                      "a server's certificate needs at least one name or address");
 	}
-	if (status == 0 && X509_add1_ext_i2d(cert, NID_subject_alt_name, all, 0, X509V3_ADD_DEFAULT) != 1) {
+	if (status == 0 &&
+	    X509_add1_ext_i2d(cert, NID_subject_alt_name, all, 0, X509V3_ADD_DEFAULT) != 1) {
 		status = mg_cert__fail(err, MG_E_INTERNAL, "cannot add names to", names->common_name);
 	}
 	sk_GENERAL_NAME_pop_free(all, GENERAL_NAME_free);
@@ -279,37 +288,48 @@ enum kind { KIND_CA, KIND_SERVER, KIND_CLIENT };
 
 static bool add_extensions(X509 *cert, X509 *issuer, enum kind kind)
 {
-	bool done = add_extension(cert, issuer, NID_basic_constraints, kind == KIND_CA ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE") &&
-	            add_extension(cert, issuer, NID_key_usage, kind == KIND_CA ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature") &&
-	            add_extension(cert, issuer, NID_subject_key_identifier, "hash") &&
-	            add_extension(cert, issuer, NID_authority_key_identifier, "keyid:always");
+	bool done =
+		add_extension(cert, issuer, NID_basic_constraints,
+	                  kind == KIND_CA ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE") &&
+		add_extension(cert, issuer, NID_key_usage,
+	                  kind == KIND_CA ? "critical,keyCertSign,cRLSign"
+	                                  : "critical,digitalSignature") &&
+		add_extension(cert, issuer, NID_subject_key_identifier, "hash") &&
+		add_extension(cert, issuer, NID_authority_key_identifier, "keyid:always");
 
 	if (done && kind != KIND_CA) {
-		done = add_extension(cert, issuer, NID_ext_key_usage, kind == KIND_SERVER ? "serverAuth" : "clientAuth");
+		done = add_extension(cert, issuer, NID_ext_key_usage,
+		                     kind == KIND_SERVER ? "serverAuth" : "clientAuth");
 	}
 	return done;
 }
 
 /* ca, ca_key: NULL for a certificate that signs itself. */
-static int build(X509 **out, EVP_PKEY *key, enum kind kind, const struct mg_cert_names *names, X509 *ca, EVP_PKEY *ca_key, struct mg_error *err)
+static int build(X509 **out, EVP_PKEY *key, enum kind kind, const struct mg_cert_names *names,
+                 X509 *ca, EVP_PKEY *ca_key, struct mg_error *err)
 {
 	X509 *cert = X509_new();
 	int status = 0;
 
 	*out = NULL;
 	if (cert == NULL || X509_set_version(cert, X509_VERSION_3) != 1 || !set_serial(cert) ||
-	    !set_times(cert, kind == KIND_CA ? CA_DAYS : LEAF_DAYS, ca) || X509_set_pubkey(cert, key) != 1) {
-		status = mg_cert__fail(err, MG_E_INTERNAL, "cannot make a certificate for", names->common_name);
+	    !set_times(cert, kind == KIND_CA ? CA_DAYS : LEAF_DAYS, ca) ||
+	    X509_set_pubkey(cert, key) != 1) {
+		status =
+			mg_cert__fail(err, MG_E_INTERNAL, "cannot make a certificate for", names->common_name);
 		goto out;
 	}
 	if (!set_name(cert, names->common_name)) {
 		ERR_clear_error();
-		status = mg_error_set(err, MG_E_USAGE, "\"%s\" is no name for a certificate: it has 1 to 64 characters", names->common_name);
+		status = mg_error_set(err, MG_E_USAGE,
+		                      "\"%s\" is no name for a certificate: it has 1 to 64 characters",
+		                      names->common_name);
 		goto out;
 	}
 	if (X509_set_issuer_name(cert, X509_get_subject_name(ca != NULL ? ca : cert)) != 1 ||
 	    !add_extensions(cert, ca != NULL ? ca : cert, kind)) {
-		status = mg_cert__fail(err, MG_E_INTERNAL, "cannot make a certificate for", names->common_name);
+		status =
+			mg_cert__fail(err, MG_E_INTERNAL, "cannot make a certificate for", names->common_name);
 		goto out;
 	}
 	if (kind == KIND_SERVER) {
@@ -319,7 +339,8 @@ static int build(X509 **out, EVP_PKEY *key, enum kind kind, const struct mg_cert
 		}
 	}
 	if (X509_sign(cert, ca_key != NULL ? ca_key : key, EVP_sha256()) == 0) {
-		status = mg_cert__fail(err, MG_E_INTERNAL, "cannot sign the certificate for", names->common_name);
+		status = mg_cert__fail(err, MG_E_INTERNAL, "cannot sign the certificate for",
+		                       names->common_name);
 		goto out;
 	}
 	*out = cert;
@@ -331,8 +352,9 @@ out:
 
 /* ---- commands ---- */
 
-/* The key in the file when one is there and may stay, else a new one; *fresh: it is to be written. */
-static int prepare_key(EVP_PKEY **out, bool *fresh, const char *cert_file, const char *key_file, const char *password, bool overwrite, struct mg_error *err)
+/* The key in the file when one is there and may stay, else a new one, to be written (*fresh). */
+static int prepare_key(EVP_PKEY **out, bool *fresh, const char *cert_file, const char *key_file,
+                       const char *password, bool overwrite, struct mg_error *err)
 {
 	*out = NULL;
 	if (!overwrite && mg_file_exists(cert_file)) {
@@ -349,7 +371,9 @@ static int prepare_key(EVP_PKEY **out, bool *fresh, const char *cert_file, const
 	return *out != NULL ? 0 : mg_cert__fail(err, MG_E_INTERNAL, "cannot make a key for", cert_file);
 }
 
-static int create(const char *cert_file, const char *key_file, const char *key_password, enum kind kind, const struct mg_cert_names *names, X509 *ca, EVP_PKEY *ca_key, bool overwrite, struct mg_error *err)
+static int create(const char *cert_file, const char *key_file, const char *key_password,
+                  enum kind kind, const struct mg_cert_names *names, X509 *ca, EVP_PKEY *ca_key,
+                  bool overwrite, struct mg_error *err)
 {
 	EVP_PKEY *key = NULL;
 	X509 *cert = NULL;
@@ -361,7 +385,8 @@ static int create(const char *cert_file, const char *key_file, const char *key_p
 	}
 	if (status == 0 && fresh) {
 		if (overwrite) {
-			status = mg_file_remove(cert_file, err); /* It must not stand beside a key that is not its own. */
+			status = mg_file_remove(cert_file,
+			                        err); /* It must not stand beside a key that is not its own. */
 		}
 		if (status == 0) {
 			status = write_key(key, key_file, key_password, err);
@@ -375,7 +400,8 @@ static int create(const char *cert_file, const char *key_file, const char *key_p
 	return status;
 }
 
-int mg_cert_ca_create(const char *cert_file, const char *key_file, const char *common_name, const char *key_password, bool overwrite, struct mg_error *err)
+int mg_cert_ca_create(const char *cert_file, const char *key_file, const char *common_name,
+                      const char *key_password, bool overwrite, struct mg_error *err)
 {
 	const struct mg_cert_names names = { .common_name = common_name };
 
@@ -387,7 +413,8 @@ struct signer {
 	EVP_PKEY *key;
 };
 
-static int open_signer(struct signer *signer, const char *ca_cert, const char *ca_key, const char *password, struct mg_error *err)
+static int open_signer(struct signer *signer, const char *ca_cert, const char *ca_key,
+                       const char *password, struct mg_error *err)
 {
 	*signer = (struct signer){ .cert = read_cert(ca_cert, err) };
 	if (signer->cert == NULL) {
@@ -416,26 +443,32 @@ static void close_signer(struct signer *signer)
 	EVP_PKEY_free(signer->key);
 }
 
-int mg_cert_server_create(const char *cert_file, const char *key_file, const char *ca_cert, const char *ca_key, const char *ca_key_password, const struct mg_cert_names *names, bool overwrite, struct mg_error *err)
+int mg_cert_server_create(const char *cert_file, const char *key_file, const char *ca_cert,
+                          const char *ca_key, const char *ca_key_password,
+                          const struct mg_cert_names *names, bool overwrite, struct mg_error *err)
 {
 	struct signer signer;
 	int status = open_signer(&signer, ca_cert, ca_key, ca_key_password, err);
 
 	if (status == 0) {
-		status = create(cert_file, key_file, NULL, KIND_SERVER, names, signer.cert, signer.key, overwrite, err);
+		status = create(cert_file, key_file, NULL, KIND_SERVER, names, signer.cert, signer.key,
+		                overwrite, err);
 	}
 	close_signer(&signer);
 	return status;
 }
 
-int mg_cert_client_create(const char *cert_file, const char *key_file, const char *ca_cert, const char *ca_key, const char *ca_key_password, const char *common_name, const char *key_password, bool overwrite, struct mg_error *err)
+int mg_cert_client_create(const char *cert_file, const char *key_file, const char *ca_cert,
+                          const char *ca_key, const char *ca_key_password, const char *common_name,
+                          const char *key_password, bool overwrite, struct mg_error *err)
 {
 	const struct mg_cert_names names = { .common_name = common_name };
 	struct signer signer;
 	int status = open_signer(&signer, ca_cert, ca_key, ca_key_password, err);
 
 	if (status == 0) {
-		status = create(cert_file, key_file, key_password, KIND_CLIENT, &names, signer.cert, signer.key, overwrite, err);
+		status = create(cert_file, key_file, key_password, KIND_CLIENT, &names, signer.cert,
+		                signer.key, overwrite, err);
 	}
 	close_signer(&signer);
 	return status;

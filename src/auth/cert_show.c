@@ -82,7 +82,8 @@ static void add_key(struct mg_sb *out, const X509 *cert)
 		return;
 	}
 	(void)EVP_PKEY_get_group_name(key, group, sizeof group, &len);
-	mg_sb_addf(out, "%-12s %s %s, %d bits\n", "key", EVP_PKEY_get0_type_name(key), group, EVP_PKEY_get_bits(key));
+	mg_sb_addf(out, "%-12s %s %s, %d bits\n", "key", EVP_PKEY_get0_type_name(key), group,
+	           EVP_PKEY_get_bits(key));
 }
 
 static void add_fingerprint(struct mg_sb *out, const X509 *cert)

@@ -1,12 +1,13 @@
 /*
- * login.c - is this the user's password? With a memory of 60 seconds, since argon2id costs 50 ms each time.
+ * login.c - is this the user's password? With a memory of 60 seconds, since argon2id costs 50 ms
+ * each time.
  *
- * What is remembered is a keyed hash over user, password and the user's present argon2id text; the key is made at
- * start and never leaves memory. So a changed password, a dropped user or a new role counts at once,
- * and a picture of the table tells nothing.
+ * What is remembered is a keyed hash over user, password and the user's present argon2id text; the
+ * key is made at start and never leaves memory. So a changed password, a dropped user or a new role
+ * counts at once, and a picture of the table tells nothing.
  *
- * A user that is not there costs the same time as a wrong password. At most PARALLEL_MAX checks run at once
- * (64 MiB each); the others wait.
+ * A user that is not there costs the same time as a wrong password. At most PARALLEL_MAX checks run
+ * at once (64 MiB each); the others wait.
  *
  * Thread: any; table and count under lock, never during a hash.
  */
@@ -21,7 +22,7 @@
 
 enum {
 	REMEMBER_MS = 60000,
-	SLOT_COUNT = 1024,      /* a power of two */
+	SLOT_COUNT = 1024, /* a power of two */
 	PROBE_MAX = 8,
 	PARALLEL_MAX = 4,
 	ID_SIZE = 32,
@@ -29,16 +30,16 @@ enum {
 
 struct remembered {
 	uint8_t id[ID_SIZE];
-	uint64_t until_ms;      /* 0: free */
+	uint64_t until_ms; /* 0: free */
 };
 
 struct mg_login {
 	struct mg_catalog *catalog;
 	uint8_t key[crypto_generichash_KEYBYTES];
-	char nobody[crypto_pwhash_STRBYTES];    /* hash that is checked for users that are not there */
+	char nobody[crypto_pwhash_STRBYTES]; /* hash that is checked for users that are not there */
 	pthread_mutex_t lock;
 	pthread_cond_t free_slot;
-	int running;                            /* checks */
+	int running; /* checks */
 	struct remembered slots[SLOT_COUNT];
 };
 
@@ -53,7 +54,8 @@ struct mg_login *mg_login_new(struct mg_catalog *catalog)
 	randombytes_buf(login->key, sizeof login->key);
 	randombytes_buf(random, sizeof random);
 	(void)sodium_bin2hex(password, sizeof password, random, sizeof random);
-	if (crypto_pwhash_str(login->nobody, password, strlen(password), crypto_pwhash_OPSLIMIT_INTERACTIVE,
+	if (crypto_pwhash_str(login->nobody, password, strlen(password),
+	                      crypto_pwhash_OPSLIMIT_INTERACTIVE,
 	                      crypto_pwhash_MEMLIMIT_INTERACTIVE) != 0) {
 		login->nobody[0] = '\0'; /* Only the time of an unknown user is then shorter. */
 	}
@@ -77,10 +79,12 @@ void mg_login_free(struct mg_login *login)
 
 static void hash_text(crypto_generichash_state *state, const char *text)
 {
-	(void)crypto_generichash_update(state, (const uint8_t *)text, strlen(text) + 1); /* the zero parts them */
+	(void)crypto_generichash_update(state, (const uint8_t *)text,
+	                                strlen(text) + 1); /* the zero parts them */
 }
 
-static void id_of(const struct mg_login *login, const char *user, const char *password, const char *argon2id, uint8_t *id)
+static void id_of(const struct mg_login *login, const char *user, const char *password,
+                  const char *argon2id, uint8_t *id)
 {
 	crypto_generichash_state state;
 
@@ -146,7 +150,8 @@ struct known {
 	uint8_t id[ID_SIZE];
 };
 
-static void look_up(struct mg_login *login, const char *name, const char *password, struct known *known)
+static void look_up(struct mg_login *login, const char *name, const char *password,
+                    struct known *known)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(login->catalog);
 	const struct mg_user *user = mg_catalog_find_user(data, name);
@@ -161,7 +166,8 @@ static void look_up(struct mg_login *login, const char *name, const char *passwo
 	id_of(login, name, password, known->argon2id, known->id);
 }
 
-bool mg_login_cached(struct mg_login *login, const char *user, const char *password, enum mg_role *role)
+bool mg_login_cached(struct mg_login *login, const char *user, const char *password,
+                     enum mg_role *role)
 {
 	struct known known;
 
@@ -191,7 +197,8 @@ static void leave(struct mg_login *login)
 	pthread_mutex_unlock(&login->lock);
 }
 
-int mg_login_check(struct mg_login *login, const char *user, const char *password, enum mg_role *role, struct mg_error *err)
+int mg_login_check(struct mg_login *login, const char *user, const char *password,
+                   enum mg_role *role, struct mg_error *err)
 {
 	struct known known;
 
@@ -201,7 +208,8 @@ int mg_login_check(struct mg_login *login, const char *user, const char *passwor
 	bool right = known.exists && remembers(login, known.id);
 
 	if (!right) {
-		right = mg_password_verify(known.exists ? known.argon2id : login->nobody, password) && known.exists;
+		right = mg_password_verify(known.exists ? known.argon2id : login->nobody, password) &&
+		        known.exists;
 		if (right) {
 			remember(login, known.id);
 		}

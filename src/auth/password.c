@@ -1,9 +1,11 @@
 /*
- * password.c - how passwords are kept: an argon2id hash for checking, a SCRAM verifier for PostgreSQL's login.
+ * password.c - how passwords are kept: an argon2id hash for checking, a SCRAM verifier for
+ * PostgreSQL's login.
  *
- * argon2id with 64 MiB and two passes takes about 50 ms of CPU, so a stolen catalog costs its thief that much
- * for each guess; hence never on a loop. SCRAM-SHA-256 is made at the same time, because it cannot be
- * made later without the password. Passwords are taken as bytes: no Unicode normalisation.
+ * argon2id with 64 MiB and two passes takes about 50 ms of CPU, so a stolen catalog costs its thief
+ * that much for each guess; hence never on a loop. SCRAM-SHA-256 is made at the same time, because
+ * it cannot be made later without the password. Passwords are taken as bytes: no Unicode
+ * normalisation.
  *
  * Thread: any.   Limits: PASSWORD_MAX bytes.
  */
@@ -23,7 +25,7 @@ enum {
 	SCRAM_ITERATIONS = 4096, /* PostgreSQL's */
 	SCRAM_SALT_SIZE = 16,
 	DIGEST_SIZE = SHA256_DIGEST_LENGTH,
-	DIGEST_TEXT_SIZE = 48,   /* base64 of a digest, with its zero */
+	DIGEST_TEXT_SIZE = 48, /* base64 of a digest, with its zero */
 };
 
 static void must(bool done)
@@ -35,7 +37,8 @@ static void hmac(const uint8_t *key, const char *text, uint8_t *out)
 {
 	unsigned size = DIGEST_SIZE;
 
-	must(HMAC(EVP_sha256(), key, DIGEST_SIZE, (const uint8_t *)text, strlen(text), out, &size) != NULL);
+	must(HMAC(EVP_sha256(), key, DIGEST_SIZE, (const uint8_t *)text, strlen(text), out, &size) !=
+	     NULL);
 }
 
 static void base64(const uint8_t *bytes, int size, char *out)
@@ -46,12 +49,13 @@ static void base64(const uint8_t *bytes, int size, char *out)
 /* RFC 5803: SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey */
 static const char *scram_verifier(struct mg_arena *arena, const char *password)
 {
-	uint8_t salt[SCRAM_SALT_SIZE], salted[DIGEST_SIZE], client[DIGEST_SIZE], stored[DIGEST_SIZE], server[DIGEST_SIZE];
+	uint8_t salt[SCRAM_SALT_SIZE], salted[DIGEST_SIZE], client[DIGEST_SIZE], stored[DIGEST_SIZE],
+		server[DIGEST_SIZE];
 	char salt_text[DIGEST_TEXT_SIZE], stored_text[DIGEST_TEXT_SIZE], server_text[DIGEST_TEXT_SIZE];
 
 	randombytes_buf(salt, sizeof salt);
-	must(PKCS5_PBKDF2_HMAC(password, (int)strlen(password), salt, sizeof salt, SCRAM_ITERATIONS, EVP_sha256(),
-	                       DIGEST_SIZE, salted) == 1);
+	must(PKCS5_PBKDF2_HMAC(password, (int)strlen(password), salt, sizeof salt, SCRAM_ITERATIONS,
+	                       EVP_sha256(), DIGEST_SIZE, salted) == 1);
 	hmac(salted, "Client Key", client);
 	must(SHA256(client, sizeof client, stored) != NULL);
 	hmac(salted, "Server Key", server);
@@ -60,10 +64,12 @@ static const char *scram_verifier(struct mg_arena *arena, const char *password)
 	base64(server, sizeof server, server_text);
 	OPENSSL_cleanse(salted, sizeof salted);
 	OPENSSL_cleanse(client, sizeof client);
-	return mg_arena_format(arena, "SCRAM-SHA-256$%d:%s$%s:%s", SCRAM_ITERATIONS, salt_text, stored_text, server_text);
+	return mg_arena_format(arena, "SCRAM-SHA-256$%d:%s$%s:%s", SCRAM_ITERATIONS, salt_text,
+	                       stored_text, server_text);
 }
 
-int mg_password_hash(struct mg_arena *arena, const char *password, const char **argon2id, const char **scram, struct mg_error *err)
+int mg_password_hash(struct mg_arena *arena, const char *password, const char **argon2id,
+                     const char **scram, struct mg_error *err)
 {
 	char *text = mg_arena_alloc(arena, crypto_pwhash_STRBYTES);
 	size_t len = strlen(password);
@@ -73,7 +79,8 @@ int mg_password_hash(struct mg_arena *arena, const char *password, const char **
 	}
 	must(sodium_init() >= 0);
 	if (crypto_pwhash_str_alg(text, password, len, crypto_pwhash_OPSLIMIT_INTERACTIVE,
-	                          crypto_pwhash_MEMLIMIT_INTERACTIVE, crypto_pwhash_ALG_ARGON2ID13) != 0) {
+	                          crypto_pwhash_MEMLIMIT_INTERACTIVE,
+	                          crypto_pwhash_ALG_ARGON2ID13) != 0) {
 		return mg_error_set(err, MG_E_NOMEM, "no memory to hash a password");
 	}
 	*argon2id = text;
@@ -92,7 +99,7 @@ bool mg_password_verify(const char *argon2id, const char *password)
 	return crypto_pwhash_str_verify(argon2id, password, len) == 0 && len > 0;
 }
 
-/* XXXX-bird-XXXX, and -XXXX when there is room: no 0 O 1 I l, which people misread. 51 or 74 bits. */
+/* XXXX-bird-XXXX, and -XXXX when there is room: no 0 O 1 I l, which people misread. 51, 74 bits. */
 void mg_password_generate(char *out, size_t size)
 {
 	static const char letters[] = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
@@ -100,7 +107,8 @@ void mg_password_generate(char *out, size_t size)
 		"coot", "crow", "dodo", "dove", "duck", "erne", "gull", "hawk", "huia", "ibis", "kite",
 		"kiwi", "knot", "koel", "lark", "loon", "lory", "myna", "nene", "rail", "rhea", "rook",
 		"ruff", "shag", "skua", "smew", "sora", "swan", "teal", "tern", "tody", "wren",
-	};	size_t groups = size >= 20 ? 4 : 3;
+	};
+	size_t groups = size >= 20 ? 4 : 3;
 	size_t len = 0;
 
 	mg_assert(size >= 15);

@@ -24,11 +24,13 @@ static int check_name(const char *name, struct mg_error *err)
 	size_t len = strlen(name);
 
 	if (len == 0 || len > NAME_MAX_BYTES || !mg_utf8_valid(name, len)) {
-		return mg_error_set(err, MG_E_USAGE, "a user's name has 1 to %d bytes of UTF-8", NAME_MAX_BYTES);
+		return mg_error_set(err, MG_E_USAGE, "a user's name has 1 to %d bytes of UTF-8",
+		                    NAME_MAX_BYTES);
 	}
 	for (const char *c = name; *c != '\0'; c++) {
 		if (*c == ':' || (unsigned char)*c < 0x20 || *c == 0x7f) {
-			return mg_error_set(err, MG_E_USAGE, "a user's name has no colon and no control characters");
+			return mg_error_set(err, MG_E_USAGE,
+			                    "a user's name has no colon and no control characters");
 		}
 	}
 	return 0;
@@ -61,7 +63,8 @@ static struct mg_user *find(struct mg_catalog_data *data, const char *name)
 	return NULL;
 }
 
-static int create(void *arg, struct mg_arena *arena, struct mg_catalog_data *data, struct mg_error *err)
+static int create(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                  struct mg_error *err)
 {
 	const struct change *change = arg;
 	struct mg_user *user = find(data, change->name);
@@ -88,7 +91,8 @@ static int create(void *arg, struct mg_arena *arena, struct mg_catalog_data *dat
 	return 0;
 }
 
-int mg_user_create(struct mg_catalog *catalog, const char *name, const char *password, enum mg_role role, bool replace, struct mg_error *err)
+int mg_user_create(struct mg_catalog *catalog, const char *name, const char *password,
+                   enum mg_role role, bool replace, struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct change change = { .name = name, .role = role, .replace = replace };
@@ -107,7 +111,8 @@ int mg_user_create(struct mg_catalog *catalog, const char *name, const char *pas
 	return status;
 }
 
-static int drop(void *arg, struct mg_arena *arena, struct mg_catalog_data *data, struct mg_error *err)
+static int drop(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                struct mg_error *err)
 {
 	const char *name = arg;
 	struct mg_user *user = find(data, name);

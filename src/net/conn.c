@@ -1,15 +1,16 @@
 /*
  * conn.c - one connection: a socket, perhaps TLS on it, a protocol, and a write queue.
  *
- *   CONNECTING -> HANDSHAKE -> OPEN -> FLUSHING -> LINGER -> DEAD     (dialled)
- *   FIRST ------> HANDSHAKE -> OPEN ...                              (accepted; plain: no HANDSHAKE)
+ *   CONNECTING -> HANDSHAKE -> OPEN -> FLUSHING -> LINGER -> DEAD  (dialled)
+ *   FIRST ------> HANDSHAKE -> OPEN ...                   (accepted; plain: no HANDSHAKE)
  *   and from everywhere to DEAD.
  *
- * Rule: a connection that is closed is DEAD at once for its user (no data, writes are dropped), but its protocol
- * hears "closed" and its memory goes only in mg_loop__settle, never inside a call of its own.
+ * Rule: a connection that is closed is DEAD at once for its user (no data, writes are dropped), but
+ * its protocol hears "closed" and its memory goes only in mg_loop__settle, never inside a call of
+ * its own.
  *
- * A close with unread input makes the kernel throw away our last answer, so we linger until the peer has ended too.
- * conn_io.c moves the bytes.
+ * A close with unread input makes the kernel throw away our last answer, so we linger until the
+ * peer has ended too. conn_io.c moves the bytes.
  *
  * owner: the loop's thread.   Limits: net_int.h.
  */
@@ -51,12 +52,13 @@ void mg_conn__set_peer(struct mg_conn *conn)
 
 		(void)inet_ntop(AF_INET6, ip, text, sizeof text);
 		(void)snprintf(conn->peer, sizeof conn->peer, "[%s]:%u", text, ntohs(in->sin6_port));
-		conn->loopback =
-			IN6_IS_ADDR_LOOPBACK(ip) || (IN6_IS_ADDR_V4MAPPED(ip) && ip->s6_addr[12] == 127);
+		conn->loopback = IN6_IS_ADDR_LOOPBACK(ip) ||
+		                 (IN6_IS_ADDR_V4MAPPED(ip) && ip->s6_addr[12] == 127);
 	}
 }
 
-struct mg_conn *mg_conn__new(struct mg_loop *loop, int fd, enum mg_conn_phase phase, struct mg_error *err)
+struct mg_conn *mg_conn__new(struct mg_loop *loop, int fd, enum mg_conn_phase phase,
+                             struct mg_error *err)
 {
 	struct mg_conn *conn = mg_alloc0(sizeof *conn);
 
@@ -458,7 +460,8 @@ static void on_event(struct mg_conn *conn, int events)
 	}
 }
 
-/* The socket is in error and libuv has stopped to watch it. What came before the error still counts. */
+/* The socket is in error and libuv has stopped to watch it. What came before the error still
+ * counts. */
 static void on_error(struct mg_conn *conn)
 {
 	conn->poll_events = 0;
@@ -496,7 +499,7 @@ void mg_conn__settle(struct mg_conn *conn)
 		mg_conn__flush(conn);
 	}
 	if (conn->phase == MG_CONN_DEAD) {
-		/* Whoever made it dead has also asked to be settled once more; only the last call buries. */
+		/* Whoever made it dead has asked to be settled once more; only the last call buries. */
 		if (!conn->unsettled) {
 			bury(conn);
 		}

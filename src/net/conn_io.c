@@ -1,11 +1,13 @@
 /*
- * conn_io.c - the bytes of a connection: from the socket to the protocol, from the write queue to the socket.
+ * conn_io.c - the bytes of a connection: from the socket to the protocol, from the write queue to
+ * the socket.
  *
- * Rule: what a protocol leaves unused is kept and given again before anything newer; what it writes leaves in order.
+ * Rule: what a protocol leaves unused is kept and given again before anything newer; what it writes
+ * leaves in order.
  *
- * Traps that shaped it: OpenSSL may hold bytes that poll does not see, so a read goes on until it would block
- * or asks to be settled again; a write that would block must be repeated with the same bytes, of which the
- * queue's head consists; the error queue is emptied before each call.
+ * Traps that shaped it: OpenSSL may hold bytes that poll does not see, so a read goes on until it
+ * would block or asks to be settled again; a write that would block must be repeated with the same
+ * bytes, of which the queue's head consists; the error queue is emptied before each call.
  *
  * owner: the loop's thread.   Limits: net_int.h.
  */
@@ -177,7 +179,9 @@ void mg_conn__read(struct mg_conn *conn)
 {
 	uint8_t *bytes = conn->loop->read_bytes;
 
-	for (int round = 0; conn->phase == MG_CONN_OPEN && !conn->paused && conn->fd >= 0 && conn->ssl_next == NULL; round++) {
+	for (int round = 0;
+	     conn->phase == MG_CONN_OPEN && !conn->paused && conn->fd >= 0 && conn->ssl_next == NULL;
+	     round++) {
 		size_t got;
 
 		if (round == MG_NET_READ_ROUNDS) {
@@ -277,7 +281,8 @@ static struct mg_piece *last_piece(struct mg_conn *conn)
 static void count_queued(struct mg_conn *conn, size_t size)
 {
 	if (conn->queued == 0) {
-		conn->last_io_ms = uv_now(&conn->loop->uv); /* The idle limit is now the peer's time to take it. */
+		conn->last_io_ms =
+			uv_now(&conn->loop->uv); /* The idle limit is now the peer's time to take it. */
 	}
 	conn->queued += size;
 	conn->was_filled = true;
@@ -348,8 +353,8 @@ static void consume(struct mg_conn *conn, size_t size)
 	}
 }
 
-/* The queue's head as one record: in place when the first piece fills it, else gathered. A repeated call
- * yields the same bytes, perhaps with more behind them, as OpenSSL demands. */
+/* The queue's head as one record: in place when the first piece fills it, else gathered. A repeated
+ * call yields the same bytes, perhaps with more behind them, as OpenSSL demands. */
 static const uint8_t *head_record(struct mg_conn *conn, size_t *size)
 {
 	const struct mg_piece *piece = conn->out;
@@ -415,7 +420,8 @@ static enum transfer write_plain(struct mg_conn *conn, size_t *put)
 
 static void tell_drained(struct mg_conn *conn)
 {
-	bool owed = (conn->was_high && conn->queued < MG_STREAM_LOW) || (conn->was_filled && conn->queued == 0);
+	bool owed = (conn->was_high && conn->queued < MG_STREAM_LOW) ||
+	            (conn->was_filled && conn->queued == 0);
 
 	if (!owed || conn->phase != MG_CONN_OPEN) {
 		return;
@@ -447,7 +453,8 @@ void mg_conn__flush(struct mg_conn *conn)
 			char reason[sizeof conn->reason];
 
 			memcpy(reason, conn->reason, sizeof reason);
-			mg_conn__fail(conn, "%s", result == TRANSFER_END ? "the peer closed the connection" : reason);
+			mg_conn__fail(conn, "%s",
+			              result == TRANSFER_END ? "the peer closed the connection" : reason);
 			return;
 		}
 		consume(conn, put);

@@ -1,8 +1,9 @@
 /*
  * dial.c - connect to a host: look its name up, try its addresses in turn, shake hands.
  *
- * done is called exactly once, on the loop: with a connection that is ready to be given a protocol, or with an
- * error that says which address refused and why. When the loop stops first, done gets MG_E_SHUTDOWN.
+ * done is called exactly once, on the loop: with a connection that is ready to be given a protocol,
+ * or with an error that says which address refused and why. When the loop stops first, done gets
+ * MG_E_SHUTDOWN.
  *
  * owner: the loop's thread.   Limit: timeout_ms for everything together.
  */
@@ -18,7 +19,7 @@ enum { TIMEOUT_MS_DEFAULT = 10000 };
 
 struct mg_dial {
 	struct mg_loop *loop;
-	struct mg_dial *next;            /* of the loop */
+	struct mg_dial *next; /* of the loop */
 	char *host_port;
 	char host[256], port[8];
 	struct mg_tls *tls;
@@ -26,10 +27,10 @@ struct mg_dial {
 	struct mg_timer *timer;
 	uv_getaddrinfo_t lookup;
 	bool looking_up;
-	bool over;                       /* done was called; only the look-up's end is awaited */
+	bool over; /* done was called; only the look-up's end is awaited */
 	struct addrinfo *found, *address;
-	struct mg_conn *conn;            /* the attempt under way */
-	struct mg_error err;             /* of the last attempt */
+	struct mg_conn *conn; /* the attempt under way */
+	struct mg_error err;  /* of the last attempt */
 	void (*done)(struct mg_conn *conn, const struct mg_error *err, void *arg);
 	void *arg;
 };
@@ -87,14 +88,16 @@ static void attempt_closed(struct mg_conn *conn, void *state, const char *reason
 	struct mg_dial *dial = state;
 
 	dial->conn = NULL;
-	(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot connect to \"%s\": %s", dial->host_port, reason);
+	(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot connect to \"%s\": %s", dial->host_port,
+	                   reason);
 	if (strstr(reason, "certificate") != NULL) {
 		mg_error_hint(&dial->err, "Give the certificate of the cluster's CA with --tls-roots.");
 	} else if (conn->ssl != NULL) {
 		mg_error_hint(&dial->err, "Is it a Merganser server that listens there, with TLS?");
 	}
 	if (conn->ssl != NULL) {
-		dial->address = NULL; /* Somebody was there: that is the answer, whatever other addresses say. */
+		dial->address =
+			NULL; /* Somebody was there: that is the answer, whatever other addresses say. */
 	}
 	try_next(dial);
 }
@@ -137,7 +140,8 @@ static void try_address(struct mg_dial *dial, const struct addrinfo *address)
 		return;
 	}
 	if (connect(fd, address->ai_addr, address->ai_addrlen) != 0 && errno != EINPROGRESS) {
-		(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot connect to \"%s\": %s", dial->host_port, strerror(errno));
+		(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot connect to \"%s\": %s",
+		                   dial->host_port, strerror(errno));
 		(void)close(fd);
 		return;
 	}
@@ -172,8 +176,8 @@ static void on_timeout(void *arg)
 {
 	struct mg_dial *dial = arg;
 
-	(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot connect to \"%s\": no answer in %llu ms", dial->host_port,
-	                   (unsigned long long)dial->timeout_ms);
+	(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot connect to \"%s\": no answer in %llu ms",
+	                   dial->host_port, (unsigned long long)dial->timeout_ms);
 	finish(dial, NULL);
 }
 
@@ -187,7 +191,8 @@ static void on_found(uv_getaddrinfo_t *lookup, int status, struct addrinfo *foun
 	if (dial->over) {
 		dial_free(dial);
 	} else if (status != 0) {
-		(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot find host \"%s\": %s", dial->host, uv_strerror(status));
+		(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot find host \"%s\": %s", dial->host,
+		                   uv_strerror(status));
 		finish(dial, NULL);
 	} else {
 		dial->address = found;
@@ -208,16 +213,19 @@ static void start(void *arg)
 		finish(dial, NULL);
 		return;
 	}
-	if (mg_net__split(dial->host_port, dial->host, sizeof dial->host, dial->port, sizeof dial->port, &dial->err) != 0) {
+	if (mg_net__split(dial->host_port, dial->host, sizeof dial->host, dial->port, sizeof dial->port,
+	                  &dial->err) != 0) {
 		finish(dial, NULL);
 		return;
 	}
 	dial->timer = mg_timer_start(dial->loop, dial->timeout_ms, 0, on_timeout, dial);
 	dial->lookup.data = dial;
-	int status = uv_getaddrinfo(&dial->loop->uv, &dial->lookup, on_found, dial->host, dial->port, &hints);
+	int status =
+		uv_getaddrinfo(&dial->loop->uv, &dial->lookup, on_found, dial->host, dial->port, &hints);
 
 	if (status != 0) {
-		(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot find host \"%s\": %s", dial->host, uv_strerror(status));
+		(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot find host \"%s\": %s", dial->host,
+		                   uv_strerror(status));
 		finish(dial, NULL);
 		return;
 	}

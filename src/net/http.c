@@ -1,12 +1,13 @@
 /*
  * http.c - HTTP/1.1, server side: bytes to requests, one after the other.
  *
- * llhttp parses, strictly: both lengths, two lengths, a bare LF, a space before the colon are errors, answered
- * with 400 and the end of the connection, since nobody can know where the next request begins.
+ * llhttp parses, strictly: both lengths, two lengths, a bare LF, a space before the colon are
+ * errors, answered with 400 and the end of the connection, since nobody can know where the next
+ * request begins.
  *
- * Rule: one request at a time. From its handler's call until its answer is in the write queue, reading is
- * paused unless the handler answered at once; so pipelined answers keep their order, nothing piles up, and a
- * client that goes away meanwhile is noticed.
+ * Rule: one request at a time. From its handler's call until its answer is in the write queue,
+ * reading is paused unless the handler answered at once; so pipelined answers keep their order,
+ * nothing piles up, and a client that goes away meanwhile is noticed.
  *
  * owner: the connection's loop.   Limits: http_int.h.
  */
@@ -68,7 +69,8 @@ void mg_http__done(struct mg_http_request *request)
 	mg_http__free_request(request);
 }
 
-/* The request is complete: hand it over. Returns false when it stays with the handler or has left HTTP. */
+/* The request is complete: hand it over. Returns false when it stays with the handler or has left
+ * HTTP. */
 static bool dispatch(struct mg_http *http)
 {
 	struct mg_http_request *request = http->parsing;
@@ -209,7 +211,8 @@ static int on_value_end(llhttp_t *parser)
 	}
 	struct mg_http_header *header = &request->headers[request->header_count - 1];
 
-	while (request->text.len > header->value && strchr(" \t", request->text.ptr[request->text.len - 1]) != NULL) {
+	while (request->text.len > header->value &&
+	       strchr(" \t", request->text.ptr[request->text.len - 1]) != NULL) {
 		request->text.len--;
 	}
 	mg_sb_add_char(&request->text, '\0');
@@ -225,7 +228,8 @@ static int on_extension(llhttp_t *parser, const char *at, size_t size)
 
 static int on_chunk(llhttp_t *parser)
 {
-	return count_head(of(parser), 1); /* Empty bytes around tiny chunks are a toy for attackers, too. */
+	return count_head(of(parser),
+	                  1); /* Empty bytes around tiny chunks are a toy for attackers, too. */
 }
 
 /* What llhttp lets pass and we do not. */
@@ -247,7 +251,8 @@ static int check_head(struct mg_http *http, const llhttp_t *parser)
 	}
 	const char *encoding = mg_http_header(request, "transfer-encoding");
 
-	if (encoding != NULL && (strcasecmp(encoding, "chunked") != 0 || mg_http__count(request, "transfer-encoding") > 1)) {
+	if (encoding != NULL && (strcasecmp(encoding, "chunked") != 0 ||
+	                         mg_http__count(request, "transfer-encoding") > 1)) {
 		return refuse(http, 501, MG_E_UNSUPPORTED, "no transfer encoding but chunked is known");
 	}
 	if (encoding != NULL && request->is_http10) {
@@ -265,7 +270,8 @@ static int ask_handler(struct mg_http *http, const llhttp_t *parser)
 
 	request->body_limit = MG_HTTP_BODY_MAX_DEFAULT;
 	if (http->handler->head != NULL) {
-		request->keep_alive = request->keep_alive && !has_body; /* If it refuses, the body is not read. */
+		request->keep_alive = request->keep_alive &&
+		                      !has_body; /* If it refuses, the body is not read. */
 		request->in_handler = true;
 		request->body_limit = http->handler->head(request, http->handler->arg);
 		request->in_handler = false;
@@ -296,7 +302,8 @@ static int on_head(llhttp_t *parser)
 	request->is_head = parser->method == HTTP_HEAD;
 	request->is_http10 = parser->http_minor == 0;
 	request->keep_alive = llhttp_should_keep_alive(parser) != 0;
-	parser->upgrade = 0; /* Who upgrades swaps the protocol; an upgrade nobody takes up is a plain request. */
+	parser->upgrade =
+		0; /* Who upgrades swaps the protocol; an upgrade nobody takes up is a plain request. */
 	if (check_head(http, parser) != 0) {
 		return -1;
 	}

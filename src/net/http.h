@@ -18,8 +18,8 @@
 struct mg_http_request;
 
 struct mg_http_handler {
-	/* Head has arrived: return the body's limit in bytes, or 0 after having answered (refuses). It cannot defer.
-	 * May be NULL: 8 MiB. */
+	/* Head has arrived: return the body's limit in bytes, or 0 after having answered (refuses). It
+	 * cannot defer. May be NULL: 8 MiB. */
 	size_t (*head)(struct mg_http_request *request, void *arg);
 	/* Head and body are here. Answer now, or defer. */
 	void (*request)(struct mg_http_request *request, void *arg);
@@ -31,52 +31,69 @@ extern const struct mg_protocol mg_http_protocol;
 void *mg_http_state_new(const struct mg_http_handler *handler);
 
 const char *mg_http_method(const struct mg_http_request *request);
-const char *mg_http_path(const struct mg_http_request *request);             /* decoded, without query; never "%00" */
-const char *mg_http_query(struct mg_http_request *request, const char *name);/* decoded parameter or NULL */
+/* Decoded, without query; "%00" in either is refused before a handler sees it. */
+const char *mg_http_path(const struct mg_http_request *request);
+/* Decoded parameter or NULL. */
+const char *mg_http_query(struct mg_http_request *request, const char *name);
 bool mg_http_has_query(struct mg_http_request *request, const char *name);
-const char *mg_http_header(const struct mg_http_request *request, const char *name); /* or NULL; case-insensitive */
+/* Value or NULL; case-insensitive. */
+const char *mg_http_header(const struct mg_http_request *request, const char *name);
 struct mg_str mg_http_body(const struct mg_http_request *request);
-struct mg_conn *mg_http_conn(struct mg_http_request *request);               /* NULL when the client has gone */
-struct mg_arena *mg_http_arena(struct mg_http_request *request);             /* lives until the answer is sent */
+struct mg_conn *mg_http_conn(struct mg_http_request *request); /* NULL when the client has gone */
+/* Lives until the answer is sent. */
+struct mg_arena *mg_http_arena(struct mg_http_request *request);
 
 /* Basic credentials of the request in arena; false when there are none. */
 bool mg_http_basic(struct mg_http_request *request, const char **user, const char **password);
 
 /* Answers.  extra: further header lines "Name: value\r\n..." or NULL. */
-void mg_http_reply(struct mg_http_request *request, int status, const char *content_type, const void *body, size_t size, const char *extra);
-void mg_http_reply_error(struct mg_http_request *request, const struct mg_error *err);  /* {"error": {...}} */
-/* Chunked body from a stream, of which it takes its own ref; trailers not used.  The request is gone after this call.
- * After mg_stream_fail the connection is closed without the last chunk, so the client sees a broken answer,
- * never a short one.  When the client goes away the stream is closed, and the producer's put fails. */
-void mg_http_reply_stream(struct mg_http_request *request, int status, const char *content_type, const char *extra, struct mg_stream *stream);
-/* Instead of an answer: closes the connection so that the client sees it broken. Not after mg_http_reply_stream. */
+void mg_http_reply(struct mg_http_request *request, int status, const char *content_type,
+                   const void *body, size_t size, const char *extra);
+/* {"error": {...}} with the status of the error's code. */
+void mg_http_reply_error(struct mg_http_request *request, const struct mg_error *err);
+/* Chunked body from a stream, of which it takes its own ref; trailers not used.  The request is
+ * gone after this call. After mg_stream_fail the connection is closed without the last chunk, so
+ * the client sees a broken answer, never a short one.  When the client goes away the stream is
+ * closed, and the producer's put fails. */
+void mg_http_reply_stream(struct mg_http_request *request, int status, const char *content_type,
+                          const char *extra, struct mg_stream *stream);
+/* Instead of an answer: closes the connection so that the client sees it broken. Not after
+ * mg_http_reply_stream. */
 void mg_http_abort(struct mg_http_request *request);
-/* Take the request beyond the handler's return.  It stays valid until answered; when the client goes away first,
- * gone(arg) is called on the loop, and one answer (or mg_http_abort) must still be given: a no-op that frees it. */
+/* Take the request beyond the handler's return.  It stays valid until answered; when the client
+ * goes away first, gone(arg) is called on the loop, and one answer (or mg_http_abort) must still be
+ * given: a no-op that frees it. */
 void mg_http_defer(struct mg_http_request *request, void (*gone)(void *arg), void *arg);
 
 /* ---- WebSocket (wslay) ---- */
 struct mg_ws;
 struct mg_ws_handler {
 	void (*text)(struct mg_ws *ws, void *state, const char *text, size_t len);
-	void (*binary)(struct mg_ws *ws, void *state, struct mg_buf *message);  /* may be kept with a ref */
-	void (*drain)(struct mg_ws *ws, void *state);      /* write queue fell below MG_STREAM_LOW */
-	/* The end, exactly once, for whatever reason; ws is invalid after. code: 1006 without a close frame. */
+	/* message may be kept with a ref. */
+	void (*binary)(struct mg_ws *ws, void *state, struct mg_buf *message);
+	void (*drain)(struct mg_ws *ws, void *state); /* write queue fell below MG_STREAM_LOW */
+	/* The end, exactly once, for whatever reason; ws is invalid after. code: 1006 without a close
+	 * frame. */
 	void (*closed)(struct mg_ws *ws, void *state, int code, const char *reason);
-	size_t message_max;                                /* bytes; larger closes with 1009 */
+	size_t message_max; /* bytes; larger closes with 1009 */
 };
-/* Upgrade a request (server), in its handler or deferred; the request is gone after. Returns NULL after answering
- * 4xx when it is no upgrade, or when the client has gone. The sub-protocol merganser.v1 is echoed. */
-struct mg_ws *mg_ws_accept(struct mg_http_request *request, const struct mg_ws_handler *handler, void *state);
-/* Client side on a dialled connection: sends the upgrade request with headers ("Name: value\r\n..."). opened is
- * called with 101, or with the status that refused, after which closed follows with the server's text. */
-struct mg_ws *mg_ws_connect(struct mg_conn *conn, const char *host, const char *path, const char *headers,
-                            const struct mg_ws_handler *handler, void (*opened)(struct mg_ws *ws, void *state, int http_status), void *state);
+/* Upgrade a request (server), in its handler or deferred; the request is gone after. Returns NULL
+ * after answering 4xx when it is no upgrade, or when the client has gone. The sub-protocol
+ * merganser.v1 is echoed. */
+struct mg_ws *mg_ws_accept(struct mg_http_request *request, const struct mg_ws_handler *handler,
+                           void *state);
+/* Client side on a dialled connection: sends the upgrade request with headers ("Name:
+ * value\r\n..."). opened is called with 101, or with the status that refused, after which closed
+ * follows with the server's text. */
+struct mg_ws *mg_ws_connect(struct mg_conn *conn, const char *host, const char *path,
+                            const char *headers, const struct mg_ws_handler *handler,
+                            void (*opened)(struct mg_ws *ws, void *state, int http_status),
+                            void *state);
 void mg_ws_send_text(struct mg_ws *ws, const char *text, size_t len);
 /* head (may be empty) and buf (may be NULL) go out as one binary message; buf is not copied. */
 void mg_ws_send_binary(struct mg_ws *ws, const void *head, size_t head_size, struct mg_buf *buf);
 void mg_ws_ping(struct mg_ws *ws);
-uint64_t mg_ws_last_heard_ms(const struct mg_ws *ws);   /* monotonic time of the last frame */
+uint64_t mg_ws_last_heard_ms(const struct mg_ws *ws); /* monotonic time of the last frame */
 size_t mg_ws_queued(const struct mg_ws *ws);
 void mg_ws_pause_read(struct mg_ws *ws, bool pause);
 void mg_ws_close(struct mg_ws *ws, int code, const char *reason);

@@ -1,5 +1,6 @@
 /*
- * http_int.h - what http.c (parsing), http_request.c (questions), http_reply.c (answers) and ws.c share.
+ * http_int.h - what http.c (parsing), http_request.c (questions), http_reply.c (answers) and ws.c
+ * share.
  *
  * owner: the connection's loop.
  */
@@ -12,35 +13,35 @@
 #include "net/net_int.h"
 
 enum {
-	MG_HTTP_HEAD_MAX = 64 * 1024,         /* bytes of the request line, headers, trailers, chunk extensions */
+	MG_HTTP_HEAD_MAX = 64 * 1024, /* bytes of target, headers, trailers, chunk extensions */
 	MG_HTTP_HEADERS_MAX = 100,
 	MG_HTTP_BODY_MAX_DEFAULT = 8 << 20,
-	MG_HTTP_HEAD_MS = 30000,              /* for the whole head, however slowly it drips */
+	MG_HTTP_HEAD_MS = 30000, /* for the whole head, however slowly it drips */
 	MG_HTTP_BODY_IDLE_MS = 30000,
-	MG_HTTP_KEEP_MS = 120000,             /* between requests */
-	MG_HTTP_REPLY_IDLE_MS = 300000,       /* a client that takes no byte of its answer */
-	MG_HTTP_QUEUE_MAX = 256 * 1024,       /* bytes of answers in the write queue before we wait */
+	MG_HTTP_KEEP_MS = 120000,       /* between requests */
+	MG_HTTP_REPLY_IDLE_MS = 300000, /* a client that takes no byte of its answer */
+	MG_HTTP_QUEUE_MAX = 256 * 1024, /* bytes of answers in the write queue before we wait */
 	MG_HTTP_PARAMS_MAX = 100,
 };
 
 struct mg_http;
 
 struct mg_http_header {
-	size_t name, value;           /* offsets in text */
+	size_t name, value; /* offsets in text */
 };
 
 struct mg_http_param {
-	const char *name, *value;     /* decoded */
+	const char *name, *value; /* decoded */
 };
 
 struct mg_http_request {
-	struct mg_http *http;         /* NULL: the client has gone */
+	struct mg_http *http; /* NULL: the client has gone */
 	struct mg_arena *arena;
-	struct mg_sb text;            /* target, then name and value of each header, each ended by 0 */
+	struct mg_sb text; /* target, then name and value of each header, each ended by 0 */
 	struct mg_http_header headers[MG_HTTP_HEADERS_MAX];
 	size_t header_count;
 	size_t head_size;
-	bool in_value;                /* parsing: the last piece belonged to a value */
+	bool in_value; /* parsing: the last piece belonged to a value */
 	const char *method;
 	const char *path;
 	const char *query;            /* undecoded, or NULL */
@@ -51,25 +52,25 @@ struct mg_http_request {
 	size_t body_limit;
 	uint8_t *body;
 	size_t body_size, body_cap;
-	bool in_handler;              /* the handler's call has not returned: do not free yet */
-	bool answered;                /* no further answer */
-	bool done;                    /* all of the answer is in the write queue */
+	bool in_handler; /* the handler's call has not returned: do not free yet */
+	bool answered;   /* no further answer */
+	bool done;       /* all of the answer is in the write queue */
 	bool deferred;
-	bool upgraded;                /* the connection belongs to a WebSocket now */
+	bool upgraded; /* the connection belongs to a WebSocket now */
 	void (*gone)(void *arg);
 	void *gone_arg;
-	struct mg_stream *stream;     /* body of the answer */
+	struct mg_stream *stream; /* body of the answer */
 	bool chunked;
 };
 
 struct mg_http {
 	const struct mg_http_handler *handler;
-	struct mg_conn *conn;               /* NULL until the first bytes */
+	struct mg_conn *conn; /* NULL until the first bytes */
 	llhttp_t parser;
-	struct mg_http_request *parsing;    /* its head or body is arriving */
-	struct mg_http_request *active;     /* handed over and not done */
-	bool closing;                       /* nothing more is read */
-	bool blocked;                       /* reading is paused until the write queue is empty */
+	struct mg_http_request *parsing; /* its head or body is arriving */
+	struct mg_http_request *active;  /* handed over and not done */
+	bool closing;                    /* nothing more is read */
+	bool blocked;                    /* reading is paused until the write queue is empty */
 };
 
 /* http.c: the answer of an active request is complete. May free request. */

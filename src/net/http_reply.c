@@ -1,8 +1,8 @@
 /*
  * http_reply.c - answers: whole ones, errors, and bodies that come from a stream.
  *
- * Rule: an answer that could not be completed never looks complete. The length is announced, or the last chunk
- * is missing, or (HTTP/1.0) the connection is reset instead of closed.
+ * Rule: an answer that could not be completed never looks complete. The length is announced, or the
+ * last chunk is missing, or (HTTP/1.0) the connection is reset instead of closed.
  *
  * owner: the connection's loop.
  */
@@ -18,7 +18,8 @@ static const char *status_text(int status, char *text, size_t size)
 	bool upper = true;
 	size_t len = 0;
 
-	for (const char *name = llhttp_status_name((llhttp_status_t)status); *name != '\0' && len + 1 < size; name++) {
+	for (const char *name = llhttp_status_name((llhttp_status_t)status);
+	     *name != '\0' && len + 1 < size; name++) {
 		text[len++] = *name == '_' ? ' ' : (char)(upper || status == 200 ? *name : *name | 0x20);
 		upper = *name == '_';
 	}
@@ -44,15 +45,17 @@ static const char *date_text(void)
 }
 
 /* length: of the body; -1: chunked or until the end of the connection; -2: none is announced. */
-static void write_head(struct mg_http_request *request, int status, const char *content_type, long long length, const char *extra)
+static void write_head(struct mg_http_request *request, int status, const char *content_type,
+                       long long length, const char *extra)
 {
 	struct mg_sb *head = &(struct mg_sb){ 0 };
 	char text[64];
 
 	mg_assert(status >= 200 && status <= 599);
 
-	mg_sb_addf(head, "HTTP/1.%d %d %s\r\nDate: %s\r\nServer: merganser\r\n", request->is_http10 ? 0 : 1, status,
-	           status_text(status, text, sizeof text), date_text());
+	mg_sb_addf(head, "HTTP/1.%d %d %s\r\nDate: %s\r\nServer: merganser\r\n",
+	           request->is_http10 ? 0 : 1, status, status_text(status, text, sizeof text),
+	           date_text());
 	if (content_type != NULL) {
 		mg_sb_addf(head, "Content-Type: %s\r\n", content_type);
 	}
@@ -89,7 +92,8 @@ static bool begin(struct mg_http_request *request)
 	return true;
 }
 
-static void write_whole(struct mg_http_request *request, int status, const char *content_type, const void *body, size_t size, const char *extra)
+static void write_whole(struct mg_http_request *request, int status, const char *content_type,
+                        const void *body, size_t size, const char *extra)
 {
 	bool bodiless = status == 204 || status == 304;
 
@@ -99,7 +103,8 @@ static void write_whole(struct mg_http_request *request, int status, const char 
 	}
 }
 
-void mg_http_reply(struct mg_http_request *request, int status, const char *content_type, const void *body, size_t size, const char *extra)
+void mg_http_reply(struct mg_http_request *request, int status, const char *content_type,
+                   const void *body, size_t size, const char *extra)
 {
 	if (begin(request)) {
 		write_whole(request, status, content_type, body, size, extra);
@@ -235,7 +240,8 @@ void mg_http__pump(struct mg_http_request *request)
 	}
 }
 
-void mg_http_reply_stream(struct mg_http_request *request, int status, const char *content_type, const char *extra, struct mg_stream *stream)
+void mg_http_reply_stream(struct mg_http_request *request, int status, const char *content_type,
+                          const char *extra, struct mg_stream *stream)
 {
 	if (request->http == NULL) {
 		mg_stream_close(stream);

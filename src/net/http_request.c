@@ -1,8 +1,9 @@
 /*
- * http_request.c - what a handler may ask a request: method, path, parameters, headers, credentials.
+ * http_request.c - what a handler may ask a request: method, path, parameters, headers,
+ * credentials.
  *
- * A path and its parameters are decoded once, into the request's arena. "%00" is refused with 400, because texts
- * here end at a zero byte and nobody shall see less than what was sent.
+ * A path and its parameters are decoded once, into the request's arena. "%00" is refused with 400,
+ * because texts here end at a zero byte and nobody shall see less than what was sent.
  */
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -152,7 +153,8 @@ static int parse_params(struct mg_http_request *request)
 			struct mg_http_param *param = &request->params[request->param_count++];
 
 			param->name = decode(request->arena, at, name_len, true);
-			param->value = equals != NULL ? decode(request->arena, equals + 1, len - name_len - 1, true) : "";
+			param->value =
+				equals != NULL ? decode(request->arena, equals + 1, len - name_len - 1, true) : "";
 			if (param->name == NULL || param->value == NULL) {
 				return 400;
 			}
@@ -167,7 +169,8 @@ int mg_http__set_target(struct mg_http_request *request)
 	const char *target = mg_sb_text(&request->text);
 
 	if (strncasecmp(target, "http://", 7) == 0 || strncasecmp(target, "https://", 8) == 0) {
-		target = strchr(target, ':') + 3; /* The form that goes to proxies: the path begins after the host. */
+		target = strchr(target, ':') +
+		         3; /* The form that goes to proxies: the path begins after the host. */
 		target += strcspn(target, "/?");
 	}
 	size_t len = strcspn(target, "?#");
@@ -178,7 +181,8 @@ int mg_http__set_target(struct mg_http_request *request)
 		return 400;
 	}
 	if (target[len] == '?') {
-		request->query = mg_arena_strndup(request->arena, target + len + 1, strcspn(target + len + 1, "#"));
+		request->query =
+			mg_arena_strndup(request->arena, target + len + 1, strcspn(target + len + 1, "#"));
 	}
 	return parse_params(request);
 }
@@ -221,7 +225,9 @@ static char *decode_base64(struct mg_arena *arena, const char *text, size_t *siz
 	while (pad < 2 && pad < len && text[len - 1 - pad] == '=') {
 		pad++;
 	}
-	if (len == 0 || len % 4 != 0 || strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") != len - pad) {
+	if (len == 0 || len % 4 != 0 ||
+	    strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") !=
+	        len - pad) {
 		return NULL;
 	}
 	struct secret *secret = mg_arena_alloc(arena, sizeof *secret);
@@ -229,7 +235,8 @@ static char *decode_base64(struct mg_arena *arena, const char *text, size_t *siz
 	secret->size = len / 4 * 3 + 1;
 	secret->text = mg_arena_alloc(arena, secret->size);
 	mg_arena_defer(arena, wipe, secret);
-	int count = EVP_DecodeBlock((unsigned char *)secret->text, (const unsigned char *)text, (int)len);
+	int count =
+		EVP_DecodeBlock((unsigned char *)secret->text, (const unsigned char *)text, (int)len);
 
 	if (count < (int)pad) {
 		return NULL;
@@ -244,7 +251,8 @@ bool mg_http_basic(struct mg_http_request *request, const char **user, const cha
 	const char *header = mg_http_header(request, "authorization");
 	size_t size = 0;
 
-	if (header == NULL || strncasecmp(header, "Basic ", 6) != 0 || mg_http__count(request, "authorization") > 1) {
+	if (header == NULL || strncasecmp(header, "Basic ", 6) != 0 ||
+	    mg_http__count(request, "authorization") > 1) {
 		return false;
 	}
 	header += 6 + strspn(header + 6, " ");

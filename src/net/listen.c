@@ -1,9 +1,10 @@
 /*
  * listen.c - one port on all loops, and what an accepted connection speaks.
  *
- * Every loop has its own listening socket (SO_REUSEPORT), so the kernel spreads connections and no loop passes
- * sockets to another. The first byte decides: 0x16 is a TLS hello; all else is plaintext, which is served
- * where it is allowed and elsewhere told, in its own words, to come back with TLS.
+ * Every loop has its own listening socket (SO_REUSEPORT), so the kernel spreads connections and no
+ * loop passes sockets to another. The first byte decides: 0x16 is a TLS hello; all else is
+ * plaintext, which is served where it is allowed and elsewhere told, in its own words, to come back
+ * with TLS.
  *
  * owner: a listener belongs to whoever opened it; an acceptor and its connections to their loop.
  * Limits: connections_max; hello_ms from accept to the first bytes that choose a protocol.
@@ -24,15 +25,15 @@
 enum {
 	BACKLOG = 1024,
 	ACCEPTS_PER_TURN = 64,
-	ACCEPT_PAUSE_MS = 100,    /* after the process has run out of descriptors */
-	PORT_TRIES = 20,          /* port 0: another process may take it between two loops' sockets */
+	ACCEPT_PAUSE_MS = 100, /* after the process has run out of descriptors */
+	PORT_TRIES = 20,       /* port 0: another process may take it between two loops' sockets */
 };
 
 struct mg_acceptor {
 	struct mg_listener *listener;
 	struct mg_loop *loop;
-	struct mg_acceptor *next;     /* of the loop */
-	size_t index;                 /* in the listener */
+	struct mg_acceptor *next; /* of the loop */
+	size_t index;             /* in the listener */
 	uv_poll_t poll;
 	struct mg_timer *pause;
 	int fd;
@@ -40,11 +41,11 @@ struct mg_acceptor {
 };
 
 struct mg_listener {
-	atomic_int refs;              /* the opener, acceptors, connections */
+	atomic_int refs; /* the opener, acceptors, connections */
 	atomic_size_t connections;
 	struct mg_listen_options options;
 	uint16_t port;
-	pthread_mutex_t lock;         /* guards acceptors' entries */
+	pthread_mutex_t lock; /* guards acceptors' entries */
 	size_t acceptor_count;
 	struct mg_acceptor **acceptors; /* NULL: closed with its loop */
 };
@@ -69,7 +70,7 @@ static const char *refusal(const uint8_t *bytes, size_t size)
 {
 	if (bytes[0] >= 'A' && bytes[0] <= 'Z') {
 		return "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 35\r\n"
-		       "Connection: close\r\n\r\n" TLS_HINT;
+			   "Connection: close\r\n\r\n" TLS_HINT;
 	}
 	if (bytes[0] == '*') {
 		return "-ERR this port speaks TLS\r\n"; /* Redis */
@@ -94,7 +95,8 @@ static bool plain_allowed(const struct mg_conn *conn)
 {
 	const struct mg_listen_options *options = &conn->listener->options;
 
-	return options->tls == NULL || options->plain_any || (options->plain_loopback && conn->loopback);
+	return options->tls == NULL || options->plain_any ||
+	       (options->plain_loopback && conn->loopback);
 }
 
 void mg_listener__first(struct mg_conn *conn)
@@ -145,8 +147,8 @@ void mg_listener__gone(struct mg_conn *conn)
 	struct mg_listener *listener = conn->listener;
 
 	if (conn->reason[0] != '\0') {
-		mg_log(MG_LOG_DEBUG, "net.closed", "conn=%llu peer=%s reason=%s", (unsigned long long)conn->id,
-		       conn->peer, conn->reason);
+		mg_log(MG_LOG_DEBUG, "net.closed", "conn=%llu peer=%s reason=%s",
+		       (unsigned long long)conn->id, conn->peer, conn->reason);
 	}
 	conn->listener = NULL;
 	(void)atomic_fetch_sub(&listener->connections, 1);
@@ -166,10 +168,12 @@ static void on_pause_over(void *arg)
 	(void)uv_poll_start(&acceptor->poll, UV_READABLE, on_acceptable);
 }
 
-/* No descriptor or memory left: the connection stays in the queue, so poll would call again at once. */
+/* No descriptor or memory left: the connection stays in the queue, so poll would call again at
+ * once. */
 static void pause_accepting(struct mg_acceptor *acceptor, int error)
 {
-	mg_log(MG_LOG_WARN, "net.accept_failed", "port=%u reason=%s", acceptor->listener->port, strerror(error));
+	mg_log(MG_LOG_WARN, "net.accept_failed", "port=%u reason=%s", acceptor->listener->port,
+	       strerror(error));
 	(void)uv_poll_stop(&acceptor->poll);
 	acceptor->pause = mg_timer_start(acceptor->loop, ACCEPT_PAUSE_MS, 0, on_pause_over, acceptor);
 }
@@ -182,7 +186,8 @@ static void welcome(struct mg_acceptor *acceptor, int fd)
 	if (atomic_fetch_add(&listener->connections, 1) >= options->connections_max) {
 		(void)atomic_fetch_sub(&listener->connections, 1);
 		(void)close(fd);
-		mg_log(MG_LOG_DEBUG, "net.connections_max", "port=%u max=%zu", listener->port, options->connections_max);
+		mg_log(MG_LOG_DEBUG, "net.connections_max", "port=%u max=%zu", listener->port,
+		       options->connections_max);
 		return;
 	}
 	struct mg_conn *conn = mg_conn__new(acceptor->loop, fd, MG_CONN_FIRST, NULL);
@@ -267,7 +272,8 @@ static void acceptor_start(void *arg)
 
 /* ---- opening ---- */
 
-int mg_net__split(const char *host_port, char *host, size_t host_size, char *port, size_t port_size, struct mg_error *err)
+int mg_net__split(const char *host_port, char *host, size_t host_size, char *port, size_t port_size,
+                  struct mg_error *err)
 {
 	const char *colon = strrchr(host_port, ':');
 	size_t len = colon != NULL ? (size_t)(colon - host_port) : 0;
@@ -275,13 +281,15 @@ int mg_net__split(const char *host_port, char *host, size_t host_size, char *por
 	unsigned long number = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
 
 	if (colon == NULL || colon[1] < '0' || colon[1] > '9' || *end != '\0' || number > 65535) {
-		return mg_error_set(err, MG_E_USAGE, "\"%s\" is no address of the form HOST:PORT", host_port);
+		return mg_error_set(err, MG_E_USAGE, "\"%s\" is no address of the form HOST:PORT",
+		                    host_port);
 	}
 	if (len >= 2 && host_port[0] == '[' && host_port[len - 1] == ']') {
 		host_port++;
 		len -= 2;
 	} else if (memchr(host_port, ':', len) != NULL) {
-		return mg_error_set(err, MG_E_USAGE, "\"%s\": an IPv6 address must stand in brackets", host_port);
+		return mg_error_set(err, MG_E_USAGE, "\"%s\": an IPv6 address must stand in brackets",
+		                    host_port);
 	}
 	if (len >= host_size) {
 		return mg_error_set(err, MG_E_USAGE, "\"%s\": the name of the host is too long", host_port);
@@ -334,8 +342,9 @@ static uint16_t port_of(int fd)
 	                                   : ntohs(((struct sockaddr_in *)&where)->sin_port);
 }
 
-/* Sockets for all loops on one port. A socket that does not share its port is bound first, because SO_REUSEPORT
- * would let a second server of the same user take half of the first one's connections. */
+/* Sockets for all loops on one port. A socket that does not share its port is bound first, because
+ * SO_REUSEPORT would let a second server of the same user take half of the first one's connections.
+ */
 static int bind_all(const struct addrinfo *address, uint16_t port, struct mg_listener *listener)
 {
 	size_t done = 0;
@@ -374,7 +383,9 @@ static int bind_all(const struct addrinfo *address, uint16_t port, struct mg_lis
 static int open_sockets(struct mg_listener *listener, const char *host_port, struct mg_error *err)
 {
 	char host[256], port[8];
-	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
+	struct addrinfo hints = { .ai_family = AF_UNSPEC,
+		                      .ai_socktype = SOCK_STREAM,
+		                      .ai_flags = AI_PASSIVE };
 	struct addrinfo *found = NULL;
 	int status = mg_net__split(host_port, host, sizeof host, port, sizeof port, err);
 
@@ -384,12 +395,14 @@ static int open_sockets(struct mg_listener *listener, const char *host_port, str
 	int unknown = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &found);
 
 	if (unknown != 0) {
-		return mg_error_set(err, MG_E_USAGE, "cannot listen on \"%s\": %s", host_port, gai_strerror(unknown));
+		return mg_error_set(err, MG_E_USAGE, "cannot listen on \"%s\": %s", host_port,
+		                    gai_strerror(unknown));
 	}
 	uint16_t number = (uint16_t)strtoul(port, NULL, 10);
 	int error = EADDRNOTAVAIL;
 
-	for (const struct addrinfo *address = found; address != NULL && error != 0; address = address->ai_next) {
+	for (const struct addrinfo *address = found; address != NULL && error != 0;
+	     address = address->ai_next) {
 		for (int i = 0; i < PORT_TRIES; i++) {
 			error = bind_all(address, number, listener);
 			if (error != EADDRINUSE || number != 0) {
@@ -400,13 +413,15 @@ static int open_sockets(struct mg_listener *listener, const char *host_port, str
 	freeaddrinfo(found);
 	if (error == EADDRINUSE) {
 		(void)mg_error_set(err, MG_E_IO, "cannot listen on \"%s\": address in use", host_port);
-		mg_error_hint(err, "Another program has this port: see \"ss -ltnp\", or choose another one with --listen.");
+		mg_error_hint(err, "Another program has this port: see \"ss -ltnp\", or choose another one "
+		                   "with --listen.");
 		return MG_E_IO;
 	}
 	return error == 0 ? 0 : mg_error_errno(err, error, "cannot listen on \"%s\"", host_port);
 }
 
-int mg_listen(struct mg_listener **out, struct mg_loop **loops, size_t loop_count, const struct mg_listen_options *options, struct mg_error *err)
+int mg_listen(struct mg_listener **out, struct mg_loop **loops, size_t loop_count,
+              const struct mg_listen_options *options, struct mg_error *err)
 {
 	struct mg_listener *listener = mg_alloc0(sizeof *listener);
 
@@ -428,7 +443,8 @@ int mg_listen(struct mg_listener **out, struct mg_loop **loops, size_t loop_coun
 	for (size_t i = 0; i < loop_count; i++) {
 		struct mg_acceptor *acceptor = mg_alloc0(sizeof *acceptor);
 
-		*acceptor = (struct mg_acceptor){ .listener = listener, .loop = loops[i], .index = i, .fd = -1 };
+		*acceptor =
+			(struct mg_acceptor){ .listener = listener, .loop = loops[i], .index = i, .fd = -1 };
 		listener->acceptors[i] = acceptor;
 	}
 	int status = open_sockets(listener, options->host_port, err);

@@ -1,9 +1,9 @@
 /*
  * loop.c - a thread that waits for sockets, timers and posts.
  *
- * Rule: every call from libuv into our code ends in mg_loop__settle, which flushes what was written, feeds
- * what was left over and buries what was closed. So a protocol's callback never runs inside
- * another one of the same connection, and small writes of one turn leave as one record.
+ * Rule: every call from libuv into our code ends in mg_loop__settle, which flushes what was
+ * written, feeds what was left over and buries what was closed. So a protocol's callback never runs
+ * inside another one of the same connection, and small writes of one turn leave as one record.
  *
  * owner: the loop's thread, except posts (any thread, under lock).
  * Limits: SETTLE_ROUNDS per turn, then sockets are looked at again before the rest is settled.
@@ -170,7 +170,8 @@ static void on_timer_closed(uv_handle_t *handle)
 	mg_free(handle->data);
 }
 
-struct mg_timer *mg_timer_start(struct mg_loop *loop, uint64_t delay_ms, uint64_t repeat_ms, void (*fn)(void *), void *arg)
+struct mg_timer *mg_timer_start(struct mg_loop *loop, uint64_t delay_ms, uint64_t repeat_ms,
+                                void (*fn)(void *), void *arg)
 {
 	mg_assert(mg_loop_is_current(loop));
 	struct mg_timer *timer = mg_alloc0(sizeof *timer);

@@ -19,40 +19,46 @@
 struct mg_loop;
 struct mg_conn;
 struct mg_listener;
-struct mg_tls;          /* a counted, replaceable TLS context */
+struct mg_tls; /* a counted, replaceable TLS context */
 struct mg_timer;
 
 /* ---- loops ---- */
-int mg_loop_start(struct mg_loop **out, const char *name, struct mg_error *err);   /* own thread */
-void mg_loop_stop(struct mg_loop *loop);      /* closes its connections, joins the thread, frees */
-void mg_loop_post(struct mg_loop *loop, void (*fn)(void *), void *arg);  /* any thread; runs on the loop */
+int mg_loop_start(struct mg_loop **out, const char *name, struct mg_error *err); /* own thread */
+void mg_loop_stop(struct mg_loop *loop); /* closes its connections, joins the thread, frees */
+/* Any thread; fn runs on the loop. */
+void mg_loop_post(struct mg_loop *loop, void (*fn)(void *), void *arg);
 bool mg_loop_is_current(const struct mg_loop *loop);
-/* Timers: on the loop's thread only.  repeat_ms 0: once; it must be stopped also after it has fired. */
-struct mg_timer *mg_timer_start(struct mg_loop *loop, uint64_t delay_ms, uint64_t repeat_ms, void (*fn)(void *), void *arg);
-void mg_timer_stop(struct mg_timer *timer);   /* NULL is fine; frees */
+/* Timers: on the loop's thread only.  repeat_ms 0: once; it must be stopped also after it has
+ * fired. */
+struct mg_timer *mg_timer_start(struct mg_loop *loop, uint64_t delay_ms, uint64_t repeat_ms,
+                                void (*fn)(void *), void *arg);
+void mg_timer_stop(struct mg_timer *timer); /* NULL is fine; frees */
 
 /* ---- TLS ---- */
 struct mg_tls_server_options {
 	const char *cert_file, *key_file;
-	const char *client_ca_file;               /* NULL: no client certificates are asked for */
-	const char *const *alpn;                  /* in order of preference, NULL-terminated; or NULL */
+	const char *client_ca_file; /* NULL: no client certificates are asked for */
+	const char *const *alpn;    /* in order of preference, NULL-terminated; or NULL */
 };
 struct mg_tls_client_options {
-	const char *roots_file;                   /* NULL with insecure false: the system's roots */
+	const char *roots_file; /* NULL with insecure false: the system's roots */
 	bool insecure_skip_verify;
-	const char *cert_file, *key_file;         /* or NULL */
+	const char *cert_file, *key_file; /* or NULL */
 	const char *const *alpn;
 };
-int mg_tls_server(struct mg_tls **out, const struct mg_tls_server_options *options, struct mg_error *err);
-int mg_tls_reload(struct mg_tls *tls, struct mg_error *err);   /* reads the files again; old connections keep theirs */
-int mg_tls_client(struct mg_tls **out, const struct mg_tls_client_options *options, struct mg_error *err);
+int mg_tls_server(struct mg_tls **out, const struct mg_tls_server_options *options,
+                  struct mg_error *err);
+/* Reads the files again; old connections keep theirs. When it fails nothing has changed. */
+int mg_tls_reload(struct mg_tls *tls, struct mg_error *err);
+int mg_tls_client(struct mg_tls **out, const struct mg_tls_client_options *options,
+                  struct mg_error *err);
 void mg_tls_unref(struct mg_tls *tls);
 
 /* ---- connections: callbacks and calls on the loop's thread ---- */
 struct mg_protocol {
 	const char *name;
-	/* Bytes came; returns how many were used (the rest is given again with more, or when reading goes on
-	 * after a pause). Negative: close. */
+	/* Bytes came; returns how many were used (the rest is given again with more, or when reading
+	 * goes on after a pause). Negative: close. */
 	long (*data)(struct mg_conn *conn, void *state, const uint8_t *bytes, size_t size);
 	/* The write queue fell below MG_STREAM_LOW, or is empty again. */
 	void (*drain)(struct mg_conn *conn, void *state);
@@ -66,41 +72,45 @@ void mg_conn_set_protocol(struct mg_conn *conn, const struct mg_protocol *protoc
 void *mg_conn_state(struct mg_conn *conn);
 struct mg_loop *mg_conn_loop(struct mg_conn *conn);
 uint64_t mg_conn_id(const struct mg_conn *conn);
-const char *mg_conn_peer(const struct mg_conn *conn);         /* "127.0.0.1:5432" */
-const char *mg_conn_alpn(const struct mg_conn *conn);         /* "" when none */
+const char *mg_conn_peer(const struct mg_conn *conn); /* "127.0.0.1:5432" */
+const char *mg_conn_alpn(const struct mg_conn *conn); /* "" when none */
 bool mg_conn_is_tls(const struct mg_conn *conn);
 bool mg_conn_is_loopback(const struct mg_conn *conn);
 /* Queue bytes; copies what does not go out at once. */
 void mg_conn_write(struct mg_conn *conn, const void *bytes, size_t size);
 /* Queue a counted buffer without copying (takes a ref). */
 void mg_conn_write_buf(struct mg_conn *conn, struct mg_buf *buf);
-size_t mg_conn_write_queued(const struct mg_conn *conn);      /* bytes not yet given to the system */
-void mg_conn_pause_read(struct mg_conn *conn, bool pause);    /* back-pressure on the peer */
-void mg_conn_idle_limit(struct mg_conn *conn, uint64_t ms);   /* close when no byte comes or goes for so long; 0: never */
-void mg_conn_close(struct mg_conn *conn);                     /* at once */
-void mg_conn_close_after_write(struct mg_conn *conn);         /* when the queue is empty */
+size_t mg_conn_write_queued(const struct mg_conn *conn);   /* bytes not yet given to the system */
+void mg_conn_pause_read(struct mg_conn *conn, bool pause); /* back-pressure on the peer */
+/* Close when no byte comes or goes for so long; 0: never. */
+void mg_conn_idle_limit(struct mg_conn *conn, uint64_t ms);
+void mg_conn_close(struct mg_conn *conn);             /* at once */
+void mg_conn_close_after_write(struct mg_conn *conn); /* when the queue is empty */
 /* Start TLS as server on a live plain connection (PostgreSQL's SSLRequest). */
 int mg_conn_start_tls(struct mg_conn *conn, struct mg_tls *tls, struct mg_error *err);
 
 /* ---- listening ---- */
 struct mg_listen_options {
-	const char *host_port;                    /* "0.0.0.0:8765", "[::1]:0" */
-	struct mg_tls *tls;                       /* NULL: plain only */
-	bool plain_loopback, plain_any;           /* accept plaintext from loopback, from anywhere */
-	size_t connections_max;                   /* 0: 10,000; more are closed at once */
-	uint64_t hello_ms;                        /* 0: MG_NET_HELLO_MS */
-	/* First application bytes of a new connection are there (after the TLS handshake, if any), or plain
-	 * first bytes that are no TLS hello: choose a protocol with mg_conn_set_protocol, which then gets the bytes.
-	 * Returns false for "more bytes needed"; closing refuses. */
+	const char *host_port;          /* "0.0.0.0:8765", "[::1]:0" */
+	struct mg_tls *tls;             /* NULL: plain only */
+	bool plain_loopback, plain_any; /* accept plaintext from loopback, from anywhere */
+	size_t connections_max;         /* 0: 10,000; more are closed at once */
+	uint64_t hello_ms;              /* 0: MG_NET_HELLO_MS */
+	/* First application bytes of a new connection are there (after the TLS handshake, if any), or
+	 * plain first bytes that are no TLS hello: choose a protocol with mg_conn_set_protocol, which
+	 * then gets the bytes. Returns false for "more bytes needed"; closing refuses. */
 	bool (*choose)(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size);
 	void *arg;
 };
-/* Listen on all loops (SO_REUSEPORT), which must live until the listener is closed. Fails: MG_E_IO "address in use", which says who to ask. */
-int mg_listen(struct mg_listener **out, struct mg_loop **loops, size_t loop_count, const struct mg_listen_options *options, struct mg_error *err);
+/* Listen on all loops (SO_REUSEPORT), which must live until the listener is closed. Fails: MG_E_IO
+ * "address in use", which says who to ask. */
+int mg_listen(struct mg_listener **out, struct mg_loop **loops, size_t loop_count,
+              const struct mg_listen_options *options, struct mg_error *err);
 uint16_t mg_listener_port(const struct mg_listener *listener);
 void mg_listener_close(struct mg_listener *listener);
 
-/* Dial out.  On the loop: done(conn, NULL) after TCP and TLS, or done(NULL, err). Any thread may call. */
+/* Dial out.  On the loop: done(conn, NULL) after TCP and TLS, or done(NULL, err). Any thread may
+ * call. */
 void mg_dial(struct mg_loop *loop, const char *host_port, struct mg_tls *tls, uint64_t timeout_ms,
              void (*done)(struct mg_conn *conn, const struct mg_error *err, void *arg), void *arg);
 

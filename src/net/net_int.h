@@ -1,8 +1,8 @@
 /*
  * net_int.h - what the files of net/ share: the structs of loops, connections, TLS and listeners.
  *
- * Nothing outside net/ (and its tests and fuzz targets) includes this. Everything here belongs to the loop's
- * thread, unless a line says otherwise.
+ * Nothing outside net/ (and its tests and fuzz targets) includes this. Everything here belongs to
+ * the loop's thread, unless a line says otherwise.
  */
 #ifndef MG_NET_NET_INT_H
 #define MG_NET_NET_INT_H
@@ -40,18 +40,18 @@ struct mg_acceptor;
 
 struct mg_loop {
 	uv_loop_t uv;
-	uv_async_t async;           /* posts are there */
-	uv_idle_t idle;             /* runs while unsettled connections are left */
-	uv_timer_t sweep;           /* deadlines; runs while there are connections */
+	uv_async_t async; /* posts are there */
+	uv_idle_t idle;   /* runs while unsettled connections are left */
+	uv_timer_t sweep; /* deadlines; runs while there are connections */
 	pthread_t thread;
 	char name[16];
 
-	pthread_mutex_t lock;       /* guards posts */
+	pthread_mutex_t lock; /* guards posts */
 	struct mg_post *posts;
 	struct mg_post **posts_end;
 
-	struct mg_conn *conns;      /* all of this loop */
-	struct mg_conn *unsettled;  /* to be flushed, fed or buried before the loop sleeps */
+	struct mg_conn *conns;     /* all of this loop */
+	struct mg_conn *unsettled; /* to be flushed, fed or buried before the loop sleeps */
 	struct mg_conn **unsettled_end;
 	struct mg_acceptor *acceptors;
 	struct mg_dial *dials;
@@ -62,8 +62,8 @@ struct mg_loop {
 
 /* For tests and fuzz targets: a loop that is run by the calling thread with uv_run. */
 struct mg_loop *mg_loop__new(const char *name);
-void mg_loop__enter(struct mg_loop *loop);   /* the calling thread becomes the loop's */
-void mg_loop__free(struct mg_loop *loop);    /* closes everything and runs to the end */
+void mg_loop__enter(struct mg_loop *loop); /* the calling thread becomes the loop's */
+void mg_loop__free(struct mg_loop *loop);  /* closes everything and runs to the end */
 /* End of every call from libuv: flush, feed and bury the connections that ask for it. */
 void mg_loop__settle(struct mg_loop *loop);
 void mg_loop__add_unsettled(struct mg_loop *loop, struct mg_conn *conn);
@@ -75,9 +75,9 @@ struct mg_tls {
 	bool server;
 	bool insecure;
 	char *cert_file, *key_file, *ca_file;
-	uint8_t *alpn;              /* wire form: length, name, length, name */
+	uint8_t *alpn; /* wire form: length, name, length, name */
 	unsigned alpn_size;
-	pthread_mutex_t lock;       /* guards ctx */
+	pthread_mutex_t lock; /* guards ctx */
 	SSL_CTX *ctx;
 };
 
@@ -92,66 +92,68 @@ enum mg_conn_phase {
 	MG_CONN_FIRST,      /* accepted, not a byte yet */
 	MG_CONN_HANDSHAKE,
 	MG_CONN_OPEN,
-	MG_CONN_FLUSHING,   /* closes when the queue is empty */
-	MG_CONN_LINGER,     /* we have said all, the peer may still be sending */
-	MG_CONN_DEAD,       /* to be buried by mg_loop__settle */
+	MG_CONN_FLUSHING, /* closes when the queue is empty */
+	MG_CONN_LINGER,   /* we have said all, the peer may still be sending */
+	MG_CONN_DEAD,     /* to be buried by mg_loop__settle */
 };
 
 /* A piece of the write queue. */
 struct mg_piece {
 	struct mg_piece *next;
 	struct mg_buf *buf;
-	size_t offset;      /* bytes of buf already written */
-	bool open;          /* buf is ours alone: small writes are added to it */
+	size_t offset; /* bytes of buf already written */
+	bool open;     /* buf is ours alone: small writes are added to it */
 };
 
 struct mg_conn {
 	struct mg_loop *loop;
-	struct mg_conn *next, *prev;      /* of the loop */
+	struct mg_conn *next, *prev; /* of the loop */
 	struct mg_conn *next_unsettled;
 	bool unsettled;
 	uv_poll_t poll;
-	int poll_events;                  /* armed now */
-	bool polled;                      /* poll was initialised */
-	int fd;                           /* -1: a memory connection of a fuzz target */
+	int poll_events; /* armed now */
+	bool polled;     /* poll was initialised */
+	int fd;          /* -1: a memory connection of a fuzz target */
 	enum mg_conn_phase phase;
 	uint64_t id;
 	char peer[64];
 	bool loopback;
 	char alpn[32];
-	char reason[200];                 /* why it is dead */
+	char reason[200]; /* why it is dead */
 
 	SSL *ssl;
-	SSL *ssl_next;                    /* start_tls: as soon as the queue is empty */
-	bool ssl_broken;                  /* no call but SSL_free any more */
+	SSL *ssl_next;   /* start_tls: as soon as the queue is empty */
+	bool ssl_broken; /* no call but SSL_free any more */
 	bool read_wants_write, write_wants_read;
 
 	const struct mg_protocol *protocol;
 	void *state;
-	uint8_t *kept;                    /* read, and not used by the protocol */
+	uint8_t *kept; /* read, and not used by the protocol */
 	size_t kept_size, kept_cap;
 	bool paused;
-	bool more;                        /* deliver kept bytes and read on, in mg_loop__settle */
+	bool more; /* deliver kept bytes and read on, in mg_loop__settle */
 
 	struct mg_piece *out, **out_end;
 	size_t queued;
-	bool was_high, was_filled;        /* what drain is owed for */
+	bool was_high, was_filled; /* what drain is owed for */
 
 	uint64_t last_io_ms;
 	uint64_t idle_ms;
-	uint64_t deadline_ms;             /* 0: none */
+	uint64_t deadline_ms; /* 0: none */
 	const char *deadline_reason;
 
-	struct mg_listener *listener;     /* accepted: counted there */
+	struct mg_listener *listener;                    /* accepted: counted there */
 	void (*opened)(struct mg_conn *conn, void *arg); /* dialled */
 	void *opened_arg;
 };
 
 /* A connection on fd, which it owns from now on, even when NULL is returned. */
-struct mg_conn *mg_conn__new(struct mg_loop *loop, int fd, enum mg_conn_phase phase, struct mg_error *err);
+struct mg_conn *mg_conn__new(struct mg_loop *loop, int fd, enum mg_conn_phase phase,
+                             struct mg_error *err);
 void mg_conn__settle(struct mg_conn *conn);
 void mg_conn__sweep(struct mg_conn *conn, uint64_t now_ms);
-void mg_conn__fail(struct mg_conn *conn, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void mg_conn__fail(struct mg_conn *conn, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 void mg_conn__deadline(struct mg_conn *conn, uint64_t ms, const char *reason); /* 0: none */
 /* Close so that the peer sees a broken connection, never an end. */
 void mg_conn__cut(struct mg_conn *conn);
@@ -171,7 +173,8 @@ void mg_conn__set_peer(struct mg_conn *conn);
 /* A protocol's wish to hear again of bytes it has left. */
 void mg_conn__wake(struct mg_conn *conn);
 
-/* listen.c: the first byte of an accepted connection is there; a protocol is to be chosen; it is gone. */
+/* listen.c: the first byte of an accepted connection is there; a protocol is to be chosen; it is
+ * gone. */
 void mg_listener__first(struct mg_conn *conn);
 bool mg_listener__choose(struct mg_conn *conn, const uint8_t *bytes, size_t size);
 void mg_listener__gone(struct mg_conn *conn);

@@ -1,12 +1,12 @@
 /*
  * stream.c - a bounded queue of blocks from engine threads to one connection.
  *
- * Rule: at most MG_STREAM_HIGH bytes wait, plus the one block with which the mark was passed. A producer
- * that finds more waits until the loop has taken all but MG_STREAM_LOW; so the engine stops when
- * the reader does, and starts again in steps that are worth it.
+ * Rule: at most MG_STREAM_HIGH bytes wait, plus the one block with which the mark was passed. A
+ * producer that finds more waits until the loop has taken all but MG_STREAM_LOW; so the engine
+ * stops when the reader does, and starts again in steps that are worth it.
  *
- * The loop is woken once per emptiness: a put into an empty queue posts a wake, further puts do not, until
- * the consumer has found the queue empty again.
+ * The loop is woken once per emptiness: a put into an empty queue posts a wake, further puts do
+ * not, until the consumer has found the queue empty again.
  *
  * Thread: any; everything under lock, which is never held during a callback.
  */
@@ -28,15 +28,15 @@ struct mg_stream {
 	atomic_int refs;
 	struct mg_loop *loop;
 	pthread_mutex_t lock;
-	pthread_cond_t room;          /* for producers: there is room, or the end */
+	pthread_cond_t room; /* for producers: there is room, or the end */
 	struct block *blocks;
 	struct block **blocks_end;
-	size_t queued;                /* bytes */
-	bool full;                    /* passed the high mark and not yet below the low one */
+	size_t queued; /* bytes */
+	bool full;     /* passed the high mark and not yet below the low one */
 	bool finished, failed, closed;
-	bool wake_due;                /* the consumer found nothing and wants to hear of more */
-	uint64_t taken;               /* blocks ever taken: a sign of life */
-	uint64_t idle_ms;             /* 0: wait for ever */
+	bool wake_due;    /* the consumer found nothing and wants to hear of more */
+	uint64_t taken;   /* blocks ever taken: a sign of life */
+	uint64_t idle_ms; /* 0: wait for ever */
 	void (*wake)(void *arg);
 	void *wake_arg;
 	void (*before_wait)(void *arg);
@@ -215,7 +215,8 @@ int mg_stream_put(struct mg_stream *stream, struct mg_buf *buf, struct mg_error 
 	return code;
 }
 
-void mg_stream_on_wait(struct mg_stream *stream, void (*before)(void *), void (*after)(void *), void *arg)
+void mg_stream_on_wait(struct mg_stream *stream, void (*before)(void *), void (*after)(void *),
+                       void *arg)
 {
 	pthread_mutex_lock(&stream->lock);
 	stream->before_wait = before;

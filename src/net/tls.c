@@ -1,10 +1,10 @@
 /*
  * tls.c - TLS contexts: counted, and replaceable while connections use them.
  *
- * A reload builds a new SSL_CTX from the same files and swaps it; connections that were opened before keep
- * the old one, which OpenSSL counts. TLS 1.2 at least; AES-128-GCM first, which costs 5 to 20 %
- * less than the others; no renegotiation, no compression, no session tickets (a client that writes and
- * closes before it has read its ticket would get a reset).
+ * A reload builds a new SSL_CTX from the same files and swaps it; connections that were opened
+ * before keep the old one, which OpenSSL counts. TLS 1.2 at least; AES-128-GCM first, which costs 5
+ * to 20 % less than the others; no renegotiation, no compression, no session tickets (a client that
+ * writes and closes before it has read its ticket would get a reset).
  *
  * Thread: any; ctx under lock.
  */
@@ -24,7 +24,10 @@ void mg_tls__error_text(char *text, size_t size)
 	const char *reason = ERR_reason_error_string(code);
 
 	ERR_clear_error();
-	(void)snprintf(text, size, "%s", reason != NULL ? reason : code == 0 ? "unknown" : "no text for it");
+	(void)snprintf(text, size, "%s",
+	               reason != NULL ? reason
+	               : code == 0    ? "unknown"
+	                              : "no text for it");
 }
 
 static int fail(struct mg_error *err, int code, const char *what, const char *name)
@@ -58,8 +61,8 @@ static void alpn_encode(struct mg_tls *tls, const char *const *names)
 	}
 }
 
-static int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_size, const unsigned char *in,
-                       unsigned in_size, void *arg)
+static int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_size,
+                       const unsigned char *in, unsigned in_size, void *arg)
 {
 	const struct mg_tls *tls = arg;
 	unsigned char *chosen = NULL;
@@ -110,7 +113,8 @@ static int load_roots(SSL_CTX *ctx, const struct mg_tls *tls, struct mg_error *e
 		SSL_CTX_set_client_CA_list(ctx, names);
 		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL); /* asked for, not demanded */
 	} else {
-		SSL_CTX_set_verify(ctx, tls->server || tls->insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+		SSL_CTX_set_verify(ctx, tls->server || tls->insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER,
+		                   NULL);
 	}
 	return 0;
 }
@@ -139,14 +143,15 @@ static int build(const struct mg_tls *tls, SSL_CTX **out, struct mg_error *err)
 	(void)SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
 	(void)SSL_CTX_set_ciphersuites(ctx, CIPHERS_13);
 	(void)SSL_CTX_set_cipher_list(ctx, CIPHERS_12);
-	(void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET |
-	                                   SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_ENABLE_KTLS);
+	(void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+	                                   SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE |
+	                                   SSL_OP_ENABLE_KTLS);
 	(void)SSL_CTX_set_num_tickets(ctx, 0);
 	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	/* A repeated write may come from another address (the queue moves) and be longer than before;
 	 * buffers of quiet connections go back to the heap. */
-	(void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-	                                SSL_MODE_RELEASE_BUFFERS);
+	(void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
+	                                SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
 	status = load_identity(ctx, tls, err);
 	if (status == 0) {
 		status = load_roots(ctx, tls, err);
@@ -169,7 +174,8 @@ static char *copy(const char *text)
 	return text != NULL ? mg_strdup(text) : NULL;
 }
 
-static struct mg_tls *tls_new(const char *cert_file, const char *key_file, const char *ca_file, const char *const *alpn)
+static struct mg_tls *tls_new(const char *cert_file, const char *key_file, const char *ca_file,
+                              const char *const *alpn)
 {
 	struct mg_tls *tls = mg_alloc0(sizeof *tls);
 
@@ -200,17 +206,21 @@ static int tls_open(struct mg_tls **out, struct mg_tls *tls, struct mg_error *er
 	return 0;
 }
 
-int mg_tls_server(struct mg_tls **out, const struct mg_tls_server_options *options, struct mg_error *err)
+int mg_tls_server(struct mg_tls **out, const struct mg_tls_server_options *options,
+                  struct mg_error *err)
 {
-	struct mg_tls *tls = tls_new(options->cert_file, options->key_file, options->client_ca_file, options->alpn);
+	struct mg_tls *tls =
+		tls_new(options->cert_file, options->key_file, options->client_ca_file, options->alpn);
 
 	tls->server = true;
 	return tls_open(out, tls, err);
 }
 
-int mg_tls_client(struct mg_tls **out, const struct mg_tls_client_options *options, struct mg_error *err)
+int mg_tls_client(struct mg_tls **out, const struct mg_tls_client_options *options,
+                  struct mg_error *err)
 {
-	struct mg_tls *tls = tls_new(options->cert_file, options->key_file, options->roots_file, options->alpn);
+	struct mg_tls *tls =
+		tls_new(options->cert_file, options->key_file, options->roots_file, options->alpn);
 
 	tls->insecure = options->insecure_skip_verify;
 	return tls_open(out, tls, err);
@@ -266,7 +276,8 @@ static int expect_host(SSL *ssl, const char *host)
 		return 1; /* An address: no SNI for it. */
 	}
 	ERR_clear_error();
-	return SSL_set_tlsext_host_name(ssl, host) == 1 && X509_VERIFY_PARAM_set1_host(param, host, 0) == 1;
+	return SSL_set_tlsext_host_name(ssl, host) == 1 &&
+	       X509_VERIFY_PARAM_set1_host(param, host, 0) == 1;
 }
 
 SSL *mg_tls__open(struct mg_tls *tls, const char *host, struct mg_error *err)

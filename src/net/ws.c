@@ -1,14 +1,16 @@
 /*
- * ws.c - WebSocket (RFC 6455) on a connection: the server side by upgrade, the client side by dialling.
+ * ws.c - WebSocket (RFC 6455) on a connection: the server side by upgrade, the client side by
+ * dialling.
  *
- * wslay reads: it checks frames, fragments, UTF-8 and control frames, and answers pings and closes. It is fed
- * from the bytes at hand and hands payloads on in pieces, which are put straight into the message's buffer,
- * whose size the frame has announced. Data is written here: a frame's head and then the caller's
- * buffer, uncopied, into the connection's queue, where every frame lies whole; so control frames of wslay
- * never fall into the middle of one.
+ * wslay reads: it checks frames, fragments, UTF-8 and control frames, and answers pings and closes.
+ * It is fed from the bytes at hand and hands payloads on in pieces, which are put straight into the
+ * message's buffer, whose size the frame has announced. Data is written here: a frame's head and
+ * then the caller's buffer, uncopied, into the connection's queue, where every frame lies whole; so
+ * control frames of wslay never fall into the middle of one.
  *
- * Masking: a client must mask. Over TLS nobody between could be fooled by our bytes, and the key is zero, which
- * leaves the payload as it is and saves a copy of gigabytes; over plaintext it is random.
+ * Masking: a client must mask. Over TLS nobody between could be fooled by our bytes, and the key is
+ * zero, which leaves the payload as it is and saves a copy of gigabytes; over plaintext it is
+ * random.
  *
  * owner: the connection's loop.   Limits: message_max; CLOSE_MS for the peer's answer to a close.
  */
@@ -28,7 +30,8 @@ enum {
 
 /* ---- reading: wslay's callbacks ---- */
 
-static ssize_t on_recv(wslay_event_context_ptr wslay, uint8_t *bytes, size_t size, int flags, void *arg)
+static ssize_t on_recv(wslay_event_context_ptr wslay, uint8_t *bytes, size_t size, int flags,
+                       void *arg)
 {
 	struct mg_ws *ws = arg;
 
@@ -76,7 +79,8 @@ static bool reserve(struct mg_ws *ws, size_t size)
 	return true;
 }
 
-static void on_frame(wslay_event_context_ptr wslay, const struct wslay_event_on_frame_recv_start_arg *frame, void *arg)
+static void on_frame(wslay_event_context_ptr wslay,
+                     const struct wslay_event_on_frame_recv_start_arg *frame, void *arg)
 {
 	struct mg_ws *ws = arg;
 	size_t used = ws->message != NULL ? ws->message->size : 0;
@@ -93,7 +97,8 @@ static void on_frame(wslay_event_context_ptr wslay, const struct wslay_event_on_
 	}
 }
 
-static void on_piece(wslay_event_context_ptr wslay, const struct wslay_event_on_frame_recv_chunk_arg *piece, void *arg)
+static void on_piece(wslay_event_context_ptr wslay,
+                     const struct wslay_event_on_frame_recv_chunk_arg *piece, void *arg)
 {
 	struct mg_ws *ws = arg;
 
@@ -106,7 +111,8 @@ static void on_piece(wslay_event_context_ptr wslay, const struct wslay_event_on_
 	ws->message->size += piece->data_length;
 }
 
-static void on_message(wslay_event_context_ptr wslay, const struct wslay_event_on_msg_recv_arg *message, void *arg)
+static void on_message(wslay_event_context_ptr wslay,
+                       const struct wslay_event_on_msg_recv_arg *message, void *arg)
 {
 	struct mg_ws *ws = arg;
 	struct mg_buf *buf = ws->message;
@@ -135,7 +141,8 @@ static void on_message(wslay_event_context_ptr wslay, const struct wslay_event_o
 
 /* ---- writing ---- */
 
-static ssize_t on_send(wslay_event_context_ptr wslay, const uint8_t *bytes, size_t size, int flags, void *arg)
+static ssize_t on_send(wslay_event_context_ptr wslay, const uint8_t *bytes, size_t size, int flags,
+                       void *arg)
 {
 	struct mg_ws *ws = arg;
 
@@ -152,7 +159,8 @@ static int on_mask(wslay_event_context_ptr wslay, uint8_t *key, size_t size, voi
 	return RAND_bytes(key, (int)size) == 1 ? 0 : -1;
 }
 
-/* wslay's control frames into the queue; the end when both sides have said close, or one has broken the rules. */
+/* wslay's control frames into the queue; the end when both sides have said close, or one has broken
+ * the rules. */
 static void send_control(struct mg_ws *ws)
 {
 	if (wslay_event_want_write(ws->wslay) && wslay_event_send(ws->wslay) != 0) {
@@ -193,7 +201,8 @@ static size_t frame_head(uint8_t *head, uint8_t opcode, uint64_t size, const uin
 }
 
 /* Write bytes masked; at: their offset in the payload. */
-static void write_masked(struct mg_ws *ws, const uint8_t *bytes, size_t size, const uint8_t *mask, size_t at)
+static void write_masked(struct mg_ws *ws, const uint8_t *bytes, size_t size, const uint8_t *mask,
+                         size_t at)
 {
 	uint8_t piece[4096];
 
@@ -210,7 +219,8 @@ static void write_masked(struct mg_ws *ws, const uint8_t *bytes, size_t size, co
 	}
 }
 
-static void send_frame(struct mg_ws *ws, uint8_t opcode, const void *head, size_t head_size, struct mg_buf *buf)
+static void send_frame(struct mg_ws *ws, uint8_t opcode, const void *head, size_t head_size,
+                       struct mg_buf *buf)
 {
 	uint8_t bytes[FRAME_HEAD_MAX];
 	uint8_t mask[4] = { 0 };
@@ -283,7 +293,8 @@ void mg_ws_close(struct mg_ws *ws, int code, const char *reason)
 /* wslay has given up without a close frame of its own, as it does for a length of 2^63. */
 static void break_off(struct mg_ws *ws)
 {
-	static const uint8_t code[] = { WSLAY_CODE_PROTOCOL_ERROR >> 8, WSLAY_CODE_PROTOCOL_ERROR & 0xff };
+	static const uint8_t code[] = { WSLAY_CODE_PROTOCOL_ERROR >> 8,
+		                            WSLAY_CODE_PROTOCOL_ERROR & 0xff };
 
 	if (can_send(ws)) {
 		send_frame(ws, WSLAY_CONNECTION_CLOSE, code, sizeof code, NULL);
@@ -347,7 +358,8 @@ const struct mg_protocol mg_ws__protocol = {
 	.closed = ws_closed,
 };
 
-struct mg_ws *mg_ws__new(struct mg_conn *conn, bool client, const struct mg_ws_handler *handler, void *state)
+struct mg_ws *mg_ws__new(struct mg_conn *conn, bool client, const struct mg_ws_handler *handler,
+                         void *state)
 {
 	static const struct wslay_event_callbacks callbacks = {
 		.recv_callback = on_recv,

@@ -12,7 +12,7 @@
 
 #define MG_WS_SUBPROTOCOL "merganser.v1"
 
-enum { MG_WS_ACCEPT_SIZE = 32 };  /* base64 of a SHA-1, with its zero */
+enum { MG_WS_ACCEPT_SIZE = 32 }; /* base64 of a SHA-1, with its zero */
 
 struct mg_ws_shake;
 
@@ -22,21 +22,22 @@ struct mg_ws {
 	void *state;
 	wslay_event_context_ptr wslay;
 	bool client;
-	bool open;                   /* the upgrade is done */
-	bool close_asked;            /* mg_ws_close was called */
-	bool broken;                 /* we have refused a message */
-	int broken_code;             /* sent by us beside wslay; 0: none */
-	bool in_control;             /* the frame that arrives is a control frame */
-	const uint8_t *in;           /* bytes at hand, during ws_data */
+	bool open;         /* the upgrade is done */
+	bool close_asked;  /* mg_ws_close was called */
+	bool broken;       /* we have refused a message */
+	int broken_code;   /* sent by us beside wslay; 0: none */
+	bool in_control;   /* the frame that arrives is a control frame */
+	const uint8_t *in; /* bytes at hand, during ws_data */
 	size_t in_size;
-	struct mg_buf *message;      /* that is arriving */
+	struct mg_buf *message; /* that is arriving */
 	uint64_t last_heard_ms;
 	char reason[200];
-	struct mg_ws_shake *shake;   /* client: until the answer is there */
+	struct mg_ws_shake *shake; /* client: until the answer is there */
 };
 
 extern const struct mg_protocol mg_ws__protocol;
-struct mg_ws *mg_ws__new(struct mg_conn *conn, bool client, const struct mg_ws_handler *handler, void *state);
+struct mg_ws *mg_ws__new(struct mg_conn *conn, bool client, const struct mg_ws_handler *handler,
+                         void *state);
 void mg_ws__free(struct mg_ws *ws);
 /* Sec-WebSocket-Accept for a key of 24 characters; out: MG_WS_ACCEPT_SIZE bytes. */
 void mg_ws__accept_key(const char *key, char *out);

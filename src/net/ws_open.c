@@ -1,9 +1,10 @@
 /*
  * ws_open.c - how a connection becomes a WebSocket: the upgrade, as server and as client.
  *
- * The server refuses what is no clean upgrade with 4xx, and a page of another site (its Origin is not our Host),
- * since browsers send a user's cached password along wherever a page wants to connect.
- * The client checks the answer's key; any answer but 101 ends the connection, and its text is the reason.
+ * The server refuses what is no clean upgrade with 4xx, and a page of another site (its Origin is
+ * not our Host), since browsers send a user's cached password along wherever a page wants to
+ * connect. The client checks the answer's key; any answer but 101 ends the connection, and its text
+ * is the reason.
  *
  * owner: the connection's loop.   Limits: HEAD_MAX bytes of an answer; MG_NET_HELLO_MS for it.
  */
@@ -17,7 +18,7 @@
 
 enum {
 	HEAD_MAX = 64 * 1024,
-	BODY_KEPT = 150,             /* bytes of a refusal that become the reason */
+	BODY_KEPT = 150, /* bytes of a refusal that become the reason */
 };
 
 /* ---- server ---- */
@@ -57,11 +58,13 @@ static bool check(struct mg_http_request *request)
 	if (strcmp(request->method, "GET") != 0 || request->is_http10 || request->body_size > 0 ||
 	    !mg_http__has_token(request, "upgrade", "websocket") ||
 	    !mg_http__has_token(request, "connection", "upgrade")) {
-		refuse(request, 426, "this path is a WebSocket\n", "Upgrade: websocket\r\nConnection: Upgrade\r\n");
+		refuse(request, 426, "this path is a WebSocket\n",
+		       "Upgrade: websocket\r\nConnection: Upgrade\r\n");
 		return false;
 	}
 	if (version == NULL || strcmp(version, "13") != 0) {
-		refuse(request, 426, "only version 13 of WebSocket is spoken here\n", "Sec-WebSocket-Version: 13\r\n");
+		refuse(request, 426, "only version 13 of WebSocket is spoken here\n",
+		       "Sec-WebSocket-Version: 13\r\n");
 		return false;
 	}
 	if (!key_is_valid(mg_http_header(request, "sec-websocket-key")) ||
@@ -81,7 +84,8 @@ static bool check(struct mg_http_request *request)
 	return true;
 }
 
-struct mg_ws *mg_ws_accept(struct mg_http_request *request, const struct mg_ws_handler *handler, void *state)
+struct mg_ws *mg_ws_accept(struct mg_http_request *request, const struct mg_ws_handler *handler,
+                           void *state)
 {
 	char text[256], accept[MG_WS_ACCEPT_SIZE];
 	struct mg_http *http = request->http;
@@ -95,10 +99,11 @@ struct mg_ws *mg_ws_accept(struct mg_http_request *request, const struct mg_ws_h
 	}
 	mg_ws__accept_key(mg_http_header(request, "sec-websocket-key"), accept);
 	bool named = mg_http_header(request, "sec-websocket-protocol") != NULL;
-	int len = snprintf(text, sizeof text,
-	                   "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-	                   "Sec-WebSocket-Accept: %s\r\n%s\r\n",
-	                   accept, named ? "Sec-WebSocket-Protocol: " MG_WS_SUBPROTOCOL "\r\n" : "");
+	int len =
+		snprintf(text, sizeof text,
+	             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+	             "Sec-WebSocket-Accept: %s\r\n%s\r\n",
+	             accept, named ? "Sec-WebSocket-Protocol: " MG_WS_SUBPROTOCOL "\r\n" : "");
 	struct mg_conn *conn = http->conn;
 	struct mg_ws *ws = mg_ws__new(conn, false, handler, state);
 
@@ -122,13 +127,13 @@ struct mg_ws *mg_ws_accept(struct mg_http_request *request, const struct mg_ws_h
 /* What is needed until the answer has come. */
 struct mg_ws_shake {
 	llhttp_t parser;
-	char accept[MG_WS_ACCEPT_SIZE];      /* what the server must say */
+	char accept[MG_WS_ACCEPT_SIZE]; /* what the server must say */
 	void (*opened)(struct mg_ws *ws, void *state, int http_status);
 	size_t head_size;
-	char name[32], value[64];            /* of the header that arrives; longer ones are of no interest */
+	char name[32], value[64]; /* of the header that arrives; longer ones are of no interest */
 	size_t name_len, value_len;
 	bool in_value;
-	bool accepted, upgrade;              /* the two headers were right */
+	bool accepted, upgrade; /* the two headers were right */
 	char body[BODY_KEPT];
 	size_t body_len;
 	bool complete;
@@ -287,7 +292,8 @@ static void shake_closed(struct mg_conn *conn, void *state, const char *reason)
 		refused(ws, status); /* an answer that ends with the connection */
 	}
 	if (ws->handler->closed != NULL) {
-		ws->handler->closed(ws, ws->state, WSLAY_CODE_ABNORMAL_CLOSURE, ws->reason[0] != '\0' ? ws->reason : reason);
+		ws->handler->closed(ws, ws->state, WSLAY_CODE_ABNORMAL_CLOSURE,
+		                    ws->reason[0] != '\0' ? ws->reason : reason);
 	}
 	mg_ws__free(ws);
 }
@@ -298,8 +304,10 @@ static const struct mg_protocol shake_protocol = {
 	.closed = shake_closed,
 };
 
-struct mg_ws *mg_ws_connect(struct mg_conn *conn, const char *host, const char *path, const char *headers,
-                            const struct mg_ws_handler *handler, void (*opened)(struct mg_ws *ws, void *state, int http_status), void *state)
+struct mg_ws *mg_ws_connect(struct mg_conn *conn, const char *host, const char *path,
+                            const char *headers, const struct mg_ws_handler *handler,
+                            void (*opened)(struct mg_ws *ws, void *state, int http_status),
+                            void *state)
 {
 	struct mg_ws *ws = mg_ws__new(conn, true, handler, state);
 	struct mg_ws_shake *shake = mg_alloc0(sizeof *shake);

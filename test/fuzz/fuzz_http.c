@@ -1,8 +1,9 @@
 /*
  * fuzz_http.c - bytes straight into the HTTP parser of a connection without a socket.
  *
- * Input: the first byte says how the rest is cut into pieces, so that every state of the parser meets the end of a
- * piece. The handler asks everything that can be asked, and answers in all the ways there are.
+ * Input: the first byte says how the rest is cut into pieces, so that every state of the parser
+ * meets the end of a piece. The handler asks everything that can be asked, and answers in all the
+ * ways there are.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +52,8 @@ static void on_request(struct mg_http_request *request, void *arg)
 	struct mg_str body = mg_http_body(request);
 
 	(void)arg;
-	sink += strlen(path) + (query != NULL ? strlen(query) : 0) + (header != NULL ? strlen(header) : 0) + body.len;
+	sink += strlen(path) + (query != NULL ? strlen(query) : 0) +
+	        (header != NULL ? strlen(header) : 0) + body.len;
 	sink += mg_http_basic(request, &user, &password) ? strlen(user) + strlen(password) : 0;
 	switch (path[1]) {
 	case 'd':

@@ -1,8 +1,8 @@
 /*
  * fuzz_ws.c - bytes straight into a WebSocket of a connection without a socket.
  *
- * Input: the first byte says how the rest is cut into pieces, the second whether it goes to a server, a client, or a
- * client that still waits for the answer to its upgrade.
+ * Input: the first byte says how the rest is cut into pieces, the second whether it goes to a
+ * server, a client, or a client that still waits for the answer to its upgrade.
  */
 #include <stdlib.h>
 #include <string.h>

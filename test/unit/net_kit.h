@@ -1,6 +1,6 @@
 /*
- * net_kit.h - what the tests of net/ share: a server on loopback, a blocking client that may misbehave,
- * and gates to wait at, so that no test sleeps to be in time.
+ * net_kit.h - what the tests of net/ share: a server on loopback, a blocking client that may
+ * misbehave, and gates to wait at, so that no test sleeps to be in time.
  */
 #ifndef MG_TEST_NET_KIT_H
 #define MG_TEST_NET_KIT_H
@@ -33,7 +33,7 @@
 
 #define KIT_UNUSED __attribute__((unused))
 
-enum { KIT_PATIENCE_S = 20 };  /* after which a wait is a failure */
+enum { KIT_PATIENCE_S = 20 }; /* after which a wait is a failure */
 
 /* ---- gates: a number that grows, and somebody who waits for it ---- */
 
@@ -43,7 +43,10 @@ struct kit_gate {
 	long count;
 };
 
-#define KIT_GATE { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 }
+#define KIT_GATE                                               \
+	{                                                          \
+		PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 \
+	}
 
 static KIT_UNUSED void kit_gate_add(struct kit_gate *gate, long count)
 {
@@ -136,7 +139,9 @@ static KIT_UNUSED void kit_certs_make(struct kit_certs *certs, const char *commo
 	(void)snprintf(certs->cert, sizeof certs->cert, "%s/server.crt", certs->dir);
 	(void)snprintf(certs->key, sizeof certs->key, "%s/server.key", certs->dir);
 	kit_must(mg_cert_ca_create(certs->ca, certs->ca_key, "test CA", NULL, false, &err), &err);
-	kit_must(mg_cert_server_create(certs->cert, certs->key, certs->ca, certs->ca_key, NULL, &names, false, &err), &err);
+	kit_must(mg_cert_server_create(certs->cert, certs->key, certs->ca, certs->ca_key, NULL, &names,
+	                               false, &err),
+	         &err);
 }
 
 static KIT_UNUSED void kit_certs_remove(struct kit_certs *certs)
@@ -157,7 +162,8 @@ struct kit_server {
 	struct mg_http_handler http;
 };
 
-static KIT_UNUSED bool kit_choose_http(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size)
+static KIT_UNUSED bool kit_choose_http(struct mg_conn *conn, void *arg, const uint8_t *bytes,
+                                       size_t size)
 {
 	struct kit_server *server = arg;
 
@@ -168,7 +174,8 @@ static KIT_UNUSED bool kit_choose_http(struct mg_conn *conn, void *arg, const ui
 }
 
 /* certs NULL: plaintext. choose NULL: HTTP with server->http, which is set before. */
-static KIT_UNUSED void kit_server_start(struct kit_server *server, const struct kit_certs *certs, struct mg_listen_options options)
+static KIT_UNUSED void kit_server_start(struct kit_server *server, const struct kit_certs *certs,
+                                        struct mg_listen_options options)
 {
 	static const char *const alpn[] = { "http/1.1", NULL };
 	struct mg_error err = { 0 };
@@ -176,7 +183,9 @@ static KIT_UNUSED void kit_server_start(struct kit_server *server, const struct 
 	kit_must(mg_loop_start(&server->loops[0], "net-0", &err), &err);
 	kit_must(mg_loop_start(&server->loops[1], "net-1", &err), &err);
 	if (certs != NULL) {
-		struct mg_tls_server_options tls = { .cert_file = certs->cert, .key_file = certs->key, .alpn = alpn };
+		struct mg_tls_server_options tls = { .cert_file = certs->cert,
+			                                 .key_file = certs->key,
+			                                 .alpn = alpn };
 
 		kit_must(mg_tls_server(&server->tls, &tls, &err), &err);
 	}

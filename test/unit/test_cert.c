@@ -62,7 +62,8 @@ static long days_between(X509 *cert)
 	int days = 0;
 	int seconds = 0;
 
-	assert_int_equal(ASN1_TIME_diff(&days, &seconds, X509_get0_notBefore(cert), X509_get0_notAfter(cert)), 1);
+	assert_int_equal(
+		ASN1_TIME_diff(&days, &seconds, X509_get0_notBefore(cert), X509_get0_notAfter(cert)), 1);
 	return days;
 }
 
@@ -136,7 +137,8 @@ static void test_nothing_is_overwritten_unasked(void **state)
 	const char *before = slurp(certs.ca);
 
 	(void)state;
-	assert_int_equal(mg_cert_ca_create(certs.ca, certs.ca_key, "other", NULL, false, &err), MG_E_DUPLICATE);
+	assert_int_equal(mg_cert_ca_create(certs.ca, certs.ca_key, "other", NULL, false, &err),
+	                 MG_E_DUPLICATE);
 	assert_non_null(strstr(err.hint, "--overwrite"));
 	assert_string_equal(before, slurp(certs.ca));
 }
@@ -149,12 +151,18 @@ static void test_key_left_by_a_cut_off_run_is_kept(void **state)
 	(void)state;
 	(void)snprintf(cert, sizeof cert, "%s/again.crt", certs.dir);
 	(void)snprintf(key, sizeof key, "%s/again.key", certs.dir);
-	kit_must(mg_cert_client_create(cert, key, certs.ca, certs.ca_key, NULL, "scott", NULL, false, &err), &err);
+	kit_must(
+		mg_cert_client_create(cert, key, certs.ca, certs.ca_key, NULL, "scott", NULL, false, &err),
+		&err);
 	(void)snprintf(before, sizeof before, "%s", slurp(key));
 	assert_int_equal(unlink(cert), 0);
-	kit_must(mg_cert_client_create(cert, key, certs.ca, certs.ca_key, NULL, "scott", NULL, false, &err), &err);
+	kit_must(
+		mg_cert_client_create(cert, key, certs.ca, certs.ca_key, NULL, "scott", NULL, false, &err),
+		&err);
 	assert_string_equal(before, slurp(key));
-	kit_must(mg_cert_client_create(cert, key, certs.ca, certs.ca_key, NULL, "scott", NULL, true, &err), &err);
+	kit_must(
+		mg_cert_client_create(cert, key, certs.ca, certs.ca_key, NULL, "scott", NULL, true, &err),
+		&err);
 	assert_string_not_equal(before, slurp(key));
 	X509 *ca = load(certs.ca);
 	X509 *leaf = load(cert);
@@ -179,9 +187,14 @@ static void test_encrypted_ca_key_needs_its_password(void **state)
 	(void)snprintf(key, sizeof key, "%s/leaf.key", certs.dir);
 	kit_must(mg_cert_ca_create(ca, ca_key, "locked CA", "open sesame", false, &err), &err);
 	assert_non_null(strstr(slurp(ca_key), "ENCRYPTED PRIVATE KEY"));
-	assert_int_equal(mg_cert_client_create(cert, key, ca, ca_key, NULL, "scott", NULL, false, &err), MG_E_AUTH);
-	assert_int_equal(mg_cert_client_create(cert, key, ca, ca_key, "wrong", "scott", NULL, false, &err), MG_E_AUTH);
-	kit_must(mg_cert_client_create(cert, key, ca, ca_key, "open sesame", "scott", NULL, false, &err), &err);
+	assert_int_equal(mg_cert_client_create(cert, key, ca, ca_key, NULL, "scott", NULL, false, &err),
+	                 MG_E_AUTH);
+	assert_int_equal(
+		mg_cert_client_create(cert, key, ca, ca_key, "wrong", "scott", NULL, false, &err),
+		MG_E_AUTH);
+	kit_must(
+		mg_cert_client_create(cert, key, ca, ca_key, "open sesame", "scott", NULL, false, &err),
+		&err);
 	(void)unlink(ca);
 	(void)unlink(ca_key);
 	(void)unlink(cert);
@@ -199,14 +212,26 @@ static void test_wrong_signer_and_wrong_names_are_refused(void **state)
 	(void)state;
 	(void)snprintf(cert, sizeof cert, "%s/x.crt", certs.dir);
 	(void)snprintf(key, sizeof key, "%s/x.key", certs.dir);
-	assert_int_equal(mg_cert_server_create(cert, key, certs.ca, certs.ca_key, NULL, &names, false, &err), MG_E_USAGE);
+	assert_int_equal(
+		mg_cert_server_create(cert, key, certs.ca, certs.ca_key, NULL, &names, false, &err),
+		MG_E_USAGE);
 	names = (struct mg_cert_names){ .common_name = "n", .ips = bad_ips };
-	assert_int_equal(mg_cert_server_create(cert, key, certs.ca, certs.ca_key, NULL, &names, false, &err), MG_E_USAGE);
+	assert_int_equal(
+		mg_cert_server_create(cert, key, certs.ca, certs.ca_key, NULL, &names, false, &err),
+		MG_E_USAGE);
 	names.ips = NULL;
-	assert_int_equal(mg_cert_server_create(cert, key, certs.ca, certs.ca_key, NULL, &names, false, &err), MG_E_USAGE);
-	assert_int_equal(mg_cert_client_create(cert, key, certs.ca, certs.key, NULL, "scott", NULL, false, &err), MG_E_USAGE);
-	assert_int_equal(mg_cert_client_create(cert, key, certs.cert, certs.key, NULL, "scott", NULL, false, &err), MG_E_USAGE);
-	assert_int_equal(mg_cert_client_create(cert, key, "/nowhere/ca.crt", certs.ca_key, NULL, "scott", NULL, false, &err), MG_E_NOT_FOUND);
+	assert_int_equal(
+		mg_cert_server_create(cert, key, certs.ca, certs.ca_key, NULL, &names, false, &err),
+		MG_E_USAGE);
+	assert_int_equal(
+		mg_cert_client_create(cert, key, certs.ca, certs.key, NULL, "scott", NULL, false, &err),
+		MG_E_USAGE);
+	assert_int_equal(
+		mg_cert_client_create(cert, key, certs.cert, certs.key, NULL, "scott", NULL, false, &err),
+		MG_E_USAGE);
+	assert_int_equal(mg_cert_client_create(cert, key, "/nowhere/ca.crt", certs.ca_key, NULL,
+	                                       "scott", NULL, false, &err),
+	                 MG_E_NOT_FOUND);
 	assert_int_equal(access(cert, F_OK), -1);
 	assert_int_equal(access(key, F_OK), -1);
 }

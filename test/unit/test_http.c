@@ -1,11 +1,12 @@
-/* HTTP over real sockets: parsing, limits, refusals, deferred answers, streams and their back-pressure. */
+/* HTTP over real sockets: parsing, limits, refusals, deferred answers, streams and their
+ * back-pressure. */
 #include "net_kit.h"
 
 static struct kit_server server;
 
 /* ---- the server's side ---- */
 
-enum { BLOCK = 100000, BIG_BLOCKS = 640 };  /* 64 MB: far more than all buffers together */
+enum { BLOCK = 100000, BIG_BLOCKS = 640 }; /* 64 MB: far more than all buffers together */
 
 struct stream_job {
 	struct mg_stream *stream;
@@ -46,7 +47,9 @@ static void *produce(void *arg)
 
 static void start_stream(struct mg_http_request *request, int blocks, bool fail_at_end)
 {
-	job = (struct stream_job){ .blocks = blocks, .fail_at_end = fail_at_end, .waits = KIT_GATE, .done = KIT_GATE };
+	job = (struct stream_job){
+		.blocks = blocks, .fail_at_end = fail_at_end, .waits = KIT_GATE, .done = KIT_GATE
+	};
 	job.stream = mg_stream_new(mg_conn_loop(mg_http_conn(request)), NULL, NULL);
 	mg_stream_on_wait(job.stream, on_before, NULL, &job);
 	mg_http_reply_stream(request, 200, "application/octet-stream", NULL, job.stream);
@@ -112,8 +115,8 @@ static void on_request(struct mg_http_request *request, void *arg)
 		const char *q = mg_http_query(request, "q");
 
 		(void)mg_http_basic(request, &user, &password);
-		(void)snprintf(text, sizeof text, "%s %s q=%s user=%s password=%s", mg_http_method(request), path,
-		               q != NULL ? q : "none", user, password);
+		(void)snprintf(text, sizeof text, "%s %s q=%s user=%s password=%s", mg_http_method(request),
+		               path, q != NULL ? q : "none", user, password);
 		reply_text(request, text);
 	}
 }
@@ -174,8 +177,8 @@ static int count(const char *text, const char *part)
 
 static void test_request_is_decoded(void **state)
 {
-	static const char request[] =
-		"GET /a%20b/%C3%A4?x=1&q=c%2Bd+e HTTP/1.1\r\n" CLOSE "Authorization: Basic c2NvdHQ6dGk6Z2Vy\r\n\r\n";
+	static const char request[] = "GET /a%20b/%C3%A4?x=1&q=c%2Bd+e HTTP/1.1\r\n" CLOSE
+								  "Authorization: Basic c2NvdHQ6dGk6Z2Vy\r\n\r\n";
 	char *answer = talk(request, strlen(request));
 
 	(void)state;
@@ -185,8 +188,9 @@ static void test_request_is_decoded(void **state)
 
 static void test_pipelined_requests_are_answered_in_order(void **state)
 {
-	static const char requests[] = "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ntwo!"
-	                               "GET /3 HTTP/1.1\r\n" CLOSE "\r\n";
+	static const char requests[] = "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo HTTP/1.1\r\nHost: "
+	                               "x\r\nContent-Length: 4\r\n\r\ntwo!"
+								   "GET /3 HTTP/1.1\r\n" CLOSE "\r\n";
 	(void)state;
 	for (size_t step = 1; step < sizeof requests; step += 7) { /* cut in all sorts of places */
 		struct kit_peer peer = kit_peer_open(&server);
@@ -207,8 +211,9 @@ static void test_pipelined_requests_are_answered_in_order(void **state)
 
 static void test_body_comes_chunked_too(void **state)
 {
-	static const char request[] = "POST /echo HTTP/1.1\r\n" CLOSE "Transfer-Encoding: chunked\r\n\r\n"
-	                              "5;ext=1\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\nTrailer: x\r\n\r\n";
+	static const char request[] =
+		"POST /echo HTTP/1.1\r\n" CLOSE "Transfer-Encoding: chunked\r\n\r\n"
+		"5;ext=1\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\nTrailer: x\r\n\r\n";
 	char *answer = talk(request, strlen(request));
 
 	(void)state;
@@ -222,7 +227,8 @@ static void test_client_that_expects_100_gets_it(void **state)
 	struct kit_peer peer = kit_peer_open(&server);
 
 	(void)state;
-	kit_peer_say(&peer, "POST /echo HTTP/1.1\r\n" CLOSE "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+	kit_peer_say(&peer, "POST /echo HTTP/1.1\r\n" CLOSE
+	                    "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n");
 	char *answer = kit_peer_until(&peer, "\r\n\r\n");
 
 	assert_non_null(strstr(answer, "HTTP/1.1 100 Continue"));
@@ -236,7 +242,8 @@ static void test_client_that_expects_100_gets_it(void **state)
 
 static void test_head_has_the_headers_and_no_body(void **state)
 {
-	static const char request[] = "HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\nGET /next HTTP/1.1\r\n" CLOSE "\r\n";
+	static const char request[] =
+		"HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\nGET /next HTTP/1.1\r\n" CLOSE "\r\n";
 	char *answer = talk(request, strlen(request));
 
 	(void)state;
@@ -279,7 +286,8 @@ static void test_errors_are_json_with_a_fitting_status(void **state)
 
 	(void)state;
 	assert_non_null(strstr(answer, "HTTP/1.1 404 Not Found"));
-	assert_non_null(strstr(answer, "\"sqlstate\":\"42P01\",\"message\":\"table \\\"x\\\" is not there\""));
+	assert_non_null(
+		strstr(answer, "\"sqlstate\":\"42P01\",\"message\":\"table \\\"x\\\" is not there\""));
 	free(answer);
 	static const char denied[] = "POST /denied HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n";
 
@@ -297,7 +305,8 @@ static void test_errors_are_json_with_a_fitting_status(void **state)
 
 static void test_refusal_of_a_bodiless_request_keeps_the_connection(void **state)
 {
-	static const char requests[] = "GET /denied HTTP/1.1\r\nHost: x\r\n\r\nGET /after HTTP/1.1\r\n" CLOSE "\r\n";
+	static const char requests[] =
+		"GET /denied HTTP/1.1\r\nHost: x\r\n\r\nGET /after HTTP/1.1\r\n" CLOSE "\r\n";
 	char *answer = talk(requests, strlen(requests));
 
 	(void)state;
@@ -316,20 +325,36 @@ struct bad {
 static void test_smuggling_shapes_are_refused_and_the_connection_ends(void **state)
 {
 	static const struct bad table[] = {
-		{ "both lengths", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400" },
-		{ "both, other order", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", "400" },
-		{ "two lengths", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400" },
+		{ "both lengths",
+		  "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: "
+		  "chunked\r\n\r\n0\r\n\r\n",
+		  "400" },
+		{ "both, other order",
+		  "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: "
+		  "3\r\n\r\n0\r\n\r\n",
+		  "400" },
+		{ "two lengths",
+		  "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400" },
 		{ "list of lengths", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\na", "400" },
 		{ "signed length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na", "400" },
-		{ "huge length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\na", "400" },
+		{ "huge length",
+		  "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\na", "400" },
 		{ "bare LF", "GET / HTTP/1.1\nHost: x\n\n", "400" },
 		{ "bare LF in headers", "GET / HTTP/1.1\r\nHost: x\nA: b\r\n\r\n", "400" },
 		{ "space before colon", "GET / HTTP/1.1\r\nHost : x\r\n\r\n", "400" },
 		{ "folded header", "GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n", "400" },
-		{ "other coding", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501" },
-		{ "chunked twice", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", "" },
-		{ "broken coding", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "" },
-		{ "bad chunk size", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n", "400" },
+		{ "other coding",
+		  "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+		  "501" },
+		{ "chunked twice",
+		  "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+		  "" },
+		{ "broken coding",
+		  "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "" },
+		{ "bad chunk size",
+		  "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+		  "chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n",
+		  "400" },
 		{ "no host", "GET / HTTP/1.1\r\n\r\n", "400" },
 		{ "two hosts", "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "400" },
 		{ "zero byte in path", "GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n", "400" },
@@ -344,7 +369,8 @@ static void test_smuggling_shapes_are_refused_and_the_connection_ends(void **sta
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
 		char text[1024];
 		/* A second request behind: it must never be answered. */
-		int len = snprintf(text, sizeof text, "%sGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n", table[i].bytes);
+		int len = snprintf(text, sizeof text, "%sGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n",
+		                   table[i].bytes);
 		char *answer = talk(text, (size_t)len);
 
 		if (strncmp(answer, "HTTP/1.1 ", 9) != 0 || (answer[9] != '4' && answer[9] != '5') ||
@@ -377,7 +403,8 @@ static void test_limits_are_kept(void **state)
 	answer = talk(text.ptr, text.len);
 	assert_non_null(strstr(answer, "HTTP/1.1 431"));
 	free(answer);
-	static const char announced[] = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 300001\r\n\r\n";
+	static const char announced[] =
+		"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 300001\r\n\r\n";
 
 	answer = talk(announced, strlen(announced));
 	assert_non_null(strstr(answer, "HTTP/1.1 413"));
@@ -410,7 +437,8 @@ static void test_deferred_request_is_answered_later_and_keeps_order(void **state
 
 	(void)state;
 	kit_gate_reset(&held_gate);
-	kit_peer_say(&peer, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nGET /second HTTP/1.1\r\n" CLOSE "\r\n");
+	kit_peer_say(&peer,
+	             "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nGET /second HTTP/1.1\r\n" CLOSE "\r\n");
 	assert_true(kit_gate_wait(&held_gate, 1));
 	mg_loop_post(held_loop, answer_held, "late");
 	char *answer = kit_peer_all(&peer, NULL);
@@ -537,7 +565,8 @@ static void test_failed_stream_never_looks_complete(void **state)
 		bool clean = true;
 		bool ended = false;
 
-		(void)snprintf(request, sizeof request, "GET /broken HTTP/%s\r\nHost: x\r\n\r\n", versions[i]);
+		(void)snprintf(request, sizeof request, "GET /broken HTTP/%s\r\nHost: x\r\n\r\n",
+		               versions[i]);
 		kit_peer_say(&peer, request);
 		char *answer = kit_peer_all(&peer, &clean);
 		char *body = strstr(answer, "\r\n\r\n");

@@ -61,7 +61,8 @@ static void test_hash_verifies_its_own_password_only(void **state)
 	mg_arena_free(arena);
 }
 
-/* The verifier, taken apart and made again from the password, as a PostgreSQL client's proof would need it. */
+/* The verifier, taken apart and made again from the password, as a PostgreSQL client's proof would
+ * need it. */
 static void test_scram_verifier_follows_the_rfc(void **state)
 {
 	struct mg_arena *arena = mg_arena_new();
@@ -73,11 +74,15 @@ static void test_scram_verifier_follows_the_rfc(void **state)
 
 	(void)state;
 	kit_must(mg_password_hash(arena, "pencil", &hash, &scram, &err), &err);
-	assert_int_equal(sscanf(scram, "SCRAM-SHA-256$%d:%63[^$]$%63[^:]:%63s", &iterations, salt_text, stored_text, server_text), 4);
+	assert_int_equal(sscanf(scram, "SCRAM-SHA-256$%d:%63[^$]$%63[^:]:%63s", &iterations, salt_text,
+	                        stored_text, server_text),
+	                 4);
 	assert_int_equal(iterations, 4096);
 	assert_int_equal(strlen(salt_text), 24);
-	assert_int_equal(EVP_DecodeBlock(salt, (const unsigned char *)salt_text, 24), 18); /* 16 bytes and padding */
-	assert_int_equal(PKCS5_PBKDF2_HMAC("pencil", 6, salt, 16, iterations, EVP_sha256(), 32, salted), 1);
+	assert_int_equal(EVP_DecodeBlock(salt, (const unsigned char *)salt_text, 24),
+	                 18); /* 16 bytes and padding */
+	assert_int_equal(PKCS5_PBKDF2_HMAC("pencil", 6, salt, 16, iterations, EVP_sha256(), 32, salted),
+	                 1);
 	(void)HMAC(EVP_sha256(), salted, 32, (const uint8_t *)"Client Key", 10, key, NULL);
 	(void)SHA256(key, 32, stored);
 	unsigned char text[64];
@@ -141,7 +146,8 @@ static void test_change_of_a_user_counts_at_once(void **state)
 	kit_must(mg_user_create(catalog, "anna", "one", MG_ROLE_CLIENT, false, &err), &err);
 	kit_must(mg_login_check(login, "anna", "one", &role, &err), &err);
 	assert_true(mg_login_cached(login, "anna", "one", &role));
-	assert_int_equal(mg_user_create(catalog, "anna", "two", MG_ROLE_CLIENT, false, &err), MG_E_DUPLICATE);
+	assert_int_equal(mg_user_create(catalog, "anna", "two", MG_ROLE_CLIENT, false, &err),
+	                 MG_E_DUPLICATE);
 	kit_must(mg_user_create(catalog, "anna", "two", MG_ROLE_ADMIN, true, &err), &err);
 	assert_false(mg_login_cached(login, "anna", "one", &role));
 	assert_int_equal(mg_login_check(login, "anna", "one", &role, &err), MG_E_AUTH);
@@ -159,7 +165,8 @@ static void test_last_admin_stays(void **state)
 
 	(void)state;
 	assert_int_equal(mg_user_drop(catalog, "scott", &err), MG_E_DENIED);
-	assert_int_equal(mg_user_create(catalog, "scott", "tiger", MG_ROLE_CLIENT, true, &err), MG_E_DENIED);
+	assert_int_equal(mg_user_create(catalog, "scott", "tiger", MG_ROLE_CLIENT, true, &err),
+	                 MG_E_DENIED);
 	kit_must(mg_user_create(catalog, "second", "x", MG_ROLE_ADMIN, false, &err), &err);
 	kit_must(mg_user_drop(catalog, "scott", &err), &err);
 	assert_int_equal(mg_user_drop(catalog, "second", &err), MG_E_DENIED);
@@ -169,13 +176,16 @@ static void test_last_admin_stays(void **state)
 
 static void test_names_that_basic_authentication_cannot_carry_are_refused(void **state)
 {
-	static const char *const names[] = { "", "a:b", "a\nb", "\x7f", "\xff\xfe",
-		                                 "0123456789012345678901234567890123456789012345678901234567890123" };
+	static const char *const names[] = {
+		"",     "a:b",      "a\nb",
+		"\x7f", "\xff\xfe", "0123456789012345678901234567890123456789012345678901234567890123"
+	};
 	struct mg_error err = { 0 };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-		assert_int_equal(mg_user_create(catalog, names[i], "x", MG_ROLE_CLIENT, false, &err), MG_E_USAGE);
+		assert_int_equal(mg_user_create(catalog, names[i], "x", MG_ROLE_CLIENT, false, &err),
+		                 MG_E_USAGE);
 	}
 	assert_int_equal(mg_user_create(catalog, "x", "x", MG_ROLE_NONE, false, &err), MG_E_USAGE);
 }

@@ -1,7 +1,7 @@
 /* Streams between a producer's thread and a loop: bounds, ends, wakes. */
 #include "net_kit.h"
 
-enum { BLOCK = 256 * 1024, BLOCKS = 80 };  /* 20 MiB: five times the high mark */
+enum { BLOCK = 256 * 1024, BLOCKS = 80 }; /* 20 MiB: five times the high mark */
 
 static struct mg_loop *loop;
 
@@ -24,7 +24,7 @@ static int teardown(void **state)
 struct producer {
 	struct mg_stream *stream;
 	pthread_t thread;
-	struct kit_gate waits;      /* times it began to wait */
+	struct kit_gate waits; /* times it began to wait */
 	struct kit_gate resumed;
 	struct kit_gate done;
 	int status;
@@ -62,7 +62,9 @@ static void *produce(void *arg)
 
 static void producer_start(struct producer *producer, struct mg_stream *stream)
 {
-	*producer = (struct producer){ .stream = stream, .waits = KIT_GATE, .resumed = KIT_GATE, .done = KIT_GATE };
+	*producer = (struct producer){
+		.stream = stream, .waits = KIT_GATE, .resumed = KIT_GATE, .done = KIT_GATE
+	};
 	mg_stream_on_wait(stream, on_before, on_after, producer);
 	assert_int_equal(pthread_create(&producer->thread, NULL, produce, producer), 0);
 }
@@ -106,7 +108,8 @@ static void close_stream(void *arg)
 	mg_stream_close(arg);
 }
 
-/* A wake may still be on its way: only a closed stream forgets its consumer, and only on the loop for good. */
+/* A wake may still be on its way: only a closed stream forgets its consumer, and only on the loop
+ * for good. */
 static void end_consumer(struct consumer *consumer)
 {
 	kit_on_loop(loop, close_stream, consumer->stream);

@@ -113,7 +113,9 @@ static void dialled_closed(struct mg_conn *conn, void *state, const char *reason
 	kit_gate_add(&dialled->closed, 1);
 }
 
-static const struct mg_protocol dialled_protocol = { .name = "test", .data = dialled_data, .closed = dialled_closed };
+static const struct mg_protocol dialled_protocol = { .name = "test",
+	                                                 .data = dialled_data,
+	                                                 .closed = dialled_closed };
 
 static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *arg)
 {
@@ -128,7 +130,8 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *a
 	kit_gate_add(&dialled->done, 1);
 }
 
-static void dial(struct dialled *dialled, const char *host, uint16_t port, const struct mg_tls_client_options *options, uint64_t timeout_ms)
+static void dial(struct dialled *dialled, const char *host, uint16_t port,
+                 const struct mg_tls_client_options *options, uint64_t timeout_ms)
 {
 	struct mg_tls *tls = NULL;
 	struct mg_error err = { 0 };
@@ -238,7 +241,8 @@ static void send_much(void *arg)
 	memset(buf->data, 7, 1 << 20);
 	buf->size = 1 << 20;
 	mg_conn_write(dialled->conn, "xx", 2);
-	for (int i = 0; i < 32; i++) { /* 32 MiB and small pieces between: records are cut across them */
+	for (int i = 0; i < 32;
+	     i++) { /* 32 MiB and small pieces between: records are cut across them */
 		mg_conn_write_buf(dialled->conn, buf);
 		mg_conn_write(dialled->conn, "\1\2\3", 3);
 	}
@@ -314,7 +318,8 @@ static void test_reload_serves_new_connections_and_keeps_old_ones(void **state)
 {
 	struct kit_server server = { 0 };
 	struct mg_error err = { 0 };
-	struct mg_cert_names names = { .common_name = "renewed", .dns = (const char *[]){ "localhost", NULL } };
+	struct mg_cert_names names = { .common_name = "renewed",
+		                           .dns = (const char *[]){ "localhost", NULL } };
 
 	(void)state;
 	start(&server, true, (struct mg_listen_options){ 0 });
@@ -322,7 +327,9 @@ static void test_reload_serves_new_connections_and_keeps_old_ones(void **state)
 
 	kit_peer_tls(&old, certs.ca);
 	expect_echo(&old, "before");
-	kit_must(mg_cert_server_create(certs.cert, certs.key, certs.ca, certs.ca_key, NULL, &names, true, &err), &err);
+	kit_must(mg_cert_server_create(certs.cert, certs.key, certs.ca, certs.ca_key, NULL, &names,
+	                               true, &err),
+	         &err);
 	kit_must(mg_tls_reload(server.tls, &err), &err);
 	struct kit_peer fresh = kit_peer_open(&server);
 
@@ -346,15 +353,20 @@ static void test_reload_serves_new_connections_and_keeps_old_ones(void **state)
 	kit_peer_close(&fresh);
 	kit_peer_close(&third);
 	kit_server_stop(&server);
-	names = (struct mg_cert_names){ .common_name = "node-1", .dns = names.dns, .ips = (const char *[]){ "127.0.0.1", "::1", NULL } };
-	kit_must(mg_cert_server_create(certs.cert, certs.key, certs.ca, certs.ca_key, NULL, &names, true, &err), &err);
+	names = (struct mg_cert_names){ .common_name = "node-1",
+		                            .dns = names.dns,
+		                            .ips = (const char *[]){ "127.0.0.1", "::1", NULL } };
+	kit_must(mg_cert_server_create(certs.cert, certs.key, certs.ca, certs.ca_key, NULL, &names,
+	                               true, &err),
+	         &err);
 }
 
 static void test_wrong_files_are_named(void **state)
 {
 	struct mg_tls *tls = NULL;
 	struct mg_error err = { 0 };
-	struct mg_tls_server_options options = { .cert_file = "/nowhere/server.crt", .key_file = certs.key };
+	struct mg_tls_server_options options = { .cert_file = "/nowhere/server.crt",
+		                                     .key_file = certs.key };
 
 	(void)state;
 	assert_int_not_equal(mg_tls_server(&tls, &options, &err), 0);
@@ -369,7 +381,10 @@ static void test_wrong_files_are_named(void **state)
 static void test_plaintext_is_told_to_use_tls(void **state)
 {
 	struct kit_server server = { 0 };
-	static const struct { const char *say, *hear; size_t size; } table[] = {
+	static const struct {
+		const char *say, *hear;
+		size_t size;
+	} table[] = {
 		{ "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 Bad Request", 27 },
 		{ "*1\r\n$4\r\nPING\r\n", "-ERR this port speaks TLS", 14 },
 		{ "\0\0\0\x08\x04\xd2\x16\x2f", "N", 8 },

@@ -1,4 +1,5 @@
-/* WebSockets: our client against our server over TLS and plaintext, and a raw client that breaks rules. */
+/* WebSockets: our client against our server over TLS and plaintext, and a raw client that breaks
+ * rules. */
 #include <stdatomic.h>
 
 #include "net_kit.h"
@@ -164,7 +165,8 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *a
 	struct client *client = arg;
 
 	if (conn != NULL) {
-		client->ws = mg_ws_connect(conn, "localhost", client->path, client->headers, &client_handler, on_opened, client);
+		client->ws = mg_ws_connect(conn, "localhost", client->path, client->headers,
+		                           &client_handler, on_opened, client);
 	} else {
 		client->err = *err;
 	}
@@ -178,7 +180,12 @@ static void client_start(struct client *client, const char *path, const char *he
 	struct mg_error err = { 0 };
 	char address[32];
 
-	*client = (struct client){ .path = path, .headers = headers, .dialled = KIT_GATE, .opened = KIT_GATE, .messages = KIT_GATE, .closed = KIT_GATE };
+	*client = (struct client){ .path = path,
+		                       .headers = headers,
+		                       .dialled = KIT_GATE,
+		                       .opened = KIT_GATE,
+		                       .messages = KIT_GATE,
+		                       .closed = KIT_GATE };
 	if (tls) {
 		kit_must(mg_tls_client(&roots, &options, &err), &err);
 	}
@@ -375,8 +382,9 @@ static void test_stopping_loop_closes_its_sockets(void **state)
 
 /* ---- a raw client ---- */
 
-#define UPGRADE(extra) \
-	"GET /client HTTP/1.1\r\nHost: x:1\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n" extra "\r\n"
+#define UPGRADE(extra)                                                                    \
+	"GET /client HTTP/1.1\r\nHost: x:1\r\nUpgrade: websocket\r\nConnection: keep-alive, " \
+	"Upgrade\r\n" extra "\r\n"
 #define KEY "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 #define VERSION "Sec-WebSocket-Version: 13\r\n"
 
@@ -388,7 +396,8 @@ static struct kit_peer raw_open(void)
 	char *answer = kit_peer_until(&peer, "\r\n\r\n");
 
 	assert_non_null(strstr(answer, "HTTP/1.1 101"));
-	assert_non_null(strstr(answer, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")); /* the RFC's own example */
+	assert_non_null(strstr(
+		answer, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")); /* the RFC's own example */
 	assert_non_null(strstr(answer, "Sec-WebSocket-Protocol: merganser.v1"));
 	free(answer);
 	return peer;
@@ -416,9 +425,12 @@ static void raw_expect(struct kit_peer *peer, const char *bytes, size_t size)
 
 static void test_upgrades_that_are_none_are_refused(void **state)
 {
-	static const struct { const char *request, *status; } table[] = {
+	static const struct {
+		const char *request, *status;
+	} table[] = {
 		{ "GET /client HTTP/1.1\r\nHost: x:1\r\nConnection: close\r\n\r\n", "426" },
-		{ "GET /client HTTP/1.1\r\nHost: x:1\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n", "426" },
+		{ "GET /client HTTP/1.1\r\nHost: x:1\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n",
+		  "426" },
 		{ UPGRADE(KEY "Connection: close\r\n"), "426" },
 		{ UPGRADE(KEY "Connection: close\r\nSec-WebSocket-Version: 8\r\n"), "426" },
 		{ UPGRADE(VERSION "Connection: close\r\n"), "400" },
@@ -465,7 +477,10 @@ static void test_fragments_are_joined_around_control_frames(void **state)
 	raw_frame(&peer, 0x02, "a", 1);
 	raw_frame(&peer, 0x00, "", 0);
 	raw_frame(&peer, 0x80, "b", 1);
-	raw_expect(&peer, "\x82\x06" "HEADab", 8);
+	raw_expect(&peer,
+	           "\x82\x06"
+	           "HEADab",
+	           8);
 	kit_peer_close(&peer);
 }
 
@@ -488,7 +503,8 @@ static void test_frame_and_upgrade_in_one_packet(void **state)
 static void test_every_byte_alone_is_as_good_as_all_together(void **state)
 {
 	struct kit_peer peer = raw_open();
-	static const uint8_t frame[] = { 0x81, 0x85, 9, 8, 7, 6, 'H' ^ 9, 'e' ^ 8, 'l' ^ 7, 'l' ^ 6, 'o' ^ 9 };
+	static const uint8_t frame[] = { 0x81,    0x85,    9,       8,       7,      6,
+		                             'H' ^ 9, 'e' ^ 8, 'l' ^ 7, 'l' ^ 6, 'o' ^ 9 };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof frame; i++) {
@@ -500,11 +516,18 @@ static void test_every_byte_alone_is_as_good_as_all_together(void **state)
 
 static void test_broken_frames_close_with_the_right_code(void **state)
 {
-	static const struct { const char *name, *bytes; size_t size; int code; } table[] = {
+	static const struct {
+		const char *name, *bytes;
+		size_t size;
+		int code;
+	} table[] = {
 		{ "2^62 bytes", "\x82\xff\x40\0\0\0\0\0\0\0\1\2\3\4x", 15, 1009 },
 		{ "2^63 bytes", "\x82\xff\x80\0\0\0\0\0\0\0\1\2\3\4", 14, 1002 },
 		{ "message_max + 1", "\x82\xff\0\0\0\0\1\0\0\1\1\2\3\4x", 15, 1009 },
-		{ "not masked", "\x82\x03" "abc", 5, 1002 },
+		{ "not masked",
+		  "\x82\x03"
+		  "abc",
+		  5, 1002 },
 		{ "reserved bit", "\xc2\x81\0\0\0\0a", 7, 1002 },
 		{ "unknown opcode", "\x83\x81\0\0\0\0a", 7, 1002 },
 		{ "long control frame", "\x89\xfe\0\x7e\0\0\0\0", 8, 1002 },
@@ -565,7 +588,8 @@ static void test_killed_client_is_an_abnormal_end(void **state)
 
 	(void)state;
 	kit_gate_reset(&server_closed);
-	kit_peer_send(&peer, "\x82\xff\0\0\0\0\0\x80\0\0\0\0\0\0only a part", 25); /* 8 MiB were announced */
+	kit_peer_send(&peer, "\x82\xff\0\0\0\0\0\x80\0\0\0\0\0\0only a part",
+	              25); /* 8 MiB were announced */
 	kit_peer_kill(&peer);
 	assert_true(kit_gate_wait(&server_closed, 1));
 	assert_int_equal(server_close_code, 1006);
@@ -574,18 +598,25 @@ static void test_killed_client_is_an_abnormal_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(test_messages_of_all_sizes_come_back_over_tls, wait_for_all_closed),
-		cmocka_unit_test_teardown(test_messages_of_all_sizes_come_back_over_plaintext, wait_for_all_closed),
+		cmocka_unit_test_teardown(test_messages_of_all_sizes_come_back_over_tls,
+		                          wait_for_all_closed),
+		cmocka_unit_test_teardown(test_messages_of_all_sizes_come_back_over_plaintext,
+		                          wait_for_all_closed),
 		cmocka_unit_test_teardown(test_deferred_request_can_be_upgraded, wait_for_all_closed),
 		cmocka_unit_test_teardown(test_close_of_the_client_reaches_the_server, wait_for_all_closed),
-		cmocka_unit_test_teardown(test_message_over_the_limit_closes_with_1009, wait_for_all_closed),
-		cmocka_unit_test_teardown(test_refused_upgrade_tells_status_and_reason, wait_for_all_closed),
+		cmocka_unit_test_teardown(test_message_over_the_limit_closes_with_1009,
+		                          wait_for_all_closed),
+		cmocka_unit_test_teardown(test_refused_upgrade_tells_status_and_reason,
+		                          wait_for_all_closed),
 		cmocka_unit_test_teardown(test_stopping_loop_closes_its_sockets, wait_for_all_closed),
 		cmocka_unit_test_teardown(test_upgrades_that_are_none_are_refused, wait_for_all_closed),
-		cmocka_unit_test_teardown(test_fragments_are_joined_around_control_frames, wait_for_all_closed),
+		cmocka_unit_test_teardown(test_fragments_are_joined_around_control_frames,
+		                          wait_for_all_closed),
 		cmocka_unit_test_teardown(test_frame_and_upgrade_in_one_packet, wait_for_all_closed),
-		cmocka_unit_test_teardown(test_every_byte_alone_is_as_good_as_all_together, wait_for_all_closed),
-		cmocka_unit_test_teardown(test_broken_frames_close_with_the_right_code, wait_for_all_closed),
+		cmocka_unit_test_teardown(test_every_byte_alone_is_as_good_as_all_together,
+		                          wait_for_all_closed),
+		cmocka_unit_test_teardown(test_broken_frames_close_with_the_right_code,
+		                          wait_for_all_closed),
 		cmocka_unit_test_teardown(test_limit_counts_fragments_together, wait_for_all_closed),
 		cmocka_unit_test_teardown(test_killed_client_is_an_abnormal_end, wait_for_all_closed),
 	};
