@@ -24,8 +24,9 @@
 
 enum {
 	POOL_SIZE = 4,
-	PLAN_SECONDS_MAX = 10,
-	CATALOG_SECONDS_MAX = 60,
+	PLAN_MS_MAX = 10 * 1000,
+	CATALOG_MS_MAX = 60 * 1000,
+	OWN_MS_MAX = 3600 * 1000,     /* SQL of ours: filling with samples */
 	MEMORY_MB = 512,
 	ZONE_MAX = 64,
 };
@@ -54,6 +55,7 @@ struct mg_plandb {
 	pthread_cond_t changed;       /* for the watchdog: a deadline was set, or the end has come */
 	pthread_t watchdog;
 	bool watched, closing;
+	int limit_ms;                 /* for one bind; set once, at open */
 };
 
 /* ---- time limit ---- */
@@ -61,6 +63,15 @@ struct mg_plandb {
 static bool time_before(struct timespec a, struct timespec b)
 {
 	return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
+}
+
+static struct timespec time_after(struct timespec time, int ms)
+{
+	int64_t nanos = time.tv_nsec + (int64_t)(ms % 1000) * 1000000;
+
+	time.tv_sec += ms / 1000 + nanos / 1000000000;
+	time.tv_nsec = nanos % 1000000000;
+	return time;
 }
 
 static void *watch(void *arg)
@@ -82,10 +93,7 @@ static void *watch(void *arg)
 				/* Again every tenth of a second, until it is given back. */
 				conn->expired = true;
 				mg_duck_interrupt(conn->duck);
-				conn->deadline = now;
-				conn->deadline.tv_nsec += 100000000;
-				conn->deadline.tv_sec += conn->deadline.tv_nsec / 1000000000;
-				conn->deadline.tv_nsec %= 1000000000;
+				conn->deadline = time_after(now, 100);
 			}
 			if (!next.tv_sec || time_before(conn->deadline, next)) {
 				next = conn->deadline;
@@ -101,9 +109,10 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-static struct plan_conn *take(struct mg_plandb *db, int seconds)
+static struct plan_conn *take(struct mg_plandb *db, int ms)
 {
 	struct plan_conn *conn = NULL;
+	struct timespec now;
 
 	pthread_mutex_lock(&db->lock);
 	while (!conn) {
@@ -116,8 +125,8 @@ static struct plan_conn *take(struct mg_plandb *db, int seconds)
 	}
 	conn->busy = true;
 	conn->expired = false;
-	clock_gettime(CLOCK_MONOTONIC, &conn->deadline);
-	conn->deadline.tv_sec += seconds;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	conn->deadline = time_after(now, ms);
 	pthread_cond_signal(&db->changed);
 	pthread_mutex_unlock(&db->lock);
 	return conn;
@@ -131,17 +140,18 @@ static void give(struct mg_plandb *db, struct plan_conn *conn)
 	pthread_mutex_unlock(&db->lock);
 }
 
-/* A failure while the time was up is a time-out. */
-static int blame(struct mg_plandb *db, struct plan_conn *conn, int code, struct mg_error *err)
+/* After each step: a step that ended, well or not, when the time was up is the last one.  (A constant
+ * function call cannot be interrupted inside; the next step would only repeat it.) */
+static int in_time(struct mg_plandb *db, struct plan_conn *conn, int code, struct mg_error *err)
 {
 	pthread_mutex_lock(&db->lock);
 	bool expired = conn->expired;
 
 	pthread_mutex_unlock(&db->lock);
-	if (!code || !expired) {
+	if (!expired) {
 		return code;
 	}
-	code = mg_error_set(err, MG_E_TIMEOUT, "planning took longer than %d seconds", PLAN_SECONDS_MAX);
+	code = mg_error_set(err, MG_E_TIMEOUT, "planning took longer than %d ms", db->limit_ms);
 	mg_error_hint(err, "Constant expressions are computed while planning; make them smaller.");
 	return code;
 }
@@ -229,6 +239,7 @@ int mg_plandb_open(struct mg_plandb **out, struct mg_error *err)
 	pthread_condattr_t attr;
 
 	*out = NULL;
+	db->limit_ms = PLAN_MS_MAX;
 	pthread_mutex_init(&db->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -277,7 +288,7 @@ void mg_plandb_close(struct mg_plandb *db)
 
 int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, 3600);
+	struct plan_conn *conn = take(db, OWN_MS_MAX);
 	int code = mg_duck_exec(conn->duck, sql, err);
 
 	give(db, conn);
@@ -289,9 +300,14 @@ int mg_plandb_seal(struct mg_plandb *db, struct mg_error *err)
 	return mg_plandb_exec(db, "SET enable_external_access = false", err);
 }
 
+void mg_plandb_set_limit(struct mg_plandb *db, int ms)
+{
+	db->limit_ms = ms;
+}
+
 int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out, struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, CATALOG_SECONDS_MAX);
+	struct plan_conn *conn = take(db, CATALOG_MS_MAX);
 	int code = set_zone(conn, timezone, err);
 
 	*out = code ? NULL : conn->duck;
@@ -550,12 +566,14 @@ out:
 	return out;
 }
 
-static int plan(struct plan_conn *conn, struct mg_arena *arena, const char *sql, struct mg_bound *out, struct mg_error *err)
+static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *arena, const char *sql, struct mg_bound *out,
+                struct mg_error *err)
 {
 	struct mg_json *answer = NULL;
 	struct mg_node *node = NULL;
 	int code = ask_json(conn, arena, "SELECT json_serialize_plan(", sql, ", optimize := true)", &answer, err);
 
+	code = in_time(db, conn, code, err);
 	if (!code && mg_json_get_bool(answer, "error", true)) {
 		const char *message = mg_json_get_text(answer, "error_message");
 
@@ -569,9 +587,10 @@ static int plan(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
 	if (code) {
 		return code;
 	}
-	struct mg_json *explain = estimates(conn, arena, sql);
+	const struct mg_json *explain = estimates(conn, arena, sql);
 
-	code = mg_plan_read_sized(arena, mg_json_at(plans, 0), mg_json_at(explain, 0), &node, err);
+	code = in_time(db, conn, 0, err);
+	code = code ? code : mg_plan_read_sized(arena, mg_json_at(plans, 0), mg_json_at(explain, 0), &node, err);
 	code = code ? code : mg_plan_prune(arena, node, &out->root, err);
 	return code ? code : cast_root(arena, out, err);
 }
@@ -579,28 +598,27 @@ static int plan(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
 int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena, const struct mg_plan_settings *settings, const char *sql,
                    struct mg_bound *out, struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, PLAN_SECONDS_MAX);
+	struct plan_conn *conn = take(db, db->limit_ms);
 	struct mg_error why;
-	int code;
 
 	*out = (struct mg_bound){ 0 };
 	mg_error_clear(&why);
-	code = set_zone(conn, settings ? settings->timezone : NULL, err);
+	int code = set_zone(conn, settings ? settings->timezone : NULL, err);
+
 	code = code ? code : look(conn, arena, sql, out, err);
-	code = code ? code : describe(conn, arena, sql, out, err);
-	if (code) {
-		code = blame(db, conn, code, err);
-	} else if (out->catalog_only) {
+	code = in_time(db, conn, code, err);
+	code = code ? code : in_time(db, conn, describe(conn, arena, sql, out, err), err);
+	if (!code && out->catalog_only) {
 		out->unsupported = "only catalog tables are read";
-	} else if (plan(conn, arena, sql, out, &why)) {
+	} else if (!code && plan(db, conn, arena, sql, out, &why)) {
 		/* The statement is fine, but we cannot cut its plan. */
 		out->root = NULL;
 		out->unsupported = mg_arena_strdup(arena, why.message);
-		code = why.code == MG_E_UNSUPPORTED ? 0 : blame(db, conn, why.code, &why);
-		if (code == MG_E_TIMEOUT && err) {
-			*err = why;
-		} else {
-			code = 0;
+		if (why.code == MG_E_TIMEOUT || why.code == MG_E_NOMEM) {
+			code = why.code;
+			if (err) {
+				*err = why;
+			}
 		}
 	}
 	give(db, conn);

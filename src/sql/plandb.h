@@ -45,6 +45,8 @@ struct mg_bound {
 	const char *text_refused;     /* why the original text may not run in the engine (wall.c), or NULL */
 	bool catalog_only;            /* reads nothing but catalog tables and functions: mg_plandb_borrow runs it */
 };
+/* Time for one bind (default 10 s); set before the first one. */
+void mg_plandb_set_limit(struct mg_plandb *db, int ms);
 int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena, const struct mg_plan_settings *settings,
                    const char *sql, struct mg_bound *out, struct mg_error *err);
 

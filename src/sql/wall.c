@@ -240,7 +240,14 @@ static int walk_function(struct walker *walker, const struct mg_json *json, cons
 
 static void check_column(struct walker *walker, const struct mg_json *json)
 {
+	/* A lone name that no column has is one of these functions without its parentheses. */
+	static const char *const values[] = { "current_catalog", "current_database", "current_role", "current_schema",
+		"current_user", "session_user", "user", NULL };
 	const struct mg_json *names = mg_json_get(json, "column_names");
+
+	if (names && names->count == 1 && text_in(mg_json_text(names->child), values)) {
+		refuse_text(walker, "a value that only the planner may give");
+	}
 
 	mg_json_each(name, names) {
 		if (mg_str_eq_nocase(name->text, MG_STR("rowid"))) {
