@@ -236,7 +236,9 @@ void mg_cli_print_error(const struct mg_error *err)
 
 	fprintf(stderr, "%serror%s%s%s:%s %s\n", color ? "\033[31;1m" : "", *state ? " " : "", state,
 	        "", color ? "\033[0m" : "", err->message);
-	if (err->detail[0]) {
+	if (strchr(err->detail, '\n')) {
+		fprintf(stderr, "%s\n", err->detail);      /* DuckDB's line with its caret */
+	} else if (err->detail[0]) {
 		fprintf(stderr, "  detail: %s\n", err->detail);
 	}
 	if (err->node[0] || err->shard) {

@@ -212,10 +212,34 @@ static int fill_cache(struct mg_demo *demo, const char *cached, struct mg_error 
 	return code;
 }
 
+/* The same sample as other builds made it: one is kept, the newest. */
+static void remove_older(const char *root, const char *sample, const char *cached)
+{
+	char **names = NULL;
+	size_t count = 0, len = strlen(sample);
+
+	if (mg_dir_list(root, &names, &count, NULL)) {
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		char *path = mg_path_join(root, names[i]);
+		size_t name_len = strlen(names[i]);
+		struct stat info;
+
+		if (name_len > len && strcmp(names[i] + name_len - len, sample) == 0 &&
+		    strcmp(path, cached) != 0 && stat(path, &info) == 0 && S_ISDIR(info.st_mode) &&
+		    time(NULL) - info.st_mtime > LEFT_OVER_S) {
+			mg_tree_remove(path, NULL);
+		}
+		mg_free(path);
+	}
+	mg_free(names);
+}
+
 int mg_demo__make_data(struct mg_demo *demo, struct mg_error *err)
 {
 	uint64_t started = mg_clock_ms();
-	char *root = cache_root(), *cached;
+	char *root = cache_root(), *cached, *sample;
 	int code;
 
 	if (!root || mg_dir_make(root, 0700, NULL)) {
@@ -224,9 +248,12 @@ int mg_demo__make_data(struct mg_demo *demo, struct mg_error *err)
 		demo->data_s = (double)(mg_clock_ms() - started) / 1000;
 		return code;
 	}
-	cached = mg_format("%s/%s-format%d-%s-sf%g-shards%u", root, MG_VERSION, MG_FILE_FORMAT,
-	                   mg_duck_version(), demo->options.scale_factor, demo->options.shard_count);
+	sample = mg_format("-sf%g-shards%u", demo->options.scale_factor, demo->options.shard_count);
+	cached = mg_format("%s/%s-%s-%s%s", root, MG_VERSION, MG_COMMIT, mg_duck_version(), sample);
 	code = mg_dir_exists(cached) ? 0 : fill_cache(demo, cached, err);
+	if (code == 0) {
+		remove_older(root, sample, cached);
+	}
 	if (code == 0) {
 		code = copy_tree(cached, demo->data_dir, 0, err);
 	}
@@ -237,6 +264,7 @@ int mg_demo__make_data(struct mg_demo *demo, struct mg_error *err)
 	                            demo->options.scale_factor);
 	demo->data_s = (double)(mg_clock_ms() - started) / 1000;
 	mg_free(cached);
+	mg_free(sample);
 	mg_free(root);
 	return code;
 }
