@@ -5,9 +5,10 @@
     tools/check.py --sanitizer asan   unit tests and the marked cluster tests of build-asan
     tools/check.py unit cluster       only these suites
 
-Suites are tidy, unit (cmocka through meson), fuzz (each target for a moment) and one for each
-folder below test/ that holds test_*.py. Each is stopped, and counts as failed, when it passes its
-limit. The last line is the sum; the exit code is 0 only when nothing failed and something ran.
+Suites are tidy, those of the meson.build files (unit: cmocka; sql: the test bed; names that end in
+-slow only with --all), fuzz (each target for a moment) and one for each folder below test/ that
+holds test_*.py. Each is stopped, and counts as failed, when it passes its limit. The last line is
+the sum; the exit code is 0 only when nothing failed and something ran.
 """
 import argparse
 import json
@@ -49,9 +50,9 @@ class Suite:
         self.failures.append(what)
 
 
-def run(command, env, limit_s):
+def run(command, env, limit_s, folder=ROOT):
     """Run in its own process group, so that a limit ends all that it started; code, or None."""
-    process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True,
+    process = subprocess.Popen(command, cwd=folder, env=env, start_new_session=True,
                                stdin=subprocess.DEVNULL)
     try:
         return process.wait(limit_s)
@@ -74,30 +75,43 @@ def suite_tidy(suite, context):
         suite.fail("tidy")
 
 
-def suite_unit(suite, context):
+def meson_suites(build):
+    """The suites that meson.build files define, in their order there."""
+    listed = subprocess.run([VENV / "meson", "introspect", "--tests", build], check=True,
+                            capture_output=True, text=True).stdout
+    names = [name.split(":")[-1] for test in json.loads(listed) for name in test["suite"]]
+    return list(dict.fromkeys(names))
+
+
+def count_meson_test(suite, entry):
+    """Cases inside one program: cmocka's closing lines, or the SQL test bed's."""
+    text = entry.get("stdout", "") + entry.get("stderr", "")
+    name = entry["name"].split(":")[-1]
+    count = {word: sum(int(a or b) for a, b in re.findall(pattern, text)) for word, pattern in {
+        "passed": r"\[  PASSED  \] (\d+) test|(?m:^)\S+: (\d+) right",
+        "failed": r"\[  FAILED  \] (\d+) test|, (\d+) wrong; ",
+        "skipped": r"\[  SKIPPED \] (\d+) test|, (\d+) unsupported, ",
+    }.items()}
+    suite.passed += count["passed"]
+    suite.skipped += count["skipped"]
+    if count["failed"]:
+        suite.failed += count["failed"]
+        suite.failures.append(name)
+    elif entry["result"] not in ("OK", "SKIP", "EXPECTEDFAIL"):
+        suite.fail(f"{name} ({entry['result'].lower()})")
+
+
+def suite_meson(suite, context):
     log = context.build / "meson-logs" / "testlog.json"
     log.unlink(missing_ok=True)
-    command = [VENV / "meson", "test", "-C", context.build, "--no-rebuild", "--suite", "unit",
-               "--print-errorlogs", "--quiet"]
-    if context.sanitizer:
-        command += ["--timeout-multiplier", "10"]
-    run(command, context.env, context.limit_s)
+    run([VENV / "meson", "test", "-C", context.build, "--no-rebuild", "--suite", suite.name,
+         "--print-errorlogs", "--quiet", "--timeout-multiplier",
+         "10" if context.sanitizer else "3"], context.env, context.limit_s)
     if not log.is_file():
         suite.fail("meson test left no log")
         return
     for line in log.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        text = entry.get("stdout", "") + entry.get("stderr", "")
-        counts = {word: sum(map(int, re.findall(rf"\[  {word}  \] (\d+) test", text)))
-                  for word in ("PASSED", "FAILED", "SKIPPED")}
-        name = entry["name"].split(" ")[-1]
-        suite.passed += counts["PASSED"]
-        suite.skipped += counts["SKIPPED"]
-        if counts["FAILED"]:
-            suite.failed += counts["FAILED"]
-            suite.failures.append(name)
-        elif entry["result"] not in ("OK", "SKIP", "EXPECTEDFAIL"):
-            suite.fail(f"{name} ({entry['result'].lower()})")
+        count_meson_test(suite, json.loads(line))
 
 
 def suite_fuzz(suite, context):
@@ -107,10 +121,10 @@ def suite_fuzz(suite, context):
         corpus = ROOT / "test" / "fuzz" / "corpus" / program.name.removeprefix("fuzz_")
         seconds = 60 if context.all else 2
         command = [program, "-seconds", str(seconds)] + ([corpus] if corpus.is_dir() else [])
-        if run(command, context.env, seconds + 60) == 0:
+        if run(command, context.env, seconds + 120, context.build) == 0:
             suite.passed += 1
         else:
-            suite.fail(program.name)
+            suite.fail(f"{program.name} (its input: {context.build}/crash-{program.name})")
 
 
 def suite_pytest(suite, context):
@@ -136,10 +150,14 @@ def suite_pytest(suite, context):
         suite.fail(f"{suite.name} (pytest ended with code {code})")
 
 
-def suite_names(sanitizer):
-    names = [] if sanitizer else ["tidy"]
-    names += ["unit"] if sanitizer else ["unit", "fuzz"]
-    return names + sorted({path.parent.name for path in (ROOT / "test").glob("*/test_*.py")})
+def suite_names(context):
+    """In the order of running: what is quick comes first."""
+    folders = sorted({path.parent.name for path in (ROOT / "test").glob("*/test_*.py")})
+    if context.sanitizer:
+        return ["unit"] + folders
+    meson = [name for name in meson_suites(context.build)
+             if context.all or not name.endswith("-slow")]
+    return ["tidy"] + meson + ["fuzz"] + folders
 
 
 def main():
@@ -153,12 +171,13 @@ def main():
     context.env = dict(os.environ, MG_BUILD=str(context.build), PYTHONDONTWRITEBYTECODE="1",
                        MG_CHECK_ALL="1" if context.all else "0",
                        **SANITIZER_ENV.get(context.sanitizer, {}))
-    known = suite_names(context.sanitizer)
+    known = suite_names(context)
     for name in context.suites:
         if name not in known:
             parser.error(f"no suite \"{name}\"; there are: {' '.join(known)}")
 
-    kinds = {"tidy": suite_tidy, "unit": suite_unit, "fuzz": suite_fuzz}
+    kinds = {"tidy": suite_tidy, "fuzz": suite_fuzz}
+    kinds |= {name: suite_meson for name in meson_suites(context.build)}
     suites = []
     for name in context.suites or known:
         suite = Suite(name)

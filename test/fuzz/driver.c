@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -133,7 +134,10 @@ static void input_run(void)
 		exit(2);
 	}
 	memcpy(copy, current, current_size);
-	(void)alarm(INPUT_SECONDS_MAX);
+	/* Of its own time, so that a busy machine is no finding. */
+	struct itimerval limit = { .it_value = { .tv_sec = INPUT_SECONDS_MAX } };
+
+	(void)setitimer(ITIMER_PROF, &limit, NULL);
 	(void)LLVMFuzzerTestOneInput(copy, current_size);
 	free(copy);
 }
@@ -147,8 +151,8 @@ static void input_load(size_t index)
 static void mutate_numbers(size_t at)
 {
 	static const uint64_t numbers[] = {
-		0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-		INT64_MAX, UINT64_MAX, (uint64_t)1 << 62,
+		0,      1,          0x7f,       0x80,       0xff,      0x7fff,     0x8000,
+		0xffff, 0x7fffffff, 0x80000000, 0xffffffff, INT64_MAX, UINT64_MAX, (uint64_t)1 << 62,
 	};
 	uint64_t number = numbers[random_below(sizeof numbers / sizeof numbers[0])];
 	size_t width = (size_t)1 << random_below(4);
@@ -231,7 +235,7 @@ int main(int argc, char **argv)
 	if (input_count == 0) {
 		inputs[input_count++] = (struct input){ .data = (uint8_t *)strdup(""), .size = 0 };
 	}
-	static const int deaths[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM };
+	static const int deaths[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGPROF };
 
 	for (size_t i = 0; i < sizeof deaths / sizeof deaths[0]; i++) {
 		(void)signal(deaths[i], on_death);
@@ -251,7 +255,7 @@ int main(int argc, char **argv)
 			input_run();
 		}
 	}
-	(void)alarm(0);
+	(void)setitimer(ITIMER_PROF, &(struct itimerval){ 0 }, NULL);
 	printf("%s: %zu seeds, %lu inputs\n", slash ? slash + 1 : argv[0], input_count, count);
 	for (size_t i = 0; i < input_count; i++) {
 		free(inputs[i].data);
