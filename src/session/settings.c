@@ -253,6 +253,8 @@ static const struct setting *find(const char *name, struct mg_error *err)
 		if (mg_text_eq_nocase(name, table[i].name)) {
 			return &table[i];
 		}
+	}
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
 		mg_sb_addf(&names, "%s%s", i ? ", " : "", table[i].name);
 	}
 	if (parse_word(name, engine_settings, sizeof engine_settings / sizeof engine_settings[0]) >= 0) {
