@@ -25,10 +25,15 @@ static char *digits_of(unsigned __int128 value, char field[40])
 {
 	char *at = field + 39;
 	*at = '\0';
-	do {
+	while (value > UINT64_MAX) {
 		*--at = (char)('0' + (int)(value % 10));
 		value /= 10;
-	} while (value);
+	}
+	uint64_t small = (uint64_t)value; /* dividing 64 bits is several times faster */
+	do {
+		*--at = (char)('0' + (int)(small % 10));
+		small /= 10;
+	} while (small);
 	return at;
 }
 
@@ -155,8 +160,8 @@ static bool next_decimal(char *text)
 {
 	char *at = strchr(text, 'e');
 	while (at-- > text) {
-		if (*at == '.') {
-			continue;
+		if (*at < '0' || *at > '9') {
+			continue; /* the point, whatever the locale takes for it */
 		}
 		if (*at != '9') {
 			(*at)++;
@@ -182,16 +187,46 @@ static void shortest_double(double value, char text[40])
 	snprintf(text, 40, "%.16e", value);
 }
 
+/* Prices and the like: value is n / 10^k with n below 10^15.  Both are exact and division rounds
+ * once, so n with its point moved is read back as value; being that short, it is the shortest. */
+static int short_double(double value, char digits[24], int *exponent)
+{
+	static const double powers[] = { 1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6 };
+	for (int k = 0; k < 7; k++) {
+		double scaled = value * powers[k];
+		if (scaled >= 1e15) {
+			return 0;
+		}
+		uint64_t n = (uint64_t)scaled;
+		if ((double)n == scaled && n > 0 && (double)n / powers[k] == value) {
+			char field[40];
+			const char *text = digits_of(n, field);
+			int count = (int)strlen(text);
+			*exponent = count - 1 - k;
+			while (count > 1 && text[count - 1] == '0') {
+				count--;
+			}
+			memcpy(digits, text, (size_t)count);
+			digits[count] = '\0';
+			return count;
+		}
+	}
+	return 0;
+}
+
 void mg_text__double(struct mg_sb *sb, double value)
 {
 	if (write_special(sb, value)) {
 		return;
 	}
-	char text[40];
 	char digits[24];
 	int exponent;
-	shortest_double(fabs(value), text);
-	int count = split_scientific(text, digits, &exponent);
+	int count = short_double(fabs(value), digits, &exponent);
+	if (count == 0) {
+		char text[40];
+		shortest_double(fabs(value), text);
+		count = split_scientific(text, digits, &exponent);
+	}
 	write_digits(sb, digits, count, exponent);
 }
 
@@ -342,6 +377,17 @@ static void civil(int64_t days, int64_t *year, int *month, int *day)
 	*year = years + era * 400 + (*month <= 2 ? 1 : 0);
 }
 
+/* A number with zeros in front, at least width digits. */
+static void write_padded(struct mg_sb *sb, int64_t value, int width)
+{
+	char field[40];
+	const char *text = digits_of((unsigned __int128)value, field);
+	for (int i = (int)strlen(text); i < width; i++) {
+		mg_sb_add_char(sb, '0');
+	}
+	mg_sb_add(sb, text);
+}
+
 static void write_date(struct mg_sb *sb, int64_t days, bool iso)
 {
 	int64_t year;
@@ -352,8 +398,16 @@ static void write_date(struct mg_sb *sb, int64_t days, bool iso)
 	if (bc) {
 		year = 1 - year;
 	}
-	mg_sb_addf(sb, "%s%04lld-%02d-%02d%s", year < 0 ? "-" : "", (long long)llabs(year), month, day,
-	           bc ? " (BC)" : "");
+	if (year < 0) {
+		mg_sb_add_char(sb, '-');
+		year = -year;
+	}
+	write_padded(sb, year, 4);
+	mg_sb_add_char(sb, '-');
+	write_padded(sb, month, 2);
+	mg_sb_add_char(sb, '-');
+	write_padded(sb, day, 2);
+	mg_sb_add(sb, bc ? " (BC)" : "");
 }
 
 void mg_text__date(struct mg_sb *sb, int32_t days, bool iso)
@@ -377,13 +431,17 @@ static void write_fraction(struct mg_sb *sb, int64_t value, int digits)
 		value /= 10;
 		digits--;
 	}
-	mg_sb_addf(sb, ".%0*lld", digits, (long long)value);
+	mg_sb_add_char(sb, '.');
+	write_padded(sb, value, digits);
 }
 
 static void write_clock(struct mg_sb *sb, int64_t seconds)
 {
-	mg_sb_addf(sb, "%02lld:%02lld:%02lld", (long long)(seconds / 3600),
-	           (long long)(seconds / 60 % 60), (long long)(seconds % 60));
+	write_padded(sb, seconds / 3600, 2);
+	mg_sb_add_char(sb, ':');
+	write_padded(sb, seconds / 60 % 60, 2);
+	mg_sb_add_char(sb, ':');
+	write_padded(sb, seconds % 60, 2);
 }
 
 static int64_t ticks_of(enum mg_time_unit unit, int *digits)

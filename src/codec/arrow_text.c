@@ -194,9 +194,9 @@ static void add_map(const struct mg_value_type *type, int64_t row, struct mg_sb 
 static void add_int(const struct mg_value_type *type, int64_t row, struct mg_sb *out)
 {
 	if (type->unsigned_value) {
-		mg_sb_addf(out, "%llu", (unsigned long long)ArrowArrayViewGetUIntUnsafe(type->data, row));
+		mg_text__uint128(out, ArrowArrayViewGetUIntUnsafe(type->data, row));
 	} else {
-		mg_sb_addf(out, "%lld", (long long)ArrowArrayViewGetIntUnsafe(type->data, row));
+		mg_text__int128(out, ArrowArrayViewGetIntUnsafe(type->data, row));
 	}
 }
 
