@@ -457,7 +457,16 @@ static void close_on_loop(void *arg)
 	mg_channel_unref(channel);
 }
 
-void mg_channel_close(struct mg_channel *channel, const char *reason)
+static void abort_on_loop(void *arg)
+{
+	struct mg_channel *channel = arg;
+	if (channel->ws) {
+		mg_conn_close(mg_ws_conn(channel->ws));
+	}
+	mg_channel_unref(channel);
+}
+
+static void end(struct mg_channel *channel, const char *reason, void (*on_loop)(void *))
 {
 	pthread_mutex_lock(&channel->lock);
 	bool closed = channel->closed;
@@ -466,8 +475,18 @@ void mg_channel_close(struct mg_channel *channel, const char *reason)
 	}
 	pthread_mutex_unlock(&channel->lock);
 	if (!closed) {
-		mg_loop_post(channel->loop, close_on_loop, mg_channel_ref(channel));
+		mg_loop_post(channel->loop, on_loop, mg_channel_ref(channel));
 	}
+}
+
+void mg_channel_close(struct mg_channel *channel, const char *reason)
+{
+	end(channel, reason, close_on_loop);
+}
+
+void mg_channel_abort(struct mg_channel *channel, const char *reason)
+{
+	end(channel, reason, abort_on_loop);
 }
 
 bool mg_channel_is_open(struct mg_channel *channel)

@@ -63,6 +63,8 @@ void mg_channel_sendf(struct mg_channel *channel, const char *fmt, ...) __attrib
 /* Any thread but a loop's; takes a ref on payload. Fails MG_E_DISCONNECTED. */
 int mg_channel_send_data(struct mg_channel *channel, const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err);
 void mg_channel_close(struct mg_channel *channel, const char *reason);   /* any thread */
+/* Without the closing handshake, for a peer that does not answer any more. */
+void mg_channel_abort(struct mg_channel *channel, const char *reason);
 bool mg_channel_is_open(struct mg_channel *channel);
 /* Milliseconds since the peer was last heard; 0 while we ourselves hold its frames back. Any thread. */
 uint64_t mg_channel_silence_ms(struct mg_channel *channel);

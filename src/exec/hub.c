@@ -466,7 +466,7 @@ void mg_hub_tick(struct mg_hub *hub)
 		mg_channel_ping(worker->channel);
 		if (mg_channel_silence_ms(worker->channel) > MG_HUB_SILENCE_MS) {
 			mg_log(MG_LOG_WARN, "worker.silent", "worker=%s", worker->id);
-			mg_channel_close(worker->channel, "no sign of life");
+			mg_channel_abort(worker->channel, "no sign of life");
 		}
 	}
 	pthread_mutex_unlock(&hub->lock);

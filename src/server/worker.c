@@ -134,7 +134,7 @@ static bool serve(struct worker *worker)
 			next_ping = now + 1000;
 		}
 		if (mg_channel_silence_ms(channel) > SILENCE_MAX_MS) {
-			mg_channel_close(channel, "the server shows no sign of life");
+			mg_channel_abort(channel, "the server shows no sign of life");
 		}
 		if (stops && !drain_until) {
 			mg_worker_node_drain(worker->node);

@@ -1,0 +1,385 @@
+"""Workers that come, go, die, stall and lie: the answer is always right, whole, and in time."""
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import pytest
+from websockets.sync.client import connect
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+USER, PASSWORD, WORKER_PASSWORD = "scott", "tiger", "united"      # as conftest.py bootstraps
+TPCH = sorted((ROOT / "queries" / "tpch").glob("q*.sql"))
+
+
+def run(cluster, sql, path="", timeout=60):
+    answer = cluster.request("POST", "/db/query" + path, json.dumps({"sql": sql}).encode(),
+                             {"Content-Type": "application/json"}, timeout=timeout)
+    assert answer.status == 200, answer.body
+    return answer.json()["result"]["values"]
+
+
+def wait_copies(cluster, shards):
+    """Until the workers together hold so many shards, beside the reference group."""
+    deadline = time.monotonic() + 20
+    while run(cluster, "SELECT coalesce(sum(shards), 0)::INTEGER FROM cluster.nodes WHERE role = 'worker'") != [[shards]]:
+        assert time.monotonic() < deadline, cluster.log()
+        time.sleep(0.05)
+
+
+def same(ours, theirs):
+    """Rows equal, DOUBLE to 1e-9 relative."""
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs):
+        for x, y in zip(a, b):
+            if isinstance(x, float) and isinstance(y, float):
+                assert abs(x - y) <= 1e-9 * max(abs(x), abs(y), 1e-300), (a, b)
+            else:
+                assert x == y, (a, b)
+
+
+@contextlib.contextmanager
+def stopped(process):
+    """The process is frozen, as in a pause of its machine; it is there, but says nothing."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+
+
+class Background(threading.Thread):
+    """One statement on its own thread."""
+
+    def __init__(self, cluster, sql, path="?strategy=cut"):
+        super().__init__(daemon=True)
+        self.cluster, self.sql, self.path, self.rows, self.error = cluster, sql, path, None, None
+        self.start()
+
+    def run(self):
+        try:
+            self.rows = run(self.cluster, self.sql, self.path)
+        except BaseException as error:
+            self.error = error
+
+    def result(self, seconds=30):
+        self.join(seconds)
+        assert not self.is_alive(), "the statement hangs"
+        if self.error:
+            raise self.error
+        return self.rows
+
+
+# ---- they die and stall ----
+
+def test_a_worker_killed_in_the_middle_of_each_of_the_22(new_cluster):
+    cluster = new_cluster(scale=0.02)
+    cluster.start_server()
+    cluster.start_worker("steady")
+    cluster.wait_workers(1)
+    for number, path in enumerate(TPCH):
+        sql = path.read_text()
+        expected = run(cluster, sql, "?strategy=local")
+        victim = cluster.start_worker(f"victim-{number}")
+        cluster.wait_workers(2)
+        # Frozen before the statement comes, it holds its first stage open; then it dies there.
+        with stopped(victim):
+            query = Background(cluster, sql)
+            time.sleep(0.15)
+            held = query.is_alive()
+            victim.kill()
+        victim.wait()
+        same(query.result(), expected)
+        assert held or path.stem in ("q11", "q16"), f"{path.stem} did not need the victim"
+        cluster.wait_workers(1)
+    assert cluster.log().count("event=query.retry") >= 20
+
+
+def test_a_stalled_worker_is_replaced_within_ten_seconds(new_cluster):
+    cluster = new_cluster(scale=0.02)
+    cluster.start_server()
+    for name in ("one", "two"):
+        cluster.start_worker(name)
+    cluster.wait_workers(2)
+    sql = TPCH[2].read_text()
+    expected = run(cluster, sql, "?strategy=local")
+    with stopped(cluster.processes["two"]):
+        started = time.monotonic()
+        same(run(cluster, sql, "?strategy=cut"), expected)
+        assert time.monotonic() - started < 10
+        cluster.wait_workers(1, seconds=10)
+    # Awake again, it finds its connection closed and comes back by itself.
+    cluster.wait_workers(2, seconds=20)
+    same(run(cluster, sql, "?strategy=cut"), expected)
+
+
+def test_all_workers_killed_leaves_the_answer(new_cluster):
+    cluster = new_cluster(scale=0.01, shards=11)
+    cluster.start_server()
+    for number in range(3):
+        cluster.start_worker(f"w{number}")
+    cluster.wait_workers(3)
+    sql = "SELECT count(*), sum(l_quantity) FROM lineitem"
+    expected = run(cluster, sql, "?strategy=local")
+    same(run(cluster, sql, "?strategy=cut"), expected)
+    for number in range(3):
+        cluster.processes[f"w{number}"].kill()
+        same(run(cluster, sql, "?strategy=cut"), expected)
+    cluster.wait_workers(0, seconds=10)
+    same(run(cluster, sql), expected)
+
+
+def test_any_number_of_workers_gives_the_same_answer(new_cluster):
+    cluster = new_cluster(scale=0.01, shards=11)
+    cluster.start_server()
+    sql = TPCH[4].read_text()
+    expected = run(cluster, sql)
+    total = run(cluster, "SELECT count(*) FROM lineitem")
+    for count in (1, 2, 5, 11, 12):
+        for number in range(count):
+            if f"w{number}" not in cluster.processes:
+                cluster.start_worker(f"w{number}")
+        cluster.wait_workers(count)
+        same(run(cluster, sql, "?strategy=cut"), expected)
+        assert run(cluster, "SELECT count(*) FROM lineitem") == total
+
+
+def test_a_server_that_comes_back_gets_its_workers_back(new_cluster):
+    cluster = new_cluster(scale=0.01)
+    cluster.start_server()
+    cluster.start_worker("w")
+    cluster.wait_workers(1)
+    cluster.processes["server"].kill()
+    cluster.processes["server"].wait()
+    cluster.start_server()
+    cluster.wait_workers(1, seconds=15)
+    assert run(cluster, "SELECT count(*) FROM nation") == [[25]]
+
+
+def test_sigterm_drains_a_worker(new_cluster):
+    cluster = new_cluster(scale=0.01)
+    cluster.start_server()
+    cluster.start_worker("leaver")
+    cluster.wait_workers(1)
+    cluster.processes["leaver"].send_signal(signal.SIGTERM)
+    assert cluster.processes["leaver"].wait(15) == 0
+    assert "event=worker.draining" in cluster.log()
+    cluster.wait_workers(0, seconds=5)
+
+
+# ---- they lie ----
+
+class Fake:
+    """A worker of our own making, which does what it likes."""
+
+    def __init__(self, cluster, name="fake", user="worker", password=WORKER_PASSWORD):
+        login = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self.ws = connect(f"wss://localhost:{cluster.port}/worker", ssl=cluster.tls(), max_size=None,
+                          additional_headers={"Authorization": "Basic " + login}, compression=None)
+        self.send(type="hello", protocol=1, version="0.1.0", engine="v1.5.5", name=name, threads=64, memory=1 << 30)
+        self.welcome = self.receive()
+        assert self.welcome["type"] == "welcome"
+        self.lease = self.receive()
+        assert self.lease["type"] == "lease"
+
+    def send(self, **frame):
+        self.ws.send(json.dumps(frame))
+
+    def receive(self, timeout=10):
+        message = self.ws.recv(timeout=timeout)
+        return json.loads(message) if isinstance(message, str) else message
+
+    def hold_everything(self):
+        for shard in self.lease["shards"]:
+            self.send(type="held", shard=shard["id"], sha256=shard["sha256"])
+
+    def closed(self, seconds=10):
+        with contextlib.suppress(Exception):
+            while True:
+                self.ws.recv(timeout=seconds)
+        return self.ws.protocol.state.name in ("CLOSED", "CLOSING")
+
+
+@pytest.fixture
+def lonely(new_cluster):
+    cluster = new_cluster(scale=0.01)
+    cluster.start_server()
+    return cluster
+
+
+def test_a_wrong_hash_is_not_believed(lonely):
+    fake = Fake(lonely)
+    fake.send(type="held", shard=fake.lease["shards"][0]["id"], sha256="0" * 64)
+    assert fake.closed()
+    assert lonely.get("/status").json()["workers"] == 0
+    assert "wrong hash" in lonely.log()
+
+
+SQL = "SELECT l_returnflag, count(*), sum(l_extendedprice) FROM lineitem GROUP BY 1 ORDER BY 1"
+
+
+def head(kind=2, query=1, stage=1, target=0, rows=1, checksum=0):
+    return (bytes([kind]) + bytes(7) + query.to_bytes(8, "little") + stage.to_bytes(4, "little") +
+            target.to_bytes(4, "little") + rows.to_bytes(8, "little") + checksum.to_bytes(8, "little"))
+
+
+@pytest.mark.parametrize("lie", [
+    "garbage bytes", "wrong checksum", "unknown control", "no json", "other stage", "a second answer", "chunk", "silence then gone",
+    "a lease that was never given",
+])
+def test_a_lie_in_the_middle_of_a_query_costs_a_retry(lonely, lie):
+    expected = run(lonely, SQL, "?strategy=local")
+    fake = Fake(lonely)
+    fake.hold_everything()
+    lonely.wait_workers(1)
+    query = Background(lonely, SQL)
+    frames = [fake.receive() for _ in range(2)]
+    assert [f["type"] for f in frames] == ["open", "run"]
+    number, stage = frames[1]["query"], frames[1]["stage"]
+    if lie == "garbage bytes":
+        fake.ws.send(os.urandom(500))
+    elif lie == "wrong checksum":
+        fake.ws.send(head(query=number, stage=stage) + b"x" * 100)
+    elif lie == "unknown control":
+        fake.send(type="take this")
+    elif lie == "no json":
+        fake.ws.send("{{{{")
+    elif lie == "other stage":
+        fake.send(type="ran", query=number, stage=stage + 7, rows=0)
+    elif lie == "a second answer":
+        fake.send(type="hello", protocol=1, engine="v1.5.5")
+    elif lie == "chunk":
+        fake.send(type="fetch", shard=10**6, chunk=0)
+    elif lie == "a lease that was never given":
+        fake.send(type="held", shard=99, sha256="0" * 64)
+    else:
+        fake.ws.socket.close()
+    same(query.result(), expected)
+    assert "event=query.retry" in lonely.log()
+
+
+def test_an_error_of_a_worker_names_it(lonely):
+    fake = Fake(lonely, name="unlucky")
+    fake.hold_everything()
+    lonely.wait_workers(1)
+    answers = []
+
+    def ask():
+        answers.append(lonely.request("POST", "/db/query?strategy=cut", json.dumps({"sql": SQL}).encode(),
+                                      {"Content-Type": "application/json"}))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    frames = [fake.receive() for _ in range(2)]
+    fake.send(type="ran", query=frames[1]["query"], stage=frames[1]["stage"],
+              error={"code": "data", "sqlstate": "22012", "message": "division by zero", "detail": ""})
+    thread.join(20)
+    error = answers[0].json()["error"]
+    assert error["sqlstate"] == "22012" and "division by zero" in error["message"]
+    assert error.get("node", "unlucky") == "unlucky"
+    fake.ws.close()
+
+
+@pytest.mark.parametrize("user,password,status", [
+    (USER, PASSWORD, 403), ("worker", "wrong", 401), (USER, WORKER_PASSWORD, 401), ("nobody", "x", 401), ("worker", "", 401),
+])
+def test_only_workers_come_in_at_the_workers_door(cluster, user, password, status):
+    with pytest.raises(Exception) as refused:
+        Fake(cluster, user=user, password=password)
+    assert str(status) in str(refused.value)
+
+
+def test_a_worker_with_a_clients_password_is_told_why(cluster):
+    done = cluster.run("worker", "--server", f"localhost:{cluster.port}", "--tls-roots", cluster.ca, "--username", USER,
+                       "--password", PASSWORD, "--cache-dir", cluster.dir / "no", check=False, timeout=20)
+    assert done.returncode == 2 and "may not be a worker" in done.stderr
+
+
+# ---- copies ----
+
+def test_a_broken_copy_is_fetched_again_and_a_whole_one_is_not(lonely):
+    lonely.start_worker("w")
+    lonely.wait_workers(1)
+    wait_copies(lonely, 4)
+    expected = run(lonely, SQL, "?strategy=cut")
+    cache = lonely.dir / "w"
+    copies = sorted(cache.glob("*.duckdb"))
+    assert len(copies) == 5 and not list(cache.glob("*.part"))
+    lonely.processes["w"].kill()
+    lonely.processes["w"].wait()
+    lonely.wait_workers(0, seconds=10)
+    broken = copies[0]
+    data = bytearray(broken.read_bytes())
+    data[len(data) // 2] ^= 1
+    broken.write_bytes(bytes(data))
+    before = {c: c.stat().st_ino for c in copies}
+    lonely.start_worker("w")
+    lonely.wait_workers(1)
+    wait_copies(lonely, 4)
+    assert run(lonely, SQL, "?strategy=cut") == expected
+    after = {c: c.stat().st_ino for c in copies}
+    assert after[broken] != before[broken]
+    assert all(after[c] == before[c] for c in copies if c != broken)
+
+
+def test_a_fetch_is_resumed(lonely):
+    """A part file of whole chunks is kept, whatever else lies behind them."""
+    lonely.start_worker("w")
+    lonely.wait_workers(1)
+    wait_copies(lonely, 4)
+    cache = lonely.dir / "w"
+    lonely.processes["w"].kill()
+    lonely.processes["w"].wait()
+    copy = max(cache.glob("*.duckdb"), key=lambda c: c.stat().st_size)
+    data = copy.read_bytes()
+    copy.unlink()
+    part = pathlib.Path(str(copy).replace(".duckdb", ".part"))
+    part.write_bytes(data[:len(data) // 2] + b"torn")
+    lonely.start_worker("w")
+    lonely.wait_workers(1)
+    wait_copies(lonely, 4)
+    assert copy.read_bytes() == data
+
+
+# ---- cancel ----
+
+def test_cancel_reaches_every_worker_within_100_ms(new_cluster):
+    cluster = new_cluster(scale=0.05)
+    cluster.start_server()
+    for name in ("a", "b"):
+        cluster.start_worker(name)
+    cluster.wait_workers(2)
+    slow = ("SELECT count(*) FROM lineitem a, lineitem b WHERE a.l_suppkey < b.l_partkey AND a.l_comment <> b.l_comment "
+            "GROUP BY a.l_orderkey")
+    query = Background(cluster, slow)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        rows = run(cluster, "SELECT * FROM cluster.queries")
+        mine = [r for r in rows if any(isinstance(v, str) and "l_suppkey" in v for v in r)]
+        if mine:
+            break
+        time.sleep(0.05)
+    name = next(v for v in mine[0] if isinstance(v, str) and v.startswith("q-"))
+    time.sleep(0.3)
+    started = time.monotonic()
+    done = cluster.run("sql", cluster.url, "--username", USER, "--tls-roots", cluster.ca, "-c", f"CANCEL '{name}'",
+                       env={**os.environ, "MERGANSER_PASSWORD": PASSWORD})
+    assert done.returncode == 0
+    with pytest.raises(AssertionError, match="57014"):
+        query.result(5)
+    assert time.monotonic() - started < 5
+
+    def stamp(log, event):
+        line = next(l for l in log.splitlines() if f"event={event}" in l)
+        clock = line.split("T")[1][:12]
+        hours, minutes, seconds = clock.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+    sent = stamp(cluster.log(), "query.cancel")
+    for worker in ("a", "b"):
+        assert stamp(cluster.log(worker), "query.cancelled") - sent < 0.1
