@@ -2,7 +2,7 @@
 
     tools/check.py                    the gate
     tools/check.py --all              with the tests marked slow
-    tools/check.py --sanitizer asan   unit tests and the marked cluster tests of build-asan
+    tools/check.py --sanitizer asan   unit tests and quick cluster tests of build-asan
     tools/check.py unit cluster       only these suites
 
 Suites are tidy, those of the meson.build files (unit: cmocka; sql: the test bed; names that end in
@@ -130,7 +130,9 @@ def suite_fuzz(suite, context):
 def suite_pytest(suite, context):
     report = context.build / f"pytest-{suite.name}.xml"
     report.unlink(missing_ok=True)
-    marker = "sanitizer" if context.sanitizer else "" if context.all else "not slow"
+    marker = "" if context.all else "not slow"
+    if context.sanitizer:
+        marker = "not slow and not speed"
     code = run([VENV / "python", "-m", "pytest", "-q", "--durations=5", "--durations-min=5",
                 "-p", "no:cacheprovider", "-m", marker, f"--junitxml={report}",
                 ROOT / "test" / suite.name], context.env, context.limit_s)
