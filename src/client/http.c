@@ -59,7 +59,7 @@ int mg_url_parse(const char *url, struct mg_url *out, struct mg_error *err)
 		at++;
 		end--;
 	}
-	if (end == at || (size_t)(end - at) >= sizeof out->host ||
+	if (end == at || *at == '[' || (size_t)(end - at) >= sizeof out->host ||
 	    memchr(at, '@', (size_t)(end - at)) || !port_fits(out->port)) {
 		mg_error_set(err, MG_E_USAGE, "\"%s\" is no URL of a server", url);
 		mg_error_hint(err, "It should look like https://localhost:" PORT ".");
