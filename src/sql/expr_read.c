@@ -35,7 +35,8 @@ static bool text_in(const char *text, const char *const *list)
 
 /* ---- types ---- */
 
-static int type_members(struct mg_reader *reader, const struct mg_json *info, struct mg_type *type, bool skip_first)
+static int type_members(struct mg_reader *reader, const struct mg_json *info, struct mg_type *type,
+                        bool skip_first)
 {
 	const struct mg_json *members = mg_json_get(info, "child_types");
 	size_t count = members ? members->count : 0;
@@ -75,7 +76,9 @@ static int type_map(struct mg_reader *reader, const struct mg_json *info, struct
 	}
 	type->name_count = 0;
 	type->names = NULL;
-	return type->child_count == 2 ? 0 : mg_read_refuse(reader, "map type of %zu parts", type->child_count);
+	return type->child_count == 2
+	           ? 0
+	           : mg_read_refuse(reader, "map type of %zu parts", type->child_count);
 }
 
 static int type_enum(struct mg_reader *reader, const struct mg_json *info, struct mg_type *type)
@@ -94,9 +97,11 @@ static int type_enum(struct mg_reader *reader, const struct mg_json *info, struc
 
 const struct mg_type *mg_read_type(struct mg_reader *reader, const struct mg_json *json)
 {
-	static const char *const unknown[] = { "UNKNOWN", "ANY", "LAMBDA", "INVALID", "AGGREGATE_STATE",
-		"AGGREGATE_STATE<?>", "POINTER", "VALIDITY", "TABLE", "USER", "UNBOUND", "GEOMETRY", "TEMPLATE",
-		"TYPE", NULL };
+	static const char *const unknown[] = {
+		"UNKNOWN",  "ANY",      "LAMBDA", "INVALID", "AGGREGATE_STATE", "AGGREGATE_STATE<?>",
+		"POINTER",  "VALIDITY", "TABLE",  "USER",    "UNBOUND",         "GEOMETRY",
+		"TEMPLATE", "TYPE",     NULL
+	};
 	const char *id = mg_json_get_text(json, "id");
 	const struct mg_json *info = mg_json_get(json, "type_info");
 	struct mg_type *type;
@@ -142,7 +147,8 @@ const struct mg_type *mg_read_type(struct mg_reader *reader, const struct mg_jso
 	return code ? NULL : type;
 }
 
-const struct mg_type **mg_read_types(struct mg_reader *reader, const struct mg_json *array, size_t *count)
+const struct mg_type **mg_read_types(struct mg_reader *reader, const struct mg_json *array,
+                                     size_t *count)
 {
 	size_t n = array ? array->count : 0;
 	const struct mg_type **types = mg_arena_new_array(reader->arena, const struct mg_type *, n + 1);
@@ -174,7 +180,8 @@ struct mg_expr **mg_read_exprs(struct mg_reader *reader, const struct mg_json *a
 	return exprs;
 }
 
-struct mg_order *mg_read_orders(struct mg_reader *reader, const struct mg_json *array, size_t *count)
+struct mg_order *mg_read_orders(struct mg_reader *reader, const struct mg_json *array,
+                                size_t *count)
 {
 	size_t n = array ? array->count : 0;
 	struct mg_order *orders = mg_arena_new_array(reader->arena, struct mg_order, n + 1);
@@ -185,7 +192,8 @@ struct mg_order *mg_read_orders(struct mg_reader *reader, const struct mg_json *
 		const char *nulls = mg_json_get_text(item, "null_order");
 		const char *type = mg_json_get_text(item, "type");
 
-		if (!nulls || !type || (strcmp(nulls, "NULLS FIRST") != 0 && strcmp(nulls, "NULLS LAST") != 0)) {
+		if (!nulls || !type ||
+		    (strcmp(nulls, "NULLS FIRST") != 0 && strcmp(nulls, "NULLS LAST") != 0)) {
 			return mg_read_null(reader, "sort order without a place for nulls");
 		}
 		order->descending = strcmp(type, "DESCENDING") == 0;
@@ -199,7 +207,8 @@ struct mg_order *mg_read_orders(struct mg_reader *reader, const struct mg_json *
 }
 
 /* The children in the order that ir.h tells for each class. */
-static int read_kids(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *expr, const char *const *keys)
+static int read_kids(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *expr,
+                     const char *const *keys)
 {
 	size_t count = 0;
 
@@ -271,8 +280,10 @@ static size_t array_count(const struct mg_json *json, const char *key)
 
 static int read_lambda(struct mg_reader *reader, const struct mg_json *data, struct mg_expr *expr)
 {
-	static const char *const known[] = { "list_transform", "array_transform", "list_apply", "array_apply", "apply",
-		"list_filter", "array_filter", "filter", "list_reduce", "array_reduce", "reduce", NULL };
+	static const char *const known[] = { "list_transform", "array_transform", "list_apply",
+		                                 "array_apply",    "apply",           "list_filter",
+		                                 "array_filter",   "filter",          "list_reduce",
+		                                 "array_reduce",   "reduce",          NULL };
 
 	if (!text_in(expr->name, known)) {
 		return mg_read_refuse(reader, "lambda in function %s", expr->name);
@@ -296,20 +307,23 @@ static bool list_aggregate_known(const struct mg_json *data)
 	return array_count(aggregate, "children") == 1;
 }
 
-static int read_function_data(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *expr)
+static int read_function_data(struct mg_reader *reader, const struct mg_json *json,
+                              struct mg_expr *expr)
 {
 	static const char *const arithmetic[] = { "check_overflow", "return_type", "arguments", NULL };
 	static const char *const variable[] = { "variable_return_type", NULL };
-	static const char *const lambda[] = { "return_type", "lambda_expr", "has_index", "has_initial", NULL };
-	static const char *const list_names[] = { "list_aggregate", "list_aggr", "array_aggregate", "array_aggr",
-		"aggregate", NULL };
+	static const char *const lambda[] = { "return_type", "lambda_expr", "has_index", "has_initial",
+		                                  NULL };
+	static const char *const list_names[] = { "list_aggregate", "list_aggr", "array_aggregate",
+		                                      "array_aggr",     "aggregate", NULL };
 	const struct mg_json *data = mg_json_get(json, "function_data");
 
 	if (strcmp(expr->name, "nextval") == 0 || strcmp(expr->name, "currval") == 0) {
 		return mg_read_refuse(reader, "function %s: sequences live on the coordinator", expr->name);
 	}
 	if (mg_json_is(data, MG_JSON_OBJECT) && data->count > 0) {
-		if (mg_json_is(mg_json_get(data, "lambda_expr"), MG_JSON_OBJECT) && data_only(data, lambda)) {
+		if (mg_json_is(mg_json_get(data, "lambda_expr"), MG_JSON_OBJECT) &&
+		    data_only(data, lambda)) {
 			return read_lambda(reader, data, expr);
 		}
 		if (text_in(expr->name, list_names) && list_aggregate_known(data)) {
@@ -317,10 +331,11 @@ static int read_function_data(struct mg_reader *reader, const struct mg_json *js
 		}
 		if (strcmp(expr->name, "date_part") == 0 || strcmp(expr->name, "datepart") == 0) {
 			return array_count(data, "part_codes") > 0
-				? 0
-				: mg_read_refuse(reader, "function %s without its parts", expr->name);
+			           ? 0
+			           : mg_read_refuse(reader, "function %s without its parts", expr->name);
 		}
-		if (!data_only(data, arithmetic) && !data_only(data, variable) && !data_only(data, lambda)) {
+		if (!data_only(data, arithmetic) && !data_only(data, variable) &&
+		    !data_only(data, lambda)) {
 			return mg_read_refuse(reader, "bind data of function %s", expr->name);
 		}
 	}
@@ -342,9 +357,11 @@ static int read_function(struct mg_reader *reader, const struct mg_json *json, s
 }
 
 /* Bind data of aggregates and of windows over them. */
-static int aggregate_data(struct mg_reader *reader, const struct mg_json *json, const struct mg_expr *expr)
+static int aggregate_data(struct mg_reader *reader, const struct mg_json *json,
+                          const struct mg_expr *expr)
 {
-	static const char *const known[] = { "quantiles", "order", "desc", "separator", "min", "max", "sample_size", NULL };
+	static const char *const known[] = { "quantiles", "order", "desc",        "separator",
+		                                 "min",       "max",   "sample_size", NULL };
 	const struct mg_json *data = mg_json_get(json, "function_data");
 
 	if (mg_json_is(data, MG_JSON_OBJECT) && data->count > 0) {
@@ -361,7 +378,8 @@ static int aggregate_data(struct mg_reader *reader, const struct mg_json *json, 
 	return 0;
 }
 
-static int read_aggregate(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *expr)
+static int read_aggregate(struct mg_reader *reader, const struct mg_json *json,
+                          struct mg_expr *expr)
 {
 	const struct mg_json *filter = mg_json_get(json, "filter");
 	const struct mg_json *orders = mg_json_get(mg_json_get(json, "order_bys"), "orders");
@@ -387,7 +405,8 @@ static int read_aggregate(struct mg_reader *reader, const struct mg_json *json, 
 	return aggregate_data(reader, json, expr);
 }
 
-static int read_optional(struct mg_reader *reader, const struct mg_json *json, const char *key, struct mg_expr **out)
+static int read_optional(struct mg_reader *reader, const struct mg_json *json, const char *key,
+                         struct mg_expr **out)
 {
 	const struct mg_json *value = mg_json_get(json, key);
 
@@ -417,9 +436,11 @@ static int read_window(struct mg_reader *reader, const struct mg_json *json, str
 	if (read_children(reader, json, expr)) {
 		return -1;
 	}
-	window->partitions = mg_read_exprs(reader, mg_json_get(json, "partitions"), &window->partition_count);
+	window->partitions =
+		mg_read_exprs(reader, mg_json_get(json, "partitions"), &window->partition_count);
 	window->orders = mg_read_orders(reader, mg_json_get(json, "orders"), &window->order_count);
-	window->arg_orders = mg_read_orders(reader, mg_json_get(json, "arg_orders"), &window->arg_order_count);
+	window->arg_orders =
+		mg_read_orders(reader, mg_json_get(json, "arg_orders"), &window->arg_order_count);
 	if (!window->partitions || !window->orders || !window->arg_orders ||
 	    read_optional(reader, json, "filters", &expr->filter) ||
 	    read_optional(reader, json, "start_expr", &window->start_expr) ||
@@ -443,7 +464,8 @@ static int read_ref(struct mg_reader *reader, const struct mg_json *json, struct
 	return 0;
 }
 
-static int read_column_ref(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *expr)
+static int read_column_ref(struct mg_reader *reader, const struct mg_json *json,
+                           struct mg_expr *expr)
 {
 	const struct mg_json *binding = mg_json_get(json, "binding");
 	uint64_t column = mg_read_u64(binding, "column_index", UINT64_MAX);
@@ -468,7 +490,8 @@ static int read_constant(struct mg_reader *reader, const struct mg_json *json, s
 }
 
 /* The class's own members; the common ones are there. */
-static int read_class(struct mg_reader *reader, const struct mg_json *json, const char *cls, struct mg_expr *expr)
+static int read_class(struct mg_reader *reader, const struct mg_json *json, const char *cls,
+                      struct mg_expr *expr)
 {
 	static const char *const compare[] = { "left", "right", NULL };
 	static const char *const child[] = { "child", NULL };

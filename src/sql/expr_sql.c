@@ -2,10 +2,10 @@
  * expr_sql.c - bound expressions as SQL text.
  *
  * A bound expression has every cast in it, so its text must not gain others when it is bound again.
- * Decimal arithmetic does: 16,2 - 16,2 becomes 17,2; so decimal results of functions are cast to the
- * plan's type, and widening casts that arithmetic would do by itself are left out under it (they
- * would widen once more and leave 64 bits).  What the binder took out of the arguments is put back
- * from function_data.
+ * Decimal arithmetic does: 16,2 - 16,2 becomes 17,2; so decimal results of functions are cast to
+ * the plan's type, and widening casts that arithmetic would do by itself are left out under it
+ * (they would widen once more and leave 64 bits).  What the binder took out of the arguments is put
+ * back from function_data.
  *
  * Pure; any thread.
  */
@@ -21,14 +21,14 @@
 struct lambda_scope {
 	const struct mg_expr *function;
 	size_t params, first_capture;
-	unsigned depth;                        /* names the parameters: p<depth>_<i> */
+	unsigned depth; /* names the parameters: p<depth>_<i> */
 	const struct lambda_scope *outer;
 };
 
 struct printer {
 	struct mg_sb *sb;
 	const struct mg_expr_scope *scope;
-	const struct lambda_scope *lambda;     /* NULL outside of lambda bodies */
+	const struct lambda_scope *lambda; /* NULL outside of lambda bodies */
 	struct mg_error *err;
 };
 
@@ -37,9 +37,13 @@ static int print(struct printer *printer, const struct mg_expr *expr);
 const char *mg_compare_text(const char *kind)
 {
 	static const char *const texts[][2] = {
-		{ "COMPARE_EQUAL", "=" }, { "COMPARE_NOTEQUAL", "<>" }, { "COMPARE_LESSTHAN", "<" },
-		{ "COMPARE_GREATERTHAN", ">" }, { "COMPARE_LESSTHANOREQUALTO", "<=" },
-		{ "COMPARE_GREATERTHANOREQUALTO", ">=" }, { "COMPARE_NOT_DISTINCT_FROM", "IS NOT DISTINCT FROM" },
+		{ "COMPARE_EQUAL", "=" },
+		{ "COMPARE_NOTEQUAL", "<>" },
+		{ "COMPARE_LESSTHAN", "<" },
+		{ "COMPARE_GREATERTHAN", ">" },
+		{ "COMPARE_LESSTHANOREQUALTO", "<=" },
+		{ "COMPARE_GREATERTHANOREQUALTO", ">=" },
+		{ "COMPARE_NOT_DISTINCT_FROM", "IS NOT DISTINCT FROM" },
 		{ "COMPARE_DISTINCT_FROM", "IS DISTINCT FROM" },
 	};
 
@@ -66,7 +70,8 @@ static void add(struct printer *printer, const char *text)
 	mg_sb_add(printer->sb, text);
 }
 
-static int print_list(struct printer *printer, struct mg_expr *const *exprs, size_t count, const char *between)
+static int print_list(struct printer *printer, struct mg_expr *const *exprs, size_t count,
+                      const char *between)
 {
 	for (size_t i = 0; i < count; i++) {
 		add(printer, i ? between : "");
@@ -95,8 +100,8 @@ static int print_orders(struct printer *printer, const struct mg_order *orders, 
 }
 
 /* open a between b close */
-static int print_pair(struct printer *printer, const char *open, const struct mg_expr *a, const char *between,
-                      const struct mg_expr *b, const char *close)
+static int print_pair(struct printer *printer, const char *open, const struct mg_expr *a,
+                      const char *between, const struct mg_expr *b, const char *close)
 {
 	add(printer, open);
 	int code = print(printer, a);
@@ -285,7 +290,10 @@ static int print_date_parts(struct printer *printer, const struct mg_expr *expr)
 static const char *callable_name(const char *name, size_t kids)
 {
 	static const char *const names[][2] = {
-		{ "->", "json_extract" }, { "->>", "json_extract_string" }, { "!__postfix", "factorial" }, { "@", "abs" },
+		{ "->", "json_extract" },
+		{ "->>", "json_extract_string" },
+		{ "!__postfix", "factorial" },
+		{ "@", "abs" },
 	};
 
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -314,7 +322,8 @@ static int print_symbol(struct printer *printer, const struct mg_expr *expr)
 		mg_sb_addf(printer->sb, "(%s ", expr->name);
 		code = print(printer, expr->kids[0]);
 	} else {
-		return unsupported(printer->err, "function %s of %zu arguments", expr->name, expr->kid_count);
+		return unsupported(printer->err, "function %s of %zu arguments", expr->name,
+		                   expr->kid_count);
 	}
 	add(printer, ")");
 	return code;
@@ -324,7 +333,8 @@ static int print_symbol(struct printer *printer, const struct mg_expr *expr)
 static const struct mg_expr *bare_decimal(const struct mg_expr *expr)
 {
 	if (expr->cls == MG_X_CAST && !expr->try_cast && mg_type_is(expr->type, "DECIMAL") &&
-	    mg_type_is(expr->kids[0]->type, "DECIMAL") && expr->kids[0]->type->scale == expr->type->scale &&
+	    mg_type_is(expr->kids[0]->type, "DECIMAL") &&
+	    expr->kids[0]->type->scale == expr->type->scale &&
 	    expr->kids[0]->type->width <= expr->type->width) {
 		return expr->kids[0];
 	}
@@ -395,7 +405,8 @@ static int print_function(struct printer *printer, const struct mg_expr *expr)
 	if (text_in(expr->name, from_alias)) {
 		return print_named(printer, expr, 1);
 	}
-	if (text_in(expr->name, slices) && expr->kid_count > 2 && (is_open_bound(expr->kids[1]) || is_open_bound(expr->kids[2]))) {
+	if (text_in(expr->name, slices) && expr->kid_count > 2 &&
+	    (is_open_bound(expr->kids[1]) || is_open_bound(expr->kids[2]))) {
 		return print_slice(printer, expr);
 	}
 	if (mg_json_get(data, "part_codes")) {
@@ -446,12 +457,14 @@ static int print_quantile(struct printer *printer, const struct mg_json *value, 
 
 static bool quantile_is_zero(const struct mg_json *value)
 {
-	const struct mg_json *inner = mg_json_is(value, MG_JSON_OBJECT) ? mg_json_get(value, "value") : value;
+	const struct mg_json *inner = mg_json_is(value, MG_JSON_OBJECT) ? mg_json_get(value, "value")
+	                                                                : value;
 
 	return strtod(mg_json_text(inner), NULL) == 0;
 }
 
-static int print_quantiles(struct printer *printer, const struct mg_expr *expr, const struct mg_json *data)
+static int print_quantiles(struct printer *printer, const struct mg_expr *expr,
+                           const struct mg_json *data)
 {
 	const struct mg_json *quantiles = mg_json_get(data, "quantiles");
 	bool descending = mg_json_get_bool(data, "desc", false);
@@ -496,10 +509,12 @@ static int print_bind_data(struct printer *printer, const struct mg_expr *expr)
 		const struct mg_json *separator = mg_json_get(data, "separator");
 
 		add(printer, ", ");
-		mg_sb_add_literal(printer->sb, mg_json_text(separator), separator ? separator->text.len : 0);
+		mg_sb_add_literal(printer->sb, mg_json_text(separator),
+		                  separator ? separator->text.len : 0);
 		return 0;
 	}
-	if (strcmp(expr->name, "bitstring_agg") == 0 && mg_json_get_bool(mg_json_get(data, "min"), "is_null", true)) {
+	if (strcmp(expr->name, "bitstring_agg") == 0 &&
+	    mg_json_get_bool(mg_json_get(data, "min"), "is_null", true)) {
 		return 0;
 	}
 	if (strcmp(expr->name, "bitstring_agg") == 0) {
@@ -509,14 +524,17 @@ static int print_bind_data(struct printer *printer, const struct mg_expr *expr)
 		int code = mg_value_text(printer->sb, mg_json_get(data, "min"), type, printer->err);
 
 		add(printer, ", ");
-		return code ? code : mg_value_text(printer->sb, mg_json_get(data, "max"), type, printer->err);
+		return code ? code
+		            : mg_value_text(printer->sb, mg_json_get(data, "max"), type, printer->err);
 	}
 	return unsupported(printer->err, "bind data of aggregate %s", expr->name);
 }
 
 static const char *aggregate_name(const char *name)
 {
-	return strcmp(name, "count_star") == 0 ? "count" : strcmp(name, "sum_no_overflow") == 0 ? "sum" : name;
+	return strcmp(name, "count_star") == 0        ? "count"
+	       : strcmp(name, "sum_no_overflow") == 0 ? "sum"
+	                                              : name;
 }
 
 static int print_filter(struct printer *printer, const struct mg_expr *filter)
@@ -554,11 +572,18 @@ static int print_aggregate(struct printer *printer, const struct mg_expr *expr)
 static const char *window_name(const struct mg_expr *expr)
 {
 	static const char *const names[][2] = {
-		{ "WINDOW_RANK", "rank" }, { "WINDOW_ROW_NUMBER", "row_number" }, { "WINDOW_RANK_DENSE", "dense_rank" },
-		{ "WINDOW_LAG", "lag" }, { "WINDOW_LEAD", "lead" }, { "WINDOW_NTILE", "ntile" },
-		{ "WINDOW_FIRST_VALUE", "first_value" }, { "WINDOW_LAST_VALUE", "last_value" },
-		{ "WINDOW_PERCENT_RANK", "percent_rank" }, { "WINDOW_CUME_DIST", "cume_dist" },
-		{ "WINDOW_NTH_VALUE", "nth_value" }, { "WINDOW_FILL", "fill" },
+		{ "WINDOW_RANK", "rank" },
+		{ "WINDOW_ROW_NUMBER", "row_number" },
+		{ "WINDOW_RANK_DENSE", "dense_rank" },
+		{ "WINDOW_LAG", "lag" },
+		{ "WINDOW_LEAD", "lead" },
+		{ "WINDOW_NTILE", "ntile" },
+		{ "WINDOW_FIRST_VALUE", "first_value" },
+		{ "WINDOW_LAST_VALUE", "last_value" },
+		{ "WINDOW_PERCENT_RANK", "percent_rank" },
+		{ "WINDOW_CUME_DIST", "cume_dist" },
+		{ "WINDOW_NTH_VALUE", "nth_value" },
+		{ "WINDOW_FILL", "fill" },
 	};
 
 	if (strcmp(expr->kind, "WINDOW_AGGREGATE") == 0) {
@@ -572,7 +597,8 @@ static const char *window_name(const struct mg_expr *expr)
 	return NULL;
 }
 
-/* RANGE: the binder has turned the offset into key -/+ offset; the offset is the second argument. */
+/* RANGE: the binder has turned the offset into key -/+ offset; the offset is the second argument.
+ */
 static int print_offset(struct printer *printer, const struct mg_expr *expr, bool range)
 {
 	if (!expr) {
@@ -610,12 +636,15 @@ static int print_bound(struct printer *printer, const char *bound, const struct 
 static int print_frame(struct printer *printer, const struct mg_window *window)
 {
 	static const char *const excludes[][2] = {
-		{ "NO_OTHER", "" }, { "CURRENT_ROW", " EXCLUDE CURRENT ROW" }, { "GROUP", " EXCLUDE GROUP" },
+		{ "NO_OTHER", "" },
+		{ "CURRENT_ROW", " EXCLUDE CURRENT ROW" },
+		{ "GROUP", " EXCLUDE GROUP" },
 		{ "TIES", " EXCLUDE TIES" },
 	};
 	const char *start = window->start, *end = window->end;
-	const char *mode = strstr(start, "ROWS") || strstr(end, "ROWS") ? "ROWS"
-		: strstr(start, "GROUPS") || strstr(end, "GROUPS") ? "GROUPS" : "RANGE";
+	const char *mode = strstr(start, "ROWS") || strstr(end, "ROWS")       ? "ROWS"
+	                   : strstr(start, "GROUPS") || strstr(end, "GROUPS") ? "GROUPS"
+	                                                                      : "RANGE";
 
 	mg_sb_addf(printer->sb, " %s BETWEEN ", mode);
 	int code = print_bound(printer, start, window->start_expr);
@@ -658,8 +687,8 @@ static int print_window_args(struct printer *printer, const struct mg_expr *expr
 
 static int print_over(struct printer *printer, const struct mg_expr *expr)
 {
-	static const char *const framed[] = { "WINDOW_AGGREGATE", "WINDOW_FIRST_VALUE", "WINDOW_LAST_VALUE",
-		"WINDOW_NTH_VALUE", NULL };
+	static const char *const framed[] = { "WINDOW_AGGREGATE", "WINDOW_FIRST_VALUE",
+		                                  "WINDOW_LAST_VALUE", "WINDOW_NTH_VALUE", NULL };
 	const struct mg_window *window = expr->window;
 	int code = 0;
 
@@ -672,7 +701,8 @@ static int print_over(struct printer *printer, const struct mg_expr *expr)
 		add(printer, " ORDER BY ");
 		code = print_orders(printer, window->orders, window->order_count);
 	}
-	bool plain = strcmp(window->start, "UNBOUNDED_PRECEDING") == 0 && strcmp(window->end, "CURRENT_ROW_RANGE") == 0;
+	bool plain = strcmp(window->start, "UNBOUNDED_PRECEDING") == 0 &&
+	             strcmp(window->end, "CURRENT_ROW_RANGE") == 0;
 
 	if (!code && (text_in(expr->kind, framed) || (window->arg_order_count && !plain))) {
 		code = print_frame(printer, window);
@@ -727,19 +757,25 @@ static int print_between(struct printer *printer, const struct mg_expr *expr)
 		add(printer, "(");
 		int code = print(printer, expr->kids[0]);
 
-		code = code ? code : print_pair(printer, " BETWEEN ", expr->kids[1], " AND ", expr->kids[2], ")");
+		code = code ? code
+		            : print_pair(printer, " BETWEEN ", expr->kids[1], " AND ", expr->kids[2], ")");
 		return code;
 	}
-	int code = print_pair(printer, "(", expr->kids[0], lower ? " >= " : " > ", expr->kids[1], " AND ");
+	int code =
+		print_pair(printer, "(", expr->kids[0], lower ? " >= " : " > ", expr->kids[1], " AND ");
 
-	return code ? code : print_pair(printer, "", expr->kids[0], upper ? " <= " : " < ", expr->kids[2], ")");
+	return code
+	           ? code
+	           : print_pair(printer, "", expr->kids[0], upper ? " <= " : " < ", expr->kids[2], ")");
 }
 
 static int print_operator(struct printer *printer, const struct mg_expr *expr)
 {
 	static const char *const around[][3] = {
-		{ "OPERATOR_IS_NULL", "(", " IS NULL)" }, { "OPERATOR_IS_NOT_NULL", "(", " IS NOT NULL)" },
-		{ "OPERATOR_NOT", "(NOT ", ")" }, { "OPERATOR_TRY", "TRY(", ")" },
+		{ "OPERATOR_IS_NULL", "(", " IS NULL)" },
+		{ "OPERATOR_IS_NOT_NULL", "(", " IS NOT NULL)" },
+		{ "OPERATOR_NOT", "(NOT ", ")" },
+		{ "OPERATOR_TRY", "TRY(", ")" },
 	};
 
 	for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
@@ -854,22 +890,24 @@ static int print(struct printer *printer, const struct mg_expr *expr)
 	return unsupported(printer->err, "parameter");
 }
 
-int mg_expr_text(struct mg_sb *sb, const struct mg_expr *expr, const struct mg_expr_scope *scope, struct mg_error *err)
+int mg_expr_text(struct mg_sb *sb, const struct mg_expr *expr, const struct mg_expr_scope *scope,
+                 struct mg_error *err)
 {
 	struct printer printer = { sb, scope, NULL, err };
 
 	return print(&printer, expr);
 }
 
-int mg_orders_text(struct mg_sb *sb, const struct mg_order *orders, size_t count, const struct mg_expr_scope *scope,
-                   struct mg_error *err)
+int mg_orders_text(struct mg_sb *sb, const struct mg_order *orders, size_t count,
+                   const struct mg_expr_scope *scope, struct mg_error *err)
 {
 	struct printer printer = { sb, scope, NULL, err };
 
 	return print_orders(&printer, orders, count);
 }
 
-int mg_expr_print(struct mg_arena *arena, const struct mg_expr *expr, const char *alias, char **sql, struct mg_error *err)
+int mg_expr_print(struct mg_arena *arena, const struct mg_expr *expr, const char *alias, char **sql,
+                  struct mg_error *err)
 {
 	const struct mg_expr_scope scope = { .left = alias };
 	struct mg_sb sb = { 0 };

@@ -1,8 +1,8 @@
 /*
  * functions.c - every function of DuckDB 1.5.5, by what a client's text may do with it.
  *
- * pure       the value depends on the arguments, the clock or chance alone: text may run in the engine
- * planned    the value depends on the session or the catalog: the planning database evaluates it
+ * pure       depends on the arguments, the clock or chance alone: text may run in the engine
+ * planned    depends on the session or the catalog: the planning database evaluates it
  * catalog    (table functions) lists the catalog: the planning database answers
  * denied     files, secrets, settings, logs, raw state, other SQL, waiting: no client may call it
  *

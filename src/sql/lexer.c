@@ -1,12 +1,13 @@
 /*
  * lexer.c - tokens of SQL text, as DuckDB 1.5.5 sees them.
  *
- * Only where a token ends matters here: a semicolon inside of a string, a quoted name, a dollar quote
- * or a comment must not end a statement.  What is not closed becomes MG_T_BAD and ends the text.
+ * Only where a token ends matters here: a semicolon inside of a string, a quoted name, a dollar
+ * quote or a comment must not end a statement.  What is not closed becomes MG_T_BAD and ends the
+ * text.
  *
- * Facts, each with a test: comments nest; "--" and "/" "*" end an operator; backslash escapes only in
- * E''; a dollar tag is empty or a name, case-sensitive, and no quote starts after a digit or "?"; the
- * blanks of Unicode are blanks, but U+2028 and U+0085 are letters.
+ * Facts, each with a test: comments nest; "--" and "/" "*" end an operator; backslash escapes only
+ * in E''; a dollar tag is empty or a name, case-sensitive, and no quote starts after a digit or
+ * "?"; the blanks of Unicode are blanks, but U+2028 and U+0085 are letters.
  *
  * Pure; any thread.
  */
@@ -49,9 +50,11 @@ static size_t blank_length(const char *ptr, const char *end)
 	if (left < 3) {
 		return 0;
 	}
-	bool space = (at[0] == 0xe2 && at[1] == 0x80 && ((at[2] >= 0x80 && at[2] <= 0x8b) || at[2] == 0xaf)) ||
+	bool space =
+		(at[0] == 0xe2 && at[1] == 0x80 && ((at[2] >= 0x80 && at[2] <= 0x8b) || at[2] == 0xaf)) ||
 		(at[0] == 0xe2 && at[1] == 0x81 && (at[2] == 0x9f || at[2] == 0xa0)) ||
-		(at[0] == 0xe3 && at[1] == 0x80 && at[2] == 0x80) || (at[0] == 0xef && at[1] == 0xbb && at[2] == 0xbf);
+		(at[0] == 0xe3 && at[1] == 0x80 && at[2] == 0x80) ||
+		(at[0] == 0xef && at[1] == 0xbb && at[2] == 0xbf);
 
 	return space ? 3 : 0;
 }
@@ -83,7 +86,8 @@ static const char *comment_end(const struct mg_lexer *lexer, const char *ptr)
 }
 
 /* End behind the closing quote of a text that opens before ptr; doubled quotes stay inside. */
-static const char *quote_end(const struct mg_lexer *lexer, const char *ptr, char quote, bool escapes)
+static const char *quote_end(const struct mg_lexer *lexer, const char *ptr, char quote,
+                             bool escapes)
 {
 	for (; ptr < lexer->end; ptr++) {
 		if (escapes && *ptr == '\\' && ptr + 1 < lexer->end) {
@@ -111,8 +115,8 @@ static const char *number_end(const struct mg_lexer *lexer, const char *ptr)
 {
 	for (; ptr < lexer->end; ptr++) {
 		unsigned char c = (unsigned char)*ptr;
-		bool sign = (c == '+' || c == '-') && (ptr[-1] == 'e' || ptr[-1] == 'E') && ptr + 1 < lexer->end &&
-			is_digit((unsigned char)ptr[1]);
+		bool sign = (c == '+' || c == '-') && (ptr[-1] == 'e' || ptr[-1] == 'E') &&
+		            ptr + 1 < lexer->end && is_digit((unsigned char)ptr[1]);
 
 		if (!sign && c != '.' && c != '$' && !(c < 0x80 && is_ident(c))) {
 			break;
@@ -121,7 +125,8 @@ static const char *number_end(const struct mg_lexer *lexer, const char *ptr)
 	return ptr;
 }
 
-/* $tag$...$tag$ at ptr: its end; ptr itself when no quote opens there; NULL when it is not closed. */
+/* $tag$...$tag$ at ptr: its end; ptr itself when no quote opens there; NULL when it is not closed.
+ */
 static const char *dollar_end(const struct mg_lexer *lexer, const char *ptr)
 {
 	const char *tag = ptr + 1;
@@ -178,7 +183,8 @@ static struct mg_token operator_token(struct mg_lexer *lexer)
 {
 	const char *ptr = lexer->ptr;
 
-	while (ptr < lexer->end && is_operator((unsigned char)*ptr) && !starts(lexer, ptr, "--") && !starts(lexer, ptr, "/*")) {
+	while (ptr < lexer->end && is_operator((unsigned char)*ptr) && !starts(lexer, ptr, "--") &&
+	       !starts(lexer, ptr, "/*")) {
 		ptr++;
 	}
 	return token_to(lexer, MG_T_OPERATOR, ptr == lexer->ptr ? ptr + 1 : ptr);
@@ -237,7 +243,8 @@ struct mg_token mg_lex_next(struct mg_lexer *lexer)
 	if (is_ident_start(c)) {
 		return token_to(lexer, MG_T_WORD, ident_end(lexer, lexer->ptr));
 	}
-	if (is_digit(c) || (c == '.' && lexer->ptr + 1 < lexer->end && is_digit((unsigned char)lexer->ptr[1]))) {
+	if (is_digit(c) ||
+	    (c == '.' && lexer->ptr + 1 < lexer->end && is_digit((unsigned char)lexer->ptr[1]))) {
 		return token_to(lexer, MG_T_NUMBER, number_end(lexer, lexer->ptr + 1));
 	}
 	if (c == '$') {

@@ -13,7 +13,8 @@ enum { COLUMNS_MAX = 100000 };
 
 /* ---- leaves ---- */
 
-static struct mg_expr *operator_expr(struct mg_reader *reader, enum mg_expr_class cls, const char *kind, size_t kids)
+static struct mg_expr *operator_expr(struct mg_reader *reader, enum mg_expr_class cls,
+                                     const char *kind, size_t kids)
 {
 	struct mg_expr *expr = mg_arena_alloc(reader->arena, sizeof *expr);
 
@@ -36,14 +37,16 @@ static struct mg_expr *constant_expr(struct mg_reader *reader, const struct mg_j
 	return expr->type ? expr : NULL;
 }
 
-static int read_filter(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *column, struct mg_expr **out);
+static int read_filter(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *column,
+                       struct mg_expr **out);
 
 /* AND drops parts that are only hints; OR with such a part says nothing at all. */
-static int read_filters(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *column, bool any,
-                        struct mg_expr **out)
+static int read_filters(struct mg_reader *reader, const struct mg_json *json,
+                        struct mg_expr *column, bool any, struct mg_expr **out)
 {
 	const struct mg_json *parts = mg_json_get(json, "child_filters");
-	struct mg_expr *both = operator_expr(reader, MG_X_CONJUNCTION, any ? "CONJUNCTION_OR" : "CONJUNCTION_AND",
+	struct mg_expr *both = operator_expr(reader, MG_X_CONJUNCTION,
+	                                     any ? "CONJUNCTION_OR" : "CONJUNCTION_AND",
 	                                     parts ? parts->count : 0);
 
 	both->kid_count = 0;
@@ -65,11 +68,12 @@ static int read_filters(struct mg_reader *reader, const struct mg_json *json, st
 	return 0;
 }
 
-static int read_filter_in(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *column,
-                          struct mg_expr **out)
+static int read_filter_in(struct mg_reader *reader, const struct mg_json *json,
+                          struct mg_expr *column, struct mg_expr **out)
 {
 	const struct mg_json *values = mg_json_get(json, "values");
-	struct mg_expr *expr = operator_expr(reader, MG_X_OPERATOR, "COMPARE_IN", 1 + (values ? values->count : 0));
+	struct mg_expr *expr =
+		operator_expr(reader, MG_X_OPERATOR, "COMPARE_IN", 1 + (values ? values->count : 0));
 	size_t i = 1;
 
 	expr->kids[0] = column;
@@ -83,23 +87,24 @@ static int read_filter_in(struct mg_reader *reader, const struct mg_json *json, 
 	return i > 1 ? 0 : mg_read_refuse(reader, "filter over an empty list");
 }
 
-static int read_filter_member(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *column,
-                              struct mg_expr **out)
+static int read_filter_member(struct mg_reader *reader, const struct mg_json *json,
+                              struct mg_expr *column, struct mg_expr **out)
 {
 	size_t index = (size_t)mg_read_u64(json, "child_idx", SIZE_MAX);
 
 	if (!mg_type_is(column->type, "STRUCT") || index >= column->type->child_count) {
 		return mg_read_refuse(reader, "filter on a field that is not there");
 	}
-	struct mg_expr *member = mg_expr_raw(reader->arena,
-	                                     mg_arena_format(reader->arena, "struct_extract_at({0}, %zu)", index + 1),
-	                                     column->type->children[index], 1, &column);
+	struct mg_expr *member = mg_expr_raw(
+		reader->arena, mg_arena_format(reader->arena, "struct_extract_at({0}, %zu)", index + 1),
+		column->type->children[index], 1, &column);
 
 	return read_filter(reader, mg_json_get(json, "child_filter"), member, out);
 }
 
 /* A filter that was pushed into a scan: *out stays NULL when it is only a hint. */
-static int read_filter(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *column, struct mg_expr **out)
+static int read_filter(struct mg_reader *reader, const struct mg_json *json, struct mg_expr *column,
+                       struct mg_expr **out)
 {
 	const char *kind = mg_json_get_text(json, "filter_type");
 
@@ -120,8 +125,9 @@ static int read_filter(struct mg_reader *reader, const struct mg_json *json, str
 		return read_filter_member(reader, json, column, out);
 	}
 	if (strcmp(kind, "IS_NULL") == 0 || strcmp(kind, "IS_NOT_NULL") == 0) {
-		*out = operator_expr(reader, MG_X_OPERATOR, kind[3] == 'N' && kind[4] == 'U' ? "OPERATOR_IS_NULL"
-		                                                                            : "OPERATOR_IS_NOT_NULL", 1);
+		*out = operator_expr(
+			reader, MG_X_OPERATOR,
+			kind[3] == 'N' && kind[4] == 'U' ? "OPERATOR_IS_NULL" : "OPERATOR_IS_NOT_NULL", 1);
 		(*out)->kids[0] = column;
 		return 0;
 	}
@@ -129,7 +135,8 @@ static int read_filter(struct mg_reader *reader, const struct mg_json *json, str
 		const char *compare = mg_json_get_text(json, "comparison_type");
 
 		if (!compare || !mg_compare_text(compare)) {
-			return mg_read_refuse(reader, "pushed-down comparison %s", compare ? compare : "without a type");
+			return mg_read_refuse(reader, "pushed-down comparison %s",
+			                      compare ? compare : "without a type");
 		}
 		struct mg_expr *expr = operator_expr(reader, MG_X_COMPARE, compare, 2);
 
@@ -151,8 +158,8 @@ static int read_filter(struct mg_reader *reader, const struct mg_json *json, str
 }
 
 /* Filters of a scan as a filter above it; keys are positions in the table. */
-static struct mg_node *read_table_filters(struct mg_reader *reader, const struct mg_json *json, struct mg_node *scan,
-                                          const size_t *ids)
+static struct mg_node *read_table_filters(struct mg_reader *reader, const struct mg_json *json,
+                                          struct mg_node *scan, const size_t *ids)
 {
 	const struct mg_json *filters = mg_json_get(mg_json_get(json, "table_filters"), "filters");
 	size_t count = filters ? filters->count : 0;
@@ -169,8 +176,8 @@ static struct mg_node *read_table_filters(struct mg_reader *reader, const struct
 		if (at == scan->column_count) {
 			return mg_read_null(reader, "pushed-down filter on a column that is not read");
 		}
-		if (read_filter(reader, mg_json_get(filter, "value"), mg_expr_ref(reader->arena, at, scan->types[at]),
-		                &exprs[kept])) {
+		if (read_filter(reader, mg_json_get(filter, "value"),
+		                mg_expr_ref(reader->arena, at, scan->types[at]), &exprs[kept])) {
 			return NULL;
 		}
 		kept += exprs[kept] != NULL;
@@ -186,12 +193,14 @@ static struct mg_node *read_table_filters(struct mg_reader *reader, const struct
 }
 
 /* Column positions in the table, and the scan's columns from them. */
-static struct mg_node *read_columns(struct mg_reader *reader, const struct mg_json *json, enum mg_op op, size_t **ids_out)
+static struct mg_node *read_columns(struct mg_reader *reader, const struct mg_json *json,
+                                    enum mg_op op, size_t **ids_out)
 {
 	const struct mg_json *indexes = mg_json_get(json, "column_indexes");
 	const struct mg_json *names = mg_json_get(json, "names");
 	size_t type_count;
-	const struct mg_type **types = mg_read_types(reader, mg_json_get(json, "returned_types"), &type_count);
+	const struct mg_type **types =
+		mg_read_types(reader, mg_json_get(json, "returned_types"), &type_count);
 	size_t count = indexes ? indexes->count : 0;
 
 	if (!types || !names || names->count != type_count || count > COLUMNS_MAX) {
@@ -237,7 +246,8 @@ static struct mg_node *read_table(struct mg_reader *reader, const struct mg_json
 	if (strcmp(catalog, "system") == 0 || strcmp(catalog, "temp") == 0) {
 		return mg_read_null(reader, "table of the %s catalog", catalog);
 	}
-	if (mg_json_is(mg_json_get(mg_json_get(json, "extra_info"), "sample_options"), MG_JSON_OBJECT)) {
+	if (mg_json_is(mg_json_get(mg_json_get(json, "extra_info"), "sample_options"),
+	               MG_JSON_OBJECT)) {
 		return mg_read_null(reader, "sample of a table");
 	}
 	struct mg_node *scan = read_columns(reader, json, MG_OP_SCAN, &ids);
@@ -255,11 +265,12 @@ static struct mg_node *read_table(struct mg_reader *reader, const struct mg_json
 }
 
 /* FROM t, unnest(t.list) and FROM t, range(t.n): one row becomes many. */
-static struct mg_node *read_lateral(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain,
-                                    const char *function)
+static struct mg_node *read_lateral(struct mg_reader *reader, const struct mg_json *json,
+                                    const struct mg_json *explain, const char *function)
 {
 	size_t type_count, map_count, *ids;
-	const struct mg_type **types = mg_read_types(reader, mg_json_get(json, "returned_types"), &type_count);
+	const struct mg_type **types =
+		mg_read_types(reader, mg_json_get(json, "returned_types"), &type_count);
 	struct mg_node *columns = read_columns(reader, json, MG_OP_FUNC, &ids);
 	struct mg_node *child = mg_read_kid(reader, json, explain, 0);
 	size_t *input = mg_read_map(reader, mg_json_get(json, "projected_input"), &map_count);
@@ -280,9 +291,10 @@ static struct mg_node *read_lateral(struct mg_reader *reader, const struct mg_js
 		refs[i] = mg_expr_ref(reader->arena, i, child->types[i]);
 	}
 	static const char *const list[] = { "", "{0}", "{0}, {1}", "{0}, {1}, {2}" };
-	const char *text = strcmp(function, "unnest") == 0
-		? "unnest({0})"
-		: mg_arena_format(reader->arena, "unnest(\"%s\"(%s))", function, list[args]);
+	const char *text =
+		strcmp(function, "unnest") == 0
+			? "unnest({0})"
+			: mg_arena_format(reader->arena, "unnest(\"%s\"(%s))", function, list[args]);
 	struct mg_node *node = mg_read_over(reader, MG_OP_UNNEST, child, 1);
 
 	node->exprs = mg_arena_new_array(reader->arena, struct mg_expr *, 1);
@@ -301,7 +313,8 @@ static struct mg_node *read_lateral(struct mg_reader *reader, const struct mg_js
 	return mg_read_pick(reader, node, map, n);
 }
 
-static struct mg_node *read_range(struct mg_reader *reader, const struct mg_json *json, const char *function)
+static struct mg_node *read_range(struct mg_reader *reader, const struct mg_json *json,
+                                  const char *function)
 {
 	const struct mg_json *params = mg_json_get(json, "parameters");
 	const struct mg_json *named = mg_json_get(json, "named_parameters");
@@ -336,7 +349,8 @@ static struct mg_node *read_range(struct mg_reader *reader, const struct mg_json
 	return mg_read_pick_json(reader, node, mg_json_get(json, "projection_ids"));
 }
 
-struct mg_node *mg_read_get(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+struct mg_node *mg_read_get(struct mg_reader *reader, const struct mg_json *json,
+                            const struct mg_json *explain)
 {
 	const char *name = mg_json_get_text(json, "name");
 	const struct mg_json *kids = mg_json_get(json, "children");
@@ -359,7 +373,8 @@ struct mg_node *mg_read_get(struct mg_reader *reader, const struct mg_json *json
 	if (kids && kids->count == 1 && (series || strcmp(name, "unnest") == 0)) {
 		return read_lateral(reader, json, explain, name);
 	}
-	if (kids && kids->count == 0 && (series || strcmp(name, "repeat") == 0 || strcmp(name, "unnest") == 0)) {
+	if (kids && kids->count == 0 &&
+	    (series || strcmp(name, "repeat") == 0 || strcmp(name, "unnest") == 0)) {
 		return read_range(reader, json, name);
 	}
 	return mg_read_null(reader, "table function %s", name);
@@ -394,13 +409,15 @@ struct mg_node *mg_read_values(struct mg_reader *reader, const struct mg_json *j
 	struct mg_node *node = mg_node_new(reader->arena, MG_OP_ROWS, 0, count);
 
 	memcpy(node->types, types, count * sizeof *types);
-	node->row_values = mg_arena_new_array(reader->arena, struct mg_expr **, (rows ? rows->count : 0) + 1);
+	node->row_values =
+		mg_arena_new_array(reader->arena, struct mg_expr **, (rows ? rows->count : 0) + 1);
 	mg_json_each(row, rows) {
 		size_t width;
 		struct mg_expr **values = mg_read_exprs(reader, row, &width);
 
 		if (!values || width != count || mg_read_check_all(reader, values, width, 0)) {
-			return values && width != count ? mg_read_null(reader, "VALUES of different widths") : NULL;
+			return values && width != count ? mg_read_null(reader, "VALUES of different widths")
+			                                : NULL;
 		}
 		node->row_values[node->row_count++] = values;
 	}

@@ -17,7 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct mg_node *read_node(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain);
+static struct mg_node *read_node(struct mg_reader *reader, const struct mg_json *json,
+                                 const struct mg_json *explain);
 
 /* ---- small helpers ---- */
 
@@ -41,10 +42,13 @@ int mg_read_check(struct mg_reader *reader, const struct mg_expr *expr, size_t l
 	struct limit_arg arg = { limit, false };
 
 	mg_expr_walk(expr, limit_visit, &arg);
-	return arg.beyond ? mg_read_refuse(reader, "reference beyond the %zu columns of its input", limit) : 0;
+	return arg.beyond
+	           ? mg_read_refuse(reader, "reference beyond the %zu columns of its input", limit)
+	           : 0;
 }
 
-int mg_read_check_all(struct mg_reader *reader, struct mg_expr *const *exprs, size_t count, size_t limit)
+int mg_read_check_all(struct mg_reader *reader, struct mg_expr *const *exprs, size_t count,
+                      size_t limit)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (mg_read_check(reader, exprs[i], limit)) {
@@ -54,7 +58,8 @@ int mg_read_check_all(struct mg_reader *reader, struct mg_expr *const *exprs, si
 	return 0;
 }
 
-static int check_orders(struct mg_reader *reader, const struct mg_order *orders, size_t count, size_t limit)
+static int check_orders(struct mg_reader *reader, const struct mg_order *orders, size_t count,
+                        size_t limit)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (mg_read_check(reader, orders[i].expr, limit)) {
@@ -77,7 +82,8 @@ static void take_types(struct mg_node *node, size_t at, const struct mg_node *fr
 }
 
 /* Node of one child with the child's columns and `more` after them. */
-struct mg_node *mg_read_over(struct mg_reader *reader, enum mg_op op, struct mg_node *child, size_t more)
+struct mg_node *mg_read_over(struct mg_reader *reader, enum mg_op op, struct mg_node *child,
+                             size_t more)
 {
 	struct mg_node *node = mg_node_new(reader->arena, op, 1, child->column_count + more);
 
@@ -87,14 +93,16 @@ struct mg_node *mg_read_over(struct mg_reader *reader, enum mg_op op, struct mg_
 }
 
 /* Keep the columns of a map of positions, in its order; no map: all. */
-struct mg_node *mg_read_pick(struct mg_reader *reader, struct mg_node *child, const size_t *map, size_t count)
+struct mg_node *mg_read_pick(struct mg_reader *reader, struct mg_node *child, const size_t *map,
+                             size_t count)
 {
 	struct mg_expr **exprs = mg_arena_new_array(reader->arena, struct mg_expr *, count + 1);
 	bool same = count == child->column_count;
 
 	for (size_t i = 0; i < count; i++) {
 		if (map[i] >= child->column_count) {
-			return mg_read_null(reader, "projection of column %zu of %zu", map[i], child->column_count);
+			return mg_read_null(reader, "projection of column %zu of %zu", map[i],
+			                    child->column_count);
 		}
 		same = same && map[i] == i;
 		exprs[i] = mg_expr_ref(reader->arena, map[i], child->types[map[i]]);
@@ -112,12 +120,14 @@ size_t *mg_read_map(struct mg_reader *reader, const struct mg_json *array, size_
 	size_t i = 0;
 
 	mg_json_each(item, n ? array : NULL) {
-		map[i++] = mg_json_is(item, MG_JSON_NUMBER) ? (size_t)strtoull(mg_json_text(item), NULL, 10) : SIZE_MAX;
+		map[i++] = mg_json_is(item, MG_JSON_NUMBER) ? (size_t)strtoull(mg_json_text(item), NULL, 10)
+		                                            : SIZE_MAX;
 	}
 	return map;
 }
 
-struct mg_node *mg_read_pick_json(struct mg_reader *reader, struct mg_node *child, const struct mg_json *array)
+struct mg_node *mg_read_pick_json(struct mg_reader *reader, struct mg_node *child,
+                                  const struct mg_json *array)
 {
 	size_t count;
 	size_t *map = mg_read_map(reader, array, &count);
@@ -125,15 +135,16 @@ struct mg_node *mg_read_pick_json(struct mg_reader *reader, struct mg_node *chil
 	return count ? mg_read_pick(reader, child, map, count) : child;
 }
 
-struct mg_node *mg_read_kid(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain,
-                                size_t index)
+struct mg_node *mg_read_kid(struct mg_reader *reader, const struct mg_json *json,
+                            const struct mg_json *explain, size_t index)
 {
 	const struct mg_json *kids = mg_json_get(json, "children");
 	const struct mg_json *pairs = mg_json_get(explain, "children");
 	const struct mg_json *kid = mg_json_at(kids, index);
 
 	if (!kid) {
-		return mg_read_null(reader, "operator %s without its input", mg_json_text(mg_json_get(json, "type")));
+		return mg_read_null(reader, "operator %s without its input",
+		                    mg_json_text(mg_json_get(json, "type")));
 	}
 	if (!pairs || pairs->count != kids->count) {
 		pairs = NULL;
@@ -145,7 +156,8 @@ struct mg_node *mg_read_kid(struct mg_reader *reader, const struct mg_json *json
 
 /* Below a lateral table function DuckDB leaves references as (table, column) pairs; they mean the
  * child when it carries that table's index. */
-static struct mg_node *read_projection(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_projection(struct mg_reader *reader, const struct mg_json *json,
+                                       const struct mg_json *explain)
 {
 	const struct mg_json *below = mg_json_at(mg_json_get(json, "children"), 0);
 	struct mg_node *child = mg_read_kid(reader, json, explain, 0);
@@ -165,11 +177,13 @@ static struct mg_node *read_projection(struct mg_reader *reader, const struct mg
 	return mg_node_project(reader->arena, child, exprs, count);
 }
 
-static struct mg_node *read_where(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_where(struct mg_reader *reader, const struct mg_json *json,
+                                  const struct mg_json *explain)
 {
 	struct mg_node *child = mg_read_kid(reader, json, explain, 0);
 	size_t count;
-	struct mg_expr **exprs = child ? mg_read_exprs(reader, mg_json_get(json, "expressions"), &count) : NULL;
+	struct mg_expr **exprs = child ? mg_read_exprs(reader, mg_json_get(json, "expressions"), &count)
+	                               : NULL;
 
 	if (!exprs || mg_read_check_all(reader, exprs, count, child->column_count)) {
 		return NULL;
@@ -184,8 +198,8 @@ static struct mg_node *read_where(struct mg_reader *reader, const struct mg_json
 	return mg_read_pick_json(reader, child, mg_json_get(json, "projection_map"));
 }
 
-static struct mg_node *read_order(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain,
-                                  bool top)
+static struct mg_node *read_order(struct mg_reader *reader, const struct mg_json *json,
+                                  const struct mg_json *explain, bool top)
 {
 	struct mg_node *child = mg_read_kid(reader, json, explain, 0);
 
@@ -207,7 +221,8 @@ static struct mg_node *read_order(struct mg_reader *reader, const struct mg_json
 	return mg_read_pick_json(reader, node, mg_json_get(json, "projections"));
 }
 
-static int read_limit_value(struct mg_reader *reader, const struct mg_json *value, bool *set, uint64_t *out)
+static int read_limit_value(struct mg_reader *reader, const struct mg_json *value, bool *set,
+                            uint64_t *out)
 {
 	const char *type = mg_json_get_text(value, "type");
 
@@ -215,14 +230,16 @@ static int read_limit_value(struct mg_reader *reader, const struct mg_json *valu
 		return 0;
 	}
 	if (strcmp(type, "CONSTANT_VALUE") != 0) {
-		return mg_read_refuse(reader, "limit by %s", strcmp(type, "CONSTANT_PERCENTAGE") == 0 ? "percent" : "expression");
+		return mg_read_refuse(reader, "limit by %s",
+		                      strcmp(type, "CONSTANT_PERCENTAGE") == 0 ? "percent" : "expression");
 	}
 	*set = true;
 	*out = mg_read_u64(value, "constant_integer", 0);
 	return 0;
 }
 
-static struct mg_node *read_limit(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_limit(struct mg_reader *reader, const struct mg_json *json,
+                                  const struct mg_json *explain)
 {
 	struct mg_node *child = mg_read_kid(reader, json, explain, 0);
 	bool has_offset = false;
@@ -240,8 +257,8 @@ static struct mg_node *read_limit(struct mg_reader *reader, const struct mg_json
 }
 
 /* [[0, 1], [0], []] */
-static int read_sets(struct mg_reader *reader, const struct mg_json *json, size_t group_count, size_t ***sets, size_t **sizes,
-                     size_t *count)
+static int read_sets(struct mg_reader *reader, const struct mg_json *json, size_t group_count,
+                     size_t ***sets, size_t **sizes, size_t *count)
 {
 	size_t n = json ? json->count : 0;
 
@@ -261,12 +278,15 @@ static int read_sets(struct mg_reader *reader, const struct mg_json *json, size_
 	return 0;
 }
 
-static struct mg_node *read_aggregate(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_aggregate(struct mg_reader *reader, const struct mg_json *json,
+                                      const struct mg_json *explain)
 {
 	struct mg_node *child = mg_read_kid(reader, json, explain, 0);
 	size_t group_count, count;
-	struct mg_expr **groups = child ? mg_read_exprs(reader, mg_json_get(json, "groups"), &group_count) : NULL;
-	struct mg_expr **exprs = groups ? mg_read_exprs(reader, mg_json_get(json, "expressions"), &count) : NULL;
+	struct mg_expr **groups =
+		child ? mg_read_exprs(reader, mg_json_get(json, "groups"), &group_count) : NULL;
+	struct mg_expr **exprs =
+		groups ? mg_read_exprs(reader, mg_json_get(json, "expressions"), &count) : NULL;
 
 	if (!exprs || mg_read_check_all(reader, groups, group_count, child->column_count) ||
 	    mg_read_check_all(reader, exprs, count, child->column_count)) {
@@ -287,11 +307,14 @@ static struct mg_node *read_aggregate(struct mg_reader *reader, const struct mg_
 	node->exprs = exprs;
 	node->expr_count = count;
 	for (size_t i = 0; i < node->column_count; i++) {
-		node->types[i] = i < group_count ? groups[i]->type
-			: i < group_count + count ? exprs[i - group_count]->type : mg_type_simple("BIGINT");
+		node->types[i] = i < group_count           ? groups[i]->type
+		                 : i < group_count + count ? exprs[i - group_count]->type
+		                                           : mg_type_simple("BIGINT");
 	}
-	if (read_sets(reader, mg_json_get(json, "grouping_sets"), group_count, &node->sets, &node->set_sizes, &node->set_count) ||
-	    read_sets(reader, functions, group_count, &node->gfuncs, &node->gfunc_sizes, &node->gfunc_count)) {
+	if (read_sets(reader, mg_json_get(json, "grouping_sets"), group_count, &node->sets,
+	              &node->set_sizes, &node->set_count) ||
+	    read_sets(reader, functions, group_count, &node->gfuncs, &node->gfunc_sizes,
+	              &node->gfunc_count)) {
 		return NULL;
 	}
 	if (node->set_count == 1 && node->set_sizes[0] == group_count) {
@@ -300,7 +323,8 @@ static struct mg_node *read_aggregate(struct mg_reader *reader, const struct mg_
 	return node;
 }
 
-static struct mg_node *read_distinct(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_distinct(struct mg_reader *reader, const struct mg_json *json,
+                                     const struct mg_json *explain)
 {
 	struct mg_node *child = mg_read_kid(reader, json, explain, 0);
 	const char *kind = mg_json_get_text(json, "distinct_type");
@@ -314,20 +338,23 @@ static struct mg_node *read_distinct(struct mg_reader *reader, const struct mg_j
 		return node;
 	}
 	node->groups = mg_read_exprs(reader, mg_json_get(json, "distinct_targets"), &node->group_count);
-	node->keys = mg_read_orders(reader, mg_json_get(mg_json_get(json, "order_by"), "orders"), &node->key_count);
-	if (!node->groups || !node->keys || mg_read_check_all(reader, node->groups, node->group_count, child->column_count) ||
+	node->keys = mg_read_orders(reader, mg_json_get(mg_json_get(json, "order_by"), "orders"),
+	                            &node->key_count);
+	if (!node->groups || !node->keys ||
+	    mg_read_check_all(reader, node->groups, node->group_count, child->column_count) ||
 	    check_orders(reader, node->keys, node->key_count, child->column_count)) {
 		return NULL;
 	}
 	return node->group_count ? node : mg_read_null(reader, "distinct on nothing");
 }
 
-static struct mg_node *read_append(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain,
-                                   enum mg_op op)
+static struct mg_node *read_append(struct mg_reader *reader, const struct mg_json *json,
+                                   const struct mg_json *explain, enum mg_op op)
 {
 	struct mg_node *child = mg_read_kid(reader, json, explain, 0);
 	size_t count;
-	struct mg_expr **exprs = child ? mg_read_exprs(reader, mg_json_get(json, "expressions"), &count) : NULL;
+	struct mg_expr **exprs = child ? mg_read_exprs(reader, mg_json_get(json, "expressions"), &count)
+	                               : NULL;
 
 	if (!exprs || mg_read_check_all(reader, exprs, count, child->column_count)) {
 		return NULL;
@@ -338,7 +365,8 @@ static struct mg_node *read_append(struct mg_reader *reader, const struct mg_jso
 	node->expr_count = count;
 	for (size_t i = 0; i < count; i++) {
 		if (exprs[i]->cls != (op == MG_OP_WINDOW ? MG_X_WINDOW : MG_X_UNNEST)) {
-			return mg_read_null(reader, "%s over another expression", op == MG_OP_WINDOW ? "window" : "unnest");
+			return mg_read_null(reader, "%s over another expression",
+			                    op == MG_OP_WINDOW ? "window" : "unnest");
 		}
 		node->types[child->column_count + i] = exprs[i]->type;
 	}
@@ -347,8 +375,8 @@ static struct mg_node *read_append(struct mg_reader *reader, const struct mg_jso
 
 /* ---- operators over several inputs ---- */
 
-static struct mg_node *read_setop(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain,
-                                  enum mg_op op)
+static struct mg_node *read_setop(struct mg_reader *reader, const struct mg_json *json,
+                                  const struct mg_json *explain, enum mg_op op)
 {
 	const struct mg_json *kids = mg_json_get(json, "children");
 	size_t count = kids ? kids->count : 0;
@@ -379,7 +407,8 @@ static struct mg_node *read_setop(struct mg_reader *reader, const struct mg_json
 
 static int join_kind(struct mg_reader *reader, const struct mg_json *json, enum mg_join_kind *kind)
 {
-	static const char *const names[] = { "INNER", "LEFT", "RIGHT", "FULL", "SEMI", "ANTI", "MARK", "SINGLE" };
+	static const char *const names[] = { "INNER", "LEFT", "RIGHT", "FULL",
+		                                 "SEMI",  "ANTI", "MARK",  "SINGLE" };
 	const char *type = mg_json_get_text(json, "join_type");
 
 	for (size_t i = 0; type && i < sizeof names / sizeof *names; i++) {
@@ -395,7 +424,8 @@ static int join_kind(struct mg_reader *reader, const struct mg_json *json, enum 
 	return mg_read_refuse(reader, "join %s", type ? type : "without a type");
 }
 
-static struct mg_node *join_new(struct mg_reader *reader, struct mg_node *left, struct mg_node *right, enum mg_join_kind kind)
+static struct mg_node *join_new(struct mg_reader *reader, struct mg_node *left,
+                                struct mg_node *right, enum mg_join_kind kind)
 {
 	bool rights = kind != MG_J_SEMI && kind != MG_J_ANTI && kind != MG_J_MARK;
 	size_t more = rights ? right->column_count : kind == MG_J_MARK ? 1 : 0;
@@ -414,13 +444,15 @@ static struct mg_node *join_new(struct mg_reader *reader, struct mg_node *left, 
 }
 
 /* The join's projection maps, one for each side. */
-static struct mg_node *join_pick(struct mg_reader *reader, const struct mg_json *json, struct mg_node *join)
+static struct mg_node *join_pick(struct mg_reader *reader, const struct mg_json *json,
+                                 struct mg_node *join)
 {
 	size_t left_count, right_count;
 	size_t *left = mg_read_map(reader, mg_json_get(json, "left_projection_map"), &left_count);
 	size_t *right = mg_read_map(reader, mg_json_get(json, "right_projection_map"), &right_count);
 	size_t lefts = join->kids[0]->column_count, rights = join->column_count - lefts;
-	size_t *map = mg_arena_new_array(reader->arena, size_t, left_count + right_count + join->column_count + 1);
+	size_t *map = mg_arena_new_array(reader->arena, size_t,
+	                                 left_count + right_count + join->column_count + 1);
 	size_t n = 0;
 
 	if (!left_count && !right_count) {
@@ -437,17 +469,20 @@ static struct mg_node *join_pick(struct mg_reader *reader, const struct mg_json 
 	return mg_read_pick(reader, join, map, n);
 }
 
-static int read_conditions(struct mg_reader *reader, const struct mg_json *json, struct mg_node *join)
+static int read_conditions(struct mg_reader *reader, const struct mg_json *json,
+                           struct mg_node *join)
 {
 	const struct mg_json *conditions = mg_json_get(json, "conditions");
 
-	join->conds = mg_arena_new_array(reader->arena, struct mg_cond, (conditions ? conditions->count : 0) + 1);
+	join->conds =
+		mg_arena_new_array(reader->arena, struct mg_cond, (conditions ? conditions->count : 0) + 1);
 	mg_json_each(condition, conditions) {
 		struct mg_cond *cond = &join->conds[join->cond_count++];
 
 		cond->compare = mg_json_get_text(condition, "comparison");
 		if (!cond->compare || !mg_compare_text(cond->compare)) {
-			return mg_read_refuse(reader, "join condition %s", cond->compare ? cond->compare : "of another form");
+			return mg_read_refuse(reader, "join condition %s",
+			                      cond->compare ? cond->compare : "of another form");
 		}
 		cond->left = mg_read_expr(reader, mg_json_get(condition, "left"));
 		cond->right = cond->left ? mg_read_expr(reader, mg_json_get(condition, "right")) : NULL;
@@ -459,7 +494,8 @@ static int read_conditions(struct mg_reader *reader, const struct mg_json *json,
 	return 0;
 }
 
-static int read_predicate(struct mg_reader *reader, const struct mg_json *predicate, struct mg_node *join)
+static int read_predicate(struct mg_reader *reader, const struct mg_json *predicate,
+                          struct mg_node *join)
 {
 	if (!mg_json_is(predicate, MG_JSON_OBJECT)) {
 		return 0;
@@ -470,12 +506,13 @@ static int read_predicate(struct mg_reader *reader, const struct mg_json *predic
 	if (!join->preds[0]) {
 		return -1;
 	}
-	return mg_read_check(reader, join->preds[0], join->kids[0]->column_count + join->kids[1]->column_count);
+	return mg_read_check(reader, join->preds[0],
+	                     join->kids[0]->column_count + join->kids[1]->column_count);
 }
 
 /* Comparison joins, with both inputs read. */
-static struct mg_node *join_finish(struct mg_reader *reader, const struct mg_json *json, struct mg_node *left,
-                                   struct mg_node *right, bool asof)
+static struct mg_node *join_finish(struct mg_reader *reader, const struct mg_json *json,
+                                   struct mg_node *left, struct mg_node *right, bool asof)
 {
 	enum mg_join_kind kind;
 
@@ -488,13 +525,15 @@ static struct mg_node *join_finish(struct mg_reader *reader, const struct mg_jso
 	struct mg_node *join = join_new(reader, left, right, kind);
 
 	join->asof = asof;
-	if (read_conditions(reader, json, join) || read_predicate(reader, mg_json_get(json, "predicate"), join)) {
+	if (read_conditions(reader, json, join) ||
+	    read_predicate(reader, mg_json_get(json, "predicate"), join)) {
 		return NULL;
 	}
 	return join_pick(reader, json, join);
 }
 
-static struct mg_node *read_join(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain, bool asof)
+static struct mg_node *read_join(struct mg_reader *reader, const struct mg_json *json,
+                                 const struct mg_json *explain, bool asof)
 {
 	struct mg_node *left = mg_read_kid(reader, json, explain, 0);
 	struct mg_node *right = left ? mg_read_kid(reader, json, explain, 1) : NULL;
@@ -502,7 +541,8 @@ static struct mg_node *read_join(struct mg_reader *reader, const struct mg_json 
 	return right ? join_finish(reader, json, left, right, asof) : NULL;
 }
 
-static struct mg_node *read_any_join(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_any_join(struct mg_reader *reader, const struct mg_json *json,
+                                     const struct mg_json *explain)
 {
 	struct mg_node *left = mg_read_kid(reader, json, explain, 0);
 	struct mg_node *right = left ? mg_read_kid(reader, json, explain, 1) : NULL;
@@ -519,7 +559,8 @@ static struct mg_node *read_any_join(struct mg_reader *reader, const struct mg_j
 	return join_pick(reader, json, join);
 }
 
-static struct mg_node *read_cross(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_cross(struct mg_reader *reader, const struct mg_json *json,
+                                  const struct mg_json *explain)
 {
 	struct mg_node *left = mg_read_kid(reader, json, explain, 0);
 	struct mg_node *right = left ? mg_read_kid(reader, json, explain, 1) : NULL;
@@ -544,7 +585,8 @@ static struct mg_node *ref_new(struct mg_reader *reader, const struct mg_read_na
 	return node;
 }
 
-static struct mg_node *cte_new(struct mg_reader *reader, const char *name, struct mg_node *definition, struct mg_node *main)
+static struct mg_node *cte_new(struct mg_reader *reader, const char *name,
+                               struct mg_node *definition, struct mg_node *main)
 {
 	struct mg_node *node = mg_node_new(reader->arena, MG_OP_CTE, 2, main->column_count);
 
@@ -556,7 +598,8 @@ static struct mg_node *cte_new(struct mg_reader *reader, const char *name, struc
 	return node;
 }
 
-static struct mg_node *read_cte(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_cte(struct mg_reader *reader, const struct mg_json *json,
+                                const struct mg_json *explain)
 {
 	struct mg_node *definition = mg_read_kid(reader, json, explain, 0);
 
@@ -566,7 +609,8 @@ static struct mg_node *read_cte(struct mg_reader *reader, const struct mg_json *
 	const char *name = fresh_name(reader, "cte");
 
 	mg_grow(reader->ctes, reader->cte_count, reader->cte_cap);
-	reader->ctes[reader->cte_count++] = name_of(name, mg_read_u64(json, "table_index", UINT64_MAX), definition);
+	reader->ctes[reader->cte_count++] =
+		name_of(name, mg_read_u64(json, "table_index", UINT64_MAX), definition);
 	struct mg_node *main = mg_read_kid(reader, json, explain, 1);
 
 	return main ? cte_new(reader, name, definition, main) : NULL;
@@ -587,7 +631,8 @@ static struct mg_node *read_cte_ref(struct mg_reader *reader, const struct mg_js
 	return mg_read_null(reader, "reference to an unknown CTE");
 }
 
-static struct mg_node *read_recursive(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_recursive(struct mg_reader *reader, const struct mg_json *json,
+                                      const struct mg_json *explain)
 {
 	const struct mg_json *keys = mg_json_get(json, "key_targets");
 
@@ -602,7 +647,8 @@ static struct mg_node *read_recursive(struct mg_reader *reader, const struct mg_
 	const char *name = fresh_name(reader, "rec");
 
 	mg_grow(reader->ctes, reader->cte_count, reader->cte_cap);
-	reader->ctes[reader->cte_count++] = name_of(name, mg_read_u64(json, "table_index", UINT64_MAX), first);
+	reader->ctes[reader->cte_count++] =
+		name_of(name, mg_read_u64(json, "table_index", UINT64_MAX), first);
 	struct mg_node *next = mg_read_kid(reader, json, explain, 1);
 
 	if (!next || next->column_count != first->column_count) {
@@ -619,7 +665,8 @@ static struct mg_node *read_recursive(struct mg_reader *reader, const struct mg_
 }
 
 /* Outer rows and distinct correlation columns become CTEs; then the join is an ordinary one. */
-static struct mg_node *read_delim_join(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_delim_join(struct mg_reader *reader, const struct mg_json *json,
+                                       const struct mg_json *explain)
 {
 	if (mg_json_get_bool(json, "delim_flipped", false)) {
 		return mg_read_null(reader, "flipped delim join");
@@ -631,7 +678,8 @@ static struct mg_node *read_delim_join(struct mg_reader *reader, const struct mg
 		return NULL;
 	}
 	struct mg_read_name outer = name_of(fresh_name(reader, "outer"), 0, left);
-	struct mg_expr **columns = mg_read_exprs(reader, mg_json_get(json, "duplicate_eliminated_columns"), &count);
+	struct mg_expr **columns =
+		mg_read_exprs(reader, mg_json_get(json, "duplicate_eliminated_columns"), &count);
 
 	if (!columns || mg_read_check_all(reader, columns, count, left->column_count)) {
 		return NULL;
@@ -646,7 +694,8 @@ static struct mg_node *read_delim_join(struct mg_reader *reader, const struct mg
 	struct mg_node *right = mg_read_kid(reader, json, explain, 1);
 
 	reader->delim_count--;
-	struct mg_node *join = right ? join_finish(reader, json, ref_new(reader, &outer), right, false) : NULL;
+	struct mg_node *join = right ? join_finish(reader, json, ref_new(reader, &outer), right, false)
+	                             : NULL;
 
 	return join ? cte_new(reader, outer.name, left, cte_new(reader, name, distinct, join)) : NULL;
 }
@@ -666,22 +715,30 @@ static struct mg_node *read_dummy(struct mg_reader *reader)
 	struct mg_expr **exprs = mg_arena_new_array(reader->arena, struct mg_expr *, 1);
 
 	node->rows = 1;
-	exprs[0] = mg_expr_raw(reader->arena, "CAST(NULL AS INTEGER)", mg_type_simple("INTEGER"), 0, NULL);
+	exprs[0] =
+		mg_expr_raw(reader->arena, "CAST(NULL AS INTEGER)", mg_type_simple("INTEGER"), 0, NULL);
 	return mg_node_project(reader->arena, node, exprs, 1);
 }
 
 /* ---- all together ---- */
 
-static struct mg_node *read_operator(struct mg_reader *reader, const char *op, const struct mg_json *json,
-                                     const struct mg_json *explain)
+static struct mg_node *read_operator(struct mg_reader *reader, const char *op,
+                                     const struct mg_json *json, const struct mg_json *explain)
 {
 	static const struct {
 		const char *name;
 		struct mg_node *(*read)(struct mg_reader *, const struct mg_json *, const struct mg_json *);
 	} readers[] = {
-		{ "GET", mg_read_get }, { "PROJECTION", read_projection }, { "FILTER", read_where }, { "LIMIT", read_limit },
-		{ "AGGREGATE_AND_GROUP_BY", read_aggregate }, { "DISTINCT", read_distinct }, { "ANY_JOIN", read_any_join },
-		{ "CROSS_PRODUCT", read_cross }, { "MATERIALIZED_CTE", read_cte }, { "RECURSIVE_CTE", read_recursive },
+		{ "GET", mg_read_get },
+		{ "PROJECTION", read_projection },
+		{ "FILTER", read_where },
+		{ "LIMIT", read_limit },
+		{ "AGGREGATE_AND_GROUP_BY", read_aggregate },
+		{ "DISTINCT", read_distinct },
+		{ "ANY_JOIN", read_any_join },
+		{ "CROSS_PRODUCT", read_cross },
+		{ "MATERIALIZED_CTE", read_cte },
+		{ "RECURSIVE_CTE", read_recursive },
 		{ "DELIM_JOIN", read_delim_join },
 	};
 
@@ -723,7 +780,8 @@ static struct mg_node *read_operator(struct mg_reader *reader, const char *op, c
 	return mg_read_null(reader, "operator %s", op);
 }
 
-static struct mg_node *read_node(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain)
+static struct mg_node *read_node(struct mg_reader *reader, const struct mg_json *json,
+                                 const struct mg_json *explain)
 {
 	const char *op = mg_json_get_text(json, "type");
 
@@ -735,7 +793,8 @@ static struct mg_node *read_node(struct mg_reader *reader, const struct mg_json 
 	if (!node) {
 		return NULL;
 	}
-	const char *estimate = mg_json_get_text(mg_json_get(explain, "extra_info"), "Estimated Cardinality");
+	const char *estimate =
+		mg_json_get_text(mg_json_get(explain, "extra_info"), "Estimated Cardinality");
 
 	if (estimate) {
 		node->rows = strtod(estimate, NULL);
@@ -746,8 +805,8 @@ static struct mg_node *read_node(struct mg_reader *reader, const struct mg_json 
 	return node;
 }
 
-int mg_plan_read_sized(struct mg_arena *arena, const struct mg_json *plan, const struct mg_json *explain, struct mg_node **out,
-                       struct mg_error *err)
+int mg_plan_read_sized(struct mg_arena *arena, const struct mg_json *plan,
+                       const struct mg_json *explain, struct mg_node **out, struct mg_error *err)
 {
 	struct mg_error own;
 	struct mg_reader reader = { .arena = arena, .err = err ? err : &own, .table = UINT64_MAX };
@@ -758,7 +817,8 @@ int mg_plan_read_sized(struct mg_arena *arena, const struct mg_json *plan, const
 	return *out ? 0 : reader.err->code;
 }
 
-int mg_plan_read(struct mg_arena *arena, const struct mg_json *plan, struct mg_node **out, struct mg_error *err)
+int mg_plan_read(struct mg_arena *arena, const struct mg_json *plan, struct mg_node **out,
+                 struct mg_error *err)
 {
 	return mg_plan_read_sized(arena, plan, NULL, out, err);
 }

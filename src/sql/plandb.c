@@ -2,9 +2,9 @@
  * plandb.c - the planning database.
  *
  * An instance of its own holds the catalog (real tables with samples) in a database that is called
- * as clients see it.  Its optimizer is reduced to what we can read and what holds for any rows: most
- * of all statistics_propagation is off, because the samples are not the truth.  That setting is read
- * back at open: without it plans would be wrong without a word.
+ * as clients see it.  Its optimizer is reduced to what we can read and what holds for any rows:
+ * most of all statistics_propagation is off, because the samples are not the truth.  That setting
+ * is read back at open: without it plans would be wrong without a word.
  *
  * Planning executes (constants fold), so it has a small memory limit, and a watchdog thread
  * interrupts a connection whose time is up.
@@ -26,36 +26,39 @@ enum {
 	POOL_SIZE = 4,
 	PLAN_MS_MAX = 10 * 1000,
 	CATALOG_MS_MAX = 60 * 1000,
-	OWN_MS_MAX = 3600 * 1000,     /* SQL of ours: filling with samples */
+	OWN_MS_MAX = 3600 * 1000, /* SQL of ours: filling with samples */
 	MEMORY_MB = 512,
 	ZONE_MAX = 64,
 };
 
-/* Optimizers that make operators which cannot be serialised, that only make sense within one process,
- * or that believe the samples' statistics.  unused_columns: with it some plans fail to serialise. */
+/* Optimizers that make operators which cannot be serialised, that only make sense within one
+ * process, or that believe the samples' statistics.  unused_columns: with it some plans fail to
+ * serialise. */
 static const char disabled[] =
-	"unused_columns,statistics_propagation,compressed_materialization,join_filter_pushdown,late_materialization,"
+	"unused_columns,statistics_propagation,compressed_materialization,join_filter_pushdown,late_"
+    "materialization,"
 	"in_clause,column_lifetime,build_side_probe_side,sum_rewriter,duplicate_groups,common_subplan,"
-	"window_self_join,top_n_window_elimination,regex_range,limit_pushdown,row_group_pruner,sampling_pushdown,"
+	"window_self_join,top_n_window_elimination,regex_range,limit_pushdown,row_group_pruner,"
+    "sampling_pushdown,"
 	"empty_result_pullup,unnest_rewriter,extension";
 
 struct plan_conn {
 	struct mg_duck_conn *duck;
-	char zone[ZONE_MAX];          /* TimeZone that is set */
+	char zone[ZONE_MAX]; /* TimeZone that is set */
 	bool busy;
-	bool expired;                 /* the watchdog has interrupted it */
-	struct timespec deadline;     /* while busy */
+	bool expired;             /* the watchdog has interrupted it */
+	struct timespec deadline; /* while busy */
 };
 
 struct mg_plandb {
 	struct mg_duck *duck;
 	struct plan_conn conns[POOL_SIZE];
 	pthread_mutex_t lock;
-	pthread_cond_t freed;         /* a connection is free again */
-	pthread_cond_t changed;       /* for the watchdog: a deadline was set, or the end has come */
+	pthread_cond_t freed;   /* a connection is free again */
+	pthread_cond_t changed; /* for the watchdog: a deadline was set, or the end has come */
 	pthread_t watchdog;
 	bool watched, closing;
-	int limit_ms;                 /* for one bind; set once, at open */
+	int limit_ms; /* for one bind; set once, at open */
 };
 
 /* ---- time limit ---- */
@@ -140,8 +143,8 @@ static void give(struct mg_plandb *db, struct plan_conn *conn)
 	pthread_mutex_unlock(&db->lock);
 }
 
-/* After each step: a step that ended, well or not, when the time was up is the last one.  (A constant
- * function call cannot be interrupted inside; the next step would only repeat it.) */
+/* After each step: a step that ended, well or not, when the time was up is the last one.  (A
+ * constant function call cannot be interrupted inside; the next step would only repeat it.) */
 static int in_time(struct mg_plandb *db, struct plan_conn *conn, int code, struct mg_error *err)
 {
 	pthread_mutex_lock(&db->lock);
@@ -182,7 +185,8 @@ static int set_zone(struct plan_conn *conn, const char *zone, struct mg_error *e
 
 /* ---- open and close ---- */
 
-static int check_setting(struct mg_duck_conn *conn, const char *name, const char *want, struct mg_error *err)
+static int check_setting(struct mg_duck_conn *conn, const char *name, const char *want,
+                         struct mg_error *err)
 {
 	struct mg_sb sb = { 0 };
 	char *have = NULL;
@@ -191,7 +195,8 @@ static int check_setting(struct mg_duck_conn *conn, const char *name, const char
 	int code = mg_duck_text(conn, mg_sb_text(&sb), &have, err);
 
 	if (!code && (!have || !strstr(have, want))) {
-		code = mg_error_set(err, MG_E_INTERNAL, "the planning database has \"%s\" = \"%s\" without \"%s\"", name,
+		code = mg_error_set(err, MG_E_INTERNAL,
+		                    "the planning database has \"%s\" = \"%s\" without \"%s\"", name,
 		                    have ? have : "", want);
 	}
 	mg_free(have);
@@ -207,13 +212,16 @@ static int open_conn(struct mg_plandb *db, struct plan_conn *conn, struct mg_err
 	code = code ? code : mg_duck_exec(conn->duck, "SET explain_output = 'optimized_only'", err);
 	code = code ? code : set_zone(conn, "UTC", err);
 	code = code ? code : check_setting(conn->duck, "explain_output", "optimized_only", err);
-	return code ? code : check_setting(conn->duck, "disabled_optimizers", "statistics_propagation", err);
+	return code ? code
+	            : check_setting(conn->duck, "disabled_optimizers", "statistics_propagation", err);
 }
 
 static int open_all(struct mg_plandb *db, struct mg_error *err)
 {
 	const struct mg_duck_options options = {
-		.threads = 1, .memory_bytes = (uint64_t)MEMORY_MB << 20, .lossless_arrow = true,
+		.threads = 1,
+		.memory_bytes = (uint64_t)MEMORY_MB << 20,
+		.lossless_arrow = true,
 	};
 	struct mg_duck_conn *conn = NULL;
 	struct mg_sb sb = { 0 };
@@ -250,7 +258,8 @@ int mg_plandb_open(struct mg_plandb **out, struct mg_error *err)
 
 	if (!code) {
 		db->watched = pthread_create(&db->watchdog, NULL, watch, db) == 0;
-		code = db->watched ? 0 : mg_error_set(err, MG_E_NOMEM, "cannot start the planner's watchdog");
+		code = db->watched ? 0
+		                   : mg_error_set(err, MG_E_NOMEM, "cannot start the planner's watchdog");
 	}
 	if (code) {
 		mg_plandb_close(db);
@@ -305,7 +314,8 @@ void mg_plandb_set_limit(struct mg_plandb *db, int ms)
 	db->limit_ms = ms;
 }
 
-int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out, struct mg_error *err)
+int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out,
+                     struct mg_error *err)
 {
 	struct plan_conn *conn = take(db, CATALOG_MS_MAX);
 	int code = set_zone(conn, timezone, err);
@@ -329,8 +339,8 @@ void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *duck)
 /* ---- bind ---- */
 
 /* SELECT function('text'...), whose one value is JSON. */
-static int ask_json(struct plan_conn *conn, struct mg_arena *arena, const char *head, const char *text, const char *tail,
-                    struct mg_json **out, struct mg_error *err)
+static int ask_json(struct plan_conn *conn, struct mg_arena *arena, const char *head,
+                    const char *text, const char *tail, struct mg_json **out, struct mg_error *err)
 {
 	struct mg_sb sb = { 0 };
 	char *json = NULL;
@@ -352,10 +362,11 @@ static int ask_json(struct plan_conn *conn, struct mg_arena *arena, const char *
 	return code;
 }
 
-static int describe(struct plan_conn *conn, struct mg_arena *arena, const char *sql, struct mg_bound *out,
-                    struct mg_error *err)
+static int describe(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
+                    struct mg_bound *out, struct mg_error *err)
 {
-	int code = mg_duck_describe(conn->duck, arena, sql, &out->column_count, &out->names, &out->types, err);
+	int code =
+		mg_duck_describe(conn->duck, arena, sql, &out->column_count, &out->names, &out->types, err);
 
 	if (code && err) {
 		err->origin = code == MG_E_SYNTAX ? MG_ORIGIN_PARSER : MG_ORIGIN_PLANNER;
@@ -364,8 +375,8 @@ static int describe(struct plan_conn *conn, struct mg_arena *arena, const char *
 }
 
 /* The text has no AST: a syntax error, or a statement that is no SELECT. */
-static int explain_no_ast(struct plan_conn *conn, struct mg_arena *arena, const char *sql, const struct mg_json *ast,
-                          struct mg_bound *out, struct mg_error *err)
+static int explain_no_ast(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
+                          const struct mg_json *ast, struct mg_bound *out, struct mg_error *err)
 {
 	const char *type = mg_json_get_text(ast, "error_type");
 	const char *message = mg_json_get_text(ast, "error_message");
@@ -374,7 +385,9 @@ static int explain_no_ast(struct plan_conn *conn, struct mg_arena *arena, const 
 	if (type && strcmp(type, "not implemented") != 0) {
 		int code = describe(conn, arena, sql, out, err);
 
-		return code ? code : mg_error_set(err, MG_E_SYNTAX, "%s", message ? message : "the statement cannot be parsed");
+		return code ? code
+		            : mg_error_set(err, MG_E_SYNTAX, "%s",
+		                           message ? message : "the statement cannot be parsed");
 	}
 	mg_lex_init(&lexer, mg_str(sql));
 	if (mg_str_eq_nocase(mg_lex_next(&lexer).text, MG_STR("pivot"))) {
@@ -387,7 +400,8 @@ static int explain_no_ast(struct plan_conn *conn, struct mg_arena *arena, const 
 }
 
 /* A table name that looks like a file would be opened as one if no table had it. */
-static int check_file_names(struct plan_conn *conn, const struct mg_wall_view *view, struct mg_error *err)
+static int check_file_names(struct plan_conn *conn, const struct mg_wall_view *view,
+                            struct mg_error *err)
 {
 	for (size_t i = 0; i < view->table_count; i++) {
 		const char *name = view->tables[i].name;
@@ -397,8 +411,11 @@ static int check_file_names(struct plan_conn *conn, const struct mg_wall_view *v
 		if (!strpbrk(name, "./\\:*?[")) {
 			continue;
 		}
-		mg_sb_add(&sb, "SELECT (SELECT count(*) FROM duckdb_tables() WHERE lower(table_name) = lower(n)) + "
-		               "(SELECT count(*) FROM duckdb_views() WHERE lower(view_name) = lower(n)) FROM (SELECT ");
+		mg_sb_add(
+			&sb,
+			"SELECT (SELECT count(*) FROM duckdb_tables() WHERE lower(table_name) = lower(n)) + "
+			"(SELECT count(*) FROM duckdb_views() WHERE lower(view_name) = lower(n)) FROM "
+		    "(SELECT ");
 		mg_sb_add_literal(&sb, name, strlen(name));
 		mg_sb_add(&sb, " AS n)");
 		int code = mg_duck_int(conn->duck, mg_sb_text(&sb), &found, err);
@@ -416,7 +433,8 @@ static int check_file_names(struct plan_conn *conn, const struct mg_wall_view *v
 }
 
 /* Text that names a view runs only as the plan: the engine has tables alone. */
-static int check_views(struct plan_conn *conn, const struct mg_wall_view *view, struct mg_bound *out, struct mg_error *err)
+static int check_views(struct plan_conn *conn, const struct mg_wall_view *view,
+                       struct mg_bound *out, struct mg_error *err)
 {
 	int64_t views = 0;
 
@@ -425,7 +443,8 @@ static int check_views(struct plan_conn *conn, const struct mg_wall_view *view, 
 	}
 	struct mg_sb sb = { 0 };
 
-	mg_sb_add(&sb, "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND lower(view_name) IN (");
+	mg_sb_add(&sb,
+	          "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND lower(view_name) IN (");
 	for (size_t i = 0; i < view->table_count; i++) {
 		mg_sb_add(&sb, i ? ", lower(" : "lower(");
 		mg_sb_add_literal(&sb, view->tables[i].name, strlen(view->tables[i].name));
@@ -442,7 +461,8 @@ static int check_views(struct plan_conn *conn, const struct mg_wall_view *view, 
 }
 
 /* The wall: what the text asks for, before anything of it is bound. */
-static int look(struct plan_conn *conn, struct mg_arena *arena, const char *sql, struct mg_bound *out, struct mg_error *err)
+static int look(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
+                struct mg_bound *out, struct mg_error *err)
 {
 	struct mg_wall_view view = { 0 };
 	struct mg_json *ast = NULL;
@@ -499,8 +519,8 @@ static int cast_root(struct mg_arena *arena, struct mg_bound *out, struct mg_err
 	bool any = false;
 
 	if (root->column_count != out->column_count) {
-		return mg_error_set(err, MG_E_UNSUPPORTED, "the plan has %zu columns, the statement %zu", root->column_count,
-		                    out->column_count);
+		return mg_error_set(err, MG_E_UNSUPPORTED, "the plan has %zu columns, the statement %zu",
+		                    root->column_count, out->column_count);
 	}
 	for (size_t i = 0; i < root->column_count; i++) {
 		char *text = NULL;
@@ -509,7 +529,8 @@ static int cast_root(struct mg_arena *arena, struct mg_bound *out, struct mg_err
 		if (mg_type_print(arena, root->types[i], &text, err)) {
 			continue; /* a type without SQL form needs no cast: it is passed on as it is */
 		}
-		if (same_type(text, out->types[i]) || strchr(out->types[i], '{') || strcmp(out->types[i], "\"NULL\"") == 0) {
+		if (same_type(text, out->types[i]) || strchr(out->types[i], '{') ||
+		    strcmp(out->types[i], "\"NULL\"") == 0) {
 			continue;
 		}
 		const char *format = mg_arena_format(arena, "CAST({0} AS %s)", out->types[i]);
@@ -548,7 +569,8 @@ static struct mg_json *estimates(struct plan_conn *conn, struct mg_arena *arena,
 	/* Columns explain_key and explain_value, one row of text. */
 	const struct ArrowSchema *schema = mg_duck_result_schema(result);
 
-	if (schema->n_children == 2 && strcmp(schema->children[1]->format, "u") == 0 && batch.length == 1) {
+	if (schema->n_children == 2 && strcmp(schema->children[1]->format, "u") == 0 &&
+	    batch.length == 1) {
 		const struct ArrowArray *text = batch.children[1];
 		const int32_t *offsets = (const int32_t *)text->buffers[1] + text->offset;
 		const char *bytes = (const char *)text->buffers[2] + offsets[0];
@@ -566,18 +588,20 @@ out:
 	return out;
 }
 
-static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *arena, const char *sql, struct mg_bound *out,
-                struct mg_error *err)
+static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *arena,
+                const char *sql, struct mg_bound *out, struct mg_error *err)
 {
 	struct mg_json *answer = NULL;
 	struct mg_node *node = NULL;
-	int code = ask_json(conn, arena, "SELECT json_serialize_plan(", sql, ", optimize := true)", &answer, err);
+	int code = ask_json(conn, arena, "SELECT json_serialize_plan(", sql, ", optimize := true)",
+	                    &answer, err);
 
 	code = in_time(db, conn, code, err);
 	if (!code && mg_json_get_bool(answer, "error", true)) {
 		const char *message = mg_json_get_text(answer, "error_message");
 
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "no plan: %s", message ? message : "no reason given");
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "no plan: %s",
+		                    message ? message : "no reason given");
 	}
 	const struct mg_json *plans = mg_json_get(answer, "plans");
 
@@ -590,13 +614,16 @@ static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 	const struct mg_json *explain = estimates(conn, arena, sql);
 
 	code = in_time(db, conn, 0, err);
-	code = code ? code : mg_plan_read_sized(arena, mg_json_at(plans, 0), mg_json_at(explain, 0), &node, err);
+	code =
+		code ? code
+			 : mg_plan_read_sized(arena, mg_json_at(plans, 0), mg_json_at(explain, 0), &node, err);
 	code = code ? code : mg_plan_prune(arena, node, &out->root, err);
 	return code ? code : cast_root(arena, out, err);
 }
 
-int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena, const struct mg_plan_settings *settings, const char *sql,
-                   struct mg_bound *out, struct mg_error *err)
+int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
+                   const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,
+                   struct mg_error *err)
 {
 	struct plan_conn *conn = take(db, db->limit_ms);
 	struct mg_error why;

@@ -6,7 +6,8 @@
  * without columns.
  *
  * Traps kept in mind: NOT IN over rows is printed as (a, b) IN (SELECT ...), DuckDB's own meaning
- * of a mark join; a scalar subquery's second row must raise an error although the join is a LEFT one.
+ * of a mark join; a scalar subquery's second row must raise an error although the join is a LEFT
+ * one.
  *
  * Pure; thread: the arena's owner.
  */
@@ -77,8 +78,8 @@ static int write_expr(struct writer *writer, const struct mg_expr *expr, const c
 	return mg_expr_text(writer->sb, expr, alias ? &scope : NULL, writer->err);
 }
 
-static int write_exprs(struct writer *writer, struct mg_expr *const *exprs, size_t count, const char *alias,
-                       const char *between)
+static int write_exprs(struct writer *writer, struct mg_expr *const *exprs, size_t count,
+                       const char *alias, const char *between)
 {
 	for (size_t i = 0; i < count; i++) {
 		add(writer, i ? between : "");
@@ -92,7 +93,8 @@ static int write_exprs(struct writer *writer, struct mg_expr *const *exprs, size
 }
 
 /* "expr AS c<at>, ..." */
-static int write_items(struct writer *writer, struct mg_expr *const *exprs, size_t count, const char *alias, size_t at)
+static int write_items(struct writer *writer, struct mg_expr *const *exprs, size_t count,
+                       const char *alias, size_t at)
 {
 	for (size_t i = 0; i < count; i++) {
 		add(writer, at + i ? ", " : "");
@@ -106,14 +108,16 @@ static int write_items(struct writer *writer, struct mg_expr *const *exprs, size
 	return 0;
 }
 
-static int write_orders(struct writer *writer, const struct mg_order *orders, size_t count, const char *alias)
+static int write_orders(struct writer *writer, const struct mg_order *orders, size_t count,
+                        const char *alias)
 {
 	const struct mg_expr_scope scope = { .left = alias };
 
 	return mg_orders_text(writer->sb, orders, count, &scope, writer->err);
 }
 
-static int write_from(struct writer *writer, const char *lead, const struct mg_node *node, const char *alias)
+static int write_from(struct writer *writer, const char *lead, const struct mg_node *node,
+                      const char *alias)
 {
 	add(writer, lead);
 	add(writer, "(");
@@ -225,8 +229,8 @@ static int write_project(struct writer *writer, const struct mg_node *node)
 }
 
 /* SELECT of all the child's columns, then more expressions, FROM the child. */
-static int write_select(struct writer *writer, const struct mg_node *node, const char *head, struct mg_expr *const *more,
-                        size_t more_count, const char *alias)
+static int write_select(struct writer *writer, const struct mg_node *node, const char *head,
+                        struct mg_expr *const *more, size_t more_count, const char *alias)
 {
 	size_t columns = node->kids[0]->column_count;
 
@@ -287,7 +291,8 @@ static int write_distinct(struct writer *writer, const struct mg_node *node)
 }
 
 /* "(g0, g1)" of the groups in a set. */
-static int write_set(struct writer *writer, const struct mg_node *node, const size_t *set, size_t size, const char *alias)
+static int write_set(struct writer *writer, const struct mg_node *node, const size_t *set,
+                     size_t size, const char *alias)
 {
 	add(writer, "(");
 	for (size_t i = 0; i < size; i++) {
@@ -336,7 +341,8 @@ static int write_aggregate(struct writer *writer, const struct mg_node *node)
 	add(writer, "SELECT ");
 	int code = write_items(writer, node->groups, node->group_count, alias.text, 0);
 
-	code = code ? code : write_items(writer, node->exprs, node->expr_count, alias.text, node->group_count);
+	code = code ? code
+	            : write_items(writer, node->exprs, node->expr_count, alias.text, node->group_count);
 	for (size_t i = 0; !code && i < node->gfunc_count; i++) {
 		add(writer, node->group_count + node->expr_count + i ? ", GROUPING" : "GROUPING");
 		code = write_set(writer, node, node->gfuncs[i], node->gfunc_sizes[i], alias.text);
@@ -350,7 +356,9 @@ static int write_aggregate(struct writer *writer, const struct mg_node *node)
 
 static int write_setop(struct writer *writer, const struct mg_node *node)
 {
-	const char *name = node->op == MG_OP_UNION ? " UNION" : node->op == MG_OP_EXCEPT ? " EXCEPT" : " INTERSECT";
+	const char *name = node->op == MG_OP_UNION    ? " UNION"
+	                   : node->op == MG_OP_EXCEPT ? " EXCEPT"
+	                                              : " INTERSECT";
 
 	for (size_t i = 0; i < node->kid_count; i++) {
 		struct alias alias = alias_new(writer);
@@ -397,7 +405,8 @@ static int write_recursive(struct writer *writer, const struct mg_node *node)
 
 /* ---- joins ---- */
 
-static int write_cond(struct writer *writer, const struct mg_cond *cond, const char *left, const char *right)
+static int write_cond(struct writer *writer, const struct mg_cond *cond, const char *left,
+                      const char *right)
 {
 	add(writer, "(");
 	int code = write_expr(writer, cond->left, left);
@@ -409,7 +418,8 @@ static int write_cond(struct writer *writer, const struct mg_cond *cond, const c
 }
 
 /* All conditions and predicates with AND, "true" when there is none. */
-static int write_on(struct writer *writer, const struct mg_node *node, const char *left, const char *right)
+static int write_on(struct writer *writer, const struct mg_node *node, const char *left,
+                    const char *right)
 {
 	const struct mg_expr_scope scope = { left, right, node->kids[0]->column_count };
 	bool any = false;
@@ -440,7 +450,8 @@ static bool cond_is(const struct mg_cond *cond, const char *compare)
 }
 
 /* (x, y) IN (SELECT ...): DuckDB's own meaning of nulls in a row. */
-static int write_in(struct writer *writer, const struct mg_node *node, const char *left, const char *right)
+static int write_in(struct writer *writer, const struct mg_node *node, const char *left,
+                    const char *right)
 {
 	int code = 0;
 
@@ -459,9 +470,10 @@ static int write_in(struct writer *writer, const struct mg_node *node, const cha
 	return code;
 }
 
-/* EXISTS (SELECT 1 FROM right WHERE ...), or with `unknown`: where the correlation and the predicates
- * hold and the comparisons are unknown. */
-static int write_exists(struct writer *writer, const struct mg_node *node, const char *left, const char *right, bool unknown)
+/* EXISTS (SELECT 1 FROM right WHERE ...), or with `unknown`: where the correlation and the
+ * predicates hold and the comparisons are unknown. */
+static int write_exists(struct writer *writer, const struct mg_node *node, const char *left,
+                        const char *right, bool unknown)
 {
 	const struct mg_expr_scope scope = { left, right, node->kids[0]->column_count };
 	int code = write_from(writer, "EXISTS(SELECT 1 FROM ", node->kids[1], right);
@@ -495,7 +507,8 @@ static int write_exists(struct writer *writer, const struct mg_node *node, const
 	return code;
 }
 
-static int write_mark(struct writer *writer, const struct mg_node *node, const char *left, const char *right)
+static int write_mark(struct writer *writer, const struct mg_node *node, const char *left,
+                      const char *right)
 {
 	size_t same = 0, equal = 0;
 
@@ -524,16 +537,18 @@ static int write_mark(struct writer *writer, const struct mg_node *node, const c
 	return code ? code : write_from(writer, " FROM ", node->kids[0], left);
 }
 
-/* A scalar subquery: the right side grouped by its keys, with its first row and how many there were;
- * a second one is an error where the value is used. */
-static int write_single(struct writer *writer, const struct mg_node *node, const char *left, const char *right)
+/* A scalar subquery: the right side grouped by its keys, with its first row and how many there
+ * were; a second one is an error where the value is used. */
+static int write_single(struct writer *writer, const struct mg_node *node, const char *left,
+                        const char *right)
 {
 	size_t lefts = node->kids[0]->column_count, rights = node->kids[1]->column_count;
 	struct alias inner = alias_new(writer);
 	int code = 0;
 
 	for (size_t i = 0; i < node->cond_count; i++) {
-		if (!cond_is(&node->conds[i], "COMPARE_EQUAL") && !cond_is(&node->conds[i], "COMPARE_NOT_DISTINCT_FROM")) {
+		if (!cond_is(&node->conds[i], "COMPARE_EQUAL") &&
+		    !cond_is(&node->conds[i], "COMPARE_NOT_DISTINCT_FROM")) {
 			return unsupported(writer->err, "scalar subquery joined by an inequality");
 		}
 	}
@@ -543,8 +558,11 @@ static int write_single(struct writer *writer, const struct mg_node *node, const
 	add(writer, "SELECT ");
 	write_columns(writer, left, lefts, 0);
 	for (size_t i = 0; i < rights; i++) {
-		mg_sb_addf(writer->sb, "%sCASE WHEN %s.many > 1 THEN error('More than one row returned by a subquery used as an "
-		           "expression - scalar subqueries can only return a single row.') ELSE %s.c%zu END AS c%zu",
+		mg_sb_addf(writer->sb,
+		           "%sCASE WHEN %s.many > 1 THEN error('More than one row returned by a subquery "
+		           "used as an "
+		           "expression - scalar subqueries can only return a single row.') ELSE %s.c%zu "
+		           "END AS c%zu",
 		           lefts + i ? ", " : "", right, right, i, lefts + i);
 	}
 	write_dummy(writer, lefts + rights);
@@ -575,8 +593,9 @@ static int write_single(struct writer *writer, const struct mg_node *node, const
 
 static int write_join(struct writer *writer, const struct mg_node *node)
 {
-	static const char *const words[] = { " JOIN ", " LEFT JOIN ", " RIGHT JOIN ", " FULL JOIN ", " SEMI JOIN ",
-		" ANTI JOIN ", NULL, NULL };
+	static const char *const words[] = { " JOIN ",      " LEFT JOIN ", " RIGHT JOIN ",
+		                                 " FULL JOIN ", " SEMI JOIN ", " ANTI JOIN ",
+		                                 NULL,          NULL };
 	struct alias left = alias_new(writer), right = alias_new(writer);
 	size_t lefts = node->kids[0]->column_count, rights = node->kids[1]->column_count;
 
@@ -596,7 +615,9 @@ static int write_join(struct writer *writer, const struct mg_node *node)
 	int code = write_from(writer, " FROM ", node->kids[0], left.text);
 
 	add(writer, node->asof ? " ASOF" : "");
-	code = code ? code : write_from(writer, cross ? " CROSS JOIN " : words[node->join], node->kids[1], right.text);
+	code = code ? code
+	            : write_from(writer, cross ? " CROSS JOIN " : words[node->join], node->kids[1],
+	                         right.text);
 	if (!cross && !code) {
 		add(writer, " ON ");
 		code = write_on(writer, node, left.text, right.text);
@@ -632,7 +653,8 @@ static int write_node(struct writer *writer, const struct mg_node *node)
 		return write_distinct(writer, node);
 	case MG_OP_WINDOW:
 	case MG_OP_UNNEST:
-		return write_select(writer, node, "SELECT ", node->exprs, node->expr_count, alias_new(writer).text);
+		return write_select(writer, node, "SELECT ", node->exprs, node->expr_count,
+		                    alias_new(writer).text);
 	case MG_OP_ORDER:
 	case MG_OP_LIMIT:
 	case MG_OP_TOPN:
@@ -657,7 +679,8 @@ static int write_node(struct writer *writer, const struct mg_node *node)
 	return unsupported(writer->err, "exchange inside of a stage");
 }
 
-int mg_plan_print(struct mg_arena *arena, const struct mg_node *node, char **sql, struct mg_error *err)
+int mg_plan_print(struct mg_arena *arena, const struct mg_node *node, char **sql,
+                  struct mg_error *err)
 {
 	struct mg_sb sb = { 0 };
 	struct writer writer = { .sb = &sb, .err = err };

@@ -3,8 +3,8 @@
  *
  * One pass from the root down: each operator is told which of its columns are needed and answers
  * with a node whose columns are exactly those, in their old order.  (DuckDB's own pass is switched
- * off, because with it some plans cannot be serialised.)  References to a CTE are visited before its
- * definition, which then keeps the union of what they need.
+ * off, because with it some plans cannot be serialised.)  References to a CTE are visited before
+ * its definition, which then keeps the union of what they need.
  *
  * A scan that still has a column without a name was asked for a row id: refused.
  *
@@ -17,7 +17,7 @@
 /* The projections right above the references to one CTE, while its main part is pruned. */
 struct cte_uses {
 	const char *name;
-	struct mg_node **projects;    /* heap */
+	struct mg_node **projects; /* heap */
 	size_t count, cap;
 	struct cte_uses *outer;
 };
@@ -28,12 +28,14 @@ struct pruner {
 	struct mg_error *err;
 };
 
-static struct mg_node *prune(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need);
+static struct mg_node *prune(struct pruner *pruner, struct mg_node *node,
+                             const struct mg_cols *need);
 
 /* ---- helpers ---- */
 
 /* Old position -> new position of the columns in need; SIZE_MAX for the others. */
-static size_t *map_new(struct pruner *pruner, const struct mg_cols *need, size_t columns, size_t extra)
+static size_t *map_new(struct pruner *pruner, const struct mg_cols *need, size_t columns,
+                       size_t extra)
 {
 	size_t *map = mg_arena_new_array(pruner->arena, size_t, columns + extra + 1);
 	size_t next = 0;
@@ -44,14 +46,16 @@ static size_t *map_new(struct pruner *pruner, const struct mg_cols *need, size_t
 	return map;
 }
 
-static void need_exprs(struct pruner *pruner, struct mg_cols *need, struct mg_expr *const *exprs, size_t count)
+static void need_exprs(struct pruner *pruner, struct mg_cols *need, struct mg_expr *const *exprs,
+                       size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		mg_expr_refs(pruner->arena, exprs[i], need);
 	}
 }
 
-static void need_orders(struct pruner *pruner, struct mg_cols *need, const struct mg_order *orders, size_t count)
+static void need_orders(struct pruner *pruner, struct mg_cols *need, const struct mg_order *orders,
+                        size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		mg_expr_refs(pruner->arena, orders[i].expr, need);
@@ -76,7 +80,8 @@ static struct mg_cols need_copy(struct pruner *pruner, const struct mg_cols *nee
 	return copy;
 }
 
-static struct mg_expr **remap_exprs(struct pruner *pruner, struct mg_expr *const *exprs, size_t count, const size_t *map)
+static struct mg_expr **remap_exprs(struct pruner *pruner, struct mg_expr *const *exprs,
+                                    size_t count, const size_t *map)
 {
 	struct mg_expr **out = mg_arena_new_array(pruner->arena, struct mg_expr *, count + 1);
 
@@ -86,7 +91,8 @@ static struct mg_expr **remap_exprs(struct pruner *pruner, struct mg_expr *const
 	return out;
 }
 
-static struct mg_order *remap_orders(struct pruner *pruner, const struct mg_order *orders, size_t count, const size_t *map)
+static struct mg_order *remap_orders(struct pruner *pruner, const struct mg_order *orders,
+                                     size_t count, const size_t *map)
 {
 	struct mg_order *out = mg_arena_new_array(pruner->arena, struct mg_order, count + 1);
 
@@ -99,8 +105,8 @@ static struct mg_order *remap_orders(struct pruner *pruner, const struct mg_orde
 
 /* The columns of need, whose old positions are seen through map (NULL: unchanged); columns: how
  * many old ones there were. */
-static struct mg_node *pick(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need, const size_t *map,
-                            size_t columns)
+static struct mg_node *pick(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need,
+                            const size_t *map, size_t columns)
 {
 	struct mg_expr **exprs = mg_arena_new_array(pruner->arena, struct mg_expr *, columns + 1);
 	size_t count = 0;
@@ -114,11 +120,13 @@ static struct mg_node *pick(struct pruner *pruner, struct mg_node *node, const s
 			exprs[count++] = mg_expr_ref(pruner->arena, at, node->types[at]);
 		}
 	}
-	return same && count == node->column_count ? node : mg_node_project(pruner->arena, node, exprs, count);
+	return same && count == node->column_count ? node
+	                                           : mg_node_project(pruner->arena, node, exprs, count);
 }
 
 /* Copy of node over new kids, with these types. */
-static struct mg_node *over(struct pruner *pruner, const struct mg_node *node, struct mg_node *child)
+static struct mg_node *over(struct pruner *pruner, const struct mg_node *node,
+                            struct mg_node *child)
 {
 	struct mg_node *copy = mg_node_copy(pruner->arena, node);
 
@@ -130,7 +138,8 @@ static struct mg_node *over(struct pruner *pruner, const struct mg_node *node, s
 
 /* ---- operators ---- */
 
-static struct mg_node *prune_leaf(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_leaf(struct pruner *pruner, struct mg_node *node,
+                                  const struct mg_cols *need)
 {
 	struct mg_node *copy = mg_node_copy(pruner->arena, node);
 	size_t count = mg_cols_count(need), at = 0;
@@ -142,7 +151,8 @@ static struct mg_node *prune_leaf(struct pruner *pruner, struct mg_node *node, c
 			continue;
 		}
 		if (!node->cols[i]) {
-			(void)mg_error_set(pruner->err, MG_E_UNSUPPORTED, "row id of table \"%s\"", node->table ? node->table : "");
+			(void)mg_error_set(pruner->err, MG_E_UNSUPPORTED, "row id of table \"%s\"",
+			                   node->table ? node->table : "");
 			return NULL;
 		}
 		copy->types[at] = node->types[i];
@@ -152,7 +162,8 @@ static struct mg_node *prune_leaf(struct pruner *pruner, struct mg_node *node, c
 	return copy;
 }
 
-static struct mg_node *prune_ref(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_ref(struct pruner *pruner, struct mg_node *node,
+                                 const struct mg_cols *need)
 {
 	struct cte_uses *uses = pruner->uses;
 
@@ -163,7 +174,8 @@ static struct mg_node *prune_ref(struct pruner *pruner, struct mg_node *node, co
 		return pick(pruner, node, need, NULL, node->column_count);
 	}
 	struct mg_node *ref = mg_node_copy(pruner->arena, node);
-	struct mg_expr **exprs = mg_arena_new_array(pruner->arena, struct mg_expr *, node->column_count + 1);
+	struct mg_expr **exprs =
+		mg_arena_new_array(pruner->arena, struct mg_expr *, node->column_count + 1);
 	size_t count = 0;
 
 	for (size_t i = 0; i < node->column_count; i++) {
@@ -178,7 +190,8 @@ static struct mg_node *prune_ref(struct pruner *pruner, struct mg_node *node, co
 	return project;
 }
 
-static struct mg_node *prune_cte(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_cte(struct pruner *pruner, struct mg_node *node,
+                                 const struct mg_cols *need)
 {
 	struct cte_uses uses = { .name = node->name, .outer = pruner->uses };
 	struct mg_node *out = NULL;
@@ -221,9 +234,11 @@ out:
 	return out;
 }
 
-static struct mg_node *prune_project(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_project(struct pruner *pruner, struct mg_node *node,
+                                     const struct mg_cols *need)
 {
-	struct mg_expr **exprs = mg_arena_new_array(pruner->arena, struct mg_expr *, node->expr_count + 1);
+	struct mg_expr **exprs =
+		mg_arena_new_array(pruner->arena, struct mg_expr *, node->expr_count + 1);
 	struct mg_cols want = { 0 };
 	size_t count = 0;
 
@@ -250,7 +265,8 @@ static struct mg_node *prune_project(struct pruner *pruner, struct mg_node *node
 }
 
 /* Operators that give on their child's columns: filter, order, top-n, limit, distinct on. */
-static struct mg_node *prune_through(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_through(struct pruner *pruner, struct mg_node *node,
+                                     const struct mg_cols *need)
 {
 	struct mg_cols want = need_copy(pruner, need);
 	size_t columns = node->column_count;
@@ -274,10 +290,12 @@ static struct mg_node *prune_through(struct pruner *pruner, struct mg_node *node
 
 /* Window and unnest: child columns, then expressions.  An unnest changes the number of rows, so its
  * expressions stay. */
-static struct mg_node *prune_append(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_append(struct pruner *pruner, struct mg_node *node,
+                                    const struct mg_cols *need)
 {
 	size_t columns = node->kids[0]->column_count;
-	struct mg_expr **exprs = mg_arena_new_array(pruner->arena, struct mg_expr *, node->expr_count + 1);
+	struct mg_expr **exprs =
+		mg_arena_new_array(pruner->arena, struct mg_expr *, node->expr_count + 1);
 	size_t *at = mg_arena_new_array(pruner->arena, size_t, node->expr_count + 1);
 	size_t count = 0;
 	struct mg_cols want = { 0 };
@@ -317,7 +335,8 @@ static struct mg_node *prune_append(struct pruner *pruner, struct mg_node *node,
 	return pick(pruner, out, need, map, node->column_count);
 }
 
-static struct mg_node *prune_agg(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_agg(struct pruner *pruner, struct mg_node *node,
+                                 const struct mg_cols *need)
 {
 	size_t groups = node->group_count, aggs = node->expr_count;
 	struct mg_expr **exprs = mg_arena_new_array(pruner->arena, struct mg_expr *, aggs + 1);
@@ -367,7 +386,8 @@ static struct mg_node *prune_agg(struct pruner *pruner, struct mg_node *node, co
 	return pick(pruner, out, need, map, node->column_count);
 }
 
-static struct mg_cond *remap_conds(struct pruner *pruner, const struct mg_node *node, const size_t *left, const size_t *right)
+static struct mg_cond *remap_conds(struct pruner *pruner, const struct mg_node *node,
+                                   const size_t *left, const size_t *right)
 {
 	struct mg_cond *conds = mg_arena_new_array(pruner->arena, struct mg_cond, node->cond_count + 1);
 
@@ -379,7 +399,8 @@ static struct mg_cond *remap_conds(struct pruner *pruner, const struct mg_node *
 	return conds;
 }
 
-static struct mg_node *prune_join(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_join(struct pruner *pruner, struct mg_node *node,
+                                  const struct mg_cols *need)
 {
 	size_t lefts = node->kids[0]->column_count, rights = node->kids[1]->column_count;
 	bool mark = node->join == MG_J_MARK;
@@ -406,12 +427,14 @@ static struct mg_node *prune_join(struct pruner *pruner, struct mg_node *node, c
 	if (!r) {
 		return NULL;
 	}
-	size_t *left_map = map_new(pruner, &left, lefts, 0), *right_map = map_new(pruner, &right, rights, 0);
+	size_t *left_map = map_new(pruner, &left, lefts, 0),
+		   *right_map = map_new(pruner, &right, rights, 0);
 	size_t *map = mg_arena_new_array(pruner->arena, size_t, lefts + rights + 2);
 
 	for (size_t i = 0; i < lefts + rights; i++) {
-		map[i] = i < lefts ? left_map[i]
-			: right_map[i - lefts] == SIZE_MAX ? SIZE_MAX : l->column_count + right_map[i - lefts];
+		map[i] = i < lefts                          ? left_map[i]
+		         : right_map[i - lefts] == SIZE_MAX ? SIZE_MAX
+		                                            : l->column_count + right_map[i - lefts];
 	}
 	bool tail = node->join != MG_J_SEMI && node->join != MG_J_ANTI && !mark;
 	struct mg_node *out = mg_node_copy(pruner->arena, node);
@@ -432,7 +455,8 @@ static struct mg_node *prune_join(struct pruner *pruner, struct mg_node *node, c
 	return pick(pruner, out, need, map, node->column_count);
 }
 
-static struct mg_node *prune_union(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_union(struct pruner *pruner, struct mg_node *node,
+                                   const struct mg_cols *need)
 {
 	struct mg_node *out = mg_node_copy(pruner->arena, node);
 
@@ -447,7 +471,8 @@ static struct mg_node *prune_union(struct pruner *pruner, struct mg_node *node, 
 	return out;
 }
 
-static struct mg_node *prune_values(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_values(struct pruner *pruner, struct mg_node *node,
+                                    const struct mg_cols *need)
 {
 	struct mg_node *out = mg_node_copy(pruner->arena, node);
 	size_t count = mg_cols_count(need), at = 0;
@@ -472,7 +497,8 @@ static struct mg_node *prune_values(struct pruner *pruner, struct mg_node *node,
 }
 
 /* Operators whose every column has a meaning: the children keep all. */
-static struct mg_node *prune_nothing(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune_nothing(struct pruner *pruner, struct mg_node *node,
+                                     const struct mg_cols *need)
 {
 	struct mg_node *out = mg_node_copy(pruner->arena, node);
 
@@ -487,7 +513,8 @@ static struct mg_node *prune_nothing(struct pruner *pruner, struct mg_node *node
 	return pick(pruner, out, need, NULL, node->column_count);
 }
 
-static struct mg_node *prune(struct pruner *pruner, struct mg_node *node, const struct mg_cols *need)
+static struct mg_node *prune(struct pruner *pruner, struct mg_node *node,
+                             const struct mg_cols *need)
 {
 	switch (node->op) {
 	case MG_OP_SCAN:
@@ -507,7 +534,8 @@ static struct mg_node *prune(struct pruner *pruner, struct mg_node *node, const 
 	case MG_OP_LIMIT:
 		return prune_through(pruner, node, need);
 	case MG_OP_DISTINCT:
-		return node->group_count ? prune_through(pruner, node, need) : prune_nothing(pruner, node, need);
+		return node->group_count ? prune_through(pruner, node, need)
+		                         : prune_nothing(pruner, node, need);
 	case MG_OP_WINDOW:
 	case MG_OP_UNNEST:
 		return prune_append(pruner, node, need);
@@ -529,7 +557,8 @@ static struct mg_node *prune(struct pruner *pruner, struct mg_node *node, const 
 	return prune_nothing(pruner, node, need);
 }
 
-int mg_plan_prune(struct mg_arena *arena, struct mg_node *root, struct mg_node **out, struct mg_error *err)
+int mg_plan_prune(struct mg_arena *arena, struct mg_node *root, struct mg_node **out,
+                  struct mg_error *err)
 {
 	struct mg_error own;
 	struct pruner pruner = { .arena = arena, .err = err ? err : &own };

@@ -12,7 +12,7 @@
 
 /* A CTE or the outer rows of a correlated subquery, seen from its references. */
 struct mg_read_name {
-	uint64_t index;               /* DuckDB's table index; unused on the delim stack */
+	uint64_t index; /* DuckDB's table index; unused on the delim stack */
 	const char *name;
 	const struct mg_type **types;
 	size_t column_count;
@@ -22,13 +22,13 @@ struct mg_read_name {
 struct mg_reader {
 	struct mg_arena *arena;
 	struct mg_error *err;
-	struct mg_read_name *ctes;    /* heap */
+	struct mg_read_name *ctes; /* heap */
 	size_t cte_count, cte_cap;
-	struct mg_read_name *delims;  /* heap; the innermost is last */
+	struct mg_read_name *delims; /* heap; the innermost is last */
 	size_t delim_count, delim_cap;
-	unsigned names;               /* given so far */
-	unsigned lambdas;             /* how many lambda bodies we are in */
-	uint64_t table;               /* of the input, for references that name it; UINT64_MAX: none */
+	unsigned names;   /* given so far */
+	unsigned lambdas; /* how many lambda bodies we are in */
+	uint64_t table;   /* of the input, for references that name it; UINT64_MAX: none */
 };
 
 #define mg_read_refuse(reader, ...) mg_error_set((reader)->err, MG_E_UNSUPPORTED, __VA_ARGS__)
@@ -39,29 +39,38 @@ uint64_t mg_read_u64(const struct mg_json *object, const char *key, uint64_t fal
 
 const struct mg_type *mg_read_type(struct mg_reader *reader, const struct mg_json *json);
 /* Array of types; *count is set.  An empty array gives a non-NULL pointer too. */
-const struct mg_type **mg_read_types(struct mg_reader *reader, const struct mg_json *array, size_t *count);
+const struct mg_type **mg_read_types(struct mg_reader *reader, const struct mg_json *array,
+                                     size_t *count);
 struct mg_expr *mg_read_expr(struct mg_reader *reader, const struct mg_json *json);
-struct mg_expr **mg_read_exprs(struct mg_reader *reader, const struct mg_json *array, size_t *count);
+struct mg_expr **mg_read_exprs(struct mg_reader *reader, const struct mg_json *array,
+                               size_t *count);
 /* Array of {type, null_order, expression}. */
-struct mg_order *mg_read_orders(struct mg_reader *reader, const struct mg_json *array, size_t *count);
+struct mg_order *mg_read_orders(struct mg_reader *reader, const struct mg_json *array,
+                                size_t *count);
 
 /* ---- operators ---- */
 
 /* Does expr refer only to the first `limit` columns?  0 or an error. */
 int mg_read_check(struct mg_reader *reader, const struct mg_expr *expr, size_t limit);
-int mg_read_check_all(struct mg_reader *reader, struct mg_expr *const *exprs, size_t count, size_t limit);
+int mg_read_check_all(struct mg_reader *reader, struct mg_expr *const *exprs, size_t count,
+                      size_t limit);
 /* The child at index, with its estimate from the parallel tree. */
-struct mg_node *mg_read_kid(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain, size_t index);
+struct mg_node *mg_read_kid(struct mg_reader *reader, const struct mg_json *json,
+                            const struct mg_json *explain, size_t index);
 /* Node of one child with the child's columns and `more` after them. */
-struct mg_node *mg_read_over(struct mg_reader *reader, enum mg_op op, struct mg_node *child, size_t more);
+struct mg_node *mg_read_over(struct mg_reader *reader, enum mg_op op, struct mg_node *child,
+                             size_t more);
 /* Positions of a JSON array of numbers; what is no number becomes SIZE_MAX. */
 size_t *mg_read_map(struct mg_reader *reader, const struct mg_json *array, size_t *count);
 /* Keep the columns of a map of positions, in its order (pick_json: no map keeps all). */
-struct mg_node *mg_read_pick(struct mg_reader *reader, struct mg_node *child, const size_t *map, size_t count);
-struct mg_node *mg_read_pick_json(struct mg_reader *reader, struct mg_node *child, const struct mg_json *array);
+struct mg_node *mg_read_pick(struct mg_reader *reader, struct mg_node *child, const size_t *map,
+                             size_t count);
+struct mg_node *mg_read_pick_json(struct mg_reader *reader, struct mg_node *child,
+                                  const struct mg_json *array);
 
 /* ---- leaves (plan_leaf.c) ---- */
-struct mg_node *mg_read_get(struct mg_reader *reader, const struct mg_json *json, const struct mg_json *explain);
+struct mg_node *mg_read_get(struct mg_reader *reader, const struct mg_json *json,
+                            const struct mg_json *explain);
 struct mg_node *mg_read_empty(struct mg_reader *reader, const struct mg_json *json);
 struct mg_node *mg_read_values(struct mg_reader *reader, const struct mg_json *json);
 

@@ -13,7 +13,8 @@
 int mg_type_text(struct mg_sb *sb, const struct mg_type *type, struct mg_error *err);
 
 /* Append a constant: value is the JSON object {type, is_null, value}, type its type. */
-int mg_value_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type, struct mg_error *err);
+int mg_value_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type,
+                  struct mg_error *err);
 
 /* Names of the columns that references mean: column i is left.c<i>, or right.c<i - left_count>
  * from left_count on.  left NULL: plain c<i>. */
@@ -22,10 +23,11 @@ struct mg_expr_scope {
 	size_t left_count;
 };
 
-int mg_expr_text(struct mg_sb *sb, const struct mg_expr *expr, const struct mg_expr_scope *scope, struct mg_error *err);
+int mg_expr_text(struct mg_sb *sb, const struct mg_expr *expr, const struct mg_expr_scope *scope,
+                 struct mg_error *err);
 /* "a ASC NULLS LAST, ..." */
-int mg_orders_text(struct mg_sb *sb, const struct mg_order *orders, size_t count, const struct mg_expr_scope *scope,
-                   struct mg_error *err);
+int mg_orders_text(struct mg_sb *sb, const struct mg_order *orders, size_t count,
+                   const struct mg_expr_scope *scope, struct mg_error *err);
 /* SQL of a COMPARE_ kind ("="), or NULL. */
 const char *mg_compare_text(const char *kind);
 

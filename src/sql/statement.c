@@ -79,11 +79,14 @@ static int copy_value(struct mg_statement *statement, struct mg_lexer *lexer, st
 
 		fits = copy_token(statement->value, sizeof statement->value, whole);
 	}
-	return fits ? 0 : mg_error_set(err, MG_E_LIMIT, "the value of setting \"%s\" is too long", statement->name);
+	return fits ? 0
+	            : mg_error_set(err, MG_E_LIMIT, "the value of setting \"%s\" is too long",
+	                           statement->name);
 }
 
 /* name or a.b.c, or TIME ZONE; the first token is read. */
-static int copy_name(struct mg_statement *statement, struct mg_lexer *lexer, struct mg_token token, struct mg_error *err)
+static int copy_name(struct mg_statement *statement, struct mg_lexer *lexer, struct mg_token token,
+                     struct mg_error *err)
 {
 	struct mg_lexer ahead = *lexer;
 	size_t len = 0;
@@ -96,7 +99,8 @@ static int copy_name(struct mg_statement *statement, struct mg_lexer *lexer, str
 	for (;;) {
 		if ((token.kind != MG_T_WORD && token.kind != MG_T_QUOTED) ||
 		    !copy_token(statement->name + len, sizeof statement->name - len, token)) {
-			return mg_error_set(err, MG_E_SYNTAX, "%s needs the name of a setting", statement->verb);
+			return mg_error_set(err, MG_E_SYNTAX, "%s needs the name of a setting",
+			                    statement->verb);
 		}
 		len = strlen(statement->name);
 		ahead = *lexer;
@@ -137,7 +141,8 @@ static int read_set(struct mg_statement *statement, struct mg_lexer *lexer, stru
 	if (is_sign(token, '=') || word_is(token, "to")) {
 		*lexer = ahead;
 	} else if (strcmp(statement->name, "timezone") != 0) {
-		return mg_error_set(err, MG_E_SYNTAX, "SET needs \"=\" or TO behind \"%s\"", statement->name);
+		return mg_error_set(err, MG_E_SYNTAX, "SET needs \"=\" or TO behind \"%s\"",
+		                    statement->name);
 	}
 	return copy_value(statement, lexer, err);
 }
@@ -150,12 +155,34 @@ static int read_reset(struct mg_statement *statement, struct mg_lexer *lexer, st
 /* SHOW of a setting; anything else DuckDB answers (tables, databases, a table's columns). */
 static int read_show(struct mg_statement *statement, struct mg_lexer *lexer, struct mg_error *err)
 {
-	static const char *const settings[] = { "distributed", "summarize", "strategy", "read_consistency",
-		"max_staleness", "default_partitioning", "timezone", "statement_timeout", "application_name",
-		"search_path", "server_version", "server_version_num", "server_encoding", "client_encoding", "datestyle",
-		"intervalstyle", "transaction_isolation", "transaction_read_only", "standard_conforming_strings",
-		"extra_float_digits", "max_rows", "all", "integer_datetimes", "is_superuser", "session_authorization",
-		"lc_collate", "lc_ctype", NULL };
+	static const char *const settings[] = { "distributed",
+		                                    "summarize",
+		                                    "strategy",
+		                                    "read_consistency",
+		                                    "max_staleness",
+		                                    "default_partitioning",
+		                                    "timezone",
+		                                    "statement_timeout",
+		                                    "application_name",
+		                                    "search_path",
+		                                    "server_version",
+		                                    "server_version_num",
+		                                    "server_encoding",
+		                                    "client_encoding",
+		                                    "datestyle",
+		                                    "intervalstyle",
+		                                    "transaction_isolation",
+		                                    "transaction_read_only",
+		                                    "standard_conforming_strings",
+		                                    "extra_float_digits",
+		                                    "max_rows",
+		                                    "all",
+		                                    "integer_datetimes",
+		                                    "is_superuser",
+		                                    "session_authorization",
+		                                    "lc_collate",
+		                                    "lc_ctype",
+		                                    NULL };
 	struct mg_token token = mg_lex_next(lexer);
 	struct mg_lexer after = *lexer;
 	bool zone = word_is(token, "time") && word_is(mg_lex_next(&after), "zone");
@@ -178,7 +205,8 @@ static int read_id(struct mg_statement *statement, struct mg_lexer *lexer, struc
 	if (word_is(token, "query") || word_is(token, "connection")) {
 		token = mg_lex_next(lexer);
 	}
-	if (token.kind == MG_T_END || token.kind == MG_T_OPERATOR || mg_lex_next(lexer).kind != MG_T_END ||
+	if (token.kind == MG_T_END || token.kind == MG_T_OPERATOR ||
+	    mg_lex_next(lexer).kind != MG_T_END ||
 	    !copy_token(statement->name, sizeof statement->name, token)) {
 		return mg_error_set(err, MG_E_SYNTAX, "%s needs one id in quotes", statement->verb);
 	}
@@ -198,7 +226,8 @@ static bool option_on(struct mg_lexer *lexer)
 	static const char *const on[] = { "true", "on", "yes", NULL };
 	struct mg_lexer ahead = *lexer;
 	struct mg_token token = mg_lex_next(&ahead);
-	bool no = word_in(token, off) || (token.kind == MG_T_NUMBER && mg_str_eq(token.text, MG_STR("0")));
+	bool no = word_in(token, off) ||
+	          (token.kind == MG_T_NUMBER && mg_str_eq(token.text, MG_STR("0")));
 
 	if (no || word_in(token, on) || token.kind == MG_T_NUMBER) {
 		*lexer = ahead;
@@ -206,23 +235,28 @@ static bool option_on(struct mg_lexer *lexer)
 	return !no;
 }
 
-static int explain_format(struct mg_statement *statement, struct mg_lexer *lexer, struct mg_error *err)
+static int explain_format(struct mg_statement *statement, struct mg_lexer *lexer,
+                          struct mg_error *err)
 {
 	char format[16];
 	struct mg_token token = mg_lex_next(lexer);
 
-	if (token.kind == MG_T_END || token.kind == MG_T_OPERATOR || !copy_token(format, sizeof format, token)) {
+	if (token.kind == MG_T_END || token.kind == MG_T_OPERATOR ||
+	    !copy_token(format, sizeof format, token)) {
 		return mg_error_set(err, MG_E_SYNTAX, "EXPLAIN's FORMAT needs text or json");
 	}
 	statement->json = mg_text_eq_nocase(format, "json");
-	if (!statement->json && !mg_text_eq_nocase(format, "text") && !mg_text_eq_nocase(format, "default")) {
-		return mg_error_set(err, MG_E_UNSUPPORTED, "EXPLAIN knows the formats text and json, not \"%s\"", format);
+	if (!statement->json && !mg_text_eq_nocase(format, "text") &&
+	    !mg_text_eq_nocase(format, "default")) {
+		return mg_error_set(err, MG_E_UNSUPPORTED,
+		                    "EXPLAIN knows the formats text and json, not \"%s\"", format);
 	}
 	return 0;
 }
 
 /* The list in parentheses; the first option's word is known to be one. */
-static int explain_options(struct mg_statement *statement, struct mg_lexer *lexer, struct mg_error *err)
+static int explain_options(struct mg_statement *statement, struct mg_lexer *lexer,
+                           struct mg_error *err)
 {
 	for (;;) {
 		struct mg_token token = mg_lex_next(lexer);
@@ -235,19 +269,22 @@ static int explain_options(struct mg_statement *statement, struct mg_lexer *lexe
 		} else if (word_is(token, "format")) {
 			code = explain_format(statement, lexer, err);
 		} else {
-			return mg_error_set(err, MG_E_SYNTAX, "unknown option of EXPLAIN: \"%.*s\"", MG_STR_ARG(token.text));
+			return mg_error_set(err, MG_E_SYNTAX, "unknown option of EXPLAIN: \"%.*s\"",
+			                    MG_STR_ARG(token.text));
 		}
 		token = code ? token : mg_lex_next(lexer);
 		if (code || is_sign(token, ')')) {
 			return code;
 		}
 		if (!is_sign(token, ',')) {
-			return mg_error_set(err, MG_E_SYNTAX, "EXPLAIN's options need \",\" or \")\" between them");
+			return mg_error_set(err, MG_E_SYNTAX,
+			                    "EXPLAIN's options need \",\" or \")\" between them");
 		}
 	}
 }
 
-static int read_explain(struct mg_statement *statement, struct mg_lexer *lexer, struct mg_error *err)
+static int read_explain(struct mg_statement *statement, struct mg_lexer *lexer,
+                        struct mg_error *err)
 {
 	static const char *const options[] = { "analyze", "analyse", "verbose", "format", NULL };
 	struct mg_lexer ahead = *lexer;
@@ -262,9 +299,12 @@ static int read_explain(struct mg_statement *statement, struct mg_lexer *lexer, 
 			code = explain_options(statement, lexer, err);
 		}
 	} else {
-		while (word_is(token, "analyze") || word_is(token, "analyse") || word_is(token, "verbose")) {
-			statement->analyze = statement->analyze || token.text.ptr[0] == 'a' || token.text.ptr[0] == 'A';
-			statement->verbose = statement->verbose || token.text.ptr[0] == 'v' || token.text.ptr[0] == 'V';
+		while (word_is(token, "analyze") || word_is(token, "analyse") ||
+		       word_is(token, "verbose")) {
+			statement->analyze = statement->analyze || token.text.ptr[0] == 'a' ||
+			                     token.text.ptr[0] == 'A';
+			statement->verbose = statement->verbose || token.text.ptr[0] == 'v' ||
+			                     token.text.ptr[0] == 'V';
 			*lexer = ahead;
 			token = mg_lex_next(&ahead);
 		}
@@ -276,12 +316,15 @@ static int read_explain(struct mg_statement *statement, struct mg_lexer *lexer, 
 
 	statement->body = mg_str_trim((struct mg_str){ lexer->ptr, (size_t)(end - lexer->ptr) });
 	ahead = *lexer;
-	return mg_lex_next(&ahead).kind == MG_T_END ? mg_error_set(err, MG_E_SYNTAX, "EXPLAIN needs a statement") : 0;
+	return mg_lex_next(&ahead).kind == MG_T_END
+	           ? mg_error_set(err, MG_E_SYNTAX, "EXPLAIN needs a statement")
+	           : 0;
 }
 
 /* ---- kinds ---- */
 
-/* WITH ... SELECT reads, WITH ... INSERT writes: the verb stands right behind a definition's ")". */
+/* WITH ... SELECT reads, WITH ... INSERT writes: the verb stands right behind a definition's ")".
+ */
 static enum mg_statement_kind with_kind(struct mg_lexer *lexer)
 {
 	static const char *const part[] = { "as", "using", NULL };
@@ -289,8 +332,8 @@ static enum mg_statement_kind with_kind(struct mg_lexer *lexer)
 	size_t depth = 0;
 	bool closed = false;
 
-	for (struct mg_token token = mg_lex_next(lexer); token.kind != MG_T_END && token.kind != MG_T_BAD;
-	     token = mg_lex_next(lexer)) {
+	for (struct mg_token token = mg_lex_next(lexer);
+	     token.kind != MG_T_END && token.kind != MG_T_BAD; token = mg_lex_next(lexer)) {
 		if (closed && token.kind == MG_T_WORD && !word_in(token, part)) {
 			return word_in(token, writes) ? MG_S_DML : MG_S_SELECT;
 		}
@@ -313,19 +356,41 @@ static const struct {
 	{ "cancel", MG_S_CANCEL, read_id },
 	{ "kill", MG_S_KILL, read_id },
 	{ "use", MG_S_USE, read_use },
-	{ "insert", MG_S_DML, NULL }, { "update", MG_S_DML, NULL }, { "delete", MG_S_DML, NULL },
-	{ "merge", MG_S_DML, NULL }, { "truncate", MG_S_DML, NULL },
-	{ "create", MG_S_DDL, NULL }, { "alter", MG_S_DDL, NULL }, { "drop", MG_S_DDL, NULL },
-	{ "comment", MG_S_DDL, NULL }, { "grant", MG_S_DDL, NULL }, { "revoke", MG_S_DDL, NULL },
-	{ "begin", MG_S_TRANSACTION, NULL }, { "start", MG_S_TRANSACTION, NULL }, { "commit", MG_S_TRANSACTION, NULL },
-	{ "end", MG_S_TRANSACTION, NULL }, { "rollback", MG_S_TRANSACTION, NULL }, { "abort", MG_S_TRANSACTION, NULL },
-	{ "savepoint", MG_S_TRANSACTION, NULL }, { "release", MG_S_TRANSACTION, NULL },
+	{ "insert", MG_S_DML, NULL },
+	{ "update", MG_S_DML, NULL },
+	{ "delete", MG_S_DML, NULL },
+	{ "merge", MG_S_DML, NULL },
+	{ "truncate", MG_S_DML, NULL },
+	{ "create", MG_S_DDL, NULL },
+	{ "alter", MG_S_DDL, NULL },
+	{ "drop", MG_S_DDL, NULL },
+	{ "comment", MG_S_DDL, NULL },
+	{ "grant", MG_S_DDL, NULL },
+	{ "revoke", MG_S_DDL, NULL },
+	{ "begin", MG_S_TRANSACTION, NULL },
+	{ "start", MG_S_TRANSACTION, NULL },
+	{ "commit", MG_S_TRANSACTION, NULL },
+	{ "end", MG_S_TRANSACTION, NULL },
+	{ "rollback", MG_S_TRANSACTION, NULL },
+	{ "abort", MG_S_TRANSACTION, NULL },
+	{ "savepoint", MG_S_TRANSACTION, NULL },
+	{ "release", MG_S_TRANSACTION, NULL },
 	{ "copy", MG_S_COPY, NULL },
-	{ "prepare", MG_S_PREPARE, NULL }, { "execute", MG_S_PREPARE, NULL }, { "deallocate", MG_S_PREPARE, NULL },
-	{ "attach", MG_S_REFUSED, NULL }, { "detach", MG_S_REFUSED, NULL }, { "pragma", MG_S_REFUSED, NULL },
-	{ "call", MG_S_REFUSED, NULL }, { "load", MG_S_REFUSED, NULL }, { "install", MG_S_REFUSED, NULL },
-	{ "checkpoint", MG_S_REFUSED, NULL }, { "force", MG_S_REFUSED, NULL }, { "vacuum", MG_S_REFUSED, NULL },
-	{ "analyze", MG_S_REFUSED, NULL }, { "export", MG_S_REFUSED, NULL }, { "import", MG_S_REFUSED, NULL },
+	{ "prepare", MG_S_PREPARE, NULL },
+	{ "execute", MG_S_PREPARE, NULL },
+	{ "deallocate", MG_S_PREPARE, NULL },
+	{ "attach", MG_S_REFUSED, NULL },
+	{ "detach", MG_S_REFUSED, NULL },
+	{ "pragma", MG_S_REFUSED, NULL },
+	{ "call", MG_S_REFUSED, NULL },
+	{ "load", MG_S_REFUSED, NULL },
+	{ "install", MG_S_REFUSED, NULL },
+	{ "checkpoint", MG_S_REFUSED, NULL },
+	{ "force", MG_S_REFUSED, NULL },
+	{ "vacuum", MG_S_REFUSED, NULL },
+	{ "analyze", MG_S_REFUSED, NULL },
+	{ "export", MG_S_REFUSED, NULL },
+	{ "import", MG_S_REFUSED, NULL },
 };
 
 /* Upper-case copy of a word. */
@@ -366,13 +431,16 @@ static int classify(struct mg_arena *arena, struct mg_statement *statement, stru
 static int bad_token(struct mg_token token, struct mg_error *err)
 {
 	char c = token.text.len ? token.text.ptr[0] : '\0';
-	const char *what = c == '\'' || c == 'e' || c == 'E' ? "string" : c == '"' ? "quoted name" : c == '$' ? "dollar quote"
-		: "comment";
+	const char *what = c == '\'' || c == 'e' || c == 'E' ? "string"
+	                   : c == '"'                        ? "quoted name"
+	                   : c == '$'                        ? "dollar quote"
+	                                                     : "comment";
 
 	return mg_error_set(err, MG_E_SYNTAX, "a %s is not closed", what);
 }
 
-static void append(struct mg_arena *arena, struct mg_statement **list, size_t *count, size_t *cap, struct mg_str text)
+static void append(struct mg_arena *arena, struct mg_statement **list, size_t *count, size_t *cap,
+                   struct mg_str text)
 {
 	if (*count == *cap) {
 		size_t more = *cap ? *cap * 2 : 8;
@@ -387,8 +455,8 @@ static void append(struct mg_arena *arena, struct mg_statement **list, size_t *c
 	(*list)[(*count)++] = (struct mg_statement){ .text = text, .verb = "" };
 }
 
-int mg_statement_split(struct mg_arena *arena, struct mg_str text, struct mg_statement **out, size_t *count,
-                       struct mg_error *err)
+int mg_statement_split(struct mg_arena *arena, struct mg_str text, struct mg_statement **out,
+                       size_t *count, struct mg_error *err)
 {
 	struct mg_lexer lexer;
 	const char *start = NULL, *end = NULL;
@@ -455,7 +523,8 @@ bool mg_statement_complete(struct mg_str text)
 		text.len = (size_t)(line.ptr - text.ptr);
 	}
 	mg_lex_init(&lexer, text);
-	for (struct mg_token token = mg_lex_next(&lexer); token.kind != MG_T_END; token = mg_lex_next(&lexer)) {
+	for (struct mg_token token = mg_lex_next(&lexer); token.kind != MG_T_END;
+	     token = mg_lex_next(&lexer)) {
 		if (token.kind == MG_T_BAD) {
 			return false;
 		}

@@ -85,7 +85,8 @@ int mg_type_text(struct mg_sb *sb, const struct mg_type *type, struct mg_error *
 	return 0;
 }
 
-int mg_type_print(struct mg_arena *arena, const struct mg_type *type, char **sql, struct mg_error *err)
+int mg_type_print(struct mg_arena *arena, const struct mg_type *type, char **sql,
+                  struct mg_error *err)
 {
 	struct mg_sb sb = { 0 };
 	int code = mg_type_text(&sb, type, err);
@@ -103,7 +104,8 @@ static bool value_i128(const struct mg_json *value, u128 *out)
 	if (mg_json_is(value, MG_JSON_NUMBER)) {
 		const char *text = mg_json_text(value);
 
-		*out = text[0] == '-' ? (u128)(i128)strtoll(text, NULL, 10) : (u128)strtoull(text, NULL, 10);
+		*out = text[0] == '-' ? (u128)(i128)strtoll(text, NULL, 10)
+		                      : (u128)strtoull(text, NULL, 10);
 		return text[0] == '-' || (text[0] >= '0' && text[0] <= '9');
 	}
 	const struct mg_json *upper = mg_json_get(value, "upper");
@@ -185,7 +187,8 @@ static void add_clock(struct mg_sb *sb, int64_t ticks, int digits)
 	}
 	int64_t seconds = ticks / second, fraction = ticks % second;
 
-	mg_sb_addf(sb, "%02d:%02d:%02d", (int)(seconds / 3600), (int)(seconds / 60 % 60), (int)(seconds % 60));
+	mg_sb_addf(sb, "%02d:%02d:%02d", (int)(seconds / 3600), (int)(seconds / 60 % 60),
+	           (int)(seconds % 60));
 	if (fraction) {
 		mg_sb_addf(sb, ".%0*lld", digits, (long long)fraction);
 	}
@@ -216,8 +219,10 @@ static bool add_stamp(struct mg_sb *sb, int64_t ticks, int digits)
 static int timestamp_text(struct mg_sb *sb, int64_t ticks, const char *id, struct mg_error *err)
 {
 	bool zone = strcmp(id, "TIMESTAMP WITH TIME ZONE") == 0;
-	int digits = strcmp(id, "TIMESTAMP_S") == 0 ? 0 : strcmp(id, "TIMESTAMP_MS") == 0 ? 3
-		: strcmp(id, "TIMESTAMP_NS") == 0 ? 9 : 6;
+	int digits = strcmp(id, "TIMESTAMP_S") == 0    ? 0
+	             : strcmp(id, "TIMESTAMP_MS") == 0 ? 3
+	             : strcmp(id, "TIMESTAMP_NS") == 0 ? 9
+	                                               : 6;
 
 	if (ticks == INT64_MAX || ticks == -INT64_MAX) {
 		mg_sb_addf(sb, "CAST('%sinfinity' AS %s)", ticks < 0 ? "-" : "", id);
@@ -235,8 +240,10 @@ static int timestamp_text(struct mg_sb *sb, int64_t ticks, const char *id, struc
 	if (digits != 6) {
 		return unsupported(err, "%s literal outside the years 1 to 9999", id);
 	}
-	mg_sb_addf(sb, zone ? "(make_timestamp(CAST('%" PRId64 "' AS BIGINT)) AT TIME ZONE 'UTC')"
-	                    : "make_timestamp(CAST('%" PRId64 "' AS BIGINT))", ticks);
+	mg_sb_addf(sb,
+	           zone ? "(make_timestamp(CAST('%" PRId64 "' AS BIGINT)) AT TIME ZONE 'UTC')"
+	                : "make_timestamp(CAST('%" PRId64 "' AS BIGINT))",
+	           ticks);
 	return 0;
 }
 
@@ -261,7 +268,8 @@ static void timetz_text(struct mg_sb *sb, uint64_t bits)
 
 	mg_sb_add(sb, "CAST('");
 	add_clock(sb, (int64_t)(bits >> 24), 6);
-	mg_sb_addf(sb, "%c%02d:%02d", offset < 0 ? '-' : '+', (int)(size / 3600), (int)(size / 60 % 60));
+	mg_sb_addf(sb, "%c%02d:%02d", offset < 0 ? '-' : '+', (int)(size / 3600),
+	           (int)(size / 60 % 60));
 	if (size % 60) {
 		mg_sb_addf(sb, ":%02d", (int)(size % 60));
 	}
@@ -274,8 +282,10 @@ static int interval_text(struct mg_sb *sb, const struct mg_json *value)
 	int64_t days = mg_json_get_int(value, "days", 0);
 	int64_t micros = mg_json_get_int(value, "micros", 0);
 
-	mg_sb_addf(sb, "(to_months(CAST('%" PRId64 "' AS INTEGER)) + to_days(CAST('%" PRId64
-	               "' AS INTEGER)) + to_microseconds(CAST('%" PRId64 "' AS BIGINT)))", months, days, micros);
+	mg_sb_addf(sb,
+	           "(to_months(CAST('%" PRId64 "' AS INTEGER)) + to_days(CAST('%" PRId64
+	           "' AS INTEGER)) + to_microseconds(CAST('%" PRId64 "' AS BIGINT)))",
+	           months, days, micros);
 	return 0;
 }
 
@@ -322,7 +332,8 @@ static int uuid_text(struct mg_sb *sb, const struct mg_json *value, struct mg_er
 
 /* ---- nested values ---- */
 
-static int child_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type, struct mg_error *err)
+static int child_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type,
+                      struct mg_error *err)
 {
 	struct mg_json bare = { .kind = MG_JSON_OBJECT };
 
@@ -339,7 +350,8 @@ static int child_text(struct mg_sb *sb, const struct mg_json *value, const struc
 	return mg_value_text(sb, &bare, type, err);
 }
 
-static int list_text(struct mg_sb *sb, const struct mg_json *kids, const struct mg_type *child, struct mg_error *err)
+static int list_text(struct mg_sb *sb, const struct mg_json *kids, const struct mg_type *child,
+                     struct mg_error *err)
 {
 	size_t i = 0;
 
@@ -356,7 +368,8 @@ static int list_text(struct mg_sb *sb, const struct mg_json *kids, const struct 
 	return 0;
 }
 
-static int struct_text(struct mg_sb *sb, const struct mg_json *kids, const struct mg_type *type, struct mg_error *err)
+static int struct_text(struct mg_sb *sb, const struct mg_json *kids, const struct mg_type *type,
+                       struct mg_error *err)
 {
 	bool named = type->child_count && type->names[0][0];
 
@@ -381,17 +394,20 @@ static int struct_text(struct mg_sb *sb, const struct mg_json *kids, const struc
 }
 
 /* map([keys], [values]) of a list of pairs. */
-static int map_text(struct mg_sb *sb, const struct mg_json *pairs, const struct mg_type *type, struct mg_error *err)
+static int map_text(struct mg_sb *sb, const struct mg_json *pairs, const struct mg_type *type,
+                    struct mg_error *err)
 {
 	for (size_t side = 0; side < 2; side++) {
 		size_t i = 0;
 
 		mg_sb_add(sb, side ? "], [" : "map([");
 		mg_json_each(pair, pairs) {
-			const struct mg_json *value = mg_json_get(pair, "value") ? mg_json_get(pair, "value") : pair;
+			const struct mg_json *value = mg_json_get(pair, "value") ? mg_json_get(pair, "value")
+			                                                         : pair;
 
 			mg_sb_add(sb, i++ ? ", " : "");
-			int code = child_text(sb, mg_json_at(mg_json_get(value, "children"), side), type->children[side], err);
+			int code = child_text(sb, mg_json_at(mg_json_get(value, "children"), side),
+			                      type->children[side], err);
 
 			if (code) {
 				return code;
@@ -403,10 +419,12 @@ static int map_text(struct mg_sb *sb, const struct mg_json *pairs, const struct 
 }
 
 /* Children: the tag, then each member, of which only the tagged one is set. */
-static int union_text(struct mg_sb *sb, const struct mg_json *kids, const struct mg_type *type, struct mg_error *err)
+static int union_text(struct mg_sb *sb, const struct mg_json *kids, const struct mg_type *type,
+                      struct mg_error *err)
 {
 	const struct mg_json *tag = mg_json_get(mg_json_at(kids, 0), "value");
-	uint64_t at = mg_json_is(tag, MG_JSON_NUMBER) ? strtoull(mg_json_text(tag), NULL, 10) : UINT64_MAX;
+	uint64_t at = mg_json_is(tag, MG_JSON_NUMBER) ? strtoull(mg_json_text(tag), NULL, 10)
+	                                              : UINT64_MAX;
 
 	if (at >= type->child_count) {
 		return unsupported(err, "UNION literal with an unknown tag");
@@ -431,7 +449,8 @@ static bool struct_is_unnamed(const struct mg_type *type)
 	return false;
 }
 
-static int nested_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type, struct mg_error *err)
+static int nested_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type,
+                       struct mg_error *err)
 {
 	const struct mg_json *kids = mg_json_get(value, "children");
 	const char *id = type->id;
@@ -468,7 +487,8 @@ static int cast_text(struct mg_sb *sb, const struct mg_type *type, struct mg_err
 	return code;
 }
 
-static int number_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type, struct mg_error *err)
+static int number_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type,
+                       struct mg_error *err)
 {
 	u128 bits;
 
@@ -482,8 +502,8 @@ static int number_text(struct mg_sb *sb, const struct mg_json *value, const stru
 }
 
 /* Types whose constants are one word of text or number; false: not one of them. */
-static bool plain_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type, struct mg_error *err,
-                       int *code)
+static bool plain_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type,
+                       struct mg_error *err, int *code)
 {
 	const char *id = type->id;
 
@@ -500,7 +520,8 @@ static bool plain_text(struct mg_sb *sb, const struct mg_json *value, const stru
 		mg_sb_add(sb, "CAST(");
 		mg_sb_add_literal(sb, value->text.ptr, value->text.len);
 		mg_sb_add(sb, " AS BLOB)");
-	} else if ((strcmp(id, "FLOAT") == 0 || strcmp(id, "DOUBLE") == 0) && mg_json_is(value, MG_JSON_NUMBER)) {
+	} else if ((strcmp(id, "FLOAT") == 0 || strcmp(id, "DOUBLE") == 0) &&
+	           mg_json_is(value, MG_JSON_NUMBER)) {
 		mg_sb_addf(sb, "CAST('%s' AS %s)", mg_json_text(value), id);
 	} else if (mg_type_is_integer(type) || strcmp(id, "DECIMAL") == 0) {
 		*code = number_text(sb, value, type, err);
@@ -524,7 +545,8 @@ static bool plain_text(struct mg_sb *sb, const struct mg_json *value, const stru
 	return true;
 }
 
-int mg_value_text(struct mg_sb *sb, const struct mg_json *object, const struct mg_type *type, struct mg_error *err)
+int mg_value_text(struct mg_sb *sb, const struct mg_json *object, const struct mg_type *type,
+                  struct mg_error *err)
 {
 	const struct mg_json *value = mg_json_get(object, "value");
 	const char *id = type->id;
@@ -551,8 +573,8 @@ int mg_value_text(struct mg_sb *sb, const struct mg_json *object, const struct m
 		mg_sb_add_literal(sb, type->names[at], strlen(type->names[at]));
 		return cast_text(sb, type, err);
 	}
-	if (strcmp(id, "LIST") == 0 || strcmp(id, "ARRAY") == 0 || strcmp(id, "STRUCT") == 0 || strcmp(id, "MAP") == 0 ||
-	    strcmp(id, "UNION") == 0) {
+	if (strcmp(id, "LIST") == 0 || strcmp(id, "ARRAY") == 0 || strcmp(id, "STRUCT") == 0 ||
+	    strcmp(id, "MAP") == 0 || strcmp(id, "UNION") == 0) {
 		return nested_text(sb, value, type, err);
 	}
 	return unsupported(err, "literal of type %s", id);

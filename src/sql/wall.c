@@ -23,7 +23,7 @@ struct scope {
 struct walker {
 	struct mg_wall_view *view;
 	struct mg_error *err;
-	unsigned described;           /* inside of DESCRIBE's query: tables are not read */
+	unsigned described; /* inside of DESCRIBE's query: tables are not read */
 };
 
 static int walk(struct walker *walker, const struct mg_json *json, const struct scope *scope);
@@ -58,7 +58,8 @@ static int deny(struct walker *walker, const char *what, const char *name)
 {
 	int code = mg_error_set(walker->err, MG_E_DENIED, "%s \"%s\" is not allowed", what, name);
 
-	mg_error_hint(walker->err, "Files, secrets, settings and logs of the server cannot be reached by SQL.");
+	mg_error_hint(walker->err,
+	              "Files, secrets, settings and logs of the server cannot be reached by SQL.");
 	return code;
 }
 
@@ -90,23 +91,34 @@ static bool is_cte(const struct scope *scope, const char *name)
 static bool is_catalog_table(const char *schema, const char *name)
 {
 	static const char *const schemas[] = { "information_schema", "pg_catalog", "cluster", NULL };
-	static const char *const views[] = { "duckdb_columns", "duckdb_constraints", "duckdb_databases", "duckdb_indexes",
-		"duckdb_schemas", "duckdb_tables", "duckdb_types", "duckdb_views", "pragma_database_list", "sqlite_master",
-		"sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema", NULL };
-	static const char *const pg[] = { "pg_am", "pg_attrdef", "pg_attribute", "pg_class", "pg_collation", "pg_constraint",
-		"pg_database", "pg_depend", "pg_description", "pg_enum", "pg_index", "pg_indexes", "pg_namespace", "pg_proc",
-		"pg_sequence", "pg_sequences", "pg_tables", "pg_tablespace", "pg_type", "pg_views", NULL };
+	static const char *const views[] = { "duckdb_columns",       "duckdb_constraints",
+		                                 "duckdb_databases",     "duckdb_indexes",
+		                                 "duckdb_schemas",       "duckdb_tables",
+		                                 "duckdb_types",         "duckdb_views",
+		                                 "pragma_database_list", "sqlite_master",
+		                                 "sqlite_schema",        "sqlite_temp_master",
+		                                 "sqlite_temp_schema",   NULL };
+	static const char *const pg[] = { "pg_am",        "pg_attrdef",   "pg_attribute",
+		                              "pg_class",     "pg_collation", "pg_constraint",
+		                              "pg_database",  "pg_depend",    "pg_description",
+		                              "pg_enum",      "pg_index",     "pg_indexes",
+		                              "pg_namespace", "pg_proc",      "pg_sequence",
+		                              "pg_sequences", "pg_tables",    "pg_tablespace",
+		                              "pg_type",      "pg_views",     NULL };
 
 	if (*schema) {
-		return text_in(schema, schemas) || (mg_text_eq_nocase(schema, "main") && text_in(name, views));
+		return text_in(schema, schemas) ||
+		       (mg_text_eq_nocase(schema, "main") && text_in(name, views));
 	}
 	return text_in(name, views) || text_in(name, pg);
 }
 
 static int walk_table(struct walker *walker, const struct mg_json *json, const struct scope *scope)
 {
-	static const char *const denied[] = { "duckdb_logs", "pg_settings", "pg_prepared_statements", "duckdb_secrets",
-		"duckdb_settings", NULL };
+	static const char *const denied[] = {
+		"duckdb_logs",    "pg_settings",     "pg_prepared_statements",
+		"duckdb_secrets", "duckdb_settings", NULL
+	};
 	struct mg_wall_view *view = walker->view;
 	const char *catalog = member(json, "catalog_name");
 	const char *schema = member(json, "schema_name");
@@ -164,7 +176,8 @@ static bool own_schema(const struct mg_json *json)
 	return text_in(member(json, "schema"), schemas) && text_in(member(json, "catalog"), schemas);
 }
 
-static int walk_table_function(struct walker *walker, const struct mg_json *json, const struct scope *scope)
+static int walk_table_function(struct walker *walker, const struct mg_json *json,
+                               const struct scope *scope)
 {
 	const struct mg_json *function = mg_json_get(json, "function");
 	const char *name = member(function, "function_name");
@@ -173,7 +186,8 @@ static int walk_table_function(struct walker *walker, const struct mg_json *json
 	case MG_FUNCTION_DENIED:
 		return deny(walker, "table function", name);
 	case MG_FUNCTION_UNKNOWN:
-		return mg_error_set(walker->err, MG_E_NO_FUNCTION, "table function with name %s does not exist", name);
+		return mg_error_set(walker->err, MG_E_NO_FUNCTION,
+		                    "table function with name %s does not exist", name);
 	case MG_FUNCTION_CATALOG:
 		walker->view->catalog = true;
 		refuse_text(walker, "the statement reads catalog functions");
@@ -201,15 +215,27 @@ static int walk_table_function(struct walker *walker, const struct mg_json *json
 /* Settings that tell the meaning of SQL may be asked for; others hold paths. */
 static bool is_open_setting(const struct mg_json *json)
 {
-	static const char *const open[] = { "timezone", "calendar", "default_order", "default_null_order",
-		"default_collation", "integer_division", "ieee_floating_point_ops", "schema", "search_path",
-		"old_implicit_casting", "order_by_non_integer_literal", "scalar_subquery_error_on_multiple_rows", NULL };
-	const struct mg_json *value = mg_json_get(mg_json_at(mg_json_get(json, "children"), 0), "value");
+	static const char *const open[] = { "timezone",
+		                                "calendar",
+		                                "default_order",
+		                                "default_null_order",
+		                                "default_collation",
+		                                "integer_division",
+		                                "ieee_floating_point_ops",
+		                                "schema",
+		                                "search_path",
+		                                "old_implicit_casting",
+		                                "order_by_non_integer_literal",
+		                                "scalar_subquery_error_on_multiple_rows",
+		                                NULL };
+	const struct mg_json *value =
+		mg_json_get(mg_json_at(mg_json_get(json, "children"), 0), "value");
 
 	return text_in(member(value, "value"), open);
 }
 
-static int walk_function(struct walker *walker, const struct mg_json *json, const struct scope *scope)
+static int walk_function(struct walker *walker, const struct mg_json *json,
+                         const struct scope *scope)
 {
 	const char *name = member(json, "function_name");
 
@@ -241,8 +267,10 @@ static int walk_function(struct walker *walker, const struct mg_json *json, cons
 static void check_column(struct walker *walker, const struct mg_json *json)
 {
 	/* A lone name that no column has is one of these functions without its parentheses. */
-	static const char *const values[] = { "current_catalog", "current_database", "current_role", "current_schema",
-		"current_user", "session_user", "user", NULL };
+	static const char *const values[] = {
+		"current_catalog", "current_database", "current_role", "current_schema",
+		"current_user",    "session_user",     "user",         NULL
+	};
 	const struct mg_json *names = mg_json_get(json, "column_names");
 
 	if (names && names->count == 1 && text_in(mg_json_text(names->child), values)) {
@@ -264,7 +292,8 @@ static void check_column(struct walker *walker, const struct mg_json *json)
 /* Types of users are not known to the engine. */
 static int check_type(struct walker *walker, const struct mg_json *type)
 {
-	static const char *const known[] = { "json", "bignum", "varint", "variant", "int128", "uint128", NULL };
+	static const char *const known[] = { "json",   "bignum",  "varint", "variant",
+		                                 "int128", "uint128", NULL };
 	const char *id = member(type, "id");
 
 	if (strcmp(id, "UNBOUND") == 0 || strcmp(id, "USER") == 0) {
@@ -277,10 +306,25 @@ static int check_type(struct walker *walker, const struct mg_json *type)
 	return 0;
 }
 
-static int walk_expression(struct walker *walker, const char *cls, const struct mg_json *json, const struct scope *scope)
+static int walk_expression(struct walker *walker, const char *cls, const struct mg_json *json,
+                           const struct scope *scope)
 {
-	static const char *const known[] = { "CONSTANT", "OPERATOR", "COMPARISON", "CONJUNCTION", "CASE", "BETWEEN", "SUBQUERY",
-		"STAR", "LAMBDA", "LAMBDA_REF", "COLLATE", "DEFAULT", "POSITIONAL_REFERENCE", "WINDOW", "TYPE", NULL };
+	static const char *const known[] = { "CONSTANT",
+		                                 "OPERATOR",
+		                                 "COMPARISON",
+		                                 "CONJUNCTION",
+		                                 "CASE",
+		                                 "BETWEEN",
+		                                 "SUBQUERY",
+		                                 "STAR",
+		                                 "LAMBDA",
+		                                 "LAMBDA_REF",
+		                                 "COLLATE",
+		                                 "DEFAULT",
+		                                 "POSITIONAL_REFERENCE",
+		                                 "WINDOW",
+		                                 "TYPE",
+		                                 NULL };
 
 	if (strcmp(cls, "FUNCTION") == 0) {
 		return walk_function(walker, json, scope);
@@ -301,14 +345,18 @@ static int walk_expression(struct walker *walker, const char *cls, const struct 
 		return code ? code : walk(walker, mg_json_get(json, "child"), scope);
 	}
 	if (!text_in(cls, known)) {
-		refuse_text(walker, strcmp(cls, "PARAMETER") == 0 ? "a parameter without a value" : "an unknown expression");
+		refuse_text(walker, strcmp(cls, "PARAMETER") == 0 ? "a parameter without a value"
+		                                                  : "an unknown expression");
 	}
 	return walk_kids(walker, json, scope);
 }
 
-static int walk_from(struct walker *walker, const char *type, const struct mg_json *json, const struct scope *scope)
+static int walk_from(struct walker *walker, const char *type, const struct mg_json *json,
+                     const struct scope *scope)
 {
-	static const char *const known[] = { "JOIN", "SUBQUERY", "EXPRESSION_LIST", "EMPTY", "EMPTY_FROM", "PIVOT", NULL };
+	static const char *const known[] = { "JOIN",  "SUBQUERY",   "EXPRESSION_LIST",
+		                                 "EMPTY", "EMPTY_FROM", "PIVOT",
+		                                 NULL };
 
 	if (strcmp(type, "BASE_TABLE") == 0) {
 		return walk_table(walker, json, scope);
@@ -328,7 +376,8 @@ static int walk_from(struct walker *walker, const char *type, const struct mg_js
 /* ---- queries ---- */
 
 /* The definitions, each in the scope of those before it, then the rest in the scope of all. */
-static int walk_ctes(struct walker *walker, const struct mg_json *node, const struct mg_json *entry, const struct scope *scope)
+static int walk_ctes(struct walker *walker, const struct mg_json *node, const struct mg_json *entry,
+                     const struct scope *scope)
 {
 	if (!entry) {
 		mg_json_each(kid, node) {
@@ -347,7 +396,8 @@ static int walk_ctes(struct walker *walker, const struct mg_json *node, const st
 }
 
 /* The right side of a recursive definition sees its own name. */
-static int walk_recursive(struct walker *walker, const struct mg_json *node, const struct scope *scope)
+static int walk_recursive(struct walker *walker, const struct mg_json *node,
+                          const struct scope *scope)
 {
 	struct scope inner = { member(node, "cte_name"), scope };
 
@@ -362,9 +412,11 @@ static int walk_recursive(struct walker *walker, const struct mg_json *node, con
 	return 0;
 }
 
-static int walk_query(struct walker *walker, const char *type, const struct mg_json *node, const struct scope *scope)
+static int walk_query(struct walker *walker, const char *type, const struct mg_json *node,
+                      const struct scope *scope)
 {
-	static const char *const known[] = { "SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE", NULL };
+	static const char *const known[] = { "SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE",
+		                                 "CTE_NODE", NULL };
 	const struct mg_json *map = mg_json_get(mg_json_get(node, "cte_map"), "map");
 
 	if (!text_in(type, known)) {
@@ -373,7 +425,8 @@ static int walk_query(struct walker *walker, const char *type, const struct mg_j
 	if (map && map->child) {
 		return walk_ctes(walker, node, map->child, scope);
 	}
-	return strcmp(type, "RECURSIVE_CTE_NODE") == 0 ? walk_recursive(walker, node, scope) : walk_kids(walker, node, scope);
+	return strcmp(type, "RECURSIVE_CTE_NODE") == 0 ? walk_recursive(walker, node, scope)
+	                                               : walk_kids(walker, node, scope);
 }
 
 /* Does text end so? */
@@ -386,8 +439,11 @@ static bool ends(const char *text, const char *end)
 
 static bool is_from(const char *type)
 {
-	static const char *const types[] = { "BASE_TABLE", "TABLE_FUNCTION", "SHOW_REF", "JOIN", "EXPRESSION_LIST", "EMPTY",
-		"EMPTY_FROM", "PIVOT", "COLUMN_DATA", "DELIM_GET", "CTE", "BOUND_TABLE_REF", "INVALID", NULL };
+	static const char *const types[] = {
+		"BASE_TABLE", "TABLE_FUNCTION",  "SHOW_REF", "JOIN",        "EXPRESSION_LIST",
+		"EMPTY",      "EMPTY_FROM",      "PIVOT",    "COLUMN_DATA", "DELIM_GET",
+		"CTE",        "BOUND_TABLE_REF", "INVALID",  NULL
+	};
 
 	return text_in(type, types);
 }
@@ -414,7 +470,8 @@ static int walk(struct walker *walker, const struct mg_json *json, const struct 
 	return walk_kids(walker, json, scope); /* modifiers, maps, pivots: only what is inside counts */
 }
 
-int mg_wall_look(struct mg_arena *arena, const struct mg_json *ast, struct mg_wall_view *view, struct mg_error *err)
+int mg_wall_look(struct mg_arena *arena, const struct mg_json *ast, struct mg_wall_view *view,
+                 struct mg_error *err)
 {
 	struct walker walker = { .view = view, .err = err };
 	const struct mg_json *statements = mg_json_get(ast, "statements");
@@ -435,7 +492,8 @@ void mg_wall_view_fini(struct mg_wall_view *view)
 	*view = (struct mg_wall_view){ 0 };
 }
 
-int mg_wall_check(struct mg_arena *arena, const struct mg_json *ast, const char **why, struct mg_error *err)
+int mg_wall_check(struct mg_arena *arena, const struct mg_json *ast, const char **why,
+                  struct mg_error *err)
 {
 	struct mg_wall_view view = { 0 };
 	int code = mg_wall_look(arena, ast, &view, err);

@@ -10,7 +10,7 @@
 
 /* A table name in the text that is not a CTE's. */
 struct mg_wall_table {
-	const char *catalog, *schema, *name;   /* "" when not written */
+	const char *catalog, *schema, *name; /* "" when not written */
 };
 
 struct mg_wall_view {
@@ -20,21 +20,23 @@ struct mg_wall_view {
 	size_t table_count, table_cap;
 };
 
-/* Fails: MG_E_DENIED for what no client may ever call, MG_E_NO_FUNCTION for an unknown table function,
- * MG_E_UNSUPPORTED when the AST is none of a SELECT. */
-int mg_wall_look(struct mg_arena *arena, const struct mg_json *ast, struct mg_wall_view *view, struct mg_error *err);
+/* Fails: MG_E_DENIED for what no client may ever call, MG_E_NO_FUNCTION for an unknown table
+ * function, MG_E_UNSUPPORTED when the AST is none of a SELECT. */
+int mg_wall_look(struct mg_arena *arena, const struct mg_json *ast, struct mg_wall_view *view,
+                 struct mg_error *err);
 void mg_wall_view_fini(struct mg_wall_view *view);
 
 /* ---- functions.c: every function of the engine, sorted by what it may be used for ---- */
 enum mg_function_class {
-	MG_FUNCTION_UNKNOWN,  /* none of the engine's: a user's, or a mistake */
-	MG_FUNCTION_PURE,     /* depends on its arguments alone, or is harmless: the text may run anywhere */
-	MG_FUNCTION_PLANNED,  /* fine, but only as the planning database evaluates it */
-	MG_FUNCTION_CATALOG,  /* lists the catalog: the planning database answers it */
-	MG_FUNCTION_DENIED    /* files, secrets, settings, logs, other SQL: never */
+	MG_FUNCTION_UNKNOWN, /* none of the engine's: a user's, or a mistake */
+	MG_FUNCTION_PURE, /* depends on its arguments alone, or is harmless: the text may run anywhere
+	                   */
+	MG_FUNCTION_PLANNED, /* fine, but only as the planning database evaluates it */
+	MG_FUNCTION_CATALOG, /* lists the catalog: the planning database answers it */
+	MG_FUNCTION_DENIED   /* files, secrets, settings, logs, other SQL: never */
 };
 
-enum mg_function_class mg_function_class(const char *name);       /* scalars, aggregates, macros */
+enum mg_function_class mg_function_class(const char *name); /* scalars, aggregates, macros */
 enum mg_function_class mg_table_function_class(const char *name);
 
 #endif

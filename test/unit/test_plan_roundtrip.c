@@ -1,5 +1,6 @@
 /*
- * test_plan_roundtrip.c - every statement: bind, read the plan, prune, print it whole, run the print.
+ * test_plan_roundtrip.c - every statement: bind, read the plan, prune, print it whole, run the
+ * print.
  *
  * Rule: the printed SQL gives the answer of the original text: the same number of rows, the same
  * types, the same values (doubles to 1e-9).  No distribution is needed for that, so this is the
@@ -54,7 +55,7 @@ static void run(struct world *world, const char *sql)
 
 struct rows {
 	size_t columns, count, cap;
-	char ***cells;               /* [row][column]; NULL for NULL */
+	char ***cells; /* [row][column]; NULL for NULL */
 };
 
 static void rows_free(struct rows *rows)
@@ -78,11 +79,13 @@ static char *cell(const struct ArrowArray *array, int64_t row)
 	}
 	const int32_t *offsets = (const int32_t *)array->buffers[1] + at;
 
-	return mg_strndup((const char *)array->buffers[2] + offsets[0], (size_t)(offsets[1] - offsets[0]));
+	return mg_strndup((const char *)array->buffers[2] + offsets[0],
+	                  (size_t)(offsets[1] - offsets[0]));
 }
 
 /* Run sql with every column as text. */
-static int rows_get(struct world *world, const char *sql, size_t columns, struct rows *rows, struct mg_error *err)
+static int rows_get(struct world *world, const char *sql, size_t columns, struct rows *rows,
+                    struct mg_error *err)
 {
 	struct mg_duck_result *result = NULL;
 	struct mg_sb sb = { 0 };
@@ -172,7 +175,8 @@ static bool cell_same(const char *a, const char *b, const char *type)
 	return fabs(x - y) <= 1e-9 * fmax(1, fmax(fabs(x), fabs(y)));
 }
 
-static bool rows_same(struct rows *want, struct rows *got, const char **types, char *why, size_t size)
+static bool rows_same(struct rows *want, struct rows *got, const char **types, char *why,
+                      size_t size)
 {
 	if (want->count != got->count) {
 		snprintf(why, size, "%zu rows for %zu", got->count, want->count);
@@ -188,7 +192,8 @@ static bool rows_same(struct rows *want, struct rows *got, const char **types, c
 			const char *a = want->cells[i][k], *b = got->cells[i][k];
 
 			if (!cell_same(a, b, types[k])) {
-				snprintf(why, size, "row %zu column %zu: %.80s for %.80s", i, k, b ? b : "NULL", a ? a : "NULL");
+				snprintf(why, size, "row %zu column %zu: %.80s for %.80s", i, k, b ? b : "NULL",
+				         a ? a : "NULL");
 				return false;
 			}
 		}
@@ -200,8 +205,8 @@ static bool rows_same(struct rows *want, struct rows *got, const char **types, c
 
 enum outcome { RIGHT, REFUSED, WRONG, FAILING };
 
-static enum outcome compare(struct world *world, struct mg_arena *arena, const char *text, const struct mg_bound *bound,
-                            char *why, size_t size)
+static enum outcome compare(struct world *world, struct mg_arena *arena, const char *text,
+                            const struct mg_bound *bound, char *why, size_t size)
 {
 	struct rows want, got = { 0 };
 	struct mg_error err, other;
@@ -283,12 +288,14 @@ static void world_link(struct world *world)
 	must(mg_plandb_open(&world->plandb, &err), &err, "plandb");
 	snprintf(sql, sizeof sql, "ATTACH '%s' AS f (READ_ONLY)", path);
 	must(mg_plandb_exec(world->plandb, sql, &err), &err, sql);
-	must(rows_get(world, "SELECT table_name FROM duckdb_tables()", 1, &tables, &err), &err, "tables");
+	must(rows_get(world, "SELECT table_name FROM duckdb_tables()", 1, &tables, &err), &err,
+	     "tables");
 	for (size_t i = 0; i < tables.count; i++) {
-		snprintf(sql, sizeof sql, "CREATE TABLE main.\"%s\" AS FROM f.main.\"%s\"", tables.cells[i][0], tables.cells[i][0]);
+		snprintf(sql, sizeof sql, "CREATE TABLE main.\"%s\" AS FROM f.main.\"%s\"",
+		         tables.cells[i][0], tables.cells[i][0]);
 		must(mg_plandb_exec(world->plandb, sql, &err), &err, sql);
-		snprintf(sql, sizeof sql, "CREATE TEMP VIEW \"main.%s\" AS FROM memory.main.\"%s\"", tables.cells[i][0],
-		         tables.cells[i][0]);
+		snprintf(sql, sizeof sql, "CREATE TEMP VIEW \"main.%s\" AS FROM memory.main.\"%s\"",
+		         tables.cells[i][0], tables.cells[i][0]);
 		run(world, sql);
 	}
 	rows_free(&tables);
@@ -299,7 +306,9 @@ static void world_link(struct world *world)
 
 static void world_open(struct world *world)
 {
-	const struct mg_duck_options options = { .threads = 2, .memory_bytes = 1u << 30, .lossless_arrow = true };
+	const struct mg_duck_options options = { .threads = 2,
+		                                     .memory_bytes = 1u << 30,
+		                                     .lossless_arrow = true };
 	struct mg_error err;
 
 	*world = (struct world){ 0 };
@@ -311,8 +320,8 @@ static void world_open(struct world *world)
 
 static void world_close(struct world *world, const char *suite)
 {
-	printf("%s: %zu right, %zu refused, %zu wrong, %zu fail alike\n", suite, world->right, world->refused, world->wrong,
-	       world->failing);
+	printf("%s: %zu right, %zu refused, %zu wrong, %zu fail alike\n", suite, world->right,
+	       world->refused, world->wrong, world->failing);
 	mg_plandb_close(world->plandb);
 	mg_duck_disconnect(world->conn);
 	mg_duck_close(world->duck);
@@ -452,11 +461,8 @@ static void test_values(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_values),
-		cmocka_unit_test(test_nasty),
-		cmocka_unit_test(test_tpch),
-		cmocka_unit_test(test_tpcds),
-		cmocka_unit_test(test_ssb),
+		cmocka_unit_test(test_values), cmocka_unit_test(test_nasty), cmocka_unit_test(test_tpch),
+		cmocka_unit_test(test_tpcds),  cmocka_unit_test(test_ssb),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "-v") == 0) {

@@ -1,8 +1,8 @@
 /*
  * test_statement.c - the lexer and what statements are.
  *
- * Each fact about DuckDB 1.5.5's lexer that statement splitting stands on is here once; where DuckDB
- * itself can say so, it is asked (test_splits_like_the_engine).
+ * Each fact about DuckDB 1.5.5's lexer that statement splitting stands on is here once; where
+ * DuckDB itself can say so, it is asked (test_splits_like_the_engine).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,7 +25,8 @@ static void tokens_are(const char *text, const char *want)
 	struct mg_sb sb = { 0 };
 
 	mg_lex_init(&lexer, mg_str(text));
-	for (struct mg_token token = mg_lex_next(&lexer); token.kind != MG_T_END; token = mg_lex_next(&lexer)) {
+	for (struct mg_token token = mg_lex_next(&lexer); token.kind != MG_T_END;
+	     token = mg_lex_next(&lexer)) {
 		mg_sb_addf(&sb, "%s%c:%.*s", sb.len ? " " : "", kinds[token.kind], MG_STR_ARG(token.text));
 	}
 	assert_string_equal(mg_sb_text(&sb), want);
@@ -37,17 +38,35 @@ static void test_names(void **state)
 	(void)state;
 	tokens_are("a_1$b", "W:a_1$b");
 	tokens_are("\xc3\xa9t\xc3\xa9", "W:\xc3\xa9t\xc3\xa9");
-	tokens_are("a\xc2\x85" "b", "W:a\xc2\x85" "b");             /* U+0085 is a letter */
-	tokens_are("a\xe2\x80\xa8" "b", "W:a\xe2\x80\xa8" "b");     /* U+2028 too */
-	tokens_are("a$$b", "W:a$$b");                             /* no quote inside of a name */
+	tokens_are("a\xc2\x85"
+	           "b",
+	           "W:a\xc2\x85"
+	           "b"); /* U+0085 is a letter */
+	tokens_are("a\xe2\x80\xa8"
+	           "b",
+	           "W:a\xe2\x80\xa8"
+	           "b");              /* U+2028 too */
+	tokens_are("a$$b", "W:a$$b"); /* no quote inside of a name */
 	tokens_are("\"a\"\"b;\"", "Q:\"a\"\"b;\"");
 	tokens_are("\"open", "B:\"open");
 }
 
 static void test_blanks(void **state)
 {
-	static const char *const blanks[] = { " ", "\t", "\n", "\r", "\v", "\f", "\xc2\xa0", "\xe2\x80\x80", "\xe2\x80\x8b",
-		"\xe2\x80\xaf", "\xe2\x81\x9f", "\xe2\x81\xa0", "\xe3\x80\x80", "\xef\xbb\xbf" };
+	static const char *const blanks[] = { " ",
+		                                  "\t",
+		                                  "\n",
+		                                  "\r",
+		                                  "\v",
+		                                  "\f",
+		                                  "\xc2\xa0",
+		                                  "\xe2\x80\x80",
+		                                  "\xe2\x80\x8b",
+		                                  "\xe2\x80\xaf",
+		                                  "\xe2\x81\x9f",
+		                                  "\xe2\x81\xa0",
+		                                  "\xe3\x80\x80",
+		                                  "\xef\xbb\xbf" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++) {
@@ -66,7 +85,7 @@ static void test_strings(void **state)
 	(void)state;
 	tokens_are("'a''b;'", "S:'a''b;'");
 	tokens_are("'a\\'b", "S:'a\\' W:b");                      /* a backslash is itself ... */
-	tokens_are("E'a\\';b' e'\\\\'", "S:E'a\\';b' S:e'\\\\'");   /* ... but in E'' */
+	tokens_are("E'a\\';b' e'\\\\'", "S:E'a\\';b' S:e'\\\\'"); /* ... but in E'' */
 	tokens_are("'a'\n'b'", "S:'a' S:'b'");
 	tokens_are("x'41' b'01'", "W:x S:'41' W:b S:'01'");
 	tokens_are("'open;", "B:'open;");
@@ -77,12 +96,12 @@ static void test_dollar_quotes(void **state)
 	(void)state;
 	tokens_are("$$a;b$$", "S:$$a;b$$");
 	tokens_are("$x$a$$;$x$", "S:$x$a$$;$x$");
-	tokens_are("$x$a$X$b$x$", "S:$x$a$X$b$x$");               /* case-sensitive */
+	tokens_are("$x$a$X$b$x$", "S:$x$a$X$b$x$"); /* case-sensitive */
 	tokens_are("$\xc3\xa9$;$\xc3\xa9$", "S:$\xc3\xa9$;$\xc3\xa9$");
 	tokens_are("$a1$;$a1$", "S:$a1$;$a1$");
-	tokens_are("$1a$;$1a$", "P:$1a$ O:; P:$1a$");             /* a tag starts with a letter */
-	tokens_are("1$$;$$", "N:1$$ O:; B:$$");                   /* not after a digit */
-	tokens_are("?$$;", "P:?$$ O:;");                          /* not after ? */
+	tokens_are("$1a$;$1a$", "P:$1a$ O:; P:$1a$"); /* a tag starts with a letter */
+	tokens_are("1$$;$$", "N:1$$ O:; B:$$");       /* not after a digit */
+	tokens_are("?$$;", "P:?$$ O:;");              /* not after ? */
 	tokens_are("$x$ open $y$", "B:$x$ open $y$");
 }
 
@@ -90,10 +109,11 @@ static void test_params_numbers_operators(void **state)
 {
 	(void)state;
 	tokens_are("? ?1 $1 $name $\"na me\"", "P:? P:?1 P:$1 P:$name P:$\"na me\"");
-	tokens_are(":name", "O:: W:name");                        /* never a parameter */
-	tokens_are("1_000 0x1F 1e5 1e-5 1.5E+3 .5 5.", "N:1_000 N:0x1F N:1e5 N:1e-5 N:1.5E+3 N:.5 N:5.");
+	tokens_are(":name", "O:: W:name"); /* never a parameter */
+	tokens_are("1_000 0x1F 1e5 1e-5 1.5E+3 .5 5.",
+	           "N:1_000 N:0x1F N:1e5 N:1e-5 N:1.5E+3 N:.5 N:5.");
 	tokens_are("1e--x\n", "N:1e");
-	tokens_are("3*-/**/2", "N:3 O:*- N:2");                   /* comments end an operator */
+	tokens_are("3*-/**/2", "N:3 O:*- N:2"); /* comments end an operator */
 	tokens_are("1+--x\n2", "N:1 O:+ N:2");
 	tokens_are("a->>'b'::x", "W:a O:->> S:'b' O::: W:x");
 	tokens_are("f(a,b);", "W:f O:( W:a O:, W:b O:) O:;");
@@ -124,7 +144,8 @@ static void split_fails(const char *text, size_t len)
 	struct mg_error err;
 	size_t count;
 
-	assert_int_equal(mg_statement_split(arena, (struct mg_str){ text, len }, &list, &count, &err), MG_E_SYNTAX);
+	assert_int_equal(mg_statement_split(arena, (struct mg_str){ text, len }, &list, &count, &err),
+	                 MG_E_SYNTAX);
 	mg_arena_free(arena);
 }
 
@@ -133,7 +154,8 @@ static void test_split(void **state)
 	(void)state;
 	splits("select 1", "select 1");
 	splits(" select 1 ; -- last\n select 2; ", "select 1|select 2");
-	splits("select ';' ; select \";\"; select $$;$$ /* ; */ ; ", "select ';'|select \";\"|select $$;$$");
+	splits("select ';' ; select \";\"; select $$;$$ /* ; */ ; ",
+	       "select ';'|select \";\"|select $$;$$");
 	splits("", "");
 	splits("-- only a comment", "");
 	splits(";;select 1", "||select 1");
@@ -168,15 +190,49 @@ static void kind_is(const char *text, enum mg_statement_kind kind)
 
 static void test_kinds(void **state)
 {
-	static const char *const reads[] = { "select 1", "SELECT 1", "from t", "values (1)", "table t", "(select 1)",
-		"pivot t on a", "unpivot t on a", "summarize t", "describe t", "show tables", "show t", "selec 1", "with a as (select 1) select 1",
-		"with recursive a(x) using key (x) as materialized (select (1)) , b as (select ')') from a", "desc t" };
-	static const char *const writes[] = { "insert into t values (1)", "update t set a=1", "delete from t", "merge into t",
-		"with a as (select 1) insert into t from a", "WITH a(x) AS NOT MATERIALIZED (select 1), insert as (select 2) update t set a=1",
-		"truncate t" };
-	static const char *const refused[] = { "attach 'x'", "detach x", "pragma x", "call x()", "load x", "install x",
-		"checkpoint", "force checkpoint", "vacuum", "analyze", "export database 'x'", "import database 'x'", "set variable x = 1" };
-	static const char *const transactions[] = { "begin", "start transaction", "commit", "end", "rollback", "abort", "savepoint a" };
+	static const char *const reads[] = {
+		"select 1",
+		"SELECT 1",
+		"from t",
+		"values (1)",
+		"table t",
+		"(select 1)",
+		"pivot t on a",
+		"unpivot t on a",
+		"summarize t",
+		"describe t",
+		"show tables",
+		"show t",
+		"selec 1",
+		"with a as (select 1) select 1",
+		"with recursive a(x) using key (x) as materialized (select (1)) , b as (select ')') from a",
+		"desc t"
+	};
+	static const char *const writes[] = {
+		"insert into t values (1)",
+		"update t set a=1",
+		"delete from t",
+		"merge into t",
+		"with a as (select 1) insert into t from a",
+		"WITH a(x) AS NOT MATERIALIZED (select 1), insert as (select 2) update t set a=1",
+		"truncate t"
+	};
+	static const char *const refused[] = { "attach 'x'",
+		                                   "detach x",
+		                                   "pragma x",
+		                                   "call x()",
+		                                   "load x",
+		                                   "install x",
+		                                   "checkpoint",
+		                                   "force checkpoint",
+		                                   "vacuum",
+		                                   "analyze",
+		                                   "export database 'x'",
+		                                   "import database 'x'",
+		                                   "set variable x = 1" };
+	static const char *const transactions[] = { "begin",      "start transaction", "commit",
+		                                        "end",        "rollback",          "abort",
+		                                        "savepoint a" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof reads / sizeof *reads; i++) {
@@ -228,7 +284,8 @@ static void test_explain(void **state)
 	(void)one("explain (format graphviz) select 1", MG_E_UNSUPPORTED);
 }
 
-static void set_is(const char *text, enum mg_statement_kind kind, const char *name, const char *value)
+static void set_is(const char *text, enum mg_statement_kind kind, const char *name,
+                   const char *value)
 {
 	struct mg_statement statement = one(text, 0);
 
@@ -245,7 +302,8 @@ static void test_settings(void **state)
 	set_is("set session max_staleness='5''s'", MG_S_SET, "max_staleness", "5's");
 	set_is("set x = -5", MG_S_SET, "x", "-5");
 	set_is("set search_path = a, \"b\"", MG_S_SET, "search_path", "a, \"b\"");
-	set_is("set default_partitioning = 'primary key'", MG_S_SET, "default_partitioning", "primary key");
+	set_is("set default_partitioning = 'primary key'", MG_S_SET, "default_partitioning",
+	       "primary key");
 	set_is("set time zone 'Europe/Berlin'", MG_S_SET, "timezone", "Europe/Berlin");
 	set_is("set TimeZone = 'UTC'", MG_S_SET, "TimeZone", "UTC");
 	set_is("set a.b = 1", MG_S_SET, "a.b", "1");
@@ -300,9 +358,19 @@ static void test_complete(void **state)
 /* DuckDB finds as many statements as we do: mg_duck_describe refuses more than one. */
 static void test_splits_like_the_engine(void **state)
 {
-	static const char *const ones[] = { "select ';'", "select \";\" from (select 1 as \";\")", "select $$;$$", "select $a$;$$;$a$",
-		"select 1 /* ; /* ; */ ; */", "select E'\\';'", "select 1 -- ;", "select 'a\\'", "select 1 as a\xe2\x80\xa8" "b",
-		"select\xc2\xa0" "1", "select 1 as a$$b" };
+	static const char *const ones[] = { "select ';'",
+		                                "select \";\" from (select 1 as \";\")",
+		                                "select $$;$$",
+		                                "select $a$;$$;$a$",
+		                                "select 1 /* ; /* ; */ ; */",
+		                                "select E'\\';'",
+		                                "select 1 -- ;",
+		                                "select 'a\\'",
+		                                "select 1 as a\xe2\x80\xa8"
+		                                "b",
+		                                "select\xc2\xa0"
+		                                "1",
+		                                "select 1 as a$$b" };
 	const struct mg_duck_options options = { .threads = 1 };
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_duck *duck;

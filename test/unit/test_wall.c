@@ -1,9 +1,9 @@
 /*
  * test_wall.c - what a client's text can reach: the planning database with the wall before it.
  *
- * Rules: text that asks for files, secrets, settings, logs or other SQL ends with an error; text that is
- * harmless but not on our lists may only run as the plan that we print; what is let through is what
- * the lists name.  The lists hold every function that this engine has.
+ * Rules: text that asks for files, secrets, settings, logs or other SQL ends with an error; text
+ * that is harmless but not on our lists may only run as the plan that we print; what is let through
+ * is what the lists name.  The lists hold every function that this engine has.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,9 +28,13 @@ static int open_all(void **state)
 {
 	struct mg_error err;
 	static const char *const setup[] = {
-		"CREATE TABLE t (a INTEGER, b VARCHAR, s STRUCT(x INTEGER), l INTEGER[])", "INSERT INTO t SELECT i, i::VARCHAR, {'x': i}, [i] FROM range(100) r(i)",
-		"CREATE VIEW v AS SELECT a FROM t", "CREATE SCHEMA cluster; CREATE TABLE cluster.nodes (id VARCHAR)",
-		"CREATE TABLE \"a.b\" (a INTEGER)", "CREATE TYPE mood AS ENUM ('x', 'y')", "CREATE SEQUENCE seq",
+		"CREATE TABLE t (a INTEGER, b VARCHAR, s STRUCT(x INTEGER), l INTEGER[])",
+		"INSERT INTO t SELECT i, i::VARCHAR, {'x': i}, [i] FROM range(100) r(i)",
+		"CREATE VIEW v AS SELECT a FROM t",
+		"CREATE SCHEMA cluster; CREATE TABLE cluster.nodes (id VARCHAR)",
+		"CREATE TABLE \"a.b\" (a INTEGER)",
+		"CREATE TYPE mood AS ENUM ('x', 'y')",
+		"CREATE SEQUENCE seq",
 		"CREATE TABLE lineitem (k INTEGER)",
 	};
 	FILE *file;
@@ -89,7 +93,9 @@ static struct answer ask(const char *sql)
 		answer.catalog_only = bound.catalog_only;
 		answer.root = bound.root != NULL;
 		mg_copy_text(answer.message, sizeof answer.message,
-		             bound.unsupported ? bound.unsupported : bound.text_refused ? bound.text_refused : "");
+		             bound.unsupported    ? bound.unsupported
+		             : bound.text_refused ? bound.text_refused
+		                                  : "");
 	}
 	mg_arena_free(arena);
 	return answer;
@@ -106,18 +112,37 @@ static void denied(const char *sql, int code)
 
 static void test_files_are_out_of_reach(void **state)
 {
-	static const char *const functions[] = { "read_csv", "read_csv_auto", "read_json", "read_ndjson", "read_text", "read_blob",
-		"read_parquet", "parquet_scan", "parquet_metadata", "parquet_schema", "glob", "sniff_csv", "read_duckdb", "READ_CSV",
-		"\"read_csv\"", "main.read_csv", "system.main.read_csv", "read_json_objects", "parquet_file_metadata" };
+	static const char *const functions[] = { "read_csv",
+		                                     "read_csv_auto",
+		                                     "read_json",
+		                                     "read_ndjson",
+		                                     "read_text",
+		                                     "read_blob",
+		                                     "read_parquet",
+		                                     "parquet_scan",
+		                                     "parquet_metadata",
+		                                     "parquet_schema",
+		                                     "glob",
+		                                     "sniff_csv",
+		                                     "read_duckdb",
+		                                     "READ_CSV",
+		                                     "\"read_csv\"",
+		                                     "main.read_csv",
+		                                     "system.main.read_csv",
+		                                     "read_json_objects",
+		                                     "parquet_file_metadata" };
 	char sql[300];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
 		(void)snprintf(sql, sizeof sql, "SELECT * FROM %s('%s')", functions[i], csv);
 		denied(sql, MG_E_DENIED);
-		(void)snprintf(sql, sizeof sql, "SELECT a FROM t WHERE a IN (SELECT 1 FROM %s('%s'))", functions[i], csv);
+		(void)snprintf(sql, sizeof sql, "SELECT a FROM t WHERE a IN (SELECT 1 FROM %s('%s'))",
+		               functions[i], csv);
 		denied(sql, MG_E_DENIED);
-		(void)snprintf(sql, sizeof sql, "WITH x AS MATERIALIZED (FROM %s('%s')) SELECT (SELECT count(*) FROM x)", functions[i], csv);
+		(void)snprintf(sql, sizeof sql,
+		               "WITH x AS MATERIALIZED (FROM %s('%s')) SELECT (SELECT count(*) FROM x)",
+		               functions[i], csv);
 		denied(sql, MG_E_DENIED);
 	}
 	(void)snprintf(sql, sizeof sql, "SELECT * FROM '%s'", csv);
@@ -142,29 +167,84 @@ static void test_files_are_out_of_reach(void **state)
 static void test_secrets_settings_logs_and_other_sql(void **state)
 {
 	static const char *const texts[] = {
-		"FROM duckdb_secrets()", "FROM duckdb_settings()", "FROM duckdb_logs()", "FROM duckdb_logs", "FROM main.duckdb_logs",
-		"FROM pg_settings", "FROM pg_catalog.pg_settings", "FROM duckdb_extensions()", "FROM duckdb_variables()",
-		"FROM duckdb_temporary_files()", "FROM duckdb_external_file_cache()", "FROM duckdb_memory()",
-		"FROM which_secret('x', 's3')", "FROM query('SELECT 1')", "FROM query_table('t')", "FROM query_table(['t'])",
+		"FROM duckdb_secrets()",
+		"FROM duckdb_settings()",
+		"FROM duckdb_logs()",
+		"FROM duckdb_logs",
+		"FROM main.duckdb_logs",
+		"FROM pg_settings",
+		"FROM pg_catalog.pg_settings",
+		"FROM duckdb_extensions()",
+		"FROM duckdb_variables()",
+		"FROM duckdb_temporary_files()",
+		"FROM duckdb_external_file_cache()",
+		"FROM duckdb_memory()",
+		"FROM which_secret('x', 's3')",
+		"FROM query('SELECT 1')",
+		"FROM query_table('t')",
+		"FROM query_table(['t'])",
 		"FROM query(CASE WHEN random() < 0.5 THEN 'SELECT 1' ELSE 'FROM duckdb_secrets()' END)",
-		"SELECT json_serialize_plan('SELECT 1')", "SELECT json_serialize_sql('SELECT 1')", "FROM json_execute_serialized_sql('{}')",
-		"SELECT json_deserialize_sql('{}')", "SELECT getvariable('x')", "SELECT list_transform([1], lambda x: getvariable('x'))",
-		"SELECT a FROM t ORDER BY getvariable('x')", "SELECT count(*) FILTER (WHERE getvariable('x')) FROM t",
-		"SELECT sum(a) OVER (PARTITION BY getvariable('x')) FROM t", "SELECT [getvariable('x')]", "SELECT {'a': getvariable('x')}",
-		"SELECT CASE WHEN true THEN getvariable('x') END", "SELECT * REPLACE (getvariable('x') AS a) FROM t",
-		"SELECT a FROM t GROUP BY getvariable('x'), a", "SELECT a FROM t LIMIT (SELECT getvariable('x'))",
-		"SELECT a FROM t QUALIFY getvariable('x')", "SELECT DISTINCT ON (getvariable('x')) a FROM t", "VALUES (getvariable('x'))",
-		"SELECT 1 UNION ALL SELECT getvariable('x')", "SELECT CAST(getvariable('x') AS INTEGER)", "FROM range(getvariable('x'))",
-		"SELECT x.getvariable() FROM (SELECT 'a' AS x)", "SELECT a IN (getvariable('x')) FROM t", "SELECT a BETWEEN 1 AND getvariable('x') FROM t",
-		"SELECT getvariable('x') COLLATE nocase", "SELECT EXISTS (SELECT getvariable('x'))", "SELECT COLUMNS(c -> getvariable(c)) FROM t",
-		"SELECT current_setting('secret_directory')", "SELECT current_setting('home' || '_directory')", "SELECT current_setting(b) FROM t",
-		"SELECT write_log('x')", "SELECT sleep_ms(100000)", "SELECT pg_sleep(10)", "FROM checkpoint()", "FROM force_checkpoint()",
-		"FROM enable_logging()", "FROM enable_logging(storage := 'file')", "FROM disable_logging()", "FROM truncate_duckdb_logs()",
-		"FROM enable_profiling()", "FROM pragma_database_size()", "FROM pragma_storage_info('t')", "FROM pragma_metadata_info()",
-		"FROM seq_scan('t')", "FROM arrow_scan(1, 2, 3)", "FROM arrow_scan_dumb(1, 2, 3)", "FROM test_vector_types(1)",
-		"FROM merganser_exchange(1)", "SELECT mg_node()", "SELECT mg_mine(a) FROM t", "SELECT mg_slot(a) FROM t", "FROM histogram(t, a)", "FROM histogram_values(t, a)",
-		"SELECT combine(a, a) FROM t", "SELECT finalize(a) FROM t", "SELECT get_block_size('x')", "FROM duckdb_profiling_settings()",
-		"SELECT __internal_decompress_string(1::HUGEINT)", "SELECT setseed(0.5)", "FROM dbgen(sf := 1)", "FROM tpch_queries()",
+		"SELECT json_serialize_plan('SELECT 1')",
+		"SELECT json_serialize_sql('SELECT 1')",
+		"FROM json_execute_serialized_sql('{}')",
+		"SELECT json_deserialize_sql('{}')",
+		"SELECT getvariable('x')",
+		"SELECT list_transform([1], lambda x: getvariable('x'))",
+		"SELECT a FROM t ORDER BY getvariable('x')",
+		"SELECT count(*) FILTER (WHERE getvariable('x')) FROM t",
+		"SELECT sum(a) OVER (PARTITION BY getvariable('x')) FROM t",
+		"SELECT [getvariable('x')]",
+		"SELECT {'a': getvariable('x')}",
+		"SELECT CASE WHEN true THEN getvariable('x') END",
+		"SELECT * REPLACE (getvariable('x') AS a) FROM t",
+		"SELECT a FROM t GROUP BY getvariable('x'), a",
+		"SELECT a FROM t LIMIT (SELECT getvariable('x'))",
+		"SELECT a FROM t QUALIFY getvariable('x')",
+		"SELECT DISTINCT ON (getvariable('x')) a FROM t",
+		"VALUES (getvariable('x'))",
+		"SELECT 1 UNION ALL SELECT getvariable('x')",
+		"SELECT CAST(getvariable('x') AS INTEGER)",
+		"FROM range(getvariable('x'))",
+		"SELECT x.getvariable() FROM (SELECT 'a' AS x)",
+		"SELECT a IN (getvariable('x')) FROM t",
+		"SELECT a BETWEEN 1 AND getvariable('x') FROM t",
+		"SELECT getvariable('x') COLLATE nocase",
+		"SELECT EXISTS (SELECT getvariable('x'))",
+		"SELECT COLUMNS(c -> getvariable(c)) FROM t",
+		"SELECT current_setting('secret_directory')",
+		"SELECT current_setting('home' || '_directory')",
+		"SELECT current_setting(b) FROM t",
+		"SELECT write_log('x')",
+		"SELECT sleep_ms(100000)",
+		"SELECT pg_sleep(10)",
+		"FROM checkpoint()",
+		"FROM force_checkpoint()",
+		"FROM enable_logging()",
+		"FROM enable_logging(storage := 'file')",
+		"FROM disable_logging()",
+		"FROM truncate_duckdb_logs()",
+		"FROM enable_profiling()",
+		"FROM pragma_database_size()",
+		"FROM pragma_storage_info('t')",
+		"FROM pragma_metadata_info()",
+		"FROM seq_scan('t')",
+		"FROM arrow_scan(1, 2, 3)",
+		"FROM arrow_scan_dumb(1, 2, 3)",
+		"FROM test_vector_types(1)",
+		"FROM merganser_exchange(1)",
+		"SELECT mg_node()",
+		"SELECT mg_mine(a) FROM t",
+		"SELECT mg_slot(a) FROM t",
+		"FROM histogram(t, a)",
+		"FROM histogram_values(t, a)",
+		"SELECT combine(a, a) FROM t",
+		"SELECT finalize(a) FROM t",
+		"SELECT get_block_size('x')",
+		"FROM duckdb_profiling_settings()",
+		"SELECT __internal_decompress_string(1::HUGEINT)",
+		"SELECT setseed(0.5)",
+		"FROM dbgen(sf := 1)",
+		"FROM tpch_queries()",
 	};
 
 	(void)state;
@@ -177,12 +257,41 @@ static void test_secrets_settings_logs_and_other_sql(void **state)
 static void test_only_one_statement_that_reads(void **state)
 {
 	static const char *const texts[] = {
-		"SELECT 1; DROP TABLE t", "SELECT 1; SELECT 2", "DROP TABLE t", "INSERT INTO t VALUES (1)", "DELETE FROM t", "UPDATE t SET a = 1",
-		"CREATE TABLE x (a INTEGER)", "COPY t TO '/tmp/x'", "COPY (SELECT 1) TO '/tmp/x'", "ATTACH 'x'", "DETACH memory", "PRAGMA database_list",
-		"CALL enable_logging()", "SET threads = 1", "RESET threads", "LOAD x", "INSTALL x", "EXPORT DATABASE 'x'", "CHECKPOINT", "VACUUM",
-		"EXPLAIN SELECT 1", "EXPLAIN ANALYZE SELECT 1", "PREPARE x AS SELECT 1", "EXECUTE x", "BEGIN", "COMMIT", "USE memory",
-		"WITH x AS (SELECT 1) INSERT INTO t SELECT 1", "CREATE MACRO f(x) AS x", "GRANT SELECT ON t TO u", "ANALYZE t",
-		"PIVOT t ON a USING sum(a)", "/* x */ DROP TABLE t --", "IMPORT DATABASE 'x'", "SET VARIABLE x = 1",
+		"SELECT 1; DROP TABLE t",
+		"SELECT 1; SELECT 2",
+		"DROP TABLE t",
+		"INSERT INTO t VALUES (1)",
+		"DELETE FROM t",
+		"UPDATE t SET a = 1",
+		"CREATE TABLE x (a INTEGER)",
+		"COPY t TO '/tmp/x'",
+		"COPY (SELECT 1) TO '/tmp/x'",
+		"ATTACH 'x'",
+		"DETACH memory",
+		"PRAGMA database_list",
+		"CALL enable_logging()",
+		"SET threads = 1",
+		"RESET threads",
+		"LOAD x",
+		"INSTALL x",
+		"EXPORT DATABASE 'x'",
+		"CHECKPOINT",
+		"VACUUM",
+		"EXPLAIN SELECT 1",
+		"EXPLAIN ANALYZE SELECT 1",
+		"PREPARE x AS SELECT 1",
+		"EXECUTE x",
+		"BEGIN",
+		"COMMIT",
+		"USE memory",
+		"WITH x AS (SELECT 1) INSERT INTO t SELECT 1",
+		"CREATE MACRO f(x) AS x",
+		"GRANT SELECT ON t TO u",
+		"ANALYZE t",
+		"PIVOT t ON a USING sum(a)",
+		"/* x */ DROP TABLE t --",
+		"IMPORT DATABASE 'x'",
+		"SET VARIABLE x = 1",
 	};
 	int64_t rows = 0;
 	struct mg_duck_conn *conn;
@@ -205,15 +314,31 @@ static void test_only_one_statement_that_reads(void **state)
 static void test_text_that_may_run(void **state)
 {
 	static const char *const texts[] = {
-		"SELECT a, sum(a), upper(b) FROM t WHERE a > 3 GROUP BY ALL ORDER BY 1 LIMIT 3", "FROM t", "SELECT * FROM main.t",
-		"WITH x AS (SELECT a FROM t) SELECT * FROM x JOIN t USING (a)", "SELECT 1", "FROM range(10) r(i), generate_series(1, i)",
-		"SELECT unnest(l), l[1], s.x, [x + 1 FOR x IN l IF x > 2], list_transform(l, lambda y: y + 1) FROM t", "SELECT t FROM t",
-		"SELECT row_number() OVER (PARTITION BY a ORDER BY b) FROM t", "SELECT CASE WHEN a IN (1, 2) THEN 'x' ELSE b END FROM t",
-		"SELECT a::VARCHAR, TRY_CAST(b AS INTEGER), '{}'::JSON, b COLLATE nocase FROM t", "SELECT now(), random(), uuid(), version()",
-		"SELECT DISTINCT ON (a) * FROM t ORDER BY a", "FROM (PIVOT t ON a IN (1, 2) USING count(*) GROUP BY b)", "VALUES (1), (2)",
-		"SELECT * FROM t TABLESAMPLE 10%", "SELECT * FROM json_each('[1]')", "SELECT a FROM t UNION ALL SELECT a FROM t EXCEPT SELECT 3",
-		"WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 5) FROM r", "SELECT #1 FROM t", "SELECT COLUMNS('a') FROM t",
-		"SELECT * EXCLUDE (a) REPLACE (b || 'x' AS b) FROM t", "SELECT x.a FROM t x POSITIONAL JOIN t y", "SELECT a FROM t QUALIFY rank() OVER (ORDER BY a) < 3",
+		"SELECT a, sum(a), upper(b) FROM t WHERE a > 3 GROUP BY ALL ORDER BY 1 LIMIT 3",
+		"FROM t",
+		"SELECT * FROM main.t",
+		"WITH x AS (SELECT a FROM t) SELECT * FROM x JOIN t USING (a)",
+		"SELECT 1",
+		"FROM range(10) r(i), generate_series(1, i)",
+		"SELECT unnest(l), l[1], s.x, [x + 1 FOR x IN l IF x > 2], list_transform(l, lambda y: y + "
+		"1) FROM t",
+		"SELECT t FROM t",
+		"SELECT row_number() OVER (PARTITION BY a ORDER BY b) FROM t",
+		"SELECT CASE WHEN a IN (1, 2) THEN 'x' ELSE b END FROM t",
+		"SELECT a::VARCHAR, TRY_CAST(b AS INTEGER), '{}'::JSON, b COLLATE nocase FROM t",
+		"SELECT now(), random(), uuid(), version()",
+		"SELECT DISTINCT ON (a) * FROM t ORDER BY a",
+		"FROM (PIVOT t ON a IN (1, 2) USING count(*) GROUP BY b)",
+		"VALUES (1), (2)",
+		"SELECT * FROM t TABLESAMPLE 10%",
+		"SELECT * FROM json_each('[1]')",
+		"SELECT a FROM t UNION ALL SELECT a FROM t EXCEPT SELECT 3",
+		"WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 5) FROM r",
+		"SELECT #1 FROM t",
+		"SELECT COLUMNS('a') FROM t",
+		"SELECT * EXCLUDE (a) REPLACE (b || 'x' AS b) FROM t",
+		"SELECT x.a FROM t x POSITIONAL JOIN t y",
+		"SELECT a FROM t QUALIFY rank() OVER (ORDER BY a) < 3",
 		"SELECT main.abs(a) FROM t",
 	};
 
@@ -230,10 +355,23 @@ static void test_text_that_may_run(void **state)
 static void test_text_that_runs_only_as_a_plan(void **state)
 {
 	static const char *const texts[] = {
-		"SELECT current_database()", "SELECT current_user", "SELECT current_setting('TimeZone')", "FROM v", "FROM merganser.main.t",
-		"SELECT a, 'x'::mood FROM t", "SELECT nextval('seq')", "SELECT rowid FROM t", "SELECT t.rowid FROM t", "SELECT a FROM t ORDER BY rowid",
-		"SELECT a FROM t WHERE rowid = 1", "WITH t AS (SELECT 1 AS rowid) SELECT rowid FROM t", "SELECT pg_typeof(a) FROM t",
-		"WITH x AS (FROM v) FROM x", "SELECT in_search_path('main', 'main')", "SUMMARIZE t", "SELECT merganser.main.t.a FROM t",
+		"SELECT current_database()",
+		"SELECT current_user",
+		"SELECT current_setting('TimeZone')",
+		"FROM v",
+		"FROM merganser.main.t",
+		"SELECT a, 'x'::mood FROM t",
+		"SELECT nextval('seq')",
+		"SELECT rowid FROM t",
+		"SELECT t.rowid FROM t",
+		"SELECT a FROM t ORDER BY rowid",
+		"SELECT a FROM t WHERE rowid = 1",
+		"WITH t AS (SELECT 1 AS rowid) SELECT rowid FROM t",
+		"SELECT pg_typeof(a) FROM t",
+		"WITH x AS (FROM v) FROM x",
+		"SELECT in_search_path('main', 'main')",
+		"SUMMARIZE t",
+		"SELECT merganser.main.t.a FROM t",
 	};
 
 	(void)state;
@@ -241,8 +379,8 @@ static void test_text_that_runs_only_as_a_plan(void **state)
 		struct answer answer = ask(texts[i]);
 
 		if (answer.code || !answer.text_refused || answer.catalog_only) {
-			fail_msg("%s: code %d, refused %d, catalog %d: %s", texts[i], answer.code, answer.text_refused, answer.catalog_only,
-			         answer.message);
+			fail_msg("%s: code %d, refused %d, catalog %d: %s", texts[i], answer.code,
+			         answer.text_refused, answer.catalog_only, answer.message);
 		}
 	}
 	assert_false(ask("SELECT rowid FROM t").root);
@@ -251,11 +389,26 @@ static void test_text_that_runs_only_as_a_plan(void **state)
 static void test_catalog_questions(void **state)
 {
 	static const char *const texts[] = {
-		"SHOW TABLES", "SHOW ALL TABLES", "SHOW DATABASES", "DESCRIBE t", "DESCRIBE SELECT a, 1 FROM t", "SHOW t", "FROM duckdb_tables()",
-		"FROM information_schema.tables", "SELECT * FROM information_schema.columns WHERE table_name = 't'", "FROM pg_catalog.pg_class",
-		"FROM pg_class", "FROM duckdb_columns()", "FROM duckdb_functions()", "SELECT count(*) FROM cluster.nodes", "FROM duckdb_views",
-		"WITH x AS (FROM duckdb_tables()) SELECT * FROM x, (VALUES (1)) v(i)", "FROM sqlite_master", "FROM pragma_table_info('t')",
-		"SELECT table_name FROM (SHOW TABLES) s(table_name)", "SHOW TABLES FROM main",
+		"SHOW TABLES",
+		"SHOW ALL TABLES",
+		"SHOW DATABASES",
+		"DESCRIBE t",
+		"DESCRIBE SELECT a, 1 FROM t",
+		"SHOW t",
+		"FROM duckdb_tables()",
+		"FROM information_schema.tables",
+		"SELECT * FROM information_schema.columns WHERE table_name = 't'",
+		"FROM pg_catalog.pg_class",
+		"FROM pg_class",
+		"FROM duckdb_columns()",
+		"FROM duckdb_functions()",
+		"SELECT count(*) FROM cluster.nodes",
+		"FROM duckdb_views",
+		"WITH x AS (FROM duckdb_tables()) SELECT * FROM x, (VALUES (1)) v(i)",
+		"FROM sqlite_master",
+		"FROM pragma_table_info('t')",
+		"SELECT table_name FROM (SHOW TABLES) s(table_name)",
+		"SHOW TABLES FROM main",
 	};
 
 	(void)state;
@@ -263,15 +416,21 @@ static void test_catalog_questions(void **state)
 		struct answer answer = ask(texts[i]);
 
 		if (answer.code || !answer.catalog_only) {
-			fail_msg("%s: code %d, catalog %d: %s", texts[i], answer.code, answer.catalog_only, answer.message);
+			fail_msg("%s: code %d, catalog %d: %s", texts[i], answer.code, answer.catalog_only,
+			         answer.message);
 		}
 	}
-	/* Samples must not be taken for the data: a user's table next to the catalog is no catalog question. */
+	/* Samples must not be taken for the data: a user's table next to the catalog is no catalog
+	 * question. */
 	assert_false(ask("SELECT * FROM t, duckdb_tables()").catalog_only);
-	assert_false(ask("WITH t AS (SELECT * FROM t) SELECT count(*) FROM t, duckdb_tables()").catalog_only);
-	assert_false(ask("SELECT (SELECT count(*) FROM t), count(*) FROM duckdb_tables()").catalog_only);
+	assert_false(
+		ask("WITH t AS (SELECT * FROM t) SELECT count(*) FROM t, duckdb_tables()").catalog_only);
+	assert_false(
+		ask("SELECT (SELECT count(*) FROM t), count(*) FROM duckdb_tables()").catalog_only);
 	assert_false(ask("SELECT 1").catalog_only);
-	assert_false(ask("(WITH lineitem AS (SELECT 1 AS k) FROM lineitem) UNION ALL SELECT k FROM lineitem, duckdb_tables()").catalog_only);
+	assert_false(ask("(WITH lineitem AS (SELECT 1 AS k) FROM lineitem) UNION ALL SELECT k FROM "
+	                 "lineitem, duckdb_tables()")
+	                 .catalog_only);
 	assert_false(ask("SUMMARIZE t").catalog_only);
 }
 
@@ -298,7 +457,8 @@ static void test_errors_keep_the_engines_words(void **state)
 	struct mg_bound bound;
 	struct mg_error err;
 
-	assert_int_equal(mg_plandb_bind(plandb, arena, NULL, "SELECT nope FROM t", &bound, &err), MG_E_NO_COLUMN);
+	assert_int_equal(mg_plandb_bind(plandb, arena, NULL, "SELECT nope FROM t", &bound, &err),
+	                 MG_E_NO_COLUMN);
 	assert_non_null(strstr(err.detail, "LINE 1: SELECT nope FROM t"));
 	mg_arena_free(arena);
 }
@@ -327,12 +487,19 @@ static void test_every_function_is_on_a_list(void **state)
 	(void)state;
 	assert_int_equal(mg_plandb_borrow(plandb, NULL, &conn, &err), 0);
 	for (int table = 0; table < 2; table++) {
-		assert_int_equal(mg_duck_text(conn, table
-			? "SELECT string_agg(DISTINCT function_name, ' ') FROM duckdb_functions() WHERE internal AND function_type IN ('table', 'table_macro')"
-			: "SELECT string_agg(DISTINCT function_name, ' ') FROM duckdb_functions() WHERE internal AND function_type IN ('scalar', 'aggregate', 'macro')",
-			&names, &err), 0);
-		for (char *save, *name = strtok_r(names, " ", &save); name; name = strtok_r(NULL, " ", &save)) {
-			if ((table ? mg_table_function_class(name) : mg_function_class(name)) == MG_FUNCTION_UNKNOWN) {
+		assert_int_equal(
+			mg_duck_text(
+				conn,
+				table ? "SELECT string_agg(DISTINCT function_name, ' ') FROM duckdb_functions() "
+		                "WHERE internal AND function_type IN ('table', 'table_macro')"
+					  : "SELECT string_agg(DISTINCT function_name, ' ') FROM duckdb_functions() "
+		                "WHERE internal AND function_type IN ('scalar', 'aggregate', 'macro')",
+				&names, &err),
+			0);
+		for (char *save, *name = strtok_r(names, " ", &save); name;
+		     name = strtok_r(NULL, " ", &save)) {
+			if ((table ? mg_table_function_class(name) : mg_function_class(name)) ==
+			    MG_FUNCTION_UNKNOWN) {
 				fail_msg("function %s is on no list", name);
 			}
 			checked++;

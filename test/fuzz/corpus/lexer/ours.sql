@@ -1,0 +1,1 @@
+explain (analyze, format json) with a as (select 1) insert into t select ?1, $x from a; set session a.b to 'x'; kill connection 7; show time zone
