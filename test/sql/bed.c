@@ -587,9 +587,14 @@ int main(int argc, char **argv)
 	if (rc != 0) {
 		fprintf(stderr, "bed: %s\n", err.message);
 	}
-	printf("%s: %zu right (%zu of them but for ties or unasked order, %zu errors as expected), %zu unsupported, %zu wrong; %llu rows moved\n",
-	       options.suite->name, totals.exact + totals.ties, totals.ties, totals.errors, totals.unsupported, totals.wrong,
-	       (unsigned long long)bed.rows_moved);
+	size_t empty = 0;
+	for (size_t i = 0; i < list.count; i++) {
+		empty += !list.queries[i].fails && list.queries[i].truth.row_count == 0;
+	}
+	printf("%s: %zu right (%zu of them but for ties or unasked order, %zu errors as expected), %zu unsupported, %zu wrong; "
+	       "%zu of %zu queries have no rows; %llu rows moved\n",
+	       options.suite->name, totals.exact + totals.ties, totals.ties, totals.errors, totals.unsupported, totals.wrong, empty,
+	       list.count, (unsigned long long)bed.rows_moved);
 	bed_close(&bed);
 	mg_free(list.queries);
 	mg_arena_free(list.arena);

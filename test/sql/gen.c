@@ -49,7 +49,7 @@ static void put(struct gen *gen, const char *fmt, ...)
 
 static const struct source *pick(struct gen *gen)
 {
-	static const unsigned weights[] = { 0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 5 };
+	static const unsigned weights[] = { 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 5 };
 	return &sources[weights[roll(gen, sizeof weights / sizeof *weights)]];
 }
 
@@ -140,16 +140,43 @@ static void relation(struct gen *gen, const struct source *source, const char *n
 static void join_condition(struct gen *gen, const struct from *from, const struct source *right, const char *name)
 {
 	size_t l = roll(gen, (unsigned)from->count);
-	put(gen, "%s.%s %s %s.%s", from->names[l], int_of(gen, from->sources[l]), roll(gen, 12) ? "=" : "is not distinct from", name, int_of(gen, right));
-	if (roll(gen, 3) == 0) {
-		put(gen, " and %s.%s = %s.%s", from->names[l], int_of(gen, from->sources[l]), name, int_of(gen, right));
+	const struct source *left = from->sources[l];
+	const char *x = from->names[l];
+	switch (roll(gen, 10)) {
+	case 0:
+		/* Other types than whole numbers: text, decimals of different scale. */
+		put(gen, "%s.%s = %s.%s", x, left->text, name, right->text);
+		break;
+	case 1:
+		put(gen, "%s.%s = %s.%s", x, left->number, name, right->number);
+		break;
+	case 2:
+	case 3:
+	case 4:
+		/* The first columns are the keys of the standard layout. */
+		put(gen, "%s.%s = %s.%s", x, left->ints[0], name, right->ints[0]);
+		break;
+	default:
+		put(gen, "%s.%s %s %s.%s", x, int_of(gen, left), roll(gen, 8) ? "=" : "is not distinct from", name, int_of(gen, right));
+		break;
 	}
-	if (roll(gen, 4) == 0) {
-		put(gen, " and %s.%s < %s.%s", from->names[l], int_of(gen, from->sources[l]), name, int_of(gen, right));
-	}
-	if (roll(gen, 5) == 0) {
+	switch (roll(gen, 10)) {
+	case 0:
+		put(gen, " and %s.%s = %s.%s", x, int_of(gen, left), name, int_of(gen, right));
+		break;
+	case 1:
+		put(gen, " and %s.%s < %s.%s", x, int_of(gen, left), name, int_of(gen, right));
+		break;
+	case 2:
 		put(gen, " and ");
 		predicate(gen, right, name);
+		break;
+	case 3:
+		put(gen, " and ");
+		predicate(gen, left, x);
+		break;
+	default:
+		break;
 	}
 }
 
@@ -180,7 +207,7 @@ static struct from from_clause(struct gen *gen, size_t joins_max)
 	}
 	bool where = false;
 	for (size_t i = 0; i < 3; i++) {
-		if (roll(gen, 3) != 0) {
+		if (roll(gen, 5) != 0) {
 			continue;
 		}
 		size_t at = roll(gen, (unsigned)from.count);
@@ -208,7 +235,7 @@ static void prepend(struct gen *gen, size_t at, const char *text)
 static void column(struct gen *gen, struct mg_sb *out, const struct from *from)
 {
 	size_t t = roll(gen, (unsigned)from->count);
-	mg_sb_addf(out, "%s.%s", from->names[t], int_of(gen, from->sources[t]));
+	mg_sb_addf(out, "%s.%s", from->names[t], roll(gen, 3) ? int_of(gen, from->sources[t]) : from->sources[t]->ints[0]);
 }
 
 static void aggregate(struct gen *gen, struct mg_sb *out, const struct from *from)
@@ -216,7 +243,25 @@ static void aggregate(struct gen *gen, struct mg_sb *out, const struct from *fro
 	size_t t = roll(gen, (unsigned)from->count);
 	const struct source *source = from->sources[t];
 	const char *x = from->names[t];
-	switch (roll(gen, 14)) {
+	switch (roll(gen, 20)) {
+	case 14:
+		mg_sb_addf(out, "quantile_disc(%s.%s, 0.4)", x, int_of(gen, source));
+		break;
+	case 15:
+		mg_sb_addf(out, "list(distinct %s.%s order by %s.%s)", x, source->ints[0], x, source->ints[0]);
+		break;
+	case 16:
+		mg_sb_addf(out, "arg_max(%s.%s, %s.%s)", x, source->unique, x, source->unique);
+		break;
+	case 17:
+		mg_sb_addf(out, "count(distinct %s.%s) filter (where %s.%s > %u)", x, int_of(gen, source), x, int_of(gen, source), roll(gen, 20));
+		break;
+	case 18:
+		mg_sb_addf(out, "covar_pop(%s.%s, %s.%s)", x, int_of(gen, source), x, int_of(gen, source));
+		break;
+	case 19:
+		mg_sb_addf(out, "sum(%s.%s + 0.5e0)", x, int_of(gen, source));
+		break;
 	case 0:
 	case 1:
 		mg_sb_add(out, "count(*)");
@@ -401,6 +446,46 @@ static void scalar_block(struct gen *gen)
 	predicate(gen, outer, "x");
 }
 
+/* Recursion over the edges, joined with what does not recur. */
+static void recursive_block(struct gen *gen)
+{
+	const struct source *source = pick(gen);
+	put(gen, "with recursive w(n, l) as (select %u, 0 union %s select e.dst, l + 1 from w join edge e on e.src = w.n where l < %u) ", roll(gen, 5),
+	    roll(gen, 2) ? "all" : "", 2 + roll(gen, 4));
+	if (roll(gen, 2)) {
+		put(gen, "select w.l, count(*), count(x.%s) from w left join %s x on x.%s = w.n group by w.l", source->ints[0], source->table, int_of(gen, source));
+	} else {
+		put(gen, "select n, l from w where n %sin (select %s from %s)", roll(gen, 2) ? "not " : "", int_of(gen, source), source->table);
+	}
+}
+
+/* Limits, DISTINCT ON and lists below other operators. */
+static void nested_block(struct gen *gen)
+{
+	const struct source *source = &sources[roll(gen, 2)];
+	const char *key = int_of(gen, source);
+	switch (roll(gen, 5)) {
+	case 0:
+		put(gen, "select q.g, count(*), sum(q.id) from (select * from %s order by id %s limit %u) q left join b on b.k = q.%s group by q.g", source->table,
+		    roll(gen, 2) ? "desc" : "", 1 + roll(gen, 200), key);
+		break;
+	case 1:
+		put(gen, "select distinct on (%s) %s x, id from %s order by %s, id desc", key, key, source->table, key);
+		break;
+	case 2:
+		put(gen, "select u, count(*) from (select unnest(l) u, k from a where id < %u) q where q.k is not null group by u", 50 + roll(gen, 500));
+		break;
+	case 3:
+		put(gen, "select x.id, y.n, y.m from %s x, lateral (select count(*) n, max(z.id) m from b z where z.%s = x.%s) y where x.id < %u", source->table,
+		    roll(gen, 2) ? "k" : "g", key, 100 + roll(gen, 500));
+		break;
+	default:
+		put(gen, "select %s x, g, grouping(%s, g), count(*), sum(id) from %s group by grouping sets ((%s, g), (%s), (g), ()) having count(*) > %u", key, key, source->table,
+		    key, key, roll(gen, 3));
+		break;
+	}
+}
+
 char *bed_generate(uint64_t seed)
 {
 	struct gen gen = { .state = seed * 7919 };
@@ -408,7 +493,7 @@ char *bed_generate(uint64_t seed)
 	if (limit) {
 		put(&gen, "select * from (");
 	}
-	switch (roll(&gen, 12)) {
+	switch (roll(&gen, 15)) {
 	case 0:
 	case 1:
 	case 2:
@@ -429,6 +514,13 @@ char *bed_generate(uint64_t seed)
 		break;
 	case 10:
 		cte_block(&gen);
+		break;
+	case 11:
+		recursive_block(&gen);
+		break;
+	case 12:
+	case 13:
+		nested_block(&gen);
 		break;
 	default:
 		scalar_block(&gen);
