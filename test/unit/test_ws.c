@@ -11,10 +11,15 @@ static struct kit_certs certs;
 
 /* ---- the server's side: an echo ---- */
 
+enum { FLOOD_BLOCK = 100000, FLOOD_BLOCKS = 640 }; /* 64 MB */
+
 struct socket_state {
-	struct mg_ws *ws;
 	int texts, binaries;
+	int flood; /* blocks still to send */
 };
+
+static struct kit_gate flood_waits = KIT_GATE;
+static atomic_size_t flood_peak;
 
 static struct kit_gate server_closed = KIT_GATE;
 static struct kit_gate sockets_closed = KIT_GATE; /* of all tests together */
@@ -23,12 +28,37 @@ static pthread_mutex_t close_lock = PTHREAD_MUTEX_INITIALIZER; /* two loops may 
 static int server_close_code;
 static char server_close_reason[256];
 
+/* As a door would: as much as the queue takes, the rest when it has drained. */
+static void on_server_drain(struct mg_ws *ws, void *state)
+{
+	struct socket_state *socket = state;
+
+	while (socket->flood > 0 && mg_ws_queued(ws) < MG_STREAM_LOW) {
+		struct mg_buf *buf = mg_buf_new(FLOOD_BLOCK);
+
+		buf->size = FLOOD_BLOCK;
+		memset(buf->data, FLOOD_BLOCKS - socket->flood, FLOOD_BLOCK);
+		mg_ws_send_binary(ws, "", 0, buf);
+		mg_buf_unref(buf);
+		socket->flood--;
+	}
+	if (mg_ws_queued(ws) > atomic_load(&flood_peak)) {
+		atomic_store(&flood_peak, mg_ws_queued(ws));
+	}
+	if (socket->flood > 0) {
+		kit_gate_add(&flood_waits, 1);
+	}
+}
+
 static void on_server_text(struct mg_ws *ws, void *state, const char *text, size_t len)
 {
 	struct socket_state *socket = state;
 
 	socket->texts++;
-	if (strcmp(text, "close me") == 0) {
+	if (strcmp(text, "flood") == 0) {
+		socket->flood = FLOOD_BLOCKS;
+		on_server_drain(ws, socket);
+	} else if (strcmp(text, "close me") == 0) {
 		mg_ws_close(ws, 1000, "as you wish");
 	} else if (strcmp(text, "ping me") == 0) {
 		mg_ws_ping(ws);
@@ -61,6 +91,7 @@ static void on_server_closed(struct mg_ws *ws, void *state, int code, const char
 static const struct mg_ws_handler server_handler = {
 	.text = on_server_text,
 	.binary = on_server_binary,
+	.drain = on_server_drain,
 	.closed = on_server_closed,
 	.message_max = MESSAGE_MAX,
 };
@@ -514,6 +545,51 @@ static void test_every_byte_alone_is_as_good_as_all_together(void **state)
 	kit_peer_close(&peer);
 }
 
+static void test_binary_message_in_single_bytes_and_an_empty_one(void **state)
+{
+	struct kit_peer peer = raw_open();
+	uint8_t frame[8 + 200] = { 0x82, 0xfe, 0, 200, 9, 8, 7, 6 };
+	char expected[4 + 4 + 200] = "\x82\x7e\0\xccHEAD";
+
+	(void)state;
+	for (size_t i = 0; i < 200; i++) {
+		frame[8 + i] = (uint8_t)(i ^ frame[4 + i % 4]);
+		expected[8 + i] = (char)i;
+	}
+	for (size_t step = 1; step < 40; step += 3) {
+		for (size_t at = 0; at < sizeof frame; at += step) {
+			size_t left = sizeof frame - at;
+
+			kit_peer_send(&peer, frame + at, left < step ? left : step);
+		}
+		raw_expect(&peer, expected, sizeof expected);
+	}
+	kit_peer_send(&peer, "\x82\x80\1\2\3\4", 6); /* nothing behind it */
+	raw_expect(&peer, "\x82\x04HEAD", 6);
+	kit_peer_close(&peer);
+}
+
+static void test_client_that_sleeps_bounds_what_the_server_queues(void **state)
+{
+	struct kit_peer peer = raw_open();
+	uint8_t head[10];
+	char *block = malloc(FLOOD_BLOCK);
+
+	(void)state;
+	kit_gate_reset(&flood_waits);
+	raw_frame(&peer, 0x81, "flood", 5);
+	assert_true(kit_gate_wait(&flood_waits, 1)); /* its queue is full, and it waits for drain */
+	for (int i = 0; i < FLOOD_BLOCKS; i++) {
+		kit_peer_expect_size(&peer, head, sizeof head);
+		assert_int_equal(head[1], 127);
+		kit_peer_expect_size(&peer, block, FLOOD_BLOCK);
+		assert_int_equal((uint8_t)block[FLOOD_BLOCK - 1], (uint8_t)i);
+	}
+	assert_true(atomic_load(&flood_peak) < MG_STREAM_LOW + 2 * FLOOD_BLOCK);
+	free(block);
+	kit_peer_close(&peer);
+}
+
 static void test_broken_frames_close_with_the_right_code(void **state)
 {
 	static const struct {
@@ -614,6 +690,10 @@ int main(void)
 		                          wait_for_all_closed),
 		cmocka_unit_test_teardown(test_frame_and_upgrade_in_one_packet, wait_for_all_closed),
 		cmocka_unit_test_teardown(test_every_byte_alone_is_as_good_as_all_together,
+		                          wait_for_all_closed),
+		cmocka_unit_test_teardown(test_binary_message_in_single_bytes_and_an_empty_one,
+		                          wait_for_all_closed),
+		cmocka_unit_test_teardown(test_client_that_sleeps_bounds_what_the_server_queues,
 		                          wait_for_all_closed),
 		cmocka_unit_test_teardown(test_broken_frames_close_with_the_right_code,
 		                          wait_for_all_closed),
