@@ -18,6 +18,8 @@ void mg_text__bignum(struct mg_sb *sb, const uint8_t *bytes,
                      size_t len); /* DuckDB's BIGNUM bytes */
 void mg_text__blob(struct mg_sb *sb, const uint8_t *bytes, size_t len);
 void mg_text__bits(struct mg_sb *sb, const uint8_t *bytes, size_t len); /* first byte: padding */
+/* Well-known binary as text; a blob when it is not well-formed. */
+void mg_text__geometry(struct mg_sb *sb, const uint8_t *bytes, size_t len);
 void mg_text__uuid(struct mg_sb *sb, const uint8_t bytes[16]);
 
 /* iso: "T" between date and time, BC as a negative year; else as DuckDB. */

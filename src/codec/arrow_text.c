@@ -231,6 +231,9 @@ static void add_bytes(const struct mg_value_type *type, int64_t row, struct mg_s
 	case MG_KIND_BIGNUM:
 		mg_text__bignum(out, bytes.data.as_uint8, len);
 		break;
+	case MG_KIND_GEOMETRY:
+		mg_text__geometry(out, bytes.data.as_uint8, len);
+		break;
 	case MG_KIND_UUID:
 		mg_text__uuid(out, bytes.data.as_uint8);
 		break;

@@ -71,6 +71,8 @@ static void set_extension(struct mg_arena *arena, struct mg_value_type *type,
 		type->kind = MG_KIND_UUID;
 	} else if (view_eq(name, "arrow.json") && text) {
 		type->kind = MG_KIND_JSON;
+	} else if (view_eq(name, "geoarrow.wkb") && type->kind == MG_KIND_BLOB) {
+		type->kind = MG_KIND_GEOMETRY;
 	} else if (view_eq(name, "arrow.opaque")) {
 		set_opaque(arena, type, view->extension_metadata, view->storage_type, view->fixed_size);
 	}
@@ -380,14 +382,23 @@ static void add_nested_type(const struct mg_value_type *type, struct mg_sb *out)
 static void add_type(const struct mg_value_type *type, struct mg_sb *out)
 {
 	static const char *const names[] = {
-		[MG_KIND_NULL] = "\"null\"",     [MG_KIND_BOOL] = "boolean",
-		[MG_KIND_HUGEINT] = "hugeint",   [MG_KIND_UHUGEINT] = "uhugeint",
-		[MG_KIND_BIGNUM] = "bignum",     [MG_KIND_FLOAT] = "float",
-		[MG_KIND_DOUBLE] = "double",     [MG_KIND_TEXT] = "varchar",
-		[MG_KIND_JSON] = "json",         [MG_KIND_BLOB] = "blob",
-		[MG_KIND_BIT] = "bit",           [MG_KIND_UUID] = "uuid",
-		[MG_KIND_DATE] = "date",         [MG_KIND_TIME_TZ] = "time with time zone",
-		[MG_KIND_INTERVAL] = "interval", [MG_KIND_ENUM] = "enum",
+		[MG_KIND_NULL] = "\"null\"",
+		[MG_KIND_BOOL] = "boolean",
+		[MG_KIND_HUGEINT] = "hugeint",
+		[MG_KIND_UHUGEINT] = "uhugeint",
+		[MG_KIND_BIGNUM] = "bignum",
+		[MG_KIND_FLOAT] = "float",
+		[MG_KIND_DOUBLE] = "double",
+		[MG_KIND_TEXT] = "varchar",
+		[MG_KIND_JSON] = "json",
+		[MG_KIND_BLOB] = "blob",
+		[MG_KIND_BIT] = "bit",
+		[MG_KIND_UUID] = "uuid",
+		[MG_KIND_GEOMETRY] = "geometry",
+		[MG_KIND_DATE] = "date",
+		[MG_KIND_TIME_TZ] = "time with time zone",
+		[MG_KIND_INTERVAL] = "interval",
+		[MG_KIND_ENUM] = "enum",
 	};
 	switch (type->kind) {
 	case MG_KIND_INT:

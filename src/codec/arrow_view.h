@@ -23,6 +23,7 @@ enum mg_kind {
 	MG_KIND_BLOB,
 	MG_KIND_BIT,
 	MG_KIND_UUID,
+	MG_KIND_GEOMETRY,
 	MG_KIND_DATE,
 	MG_KIND_TIME, /* unit */
 	MG_KIND_TIME_TZ,

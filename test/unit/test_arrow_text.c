@@ -273,6 +273,31 @@ static void test_texts_and_bytes(void **state)
 	COMPARE_LOSSLESS(lossless);
 }
 
+static void test_geometries(void **state)
+{
+	(void)state;
+	static const char *const list[] = {
+		"values ('POINT(1 2)'::geometry), ('POINT(0.1 1e20)'::geometry), ('POINT Z (1 2 "
+		"3)'::geometry), "
+		"('POINT M (1 2 3)'::geometry), ('POINT ZM (1 2 3 4)'::geometry), ('POINT "
+		"EMPTY'::geometry), "
+		"('POINT(-0.0 1e-7)'::geometry), ('POINT(nan 1)'::geometry), ('POINT(1e15 "
+		"1e16)'::geometry), "
+		"('LINESTRING EMPTY'::geometry), ('LINESTRING Z (1 2 3, 4 5 6)'::geometry), (null), "
+		"('POLYGON((0 0, 1 0, 1 1.5, 0 0), (0.1 0.1, 0.2 0.1, 0.2 0.2, 0.1 0.1))'::geometry), "
+		"('POLYGON EMPTY'::geometry), ('MULTIPOINT(1 2, 3 4)'::geometry), "
+		"('MULTIPOINT(EMPTY)'::geometry), "
+		"('MULTIPOINT Z EMPTY'::geometry), ('MULTILINESTRING(EMPTY, (1 2, 3 4))'::geometry), "
+		"('MULTIPOLYGON(((0 0, 1 0, 1 1, 0 0)), ((5 5, 6 5, 6 6, 5 5)))'::geometry), "
+		"('GEOMETRYCOLLECTION EMPTY'::geometry), ('GEOMETRYCOLLECTION Z (POINT Z (1 2 "
+		"3))'::geometry), "
+		"('GEOMETRYCOLLECTION(GEOMETRYCOLLECTION(POINT(1 2)), POINT EMPTY)'::geometry)",
+		"select ['POINT(1 2)'::geometry, null]",
+		"select {'g': 'LINESTRING(1 2, 3 4)'::geometry}",
+	};
+	COMPARE(list);
+}
+
 static void test_times(void **state)
 {
 	(void)state;
@@ -485,13 +510,10 @@ static void test_type_names_and_json_values(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_integers),
-		cmocka_unit_test(test_decimals),
-		cmocka_unit_test(test_floating_point),
-		cmocka_unit_test(test_texts_and_bytes),
-		cmocka_unit_test(test_times),
-		cmocka_unit_test(test_nested_values),
-		cmocka_unit_test(test_type_names_and_json_values),
+		cmocka_unit_test(test_integers),       cmocka_unit_test(test_decimals),
+		cmocka_unit_test(test_floating_point), cmocka_unit_test(test_texts_and_bytes),
+		cmocka_unit_test(test_geometries),     cmocka_unit_test(test_times),
+		cmocka_unit_test(test_nested_values),  cmocka_unit_test(test_type_names_and_json_values),
 	};
 	return cmocka_run_group_tests(tests, open_all, close_all);
 }
