@@ -131,6 +131,7 @@ static void bury(struct mg_conn *conn)
 		SSL_free(conn->ssl);
 	}
 	SSL_free(conn->ssl_next);
+	mg_tls_unref(conn->tls);
 	if (!conn->polled) {
 		free_conn(conn);
 		return;
@@ -387,7 +388,8 @@ int mg_conn_start_tls(struct mg_conn *conn, struct mg_tls *tls, struct mg_error 
 	if (ssl == NULL) {
 		return MG_E_IO;
 	}
-	conn->ssl_next = ssl; /* After what is queued, such as the answer that announces it. */
+	conn->tls = mg_tls__ref(tls); /* Its ALPN list is asked for during the handshake. */
+	conn->ssl_next = ssl;         /* After what is queued, such as the answer that announces it. */
 	mg_conn__deadline(conn, MG_NET_HELLO_MS, "no TLS hello came in time");
 	mg_loop__add_unsettled(conn->loop, conn);
 	return 0;

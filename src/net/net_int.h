@@ -122,8 +122,9 @@ struct mg_conn {
 	char reason[200]; /* why it is dead */
 
 	SSL *ssl;
-	SSL *ssl_next;   /* start_tls: as soon as the queue is empty */
-	bool ssl_broken; /* no call but SSL_free any more */
+	struct mg_tls *tls; /* of start_tls; a listener holds its own */
+	SSL *ssl_next;      /* start_tls: as soon as the queue is empty */
+	bool ssl_broken;    /* no call but SSL_free any more */
 	bool read_wants_write, write_wants_read;
 
 	const struct mg_protocol *protocol;
