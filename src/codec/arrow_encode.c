@@ -466,7 +466,7 @@ int mg_arrow_encode_batch(struct mg_arrow_encoder *encoder, const struct ArrowAr
                           struct mg_buf **out, uint64_t *raw_bytes, struct mg_error *err)
 {
 	struct ArrowError why = { { 0 } };
-	if (ArrowArrayViewSetArray(&encoder->view, array, &why) != NANOARROW_OK) {
+	if (mg_arrow__set_view(&encoder->view, array, &why) != NANOARROW_OK) {
 		return mg_error_set(err, MG_E_INTERNAL, "rows do not fit their columns: %s", why.message);
 	}
 	mg_buf_unref(encoder->out);

@@ -1,6 +1,7 @@
 /* arrow_schema.c - the shapes of columns that may be encoded and decoded. */
 #include "codec/arrow_schema.h"
 
+#include <errno.h>
 #include <string.h>
 
 static int check_type(enum ArrowType type, struct mg_error *err)
@@ -65,4 +66,46 @@ void mg_arrow__repair_maps(struct ArrowSchema *schema)
 	for (int64_t i = 0; i < schema->n_children; i++) {
 		mg_arrow__repair_maps(schema->children[i]);
 	}
+}
+
+/* Pointers and lengths only; sizes of buffers are found when the view is validated. */
+static int point_at(struct ArrowArrayView *view, const struct ArrowArray *array,
+                    struct ArrowError *why)
+{
+	int64_t buffers = 0;
+	view->array = array;
+	view->offset = array->offset;
+	view->length = array->length;
+	view->null_count = array->null_count;
+	while (buffers < NANOARROW_MAX_FIXED_BUFFERS &&
+	       view->layout.buffer_type[buffers] != NANOARROW_BUFFER_TYPE_NONE) {
+		buffers++;
+	}
+	if (buffers != array->n_buffers || view->n_children != array->n_children ||
+	    (view->dictionary != NULL) != (array->dictionary != NULL)) {
+		ArrowErrorSet(why, "an array of another shape");
+		return EINVAL;
+	}
+	for (int64_t i = 0; i < buffers; i++) {
+		view->buffer_views[i].data.data = array->buffers[i];
+		view->buffer_views[i].size_bytes = array->buffers[i] ? -1 : 0;
+	}
+	if (view->null_count < 0 && buffers > 0 && !array->buffers[0]) {
+		view->null_count = 0;
+	}
+	int failed = NANOARROW_OK;
+	for (int64_t i = 0; i < view->n_children && !failed; i++) {
+		failed = point_at(view->children[i], array->children[i], why);
+	}
+	if (view->dictionary && !failed) {
+		failed = point_at(view->dictionary, array->dictionary, why);
+	}
+	return failed;
+}
+
+int mg_arrow__set_view(struct ArrowArrayView *view, const struct ArrowArray *array,
+                       struct ArrowError *why)
+{
+	int failed = point_at(view, array, why);
+	return failed ? failed : ArrowArrayViewValidate(view, NANOARROW_VALIDATION_LEVEL_DEFAULT, why);
 }

@@ -16,6 +16,12 @@
  * dictionaries of nested values, trees that are too deep or too wide. */
 int mg_arrow__check_shape(const struct ArrowArrayView *view, struct mg_error *err);
 
+/* Point a view of the same shape at an array.  As nanoarrow's ArrowArrayViewSetArray, but it takes
+ * an unknown count of NULLs (-1) without a bitmap too, which Arrow allows.  0 or nanoarrow's error.
+ */
+int mg_arrow__set_view(struct ArrowArrayView *view, const struct ArrowArray *array,
+                       struct ArrowError *why);
+
 /* Take "nullable" off the keys of maps: nanoarrow's reader sets it on each dictionary-coded field,
  * whatever the message says, and then refuses a map whose keys are an ENUM. */
 void mg_arrow__repair_maps(struct ArrowSchema *schema);

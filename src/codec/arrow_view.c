@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "codec/arrow_schema.h"
 
 #include <string.h>
 
@@ -254,7 +255,7 @@ int mg_arrow_view_new(struct mg_arrow_view **out, const struct ArrowSchema *sche
 
 int mg_arrow_view_set(struct mg_arrow_view *view, const struct ArrowArray *array)
 {
-	return ArrowArrayViewSetArray(&view->data, array, NULL) == NANOARROW_OK ? MG_OK : MG_E_INTERNAL;
+	return mg_arrow__set_view(&view->data, array, NULL) == NANOARROW_OK ? MG_OK : MG_E_INTERNAL;
 }
 
 void mg_arrow_view_free(struct mg_arrow_view *view)

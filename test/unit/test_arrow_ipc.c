@@ -251,6 +251,44 @@ static void test_slices_carry_their_rows_only(void **state)
 	mg_free(sql);
 }
 
+/* Arrow lets a producer say -1 for "not counted", with or without a bitmap. */
+static void test_uncounted_nulls_are_counted(void **state)
+{
+	(void)state;
+	struct sample s;
+	struct mg_error err = { 0 };
+	struct mg_arrow_encoder *encoder = NULL;
+	struct ArrowArray out = { 0 };
+	struct mg_buf *buf = NULL;
+	sample_open(&s, "select i, case when i = 3 then null else i end as n from range(9) t(i)",
+	            false);
+	struct ArrowArray columns[2] = { *s.array.children[0], *s.array.children[1] };
+	struct ArrowArray *children[2] = { &columns[0], &columns[1] };
+	const void *no_bitmap[2] = { NULL, columns[0].buffers[1] };
+	struct ArrowArray uncounted = s.array;
+	uncounted.children = children;
+	uncounted.null_count = -1;
+	columns[0].buffers = no_bitmap;
+	columns[0].null_count = -1;
+	columns[1].null_count = -1;
+	check(mg_arrow_encoder_new(&encoder, mg_duck_result_schema(s.result), false, &err), &err);
+	check(mg_arrow_encode_batch(encoder, &uncounted, &buf, NULL, &err), &err);
+	struct mg_arrow_decoder *decoder = decoder_for(s.schema);
+	check(mg_arrow_decode_batch(decoder, buf, &out, &err), &err);
+	assert_int_equal(out.children[0]->null_count, 0);
+	assert_int_equal(out.children[1]->null_count, 1);
+	char *before = print_array(mg_duck_result_schema(s.result), &s.array);
+	char *after = print_array(mg_arrow_decoder_schema(decoder), &out);
+	assert_string_equal(before, after);
+	mg_free(before);
+	mg_free(after);
+	ArrowArrayRelease(&out);
+	mg_buf_unref(buf);
+	mg_arrow_decoder_free(decoder);
+	mg_arrow_encoder_free(encoder);
+	sample_close(&s);
+}
+
 static void test_uncompressed_rows_are_not_copied(void **state)
 {
 	(void)state;
@@ -462,6 +500,7 @@ int main(void)
 		cmocka_unit_test(test_odd_shapes_survive),
 		cmocka_unit_test(test_empty_batches_survive),
 		cmocka_unit_test(test_slices_carry_their_rows_only),
+		cmocka_unit_test(test_uncounted_nulls_are_counted),
 		cmocka_unit_test(test_uncompressed_rows_are_not_copied),
 		cmocka_unit_test(test_bytes_at_odd_addresses_are_read),
 		cmocka_unit_test(test_a_stream_is_split_at_every_cut),
