@@ -52,13 +52,13 @@ void mg_http_reply(struct mg_http_request *request, int status, const char *cont
 /* {"error": {...}} with the status of the error's code. */
 void mg_http_reply_error(struct mg_http_request *request, const struct mg_error *err);
 /* Chunked body from a stream, of which it takes its own ref; trailers not used.  The request is
- * gone after this call. After mg_stream_fail the connection is closed without the last chunk, so
- * the client sees a broken answer, never a short one.  When the client goes away the stream is
- * closed, and the producer's put fails. */
+ * freed (see its arena's hooks) with the last block. After mg_stream_fail the connection is closed
+ * without the last chunk, so the client sees a broken answer, never a short one.  When the client
+ * goes away the stream is closed, and the producer's put fails. */
 void mg_http_reply_stream(struct mg_http_request *request, int status, const char *content_type,
                           const char *extra, struct mg_stream *stream);
-/* Instead of an answer: closes the connection so that the client sees it broken. Not after
- * mg_http_reply_stream. */
+/* Instead of an answer, or in the middle of a stream while the request's arena lives: closes the
+ * connection so that the client sees it broken. */
 void mg_http_abort(struct mg_http_request *request);
 /* Take the request beyond the handler's return.  It stays valid until answered; when the client
  * goes away first, gone(arg) is called on the loop, and one answer (or mg_http_abort) must still be

@@ -66,7 +66,7 @@ static void listener_unref(struct mg_listener *listener)
 #define TLS_HINT "this port speaks TLS; use https://\n"
 
 /* One answer for each kind of guest that may have knocked. */
-static const char *refusal(const uint8_t *bytes, size_t size)
+static const char *refusal(const uint8_t *bytes)
 {
 	if (bytes[0] >= 'A' && bytes[0] <= 'Z') {
 		return "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 35\r\n"
@@ -75,15 +75,12 @@ static const char *refusal(const uint8_t *bytes, size_t size)
 	if (bytes[0] == '*') {
 		return "-ERR this port speaks TLS\r\n"; /* Redis */
 	}
-	if (size >= 8 && memcmp(bytes, "\0\0\0\x08\x04\xd2\x16", 7) == 0) {
-		return "N"; /* PostgreSQL asks for TLS in its own way, which nobody here serves yet */
-	}
 	return TLS_HINT;
 }
 
-static void refuse_plain(struct mg_conn *conn, const uint8_t *bytes, size_t size)
+static void refuse_plain(struct mg_conn *conn, const uint8_t *bytes)
 {
-	const char *text = refusal(bytes, size);
+	const char *text = refusal(bytes);
 
 	mg_log(MG_LOG_DEBUG, "net.plain_refused", "peer=%s", conn->peer);
 	conn->phase = MG_CONN_OPEN;
@@ -99,10 +96,53 @@ static bool plain_allowed(const struct mg_conn *conn)
 	       (options->plain_loopback && conn->loopback);
 }
 
+static void begin_tls(struct mg_conn *conn)
+{
+	SSL *ssl = mg_tls__open(conn->listener->options.tls, NULL, NULL);
+
+	if (ssl == NULL) {
+		mg_conn__fail(conn, "no memory for TLS");
+		return;
+	}
+	mg_conn__handshake(conn, ssl);
+}
+
+/* PostgreSQL's two questions before TLS, 8 bytes each. True when bytes are one and it is dealt
+ * with. What comes along with the first is refused: it was said before TLS and would seem to come
+ * from behind it. */
+static bool answer_postgres(struct mg_conn *conn, const uint8_t *bytes, size_t size)
+{
+	static const uint8_t wants_tls[] = { 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f };
+	static const uint8_t wants_gss[] = { 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30 };
+	uint8_t taken[8];
+	int least = sizeof wants_tls;
+	bool gss = size >= 8 && memcmp(bytes, wants_gss, 8) == 0;
+
+	if (size < 8 && memcmp(bytes, wants_tls, size < 7 ? size : 7) == 0) {
+		/* Not to be woken again and again by the bytes that are left there. */
+		(void)setsockopt(conn->fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least);
+		return true;
+	}
+	if (!gss && (size < 8 || memcmp(bytes, wants_tls, 8) != 0)) {
+		return false;
+	}
+	least = 1;
+	(void)setsockopt(conn->fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least);
+	if ((!gss && size > 8) || recv(conn->fd, taken, sizeof taken, 0) != sizeof taken ||
+	    send(conn->fd, gss ? "N" : "S", 1, MSG_NOSIGNAL) != 1) {
+		mg_conn__fail(conn, "bytes came between the request for TLS and its start");
+	} else if (!gss) {
+		conn->only_postgres = true;
+		begin_tls(conn);
+	}
+	return true;
+}
+
 void mg_listener__first(struct mg_conn *conn)
 {
-	uint8_t bytes[8];
+	uint8_t bytes[9];
 	ssize_t got = recv(conn->fd, bytes, sizeof bytes, MSG_PEEK);
+	bool has_tls = conn->listener->options.tls != NULL;
 
 	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
 		return;
@@ -111,20 +151,16 @@ void mg_listener__first(struct mg_conn *conn)
 		mg_conn__fail(conn, "the peer closed the connection");
 		return;
 	}
-	if (bytes[0] == 0x16 && conn->listener->options.tls != NULL) {
-		SSL *ssl = mg_tls__open(conn->listener->options.tls, NULL, NULL);
-
-		if (ssl == NULL) {
-			mg_conn__fail(conn, "no memory for TLS");
-			return;
-		}
-		mg_conn__handshake(conn, ssl);
+	if (has_tls && bytes[0] == 0x16) {
+		begin_tls(conn);
+	} else if (has_tls && bytes[0] == 0 && answer_postgres(conn, bytes, (size_t)got)) {
+		return;
 	} else if (plain_allowed(conn)) {
 		conn->phase = MG_CONN_OPEN;
 		mg_conn__arm(conn);
 		mg_conn__read(conn);
 	} else {
-		refuse_plain(conn, bytes, (size_t)got);
+		refuse_plain(conn, bytes);
 	}
 }
 
@@ -133,6 +169,10 @@ bool mg_listener__choose(struct mg_conn *conn, const uint8_t *bytes, size_t size
 {
 	const struct mg_listen_options *options = &conn->listener->options;
 
+	if (conn->only_postgres && bytes[0] != 0) {
+		mg_conn__fail(conn, "only PostgreSQL may follow its request for TLS");
+		return false;
+	}
 	if (!options->choose(conn, options->arg, bytes, size)) {
 		if (size >= MG_NET_CHOOSE_MAX) {
 			mg_conn__fail(conn, "no protocol within %d bytes", MG_NET_CHOOSE_MAX);

@@ -143,6 +143,7 @@ struct mg_conn {
 	uint64_t deadline_ms; /* 0: none */
 	const char *deadline_reason;
 
+	bool only_postgres;                              /* its SSLRequest was answered */
 	struct mg_listener *listener;                    /* accepted: counted there */
 	void (*opened)(struct mg_conn *conn, void *arg); /* dialled */
 	void *opened_arg;

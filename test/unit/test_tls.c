@@ -387,7 +387,7 @@ static void test_plaintext_is_told_to_use_tls(void **state)
 	} table[] = {
 		{ "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 Bad Request", 27 },
 		{ "*1\r\n$4\r\nPING\r\n", "-ERR this port speaks TLS", 14 },
-		{ "\0\0\0\x08\x04\xd2\x16\x2f", "N", 8 },
+		{ "\0\0\0\x08\0\3\0\0", "this port speaks TLS", 8 }, /* PostgreSQL without TLS */
 		{ "\x01\x02\x03\x04", "this port speaks TLS; use https://", 4 },
 	};
 
@@ -408,6 +408,60 @@ static void test_plaintext_is_told_to_use_tls(void **state)
 	struct kit_peer peer = kit_peer_open(&server);
 
 	expect_echo(&peer, "plain");
+	kit_peer_close(&peer);
+	kit_server_stop(&server);
+}
+
+static struct kit_peer ask_like_postgres(struct kit_server *server, const char *bytes, size_t size)
+{
+	struct kit_peer peer = kit_peer_open(server);
+
+	for (size_t i = 0; i < 4; i++) {
+		kit_peer_send(&peer, bytes + i, 1);
+	}
+	kit_peer_send(&peer, bytes + 4, size - 4);
+	return peer;
+}
+
+static void test_postgres_asks_for_tls_in_its_own_way(void **state)
+{
+	static const char wants_tls[] = "\0\0\0\x08\x04\xd2\x16\x2f!";
+	static const char wants_gss[] = "\0\0\0\x08\x04\xd2\x16\x30";
+	struct kit_server server = { 0 };
+	char answer[2] = "";
+
+	(void)state;
+	start(&server, true, (struct mg_listen_options){ 0 });
+	struct kit_peer peer = ask_like_postgres(&server, wants_gss, 8);
+
+	kit_peer_expect_size(&peer, answer, 1);
+	assert_string_equal(answer, "N");
+	kit_peer_send(&peer, wants_tls, 8);
+	kit_peer_expect_size(&peer, answer, 1);
+	assert_string_equal(answer, "S");
+	kit_peer_tls(&peer, certs.ca);
+	char got[9] = "";
+
+	kit_peer_send(&peer, "\0\0\0\x08\0\3\0\0", 8);
+	kit_peer_expect_size(&peer, got, 8);
+	assert_memory_equal(got, "\0\0\0\x08\0\3\0\0", 8); /* it reached the protocol */
+	kit_peer_close(&peer);
+	/* Nobody else may come that way. */
+	peer = ask_like_postgres(&server, wants_tls, 8);
+	kit_peer_expect_size(&peer, answer, 1);
+	kit_peer_tls(&peer, certs.ca);
+	kit_peer_say(&peer, "GET / HTTP/1.1\r\n\r\n");
+	char *all = kit_peer_all(&peer, NULL);
+
+	assert_string_equal(all, "");
+	free(all);
+	kit_peer_close(&peer);
+	/* And nothing may come along. */
+	peer = kit_peer_open(&server);
+	kit_peer_send(&peer, wants_tls, 9);
+	all = kit_peer_all(&peer, NULL);
+	assert_string_equal(all, "");
+	free(all);
 	kit_peer_close(&peer);
 	kit_server_stop(&server);
 }
@@ -575,6 +629,7 @@ int main(void)
 		cmocka_unit_test(test_reload_serves_new_connections_and_keeps_old_ones),
 		cmocka_unit_test(test_wrong_files_are_named),
 		cmocka_unit_test(test_plaintext_is_told_to_use_tls),
+		cmocka_unit_test(test_postgres_asks_for_tls_in_its_own_way),
 		cmocka_unit_test(test_silence_is_closed_in_every_phase),
 		cmocka_unit_test(test_idle_limit_closes_and_says_why),
 		cmocka_unit_test(test_connections_over_the_limit_are_closed),
