@@ -26,6 +26,7 @@ int mg_login_check(struct mg_login *login, const char *user, const char *passwor
                    enum mg_role *role, struct mg_error *err);
 
 /* ---- users in the catalog (user.c) ---- */
+/* password NULL with replace: the old one stays. */
 int mg_user_create(struct mg_catalog *catalog, const char *name, const char *password,
                    enum mg_role role, bool replace, struct mg_error *err);
 int mg_user_drop(struct mg_catalog *catalog, const char *name, struct mg_error *err);

@@ -75,6 +75,9 @@ static int create(void *arg, struct mg_arena *arena, struct mg_catalog_data *dat
 	if (user != NULL && change->role != MG_ROLE_ADMIN && is_last_admin(data, user)) {
 		return keep_admin(change->name, err);
 	}
+	if (user == NULL && change->argon2id == NULL) {
+		return mg_error_set(err, MG_E_USAGE, "user \"%s\" needs a password", change->name);
+	}
 	if (user == NULL) {
 		struct mg_user *users = mg_arena_new_array(arena, struct mg_user, data->user_count + 1);
 
@@ -86,8 +89,10 @@ static int create(void *arg, struct mg_arena *arena, struct mg_catalog_data *dat
 		user->name = mg_arena_strdup(arena, change->name);
 	}
 	user->role = change->role;
-	user->argon2id = mg_arena_strdup(arena, change->argon2id);
-	user->scram = mg_arena_strdup(arena, change->scram);
+	if (change->argon2id != NULL) {
+		user->argon2id = mg_arena_strdup(arena, change->argon2id);
+		user->scram = mg_arena_strdup(arena, change->scram);
+	}
 	return 0;
 }
 
@@ -101,7 +106,7 @@ int mg_user_create(struct mg_catalog *catalog, const char *name, const char *pas
 	if (status == 0 && role == MG_ROLE_NONE) {
 		status = mg_error_set(err, MG_E_USAGE, "user \"%s\" needs a role", name);
 	}
-	if (status == 0) {
+	if (status == 0 && password != NULL) {
 		status = mg_password_hash(arena, password, &change.argon2id, &change.scram, err);
 	}
 	if (status == 0) {

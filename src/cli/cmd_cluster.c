@@ -104,7 +104,7 @@ static int run_select(const struct mg_options *options, const char *sql)
 	shell.quiet = true;
 	if (mg_connection_read(&shell.connection, options, NULL, &err) ||
 	    mg_shell_connect(&shell, &err)) {
-		exit_code = mg_cli_fail(&err);
+		exit_code = mg_cli_fail_connect(&err);
 	} else {
 		exit_code = mg_shell_statement(&shell, sql, strlen(sql));
 	}

@@ -123,12 +123,15 @@ static void check_port(const char *listen)
 	struct sockaddr_in address = { .sin_family = AF_INET };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 	long port = colon ? strtol(colon + 1, NULL, 10) : 8765;
-	char text[200];
+	char text[200], host[64];
 
+	snprintf(host, sizeof host, "%.*s", (int)(colon ? colon - listen : 0), listen);
+	if (inet_pton(AF_INET, host, &address.sin_addr) != 1) {
+		address.sin_addr.s_addr = htonl(INADDR_ANY);
+	}
 	address.sin_port = htons((uint16_t)port);
-	address.sin_addr.s_addr = htonl(INADDR_ANY);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen && port) {
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0) {
 		snprintf(text, sizeof text, "port %ld is free", port);
 		tell(true, "port", text);
 	} else {

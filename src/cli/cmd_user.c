@@ -36,17 +36,27 @@ static int load(const struct mg_options *options, struct mg_catalog **catalog, s
 	return code;
 }
 
-static int set_user(const struct mg_options *options, struct mg_catalog *catalog, bool alter,
-                    struct mg_error *err)
+/* The user's name: the argument, or --username. */
+static int name_of(const struct mg_options *options, const char **name, struct mg_error *err)
 {
-	const char *name = mg_options_argument(options, 0);
+	*name = mg_options_argument(options, 0);
+	if (!*name) {
+		*name = mg_options_text(options, "username");
+	}
+	return *name ? 0 : mg_error_set(err, MG_E_USAGE, "which user?  A name is missing");
+}
+
+static int set_user(const struct mg_options *options, struct mg_catalog *catalog, const char *name,
+                    bool alter, struct mg_error *err)
+{
 	const struct mg_catalog_data *data = mg_catalog_take(catalog);
 	const struct mg_user *user = mg_catalog_find_user(data, name);
 	enum mg_role role = role_of(mg_options_text(options, "role"));
+	bool role_given = mg_options_given(options, "role");
 	char *password = NULL;
 	int code;
 
-	if (alter && user && !mg_options_given(options, "role")) {
+	if (alter && user && !role_given) {
 		role = user->role;
 	}
 	mg_catalog_give(catalog, data);
@@ -56,8 +66,9 @@ static int set_user(const struct mg_options *options, struct mg_catalog *catalog
 	if (!alter && user) {
 		return mg_error_set(err, MG_E_DUPLICATE, "user \"%s\" is there already", name);
 	}
-	code = mg_options_secret(options, "password", "new password", &password, err);
-	if (code == 0 && !password) {
+	code = mg_options_secret(options, "password", alter && role_given ? NULL : "new password",
+	                         &password, err);
+	if (code == 0 && !password && !(alter && role_given)) {
 		mg_error_set(err, MG_E_USAGE, "no password for user \"%s\"", name);
 		mg_error_hint(err, "Give it in MERGANSER_PASSWORD or with --password-file FILE.");
 		code = MG_E_USAGE;
@@ -78,19 +89,20 @@ static int change_user(const struct mg_options *options, enum change change)
 {
 	struct mg_catalog *catalog = NULL;
 	struct mg_error err = { 0 };
-	int lock = -1, code = 0;
+	const char *name;
+	int lock = -1, code = name_of(options, &name, &err);
 
 	/* A folder that is not there must not be made by its lock. */
-	if (mg_dir_exists(mg_options_text(options, "data-dir"))) {
+	if (code == 0 && mg_dir_exists(mg_options_text(options, "data-dir"))) {
 		code = mg_dir_lock(mg_options_text(options, "data-dir"), &lock, &err);
 	}
 	if (code == 0) {
 		code = load(options, &catalog, &err);
 	}
 	if (code == 0 && change == DROP) {
-		code = mg_user_drop(catalog, mg_options_argument(options, 0), &err);
+		code = mg_user_drop(catalog, name, &err);
 	} else if (code == 0) {
-		code = set_user(options, catalog, change == ALTER, &err);
+		code = set_user(options, catalog, name, change == ALTER, &err);
 	}
 	mg_catalog_free(catalog);
 	mg_dir_unlock(lock);
@@ -146,15 +158,48 @@ int mg_command_user_list(const struct mg_options *options)
 	return 0;
 }
 
-int mg_command_user_check(const struct mg_options *options)
+static int tell_check(const char *name, bool right, const char *role)
 {
-	const char *name = mg_options_argument(options, 0);
+	fprintf(right ? stdout : stderr, "user \"%s\": %s\n", name,
+	        right ? role : "wrong user or password");
+	return right ? 0 : 1;
+}
+
+/* A user of role worker may not use the shell's door, but is told so only with the right password.
+ */
+static int check_online(const struct mg_options *options, const char *name)
+{
+	struct mg_connection connection = { 0 };
+	struct mg_client_options client_options;
+	struct mg_error err = { 0 };
+	mg_client *client = NULL;
+	int code = mg_connection_read(&connection, options, NULL, &err);
+
+	if (code == 0) {
+		mg_free(connection.user);
+		connection.user = mg_strdup(name);
+		client_options = mg_connection_client_options(&connection);
+		code = mg_client_connect(&client, &client_options);
+		if (code) {
+			err = *mg_client_failure(client);
+		}
+		mg_client_close(client);
+	}
+	mg_connection_fini(&connection);
+	if (code == 0 || code == MG_E_AUTH || code == MG_E_DENIED) {
+		return tell_check(name, code != MG_E_AUTH, code == 0 ? "right" : "right (a worker)");
+	}
+	return mg_cli_fail(&err);
+}
+
+static int check_directory(const struct mg_options *options, const char *name)
+{
 	struct mg_catalog *catalog = NULL;
 	const struct mg_catalog_data *data;
 	const struct mg_user *user;
 	struct mg_error err = { 0 };
 	char *password = NULL;
-	bool right = false;
+	int exit_code;
 
 	if (load(options, &catalog, &err) ||
 	    mg_options_secret(options, "password", "password", &password, &err)) {
@@ -163,11 +208,26 @@ int mg_command_user_check(const struct mg_options *options)
 	}
 	data = mg_catalog_take(catalog);
 	user = mg_catalog_find_user(data, name);
-	right = user && password && mg_password_verify(user->argon2id, password);
-	fprintf(right ? stdout : stderr, "user \"%s\": %s\n", name,
-	        right ? role_names[user->role] : "wrong user or password");
+	exit_code = tell_check(name, user && password && mg_password_verify(user->argon2id, password),
+	                       user ? role_names[user->role] : "");
 	mg_catalog_give(catalog, data);
 	mg_catalog_free(catalog);
 	mg_free(password);
-	return right ? 0 : 1;
+	return exit_code;
+}
+
+int mg_command_user_check(const struct mg_options *options)
+{
+	struct mg_error err = { 0 };
+	const char *name;
+
+	if (name_of(options, &name, &err)) {
+		return mg_cli_fail(&err);
+	}
+	if (mg_options_given(options, "url") ||
+	    (!mg_options_given(options, "data-dir") &&
+	     !mg_dir_exists(mg_options_text(options, "data-dir")))) {
+		return check_online(options, name);
+	}
+	return check_directory(options, name);
 }

@@ -263,10 +263,16 @@ int mg_cli_fail(const struct mg_error *err)
 	case MG_E_CONNECT:
 	case MG_E_DISCONNECTED:
 	case MG_E_AUTH:
-	case MG_E_DENIED:
 	case MG_E_PROTOCOL: return 2;
 	case MG_E_CANCELLED:
 	case MG_E_TIMEOUT: return 4;
 	default: return 1;
 	}
+}
+
+int mg_cli_fail_connect(const struct mg_error *err)
+{
+	int exit_code = mg_cli_fail(err);
+
+	return err->code == MG_E_DENIED ? 2 : exit_code;
 }

@@ -33,6 +33,8 @@ struct mg_endpoint mg_connection_endpoint(const struct mg_connection *connection
 void mg_cli_print_error(const struct mg_error *err);
 /* ... and the exit code that fits: 1 for our own and the user's mistakes, 2 for connections. */
 int mg_cli_fail(const struct mg_error *err);
+/* The same for an error while connecting: a refusal is also 2. */
+int mg_cli_fail_connect(const struct mg_error *err);
 bool mg_cli_color(int fd);      /* a terminal, and NO_COLOR is not set */
 
 #endif

@@ -388,7 +388,7 @@ int mg_command_sql(const struct mg_options *options)
 	}
 	mg_shell_catch_interrupts(&shell);
 	if (mg_shell_connect(&shell, &err)) {
-		exit_code = mg_shell_interrupted() ? 130 : mg_cli_fail(&err);
+		exit_code = mg_shell_interrupted() ? 130 : mg_cli_fail_connect(&err);
 		mg_shell_fini(&shell);
 		return exit_code;
 	}

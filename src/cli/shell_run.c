@@ -134,7 +134,7 @@ static int connect_again(struct mg_shell *shell)
 		return 0;
 	}
 	if (mg_shell_connect(shell, &err)) {
-		return mg_cli_fail(&err);
+		return mg_cli_fail_connect(&err);
 	}
 	fprintf(stderr, "note: connected again to %s; settings of the session are the defaults\n",
 	        mg_client_info(shell->client)->node);
