@@ -152,10 +152,10 @@ static void on_message(wslay_event_context_ptr wslay,
 
 	(void)wslay;
 	if (message->opcode == WSLAY_CONNECTION_CLOSE) {
-		size_t skip = message->msg_length < 2 ? message->msg_length : 2;
-
-		(void)snprintf(ws->reason, sizeof ws->reason, "%.*s", (int)(message->msg_length - skip),
-		               (const char *)message->msg + skip);
+		if (message->msg_length > 2) { /* behind the code */
+			(void)snprintf(ws->reason, sizeof ws->reason, "%.*s", (int)message->msg_length - 2,
+			               (const char *)message->msg + 2);
+		}
 		return;
 	}
 	if (wslay_is_ctrl_frame(message->opcode)) {
