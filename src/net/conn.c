@@ -57,6 +57,21 @@ void mg_conn__set_peer(struct mg_conn *conn)
 	}
 }
 
+/* A peer that has lost its power says nothing: after 60 s of silence the kernel asks six times. */
+static void set_options(int fd)
+{
+	int one = 1;
+	int idle_s = 60;
+	int interval_s = 10;
+	int tries = 6;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
+}
+
 struct mg_conn *mg_conn__new(struct mg_loop *loop, int fd, enum mg_conn_phase phase,
                              struct mg_error *err)
 {
@@ -69,7 +84,6 @@ struct mg_conn *mg_conn__new(struct mg_loop *loop, int fd, enum mg_conn_phase ph
 	conn->out_end = &conn->out;
 	conn->last_io_ms = uv_now(&loop->uv);
 	if (fd >= 0) {
-		int one = 1;
 		int status = uv_poll_init(&loop->uv, &conn->poll, fd);
 
 		if (status != 0) {
@@ -80,8 +94,7 @@ struct mg_conn *mg_conn__new(struct mg_loop *loop, int fd, enum mg_conn_phase ph
 		}
 		conn->polled = true;
 		conn->poll.data = conn;
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-		(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+		set_options(fd);
 		mg_conn__set_peer(conn);
 	}
 	mg_loop__add_conn(loop, conn);

@@ -1,4 +1,6 @@
 /* TLS, listening and dialling: who is believed, what is refused, reload, silence, limits. */
+#include <sys/resource.h>
+
 #include "net_kit.h"
 
 static struct kit_certs certs, others;
@@ -561,6 +563,43 @@ static void test_connections_over_the_limit_are_closed(void **state)
 	kit_server_stop(&server);
 }
 
+/* The listener runs out of descriptors, waits, and serves whoever has stayed. */
+static void test_listener_survives_a_process_without_descriptors(void **state)
+{
+	struct kit_server server = { 0 };
+	struct rlimit before, none;
+
+	(void)state;
+	start(&server, false, (struct mg_listen_options){ 0 });
+	struct kit_peer warm = kit_peer_open(&server);
+
+	expect_echo(&warm, "warm"); /* accepted: its descriptor is among the used ones */
+	struct kit_peer peer = { .fd = socket(AF_INET, SOCK_STREAM, 0) };
+	struct sockaddr_in where = { .sin_family = AF_INET };
+
+	where.sin_port = htons(mg_listener_port(server.listener));
+	where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	int next = dup(0);
+
+	assert_true(next >= 0);
+	none.rlim_cur = (rlim_t)next; /* this one and all above are taken away */
+	(void)close(next);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(connect(peer.fd, (struct sockaddr *)&where, sizeof where), 0);
+	kit_peer_say(&peer, "patience");
+	assert_int_equal(dup(0), -1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	char got[8];
+
+	kit_peer_expect_size(&peer, got, sizeof got);
+	assert_memory_equal(got, "patience", 8);
+	kit_peer_close(&peer);
+	kit_peer_close(&warm);
+	kit_server_stop(&server);
+}
+
 static void test_port_in_use_is_an_error_that_says_so(void **state)
 {
 	struct kit_server server = { 0 };
@@ -633,6 +672,7 @@ int main(void)
 		cmocka_unit_test(test_silence_is_closed_in_every_phase),
 		cmocka_unit_test(test_idle_limit_closes_and_says_why),
 		cmocka_unit_test(test_connections_over_the_limit_are_closed),
+		cmocka_unit_test(test_listener_survives_a_process_without_descriptors),
 		cmocka_unit_test(test_port_in_use_is_an_error_that_says_so),
 		cmocka_unit_test(test_tls_starts_on_a_live_connection),
 	};
