@@ -23,6 +23,7 @@ struct waiter {
 struct mg_admission {
 	pthread_mutex_t lock;
 	struct waiter *first;
+	struct mg_admission *also;         /* woken with this one, or NULL */
 	size_t running, running_max, waiting, queue_max;
 };
 
@@ -140,6 +141,14 @@ void mg_admission_wake(struct mg_admission *admission)
 		pthread_cond_signal(&waiter->turn);
 	}
 	pthread_mutex_unlock(&admission->lock);
+	if (admission->also) {
+		mg_admission_wake(admission->also);
+	}
+}
+
+void mg_admission_wake_also(struct mg_admission *admission, struct mg_admission *other)
+{
+	admission->also = other;
 }
 
 void mg_admission_counts(struct mg_admission *admission, size_t *running, size_t *waiting,

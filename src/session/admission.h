@@ -29,6 +29,8 @@ bool mg_admission_return(struct mg_admission *admission, bool (*stopped)(void *a
 void mg_admission_leave(struct mg_admission *admission);
 /* A statement was cancelled: who waits asks whether it is his. */
 void mg_admission_wake(struct mg_admission *admission);
+/* From now on a wake of admission wakes other, too; other lives as long.  Before threads share them. */
+void mg_admission_wake_also(struct mg_admission *admission, struct mg_admission *other);
 void mg_admission_counts(struct mg_admission *admission, size_t *running, size_t *waiting, size_t *running_max);
 
 /* ---- a request's hold on a slot; one thread ---- */

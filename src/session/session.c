@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { WATCHERS_MAX = 2 };
+
 /* ---- what they share ---- */
 
 int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *options, struct mg_error *err)
@@ -25,6 +27,8 @@ int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *
 	pthread_mutex_init(&sessions->lock, NULL);
 	sessions->pool = mg_pool_new(options->threads_max, options->queue_max);
 	sessions->admission = mg_admission_new(options->running_max, options->queue_max);
+	sessions->watchers = mg_admission_new(WATCHERS_MAX, options->queue_max);
+	mg_admission_wake_also(sessions->admission, sessions->watchers);
 	sessions->queries = mg_queries_new(sessions->admission, options->slow_ms);
 	sessions->open_metric = mg_metric_gauge("merganser_sessions", "", "Clients that are logged in.");
 	int code = mg_system_tables_new(&sessions->tables,
@@ -60,6 +64,7 @@ void mg_sessions_free(struct mg_sessions *sessions)
 	mg_system_tables_free(sessions->tables);
 	mg_queries_free(sessions->queries);
 	mg_admission_free(sessions->admission);
+	mg_admission_free(sessions->watchers);
 	pthread_mutex_destroy(&sessions->lock);
 	mg_free(sessions);
 }

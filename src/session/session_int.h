@@ -11,6 +11,7 @@ struct mg_sessions {
 	struct mg_sessions_options options;
 	struct mg_pool *pool;
 	struct mg_admission *admission;
+	struct mg_admission *watchers;     /* slots for statements that look at the schema "cluster" */
 	struct mg_queries *queries;
 	struct mg_system_tables *tables;
 	pthread_mutex_t lock;

@@ -304,6 +304,15 @@ static int say_why_stopped(struct job *job, struct mg_error *err)
 	return mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
 }
 
+/* Who looks for the statement that blocks everybody must not wait behind it: the schema "cluster" has slots
+ * of its own. */
+static struct mg_admission *admission_of(const struct job *job)
+{
+	const struct mg_sessions *sessions = job->session->sessions;
+
+	return mg_system_tables_named(job->statement->text) ? sessions->watchers : sessions->admission;
+}
+
 static int run_query(struct job *job, struct mg_error *err)
 {
 	struct mg_sessions *sessions = job->session->sessions;
@@ -321,6 +330,7 @@ static int run_query(struct job *job, struct mg_error *err)
 	if (sink->query) {
 		sink->query(sink->arg, job->query);
 	}
+	sink->slot.admission = admission_of(job);
 	int code = mg_slot_enter(&sink->slot, query_stopped, job->query, err);
 
 	if (!code) {
@@ -446,7 +456,7 @@ int mg_session_run(struct mg_session *session, const struct mg_request *request,
 	size_t count = 0;
 
 	memset(outcome, 0, sizeof *outcome);
-	sink->slot = (struct mg_slot){ .admission = session->sessions->admission };
+	sink->slot = (struct mg_slot){ .held = false };
 	int code = mg_utf8_valid(request->sql.ptr, request->sql.len)
 	               ? mg_statement_split(arena, request->sql, &statements, &count, err)
 	               : mg_error_set(err, MG_E_SYNTAX, "the statement is not UTF-8");

@@ -1,4 +1,5 @@
 """HTTP: /db/query in all its forms, and the small doors (docs/http.md)."""
+import base64
 import csv
 import http.client
 import io
@@ -12,6 +13,7 @@ import urllib.parse
 import duckdb
 import pyarrow as pa
 import pytest
+from websockets.sync.client import connect
 
 
 def query(cluster, sql, params=None, path="", headers=None, **kwargs):
@@ -327,3 +329,108 @@ def test_keep_alive_and_pipelining(cluster):
     connection.close()
     answer = raw(cluster, b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 2 and answer.index(b"PONG") < answer.index(b"status")
+
+
+# ---- answers that are under way ----
+
+LATE = """SELECT CASE WHEN range < 1900000 THEN range ELSE CAST('x' || range AS BIGINT) END AS a, 'filler' AS b
+          FROM range(2000000)"""
+BIG = "SELECT range AS a, repeat('x', 1000) AS x FROM range(3000000)"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/csv", "application/vnd.apache.arrow.stream"])
+def test_late_error_never_looks_like_an_end(cluster, accept):
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        query(cluster, LATE, headers={"Accept": accept})
+    assert values(query(cluster, "SELECT 1")) == [[1]]
+
+
+def slow_reader(cluster, sql):
+    """A connection that has read the head of a large answer and then sleeps."""
+    connection = http.client.HTTPSConnection("localhost", cluster.port, context=cluster.tls(), timeout=60)
+    login = base64.b64encode(b"scott:tiger").decode()
+    connection.request("GET", "/db/query?format=csv&q=" + urllib.parse.quote(sql),
+                       headers={"Authorization": "Basic " + login})
+    return connection, connection.getresponse()
+
+
+def running(cluster, fragment):
+    rows = values(query(cluster, "SELECT id, sql FROM cluster.queries"))
+    return [row[0] for row in rows if fragment in row[1] and "cluster.queries" not in row[1]]
+
+
+def wait_until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_cancel_of_a_slow_readers_query_cuts_it(cluster):
+    connection, answer = slow_reader(cluster, BIG.replace("3000000", "3000001"))
+    assert answer.status == 200 and answer.headers["Merganser-Query"].startswith("q-")
+    assert running(cluster, "3000001") == [answer.headers["Merganser-Query"]]
+    basic = base64.b64encode(b"scott:tiger").decode()
+    with connect(f"wss://localhost:{cluster.port}/client", ssl=cluster.tls(),
+                 additional_headers={"Authorization": "Basic " + basic}) as channel:
+        channel.recv()
+        cancel = f"CANCEL '{answer.headers['Merganser-Query']}'"
+        channel.send(json.dumps({"type": "query", "id": 1, "sql": cancel}))
+        while json.loads(channel.recv())["type"] != "done":
+            pass
+    assert wait_until(lambda: not running(cluster, "3000001"), 3)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError, ssl.SSLError)):
+        while answer.read(1 << 20):
+            pass
+    connection.close()
+
+
+def test_reader_that_leaves_in_the_middle_ends_the_query(cluster):
+    connection, answer = slow_reader(cluster, BIG.replace("3000000", "3000002"))
+    answer.read(100000)
+    assert running(cluster, "3000002")
+    connection.sock.close() if connection.sock else None
+    answer.close()
+    connection.close()
+    assert wait_until(lambda: not running(cluster, "3000002"))
+
+
+def test_slow_readers_leave_room_for_others(cluster):
+    sleepers = [slow_reader(cluster, BIG) for _ in range(8)]
+    start = time.monotonic()
+    assert values(query(cluster, "SELECT 1")) == [[1]]
+    assert time.monotonic() - start < 3
+    for connection, answer in sleepers:
+        answer.close()
+        connection.close()
+    assert wait_until(lambda: not running(cluster, "3000000"))
+
+
+def test_stop_in_the_middle_of_work(new_cluster):
+    one = new_cluster(shards=2)
+    one.start_server()
+    connection, answer = slow_reader(one, BIG)
+    threads = [threading.Thread(target=lambda: swallow(one, "SELECT count(*) FROM range(100000) a, range(1000000) b "
+                                                            "WHERE a.range * b.range % 7 = 3")) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    assert wait_until(lambda: len(running(one, "b.range % 7")) == 6)
+    start = time.monotonic()
+    assert one.stop() == {"server": 0}
+    assert time.monotonic() - start < 10
+    for thread in threads:
+        thread.join(20)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError, ssl.SSLError)):
+        while answer.read(1 << 20):
+            pass
+    assert not any(thread.is_alive() for thread in threads)
+    connection.close()
+
+
+def swallow(cluster, sql):
+    try:
+        query(cluster, sql)
+    except (OSError, http.client.HTTPException):
+        pass

@@ -305,6 +305,70 @@ def test_meta_commands_of_both_dialects(terminal):
         terminal.wait_for(re.escape(wanted))
 
 
+def test_a_lost_server_is_found_again(new_cluster):
+    own = new_cluster()
+    own.start_server()
+    shell = Terminal("sql", env=environment(own))
+    shell.wait_for("merganser> ")
+    own.processes["server"].kill()
+    own.processes["server"].wait()
+    shell.type("SELECT 1 AS a;\n")
+    shell.wait_for("error 08006|cannot connect")
+    shell.wait_for("merganser> ")
+    own.start_server()
+    shell.type("SELECT 6 * 7 AS b;\n")
+    shell.wait_for("connected again")
+    assert "42" in shell.wait_for("1 row ")
+    shell.type("\x04")
+    assert shell.end() == 0
+
+
+def test_watch_repeats_until_ctrl_c(terminal):
+    terminal.type(".timer off\nSELECT 'again' AS w;\n")
+    terminal.wait_for("│ again")
+    terminal.type("\\watch 0.2\n")
+    for _ in range(3):
+        terminal.wait_for("│ again")
+    terminal.type("\x03")
+    terminal.wait_for("merganser> ")
+    terminal.type("SELECT 'alive' AS w;\n")
+    terminal.wait_for("│ alive")
+
+
+def test_the_last_statement_can_be_edited(cluster, tmp_path):
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nsed -i 's/before/after/g' \"$1\"\n")
+    editor.chmod(0o755)
+    shell = Terminal("sql", env=environment(cluster, EDITOR=str(editor)))
+    shell.wait_for("merganser> ")
+    shell.type("SELECT 'before' AS e;\n")
+    shell.wait_for("│ before")
+    shell.type("\\e\n")
+    shell.wait_for("│ after")
+    shell.type("\x04")
+    assert shell.end() == 0
+
+
+def test_rows_go_into_files_and_programs(cluster, tmp_path):
+    done = sql(cluster, "-q", "--format", "csv", stdin=f".once {tmp_path}/one.csv\nSELECT 1 AS a;\nSELECT 2 AS b;\n"
+                                                       f".output |tr a-z A-Z >{tmp_path}/two.csv\nSELECT 'x' AS c;\n"
+                                                       ".output\nSELECT 3 AS d;\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "b\n2\nd\n3\n"
+    assert (tmp_path / "one.csv").read_text() == "a\n1\n"
+    assert (tmp_path / "two.csv").read_text() == "C\nX\n"
+
+
+def test_files_read_files(cluster, tmp_path):
+    (tmp_path / "inner.sql").write_text("SELECT 1 AS a;\nSELECT * FROM missing;\nSELECT 2 AS b;\n")
+    (tmp_path / "outer.sql").write_text(f".read {tmp_path}/inner.sql\nSELECT 3 AS c;\n")
+    done = sql(cluster, "--format", "csv", "-f", tmp_path / "outer.sql")
+    assert (done.returncode, done.stdout) == (3, "a\n1\n")
+    (tmp_path / "loop.sql").write_text(f".read {tmp_path}/loop.sql\n")
+    done = sql(cluster, "-f", tmp_path / "loop.sql")
+    assert done.returncode == 1 and "read each other" in done.stderr
+
+
 # ---- the demo ---------------------------------------------------------------------------------------------
 
 
