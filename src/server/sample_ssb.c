@@ -120,5 +120,8 @@ int mg_ssb_fill(struct mg_shard_file *file, struct mg_error *err)
 		mg_sb_fini(&sql);
 	}
 	file->next_rid += reference ? 2557 : given;
-	return rc == 0 ? 0 : mg_error_wrap(err, "while making SSB in shard %u", file->meta.shard);
+	if (rc != 0) {
+		mg_error_wrap(err, "while making SSB in shard %u", file->meta.shard);
+	}
+	return rc;
 }

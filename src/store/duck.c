@@ -258,14 +258,35 @@ static int run(struct mg_duck_conn *conn, const char *sql, duckdb_result *result
 	if (conn->stop && atomic_load(conn->stop)) {
 		return mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
 	}
+	mg_duck__failure_clear(conn);
 	if (duckdb_query(conn->con, sql, result) != DuckDBSuccess) {
 		return mg_duck__failed(conn, err, duckdb_result_error(result));
 	}
 	return 0;
 }
 
+/* As a stream, which looks at the stop flag once the statement cannot forget an interrupt. */
+static int exec_stoppable(struct mg_duck_conn *conn, const char *sql, struct mg_error *err)
+{
+	struct mg_duck_result *res = NULL;
+	int rc = mg_duck_query(conn, sql, &res, err);
+	while (rc == 0) {
+		duckdb_data_chunk chunk = NULL;
+		rc = mg_duck__fetch(res, &chunk, err);
+		if (!chunk) {
+			break;
+		}
+		duckdb_destroy_data_chunk(&chunk);
+	}
+	mg_duck_result_free(res);
+	return rc;
+}
+
 int mg_duck_exec(struct mg_duck_conn *conn, const char *sql, struct mg_error *err)
 {
+	if (conn->stop) {
+		return exec_stoppable(conn, sql, err);
+	}
 	duckdb_result result;
 	memset(&result, 0, sizeof result);
 	int rc = run(conn, sql, &result, err);

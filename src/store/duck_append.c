@@ -29,10 +29,12 @@ struct mg_duck_appender {
 
 static int appender_failed(struct mg_duck_appender *appender, struct mg_error *err)
 {
-	mg_duck__error_data(err, duckdb_appender_error_data(appender->appender));
-	int rc = mg_error_wrap(err, "while writing table \"%s\"", appender->name);
-	return rc != 0 ? rc
-	               : mg_error_set(err, MG_E_INTERNAL, "cannot write table \"%s\"", appender->name);
+	int rc = mg_duck__error_data(err, duckdb_appender_error_data(appender->appender));
+	if (rc == 0) {
+		return mg_error_set(err, MG_E_INTERNAL, "cannot write table \"%s\"", appender->name);
+	}
+	mg_error_wrap(err, "while writing table \"%s\"", appender->name);
+	return rc;
 }
 
 int mg_duck_appender_open(struct mg_duck_appender **out, struct mg_duck_conn *conn,

@@ -193,6 +193,13 @@ void mg_duck__fail(struct mg_duck_conn *conn, const struct mg_error *err)
 	pthread_mutex_unlock(&conn->duck->lock);
 }
 
+void mg_duck__failure_clear(struct mg_duck_conn *conn)
+{
+	pthread_mutex_lock(&conn->duck->lock);
+	conn->failure.code = 0;
+	pthread_mutex_unlock(&conn->duck->lock);
+}
+
 int mg_duck__failed(struct mg_duck_conn *conn, struct mg_error *err, const char *message)
 {
 	struct mg_error own;

@@ -59,6 +59,7 @@ int mg_duck__error_data(struct mg_error *err,
 int mg_duck__failed(struct mg_duck_conn *conn, struct mg_error *err, const char *message);
 /* Any thread: keep err as the reason of the failure that DuckDB is about to report. */
 void mg_duck__fail(struct mg_duck_conn *conn, const struct mg_error *err);
+void mg_duck__failure_clear(struct mg_duck_conn *conn); /* before and after each statement */
 
 /* duck_type.c: SQL text of a type. */
 void mg_duck__type_text(struct mg_sb *sb, duckdb_logical_type type);

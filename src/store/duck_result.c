@@ -30,9 +30,10 @@ static int start(struct mg_duck_result *res, struct mg_error *err)
 		goto out;
 	}
 	if (stopped(conn)) {
-		/* From here on an interrupt is kept by DuckDB; one that came before was lost, so ask. */
-		rc = mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
-		goto out;
+		/* From here on DuckDB keeps an interrupt, but one that came before was lost: give it again.
+		 * The statement must be executed even so: one that is dropped here runs to its end at the
+		 * next cleanup. */
+		duckdb_interrupt(conn->con);
 	}
 	if (duckdb_execute_pending(pending, &res->result) != DuckDBSuccess) {
 		const char *message = duckdb_result_error(&res->result);
@@ -97,6 +98,7 @@ int mg_duck_query(struct mg_duck_conn *conn, const char *sql, struct mg_duck_res
 	struct mg_duck_result *res = mg_alloc0(sizeof *res);
 	res->conn = conn;
 	res->arena = mg_arena_new();
+	mg_duck__failure_clear(conn);
 	int rc = 0;
 	if (stopped(conn)) {
 		rc = mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
@@ -126,6 +128,19 @@ static void held_release(struct mg_duck_result *res)
 	res->held_at = res->held_count = 0;
 }
 
+/* End a stream that was not read to its end.  Just destroyed, it would run on inside the
+ * connection's next statement, for as long as it takes. */
+static void abandon(struct mg_duck_result *res)
+{
+	if (res->ended) {
+		return;
+	}
+	duckdb_interrupt(res->conn->con);
+	for (duckdb_data_chunk chunk; (chunk = duckdb_fetch_chunk(res->result)) != NULL;) {
+		duckdb_destroy_data_chunk(&chunk);
+	}
+}
+
 void mg_duck_result_free(struct mg_duck_result *res)
 {
 	if (!res) {
@@ -139,13 +154,12 @@ void mg_duck_result_free(struct mg_duck_result *res)
 		duckdb_destroy_logical_type(&res->types[i]);
 	}
 	if (res->opened) {
+		abandon(res);
 		duckdb_destroy_result(&res->result);
 	}
 	duckdb_destroy_prepare(&res->prepared);
 	/* What our functions said about an abandoned stream concerns nobody. */
-	pthread_mutex_lock(&res->conn->duck->lock);
-	res->conn->failure.code = 0;
-	pthread_mutex_unlock(&res->conn->duck->lock);
+	mg_duck__failure_clear(res->conn);
 	mg_arena_free(res->arena);
 	mg_free(res);
 }

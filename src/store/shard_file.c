@@ -21,7 +21,7 @@ static const char meta_table[] =
 	"CREATE SCHEMA %s._mg; CREATE TABLE %s._mg.meta ("
 	"applied_index UBIGINT, applied_term UBIGINT, commit_number UBIGINT, catalog_version UBIGINT, "
 	"file_format UINTEGER, engine_version VARCHAR, cluster_id VARCHAR, shard UINTEGER, shard_count "
-    "UINTEGER, "
+	"UINTEGER, "
 	"slot_first USMALLINT, slot_last USMALLINT, next_rid UBIGINT, sample VARCHAR)";
 
 const char *mg_shard_file_name(struct mg_arena *arena, uint32_t shard)

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct mg_duck *duck;
 static struct mg_duck_conn *conn;
@@ -224,9 +225,9 @@ static void test_join_keeps_every_type(void **state)
 	int rc = mg_duck_query(
 		conn,
 		"SELECT CASE WHEN i % 7 = 0 THEN NULL ELSE i END AS a, i % 2 = 0 AS b, repeat('x', (i % "
-	    "20)::INT) AS c, [i, i + 1] AS d,"
+		"20)::INT) AS c, [i, i + 1] AS d,"
 		" {'p': i, 'q': 'v' || i} AS e, MAP {i: 'm'} AS f, (i % 3)::VARCHAR::ENUM('0', '1', '2') "
-	    "AS g, i::HUGEINT AS h,"
+		"AS g, i::HUGEINT AS h,"
 		" NULL AS n, [i, i, i]::INT[3] AS k, union_value(u := i) AS m FROM range(5000) t(i)",
 		&res, &err);
 	if (rc != 0) {
@@ -313,6 +314,27 @@ static void test_abandoned_stream_leaves_connection_usable(void **state)
 	exec_ok("SELECT 1");
 }
 
+/* After its first rows this one finds nothing for minutes. */
+static void test_abandoned_slow_stream_ends_at_once(void **state)
+{
+	(void)state;
+	struct mg_error err;
+	struct mg_duck_result *res = NULL;
+	struct ArrowArray array;
+	bool done = false;
+	assert_int_equal(
+		mg_duck_query(conn,
+	                  "SELECT i FROM range(1000000000000) t(i) WHERE i < 1000000 OR hash(i) = 42",
+	                  &res, &err),
+		0);
+	assert_int_equal(mg_duck_result_next(res, 2048, &array, &done, &err), 0);
+	array.release(&array);
+	uint64_t start = mg_clock_ms();
+	mg_duck_result_free(res);
+	exec_ok("SELECT 1");
+	assert_true(mg_clock_ms() - start < 5000);
+}
+
 static void test_describe(void **state)
 {
 	(void)state;
@@ -322,9 +344,9 @@ static void test_describe(void **state)
 	const char **names = NULL;
 	const char **types = NULL;
 	const char *sql = "SELECT 1 AS a, 1.50::DECIMAL(15,2) AS b, [1]::INT[] AS c, {'x': 1, 'y z': "
-	                  "'v'} AS d, MAP {'k': 1.0::DOUBLE} AS e,"
+					  "'v'} AS d, MAP {'k': 1.0::DOUBLE} AS e,"
 					  " 'p'::ENUM('p', 'it''s') AS f, now()::TIMESTAMPTZ AS g, '{}'::JSON AS h, "
-	                  "[1,2]::INT[2] AS i, uuid() AS j, 1::HUGEINT AS \"k k\"";
+					  "[1,2]::INT[2] AS i, uuid() AS j, 1::HUGEINT AS \"k k\"";
 	static const char *const expected[] = { "INTEGER",
 		                                    "DECIMAL(15,2)",
 		                                    "INTEGER[]",
@@ -584,6 +606,43 @@ static void test_stop_before_start_is_not_lost(void **state)
 	exec_ok("SELECT 1");
 }
 
+struct race {
+	atomic_bool stop;
+	uint32_t wait_us;
+};
+
+static void *stop_soon(void *arg)
+{
+	struct race *race = arg;
+	usleep(race->wait_us);
+	atomic_store(&race->stop, true);
+	mg_duck_interrupt(conn);
+	return NULL;
+}
+
+/* One flag and one interrupt, whenever they come, end a statement that would run for minutes. */
+static void test_one_interrupt_is_enough(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < 60; i++) {
+		struct race race = { .wait_us = i * 37 };
+		struct mg_error err;
+		pthread_t thread;
+		atomic_init(&race.stop, false);
+		mg_duck_set_stop(conn, &race.stop);
+		pthread_create(&thread, NULL, stop_soon, &race);
+		uint64_t start = mg_clock_ms();
+		int rc = mg_duck_exec(
+			conn, "SELECT sum(hash(a.i + b.i)) FROM range(1000000) a(i), range(1000000) b(i)",
+			&err);
+		pthread_join(thread, NULL);
+		assert_int_equal(rc, MG_E_CANCELLED);
+		assert_true(mg_clock_ms() - start < 5000);
+	}
+	mg_duck_set_stop(conn, NULL);
+	exec_ok("SELECT 1");
+}
+
 static void test_progress_is_true(void **state)
 {
 	(void)state;
@@ -652,6 +711,7 @@ int main(void)
 		cmocka_unit_test(test_join_keeps_every_type),
 		cmocka_unit_test(test_late_error_of_a_stream),
 		cmocka_unit_test(test_abandoned_stream_leaves_connection_usable),
+		cmocka_unit_test(test_abandoned_slow_stream_ends_at_once),
 		cmocka_unit_test(test_describe),
 		cmocka_unit_test(test_several_statements_stream_the_last),
 		cmocka_unit_test(test_slot_sql_equals_c),
@@ -659,6 +719,7 @@ int main(void)
 		cmocka_unit_test(test_mine_and_node),
 		cmocka_unit_test(test_interrupt),
 		cmocka_unit_test(test_stop_before_start_is_not_lost),
+		cmocka_unit_test(test_one_interrupt_is_enough),
 		cmocka_unit_test(test_progress_is_true),
 		cmocka_unit_test(test_fence),
 		cmocka_unit_test(test_tpch_loads_twice),
