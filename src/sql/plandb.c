@@ -36,10 +36,10 @@ enum {
  * serialise. */
 static const char disabled[] =
 	"unused_columns,statistics_propagation,compressed_materialization,join_filter_pushdown,late_"
-    "materialization,"
+	"materialization,"
 	"in_clause,column_lifetime,build_side_probe_side,sum_rewriter,duplicate_groups,common_subplan,"
 	"window_self_join,top_n_window_elimination,regex_range,limit_pushdown,row_group_pruner,"
-    "sampling_pushdown,"
+	"sampling_pushdown,"
 	"empty_result_pullup,unnest_rewriter,extension";
 
 struct plan_conn {
@@ -58,7 +58,8 @@ struct mg_plandb {
 	pthread_cond_t changed; /* for the watchdog: a deadline was set, or the end has come */
 	pthread_t watchdog;
 	bool watched, closing;
-	int limit_ms; /* for one bind; set once, at open */
+	int limit_ms;  /* for one bind; set once, at open */
+	int64_t views; /* how many the catalog has; negative: to be counted */
 };
 
 /* ---- time limit ---- */
@@ -231,12 +232,14 @@ static int open_all(struct mg_plandb *db, struct mg_error *err)
 	mg_sb_addf(&sb, "SET disabled_optimizers = '%s'", disabled);
 	code = code ? code : mg_duck_exec(conn, mg_sb_text(&sb), err);
 	code = code ? code : mg_duck_exec(conn, "ATTACH ':memory:' AS merganser", err);
-	for (size_t i = 0; !code && i < POOL_SIZE; i++) {
-		code = open_conn(db, &db->conns[i], err);
-	}
 	if (conn) {
 		mg_duck_disconnect(conn);
 	}
+	for (size_t i = 0; !code && i < POOL_SIZE; i++) {
+		code = open_conn(db, &db->conns[i], err);
+	}
+	/* Each connection stands in "merganser" now: nothing needs the first database any more. */
+	code = code ? code : mg_duck_exec(db->conns[0].duck, "DETACH memory", err);
 	mg_sb_fini(&sb);
 	return code;
 }
@@ -248,6 +251,7 @@ int mg_plandb_open(struct mg_plandb **out, struct mg_error *err)
 
 	*out = NULL;
 	db->limit_ms = PLAN_MS_MAX;
+	db->views = -1;
 	pthread_mutex_init(&db->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -300,6 +304,11 @@ int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err)
 	struct plan_conn *conn = take(db, OWN_MS_MAX);
 	int code = mg_duck_exec(conn->duck, sql, err);
 
+	if (strcasestr(sql, "view")) {
+		pthread_mutex_lock(&db->lock);
+		db->views = -1;
+		pthread_mutex_unlock(&db->lock);
+	}
 	give(db, conn);
 	return code;
 }
@@ -415,7 +424,7 @@ static int check_file_names(struct plan_conn *conn, const struct mg_wall_view *v
 			&sb,
 			"SELECT (SELECT count(*) FROM duckdb_tables() WHERE lower(table_name) = lower(n)) + "
 			"(SELECT count(*) FROM duckdb_views() WHERE lower(view_name) = lower(n)) FROM "
-		    "(SELECT ");
+			"(SELECT ");
 		mg_sb_add_literal(&sb, name, strlen(name));
 		mg_sb_add(&sb, " AS n)");
 		int code = mg_duck_int(conn->duck, mg_sb_text(&sb), &found, err);
@@ -432,14 +441,40 @@ static int check_file_names(struct plan_conn *conn, const struct mg_wall_view *v
 	return 0;
 }
 
+/* Most catalogs have no view, and then nobody needs to look for one. */
+static int count_views(struct mg_plandb *db, struct plan_conn *conn, int64_t *views,
+                       struct mg_error *err)
+{
+	pthread_mutex_lock(&db->lock);
+	*views = db->views;
+	pthread_mutex_unlock(&db->lock);
+	if (*views >= 0) {
+		return 0;
+	}
+	int code = mg_duck_int(conn->duck, "SELECT count(*) FROM duckdb_views() WHERE NOT internal",
+	                       views, err);
+
+	if (!code) {
+		pthread_mutex_lock(&db->lock);
+		db->views = *views;
+		pthread_mutex_unlock(&db->lock);
+	}
+	return code;
+}
+
 /* Text that names a view runs only as the plan: the engine has tables alone. */
-static int check_views(struct plan_conn *conn, const struct mg_wall_view *view,
-                       struct mg_bound *out, struct mg_error *err)
+static int check_views(struct mg_plandb *db, struct plan_conn *conn,
+                       const struct mg_wall_view *view, struct mg_bound *out, struct mg_error *err)
 {
 	int64_t views = 0;
 
 	if (out->text_refused || !view->table_count) {
 		return 0;
+	}
+	int code = count_views(db, conn, &views, err);
+
+	if (code || !views) {
+		return code;
 	}
 	struct mg_sb sb = { 0 };
 
@@ -451,8 +486,7 @@ static int check_views(struct plan_conn *conn, const struct mg_wall_view *view,
 		mg_sb_add(&sb, ")");
 	}
 	mg_sb_add(&sb, ")");
-	int code = mg_duck_int(conn->duck, mg_sb_text(&sb), &views, err);
-
+	code = mg_duck_int(conn->duck, mg_sb_text(&sb), &views, err);
 	if (views) {
 		out->text_refused = "the statement names a view";
 	}
@@ -461,8 +495,8 @@ static int check_views(struct plan_conn *conn, const struct mg_wall_view *view,
 }
 
 /* The wall: what the text asks for, before anything of it is bound. */
-static int look(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
-                struct mg_bound *out, struct mg_error *err)
+static int look(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *arena,
+                const char *sql, struct mg_bound *out, struct mg_error *err)
 {
 	struct mg_wall_view view = { 0 };
 	struct mg_json *ast = NULL;
@@ -481,7 +515,7 @@ static int look(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
 	if (!code) {
 		out->text_refused = view.why;
 		out->catalog_only = view.catalog && !view.table_count;
-		code = check_views(conn, &view, out, err);
+		code = check_views(db, conn, &view, out, err);
 	}
 	if (code && err) {
 		err->origin = MG_ORIGIN_PLANNER;
@@ -588,6 +622,30 @@ out:
 	return out;
 }
 
+/* A plan without joins, aggregates and their like leaves nothing to choose. */
+static bool needs_estimates(const struct mg_json *plan)
+{
+	static const char *const simple[] = { "LOGICAL_GET",       "LOGICAL_PROJECTION",
+		                                  "LOGICAL_FILTER",    "LOGICAL_TOP_N",
+		                                  "LOGICAL_LIMIT",     "LOGICAL_ORDER_BY",
+		                                  "LOGICAL_DUMMY_SCAN" };
+	const char *type = mg_json_get_text(plan, "type");
+	bool known = false;
+
+	for (size_t i = 0; type && i < sizeof simple / sizeof *simple; i++) {
+		known = known || strcmp(type, simple[i]) == 0;
+	}
+	if (!known) {
+		return true;
+	}
+	mg_json_each(kid, mg_json_get(plan, "children")) {
+		if (needs_estimates(kid)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *arena,
                 const char *sql, struct mg_bound *out, struct mg_error *err)
 {
@@ -611,7 +669,8 @@ static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 	if (code) {
 		return code;
 	}
-	const struct mg_json *explain = estimates(conn, arena, sql);
+	const struct mg_json *explain =
+		needs_estimates(mg_json_at(plans, 0)) ? estimates(conn, arena, sql) : NULL;
 
 	code = in_time(db, conn, 0, err);
 	code =
@@ -632,7 +691,7 @@ int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
 	mg_error_clear(&why);
 	int code = set_zone(conn, settings ? settings->timezone : NULL, err);
 
-	code = code ? code : look(conn, arena, sql, out, err);
+	code = code ? code : look(db, conn, arena, sql, out, err);
 	code = in_time(db, conn, code, err);
 	code = code ? code : in_time(db, conn, describe(conn, arena, sql, out, err), err);
 	if (!code && out->catalog_only) {

@@ -157,8 +157,6 @@ static int walk_show(struct walker *walker, const struct mg_json *json, const st
 	if (!summary) {
 		walker->view->catalog = true;
 		refuse_text(walker, "the statement describes the catalog");
-	} else {
-		refuse_text(walker, "SUMMARIZE");
 	}
 	walker->described += !summary;
 	code = walk_kids(walker, json, scope);
