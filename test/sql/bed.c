@@ -30,8 +30,8 @@ static const struct suite suites[] = {
 	  "web_returns:wr_item_sk,inventory:inv_item_sk,item:i_item_sk,customer:c_customer_sk,customer_address:ca_address_sk,"
 	  "customer_demographics:cd_demo_sk", true },
 	{ "ssb", "CALL dbgen(sf=%s)", NULL, "ssb.sql", "lineorder:lo_orderkey,customer_d:c_custkey,part_d:p_partkey", true },
-	{ "nasty", NULL, NULL, "nasty.sql", "a:k,b:k,e:k,bn:id,edge:src", false },
-	{ "generated", NULL, NULL, "nasty.sql", "a:k,b:k,e:k,bn:id,edge:src", false },
+	{ "nasty", NULL, NULL, "nasty.sql", "a:k,b:k,e:k,bn:id,edge:src,ty:id", false },
+	{ "generated", NULL, NULL, "nasty.sql", "a:k,b:k,e:k,bn:id,edge:src,ty:id", false },
 };
 
 struct options {
