@@ -9,6 +9,7 @@
  * owner: a listener belongs to whoever opened it; an acceptor and its connections to their loop.
  * Limits: connections_max; hello_ms from accept to the first bytes that choose a protocol.
  */
+#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -65,26 +66,30 @@ static void listener_unref(struct mg_listener *listener)
 
 #define TLS_HINT "this port speaks TLS; use https://\n"
 
-/* One answer for each kind of guest that may have knocked. */
-static const char *refusal(const uint8_t *bytes)
-{
-	if (bytes[0] >= 'A' && bytes[0] <= 'Z') {
-		return "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 35\r\n"
-			   "Connection: close\r\n\r\n" TLS_HINT;
-	}
-	if (bytes[0] == '*') {
-		return "-ERR this port speaks TLS\r\n"; /* Redis */
-	}
-	return TLS_HINT;
-}
+/* ErrorResponse: 'E', length, fields that end with a zero byte, a zero byte. */
+static const char postgres_hint[] =
+	"E\0\0\0\x3eSFATAL\0C28000\0Mthis port speaks TLS; use sslmode=require\0";
 
+/* One answer for each kind of guest that may have knocked. */
 static void refuse_plain(struct mg_conn *conn, const uint8_t *bytes)
 {
-	const char *text = refusal(bytes);
+	static_assert(sizeof postgres_hint == 1 + 0x3e, "the length counts itself and the fields");
+	static const char http_hint[] =
+		"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 35\r\n"
+		"Connection: close\r\n\r\n" TLS_HINT;
+	static const char redis_hint[] = "-ERR this port speaks TLS\r\n";
 
 	mg_log(MG_LOG_DEBUG, "net.plain_refused", "peer=%s", conn->peer);
 	conn->phase = MG_CONN_OPEN;
-	mg_conn_write(conn, text, strlen(text));
+	if (bytes[0] >= 'A' && bytes[0] <= 'Z') {
+		mg_conn_write(conn, http_hint, sizeof http_hint - 1);
+	} else if (bytes[0] == '*') {
+		mg_conn_write(conn, redis_hint, sizeof redis_hint - 1);
+	} else if (bytes[0] == 0) {
+		mg_conn_write(conn, postgres_hint, sizeof postgres_hint);
+	} else {
+		mg_conn_write(conn, TLS_HINT, sizeof TLS_HINT - 1);
+	}
 	mg_conn_close_after_write(conn);
 }
 

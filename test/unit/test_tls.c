@@ -8,9 +8,10 @@ static struct kit_certs certs, others;
 /* ---- a server that echoes bytes, or upgrades to TLS when told "S" ---- */
 
 static struct kit_gate conns_closed = KIT_GATE;
+static pthread_mutex_t seen_lock = PTHREAD_MUTEX_INITIALIZER; /* two loops write what was seen */
 static char closed_reason[256];
-static struct mg_tls *inner_tls;
 static char seen_alpn[32];
+static struct mg_tls *inner_tls;
 
 static long echo_data(struct mg_conn *conn, void *state, const uint8_t *bytes, size_t size)
 {
@@ -30,7 +31,9 @@ static void echo_closed(struct mg_conn *conn, void *state, const char *reason)
 {
 	(void)conn;
 	(void)state;
+	pthread_mutex_lock(&seen_lock);
 	(void)snprintf(closed_reason, sizeof closed_reason, "%s", reason);
+	pthread_mutex_unlock(&seen_lock);
 	kit_gate_add(&conns_closed, 1);
 }
 
@@ -43,7 +46,9 @@ static bool choose_echo(struct mg_conn *conn, void *arg, const uint8_t *bytes, s
 	if (size < 2 && bytes[0] != 'S') {
 		return false; /* wants two bytes to decide */
 	}
+	pthread_mutex_lock(&seen_lock);
 	(void)snprintf(seen_alpn, sizeof seen_alpn, "%s", mg_conn_alpn(conn));
+	pthread_mutex_unlock(&seen_lock);
 	mg_conn_set_protocol(conn, &echo, NULL);
 	return true;
 }
@@ -385,12 +390,12 @@ static void test_plaintext_is_told_to_use_tls(void **state)
 	struct kit_server server = { 0 };
 	static const struct {
 		const char *say, *hear;
-		size_t size;
+		size_t size, hear_size;
 	} table[] = {
-		{ "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 Bad Request", 27 },
-		{ "*1\r\n$4\r\nPING\r\n", "-ERR this port speaks TLS", 14 },
-		{ "\0\0\0\x08\0\3\0\0", "this port speaks TLS", 8 }, /* PostgreSQL without TLS */
-		{ "\x01\x02\x03\x04", "this port speaks TLS; use https://", 4 },
+		{ "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 Bad Request", 27, 24 },
+		{ "*1\r\n$4\r\nPING\r\n", "-ERR this port speaks TLS", 14, 25 },
+		{ "\0\0\0\x08\0\3\0\0", "E\0\0\0\x3eSFATAL", 8, 11 }, /* PostgreSQL without TLS */
+		{ "\x01\x02\x03\x04", "this port speaks TLS; use https://", 4, 34 },
 	};
 
 	(void)state;
@@ -401,7 +406,7 @@ static void test_plaintext_is_told_to_use_tls(void **state)
 		kit_peer_send(&peer, table[i].say, table[i].size);
 		char *answer = kit_peer_all(&peer, NULL);
 
-		assert_memory_equal(answer, table[i].hear, strlen(table[i].hear));
+		assert_memory_equal(answer, table[i].hear, table[i].hear_size);
 		free(answer);
 		kit_peer_close(&peer);
 	}
@@ -600,6 +605,71 @@ static void test_listener_survives_a_process_without_descriptors(void **state)
 	kit_server_stop(&server);
 }
 
+/* ---- many at once ---- */
+
+enum { GUESTS = 8, VISITS = 30 };
+
+static struct kit_server *crowded;
+
+/* Every kind of visit, in another order for each guest. */
+static void *visit(void *arg)
+{
+	unsigned seed = *(unsigned *)arg;
+	char bytes[1000] = "hello";
+
+	for (int i = 0; i < VISITS; i++) {
+		struct kit_peer peer = kit_peer_open(crowded);
+		unsigned what = (seed + (unsigned)i * 7) % 6;
+
+		if (what >= 3) {
+			kit_peer_tls(&peer, certs.ca);
+		}
+		if (what == 1) {
+			kit_peer_send(&peer, "\x16\x03\x01", 3); /* half a hello */
+		} else if (what == 2 || what == 4) {
+			kit_peer_send(&peer, bytes, sizeof bytes); /* and never reads the echo */
+		} else if (what == 5) {
+			kit_peer_send(&peer, bytes, sizeof bytes);
+			kit_peer_expect_size(&peer, bytes, sizeof bytes);
+			assert_memory_equal(bytes, "hello", 6);
+		}
+		if (i % 2 == 0) {
+			kit_peer_kill(&peer);
+		} else {
+			kit_peer_close(&peer);
+		}
+	}
+	return NULL;
+}
+
+static void test_crowd_comes_and_goes_in_every_way(void **state)
+{
+	struct kit_server server = { 0 };
+	pthread_t threads[GUESTS];
+	unsigned seeds[GUESTS];
+
+	(void)state;
+	start(&server, true, (struct mg_listen_options){ .plain_loopback = true });
+	crowded = &server;
+	for (unsigned i = 0; i < GUESTS; i++) {
+		seeds[i] = i;
+		assert_int_equal(pthread_create(&threads[i], NULL, visit, &seeds[i]), 0);
+	}
+	for (unsigned i = 0; i < GUESTS; i++) {
+		pthread_join(threads[i], NULL);
+	}
+	struct kit_peer peer = kit_peer_open(&server);
+
+	kit_peer_tls(&peer, certs.ca);
+	expect_echo(&peer, "and the server is well");
+	/* Stopped with a guest inside, and one on the doorstep. */
+	struct kit_peer late = kit_peer_open(&server);
+
+	kit_server_stop(&server);
+	kit_peer_close(&late);
+	kit_peer_close(&peer);
+}
+
 static void test_port_in_use_is_an_error_that_says_so(void **state)
 {
 	struct kit_server server = { 0 };
@@ -673,6 +743,7 @@ int main(void)
 		cmocka_unit_test(test_idle_limit_closes_and_says_why),
 		cmocka_unit_test(test_connections_over_the_limit_are_closed),
 		cmocka_unit_test(test_listener_survives_a_process_without_descriptors),
+		cmocka_unit_test(test_crowd_comes_and_goes_in_every_way),
 		cmocka_unit_test(test_port_in_use_is_an_error_that_says_so),
 		cmocka_unit_test(test_tls_starts_on_a_live_connection),
 	};
