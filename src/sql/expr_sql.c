@@ -29,6 +29,7 @@ struct printer {
 	struct mg_sb *sb;
 	const struct mg_expr_scope *scope;
 	const struct lambda_scope *lambda; /* NULL outside of lambda bodies */
+	bool inside;                       /* of an expression, not alone */
 	struct mg_error *err;
 };
 
@@ -87,8 +88,13 @@ static int print_list(struct printer *printer, struct mg_expr *const *exprs, siz
 static int print_orders(struct printer *printer, const struct mg_order *orders, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
+		bool inside = printer->inside;
+
 		add(printer, i ? ", " : "");
+		printer->inside = false;
 		int code = print(printer, orders[i].expr);
+
+		printer->inside = inside;
 
 		if (code) {
 			return code;
@@ -848,15 +854,33 @@ static int print_conjunction(struct printer *printer, const struct mg_expr *expr
 	return code;
 }
 
+/* A plain number is an INTEGER inside of an expression; alone it could be taken for a column's
+ * position. */
+static int print_constant(struct printer *printer, const struct mg_expr *expr)
+{
+	const struct mg_json *value = mg_json_get(expr->json, "value");
+
+	if (printer->inside && mg_type_is(expr->type, "INTEGER") && !expr->type->alias &&
+	    mg_json_is(value, MG_JSON_NUMBER) && isdigit((unsigned char)value->text.ptr[0]) &&
+	    value->text.len <= 9) {
+		mg_sb_add(printer->sb, mg_json_text(value));
+		return 0;
+	}
+	return mg_value_text(printer->sb, expr->json, expr->type, printer->err);
+}
+
 static int print(struct printer *printer, const struct mg_expr *expr)
 {
+	if (expr->cls != MG_X_CONST) {
+		printer->inside = true;
+	}
 	switch (expr->cls) {
 	case MG_X_REF:
 		return print_ref(printer, expr);
 	case MG_X_LAMBDA_REF:
 		return print_lambda_ref(printer, expr);
 	case MG_X_CONST:
-		return mg_value_text(printer->sb, expr->json, expr->type, printer->err);
+		return print_constant(printer, expr);
 	case MG_X_COMPARE:
 		return print_compare(printer, expr);
 	case MG_X_CONJUNCTION:
@@ -893,7 +917,7 @@ static int print(struct printer *printer, const struct mg_expr *expr)
 int mg_expr_text(struct mg_sb *sb, const struct mg_expr *expr, const struct mg_expr_scope *scope,
                  struct mg_error *err)
 {
-	struct printer printer = { sb, scope, NULL, err };
+	struct printer printer = { .sb = sb, .scope = scope, .err = err };
 
 	return print(&printer, expr);
 }
@@ -901,7 +925,7 @@ int mg_expr_text(struct mg_sb *sb, const struct mg_expr *expr, const struct mg_e
 int mg_orders_text(struct mg_sb *sb, const struct mg_order *orders, size_t count,
                    const struct mg_expr_scope *scope, struct mg_error *err)
 {
-	struct printer printer = { sb, scope, NULL, err };
+	struct printer printer = { .sb = sb, .scope = scope, .err = err };
 
 	return print_orders(&printer, orders, count);
 }

@@ -332,12 +332,6 @@ static int write_aggregate(struct writer *writer, const struct mg_node *node)
 	if (!node->column_count) {
 		return unsupported(writer->err, "aggregation without groups and aggregates");
 	}
-	for (size_t i = 0; i < node->group_count; i++) {
-		/* GROUP BY a constant would be read as a column's number. */
-		if (node->groups[i]->cls == MG_X_CONST && node->groups[i]->type->id[0] == 'V') {
-			return unsupported(writer->err, "grouping by a constant");
-		}
-	}
 	add(writer, "SELECT ");
 	int code = write_items(writer, node->groups, node->group_count, alias.text, 0);
 

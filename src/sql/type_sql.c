@@ -254,7 +254,7 @@ static void date_text(struct mg_sb *sb, int64_t days)
 	if (days == INT32_MAX || days == -INT32_MAX) {
 		mg_sb_addf(sb, "CAST('%sinfinity' AS DATE)", days < 0 ? "-" : "");
 	} else if (civil(days, &year, &month, &day)) {
-		mg_sb_addf(sb, "CAST('%04d-%02d-%02d' AS DATE)", year, month, day);
+		mg_sb_addf(sb, "DATE '%04d-%02d-%02d'", year, month, day);
 	} else {
 		mg_sb_addf(sb, "(CAST('1970-01-01' AS DATE) + CAST('%" PRId64 "' AS INTEGER))", days);
 	}
@@ -495,8 +495,16 @@ static int number_text(struct mg_sb *sb, const struct mg_json *value, const stru
 	if (!value_i128(value, &bits)) {
 		return unsupported(err, "%s literal", type->id);
 	}
+	/* 5::BIGINT reads better than a cast of a text; it is exact as far as 64 bits go. */
+	bool is_signed = type->id[0] != 'U';
+
+	if (bits < (u128)INT64_MAX / 10) {
+		add_decimal(sb, bits, is_signed, type->scale);
+		mg_sb_add(sb, "::");
+		return mg_type_text(sb, type, err);
+	}
 	mg_sb_add(sb, "CAST('");
-	add_decimal(sb, bits, type->id[0] != 'U', type->scale);
+	add_decimal(sb, bits, is_signed, type->scale);
 	mg_sb_add(sb, "'");
 	return cast_text(sb, type, err);
 }

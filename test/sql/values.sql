@@ -121,3 +121,15 @@ select sum(case when s = 's1' then d else 0 end), sum(case when b then 1 else 0 
 summarize select id, s from t;
 select id from t where id = 3 limit 5;
 select id + 0.5, id / 2, id // 2, 7 / 2, 7 // 2, -7 % 3, d / 3, d * 1.1, 1e3 * id, 10 ** 2, 2 ^ 10 from t;
+select 'x' c, 5 n, date '2020-01-01' d, count(*), sum(id) from t group by 1, 2, 3;
+select g, 7 k, count(*) from t group by all order by k, 1;
+select count(*) from t group by 1 + 1, 'x' || 'y';
+select id from t order by 1 + 1, -id limit 3;
+select distinct on (1 + 1) 5 from t;
+select id, sum(id) over (partition by 3 order by 2, id), count(*) over (order by 1) from t;
+select list(id order by 1, id), string_agg(s, ',' order by 2, id) from t;
+select 1, -1, 2147483647, -2147483648, 9223372036854775807, 922337203685477580, 922337203685477581, 0.5, -0.5, 12345678.90, id + 1, id - -1, ti + 1::tinyint, id * 2147483647::bigint from t;
+select typeof(5), typeof(5::bigint), typeof(1.50), typeof([5]), typeof(id + 1), typeof(ti + 1), typeof(case when b then 1 else 2 end) from t;
+select * from t where id = 5 or id in (1, 2, 4294967296) or ti = 3 or d > 1.5 or d = 2;
+select sum(5), avg(3), count(1), max(7), list(1) from t where id < 3;
+select 5 as a union all select 6 union all select id from t where id < 2 order by a;
