@@ -51,22 +51,35 @@ static size_t give(struct mg_conn *conn, const uint8_t *bytes, size_t size)
 	return used;
 }
 
+/* Room for needed bytes in all; false when there shall or can be none. */
+static bool grow_kept(struct mg_conn *conn, size_t needed)
+{
+	size_t cap = conn->kept_cap ? conn->kept_cap : 4096;
+
+	while (cap < needed) {
+		cap *= 2;
+	}
+	uint8_t *kept = needed <= MG_NET_KEPT_MAX ? mg_try_alloc(cap) : NULL;
+
+	if (kept == NULL) {
+		mg_conn__fail(conn, "no room for %zu bytes that wait for the protocol", needed);
+		return false;
+	}
+	if (conn->kept_size > 0) {
+		memcpy(kept, conn->kept, conn->kept_size);
+	}
+	mg_free(conn->kept);
+	conn->kept = kept;
+	conn->kept_cap = cap;
+	return true;
+}
+
 static bool keep(struct mg_conn *conn, const uint8_t *bytes, size_t size)
 {
 	size_t needed = conn->kept_size + size;
 
-	if (needed > conn->kept_cap) {
-		size_t cap = conn->kept_cap ? conn->kept_cap : 4096;
-
-		while (cap < needed) {
-			cap *= 2;
-		}
-		if (needed > MG_NET_KEPT_MAX) {
-			mg_conn__fail(conn, "more than %d bytes wait for the protocol", MG_NET_KEPT_MAX);
-			return false;
-		}
-		conn->kept = mg_realloc(conn->kept, cap);
-		conn->kept_cap = cap;
+	if (needed > conn->kept_cap && !grow_kept(conn, needed)) {
+		return false;
 	}
 	memcpy(conn->kept + conn->kept_size, bytes, size);
 	conn->kept_size = needed;

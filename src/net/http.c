@@ -310,6 +310,28 @@ static int on_head(llhttp_t *parser)
 	return ask_handler(http, parser);
 }
 
+/* It grows with what has really come, whatever length was announced. */
+static bool grow_body(struct mg_http_request *request, size_t needed)
+{
+	size_t cap = request->body_cap != 0 ? request->body_cap : 4096;
+
+	while (cap < needed) {
+		cap *= 2;
+	}
+	uint8_t *body = mg_try_alloc(cap);
+
+	if (body == NULL) {
+		return false;
+	}
+	if (request->body_size > 0) {
+		memcpy(body, request->body, request->body_size);
+	}
+	mg_free(request->body);
+	request->body = body;
+	request->body_cap = cap;
+	return true;
+}
+
 static int on_body(llhttp_t *parser, const char *at, size_t size)
 {
 	struct mg_http *http = of(parser);
@@ -319,15 +341,8 @@ static int on_body(llhttp_t *parser, const char *at, size_t size)
 	if (needed > request->body_limit) {
 		return refuse(http, 413, MG_E_LIMIT, "the body of the request is too large");
 	}
-	if (needed + 1 > request->body_cap) {
-		size_t cap = request->body_cap != 0 ? request->body_cap : 4096;
-
-		while (cap < needed + 1) {
-			cap *= 2;
-		}
-		/* It grows with what has really come, whatever length was announced. */
-		request->body = mg_realloc(request->body, cap);
-		request->body_cap = cap;
+	if (needed + 1 > request->body_cap && !grow_body(request, needed + 1)) {
+		return refuse(http, 429, MG_E_NOMEM, "no memory for the body of the request");
 	}
 	memcpy(request->body + request->body_size, at, size);
 	request->body_size = needed;

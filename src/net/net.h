@@ -98,7 +98,8 @@ struct mg_listen_options {
 	uint64_t hello_ms;              /* 0: MG_NET_HELLO_MS */
 	/* First application bytes of a new connection are there (after the TLS handshake, if any), or
 	 * plain first bytes that are no TLS hello: choose a protocol with mg_conn_set_protocol, which
-	 * then gets the bytes. Returns false for "more bytes needed"; closing refuses. */
+	 * then gets the bytes. PostgreSQL's SSLRequest is answered before. Returns false for "more
+	 * bytes needed"; closing refuses. */
 	bool (*choose)(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size);
 	void *arg;
 };

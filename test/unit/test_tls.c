@@ -368,6 +368,59 @@ static void test_reload_serves_new_connections_and_keeps_old_ones(void **state)
 	         &err);
 }
 
+static void say_hello(void *arg)
+{
+	struct dialled *dialled = arg;
+
+	if (dialled->conn != NULL) {
+		mg_conn_write(dialled->conn, "hello", 5);
+	}
+}
+
+static void test_client_certificates_are_asked_for_and_checked(void **state)
+{
+	struct kit_server server = { 0 };
+	struct mg_error err = { 0 };
+	struct dialled dialled;
+	char cert[96], key[96];
+	struct mg_tls_server_options options = { .cert_file = certs.cert,
+		                                     .key_file = certs.key,
+		                                     .client_ca_file = certs.ca };
+	struct mg_tls_client_options none = { .roots_file = certs.ca };
+	struct mg_tls_client_options right = { .roots_file = certs.ca,
+		                                   .cert_file = cert,
+		                                   .key_file = key };
+	struct mg_tls_client_options wrong = { .roots_file = certs.ca,
+		                                   .cert_file = others.cert,
+		                                   .key_file = others.key };
+	const struct mg_tls_client_options *all[] = { &none, &right, &wrong };
+
+	(void)state;
+	(void)snprintf(cert, sizeof cert, "%s/scott.crt", certs.dir);
+	(void)snprintf(key, sizeof key, "%s/scott.key", certs.dir);
+	kit_must(
+		mg_cert_client_create(cert, key, certs.ca, certs.ca_key, NULL, "scott", NULL, false, &err),
+		&err);
+	kit_must(mg_tls_server(&server.tls, &options, &err), &err);
+	start(&server, false, (struct mg_listen_options){ 0 }); /* with the context made above */
+	for (int i = 0; i < 3; i++) {
+		dial(&dialled, "localhost", mg_listener_port(server.listener), all[i], 0);
+		kit_gate_reset(&dialled.done);
+		dialled.to_get = 5;
+		kit_on_loop(dialled.loop, say_hello, &dialled);
+		if (i < 2) {
+			assert_true(kit_gate_wait(&dialled.done, 1)); /* the echo */
+		} else {
+			assert_true(kit_gate_wait(&dialled.closed, 1));
+			assert_int_equal(dialled.sum, 0);
+		}
+		mg_loop_stop(dialled.loop);
+	}
+	kit_server_stop(&server);
+	(void)unlink(cert);
+	(void)unlink(key);
+}
+
 static void test_wrong_files_are_named(void **state)
 {
 	struct mg_tls *tls = NULL;
@@ -736,6 +789,7 @@ int main(void)
 		cmocka_unit_test(test_much_goes_both_ways_at_once),
 		cmocka_unit_test(test_alpn_and_cipher_are_the_preferred_ones),
 		cmocka_unit_test(test_reload_serves_new_connections_and_keeps_old_ones),
+		cmocka_unit_test(test_client_certificates_are_asked_for_and_checked),
 		cmocka_unit_test(test_wrong_files_are_named),
 		cmocka_unit_test(test_plaintext_is_told_to_use_tls),
 		cmocka_unit_test(test_postgres_asks_for_tls_in_its_own_way),
