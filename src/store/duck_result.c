@@ -128,19 +128,6 @@ static void held_release(struct mg_duck_result *res)
 	res->held_at = res->held_count = 0;
 }
 
-/* End a stream that was not read to its end.  Just destroyed, it would run on inside the
- * connection's next statement, for as long as it takes. */
-static void abandon(struct mg_duck_result *res)
-{
-	if (res->ended) {
-		return;
-	}
-	duckdb_interrupt(res->conn->con);
-	for (duckdb_data_chunk chunk; (chunk = duckdb_fetch_chunk(res->result)) != NULL;) {
-		duckdb_destroy_data_chunk(&chunk);
-	}
-}
-
 void mg_duck_result_free(struct mg_duck_result *res)
 {
 	if (!res) {
@@ -154,7 +141,7 @@ void mg_duck_result_free(struct mg_duck_result *res)
 		duckdb_destroy_logical_type(&res->types[i]);
 	}
 	if (res->opened) {
-		abandon(res);
+		/* A stream not read to its end stops here: its tasks see that nobody takes their rows. */
 		duckdb_destroy_result(&res->result);
 	}
 	duckdb_destroy_prepare(&res->prepared);
