@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define BATCH_ROWS 2048
+#define KEPT_BYTES_MAX (64 << 20)
 
 void mg_pump_init(struct mg_pump *pump, struct mg_run *run, const struct mg_rows *rows)
 {
@@ -60,11 +61,33 @@ static int make_schema(struct mg_pump *pump, const struct mg_duck_result *result
 	return 0;
 }
 
-static int begin(struct mg_pump *pump, const struct mg_duck_result *result, struct mg_error *err)
+/* Tell the sink names and types; they live in arena, so the result may be gone by then. */
+static int announce(struct mg_pump *pump, size_t count, const char **names, const char **types,
+                    struct mg_error *err)
+{
+	pump->began = true;
+	return pump->rows->begin(pump->rows->arg, &pump->schema, count, names, types, err);
+}
+
+static size_t copy_heads(struct mg_arena *arena, const struct mg_duck_result *result, const char ***names,
+                         const char ***types)
 {
 	size_t count = mg_duck_result_columns(result);
+	*names = mg_arena_new_array(arena, const char *, count + 1);
+	*types = mg_arena_new_array(arena, const char *, count + 1);
+	for (size_t i = 0; i < count; i++) {
+		(*names)[i] = mg_arena_strdup(arena, mg_duck_result_name(result, i));
+		(*types)[i] = mg_arena_strdup(arena, mg_duck_result_type(result, i));
+	}
+	return count;
+}
+
+static int begin(struct mg_pump *pump, struct mg_arena *arena, const struct mg_duck_result *result,
+                 struct mg_error *err)
+{
+	const char **names, **types;
 	if (pump->began) {
-		return (int64_t)count == pump->schema.n_children
+		return (int64_t)mg_duck_result_columns(result) == pump->schema.n_children
 		           ? 0
 		           : mg_error_set(err, MG_E_INTERNAL, "two parts of an answer have different columns");
 	}
@@ -72,33 +95,24 @@ static int begin(struct mg_pump *pump, const struct mg_duck_result *result, stru
 	if (code) {
 		return code;
 	}
-	const char **names = mg_alloc(sizeof *names * (count + 1));
-	const char **types = mg_alloc(sizeof *types * (count + 1));
-	for (size_t i = 0; i < count; i++) {
-		names[i] = mg_duck_result_name(result, i);
-		types[i] = mg_duck_result_type(result, i);
-	}
-	pump->began = true;
-	code = pump->rows->begin(pump->rows->arg, &pump->schema, count, names, types, err);
-	mg_free(names);
-	mg_free(types);
-	return code;
+	size_t count = copy_heads(arena, result, &names, &types);
+	return announce(pump, count, names, types, err);
 }
 
 static int hand_on(struct mg_pump *pump, struct ArrowArray *batch, struct mg_error *err)
 {
 	struct mg_run_stats *stats = mg_run_own_stats(pump->run);
 	stats->rows += (uint64_t)batch->length;
-	if (ArrowArrayViewSetArrayMinimal(pump->view, batch, NULL) == NANOARROW_OK) {
+	if (ArrowArrayViewSetArray(pump->view, batch, NULL) == NANOARROW_OK) {
 		stats->bytes += view_bytes(pump->view);
 	}
 	return pump->rows->batch(pump->rows->arg, batch, err);
 }
 
-static int drain(struct mg_pump *pump, struct mg_duck_result *result, struct mg_error *err)
+static int drain(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_result *result, struct mg_error *err)
 {
 	size_t rows_max = pump->rows->batch_rows ? pump->rows->batch_rows : BATCH_ROWS;
-	int code = begin(pump, result, err);
+	int code = begin(pump, arena, result, err);
 	while (!code) {
 		struct ArrowArray batch = { 0 };
 		bool done = false;
@@ -169,22 +183,98 @@ int mg_pump_query(struct mg_pump *pump, struct mg_duck_conn *conn, const char *s
 		code = mg_duck_query(conn, sql, &result, err);
 	}
 	if (!code) {
-		code = drain(pump, result, err);
+		code = drain(pump, arena, result, err);
 	}
 	mg_duck_result_free(result);
 	mg_arena_free(arena);
 	return code;
 }
 
+/* ---- answers of the planning database ---- */
+
+/* A whole answer in memory. */
+struct kept {
+	struct ArrowArray *batches;
+	size_t count, cap;
+	uint64_t bytes;
+	size_t columns;
+	const char **names, **types;
+};
+
+static int keep_all(struct mg_pump *pump, struct mg_duck_result *result, struct kept *kept, struct mg_error *err)
+{
+	size_t rows_max = pump->rows->batch_rows ? pump->rows->batch_rows : BATCH_ROWS;
+	for (;;) {
+		struct ArrowArray batch = { 0 };
+		bool done = false;
+		if (mg_run_cancelled(pump->run)) {
+			return mg_run_cancel_error(pump->run, err);
+		}
+		int code = mg_duck_result_next(result, rows_max, &batch, &done, err);
+		if (code || done) {
+			return code;
+		}
+		mg_grow(kept->batches, kept->count, kept->cap);
+		kept->batches[kept->count++] = batch;
+		if (ArrowArrayViewSetArray(pump->view, &batch, NULL) == NANOARROW_OK) {
+			kept->bytes += view_bytes(pump->view);
+		}
+		if (kept->bytes > KEPT_BYTES_MAX) {
+			code = mg_error_set(err, MG_E_LIMIT, "the answer from the catalog is larger than %d MB",
+			                    KEPT_BYTES_MAX >> 20);
+			mg_error_hint(err, "Ask for fewer rows or columns.");
+			return code;
+		}
+	}
+}
+
+static int keep(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_conn *conn, const char *sql,
+                struct kept *kept, struct mg_error *err)
+{
+	struct mg_duck_result *result = NULL;
+	int code = pump->rows->lossless ? 0 : plain_sql(arena, conn, sql, &sql, err);
+	if (!code) {
+		code = mg_duck_query(conn, sql, &result, err);
+	}
+	if (!code) {
+		code = make_schema(pump, result, err);
+	}
+	if (!code) {
+		kept->columns = copy_heads(arena, result, &kept->names, &kept->types);
+		code = keep_all(pump, result, kept, err);
+	}
+	mg_duck_result_free(result);
+	return code;
+}
+
+/* The connections are few and all planning needs them, so the answer is complete, and the connection given
+ * back, before the first row meets a client that may be slow. */
 int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *timezone, const char *sql,
                    struct mg_error *err)
 {
+	struct mg_arena *arena = mg_arena_new();
 	struct mg_duck_conn *conn = NULL;
+	struct kept kept = { 0 };
 	int code = mg_plandb_borrow(plandb, timezone, &conn, err);
 	if (!code) {
-		code = mg_pump_query(pump, conn, sql, err);
+		code = mg_run_attach_conn(pump->run, conn, err);
+		if (!code) {
+			code = keep(pump, arena, conn, sql, &kept, err);
+			(void)mg_run_attach_conn(pump->run, NULL, NULL);
+		}
 		mg_plandb_give_back(plandb, conn);
 	}
+	if (!code) {
+		code = announce(pump, kept.columns, kept.names, kept.types, err);
+	}
+	for (size_t i = 0; i < kept.count; i++) {
+		code = code ? code : hand_on(pump, &kept.batches[i], err);
+		if (kept.batches[i].release) {
+			ArrowArrayRelease(&kept.batches[i]);
+		}
+	}
+	mg_free(kept.batches);
+	mg_arena_free(arena);
 	return code;
 }
 

@@ -19,6 +19,7 @@ struct mg_run {
 	struct mg_run_stats stats;       /* owner: the query's thread */
 	pthread_mutex_t lock;
 	struct mg_attempt *attempt;      /* with a reference; NULL between attempts */
+	struct mg_duck_conn *conn;       /* of the planning database while the statement runs there */
 	int code;                        /* 0, MG_E_CANCELLED or MG_E_TIMEOUT */
 	uint32_t stages_done, stages_planned;
 };
@@ -52,6 +53,9 @@ void mg_run_cancel(struct mg_run *run, int code)
 	struct mg_attempt *attempt = run->attempt;
 	if (attempt) {
 		mg_attempt_ref(attempt);
+	}
+	if (run->conn) {
+		mg_duck_interrupt(run->conn);   /* under the lock, so that it is still the statement's own */
 	}
 	pthread_mutex_unlock(&run->lock);
 	if (attempt) {
@@ -109,6 +113,17 @@ void mg_run_detach(struct mg_run *run)
 	if (attempt) {
 		mg_attempt_unref(attempt);
 	}
+}
+
+int mg_run_attach_conn(struct mg_run *run, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	pthread_mutex_lock(&run->lock);
+	int code = conn ? run->code : 0;
+	if (!code) {
+		run->conn = conn;
+	}
+	pthread_mutex_unlock(&run->lock);
+	return code ? mg_run_cancel_error(run, err) : 0;
 }
 
 void mg_run_stage_begin(struct mg_run *run)

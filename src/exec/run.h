@@ -10,6 +10,8 @@
 /* The attempt that a cancel must reach from now on; fails at once when the run is cancelled already. */
 int mg_run_attach(struct mg_run *run, struct mg_attempt *attempt, struct mg_error *err);
 void mg_run_detach(struct mg_run *run);
+/* The same for a statement that runs in the planning database, without an attempt; NULL: it is over. */
+int mg_run_attach_conn(struct mg_run *run, struct mg_duck_conn *conn, struct mg_error *err);
 void mg_run_stage_begin(struct mg_run *run);
 void mg_run_stage_end(struct mg_run *run);
 void mg_run_plan_stages(struct mg_run *run, uint32_t count);   /* stages that the plan is likely to have */

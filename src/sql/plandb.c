@@ -24,6 +24,7 @@
 
 enum {
 	POOL_SIZE = 4,
+	LENT_MAX = 2,             /* connections that run users' catalog statements; the others plan */
 	PLAN_MS_MAX = 10 * 1000,
 	CATALOG_MS_MAX = 60 * 1000,
 	OWN_MS_MAX = 3600 * 1000, /* SQL of ours: filling with samples */
@@ -45,6 +46,7 @@ static const char disabled[] =
 struct plan_conn {
 	struct mg_duck_conn *duck;
 	char zone[ZONE_MAX]; /* TimeZone that is set */
+	bool lent;      /* to a statement of a user */
 	bool busy;
 	bool expired;             /* the watchdog has interrupted it */
 	struct timespec deadline; /* while busy */
@@ -53,6 +55,7 @@ struct plan_conn {
 struct mg_plandb {
 	struct mg_duck *duck;
 	struct plan_conn conns[POOL_SIZE];
+	size_t lent;            /* of conns, to users' statements */
 	pthread_mutex_t lock;
 	pthread_cond_t freed;   /* a connection is free again */
 	pthread_cond_t changed; /* for the watchdog: a deadline was set, or the end has come */
@@ -117,10 +120,11 @@ static struct plan_conn *take(struct mg_plandb *db, int ms)
 {
 	struct plan_conn *conn = NULL;
 	struct timespec now;
+	bool lend = ms == CATALOG_MS_MAX;
 
 	pthread_mutex_lock(&db->lock);
 	while (!conn) {
-		for (size_t i = 0; i < POOL_SIZE && !conn; i++) {
+		for (size_t i = 0; i < POOL_SIZE && !conn && !(lend && db->lent >= LENT_MAX); i++) {
 			conn = db->conns[i].busy ? NULL : &db->conns[i];
 		}
 		if (!conn) {
@@ -128,6 +132,8 @@ static struct plan_conn *take(struct mg_plandb *db, int ms)
 		}
 	}
 	conn->busy = true;
+	conn->lent = lend;
+	db->lent += lend;
 	conn->expired = false;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	conn->deadline = time_after(now, ms);
@@ -140,7 +146,8 @@ static void give(struct mg_plandb *db, struct plan_conn *conn)
 {
 	pthread_mutex_lock(&db->lock);
 	conn->busy = false;
-	pthread_cond_signal(&db->freed);
+	db->lent -= conn->lent;
+	pthread_cond_broadcast(&db->freed); /* who waits may wait for different things */
 	pthread_mutex_unlock(&db->lock);
 }
 

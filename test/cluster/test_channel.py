@@ -87,6 +87,8 @@ def test_one_query(cluster):
         assert schema["kind"] == 1 and schema["rows"] == 0 and batch["kind"] == 2 and batch["rows"] == 25
         assert end["rows"] == 25 and end["tag"] == "SELECT 25" and end["query"] == begin["query"]
         assert end["elapsed_ms"] > 0 and end["bytes"] > 0
+        text, = [f for f in channel.query("SELECT repeat('x', 1000) FROM range(1000)") if f["type"] == "end"]
+        assert 1000000 <= text["bytes"] <= 1100000
         table = table_of(frames)
         assert table.column("n_name")[3].as_py() == "CANADA"
 

@@ -434,3 +434,29 @@ def swallow(cluster, sql):
         query(cluster, sql)
     except (OSError, http.client.HTTPException):
         pass
+
+
+def test_catalog_answers_hold_up_nobody(cluster):
+    """The planning database has few connections: neither slow readers nor long catalog statements may keep them."""
+    wide = "SELECT a.name, repeat('x', 1000) AS x FROM cluster.settings a, range(5000)"
+    sleepers = [slow_reader(cluster, wide) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: swallow_for(cluster, "SELECT count(*) FROM duckdb_types() a, range(100000) b,"
+                                                                    " range(100000) c WHERE b.range * c.range % 7 = 3", "3s"))
+               for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    start = time.monotonic()
+    assert values(query(cluster, "SELECT name FROM cluster.users WHERE name = 'scott'")) == [["scott"]]
+    assert time.monotonic() - start < 10
+    for connection, answer in sleepers:
+        answer.close()
+        connection.close()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    error(query(cluster, "SELECT a.name, repeat('x', 1000) FROM cluster.settings a, range(50000)"), 413)
+
+
+def swallow_for(cluster, sql, limit):
+    error(query(cluster, sql, path=f"?timeout={limit}"), 504)
