@@ -25,6 +25,7 @@
 #define STATEMENT_MAX 65536     /* longer ones are not remembered */
 #define LIST_MAX 200            /* candidates that are listed */
 #define CTRL_C L'\003'
+#define CTRL_D 4
 
 struct name {
 	char *text;
@@ -40,6 +41,7 @@ struct mg_line {
 	struct mg_sb prompt[2];
 	bool continued;
 	bool interrupted;
+	bool typed_ahead;           /* keys came before the terminal was ours; its Ctrl-D reads as 0 */
 	struct mg_sb line;
 	struct name *names;
 	size_t name_count, name_cap;
@@ -97,10 +99,12 @@ static int read_byte(struct mg_line *line, unsigned char *byte)
 			return 0;
 		}
 		if (poll(&fd, 1, 100) <= 0) {
+			line->typed_ahead = false;
 			continue;
 		}
 		got = read(STDIN_FILENO, byte, 1);
 		if (got == 1) {
+			*byte = *byte == 0 && line->typed_ahead ? CTRL_D : *byte;
 			return 1;
 		}
 		if (got == 0 || (errno != EINTR && errno != EAGAIN)) {
@@ -452,11 +456,14 @@ void mg_line_free(struct mg_line *line)
 
 const char *mg_line_read(struct mg_line *line, bool continued, bool *interrupted)
 {
+	struct pollfd fd = { STDIN_FILENO, POLLIN, 0 };
 	const char *text;
 	int count = 0;
 
 	line->continued = continued;
 	line->interrupted = false;
+	line->typed_ahead = poll(&fd, 1, 0) > 0;
+	el_set(line->editor, EL_PREP_TERM, 1);
 	text = el_gets(line->editor, &count);
 	*interrupted = line->interrupted;
 	if (line->interrupted) {

@@ -70,6 +70,14 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text.encode())
 
+    def leave(self):
+        """Ctrl-D at the prompt; between prompts the terminal itself would swallow it."""
+        self.type("SELECT 'the end' AS e;\n")
+        self.wait_for("│ the end")
+        self.wait_for(r"\w+> ")
+        self.type("\x04")
+        return self.end()
+
     def end(self, seconds=20):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -230,8 +238,7 @@ def test_statements_go_over_lines_and_show_a_table(terminal):
     terminal.type("FROM orders;\n")
     shown = terminal.wait_for(r"1 row .*\d s")
     assert "int64" in shown and "15000" in shown
-    terminal.type("\x04")
-    assert terminal.end() == 0
+    assert terminal.leave() == 0
 
 
 def test_ctrl_c_cancels_the_statement_and_not_the_shell(terminal):
@@ -244,8 +251,7 @@ def test_ctrl_c_cancels_the_statement_and_not_the_shell(terminal):
     terminal.wait_for("merganser> ")
     terminal.type("SELECT 40 + 2 AS still;\n")
     terminal.wait_for("42")
-    terminal.type("\x04")
-    assert terminal.end() == 0
+    assert terminal.leave() == 0
 
 
 def test_ctrl_c_throws_away_what_was_typed(terminal):
@@ -291,8 +297,7 @@ def test_the_history_keeps_statements_but_no_secrets(cluster, tmp_path):
     again.wait_for("merganser> ")
     again.type("\x1b[A\x1b[A\n")
     assert "11" in again.wait_for("1 row ")
-    again.type("\x04")
-    assert again.end() == 0
+    assert again.leave() == 0
 
 
 def test_meta_commands_of_both_dialects(terminal):
@@ -319,8 +324,13 @@ def test_a_lost_server_is_found_again(new_cluster):
     shell.type("SELECT 6 * 7 AS b;\n")
     shell.wait_for("connected again")
     assert "42" in shell.wait_for("1 row ")
-    shell.type("\x04")
-    assert shell.end() == 0
+    assert shell.leave() == 0
+
+
+def test_ctrl_d_typed_ahead_leaves_after_the_answer(terminal):
+    terminal.type("SELECT count(*) AS n FROM range(20000000) WHERE range % 3 = 1;\n\x04")
+    assert terminal.end() == 0
+    assert "6666667" in terminal.text
 
 
 def test_watch_repeats_until_ctrl_c(terminal):
@@ -345,8 +355,7 @@ def test_the_last_statement_can_be_edited(cluster, tmp_path):
     shell.wait_for("│ before")
     shell.type("\\e\n")
     shell.wait_for("│ after")
-    shell.type("\x04")
-    assert shell.end() == 0
+    assert shell.leave() == 0
 
 
 def test_rows_go_into_files_and_programs(cluster, tmp_path):
@@ -439,8 +448,19 @@ def test_more_than_one_server_is_refused(demo_env):
     assert done.returncode == 1 and "one server" in done.stderr and folders(demo_env) == []
 
 
-def test_killed_nodes_change_no_answer(demo_env):
+@pytest.fixture
+def demo_terminal(demo_env):
     shell = Terminal("demo", "--scale-factor", "0.01", "--workers", "2", env=demo_env)
+    yield shell
+    try:
+        os.kill(shell.pid, signal.SIGTERM)
+        shell.end()
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def test_killed_nodes_change_no_answer(demo_env, demo_terminal):
+    shell = demo_terminal
     shell.wait_for("demo> ", seconds=60)
     count = "SELECT sum(l_orderkey) AS s, count(*) AS n FROM lineitem;\n"
     shell.type("SET strategy = 'cut';\n" + count)
@@ -457,8 +477,7 @@ def test_killed_nodes_change_no_answer(demo_env):
     shell.wait_for("worker-1 started")
     shell.type(count)
     shell.wait_for("60175")
-    shell.type("\x04")
-    assert shell.end() == 0
+    assert shell.leave() == 0
     assert folders(demo_env) == []
 
 
