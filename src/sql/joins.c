@@ -324,6 +324,11 @@ static struct mg_node *join_done(struct mg_place *place, const struct join *join
 
 struct mg_node *mg_place_join(struct mg_place *place, struct mg_node *node)
 {
+	struct mg_node *regrouped = mg_place_regroup(place, node);
+	if (regrouped != node) {
+		mg_place_note(place, "%s join: moved down to the table that it filters", kind_names[node->join]);
+		return mg_place_node(place, regrouped);
+	}
 	struct join join = { .node = node };
 	join.left = mg_place_node(place, node->kids[0]);
 	join.right = join.left ? mg_place_node(place, node->kids[1]) : NULL;

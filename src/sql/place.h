@@ -65,6 +65,13 @@ bool mg_type_same_slot(const struct mg_type *a, const struct mg_type *b);
 /* ---- distribute.c ---- */
 
 struct mg_node *mg_place_node(struct mg_place *place, struct mg_node *node);
+/* Fail with MG_E_UNSUPPORTED; NULL. */
+struct mg_node *mg_place_refuse(struct mg_place *place, const char *reason);
+/* The operator itself draws random numbers or the like. */
+bool mg_place_volatile(const struct mg_node *node);
+
+/* ---- sizes.c ---- */
+
 /* Estimate of a copy that was just made (its `rows` are DuckDB's over the samples), given the placed
  * inputs of the operator. */
 void mg_place_size(struct mg_place *place, struct mg_node *node, struct mg_node *const *kids, size_t count);
@@ -73,9 +80,16 @@ double mg_place_bytes(struct mg_place *place, const struct mg_node *node);
 bool mg_place_known(struct mg_place *place, const struct mg_node *node);    /* the guess is a count */
 void mg_place_note(struct mg_place *place, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- joins.c, agg.c ---- */
+/* ---- joins.c, agg.c, setops.c, ctes.c ---- */
 
+struct mg_node *mg_place_union(struct mg_place *place, struct mg_node *node);
+struct mg_node *mg_place_setop(struct mg_place *place, struct mg_node *node);
+struct mg_node *mg_place_with(struct mg_place *place, struct mg_node *node);
+struct mg_node *mg_place_ref(struct mg_place *place, struct mg_node *node);
+struct mg_node *mg_place_recursive(struct mg_place *place, struct mg_node *node);
 struct mg_node *mg_place_join(struct mg_place *place, struct mg_node *node);
+/* ---- regroup.c: a semi or anti join, unplaced, further down where it is local; else itself ---- */
+struct mg_node *mg_place_regroup(struct mg_place *place, struct mg_node *join);
 struct mg_node *mg_place_agg(struct mg_place *place, struct mg_node *node);
 
 /* ---- agg_rules.c ---- */
