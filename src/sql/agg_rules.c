@@ -3,8 +3,8 @@
  * expression over the pieces of one group.
  *
  * Templates: {0}, {1} are the arguments (pieces) or the pieces' columns (final); %F becomes the
- * aggregate's FILTER clause and %A " AND condition" of it; %T is the bound type of the result, %S the
- * type that sums of the first argument have, so that re-binding the text cannot drift.
+ * aggregate's FILTER clause and %A " AND condition" of it; %T is the bound type of the result, %S
+ * the type that sums of the first argument have, so that re-binding the text cannot drift.
  * Variances and covariances ship counts, means and central moments and are merged pairwise (Chan):
  * sums of squares lose digits.  What is not in the table is holistic.
  */
@@ -19,15 +19,15 @@ enum piece_type { T_RESULT, T_BIGINT, T_DOUBLE, T_SUM, T_ARG0, T_ARG1 };
 struct piece_rule {
 	const char *text;
 	enum piece_type type;
-	const char *merge;            /* of two pieces of one value, or NULL */
+	const char *merge; /* of two pieces of one value, or NULL */
 };
 
 enum rule_flags {
-	R_NUMBER = 1,                 /* DOUBLE result over a number */
-	R_INEXACT = 2,                /* only over FLOAT and DOUBLE */
-	R_EXACT = 4,                  /* only over integers and decimals */
+	R_NUMBER = 1,  /* DOUBLE result over a number */
+	R_INEXACT = 2, /* only over FLOAT and DOUBLE */
+	R_EXACT = 4,   /* only over integers and decimals */
 	R_SAME_ON_REPLICAS = 8,
-	R_NO_DISTINCT = 16            /* DISTINCT changes nothing */
+	R_NO_DISTINCT = 16 /* DISTINCT changes nothing */
 };
 
 struct agg_rule {
@@ -43,48 +43,74 @@ struct agg_rule {
 #define SELF(fn) { { fn "({0})%F", T_RESULT, fn "({0})" } }, fn "({0})"
 
 /* (n, m, s) of two sets of rows; the list holds one entry for each participant with rows. */
-#define MOMENTS2 \
-	"list_reduce(list(struct_pack(n := CAST({0} AS DOUBLE), m := {1}, s := {2})) FILTER (WHERE {0} > 0), " \
-	"lambda a, b: struct_pack(n := a.n + b.n, m := a.m + (b.m - a.m) * b.n / (a.n + b.n), " \
+#define MOMENTS2                                                                                 \
+	"list_reduce(list(struct_pack(n := CAST({0} AS DOUBLE), m := {1}, s := {2})) FILTER (WHERE " \
+	"{0} > 0), "                                                                                 \
+	"lambda a, b: struct_pack(n := a.n + b.n, m := a.m + (b.m - a.m) * b.n / (a.n + b.n), "      \
 	"s := a.s + b.s + (b.m - a.m) * (b.m - a.m) * a.n * b.n / (a.n + b.n)))"
-#define VARIANCE_PIECES \
-	{ { "count({0})%F", T_BIGINT, NULL }, { "avg(CAST({0} AS DOUBLE))%F", T_DOUBLE, NULL }, \
-	  { "(var_pop({0})%F * count({0})%F)", T_DOUBLE, NULL } }
+#define VARIANCE_PIECES                                                                       \
+	{                                                                                         \
+		{ "count({0})%F", T_BIGINT, NULL }, { "avg(CAST({0} AS DOUBLE))%F", T_DOUBLE, NULL }, \
+		{                                                                                     \
+			"(var_pop({0})%F * count({0})%F)", T_DOUBLE, NULL                                 \
+		}                                                                                     \
+	}
 #define VAR_POP "((" MOMENTS2 ").s / nullif(sum({0}), 0))"
 #define VAR_SAMP "((" MOMENTS2 ").s / nullif(sum({0}) - 1, 0))"
 
 /* Pairs: {0} n, {1} mean of x, {2} mean of y, {3} Sxy. */
-#define MOMENTS_XY \
-	"list_reduce(list(struct_pack(n := {0}, x := {1}, y := {2}, c := {3})) FILTER (WHERE {0} > 0), " \
-	"lambda a, b: struct_pack(n := a.n + b.n, x := a.x + (b.x - a.x) * b.n / (a.n + b.n), " \
-	"y := a.y + (b.y - a.y) * b.n / (a.n + b.n), " \
+#define MOMENTS_XY                                                                               \
+	"list_reduce(list(struct_pack(n := {0}, x := {1}, y := {2}, c := {3})) FILTER (WHERE {0} > " \
+	"0), "                                                                                       \
+	"lambda a, b: struct_pack(n := a.n + b.n, x := a.x + (b.x - a.x) * b.n / (a.n + b.n), "      \
+	"y := a.y + (b.y - a.y) * b.n / (a.n + b.n), "                                               \
 	"c := a.c + b.c + (b.x - a.x) * (b.y - a.y) * a.n * b.n / (a.n + b.n)))"
-#define COVARIANCE_PIECES \
-	{ { "CAST(regr_count({0}, {1})%F AS DOUBLE)", T_DOUBLE, NULL }, { "regr_avgx({0}, {1})%F", T_DOUBLE, NULL }, \
-	  { "regr_avgy({0}, {1})%F", T_DOUBLE, NULL }, { "regr_sxy({0}, {1})%F", T_DOUBLE, NULL } }
+#define COVARIANCE_PIECES                                             \
+	{                                                                 \
+		{ "CAST(regr_count({0}, {1})%F AS DOUBLE)", T_DOUBLE, NULL }, \
+			{ "regr_avgx({0}, {1})%F", T_DOUBLE, NULL },              \
+			{ "regr_avgy({0}, {1})%F", T_DOUBLE, NULL },              \
+		{                                                             \
+			"regr_sxy({0}, {1})%F", T_DOUBLE, NULL                    \
+		}                                                             \
+	}
 
-#define ARG_PIECES(fn, best) \
-	{ { fn "({0}, {1})%F", T_RESULT, NULL }, { best "({1}) FILTER (WHERE {0} IS NOT NULL%A)", T_ARG1, NULL } }, fn "({0}, {1})"
-#define ARG_NULL_PIECES(fn, best) { { fn "({0}, {1})%F", T_RESULT, NULL }, { best "({1})%F", T_ARG1, NULL } }, fn "({0}, {1})"
+#define ARG_PIECES(fn, best)                                             \
+	{ { fn "({0}, {1})%F", T_RESULT, NULL },                             \
+	  { best "({1}) FILTER (WHERE {0} IS NOT NULL%A)", T_ARG1, NULL } }, \
+		fn "({0}, {1})"
+#define ARG_NULL_PIECES(fn, best) \
+	{ { fn "({0}, {1})%F", T_RESULT, NULL }, { best "({1})%F", T_ARG1, NULL } }, fn "({0}, {1})"
 
 static const struct agg_rule rules[] = {
 	{ "count_star", 0, R_SAME_ON_REPLICAS, { { "count(*)%F", T_BIGINT, COUNT_SUM } }, COUNT_SUM },
 	{ "count", 0, R_SAME_ON_REPLICAS, { { "count(*)%F", T_BIGINT, COUNT_SUM } }, COUNT_SUM },
 	{ "count", 1, R_SAME_ON_REPLICAS, { { "count({0})%F", T_BIGINT, COUNT_SUM } }, COUNT_SUM },
-	{ "count_if", 1, R_SAME_ON_REPLICAS, { { "count_if({0})%F", T_RESULT, "CAST(coalesce(sum({0}), 0) AS %T)" } },
+	{ "count_if",
+	  1,
+	  R_SAME_ON_REPLICAS,
+	  { { "count_if({0})%F", T_RESULT, "CAST(coalesce(sum({0}), 0) AS %T)" } },
 	  "CAST(coalesce(sum({0}), 0) AS %T)" },
-	{ "countif", 1, R_SAME_ON_REPLICAS, { { "count_if({0})%F", T_RESULT, "CAST(coalesce(sum({0}), 0) AS %T)" } },
+	{ "countif",
+	  1,
+	  R_SAME_ON_REPLICAS,
+	  { { "count_if({0})%F", T_RESULT, "CAST(coalesce(sum({0}), 0) AS %T)" } },
 	  "CAST(coalesce(sum({0}), 0) AS %T)" },
 	{ "sum", 1, 0, { { "sum({0})%F", T_RESULT, CAST_SUM } }, CAST_SUM },
 	{ "sum_no_overflow", 1, 0, { { "sum({0})%F", T_RESULT, CAST_SUM } }, CAST_SUM },
 	{ "fsum", 1, R_NUMBER, { { "fsum({0})%F", T_DOUBLE, "fsum({0})" } }, "fsum({0})" },
 	{ "kahan_sum", 1, R_NUMBER, { { "fsum({0})%F", T_DOUBLE, "fsum({0})" } }, "fsum({0})" },
 	{ "sumkahan", 1, R_NUMBER, { { "fsum({0})%F", T_DOUBLE, "fsum({0})" } }, "fsum({0})" },
-	{ "avg", 1, R_NUMBER | R_EXACT | R_SAME_ON_REPLICAS,
+	{ "avg",
+	  1,
+	  R_NUMBER | R_EXACT | R_SAME_ON_REPLICAS,
 	  { { "sum({0})%F", T_SUM, "CAST(sum({0}) AS %S)" }, { "count({0})%F", T_BIGINT, COUNT_SUM } },
 	  "(CAST(sum({0}) AS DOUBLE) / nullif(sum({1}), 0))" },
-	{ "avg", 1, R_NUMBER | R_INEXACT,
-	  { { "sum(CAST({0} AS DOUBLE))%F", T_DOUBLE, "sum({0})" }, { "count({0})%F", T_BIGINT, COUNT_SUM } },
+	{ "avg",
+	  1,
+	  R_NUMBER | R_INEXACT,
+	  { { "sum(CAST({0} AS DOUBLE))%F", T_DOUBLE, "sum({0})" },
+	    { "count({0})%F", T_BIGINT, COUNT_SUM } },
 	  "(CAST(sum({0}) AS DOUBLE) / nullif(sum({1}), 0))" },
 	{ "min", 1, R_SAME_ON_REPLICAS | R_NO_DISTINCT, SELF("min") },
 	{ "max", 1, R_SAME_ON_REPLICAS | R_NO_DISTINCT, SELF("max") },
@@ -96,11 +122,20 @@ static const struct agg_rule rules[] = {
 	{ "product", 1, 0, SELF("product") },
 	{ "any_value", 1, R_NO_DISTINCT, SELF("any_value") },
 	/* These may take a NULL row, so the piece of a participant without rows must not win. */
-	{ "first", 1, R_NO_DISTINCT, { { "\"first\"({0})%F", T_RESULT, NULL }, { "count(*)%F", T_BIGINT, NULL } },
+	{ "first",
+	  1,
+	  R_NO_DISTINCT,
+	  { { "\"first\"({0})%F", T_RESULT, NULL }, { "count(*)%F", T_BIGINT, NULL } },
 	  "\"first\"({0}) FILTER (WHERE {1} > 0)" },
-	{ "arbitrary", 1, R_NO_DISTINCT, { { "\"first\"({0})%F", T_RESULT, NULL }, { "count(*)%F", T_BIGINT, NULL } },
+	{ "arbitrary",
+	  1,
+	  R_NO_DISTINCT,
+	  { { "\"first\"({0})%F", T_RESULT, NULL }, { "count(*)%F", T_BIGINT, NULL } },
 	  "\"first\"({0}) FILTER (WHERE {1} > 0)" },
-	{ "last", 1, R_NO_DISTINCT, { { "\"last\"({0})%F", T_RESULT, NULL }, { "count(*)%F", T_BIGINT, NULL } },
+	{ "last",
+	  1,
+	  R_NO_DISTINCT,
+	  { { "\"last\"({0})%F", T_RESULT, NULL }, { "count(*)%F", T_BIGINT, NULL } },
 	  "\"last\"({0}) FILTER (WHERE {1} > 0)" },
 	{ "arg_min", 2, R_NO_DISTINCT, ARG_PIECES("arg_min", "min") },
 	{ "argmin", 2, R_NO_DISTINCT, ARG_PIECES("arg_min", "min") },
@@ -117,13 +152,15 @@ static const struct agg_rule rules[] = {
 	{ "stddev", 1, R_NUMBER, VARIANCE_PIECES, "sqrt(" VAR_SAMP ")" },
 	{ "stddev_samp", 1, R_NUMBER, VARIANCE_PIECES, "sqrt(" VAR_SAMP ")" },
 	{ "covar_pop", 2, R_NUMBER, COVARIANCE_PIECES, "((" MOMENTS_XY ").c / nullif(sum({0}), 0))" },
-	{ "covar_samp", 2, R_NUMBER, COVARIANCE_PIECES, "((" MOMENTS_XY ").c / nullif(sum({0}) - 1, 0))" },
+	{ "covar_samp", 2, R_NUMBER, COVARIANCE_PIECES,
+	  "((" MOMENTS_XY ").c / nullif(sum({0}) - 1, 0))" },
 	{ "regr_sxy", 2, R_NUMBER, COVARIANCE_PIECES, "(" MOMENTS_XY ").c" },
 };
 
 static bool is_number(const struct mg_type *type)
 {
-	return mg_type_is_integer(type) || mg_type_is(type, "DECIMAL") || mg_type_is(type, "FLOAT") || mg_type_is(type, "DOUBLE");
+	return mg_type_is_integer(type) || mg_type_is(type, "DECIMAL") || mg_type_is(type, "FLOAT") ||
+	       mg_type_is(type, "DOUBLE");
 }
 
 static bool rule_fits(const struct agg_rule *rule, const struct mg_expr *agg)
@@ -143,7 +180,8 @@ static bool rule_fits(const struct agg_rule *rule, const struct mg_expr *agg)
 	}
 	if (rule->flags & (R_EXACT | R_INEXACT)) {
 		const struct mg_type *type = agg->kids[0]->type;
-		bool exact = (mg_type_is_integer(type) && !mg_type_is(type, "UHUGEINT")) || mg_type_is(type, "DECIMAL");
+		bool exact = (mg_type_is_integer(type) && !mg_type_is(type, "UHUGEINT")) ||
+		             mg_type_is(type, "DECIMAL");
 		return exact == ((rule->flags & R_EXACT) != 0);
 	}
 	return true;
@@ -174,7 +212,8 @@ static const struct mg_type *sum_type(struct mg_arena *arena, const struct mg_ty
 	return type;
 }
 
-static const struct mg_type *piece_type(struct mg_arena *arena, enum piece_type type, const struct mg_expr *agg)
+static const struct mg_type *piece_type(struct mg_arena *arena, enum piece_type type,
+                                        const struct mg_expr *agg)
 {
 	switch (type) {
 	case T_BIGINT:
@@ -210,7 +249,8 @@ static const char *expand(struct mg_arena *arena, const char *text, const struct
 		} else if (*at == 'A' && agg->filter) {
 			mg_sb_addf(&sb, " AND {%zu}", agg->kid_count);
 		} else if (*at == 'T' || *at == 'S') {
-			const struct mg_type *wanted = *at == 'T' ? agg->type : sum_type(arena, agg->kids[0]->type);
+			const struct mg_type *wanted = *at == 'T' ? agg->type
+			                                          : sum_type(arena, agg->kids[0]->type);
 			ok = ok && mg_type_print(arena, wanted, &type, NULL) == 0;
 			mg_sb_add(&sb, type ? type : "");
 		}
@@ -220,7 +260,8 @@ static const char *expand(struct mg_arena *arena, const char *text, const struct
 	return out;
 }
 
-static struct mg_expr *make_piece(struct mg_arena *arena, const struct piece_rule *rule, const struct mg_expr *agg)
+static struct mg_expr *make_piece(struct mg_arena *arena, const struct piece_rule *rule,
+                                  const struct mg_expr *agg)
 {
 	struct mg_expr **kids = mg_arena_new_array(arena, struct mg_expr *, agg->kid_count + 1);
 	size_t count = 0;
@@ -234,7 +275,8 @@ static struct mg_expr *make_piece(struct mg_arena *arena, const struct piece_rul
 	if (!text) {
 		return NULL;
 	}
-	struct mg_expr *piece = mg_expr_raw(arena, text, piece_type(arena, rule->type, agg), count, kids);
+	struct mg_expr *piece =
+		mg_expr_raw(arena, text, piece_type(arena, rule->type, agg), count, kids);
 	piece->merge = rule->merge ? expand(arena, rule->merge, agg) : NULL;
 	return piece;
 }
@@ -249,7 +291,8 @@ bool mg_agg_decompose(struct mg_arena *arena, const struct mg_expr *agg, struct 
 	if (!out->final) {
 		return false;
 	}
-	for (size_t i = 0; i < sizeof rule->pieces / sizeof *rule->pieces && rule->pieces[i].text; i++) {
+	for (size_t i = 0; i < sizeof rule->pieces / sizeof *rule->pieces && rule->pieces[i].text;
+	     i++) {
 		out->pieces[i] = make_piece(arena, &rule->pieces[i], agg);
 		if (!out->pieces[i]) {
 			return false;
@@ -269,7 +312,8 @@ bool mg_agg_stable(const struct mg_expr *agg)
 		return false;
 	}
 	bool sum = strcmp(rule->name, "sum") == 0 || strcmp(rule->name, "sum_no_overflow") == 0;
-	return (rule->flags & R_SAME_ON_REPLICAS) != 0 || (sum && (mg_type_is(agg->type, "HUGEINT") || mg_type_is(agg->type, "DECIMAL")));
+	return (rule->flags & R_SAME_ON_REPLICAS) != 0 ||
+	       (sum && (mg_type_is(agg->type, "HUGEINT") || mg_type_is(agg->type, "DECIMAL")));
 }
 
 bool mg_agg_ignores_distinct(const struct mg_expr *agg)

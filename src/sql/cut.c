@@ -1,10 +1,11 @@
 /*
- * cut.c - exchanges: a placed subtree becomes a stage (SQL text, where it runs, where its rows go) and
- * an MG_OP_READ of that stage takes its place.
+ * cut.c - exchanges: a placed subtree becomes a stage (SQL text, where it runs, where its rows go)
+ * and an MG_OP_READ of that stage takes its place.
  *
- * A stage runs as soon as it is made when the environment can run stages, so that later decisions know
- * its size.  A stage whose text, place and shipping equal those of an earlier one is not made twice.
- * Rows of a replica never travel: each participant keeps its part by mg_mine(keys) or mg_node() = 0.
+ * A stage runs as soon as it is made when the environment can run stages, so that later decisions
+ * know its size.  A stage whose text, place and shipping equal those of an earlier one is not made
+ * twice. Rows of a replica never travel: each participant keeps its part by mg_mine(keys) or
+ * mg_node() = 0.
  */
 #include "sql/place.h"
 
@@ -84,7 +85,8 @@ static bool exprs_volatile(struct mg_expr *const *exprs, size_t count)
 
 static bool tree_volatile(const struct mg_node *node)
 {
-	if (exprs_volatile(node->exprs, node->expr_count) || exprs_volatile(node->groups, node->group_count) ||
+	if (exprs_volatile(node->exprs, node->expr_count) ||
+	    exprs_volatile(node->groups, node->group_count) ||
 	    exprs_volatile(node->preds, node->pred_count)) {
 		return true;
 	}
@@ -108,11 +110,13 @@ static bool tree_volatile(const struct mg_node *node)
 
 /* ---- stages ---- */
 
-static struct mg_stage *find_same(struct mg_place *place, const struct mg_stage *stage, size_t *index)
+static struct mg_stage *find_same(struct mg_place *place, const struct mg_stage *stage,
+                                  size_t *index)
 {
 	for (size_t i = 0; i < place->env->stage_count; i++) {
 		struct mg_stage *old = place->env->stages[i];
-		if (old->ship == stage->ship && old->everywhere == stage->everywhere && strcmp(old->sql, stage->sql) == 0) {
+		if (old->ship == stage->ship && old->everywhere == stage->everywhere &&
+		    strcmp(old->sql, stage->sql) == 0) {
 			*index = i;
 			return old;
 		}
@@ -136,7 +140,8 @@ static void add_stage(struct mg_place *place, struct mg_stage *stage)
 		size_t cap = env->stage_cap;
 		struct mg_count *counts = mg_arena_new_array(place->arena, struct mg_count, cap);
 		for (size_t i = 0; i < cap; i++) {
-			counts[i] = i < place->count_cap ? place->counts[i] : (struct mg_count){ UINT64_MAX, 0 };
+			counts[i] = i < place->count_cap ? place->counts[i]
+			                                 : (struct mg_count){ UINT64_MAX, 0 };
 		}
 		place->counts = counts;
 		place->count_cap = cap;
@@ -149,8 +154,8 @@ static void add_stage(struct mg_place *place, struct mg_stage *stage)
 }
 
 /* SQL of the stage: the subtree, and for hash shipping the slot as last column. */
-static int stage_sql(struct mg_place *place, const struct mg_node *node, enum mg_ship ship, struct mg_expr *const *keys,
-                     size_t key_count, const char **out)
+static int stage_sql(struct mg_place *place, const struct mg_node *node, enum mg_ship ship,
+                     struct mg_expr *const *keys, size_t key_count, const char **out)
 {
 	char *inner = NULL;
 	int rc = mg_plan_print(place->arena, node, &inner, place->err);
@@ -175,8 +180,9 @@ static int stage_sql(struct mg_place *place, const struct mg_node *node, enum mg
 	return 0;
 }
 
-static struct mg_stage *make_stage(struct mg_place *place, const struct mg_node *node, enum mg_ship ship, struct mg_expr *const *keys,
-                                   size_t key_count, const char *label)
+static struct mg_stage *make_stage(struct mg_place *place, const struct mg_node *node,
+                                   enum mg_ship ship, struct mg_expr *const *keys, size_t key_count,
+                                   const char *label)
 {
 	struct mg_stage *stage = mg_arena_alloc(place->arena, sizeof *stage);
 	if (stage_sql(place, node, ship, keys, key_count, &stage->sql) != 0) {
@@ -193,7 +199,8 @@ static struct mg_stage *make_stage(struct mg_place *place, const struct mg_node 
 	return stage;
 }
 
-static struct mg_node *read_of(struct mg_place *place, const struct mg_stage *stage, size_t index, const struct mg_node *from)
+static struct mg_node *read_of(struct mg_place *place, const struct mg_stage *stage, size_t index,
+                               const struct mg_node *from)
 {
 	struct mg_node *read = mg_node_new(place->arena, MG_OP_READ, 0, from->column_count);
 	for (size_t i = 0; i < from->column_count; i++) {
@@ -203,15 +210,16 @@ static struct mg_node *read_of(struct mg_place *place, const struct mg_stage *st
 	read->rows = stage->rows_estimate;
 	read->raw = from->raw;
 	if (place->counts[index].rows != UINT64_MAX) {
-		double copies = stage->ship == MG_SHIP_KEEP && from->dist.kind == MG_DIST_REPL ? place->nodes : 1;
+		double copies =
+			stage->ship == MG_SHIP_KEEP && from->dist.kind == MG_DIST_REPL ? place->nodes : 1;
 		read->rows = (double)place->counts[index].rows / copies;
 		read->counted = true;
 	}
 	return read;
 }
 
-struct mg_node *mg_place_ship(struct mg_place *place, struct mg_node *node, enum mg_ship ship, struct mg_expr *const *keys,
-                              size_t key_count, const char *label)
+struct mg_node *mg_place_ship(struct mg_place *place, struct mg_node *node, enum mg_ship ship,
+                              struct mg_expr *const *keys, size_t key_count, const char *label)
 {
 	struct mg_stage *stage = make_stage(place, node, ship, keys, key_count, label);
 	if (!stage) {
@@ -285,7 +293,8 @@ struct mg_node *mg_place_broadcast(struct mg_place *place, struct mg_node *node,
 	return mg_place_ship(place, node, MG_SHIP_BROADCAST, NULL, 0, label);
 }
 
-static struct mg_node *filtered(struct mg_place *place, struct mg_node *node, struct mg_expr *condition, struct mg_dist dist)
+static struct mg_node *filtered(struct mg_place *place, struct mg_node *node,
+                                struct mg_expr *condition, struct mg_dist dist)
 {
 	struct mg_node *filter = mg_node_new(place->arena, MG_OP_FILTER, 1, node->column_count);
 	filter->kids[0] = node;
@@ -302,7 +311,8 @@ static struct mg_node *filtered(struct mg_place *place, struct mg_node *node, st
 	return filter;
 }
 
-static struct mg_node *split(struct mg_place *place, struct mg_node *node, struct mg_expr *const *keys, size_t key_count)
+static struct mg_node *split(struct mg_place *place, struct mg_node *node,
+                             struct mg_expr *const *keys, size_t key_count)
 {
 	struct mg_sb sb = { 0 };
 	mg_sb_add(&sb, "mg_mine(");
@@ -312,12 +322,13 @@ static struct mg_node *split(struct mg_place *place, struct mg_node *node, struc
 	mg_sb_add(&sb, ")");
 	const char *format = mg_arena_strdup(place->arena, mg_sb_text(&sb));
 	mg_sb_fini(&sb);
-	struct mg_expr *mine = mg_expr_raw(place->arena, format, mg_type_simple("BOOLEAN"), key_count, keys);
+	struct mg_expr *mine =
+		mg_expr_raw(place->arena, format, mg_type_simple("BOOLEAN"), key_count, keys);
 	return filtered(place, node, mine, mg_dist_keyed(place->arena, keys, key_count));
 }
 
-struct mg_node *mg_place_rehash(struct mg_place *place, struct mg_node *node, struct mg_expr *const *keys, size_t key_count,
-                                const char *label)
+struct mg_node *mg_place_rehash(struct mg_place *place, struct mg_node *node,
+                                struct mg_expr *const *keys, size_t key_count, const char *label)
 {
 	if (node->dist.kind == MG_DIST_REPL) {
 		return split(place, node, keys, key_count);
@@ -325,7 +336,8 @@ struct mg_node *mg_place_rehash(struct mg_place *place, struct mg_node *node, st
 	return mg_place_ship(place, node, MG_SHIP_HASH, keys, key_count, label);
 }
 
-struct mg_node *mg_place_spread(struct mg_place *place, struct mg_node *node, struct mg_expr *const *keys, size_t key_count)
+struct mg_node *mg_place_spread(struct mg_place *place, struct mg_node *node,
+                                struct mg_expr *const *keys, size_t key_count)
 {
 	if (node->dist.kind == MG_DIST_PART) {
 		return node;
@@ -337,7 +349,8 @@ struct mg_node *mg_place_spread(struct mg_place *place, struct mg_node *node, st
 	if (!node) {
 		return NULL;
 	}
-	struct mg_expr *first = mg_expr_raw(place->arena, "(mg_node() = 0)", mg_type_simple("BOOLEAN"), 0, NULL);
+	struct mg_expr *first =
+		mg_expr_raw(place->arena, "(mg_node() = 0)", mg_type_simple("BOOLEAN"), 0, NULL);
 	return filtered(place, node, first, mg_dist_of(MG_DIST_PART));
 }
 

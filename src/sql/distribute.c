@@ -1,10 +1,10 @@
 /*
- * distribute.c - walk the pruned tree bottom-up, derive where each operator's rows are, and move rows
- * where an operator could not be right without it.
+ * distribute.c - walk the pruned tree bottom-up, derive where each operator's rows are, and move
+ * rows where an operator could not be right without it.
  *
  * Correctness rests on three rules: a placed node's dist tells the truth; an operator runs on every
- * participant over what it holds only when locate.c (or the rule beside it here) says that the union
- * of the parts is the answer; and replicas never diverge: what may choose differently on each
+ * participant over what it holds only when locate.c (or the rule beside it here) says that the
+ * union of the parts is the answer; and replicas never diverge: what may choose differently on each
  * participant (LIMIT, windows, unordered or inexact aggregates, random()) is SINGLE on replicated
  * input.  Joins and aggregates have files of their own.
  *
@@ -14,176 +14,42 @@
 
 #include "base/str.h"
 
-#include <stdarg.h>
 #include <string.h>
 
 #define DEPTH_MAX 500
 
-/* ---- sizes ---- */
-
-void mg_place_note(struct mg_place *place, const char *fmt, ...)
-{
-	if (!place->env->notes) {
-		return;
-	}
-	va_list ap;
-	va_start(ap, fmt);
-	mg_sb_addv(place->env->notes, fmt, ap);
-	va_end(ap);
-	mg_sb_add_char(place->env->notes, '\n');
-}
-
-static const struct mg_table_place *table_of(struct mg_place *place, const struct mg_node *scan)
-{
-	return place->env->find_table(place->env->arg, scan->schema, scan->table);
-}
-
-/* Rows that an operator can make at most, or -1. */
-static double rows_max(struct mg_place *place, const struct mg_node *node)
-{
-	switch (node->op) {
-	case MG_OP_READ:
-		return node->counted ? node->rows : -1;
-	case MG_OP_SCAN: {
-		const struct mg_table_place *table = table_of(place, node);
-		return table ? (double)table->rows : -1;
-	}
-	case MG_OP_AGG:
-		if (node->group_count == 0 && node->set_count == 0) {
-			return 1;
-		}
-		return -1;
-	case MG_OP_LIMIT:
-	case MG_OP_TOPN:
-		if (node->has_limit && node->limit <= 1000000) {
-			return (double)node->limit;
-		}
-		return rows_max(place, node->kids[0]);
-	case MG_OP_PROJECT:
-	case MG_OP_FILTER:
-	case MG_OP_ORDER:
-	case MG_OP_WINDOW:
-	case MG_OP_DISTINCT:
-		return rows_max(place, node->kids[0]);
-	case MG_OP_ROWS:
-		return (double)node->row_count;
-	case MG_OP_EMPTY:
-		return 0;
-	case MG_OP_DUMMY:
-		return 1;
-	case MG_OP_JOIN: {
-		double left = rows_max(place, node->kids[0]);
-		double right = rows_max(place, node->kids[1]);
-		if (left >= 0 && (node->join == MG_J_SEMI || node->join == MG_J_ANTI || node->join == MG_J_MARK || node->join == MG_J_SINGLE)) {
-			return left;
-		}
-		return left >= 0 && left <= 1 && right >= 0 && right <= 1 ? 1 : -1;
-	}
-	default:
-		return -1;
-	}
-}
-
-/* How much larger the inputs are than the samples that DuckDB saw; -1: not known. */
-static double scale_of(struct mg_node *const *kids, size_t count)
-{
-	double scale = -1;
-	for (size_t i = 0; i < count; i++) {
-		double kid = kids[i]->raw > 0 ? kids[i]->rows / kids[i]->raw : -1;
-		scale = kid > scale ? kid : scale;
-	}
-	return scale;
-}
-
-/* Without an estimate of DuckDB's, or where it cannot be scaled. */
-static double guess_rows(const struct mg_node *node, struct mg_node *const *kids, size_t count)
-{
-	double most = 0;
-	double sum = 0;
-	for (size_t i = 0; i < count; i++) {
-		most = kids[i]->rows > most ? kids[i]->rows : most;
-		sum += kids[i]->rows;
-	}
-	switch (node->op) {
-	case MG_OP_FILTER:
-		return most / 5;
-	case MG_OP_AGG:
-	case MG_OP_DISTINCT:
-		return most / 4;
-	case MG_OP_UNION:
-		return sum;
-	default:
-		return count > 0 ? most : 1000;
-	}
-}
-
-void mg_place_size(struct mg_place *place, struct mg_node *node, struct mg_node *const *kids, size_t count)
-{
-	double scale = scale_of(kids, count);
-	node->raw = node->rows;
-	if (node->op == MG_OP_SCAN) {
-		const struct mg_table_place *table = table_of(place, node);
-		node->raw = table && table->sample_rows > 0 ? (double)table->sample_rows : node->rows;
-	} else if (node->raw < 0 || (scale < 0 && node->op == MG_OP_FILTER) || node->op == MG_OP_UNION) {
-		node->rows = node->raw >= 0 && count == 0 ? node->raw : guess_rows(node, kids, count);
-	} else if (node->op == MG_OP_AGG || node->op == MG_OP_DISTINCT) {
-		/* Many groups in the sample: most values are different, and more rows bring more of them. */
-		double kid = kids[0]->raw > 1 ? kids[0]->raw : 1;
-		node->rows = node->raw * (scale >= 0 && (node->raw > kid / 10 || scale < 1) ? scale : 1);
-		node->rows = node->rows < kids[0]->rows ? node->rows : kids[0]->rows;
-	} else {
-		node->rows = scale < 0 ? node->raw : node->raw * scale;
-	}
-	double most = rows_max(place, node);
-	if (most >= 0 && (most < node->rows || node->op == MG_OP_SCAN)) {
-		node->rows = most;
-	}
-	node->rows = node->rows < 0 ? 1000 : node->rows;
-	node->counted = false;
-}
-
-double mg_place_rows(struct mg_place *place, const struct mg_node *node)
-{
-	double most = rows_max(place, node);
-	return most >= 0 && (most < node->rows || node->rows < 0) ? most : node->rows < 0 ? 1000 : node->rows;
-}
-
-double mg_place_bytes(struct mg_place *place, const struct mg_node *node)
-{
-	double width = 1;
-	for (size_t i = 0; i < node->column_count; i++) {
-		width += mg_type_width(node->types[i]);
-	}
-	return mg_place_rows(place, node) * width;
-}
-
-/* A scan without filters, whose size the catalog knows. */
-static bool is_bare(const struct mg_node *node)
-{
-	while (node->op == MG_OP_PROJECT) {
-		node = node->kids[0];
-	}
-	return node->op == MG_OP_SCAN;
-}
-
-bool mg_place_known(struct mg_place *place, const struct mg_node *node)
-{
-	if (is_bare(node)) {
-		return true;
-	}
-	double most = rows_max(place, node);
-	return (most >= 0 && most <= 1000) || (node->op == MG_OP_READ && node->counted);
-}
-
 /* ---- helpers ---- */
 
-static struct mg_node *unsupported(struct mg_place *place, const char *reason)
+bool mg_place_volatile(const struct mg_node *node)
+{
+	for (size_t i = 0; i < node->expr_count; i++) {
+		if (mg_expr_volatile(node->exprs[i])) {
+			return true;
+		}
+	}
+	for (size_t i = 0; i < node->group_count; i++) {
+		if (mg_expr_volatile(node->groups[i])) {
+			return true;
+		}
+	}
+	for (size_t i = 0; i < node->row_count; i++) {
+		for (size_t c = 0; c < node->column_count; c++) {
+			if (mg_expr_volatile(node->row_values[i][c])) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+struct mg_node *mg_place_refuse(struct mg_place *place, const char *reason)
 {
 	mg_error_set(place->err, MG_E_UNSUPPORTED, "%s", reason);
 	return NULL;
 }
 
-static struct mg_node *with_kid(struct mg_place *place, const struct mg_node *node, struct mg_node *kid)
+static struct mg_node *with_kid(struct mg_place *place, const struct mg_node *node,
+                                struct mg_node *kid)
 {
 	struct mg_node *copy = mg_node_copy(place->arena, node);
 	copy->kids[0] = kid;
@@ -199,9 +65,11 @@ static struct mg_node *first_kid(struct mg_place *place, struct mg_node *node)
 }
 
 /* References to the columns of node that may be hash keys. */
-static struct mg_expr **hash_columns(struct mg_place *place, const struct mg_node *node, size_t *count)
+static struct mg_expr **hash_columns(struct mg_place *place, const struct mg_node *node,
+                                     size_t *count)
 {
-	struct mg_expr **keys = mg_arena_new_array(place->arena, struct mg_expr *, node->column_count + 1);
+	struct mg_expr **keys =
+		mg_arena_new_array(place->arena, struct mg_expr *, node->column_count + 1);
 	*count = 0;
 	for (size_t i = 0; i < node->column_count; i++) {
 		if (mg_type_hashable(node->types[i])) {
@@ -215,9 +83,12 @@ static struct mg_expr **hash_columns(struct mg_place *place, const struct mg_nod
 
 static struct mg_node *place_scan(struct mg_place *place, struct mg_node *node)
 {
-	const struct mg_table_place *table = table_of(place, node);
+	const struct mg_table_place *table =
+		place->env->find_table(place->env->arg, node->schema, node->table);
 	if (!table) {
-		mg_error_set(place->err, MG_E_UNSUPPORTED, "the plan reads \"%s.%s\", which is not a stored table", node->schema, node->table);
+		mg_error_set(place->err, MG_E_UNSUPPORTED,
+		             "the plan reads \"%s.%s\", which is not a stored table", node->schema,
+		             node->table);
 		return NULL;
 	}
 	struct mg_node *copy = mg_node_copy(place->arena, node);
@@ -235,7 +106,8 @@ static struct mg_node *place_scan(struct mg_place *place, struct mg_node *node)
 			}
 		}
 	}
-	copy->dist = found == table->key_count ? mg_dist_keyed(place->arena, keys, found) : mg_dist_of(MG_DIST_PART);
+	copy->dist = found == table->key_count ? mg_dist_keyed(place->arena, keys, found)
+	                                       : mg_dist_of(MG_DIST_PART);
 	return copy;
 }
 
@@ -286,7 +158,8 @@ static struct mg_node *place_limit(struct mg_place *place, struct mg_node *node)
 	if (!kid) {
 		return NULL;
 	}
-	if (kid->dist.kind == MG_DIST_PART && node->has_limit && node->limit <= UINT64_MAX - node->offset) {
+	if (kid->dist.kind == MG_DIST_PART && node->has_limit &&
+	    node->limit <= UINT64_MAX - node->offset) {
 		struct mg_node *part = with_kid(place, node, kid);
 		part->limit = node->limit + node->offset;
 		part->offset = 0;
@@ -345,9 +218,10 @@ static struct mg_node *place_distinct(struct mg_place *place, struct mg_node *no
 	if (!part) {
 		return NULL;
 	}
-	mg_place_note(place, "distinct: on each participant, then %s (%.0f rows)", hash ? "repartitioned" : "gathered",
-	              mg_place_rows(place, part));
-	part = hash ? mg_place_rehash(place, part, keys, key_count, "distinct") : mg_place_gather(place, part, "distinct");
+	mg_place_note(place, "distinct: on each participant, then %s (%.0f rows)",
+	              hash ? "repartitioned" : "gathered", mg_place_rows(place, part));
+	part = hash ? mg_place_rehash(place, part, keys, key_count, "distinct")
+	            : mg_place_gather(place, part, "distinct");
 	return part ? with_kid(place, node, part) : NULL;
 }
 
@@ -356,7 +230,8 @@ static bool is_row_id(const struct mg_node *node)
 {
 	for (size_t i = 0; i < node->expr_count; i++) {
 		const struct mg_expr *expr = node->exprs[i];
-		if (!expr->alias || strcmp(expr->alias, "delim_index") != 0 || strcmp(expr->kind, "WINDOW_ROW_NUMBER") != 0) {
+		if (!expr->alias || strcmp(expr->alias, "delim_index") != 0 ||
+		    strcmp(expr->kind, "WINDOW_ROW_NUMBER") != 0) {
 			return false;
 		}
 	}
@@ -364,16 +239,19 @@ static bool is_row_id(const struct mg_node *node)
 }
 
 /* Partition expressions that all windows of node share and that may be hash keys. */
-static struct mg_expr **common_partitions(struct mg_place *place, const struct mg_node *node, size_t *count)
+static struct mg_expr **common_partitions(struct mg_place *place, const struct mg_node *node,
+                                          size_t *count)
 {
 	*count = 0;
 	const struct mg_window *first = node->expr_count > 0 ? node->exprs[0]->window : NULL;
 	if (!first) {
 		return NULL;
 	}
-	struct mg_expr **keys = mg_arena_new_array(place->arena, struct mg_expr *, first->partition_count + 1);
+	struct mg_expr **keys =
+		mg_arena_new_array(place->arena, struct mg_expr *, first->partition_count + 1);
 	for (size_t p = 0; p < first->partition_count; p++) {
-		bool everywhere = mg_type_hashable(first->partitions[p]->type) && !mg_expr_volatile(first->partitions[p]);
+		bool everywhere = mg_type_hashable(first->partitions[p]->type) &&
+		                  !mg_expr_volatile(first->partitions[p]);
 		for (size_t i = 1; i < node->expr_count && everywhere; i++) {
 			const struct mg_window *other = node->exprs[i]->window;
 			bool found = false;
@@ -404,8 +282,9 @@ static struct mg_node *place_window(struct mg_place *place, struct mg_node *node
 			copy->exprs[i] = mg_expr_ref(place->arena, i, kid->types[i]);
 		}
 		for (size_t i = kid->column_count; i < node->column_count; i++) {
-			copy->exprs[i] = mg_expr_raw(place->arena, "(row_number() OVER () + (CAST(mg_node() AS BIGINT) << 48))",
-			                             mg_type_simple("BIGINT"), 0, NULL);
+			copy->exprs[i] = mg_expr_raw(
+				place->arena, "(row_number() OVER () + (CAST(mg_node() AS BIGINT) << 48))",
+				mg_type_simple("BIGINT"), 0, NULL);
 		}
 		return copy;
 	}
@@ -419,321 +298,13 @@ static struct mg_node *place_window(struct mg_place *place, struct mg_node *node
 		}
 	}
 	if (!mg_dist_within(&kid->dist, &cols)) {
-		mg_place_note(place, "window: rows %s (%.0f rows estimated)", key_count ? "repartitioned by PARTITION BY" : "gathered",
+		mg_place_note(place, "window: rows %s (%.0f rows estimated)",
+		              key_count ? "repartitioned by PARTITION BY" : "gathered",
 		              mg_place_rows(place, kid));
-		kid = key_count ? mg_place_rehash(place, kid, keys, key_count, "window") : mg_place_gather(place, kid, "window");
+		kid = key_count ? mg_place_rehash(place, kid, keys, key_count, "window")
+		                : mg_place_gather(place, kid, "window");
 	}
 	return kid ? with_kid(place, node, kid) : NULL;
-}
-
-/* ---- set operations ---- */
-
-static struct mg_node **place_kids(struct mg_place *place, struct mg_node *node, bool *part, bool *repl)
-{
-	struct mg_node **kids = mg_arena_new_array(place->arena, struct mg_node *, node->kid_count + 1);
-	*part = false;
-	*repl = true;
-	for (size_t i = 0; i < node->kid_count; i++) {
-		kids[i] = mg_place_node(place, node->kids[i]);
-		if (!kids[i]) {
-			return NULL;
-		}
-		*part = *part || kids[i]->dist.kind == MG_DIST_PART;
-		*repl = *repl && kids[i]->dist.kind == MG_DIST_REPL;
-	}
-	return kids;
-}
-
-/* Common location of those kids that are PART. */
-static struct mg_dist common_dist(struct mg_place *place, struct mg_node *const *kids, size_t count)
-{
-	const struct mg_dist **dists = mg_arena_new_array(place->arena, const struct mg_dist *, count + 1);
-	size_t parts = 0;
-	for (size_t i = 0; i < count; i++) {
-		if (kids[i]->dist.kind == MG_DIST_PART) {
-			dists[parts++] = &kids[i]->dist;
-		}
-	}
-	return mg_dist_union(place->arena, dists, parts);
-}
-
-/* One column of each key of dist, over node. */
-static struct mg_expr **keys_of(struct mg_place *place, const struct mg_dist *dist, const struct mg_node *node, size_t *count)
-{
-	struct mg_expr **keys = mg_arena_new_array(place->arena, struct mg_expr *, dist->key_count + 1);
-	*count = 0;
-	for (size_t k = 0; k < dist->key_count; k++) {
-		for (size_t c = 0; c < node->column_count; c++) {
-			if (mg_cols_has(&dist->keys[k], c)) {
-				keys[(*count)++] = mg_expr_ref(place->arena, c, node->types[c]);
-				break;
-			}
-		}
-	}
-	return keys;
-}
-
-static struct mg_node *with_kids(struct mg_place *place, const struct mg_node *node, struct mg_node **kids, struct mg_dist dist)
-{
-	struct mg_node *copy = mg_node_copy(place->arena, node);
-	for (size_t i = 0; i < node->kid_count; i++) {
-		copy->kids[i] = kids[i];
-	}
-	copy->dist = dist;
-	mg_place_size(place, copy, kids, node->kid_count);
-	return copy;
-}
-
-static bool gather_kids(struct mg_place *place, struct mg_node **kids, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		kids[i] = mg_place_gather(place, kids[i], "rows");
-		if (!kids[i]) {
-			return false;
-		}
-	}
-	return true;
-}
-
-static struct mg_node *place_union(struct mg_place *place, struct mg_node *node)
-{
-	bool part = false;
-	bool repl = true;
-	struct mg_node **kids = place_kids(place, node, &part, &repl);
-	if (!kids) {
-		return NULL;
-	}
-	if (!part) {
-		if (!repl && !gather_kids(place, kids, node->kid_count)) {
-			return NULL;
-		}
-		return with_kids(place, node, kids, mg_dist_of(repl ? MG_DIST_REPL : MG_DIST_SINGLE));
-	}
-	struct mg_dist dist = common_dist(place, kids, node->kid_count);
-	for (size_t i = 0; i < node->kid_count; i++) {
-		if (kids[i]->dist.kind == MG_DIST_PART) {
-			continue;
-		}
-		size_t count = 0;
-		struct mg_expr **keys = keys_of(place, &dist, kids[i], &count);
-		kids[i] = mg_place_spread(place, kids[i], keys, count);
-		if (!kids[i]) {
-			return NULL;
-		}
-	}
-	return with_kids(place, node, kids, common_dist(place, kids, node->kid_count));
-}
-
-/* Columns whose values have the same slot in every input of a set operation. */
-static struct mg_expr **shared_hash_columns(struct mg_place *place, const struct mg_node *node, struct mg_node *const *kids, size_t *count)
-{
-	struct mg_expr **keys = mg_arena_new_array(place->arena, struct mg_expr *, node->column_count + 1);
-	*count = 0;
-	for (size_t c = 0; c < node->column_count; c++) {
-		bool shared = true;
-		for (size_t i = 0; i < node->kid_count; i++) {
-			shared = shared && mg_type_same_slot(node->types[c], kids[i]->types[c]);
-		}
-		if (shared) {
-			keys[(*count)++] = mg_expr_ref(place->arena, c, node->types[c]);
-		}
-	}
-	return keys;
-}
-
-/* EXCEPT and INTERSECT. */
-static struct mg_node *place_setop(struct mg_place *place, struct mg_node *node)
-{
-	bool part = false;
-	bool repl = true;
-	struct mg_node **kids = place_kids(place, node, &part, &repl);
-	if (!kids) {
-		return NULL;
-	}
-	if (repl) {
-		return with_kids(place, node, kids, mg_dist_of(MG_DIST_REPL));
-	}
-	const struct mg_dist **dists = mg_arena_new_array(place->arena, const struct mg_dist *, node->kid_count + 1);
-	for (size_t i = 0; i < node->kid_count; i++) {
-		dists[i] = &kids[i]->dist;
-	}
-	if (part && mg_dist_aligned(place->arena, dists, node->kid_count)) {
-		return with_kids(place, node, kids, mg_dist_union(place->arena, dists, node->kid_count));
-	}
-	size_t key_count = 0;
-	struct mg_expr **keys = shared_hash_columns(place, node, kids, &key_count);
-	if (!part || key_count == 0) {
-		return gather_kids(place, kids, node->kid_count) ? with_kids(place, node, kids, mg_dist_of(MG_DIST_SINGLE)) : NULL;
-	}
-	mg_place_note(place, "set operation: all inputs repartitioned");
-	for (size_t i = 0; i < node->kid_count; i++) {
-		kids[i] = mg_place_rehash(place, kids[i], keys, key_count, "set operation");
-		if (!kids[i]) {
-			return NULL;
-		}
-	}
-	return with_kids(place, node, kids, common_dist(place, kids, node->kid_count));
-}
-
-/* ---- common table expressions ---- */
-
-static size_t count_refs(const struct mg_node *node, const char *name)
-{
-	size_t count = node->op == MG_OP_REF && mg_text_eq(node->name, name);
-	for (size_t i = 0; i < node->kid_count; i++) {
-		count += count_refs(node->kids[i], name);
-	}
-	return count;
-}
-
-static bool node_volatile(const struct mg_node *node)
-{
-	for (size_t i = 0; i < node->expr_count; i++) {
-		if (mg_expr_volatile(node->exprs[i])) {
-			return true;
-		}
-	}
-	for (size_t i = 0; i < node->group_count; i++) {
-		if (mg_expr_volatile(node->groups[i])) {
-			return true;
-		}
-	}
-	for (size_t i = 0; i < node->row_count; i++) {
-		for (size_t c = 0; c < node->column_count; c++) {
-			if (mg_expr_volatile(node->row_values[i][c])) {
-				return true;
-			}
-		}
-	}
-	return false;
-}
-
-/* Cheaper to compute again than to keep: a scan with filters and projections. */
-static bool is_cheap(const struct mg_node *node)
-{
-	while ((node->op == MG_OP_PROJECT || node->op == MG_OP_FILTER) && !node_volatile(node)) {
-		node = node->kids[0];
-	}
-	return node->op == MG_OP_SCAN || ((node->op == MG_OP_ROWS || node->op == MG_OP_DUMMY) && !node_volatile(node));
-}
-
-static struct mg_place_cte *cte_find(struct mg_place *place, const char *name)
-{
-	for (struct mg_place_cte *cte = place->ctes; cte; cte = cte->next) {
-		if (strcmp(cte->name, name) == 0) {
-			return cte;
-		}
-	}
-	return NULL;
-}
-
-static void cte_add(struct mg_place *place, const char *name, struct mg_node *node, bool inlined)
-{
-	struct mg_place_cte *cte = mg_arena_alloc(place->arena, sizeof *cte);
-	*cte = (struct mg_place_cte){ .name = name, .node = node, .inlined = inlined, .next = place->ctes };
-	place->ctes = cte;
-}
-
-/* Make the definition known; afterwards references to it can be placed. */
-static bool cte_define(struct mg_place *place, struct mg_node *node)
-{
-	struct mg_node *def = node->kids[0];
-	if (count_refs(node->kids[1], node->name) <= 1 || is_cheap(def)) {
-		cte_add(place, node->name, def, true);
-		return true;
-	}
-	def = mg_place_node(place, def);
-	def = def ? mg_place_keep(place, def, "shared") : NULL;
-	if (!def) {
-		return false;
-	}
-	cte_add(place, node->name, def, false);
-	return true;
-}
-
-static struct mg_node *place_cte(struct mg_place *place, struct mg_node *node)
-{
-	return cte_define(place, node) ? mg_place_node(place, node->kids[1]) : NULL;
-}
-
-static struct mg_node *place_ref(struct mg_place *place, struct mg_node *node)
-{
-	struct mg_place_cte *cte = cte_find(place, node->name);
-	if (!cte) {
-		return unsupported(place, "a recursive table is read outside its recursive term");
-	}
-	if (cte->node->column_count != node->column_count) {
-		return unsupported(place, "a reference and its common table expression differ in columns");
-	}
-	return cte->inlined ? mg_place_node(place, cte->node) : mg_node_copy(place->arena, cte->node);
-}
-
-/* ---- recursion: the recursive term runs on the coordinator; what does not depend on it is placed
- * as usual and gathered ---- */
-
-static bool depends(struct mg_place *place, const struct mg_node *node, const char *name)
-{
-	if (node->op == MG_OP_REF) {
-		if (mg_text_eq(node->name, name)) {
-			return true;
-		}
-		const struct mg_place_cte *cte = cte_find(place, node->name);
-		return cte && cte->inlined && depends(place, cte->node, name);
-	}
-	for (size_t i = 0; i < node->kid_count; i++) {
-		if (depends(place, node->kids[i], name)) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static struct mg_node *recursive_term(struct mg_place *place, struct mg_node *node, const char *name)
-{
-	if (node->op == MG_OP_CTE) {
-		if (depends(place, node->kids[0], name)) {
-			cte_add(place, node->name, node->kids[0], true);
-		} else if (!cte_define(place, node)) {
-			return NULL;
-		}
-		return recursive_term(place, node->kids[1], name);
-	}
-	if (!depends(place, node, name)) {
-		struct mg_node *placed = mg_place_node(place, node);
-		return placed ? mg_place_gather(place, placed, "recursion") : NULL;
-	}
-	if (node->op == MG_OP_REF && !mg_text_eq(node->name, name)) {
-		return recursive_term(place, cte_find(place, node->name)->node, name);
-	}
-	if (node->op == MG_OP_RECCTE) {
-		return unsupported(place, "a recursive common table expression inside another one's recursive term");
-	}
-	struct mg_node *copy = mg_node_copy(place->arena, node);
-	for (size_t i = 0; i < node->kid_count; i++) {
-		copy->kids[i] = recursive_term(place, node->kids[i], name);
-		if (!copy->kids[i]) {
-			return NULL;
-		}
-	}
-	mg_place_size(place, copy, copy->kids, copy->kid_count);
-	copy->dist = mg_dist_of(MG_DIST_SINGLE);
-	return copy;
-}
-
-static struct mg_node *place_recursive(struct mg_place *place, struct mg_node *node)
-{
-	struct mg_node *first = first_kid(place, node);
-	first = first ? mg_place_gather(place, first, "recursion") : NULL;
-	struct mg_node *term = first ? recursive_term(place, node->kids[1], node->name) : NULL;
-	if (!term) {
-		return NULL;
-	}
-	struct mg_node *copy = mg_node_copy(place->arena, node);
-	copy->kids[0] = first;
-	copy->kids[1] = term;
-	mg_place_size(place, copy, copy->kids, 2);
-	copy->dist = mg_dist_of(MG_DIST_SINGLE);
-	return copy;
 }
 
 /* ---- the walk ---- */
@@ -755,13 +326,14 @@ static bool unstable(const struct mg_node *node)
 				return true;
 			}
 		}
-		return node_volatile(node);
+		return mg_place_volatile(node);
 	default:
-		return node_volatile(node);
+		return mg_place_volatile(node);
 	}
 }
 
-/* Strategy GATHER, the floor of the ladder: base tables, pruned and filtered, go to the coordinator at once. */
+/* Strategy GATHER, the floor of the ladder: base tables, pruned and filtered, go to the coordinator
+ * at once. */
 static struct mg_node *place_gathered(struct mg_place *place, struct mg_node *node)
 {
 	struct mg_node *scan = place_scan(place, node->op == MG_OP_FILTER ? node->kids[0] : node);
@@ -806,28 +378,28 @@ static struct mg_node *place_any(struct mg_place *place, struct mg_node *node)
 	case MG_OP_TOPN:
 		return place_limit(place, node);
 	case MG_OP_UNION:
-		return place_union(place, node);
+		return mg_place_union(place, node);
 	case MG_OP_EXCEPT:
 	case MG_OP_INTERSECT:
-		return place_setop(place, node);
+		return mg_place_setop(place, node);
 	case MG_OP_CTE:
-		return place_cte(place, node);
+		return mg_place_with(place, node);
 	case MG_OP_REF:
-		return place_ref(place, node);
+		return mg_place_ref(place, node);
 	case MG_OP_RECCTE:
-		return place_recursive(place, node);
+		return mg_place_recursive(place, node);
 	case MG_OP_READ:
 		return node;
 	case MG_OP_EXCHANGE:
 		break;
 	}
-	return unsupported(place, "the plan holds an operator that cannot be placed");
+	return mg_place_refuse(place, "the plan holds an operator that cannot be placed");
 }
 
 struct mg_node *mg_place_node(struct mg_place *place, struct mg_node *node)
 {
 	if (place->depth >= DEPTH_MAX) {
-		return unsupported(place, "the plan is nested too deeply");
+		return mg_place_refuse(place, "the plan is nested too deeply");
 	}
 	place->depth++;
 	struct mg_node *out = place_any(place, node);
@@ -842,7 +414,8 @@ struct mg_node *mg_place_node(struct mg_place *place, struct mg_node *node)
 static void find_nextval(const struct mg_expr *expr, void *arg)
 {
 	bool *found = arg;
-	if (expr->cls == MG_X_FUNCTION && expr->name && (strcmp(expr->name, "nextval") == 0 || strcmp(expr->name, "setseed") == 0)) {
+	if (expr->cls == MG_X_FUNCTION && expr->name &&
+	    (strcmp(expr->name, "nextval") == 0 || strcmp(expr->name, "setseed") == 0)) {
 		*found = true;
 	}
 }
@@ -859,14 +432,17 @@ static bool uses_nextval(const struct mg_node *node)
 	return found;
 }
 
-int mg_plan_distribute(struct mg_plan_env *env, struct mg_node *root, struct mg_stage **result, struct mg_error *err)
+int mg_plan_distribute(struct mg_plan_env *env, struct mg_node *root, struct mg_stage **result,
+                       struct mg_error *err)
 {
 	struct mg_error local;
 	if (!err) {
 		err = &local;
 	}
 	mg_error_clear(err);
-	struct mg_place place = { .env = env, .arena = env->arena, .err = err, .nodes = (double)env->participants };
+	struct mg_place place = {
+		.env = env, .arena = env->arena, .err = err, .nodes = (double)env->participants
+	};
 	if (uses_nextval(root)) {
 		return mg_error_set(err, MG_E_UNSUPPORTED, "the plan draws numbers from a sequence");
 	}

@@ -1,8 +1,8 @@
 /*
  * explain.c - a plan as text for people and as JSON for programs.
  *
- * Text: the step of the ladder and why, where it runs, one block a stage in the order they run, then
- * the planner's notes.  JSON: the same facts under the same names; names are stable.
+ * Text: the step of the ladder and why, where it runs, one block a stage in the order they run,
+ * then the planner's notes.  JSON: the same facts under the same names; names are stable.
  */
 #include "sql/plan.h"
 

@@ -2,9 +2,9 @@
  * gather.c - the floor of the ladder: which columns and rows of each base table a statement needs.
  *
  * Every table that the plan scans becomes one stage that brings the union of the columns that its
- * scans read, and the rows that pass the filters of at least one of them, to the coordinator, where the
- * original text runs over views.  A filter that cannot be printed is left out: more rows travel,
- * the answer is the same.
+ * scans read, and the rows that pass the filters of at least one of them, to the coordinator, where
+ * the original text runs over views.  A filter that cannot be printed is left out: more rows
+ * travel, the answer is the same.
  */
 #include "sql/place.h"
 
@@ -14,12 +14,12 @@
 
 struct need {
 	const char *schema, *table;
-	const char **cols;            /* union of all scans' columns */
+	const char **cols; /* union of all scans' columns */
 	const struct mg_type **types;
 	size_t col_count, col_cap;
-	const char **filters;         /* SQL over t.c0, t.c1, ...: one for each scan */
+	const char **filters; /* SQL over t.c0, t.c1, ...: one for each scan */
 	size_t filter_count, filter_cap;
-	bool all_rows;                /* a scan without filter */
+	bool all_rows; /* a scan without filter */
 	double rows;
 	bool sharded;
 };
@@ -30,28 +30,32 @@ struct gather {
 	size_t count, cap;
 };
 
-#define arena_grow(arena, ptr, count, cap)                                                   \
-	do {                                                                                     \
-		if ((count) == (cap)) {                                                              \
-			(cap) = (cap) ? (cap) * 2 : 8;                                                   \
-			void *grown = mg_arena_alloc((arena), (cap) * sizeof *(ptr));                    \
-			if (count) {                                                                     \
-				memcpy(grown, (ptr), (count) * sizeof *(ptr));                               \
-			}                                                                                \
-			(ptr) = grown;                                                                   \
-		}                                                                                    \
+#define arena_grow(arena, ptr, count, cap)                                \
+	do {                                                                  \
+		if ((count) == (cap)) {                                           \
+			(cap) = (cap) ? (cap)*2 : 8;                                  \
+			void *grown = mg_arena_alloc((arena), (cap) * sizeof *(ptr)); \
+			if (count) {                                                  \
+				memcpy(grown, (ptr), (count) * sizeof *(ptr));            \
+			}                                                             \
+			(ptr) = grown;                                                \
+		}                                                                 \
 	} while (0)
 
 static struct need *need_of(struct gather *gather, const struct mg_node *scan)
 {
 	for (size_t i = 0; i < gather->count; i++) {
-		if (strcmp(gather->needs[i].schema, scan->schema) == 0 && strcmp(gather->needs[i].table, scan->table) == 0) {
+		if (strcmp(gather->needs[i].schema, scan->schema) == 0 &&
+		    strcmp(gather->needs[i].table, scan->table) == 0) {
 			return &gather->needs[i];
 		}
 	}
-	const struct mg_table_place *table = gather->env->find_table(gather->env->arg, scan->schema, scan->table);
+	const struct mg_table_place *table =
+		gather->env->find_table(gather->env->arg, scan->schema, scan->table);
 	arena_grow(gather->env->arena, gather->needs, gather->count, gather->cap);
-	gather->needs[gather->count] = (struct need){ .schema = scan->schema, .table = scan->table, .sharded = table && table->key_count > 0 };
+	gather->needs[gather->count] = (struct need){ .schema = scan->schema,
+		                                          .table = scan->table,
+		                                          .sharded = table && table->key_count > 0 };
 	gather->needs[gather->count].rows = table ? (double)table->rows : -1;
 	return &gather->needs[gather->count++];
 }
@@ -80,7 +84,8 @@ static size_t *add_columns(struct gather *gather, struct need *need, const struc
 }
 
 /* SQL of all filter expressions over t.c<position>, or NULL. */
-static const char *filter_text(struct gather *gather, const struct mg_node *const *filters, size_t count, const size_t *map)
+static const char *filter_text(struct gather *gather, const struct mg_node *const *filters,
+                               size_t count, const size_t *map)
 {
 	struct mg_arena *arena = gather->env->arena;
 	struct mg_sb sb = { 0 };
@@ -93,7 +98,8 @@ static const char *filter_text(struct gather *gather, const struct mg_node *cons
 			for (size_t c = 0; c < used.word_count * 64; c++) {
 				readable = readable && (!mg_cols_has(&used, c) || map[c] != SIZE_MAX);
 			}
-			if (!readable || mg_expr_print(arena, mg_expr_remap(arena, filters[f]->exprs[i], map), "t", &text, NULL) != 0) {
+			if (!readable || mg_expr_print(arena, mg_expr_remap(arena, filters[f]->exprs[i], map),
+			                               "t", &text, NULL) != 0) {
 				continue;
 			}
 			mg_sb_addf(&sb, "%s(%s)", sb.len ? " AND " : "", text);
@@ -179,8 +185,8 @@ static struct mg_stage *need_stage(struct gather *gather, const struct need *nee
 	return stage;
 }
 
-int mg_plan_gather(struct mg_plan_env *env, const struct mg_node *root, struct mg_stage ***stages, const char ***tables, size_t *count,
-                   struct mg_error *err)
+int mg_plan_gather(struct mg_plan_env *env, const struct mg_node *root, struct mg_stage ***stages,
+                   const char ***tables, size_t *count, struct mg_error *err)
 {
 	struct gather gather = { .env = env };
 	(void)err;

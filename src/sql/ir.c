@@ -14,7 +14,8 @@
 
 /* ---- nodes ---- */
 
-struct mg_node *mg_node_new(struct mg_arena *arena, enum mg_op op, size_t kid_count, size_t column_count)
+struct mg_node *mg_node_new(struct mg_arena *arena, enum mg_op op, size_t kid_count,
+                            size_t column_count)
 {
 	struct mg_node *node = mg_arena_alloc(arena, sizeof *node);
 	node->op = op;
@@ -37,7 +38,8 @@ struct mg_node *mg_node_copy(struct mg_arena *arena, const struct mg_node *node)
 	return copy;
 }
 
-struct mg_node *mg_node_project(struct mg_arena *arena, struct mg_node *child, struct mg_expr **exprs, size_t count)
+struct mg_node *mg_node_project(struct mg_arena *arena, struct mg_node *child,
+                                struct mg_expr **exprs, size_t count)
 {
 	struct mg_node *node = mg_node_new(arena, MG_OP_PROJECT, 1, count);
 	node->kids[0] = child;
@@ -63,8 +65,8 @@ struct mg_expr *mg_expr_ref(struct mg_arena *arena, size_t index, const struct m
 	return expr;
 }
 
-struct mg_expr *mg_expr_raw(struct mg_arena *arena, const char *format, const struct mg_type *type, size_t kid_count,
-                            struct mg_expr *const *kids)
+struct mg_expr *mg_expr_raw(struct mg_arena *arena, const char *format, const struct mg_type *type,
+                            size_t kid_count, struct mg_expr *const *kids)
 {
 	struct mg_expr *expr = mg_arena_alloc(arena, sizeof *expr);
 	expr->cls = MG_X_RAW;
@@ -86,7 +88,8 @@ struct mg_expr *mg_expr_copy(struct mg_arena *arena, const struct mg_expr *expr)
 	return copy;
 }
 
-static struct mg_order *orders_remap(struct mg_arena *arena, const struct mg_order *orders, size_t count, const size_t *map)
+static struct mg_order *orders_remap(struct mg_arena *arena, const struct mg_order *orders,
+                                     size_t count, const size_t *map)
 {
 	if (count == 0) {
 		return NULL;
@@ -99,7 +102,8 @@ static struct mg_order *orders_remap(struct mg_arena *arena, const struct mg_ord
 	return copy;
 }
 
-static struct mg_expr **exprs_remap(struct mg_arena *arena, struct mg_expr *const *exprs, size_t count, const size_t *map)
+static struct mg_expr **exprs_remap(struct mg_arena *arena, struct mg_expr *const *exprs,
+                                    size_t count, const size_t *map)
 {
 	if (count == 0) {
 		return NULL;
@@ -111,7 +115,8 @@ static struct mg_expr **exprs_remap(struct mg_arena *arena, struct mg_expr *cons
 	return copy;
 }
 
-static struct mg_window *window_remap(struct mg_arena *arena, const struct mg_window *window, const size_t *map)
+static struct mg_window *window_remap(struct mg_arena *arena, const struct mg_window *window,
+                                      const size_t *map)
 {
 	struct mg_window *copy = mg_arena_alloc(arena, sizeof *copy);
 	*copy = *window;
@@ -145,7 +150,8 @@ struct mg_expr *mg_expr_remap(struct mg_arena *arena, const struct mg_expr *expr
 	return copy;
 }
 
-static void orders_walk(const struct mg_order *orders, size_t count, void (*fn)(const struct mg_expr *, void *), void *arg)
+static void orders_walk(const struct mg_order *orders, size_t count,
+                        void (*fn)(const struct mg_expr *, void *), void *arg)
 {
 	for (size_t i = 0; i < count; i++) {
 		mg_expr_walk(orders[i].expr, fn, arg);
@@ -199,8 +205,22 @@ void mg_expr_refs(struct mg_arena *arena, const struct mg_expr *expr, struct mg_
 /* Functions whose value is not decided by their arguments.  now() and its kin arrive as constants;
  * they stand here for the case that one does not. */
 static const char *const volatile_names[] = {
-	"random", "nextval", "currval", "gen_random_uuid", "uuid", "uuidv4", "uuidv7", "setseed", "now", "get_current_timestamp",
-	"current_localtimestamp", "current_localtime", "transaction_timestamp", "txid_current", "sleep_ms", "write_log",
+	"random",
+	"nextval",
+	"currval",
+	"gen_random_uuid",
+	"uuid",
+	"uuidv4",
+	"uuidv7",
+	"setseed",
+	"now",
+	"get_current_timestamp",
+	"current_localtimestamp",
+	"current_localtime",
+	"transaction_timestamp",
+	"txid_current",
+	"sleep_ms",
+	"write_log",
 };
 
 static void volatile_visit(const struct mg_expr *expr, void *arg)
@@ -259,7 +279,8 @@ static bool json_equal(const struct mg_json *a, const struct mg_json *b)
 	return true;
 }
 
-static bool exprs_equal(struct mg_expr *const *a, struct mg_expr *const *b, size_t a_count, size_t b_count)
+static bool exprs_equal(struct mg_expr *const *a, struct mg_expr *const *b, size_t a_count,
+                        size_t b_count)
 {
 	if (a_count != b_count) {
 		return false;
@@ -272,13 +293,15 @@ static bool exprs_equal(struct mg_expr *const *a, struct mg_expr *const *b, size
 	return true;
 }
 
-static bool orders_equal(const struct mg_order *a, const struct mg_order *b, size_t a_count, size_t b_count)
+static bool orders_equal(const struct mg_order *a, const struct mg_order *b, size_t a_count,
+                         size_t b_count)
 {
 	if (a_count != b_count) {
 		return false;
 	}
 	for (size_t i = 0; i < a_count; i++) {
-		if (a[i].descending != b[i].descending || a[i].nulls_first != b[i].nulls_first || !mg_expr_equal(a[i].expr, b[i].expr)) {
+		if (a[i].descending != b[i].descending || a[i].nulls_first != b[i].nulls_first ||
+		    !mg_expr_equal(a[i].expr, b[i].expr)) {
 			return false;
 		}
 	}
@@ -292,9 +315,11 @@ static bool windows_equal(const struct mg_window *a, const struct mg_window *b)
 	}
 	return exprs_equal(a->partitions, b->partitions, a->partition_count, b->partition_count) &&
 	       orders_equal(a->orders, b->orders, a->order_count, b->order_count) &&
-	       orders_equal(a->arg_orders, b->arg_orders, a->arg_order_count, b->arg_order_count) && mg_text_eq(a->start, b->start) &&
-	       mg_text_eq(a->end, b->end) && mg_text_eq(a->exclude, b->exclude) && mg_expr_equal(a->start_expr, b->start_expr) &&
-	       mg_expr_equal(a->end_expr, b->end_expr) && mg_expr_equal(a->offset_expr, b->offset_expr) &&
+	       orders_equal(a->arg_orders, b->arg_orders, a->arg_order_count, b->arg_order_count) &&
+	       mg_text_eq(a->start, b->start) && mg_text_eq(a->end, b->end) &&
+	       mg_text_eq(a->exclude, b->exclude) && mg_expr_equal(a->start_expr, b->start_expr) &&
+	       mg_expr_equal(a->end_expr, b->end_expr) &&
+	       mg_expr_equal(a->offset_expr, b->offset_expr) &&
 	       mg_expr_equal(a->default_expr, b->default_expr) && a->ignore_nulls == b->ignore_nulls;
 }
 
@@ -303,10 +328,12 @@ bool mg_expr_equal(const struct mg_expr *a, const struct mg_expr *b)
 	if (!a || !b) {
 		return a == b;
 	}
-	if (a->cls != b->cls || a->index != b->index || a->distinct != b->distinct || a->try_cast != b->try_cast) {
+	if (a->cls != b->cls || a->index != b->index || a->distinct != b->distinct ||
+	    a->try_cast != b->try_cast) {
 		return false;
 	}
-	if (!mg_text_eq(a->kind, b->kind) || !mg_text_eq(a->name, b->name) || !mg_type_equal(a->type, b->type)) {
+	if (!mg_text_eq(a->kind, b->kind) || !mg_text_eq(a->name, b->name) ||
+	    !mg_type_equal(a->type, b->type)) {
 		return false;
 	}
 	switch (a->cls) {
@@ -317,24 +344,28 @@ bool mg_expr_equal(const struct mg_expr *a, const struct mg_expr *b)
 		}
 		break;
 	case MG_X_BETWEEN:
-		if (mg_json_get_bool(a->json, "lower_inclusive", true) != mg_json_get_bool(b->json, "lower_inclusive", true) ||
-		    mg_json_get_bool(a->json, "upper_inclusive", true) != mg_json_get_bool(b->json, "upper_inclusive", true)) {
+		if (mg_json_get_bool(a->json, "lower_inclusive", true) !=
+		        mg_json_get_bool(b->json, "lower_inclusive", true) ||
+		    mg_json_get_bool(a->json, "upper_inclusive", true) !=
+		        mg_json_get_bool(b->json, "upper_inclusive", true)) {
 			return false;
 		}
 		break;
 	case MG_X_FUNCTION:
 	case MG_X_AGGREGATE:
 	case MG_X_WINDOW:
-		if (!json_equal(mg_json_get(a->json, "function_data"), mg_json_get(b->json, "function_data"))) {
+		if (!json_equal(mg_json_get(a->json, "function_data"),
+		                mg_json_get(b->json, "function_data"))) {
 			return false;
 		}
 		break;
 	default:
 		break;
 	}
-	return exprs_equal(a->kids, b->kids, a->kid_count, b->kid_count) && mg_expr_equal(a->filter, b->filter) &&
-	       orders_equal(a->orders, b->orders, a->order_count, b->order_count) && windows_equal(a->window, b->window) &&
-	       mg_expr_equal(a->lambda, b->lambda);
+	return exprs_equal(a->kids, b->kids, a->kid_count, b->kid_count) &&
+	       mg_expr_equal(a->filter, b->filter) &&
+	       orders_equal(a->orders, b->orders, a->order_count, b->order_count) &&
+	       windows_equal(a->window, b->window) && mg_expr_equal(a->lambda, b->lambda);
 }
 
 /* A cast that keeps the slot: integers to integers keep their value or fail. */
@@ -343,12 +374,14 @@ static bool cast_keeps_slot(const struct mg_type *from, const struct mg_type *to
 	if (mg_type_is_integer(from) && mg_type_is_integer(to)) {
 		return true;
 	}
-	return mg_type_is(from, "DECIMAL") && mg_type_is(to, "DECIMAL") && from->scale == to->scale && to->width >= from->width;
+	return mg_type_is(from, "DECIMAL") && mg_type_is(to, "DECIMAL") && from->scale == to->scale &&
+	       to->width >= from->width;
 }
 
 long mg_expr_plain(const struct mg_expr *expr)
 {
-	while (expr->cls == MG_X_CAST && !expr->try_cast && cast_keeps_slot(expr->kids[0]->type, expr->type)) {
+	while (expr->cls == MG_X_CAST && !expr->try_cast &&
+	       cast_keeps_slot(expr->kids[0]->type, expr->type)) {
 		expr = expr->kids[0];
 	}
 	return expr->cls == MG_X_REF ? (long)expr->index : -1;
@@ -357,7 +390,8 @@ long mg_expr_plain(const struct mg_expr *expr)
 /* ---- types ---- */
 
 static const char *const integer_names[] = {
-	"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+	"TINYINT",  "SMALLINT",  "INTEGER",  "BIGINT",  "HUGEINT",
+	"UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
 };
 
 bool mg_type_is(const struct mg_type *type, const char *id)
@@ -380,7 +414,8 @@ bool mg_type_equal(const struct mg_type *a, const struct mg_type *b)
 	if (a == b) {
 		return true;
 	}
-	if (!a || !b || strcmp(a->id, b->id) != 0 || a->width != b->width || a->scale != b->scale || a->size != b->size) {
+	if (!a || !b || strcmp(a->id, b->id) != 0 || a->width != b->width || a->scale != b->scale ||
+	    a->size != b->size) {
 		return false;
 	}
 	if (a->child_count != b->child_count || a->name_count != b->name_count) {

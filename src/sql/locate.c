@@ -8,8 +8,8 @@
  *
  * Rules that are easy to get wrong stand here alone, so that one test can check every case:
  * REPL joined with REPL is REPL (a broadcast counts as REPL); an outer join makes the keys of its
- * nullable side meaningless; equal columns stand for each other only after an INNER join; a join that
- * keeps rows of its replicated side must not run against a partitioned one.
+ * nullable side meaningless; equal columns stand for each other only after an INNER join; a join
+ * that keeps rows of its replicated side must not run against a partitioned one.
  *
  * Pure: everything made lies in the caller's arena.
  */
@@ -47,7 +47,8 @@ struct mg_dist mg_dist_keyed(struct mg_arena *arena, struct mg_expr *const *keys
 	return normalized(dist);
 }
 
-struct mg_dist mg_dist_map(struct mg_arena *arena, const struct mg_dist *dist, const struct mg_cols *to, size_t count)
+struct mg_dist mg_dist_map(struct mg_arena *arena, const struct mg_dist *dist,
+                           const struct mg_cols *to, size_t count)
 {
 	struct mg_dist out = { .kind = dist->kind, .key_count = dist->key_count };
 	out.keys = mg_arena_new_array(arena, struct mg_cols, dist->key_count + 1);
@@ -89,7 +90,8 @@ bool mg_dist_within(const struct mg_dist *dist, const struct mg_cols *cols)
 }
 
 /* Per hash position, the columns that all inputs have in common. */
-static struct mg_dist intersection(struct mg_arena *arena, const struct mg_dist *const *dists, size_t count)
+static struct mg_dist intersection(struct mg_arena *arena, const struct mg_dist *const *dists,
+                                   size_t count)
 {
 	struct mg_dist out = { .kind = MG_DIST_PART, .key_count = dists[0]->key_count };
 	for (size_t i = 0; i < count; i++) {
@@ -112,7 +114,8 @@ static struct mg_dist intersection(struct mg_arena *arena, const struct mg_dist 
 	return normalized(out);
 }
 
-struct mg_dist mg_dist_union(struct mg_arena *arena, const struct mg_dist *const *dists, size_t count)
+struct mg_dist mg_dist_union(struct mg_arena *arena, const struct mg_dist *const *dists,
+                             size_t count)
 {
 	return intersection(arena, dists, count);
 }
@@ -137,10 +140,12 @@ bool mg_type_same_slot(const struct mg_type *a, const struct mg_type *b)
 
 bool mg_cond_is_equality(const struct mg_cond *cond)
 {
-	return strcmp(cond->compare, "COMPARE_EQUAL") == 0 || strcmp(cond->compare, "COMPARE_NOT_DISTINCT_FROM") == 0;
+	return strcmp(cond->compare, "COMPARE_EQUAL") == 0 ||
+	       strcmp(cond->compare, "COMPARE_NOT_DISTINCT_FROM") == 0;
 }
 
-static bool cond_covers(const struct mg_cond *cond, const struct mg_cols *left, const struct mg_cols *right)
+static bool cond_covers(const struct mg_cond *cond, const struct mg_cols *left,
+                        const struct mg_cols *right)
 {
 	long l = mg_expr_plain(cond->left);
 	long r = mg_expr_plain(cond->right);
@@ -148,15 +153,18 @@ static bool cond_covers(const struct mg_cond *cond, const struct mg_cols *left, 
 	       mg_type_same_slot(cond->left->type, cond->right->type);
 }
 
-bool mg_dist_colocated(const struct mg_dist *left, const struct mg_dist *right, const struct mg_cond *conds, size_t count)
+bool mg_dist_colocated(const struct mg_dist *left, const struct mg_dist *right,
+                       const struct mg_cond *conds, size_t count)
 {
-	if (left->kind != MG_DIST_PART || right->kind != MG_DIST_PART || left->key_count != right->key_count) {
+	if (left->kind != MG_DIST_PART || right->kind != MG_DIST_PART ||
+	    left->key_count != right->key_count) {
 		return false;
 	}
 	for (size_t k = 0; k < left->key_count; k++) {
 		bool found = false;
 		for (size_t i = 0; i < count && !found; i++) {
-			found = mg_cond_is_equality(&conds[i]) && cond_covers(&conds[i], &left->keys[k], &right->keys[k]);
+			found = mg_cond_is_equality(&conds[i]) &&
+			        cond_covers(&conds[i], &left->keys[k], &right->keys[k]);
 		}
 		if (!found) {
 			return false;
@@ -166,7 +174,8 @@ bool mg_dist_colocated(const struct mg_dist *left, const struct mg_dist *right, 
 }
 
 /* After an INNER join, columns that its conditions equate stand for each other. */
-static void add_equivalences(struct mg_arena *arena, struct mg_dist *dist, size_t left_columns, const struct mg_cond *conds, size_t count)
+static void add_equivalences(struct mg_arena *arena, struct mg_dist *dist, size_t left_columns,
+                             const struct mg_cond *conds, size_t count)
 {
 	bool changed = true;
 	while (changed) {
@@ -174,7 +183,8 @@ static void add_equivalences(struct mg_arena *arena, struct mg_dist *dist, size_
 		for (size_t i = 0; i < count; i++) {
 			long l = mg_expr_plain(conds[i].left);
 			long r = mg_expr_plain(conds[i].right);
-			if (l < 0 || r < 0 || !mg_cond_is_equality(&conds[i]) || !mg_type_same_slot(conds[i].left->type, conds[i].right->type)) {
+			if (l < 0 || r < 0 || !mg_cond_is_equality(&conds[i]) ||
+			    !mg_type_same_slot(conds[i].left->type, conds[i].right->type)) {
 				continue;
 			}
 			size_t a = (size_t)l;
@@ -203,8 +213,10 @@ static bool keeps_right(enum mg_join_kind kind, bool asof)
 	return (kind == MG_J_INNER || kind == MG_J_RIGHT) && !asof;
 }
 
-bool mg_dist_join(struct mg_arena *arena, enum mg_join_kind kind, bool asof, const struct mg_dist *left, size_t left_columns,
-                  const struct mg_dist *right, const struct mg_cond *conds, size_t cond_count, bool colocated, struct mg_dist *out)
+bool mg_dist_join(struct mg_arena *arena, enum mg_join_kind kind, bool asof,
+                  const struct mg_dist *left, size_t left_columns, const struct mg_dist *right,
+                  const struct mg_cond *conds, size_t cond_count, bool colocated,
+                  struct mg_dist *out)
 {
 	enum mg_dist_kind l = left->kind;
 	enum mg_dist_kind r = right->kind;

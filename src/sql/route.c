@@ -3,8 +3,8 @@
  *
  * Every sharded scan must stand below filters that pin all of its partition columns to constants
  * (=, IN, IS NULL, an OR of such, conjunctions of them), and all combinations must lie in one slot,
- * the same for all scans.  Constants are hashed as stored rows are (codec/slot.h).  DuckDB has already
- * copied constants across join equalities, so filters directly above a scan are enough.
+ * the same for all scans.  Constants are hashed as stored rows are (codec/slot.h).  DuckDB has
+ * already copied constants across join equalities, so filters directly above a scan are enough.
  *
  * Pure.  Limit: COMBINATIONS_MAX constants a table; more are not one slot for our purposes.
  */
@@ -21,14 +21,14 @@
 
 struct route {
 	struct mg_plan_env *env;
-	bool found;                   /* a slot is known */
+	bool found; /* a slot is known */
 	uint16_t slot;
 	bool failed;
 };
 
 /* Constants that a column may have. */
 struct choice {
-	const struct mg_expr *values[COMBINATIONS_MAX];  /* NULL: the SQL NULL */
+	const struct mg_expr *values[COMBINATIONS_MAX]; /* NULL: the SQL NULL */
 	size_t count;
 	bool pinned;
 };
@@ -43,7 +43,8 @@ static bool number_i128(const struct mg_json *value, __int128 *out)
 		if (!upper || !lower) {
 			return false;
 		}
-		unsigned __int128 high = (unsigned __int128)(uint64_t)strtoll(mg_json_text(upper), NULL, 10);
+		unsigned __int128 high =
+			(unsigned __int128)(uint64_t)strtoll(mg_json_text(upper), NULL, 10);
 		*out = (__int128)(high << 64 | strtoull(mg_json_text(lower), NULL, 10));
 		return true;
 	}
@@ -61,7 +62,8 @@ static bool number_i128(const struct mg_json *value, __int128 *out)
 	return errno == 0 && end != text && *end == '\0';
 }
 
-static bool hash_fixed(struct mg_slot_hash *hash, uint8_t class_tag, const struct mg_json *value, size_t size)
+static bool hash_fixed(struct mg_slot_hash *hash, uint8_t class_tag, const struct mg_json *value,
+                       size_t size)
 {
 	__int128 number = 0;
 	uint8_t bytes[8];
@@ -119,7 +121,8 @@ static bool hash_constant(struct mg_slot_hash *hash, const struct mg_expr *const
 static bool is_null(const struct mg_expr *constant)
 {
 	const struct mg_json *value = mg_json_get(constant->json, "value");
-	return mg_json_get_bool(constant->json, "is_null", false) || !value || mg_json_is(value, MG_JSON_NULL);
+	return mg_json_get_bool(constant->json, "is_null", false) || !value ||
+	       mg_json_is(value, MG_JSON_NULL);
 }
 
 static bool choice_add(struct choice *choice, const struct mg_expr *constant)
@@ -127,7 +130,7 @@ static bool choice_add(struct choice *choice, const struct mg_expr *constant)
 	if (choice->count == COMBINATIONS_MAX || constant->cls != MG_X_CONST) {
 		return false;
 	}
-	if (!is_null(constant)) {       /* = NULL is never true */
+	if (!is_null(constant)) { /* = NULL is never true */
 		choice->values[choice->count++] = constant;
 	}
 	return true;
@@ -218,9 +221,11 @@ static void hash_combinations(struct route *route, const struct choice *choices,
 }
 
 /* filters: those directly above the scan, over its columns. */
-static void route_scan(struct route *route, const struct mg_node *scan, const struct mg_node *const *filters, size_t filter_count)
+static void route_scan(struct route *route, const struct mg_node *scan,
+                       const struct mg_node *const *filters, size_t filter_count)
 {
-	const struct mg_table_place *table = route->env->find_table(route->env->arg, scan->schema, scan->table);
+	const struct mg_table_place *table =
+		route->env->find_table(route->env->arg, scan->schema, scan->table);
 	if (!table) {
 		route->failed = true;
 		return;

@@ -1,11 +1,14 @@
 /*
  * bed.c - run suites of queries on the test bed's cluster and on plain DuckDB and compare.
  *
- *   bed --suite tpch|tpcds|ssb|nasty|generated [--sf 0.01] [--strategy auto|cut|broadcast|repartition|gather|dry]
- *       [--layouts n] [--seed n] [--seeds a..b] [--parts n] [--query n] [--dir test/sql] [-v] [--explain]
+ *   bed --suite tpch|tpcds|ssb|nasty|generated [--sf 0.01] [--strategy
+ * auto|cut|broadcast|repartition|gather|dry]
+ *       [--layouts n] [--seed n] [--seeds a..b] [--parts n] [--query n] [--dir test/sql] [-v]
+ * [--explain]
  *
- * A suite's standard layout runs first; --layouts n adds n random ones (every table a reference table or
- * hashed by a random column, 1 to 13 shards, 1 to 6 participants).  Exit code 1 when an answer is wrong.
+ * A suite's standard layout runs first; --layouts n adds n random ones (every table a reference
+ * table or hashed by a random column, 1 to 13 shards, 1 to 6 participants).  Exit code 1 when an
+ * answer is wrong.
  */
 #include "bed.h"
 
@@ -15,21 +18,29 @@
 
 struct suite {
 	const char *name;
-	const char *load;             /* SQL, with %s for the scale factor */
-	const char *list;             /* SQL: name, text */
-	const char *file;             /* statements instead of `list`; may make tables first */
+	const char *load; /* SQL, with %s for the scale factor */
+	const char *list; /* SQL: name, text */
+	const char *file; /* statements instead of `list`; may make tables first */
 	const char *placement;
-	bool typed;                   /* types must not drift */
+	bool typed; /* types must not drift */
 };
 
 static const struct suite suites[] = {
-	{ "tpch", "CALL dbgen(sf=%s)", "SELECT query_nr::VARCHAR, query FROM tpch_queries() ORDER BY query_nr", NULL,
-	  "lineitem:l_orderkey,orders:o_orderkey,part:p_partkey,partsupp:ps_partkey,customer:c_custkey,supplier:s_suppkey", true },
-	{ "tpcds", "CALL dsdgen(sf=%s)", "SELECT query_nr::VARCHAR, query FROM tpcds_queries() ORDER BY query_nr", NULL,
-	  "store_sales:ss_item_sk,store_returns:sr_item_sk,catalog_sales:cs_item_sk,catalog_returns:cr_item_sk,web_sales:ws_item_sk,"
-	  "web_returns:wr_item_sk,inventory:inv_item_sk,item:i_item_sk,customer:c_customer_sk,customer_address:ca_address_sk,"
-	  "customer_demographics:cd_demo_sk", true },
-	{ "ssb", "CALL dbgen(sf=%s)", NULL, "ssb.sql", "lineorder:lo_orderkey,customer_d:c_custkey,part_d:p_partkey", true },
+	{ "tpch", "CALL dbgen(sf=%s)",
+	  "SELECT query_nr::VARCHAR, query FROM tpch_queries() ORDER BY query_nr", NULL,
+	  "lineitem:l_orderkey,orders:o_orderkey,part:p_partkey,partsupp:ps_partkey,customer:c_custkey,"
+	  "supplier:s_suppkey",
+	  true },
+	{ "tpcds", "CALL dsdgen(sf=%s)",
+	  "SELECT query_nr::VARCHAR, query FROM tpcds_queries() ORDER BY query_nr", NULL,
+	  "store_sales:ss_item_sk,store_returns:sr_item_sk,catalog_sales:cs_item_sk,catalog_returns:cr_"
+	  "item_sk,web_sales:ws_item_sk,"
+	  "web_returns:wr_item_sk,inventory:inv_item_sk,item:i_item_sk,customer:c_customer_sk,customer_"
+	  "address:ca_address_sk,"
+	  "customer_demographics:cd_demo_sk",
+	  true },
+	{ "ssb", "CALL dbgen(sf=%s)", NULL, "ssb.sql",
+	  "lineorder:lo_orderkey,customer_d:c_custkey,part_d:p_partkey", true },
 	{ "nasty", NULL, NULL, "nasty.sql", "a:k,b:k,e:k,bn:id,edge:src,ty:id", false },
 	{ "generated", NULL, NULL, "nasty.sql", "a:k,b:k,e:k,bn:id,edge:src,ty:id", false },
 };
@@ -60,9 +71,11 @@ static void list_add(struct list *list, const char *name, const char *text)
 {
 	mg_grow(list->queries, list->count, list->cap);
 	struct bed_query *query = &list->queries[list->count++];
-	*query = (struct bed_query){ .name = mg_arena_strdup(list->arena, name), .text = mg_arena_strdup(list->arena, text) };
+	*query = (struct bed_query){ .name = mg_arena_strdup(list->arena, name),
+		                         .text = mg_arena_strdup(list->arena, text) };
 	size_t len = strlen(query->text);
-	while (len > 0 && (query->text[len - 1] == ';' || query->text[len - 1] == '\n' || query->text[len - 1] == ' ')) {
+	while (len > 0 && (query->text[len - 1] == ';' || query->text[len - 1] == '\n' ||
+	                   query->text[len - 1] == ' ')) {
 		query->text[--len] = '\0';
 	}
 }
@@ -91,7 +104,8 @@ static bool starts_with(const char *text, const char *prefix)
 }
 
 /* One statement a line, or several lines up to a ; at a line's end.  CREATE statements are run. */
-static int read_statements(struct bed *bed, struct list *list, const char *text, bool only_tables, struct mg_error *err)
+static int read_statements(struct bed *bed, struct list *list, const char *text, bool only_tables,
+                           struct mg_error *err)
 {
 	struct mg_sb sb = { 0 };
 	int rc = 0;
@@ -104,7 +118,8 @@ static int read_statements(struct bed *bed, struct list *list, const char *text,
 		}
 		if (!comment && len > 0 && line[len - 1] == ';') {
 			const char *statement = mg_sb_text(&sb);
-			if (starts_with(statement, "create ") || starts_with(statement, "CREATE ") || starts_with(statement, "drop ")) {
+			if (starts_with(statement, "create ") || starts_with(statement, "CREATE ") ||
+			    starts_with(statement, "drop ")) {
 				rc = mg_duck_exec(bed->truth, statement, err);
 			} else if (!only_tables) {
 				char name[24];
@@ -119,7 +134,8 @@ static int read_statements(struct bed *bed, struct list *list, const char *text,
 	return rc;
 }
 
-static int load_suite(struct bed *bed, const struct options *options, struct list *list, struct mg_error *err)
+static int load_suite(struct bed *bed, const struct options *options, struct list *list,
+                      struct mg_error *err)
 {
 	const struct suite *suite = options->suite;
 	int rc = 0;
@@ -134,7 +150,8 @@ static int load_suite(struct bed *bed, const struct options *options, struct lis
 	if (rc == 0 && suite->file) {
 		char *text = read_file(options->dir, suite->file);
 		if (!text) {
-			return mg_error_set(err, MG_E_NOT_FOUND, "cannot read \"%s/%s\"", options->dir, suite->file);
+			return mg_error_set(err, MG_E_NOT_FOUND, "cannot read \"%s/%s\"", options->dir,
+			                    suite->file);
 		}
 		rc = read_statements(bed, list, text, strcmp(suite->name, "generated") == 0, err);
 		mg_free(text);
@@ -166,7 +183,8 @@ static char *as_text(const char *sql, const char *const *types, size_t count, bo
 	struct mg_sb sb = { 0 };
 	mg_sb_add(&sb, "SELECT ");
 	for (size_t i = 0; i < count; i++) {
-		mg_sb_addf(&sb, cast ? "%sCAST(CAST(c%zu AS %s) AS VARCHAR)" : "%sCAST(c%zu AS VARCHAR)", i ? ", " : "", i, types[i]);
+		mg_sb_addf(&sb, cast ? "%sCAST(CAST(c%zu AS %s) AS VARCHAR)" : "%sCAST(c%zu AS VARCHAR)",
+		           i ? ", " : "", i, types[i]);
 	}
 	mg_sb_addf(&sb, " FROM (%s\n) t(", sql);
 	for (size_t i = 0; i < count; i++) {
@@ -182,7 +200,8 @@ static void learn_truth(struct bed *bed, struct bed_query *query, struct mg_aren
 	mg_error_clear(&err);
 	const char **names = NULL;
 	query->truth.arena = arena;
-	int rc = mg_duck_describe(bed->truth, arena, query->text, &query->column_count, &names, &query->types, &err);
+	int rc = mg_duck_describe(bed->truth, arena, query->text, &query->column_count, &names,
+	                          &query->types, &err);
 	if (rc == 0) {
 		char *sql = as_text(query->text, query->types, query->column_count, false);
 		rc = bed_fetch(bed->truth, sql, &query->truth, &err);
@@ -192,8 +211,10 @@ static void learn_truth(struct bed *bed, struct bed_query *query, struct mg_aren
 	query->error = mg_arena_strdup(arena, err.message);
 }
 
-/* The operator that orders the result, through projections; NULL: none.  *keys: its output columns. */
-static const struct mg_node *top_order(const struct mg_node *root, size_t *columns, size_t *column_count)
+/* The operator that orders the result, through projections; NULL: none.  *keys: its output columns.
+ */
+static const struct mg_node *top_order(const struct mg_node *root, size_t *columns,
+                                       size_t *column_count)
 {
 	size_t map[256];
 	const struct mg_node *node = root;
@@ -228,7 +249,8 @@ static const struct mg_node *top_order(const struct mg_node *root, size_t *colum
 	return node;
 }
 
-static bool keys_in_order(const struct bed_query *query, const struct bed_rows *got, const size_t *columns, size_t count)
+static bool keys_in_order(const struct bed_query *query, const struct bed_rows *got,
+                          const size_t *columns, size_t count)
 {
 	for (size_t r = 0; r < query->truth.row_count; r++) {
 		for (size_t k = 0; k < count; k++) {
@@ -260,7 +282,8 @@ static char *unlimited(struct mg_arena *arena, const struct mg_node *root, struc
 	return mg_plan_print(arena, top, &sql, err) == 0 ? sql : NULL;
 }
 
-static bool right_up_to_ties(struct bed *bed, const struct bed_query *query, const struct mg_node *root, const struct bed_rows *got)
+static bool right_up_to_ties(struct bed *bed, const struct bed_query *query,
+                             const struct mg_node *root, const struct bed_rows *got)
 {
 	size_t columns[256];
 	size_t count = 0;
@@ -277,11 +300,14 @@ static bool right_up_to_ties(struct bed *bed, const struct bed_query *query, con
 	struct bed_rows all = { .arena = got->arena };
 	char *text = as_text(sql, query->types, query->column_count, true);
 	for (size_t i = 0; i < bed->table_count; i++) {
-		mg_duck_execf(bed->truth, &err, "CREATE OR REPLACE TEMP VIEW \"main.%s\" AS FROM memory.main.\"%s\"", bed->tables[i].name, bed->tables[i].name);
+		mg_duck_execf(bed->truth, &err,
+		              "CREATE OR REPLACE TEMP VIEW \"main.%s\" AS FROM memory.main.\"%s\"",
+		              bed->tables[i].name, bed->tables[i].name);
 	}
 	int rc = bed_fetch(bed->truth, text, &all, &err);
 	for (size_t i = 0; i < bed->table_count; i++) {
-		mg_duck_execf(bed->truth, &err, "DROP VIEW IF EXISTS temp.main.\"main.%s\"", bed->tables[i].name);
+		mg_duck_execf(bed->truth, &err, "DROP VIEW IF EXISTS temp.main.\"main.%s\"",
+		              bed->tables[i].name);
 	}
 	mg_free(text);
 	return rc == 0 && bed_rows_contained(&all, got, query->types);
@@ -290,7 +316,12 @@ static bool right_up_to_ties(struct bed *bed, const struct bed_query *query, con
 static void explain(const struct mg_plan_env *env, const char *notes)
 {
 	struct mg_sb sb = { 0 };
-	struct mg_plan_text text = { .step = "cut", .reason = "test bed", .stages = env->stages, .stage_count = env->stage_count, .notes = notes, .where = "" };
+	struct mg_plan_text text = { .step = "cut",
+		                         .reason = "test bed",
+		                         .stages = env->stages,
+		                         .stage_count = env->stage_count,
+		                         .notes = notes,
+		                         .where = "" };
 	mg_plan_explain(&sb, &text);
 	fprintf(stderr, "%s\n", mg_sb_text(&sb));
 	mg_sb_fini(&sb);
@@ -308,7 +339,8 @@ static void print_rows(const char *title, const struct bed_rows *rows)
 }
 
 /* Base tables to the coordinator, then the original text there over views of what came. */
-static int run_gathered(struct bed *bed, const struct bed_query *query, struct mg_plan_env *env, const struct mg_node *root, struct bed_rows *got, struct mg_error *err)
+static int run_gathered(struct bed *bed, const struct bed_query *query, struct mg_plan_env *env,
+                        const struct mg_node *root, struct bed_rows *got, struct mg_error *err)
 {
 	struct mg_stage **stages = NULL;
 	const char **tables = NULL;
@@ -332,7 +364,9 @@ static int run_gathered(struct bed *bed, const struct bed_query *query, struct m
 				found = found || strstr(stages[i]->sql, mark);
 				mg_free(mark);
 			}
-			mg_sb_addf(&sb, found ? "%sCAST(\"%s\" AS %s) AS \"%s\"" : "%s%.0sCAST(NULL AS %s) AS \"%s\"", c ? ", " : "", table->columns[c], table->types[c], table->columns[c]);
+			mg_sb_addf(
+				&sb, found ? "%sCAST(\"%s\" AS %s) AS \"%s\"" : "%s%.0sCAST(NULL AS %s) AS \"%s\"",
+				c ? ", " : "", table->columns[c], table->types[c], table->columns[c]);
 		}
 		mg_sb_addf(&sb, " FROM merganser_exchange(%u)", stages[i]->id);
 		rc = rc ? rc : mg_duck_exec(conn, mg_sb_text(&sb), err);
@@ -344,12 +378,15 @@ static int run_gathered(struct bed *bed, const struct bed_query *query, struct m
 		mg_free(text);
 	}
 	for (size_t i = 0; i < count; i++) {
-		mg_duck_execf(conn, NULL, "DROP VIEW IF EXISTS temp.main.\"%s\"", tables[i] + strlen("main."));
+		mg_duck_execf(conn, NULL, "DROP VIEW IF EXISTS temp.main.\"%s\"",
+		              tables[i] + strlen("main."));
 	}
 	return rc;
 }
 
-static int run_distributed(struct bed *bed, const struct bed_query *query, const struct options *options, struct mg_plan_env *env, struct mg_node *root, struct bed_rows *got, struct mg_error *err)
+static int run_distributed(struct bed *bed, const struct bed_query *query,
+                           const struct options *options, struct mg_plan_env *env,
+                           struct mg_node *root, struct bed_rows *got, struct mg_error *err)
 {
 	struct mg_stage *result = NULL;
 	if (options->strategy == MG_STRATEGY_GATHER) {
@@ -364,7 +401,8 @@ static int run_distributed(struct bed *bed, const struct bed_query *query, const
 		rc = bed_run_stage(bed, env->stages[i], &count, err);
 	}
 	if (rc == 0 && result->column_count != query->column_count) {
-		rc = mg_error_set(err, MG_E_INTERNAL, "%zu columns instead of %zu", result->column_count, query->column_count);
+		rc = mg_error_set(err, MG_E_INTERNAL, "%zu columns instead of %zu", result->column_count,
+		                  query->column_count);
 	}
 	if (rc == 0) {
 		char *text = as_text(result->sql, query->types, query->column_count, true);
@@ -375,17 +413,20 @@ static int run_distributed(struct bed *bed, const struct bed_query *query, const
 		size_t count = 0;
 		const char **names = NULL;
 		const char **types = NULL;
-		rc = mg_duck_describe(bed->parts[0].conn, got->arena, result->sql, &count, &names, &types, err);
+		rc = mg_duck_describe(bed->parts[0].conn, got->arena, result->sql, &count, &names, &types,
+		                      err);
 		for (size_t i = 0; rc == 0 && i < count; i++) {
 			if (strcmp(types[i], query->types[i]) != 0) {
-				rc = mg_error_set(err, MG_E_INTERNAL, "column %zu is %s instead of %s", i + 1, types[i], query->types[i]);
+				rc = mg_error_set(err, MG_E_INTERNAL, "column %zu is %s instead of %s", i + 1,
+				                  types[i], query->types[i]);
 			}
 		}
 	}
 	return rc;
 }
 
-static enum bed_verdict judge(struct bed *bed, const struct bed_query *query, const struct mg_node *root, const struct bed_rows *got)
+static enum bed_verdict judge(struct bed *bed, const struct bed_query *query,
+                              const struct mg_node *root, const struct bed_rows *got)
 {
 	bool ordered = false;
 	size_t columns[256];
@@ -394,12 +435,15 @@ static enum bed_verdict judge(struct bed *bed, const struct bed_query *query, co
 		if (ordered) {
 			return BED_EXACT;
 		}
-		return !top_order(root, columns, &count) || keys_in_order(query, got, columns, count) ? BED_TIES : BED_WRONG;
+		return !top_order(root, columns, &count) || keys_in_order(query, got, columns, count)
+		           ? BED_TIES
+		           : BED_WRONG;
 	}
 	return right_up_to_ties(bed, query, root, got) ? BED_TIES : BED_WRONG;
 }
 
-static enum bed_verdict run_query(struct bed *bed, struct bed_query *query, const struct options *options, struct totals *totals)
+static enum bed_verdict run_query(struct bed *bed, struct bed_query *query,
+                                  const struct options *options, struct totals *totals)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_error err;
@@ -409,13 +453,20 @@ static enum bed_verdict run_query(struct bed *bed, struct bed_query *query, cons
 	struct bed_rows got = { .arena = arena };
 	enum bed_verdict verdict = BED_WRONG;
 	mg_error_clear(&err);
-	struct mg_plan_env env = { .arena = arena, .participants = bed->parts_count, .strategy = options->strategy, .find_table = bed_find_table,
-	                           .run = bed_run_stage, .arg = bed, .next_stage = 1, .notes = &notes };
+	struct mg_plan_env env = { .arena = arena,
+		                       .participants = bed->parts_count,
+		                       .strategy = options->strategy,
+		                       .find_table = bed_find_table,
+		                       .run = bed_run_stage,
+		                       .arg = bed,
+		                       .next_stage = 1,
+		                       .notes = &notes };
 	int rc = mg_plandb_bind(bed->plandb, arena, &settings, query->text, &bound, &err);
 	if (rc == 0 && bound.root) {
 		rc = run_distributed(bed, query, options, &env, bound.root, &got, &err);
 	} else if (rc == 0) {
-		rc = mg_error_set(&err, MG_E_UNSUPPORTED, "%s", bound.unsupported ? bound.unsupported : "no plan");
+		rc = mg_error_set(&err, MG_E_UNSUPPORTED, "%s",
+		                  bound.unsupported ? bound.unsupported : "no plan");
 	}
 	if (rc == MG_E_UNSUPPORTED) {
 		verdict = BED_UNSUPPORTED;
@@ -425,12 +476,14 @@ static enum bed_verdict run_query(struct bed *bed, struct bed_query *query, cons
 	} else {
 		verdict = judge(bed, query, bound.root, &got);
 	}
-	bool tell = verdict == BED_WRONG || options->verbose || (verdict == BED_UNSUPPORTED && options->layouts == 0);
+	bool tell = verdict == BED_WRONG || options->verbose ||
+	            (verdict == BED_UNSUPPORTED && options->layouts == 0);
 	if (tell) {
 		static const char *const names[] = { "exact", "ties", "unsupported", "WRONG" };
 		struct mg_sb layout = { 0 };
 		bed_layout_text(bed, &layout);
-		printf("%s %s: %s%s%s\n", options->suite->name, query->name, names[verdict], err.code ? ": " : "", err.message);
+		printf("%s %s: %s%s%s\n", options->suite->name, query->name, names[verdict],
+		       err.code ? ": " : "", err.message);
 		if (verdict == BED_WRONG) {
 			fflush(stdout);
 			fprintf(stderr, "layout: %s\n%s\n", mg_sb_text(&layout), query->text);
@@ -452,7 +505,8 @@ static enum bed_verdict run_query(struct bed *bed, struct bed_query *query, cons
 	return verdict;
 }
 
-static void run_all(struct bed *bed, struct list *list, const struct options *options, struct totals *totals)
+static void run_all(struct bed *bed, struct list *list, const struct options *options,
+                    struct totals *totals)
 {
 	for (size_t i = 0; i < list->count; i++) {
 		char number[24];
@@ -485,8 +539,9 @@ static bool parse_strategy(const char *text, struct options *options)
 		const char *name;
 		enum mg_strategy strategy;
 	} names[] = {
-		{ "auto", MG_STRATEGY_AUTO }, { "cut", MG_STRATEGY_CUT }, { "broadcast", MG_STRATEGY_BROADCAST },
-		{ "repartition", MG_STRATEGY_REPARTITION }, { "gather", MG_STRATEGY_GATHER }, { "dry", MG_STRATEGY_AUTO },
+		{ "auto", MG_STRATEGY_AUTO },           { "cut", MG_STRATEGY_CUT },
+		{ "broadcast", MG_STRATEGY_BROADCAST }, { "repartition", MG_STRATEGY_REPARTITION },
+		{ "gather", MG_STRATEGY_GATHER },       { "dry", MG_STRATEGY_AUTO },
 	};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		if (strcmp(text, names[i].name) == 0) {
@@ -500,7 +555,9 @@ static bool parse_strategy(const char *text, struct options *options)
 
 static bool parse(int argc, char **argv, struct options *options)
 {
-	*options = (struct options){ .sf = "0.01", .dir = "test/sql", .seed = 1, .seed_from = 1, .seed_to = 200, .parts = 4 };
+	*options = (struct options){
+		.sf = "0.01", .dir = "test/sql", .seed = 1, .seed_from = 1, .seed_to = 200, .parts = 4
+	};
 	for (int i = 1; i < argc; i++) {
 		const char *flag = argv[i];
 		if (strcmp(flag, "-v") == 0) {
@@ -539,7 +596,8 @@ static bool parse(int argc, char **argv, struct options *options)
 	return options->suite && options->parts > 0 && options->parts <= BED_PARTS_MAX;
 }
 
-static int run_layouts(struct bed *bed, struct list *list, const struct options *options, struct totals *totals, struct mg_error *err)
+static int run_layouts(struct bed *bed, struct list *list, const struct options *options,
+                       struct totals *totals, struct mg_error *err)
 {
 	int rc = bed_layout(bed, options->suite->placement, options->parts, options->parts * 3, 0, err);
 	if (rc == 0) {
@@ -558,7 +616,8 @@ static int run_layouts(struct bed *bed, struct list *list, const struct options 
 		if (options->verbose || totals->wrong > before.wrong) {
 			struct mg_sb layout = { 0 };
 			bed_layout_text(bed, &layout);
-			printf("layout %llu (%zu shards; %s): %zu wrong\n", (unsigned long long)seed, shards, mg_sb_text(&layout), totals->wrong - before.wrong);
+			printf("layout %llu (%zu shards; %s): %zu wrong\n", (unsigned long long)seed, shards,
+			       mg_sb_text(&layout), totals->wrong - before.wrong);
 			mg_sb_fini(&layout);
 		}
 	}
@@ -569,8 +628,10 @@ int main(int argc, char **argv)
 {
 	struct options options;
 	if (!parse(argc, argv, &options)) {
-		fprintf(stderr, "usage: bed --suite tpch|tpcds|ssb|nasty|generated [--sf 0.01] [--strategy auto|cut|broadcast|repartition|gather|dry]\n"
-		                "           [--layouts n] [--seed n] [--seeds a..b] [--parts n] [--query n] [--dir test/sql] [-v] [--explain]\n");
+		fprintf(stderr, "usage: bed --suite tpch|tpcds|ssb|nasty|generated [--sf 0.01] [--strategy "
+		                "auto|cut|broadcast|repartition|gather|dry]\n"
+		                "           [--layouts n] [--seed n] [--seeds a..b] [--parts n] [--query "
+		                "n] [--dir test/sql] [-v] [--explain]\n");
 		return 2;
 	}
 	struct bed bed = { .verbose = options.verbose };
@@ -591,10 +652,11 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < list.count; i++) {
 		empty += !list.queries[i].fails && list.queries[i].truth.row_count == 0;
 	}
-	printf("%s: %zu right (%zu of them but for ties or unasked order, %zu errors as expected), %zu unsupported, %zu wrong; "
+	printf("%s: %zu right (%zu of them but for ties or unasked order, %zu errors as expected), %zu "
+	       "unsupported, %zu wrong; "
 	       "%zu of %zu queries have no rows; %llu rows moved\n",
-	       options.suite->name, totals.exact + totals.ties, totals.ties, totals.errors, totals.unsupported, totals.wrong, empty,
-	       list.count, (unsigned long long)bed.rows_moved);
+	       options.suite->name, totals.exact + totals.ties, totals.ties, totals.errors,
+	       totals.unsupported, totals.wrong, empty, list.count, (unsigned long long)bed.rows_moved);
 	bed_close(&bed);
 	mg_free(list.queries);
 	mg_arena_free(list.arena);

@@ -1,10 +1,10 @@
 /*
  * bed.h - the SQL test bed: a cluster of participants in one process, compared with plain DuckDB.
  *
- * One DuckDB instance holds the whole data (schema main).  A layout makes each table a reference table
- * or hashes it by one column; participant i sees its rows through temp views "main.table" of its own
- * connection, exactly as a node does.  Stages run over the participants one after another, their rows
- * cross as Arrow IPC in spools, the last stage runs on participant 0.
+ * One DuckDB instance holds the whole data (schema main).  A layout makes each table a reference
+ * table or hashes it by one column; participant i sees its rows through temp views "main.table" of
+ * its own connection, exactly as a node does.  Stages run over the participants one after another,
+ * their rows cross as Arrow IPC in spools, the last stage runs on participant 0.
  */
 #ifndef MG_TEST_SQL_BED_H
 #define MG_TEST_SQL_BED_H
@@ -83,18 +83,23 @@ void bed_close(struct bed *bed);
 int bed_ready(struct bed *bed, struct mg_error *err);
 /* shards, and how they lie on participants, from seed; tables as `placement` says:
  * "a:k,b:id" shards a by k, all others are reference tables; NULL: random. */
-int bed_layout(struct bed *bed, const char *placement, size_t parts, size_t shards, uint64_t seed, struct mg_error *err);
+int bed_layout(struct bed *bed, const char *placement, size_t parts, size_t shards, uint64_t seed,
+               struct mg_error *err);
 void bed_layout_text(const struct bed *bed, struct mg_sb *sb);
 void bed_layout_drop(struct bed *bed);
-int bed_run_stage(void *arg, const struct mg_stage *stage, struct mg_count *count, struct mg_error *err);
+int bed_run_stage(void *arg, const struct mg_stage *stage, struct mg_count *count,
+                  struct mg_error *err);
 const struct mg_table_place *bed_find_table(void *arg, const char *schema, const char *table);
 void bed_drop_spools(struct bed *bed);
-int bed_fetch(struct mg_duck_conn *conn, const char *sql, struct bed_rows *rows, struct mg_error *err);
+int bed_fetch(struct mg_duck_conn *conn, const char *sql, struct bed_rows *rows,
+              struct mg_error *err);
 uint64_t bed_random(uint64_t *state);
 
 /* compare.c */
-bool bed_rows_same(const struct bed_rows *want, const struct bed_rows *got, const char *const *types, bool *ordered);
-bool bed_rows_contained(const struct bed_rows *all, const struct bed_rows *some, const char *const *types);
+bool bed_rows_same(const struct bed_rows *want, const struct bed_rows *got,
+                   const char *const *types, bool *ordered);
+bool bed_rows_contained(const struct bed_rows *all, const struct bed_rows *some,
+                        const char *const *types);
 bool bed_cell_same(const char *a, const char *b, const char *type);
 
 /* gen.c: a random query over the tables of nasty.sql. */

@@ -44,7 +44,8 @@ static void rows_release(void *arg)
 	mg_free(arg);
 }
 
-int bed_fetch(struct mg_duck_conn *conn, const char *sql, struct bed_rows *rows, struct mg_error *err)
+int bed_fetch(struct mg_duck_conn *conn, const char *sql, struct bed_rows *rows,
+              struct mg_error *err)
 {
 	struct mg_duck_result *result = NULL;
 	int rc = mg_duck_query(conn, sql, &result, err);
@@ -54,7 +55,8 @@ int bed_fetch(struct mg_duck_conn *conn, const char *sql, struct bed_rows *rows,
 	rows->column_count = mg_duck_result_columns(result);
 	struct ArrowArrayView view;
 	struct ArrowError arrow;
-	if (ArrowArrayViewInitFromSchema(&view, mg_duck_result_schema(result), &arrow) != NANOARROW_OK) {
+	if (ArrowArrayViewInitFromSchema(&view, mg_duck_result_schema(result), &arrow) !=
+	    NANOARROW_OK) {
 		rc = mg_error_set(err, MG_E_INTERNAL, "the result's columns are not readable");
 	}
 	bool done = false;
@@ -80,7 +82,9 @@ int bed_fetch(struct mg_duck_conn *conn, const char *sql, struct bed_rows *rows,
 
 int bed_open(struct bed *bed, struct mg_error *err)
 {
-	struct mg_duck_options options = { .threads = 2, .memory_bytes = (uint64_t)2 << 30, .spill_dir = "/tmp", .lossless_arrow = true };
+	struct mg_duck_options options = {
+		.threads = 2, .memory_bytes = (uint64_t)2 << 30, .spill_dir = "/tmp", .lossless_arrow = true
+	};
 	bed->budget.limit = (uint64_t)1 << 30;
 	bed->budget.spill_dir = "/tmp";
 	int rc = mg_duck_open(&bed->duck, &options, err);
@@ -118,9 +122,12 @@ void bed_close(struct bed *bed)
 
 static bool type_hashable(const char *type)
 {
-	static const char *const good[] = { "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "VARCHAR", "DATE", "DECIMAL", "TIMESTAMP", "BOOLEAN", "UBIGINT" };
+	static const char *const good[] = { "TINYINT",   "SMALLINT", "INTEGER", "BIGINT",
+		                                "HUGEINT",   "VARCHAR",  "DATE",    "DECIMAL",
+		                                "TIMESTAMP", "BOOLEAN",  "UBIGINT" };
 	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-		if (strncmp(type, good[i], strlen(good[i])) == 0 && !strchr(type, '[') && (type[strlen(good[i])] == 0 || type[strlen(good[i])] == '(')) {
+		if (strncmp(type, good[i], strlen(good[i])) == 0 && !strchr(type, '[') &&
+		    (type[strlen(good[i])] == 0 || type[strlen(good[i])] == '(')) {
 			return true;
 		}
 	}
@@ -131,8 +138,10 @@ static int read_tables(struct bed *bed, struct mg_error *err)
 {
 	struct bed_rows rows = { .arena = mg_arena_new() };
 	int rc = bed_fetch(bed->truth,
-	                   "SELECT c.table_name, c.column_name, c.data_type FROM duckdb_columns() c JOIN duckdb_tables() t "
-	                   "USING (database_name, schema_name, table_name) WHERE c.schema_name = 'main' AND c.database_name = 'memory' "
+	                   "SELECT c.table_name, c.column_name, c.data_type FROM duckdb_columns() c "
+	                   "JOIN duckdb_tables() t "
+	                   "USING (database_name, schema_name, table_name) WHERE c.schema_name = "
+	                   "'main' AND c.database_name = 'memory' "
 	                   "ORDER BY c.table_name, c.column_index",
 	                   &rows, err);
 	size_t table_cap = 0;
@@ -176,7 +185,10 @@ static int fill_plandb(struct bed *bed, struct mg_error *err)
 	int rc = mg_duck_execf(bed->truth, err, "ATTACH '%s' AS sample", path);
 	for (size_t i = 0; rc == 0 && i < bed->table_count; i++) {
 		const char *name = bed->tables[i].name;
-		rc = mg_duck_execf(bed->truth, err, "CREATE TABLE sample.main.\"%s\" AS SELECT * FROM memory.main.\"%s\" LIMIT 10000", name, name);
+		rc = mg_duck_execf(
+			bed->truth, err,
+			"CREATE TABLE sample.main.\"%s\" AS SELECT * FROM memory.main.\"%s\" LIMIT 10000", name,
+			name);
 	}
 	rc = rc ? rc : mg_duck_exec(bed->truth, "DETACH sample", err);
 	char *sql = mg_format("ATTACH '%s' AS sample (READ_ONLY)", path);
@@ -213,7 +225,8 @@ static void place_table(struct bed_table *table, const char *placement, uint64_t
 			if (at[len] == ':' && (at == placement || at[-1] == ',')) {
 				size_t key_len = strcspn(at + len + 1, ",");
 				for (size_t c = 0; c < table->column_count; c++) {
-					if (strlen(table->columns[c]) == key_len && strncmp(table->columns[c], at + len + 1, key_len) == 0) {
+					if (strlen(table->columns[c]) == key_len &&
+					    strncmp(table->columns[c], at + len + 1, key_len) == 0) {
 						table->keys[key_count++] = table->columns[c];
 					}
 				}
@@ -224,7 +237,8 @@ static void place_table(struct bed_table *table, const char *placement, uint64_t
 		size_t wanted = bed_random(seed) % 6 == 0 ? 2 : 1;
 		/* Every column may be the key, the first ones more often: they are what joins use. */
 		for (size_t tries = 0; tries < 50 && key_count < wanted; tries++) {
-			size_t range = bed_random(seed) % 2 ? table->column_count : (table->column_count + 3) / 4;
+			size_t range = bed_random(seed) % 2 ? table->column_count
+			                                    : (table->column_count + 3) / 4;
 			size_t c = bed_random(seed) % range;
 			if (table->hashable[c] && (key_count == 0 || table->keys[0] != table->columns[c])) {
 				table->keys[key_count++] = table->columns[c];
@@ -232,24 +246,34 @@ static void place_table(struct bed_table *table, const char *placement, uint64_t
 		}
 	}
 	table->sharded = key_count > 0;
-	table->place = (struct mg_table_place){ .schema = "main", .table = table->name, .keys = table->keys, .key_count = key_count,
-	                                        .rows = table->rows, .sample_rows = table->rows < 10000 ? table->rows : 10000, .bytes = table->rows * table->column_count * 8 };
+	table->place =
+		(struct mg_table_place){ .schema = "main",
+		                         .table = table->name,
+		                         .keys = table->keys,
+		                         .key_count = key_count,
+		                         .rows = table->rows,
+		                         .sample_rows = table->rows < 10000 ? table->rows : 10000,
+		                         .bytes = table->rows * table->column_count * 8 };
 }
 
-static int make_table(struct bed *bed, const struct bed_table *table, size_t shards, struct mg_error *err)
+static int make_table(struct bed *bed, const struct bed_table *table, size_t shards,
+                      struct mg_error *err)
 {
 	if (!table->sharded) {
 		return 0;
 	}
 	(void)shards;
 	return mg_duck_execf(bed->truth, err,
-	                     "CREATE OR REPLACE TABLE lay.\"%s\" AS SELECT t.*, o.part AS _part FROM (SELECT *, mg_slot(\"%s\"%s%s%s) AS _slot "
+	                     "CREATE OR REPLACE TABLE lay.\"%s\" AS SELECT t.*, o.part AS _part FROM "
+	                     "(SELECT *, mg_slot(\"%s\"%s%s%s) AS _slot "
 	                     "FROM main.\"%s\") t JOIN lay._owner o ON o.slot = t._slot",
-	                     table->name, table->keys[0], table->keys[1] ? ", \"" : "", table->keys[1] ? table->keys[1] : "",
-	                     table->keys[1] ? "\"" : "", table->name);
+	                     table->name, table->keys[0], table->keys[1] ? ", \"" : "",
+	                     table->keys[1] ? table->keys[1] : "", table->keys[1] ? "\"" : "",
+	                     table->name);
 }
 
-static int make_view(struct bed_part *part, const struct bed_table *table, size_t index, struct mg_error *err)
+static int make_view(struct bed_part *part, const struct bed_table *table, size_t index,
+                     struct mg_error *err)
 {
 	struct mg_sb sb = { 0 };
 	mg_sb_addf(&sb, "CREATE OR REPLACE TEMP VIEW \"main.%s\" AS SELECT ", table->name);
@@ -304,7 +328,9 @@ static int make_owner(struct bed *bed, size_t shards, uint64_t *seed, struct mg_
 	size_t lonely_part = bed_random(seed) % bed->parts_count;
 	uint16_t shard_part[64];
 	for (size_t s = 0; s < shards; s++) {
-		shard_part[s] = (uint16_t)(lonely ? lonely_part : *seed % 3 == 1 ? bed_random(seed) % bed->parts_count : s % bed->parts_count);
+		shard_part[s] = (uint16_t)(lonely           ? lonely_part
+		                           : *seed % 3 == 1 ? bed_random(seed) % bed->parts_count
+		                                            : s % bed->parts_count);
 	}
 	for (size_t slot = 0; slot < 16384; slot++) {
 		bed->owner[slot] = shard_part[mg_slot_shard((uint16_t)slot, (uint32_t)shards)];
@@ -314,14 +340,16 @@ static int make_owner(struct bed *bed, size_t shards, uint64_t *seed, struct mg_
 	for (size_t s = 0; s < shards; s++) {
 		mg_sb_addf(&sb, "%s%u", s ? "," : "", shard_part[s]);
 	}
-	mg_sb_addf(&sb, "])[(i * %zu // 16384 + 1)::INTEGER]::USMALLINT AS part FROM range(16384) r(i)", shards);
+	mg_sb_addf(&sb, "])[(i * %zu // 16384 + 1)::INTEGER]::USMALLINT AS part FROM range(16384) r(i)",
+	           shards);
 	int rc = mg_duck_exec(bed->truth, "CREATE SCHEMA IF NOT EXISTS lay", err);
 	rc = rc ? rc : mg_duck_exec(bed->truth, mg_sb_text(&sb), err);
 	mg_sb_fini(&sb);
 	return rc;
 }
 
-int bed_layout(struct bed *bed, const char *placement, size_t parts, size_t shards, uint64_t seed, struct mg_error *err)
+int bed_layout(struct bed *bed, const char *placement, size_t parts, size_t shards, uint64_t seed,
+               struct mg_error *err)
 {
 	bed_layout_drop(bed);
 	bed->parts_count = parts;
@@ -333,7 +361,9 @@ int bed_layout(struct bed *bed, const char *placement, size_t parts, size_t shar
 	for (size_t p = 0; rc == 0 && p < parts; p++) {
 		struct bed_part *part = &bed->parts[p];
 		part->bed = bed;
-		part->context = (struct mg_duck_context){ .node_index = (uint32_t)p, .owner = bed->owner, .find_spool = find_spool, .arg = part };
+		part->context = (struct mg_duck_context){
+			.node_index = (uint32_t)p, .owner = bed->owner, .find_spool = find_spool, .arg = part
+		};
 		rc = mg_duck_connect(bed->duck, &part->conn, err);
 		if (rc == 0) {
 			mg_duck_set_context(part->conn, &part->context);
@@ -352,7 +382,8 @@ void bed_layout_text(const struct bed *bed, struct mg_sb *sb)
 	for (size_t i = 0; i < bed->table_count; i++) {
 		const struct bed_table *table = &bed->tables[i];
 		if (table->sharded) {
-			mg_sb_addf(sb, ", %s by %s%s%s", table->name, table->keys[0], table->keys[1] ? "+" : "", table->keys[1] ? table->keys[1] : "");
+			mg_sb_addf(sb, ", %s by %s%s%s", table->name, table->keys[0], table->keys[1] ? "+" : "",
+			           table->keys[1] ? table->keys[1] : "");
 		}
 	}
 }
@@ -399,9 +430,13 @@ static int ship_put(void *arg, uint32_t target, struct ArrowArray *batch, struct
 	int rc = mg_arrow_encode_batch(ship->encoder, batch, &buf, &raw, err);
 	enum mg_ship kind = ship->stage->ship;
 	for (size_t p = 0; rc == 0 && p < ship->bed->parts_count; p++) {
-		size_t to = kind == MG_SHIP_KEEP ? ship->from : kind == MG_SHIP_GATHER ? 0 : kind == MG_SHIP_HASH ? target : p;
+		size_t to = kind == MG_SHIP_KEEP     ? ship->from
+		            : kind == MG_SHIP_GATHER ? 0
+		            : kind == MG_SHIP_HASH   ? target
+		                                     : p;
 		if (to == p) {
-			rc = mg_spool_put(ship->bed->parts[p].spools[ship->stage->id], buf, (uint64_t)batch->length, err);
+			rc = mg_spool_put(ship->bed->parts[p].spools[ship->stage->id], buf,
+			                  (uint64_t)batch->length, err);
 			ship->bed->rows_moved += p != ship->from ? (uint64_t)batch->length : 0;
 		}
 	}
@@ -411,7 +446,8 @@ static int ship_put(void *arg, uint32_t target, struct ArrowArray *batch, struct
 	return rc;
 }
 
-int bed_run_stage(void *arg, const struct mg_stage *stage, struct mg_count *count, struct mg_error *err)
+int bed_run_stage(void *arg, const struct mg_stage *stage, struct mg_count *count,
+                  struct mg_error *err)
 {
 	struct bed *bed = arg;
 	if (stage->id >= BED_STAGES_MAX) {
@@ -424,7 +460,9 @@ int bed_run_stage(void *arg, const struct mg_stage *stage, struct mg_count *coun
 	for (size_t p = 0; rc == 0 && p < (stage->everywhere ? bed->parts_count : 1); p++) {
 		struct shipping ship = { .bed = bed, .stage = stage, .from = p, .count = count };
 		struct mg_duck_sink sink = { .begin = ship_begin, .put = ship_put, .arg = &ship };
-		rc = mg_duck_scatter(bed->parts[p].conn, stage->sql, stage->ship == MG_SHIP_HASH ? bed->owner : NULL, (uint32_t)bed->parts_count, &sink, err);
+		rc = mg_duck_scatter(bed->parts[p].conn, stage->sql,
+		                     stage->ship == MG_SHIP_HASH ? bed->owner : NULL,
+		                     (uint32_t)bed->parts_count, &sink, err);
 		mg_arrow_encoder_free(ship.encoder);
 	}
 	for (size_t p = 0; p < bed->parts_count; p++) {

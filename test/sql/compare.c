@@ -18,7 +18,8 @@ static bool is_inexact(const char *type)
 
 static bool number_starts(const char *text)
 {
-	return (text[0] >= '0' && text[0] <= '9') || ((text[0] == '-' || text[0] == '.') && text[1] >= '0' && text[1] <= '9');
+	return (text[0] >= '0' && text[0] <= '9') ||
+	       ((text[0] == '-' || text[0] == '.') && text[1] >= '0' && text[1] <= '9');
 }
 
 /* Texts are equal but for numbers that differ by less than 1e-9 of their size. */
@@ -100,7 +101,8 @@ static void sorted_free(struct sorted *sorted, size_t count)
 }
 
 /* Each row of some has its own partner in all. */
-static bool match_each(const struct sorted *all, size_t all_count, const struct sorted *some, size_t some_count, size_t columns, const char *const *types)
+static bool match_each(const struct sorted *all, size_t all_count, const struct sorted *some,
+                       size_t some_count, size_t columns, const char *const *types)
 {
 	bool *used = mg_alloc0(all_count + 1);
 	bool ok = true;
@@ -122,10 +124,12 @@ static bool match_each(const struct sorted *all, size_t all_count, const struct 
 	return ok;
 }
 
-bool bed_rows_same(const struct bed_rows *want, const struct bed_rows *got, const char *const *types, bool *ordered)
+bool bed_rows_same(const struct bed_rows *want, const struct bed_rows *got,
+                   const char *const *types, bool *ordered)
 {
 	*ordered = true;
-	if (want->row_count != got->row_count || (want->row_count > 0 && want->column_count != got->column_count)) {
+	if (want->row_count != got->row_count ||
+	    (want->row_count > 0 && want->column_count != got->column_count)) {
 		return false;
 	}
 	for (size_t r = 0; r < want->row_count && *ordered; r++) {
@@ -146,7 +150,8 @@ bool bed_rows_same(const struct bed_rows *want, const struct bed_rows *got, cons
 	return same;
 }
 
-bool bed_rows_contained(const struct bed_rows *all, const struct bed_rows *some, const char *const *types)
+bool bed_rows_contained(const struct bed_rows *all, const struct bed_rows *some,
+                        const char *const *types)
 {
 	struct sorted *a = sort_rows(all, types);
 	struct sorted *b = sort_rows(some, types);

@@ -18,9 +18,9 @@ struct gen {
 
 struct source {
 	const char *table;
-	const char *ints[5];          /* comparable integer columns */
+	const char *ints[5]; /* comparable integer columns */
 	const char *unique;
-	const char *number;           /* exact number to add up */
+	const char *number; /* exact number to add up */
 	const char *text;
 };
 
@@ -67,19 +67,23 @@ static void predicate(struct gen *gen, const struct source *source, const char *
 		put(gen, "%s.%s is %snull", x, int_of(gen, source), roll(gen, 2) ? "not " : "");
 		break;
 	case 1:
-		put(gen, "%s.%s in (%u, %u, %u)", x, int_of(gen, source), roll(gen, 20), roll(gen, 20), roll(gen, 400));
+		put(gen, "%s.%s in (%u, %u, %u)", x, int_of(gen, source), roll(gen, 20), roll(gen, 20),
+		    roll(gen, 400));
 		break;
 	case 2:
-		put(gen, "%s.%s between %u and %u", x, int_of(gen, source), roll(gen, 20), 20 + roll(gen, 300));
+		put(gen, "%s.%s between %u and %u", x, int_of(gen, source), roll(gen, 20),
+		    20 + roll(gen, 300));
 		break;
 	case 3:
 		put(gen, "%s.%s %% %u = %u", x, int_of(gen, source), 2 + roll(gen, 5), roll(gen, 2));
 		break;
 	case 4:
-		put(gen, "(%s.%s < %u or %s.%s > %u)", x, int_of(gen, source), roll(gen, 100), x, int_of(gen, source), 100 + roll(gen, 300));
+		put(gen, "(%s.%s < %u or %s.%s > %u)", x, int_of(gen, source), roll(gen, 100), x,
+		    int_of(gen, source), 100 + roll(gen, 300));
 		break;
 	default:
-		put(gen, "%s.%s %s %u", x, int_of(gen, source), compare[roll(gen, 6)], roll(gen, roll(gen, 2) ? 12 : 400));
+		put(gen, "%s.%s %s %u", x, int_of(gen, source), compare[roll(gen, 6)],
+		    roll(gen, roll(gen, 2) ? 12 : 400));
 		break;
 	}
 }
@@ -93,7 +97,8 @@ static void subquery_predicate(struct gen *gen, const struct source *outer, cons
 	switch (roll(gen, 6)) {
 	case 0:
 	case 1:
-		put(gen, "%s.%s %sin (select %s.%s from %s %s where ", x, int_of(gen, outer), roll(gen, 2) ? "not " : "", y, int_of(gen, inner), inner->table, y);
+		put(gen, "%s.%s %sin (select %s.%s from %s %s where ", x, int_of(gen, outer),
+		    roll(gen, 2) ? "not " : "", y, int_of(gen, inner), inner->table, y);
 		predicate(gen, inner, y);
 		if (roll(gen, 3) == 0) {
 			put(gen, " and %s.%s = %s.%s", y, int_of(gen, inner), x, int_of(gen, outer));
@@ -102,17 +107,20 @@ static void subquery_predicate(struct gen *gen, const struct source *outer, cons
 		break;
 	case 2:
 	case 3:
-		put(gen, "%sexists (select 1 from %s %s where %s.%s %s %s.%s and ", roll(gen, 2) ? "not " : "", inner->table, y, y, int_of(gen, inner),
+		put(gen, "%sexists (select 1 from %s %s where %s.%s %s %s.%s and ",
+		    roll(gen, 2) ? "not " : "", inner->table, y, y, int_of(gen, inner),
 		    roll(gen, 5) ? "=" : "<", x, int_of(gen, outer));
 		predicate(gen, inner, y);
 		put(gen, ")");
 		break;
 	case 4:
-		put(gen, "%s.%s > (select %s(%s.%s) from %s %s where %s.%s = %s.%s)", x, int_of(gen, outer), roll(gen, 2) ? "min" : "count", y, int_of(gen, inner),
-		    inner->table, y, y, int_of(gen, inner), x, int_of(gen, outer));
+		put(gen, "%s.%s > (select %s(%s.%s) from %s %s where %s.%s = %s.%s)", x, int_of(gen, outer),
+		    roll(gen, 2) ? "min" : "count", y, int_of(gen, inner), inner->table, y, y,
+		    int_of(gen, inner), x, int_of(gen, outer));
 		break;
 	default:
-		put(gen, "%s.%s < (select max(%s.%s) from %s %s)", x, int_of(gen, outer), y, int_of(gen, inner), inner->table, y);
+		put(gen, "%s.%s < (select max(%s.%s) from %s %s)", x, int_of(gen, outer), y,
+		    int_of(gen, inner), inner->table, y);
 		break;
 	}
 }
@@ -120,7 +128,7 @@ static void subquery_predicate(struct gen *gen, const struct source *outer, cons
 struct from {
 	const struct source *sources[4];
 	char names[4][8];
-	size_t count;                 /* visible ones */
+	size_t count; /* visible ones */
 };
 
 static void relation(struct gen *gen, const struct source *source, const char *name)
@@ -137,7 +145,8 @@ static void relation(struct gen *gen, const struct source *source, const char *n
 	}
 }
 
-static void join_condition(struct gen *gen, const struct from *from, const struct source *right, const char *name)
+static void join_condition(struct gen *gen, const struct from *from, const struct source *right,
+                           const char *name)
 {
 	size_t l = roll(gen, (unsigned)from->count);
 	const struct source *left = from->sources[l];
@@ -157,7 +166,8 @@ static void join_condition(struct gen *gen, const struct from *from, const struc
 		put(gen, "%s.%s = %s.%s", x, left->ints[0], name, right->ints[0]);
 		break;
 	default:
-		put(gen, "%s.%s %s %s.%s", x, int_of(gen, left), roll(gen, 8) ? "=" : "is not distinct from", name, int_of(gen, right));
+		put(gen, "%s.%s %s %s.%s", x, int_of(gen, left),
+		    roll(gen, 8) ? "=" : "is not distinct from", name, int_of(gen, right));
 		break;
 	}
 	switch (roll(gen, 10)) {
@@ -183,7 +193,8 @@ static void join_condition(struct gen *gen, const struct from *from, const struc
 /* FROM and WHERE of one block. */
 static struct from from_clause(struct gen *gen, size_t joins_max)
 {
-	static const char *const kinds[] = { "join", "join", "left join", "right join", "full join", "semi join", "anti join", "left join" };
+	static const char *const kinds[] = { "join",      "join",      "left join", "right join",
+		                                 "full join", "semi join", "anti join", "left join" };
 	struct from from = { .count = 1 };
 	unsigned n = gen->names++;
 	from.sources[0] = pick(gen);
@@ -235,7 +246,8 @@ static void prepend(struct gen *gen, size_t at, const char *text)
 static void column(struct gen *gen, struct mg_sb *out, const struct from *from)
 {
 	size_t t = roll(gen, (unsigned)from->count);
-	mg_sb_addf(out, "%s.%s", from->names[t], roll(gen, 3) ? int_of(gen, from->sources[t]) : from->sources[t]->ints[0]);
+	mg_sb_addf(out, "%s.%s", from->names[t],
+	           roll(gen, 3) ? int_of(gen, from->sources[t]) : from->sources[t]->ints[0]);
 }
 
 static void aggregate(struct gen *gen, struct mg_sb *out, const struct from *from)
@@ -248,13 +260,15 @@ static void aggregate(struct gen *gen, struct mg_sb *out, const struct from *fro
 		mg_sb_addf(out, "quantile_disc(%s.%s, 0.4)", x, int_of(gen, source));
 		break;
 	case 15:
-		mg_sb_addf(out, "list(distinct %s.%s order by %s.%s)", x, source->ints[0], x, source->ints[0]);
+		mg_sb_addf(out, "list(distinct %s.%s order by %s.%s)", x, source->ints[0], x,
+		           source->ints[0]);
 		break;
 	case 16:
 		mg_sb_addf(out, "arg_max(%s.%s, %s.%s)", x, source->unique, x, source->unique);
 		break;
 	case 17:
-		mg_sb_addf(out, "count(distinct %s.%s) filter (where %s.%s > %u)", x, int_of(gen, source), x, int_of(gen, source), roll(gen, 20));
+		mg_sb_addf(out, "count(distinct %s.%s) filter (where %s.%s > %u)", x, int_of(gen, source),
+		           x, int_of(gen, source), roll(gen, 20));
 		break;
 	case 18:
 		mg_sb_addf(out, "covar_pop(%s.%s, %s.%s)", x, int_of(gen, source), x, int_of(gen, source));
@@ -291,16 +305,19 @@ static void aggregate(struct gen *gen, struct mg_sb *out, const struct from *fro
 		mg_sb_addf(out, "median(%s.%s)", x, int_of(gen, source));
 		break;
 	case 10:
-		mg_sb_addf(out, "count(%s.%s) filter (where %s.%s > %u)", x, int_of(gen, source), x, int_of(gen, source), roll(gen, 50));
+		mg_sb_addf(out, "count(%s.%s) filter (where %s.%s > %u)", x, int_of(gen, source), x,
+		           int_of(gen, source), roll(gen, 50));
 		break;
 	case 11:
 		mg_sb_addf(out, "bool_or(%s.%s > 5)", x, int_of(gen, source));
 		break;
 	case 12:
-		mg_sb_addf(out, "string_agg(distinct %s.%s::varchar, ',' order by %s.%s::varchar)", x, source->ints[0], x, source->ints[0]);
+		mg_sb_addf(out, "string_agg(distinct %s.%s::varchar, ',' order by %s.%s::varchar)", x,
+		           source->ints[0], x, source->ints[0]);
 		break;
 	default:
-		mg_sb_addf(out, "sum(%s.%s) filter (where %s.%s is not null)", x, int_of(gen, source), x, int_of(gen, source));
+		mg_sb_addf(out, "sum(%s.%s) filter (where %s.%s is not null)", x, int_of(gen, source), x,
+		           int_of(gen, source));
 		break;
 	}
 }
@@ -365,7 +382,10 @@ static void plain_block(struct gen *gen, size_t joins, size_t columns, bool dist
 
 static void window_block(struct gen *gen)
 {
-	static const char *const functions[] = { "row_number()", "rank()", "sum(%s)", "count(*)", "lag(%s)", "first_value(%s)", "min(%s)", "max(%s)", "ntile(3)", "lead(%s, 2)" };
+	static const char *const functions[] = { "row_number()", "rank()",  "sum(%s)",
+		                                     "count(*)",     "lag(%s)", "first_value(%s)",
+		                                     "min(%s)",      "max(%s)", "ntile(3)",
+		                                     "lead(%s, 2)" };
 	const struct source *source = &sources[roll(gen, 2)];
 	unsigned count = 1 + roll(gen, 2);
 	put(gen, "select t.id, t.k");
@@ -391,7 +411,8 @@ static void window_block(struct gen *gen)
 
 static void set_block(struct gen *gen)
 {
-	static const char *const operators[] = { "union", "union all", "except", "intersect", "except all", "intersect all" };
+	static const char *const operators[] = { "union",     "union all",  "except",
+		                                     "intersect", "except all", "intersect all" };
 	size_t columns = 1 + roll(gen, 2);
 	plain_block(gen, 1, columns, false);
 	size_t count = 1 + roll(gen, 2);
@@ -405,19 +426,22 @@ static void cte_block(struct gen *gen)
 {
 	const struct source *source = pick(gen);
 	const char *key = int_of(gen, source);
-	put(gen, "with w as %s(select t.%s wk, count(*) n, sum(t.%s) v from %s t group by 1) ", roll(gen, 2) ? "materialized " : "", key, int_of(gen, source), source->table);
+	put(gen, "with w as %s(select t.%s wk, count(*) n, sum(t.%s) v from %s t group by 1) ",
+	    roll(gen, 2) ? "materialized " : "", key, int_of(gen, source), source->table);
 	switch (roll(gen, 4)) {
 	case 0:
 		put(gen, "select x.wk, x.n, y.v from w x join w y on x.wk = y.n");
 		break;
 	case 1:
-		put(gen, "select x.wk, x.n, (select max(n) from w) m from w x where x.n > (select avg(n) from w)");
+		put(gen, "select x.wk, x.n, (select max(n) from w) m from w x where x.n > (select avg(n) "
+		         "from w)");
 		break;
 	case 2:
 		put(gen, "select a.id, w.n from a left join w on w.wk = a.%s", roll(gen, 2) ? "k" : "g");
 		break;
 	default:
-		put(gen, "select x.wk, count(*), sum(y.n) from w x full join w y on x.n = y.wk group by x.wk");
+		put(gen,
+		    "select x.wk, count(*), sum(y.n) from w x full join w y on x.n = y.wk group by x.wk");
 		break;
 	}
 }
@@ -435,7 +459,8 @@ static void scalar_block(struct gen *gen)
 	} else {
 		put(gen, "%s", function);
 	}
-	put(gen, " from %s y where y.%s %s x.%s", inner->table, int_of(gen, inner), roll(gen, 4) ? "=" : "<", int_of(gen, outer));
+	put(gen, " from %s y where y.%s %s x.%s", inner->table, int_of(gen, inner),
+	    roll(gen, 4) ? "=" : "<", int_of(gen, outer));
 	if (roll(gen, 2)) {
 		put(gen, " and ");
 		predicate(gen, inner, "y");
@@ -450,12 +475,17 @@ static void scalar_block(struct gen *gen)
 static void recursive_block(struct gen *gen)
 {
 	const struct source *source = pick(gen);
-	put(gen, "with recursive w(n, l) as (select %u, 0 union %s select e.dst, l + 1 from w join edge e on e.src = w.n where l < %u) ", roll(gen, 5),
-	    roll(gen, 2) ? "all" : "", 2 + roll(gen, 4));
+	put(gen,
+	    "with recursive w(n, l) as (select %u, 0 union %s select e.dst, l + 1 from w join edge e "
+	    "on e.src = w.n where l < %u) ",
+	    roll(gen, 5), roll(gen, 2) ? "all" : "", 2 + roll(gen, 4));
 	if (roll(gen, 2)) {
-		put(gen, "select w.l, count(*), count(x.%s) from w left join %s x on x.%s = w.n group by w.l", source->ints[0], source->table, int_of(gen, source));
+		put(gen,
+		    "select w.l, count(*), count(x.%s) from w left join %s x on x.%s = w.n group by w.l",
+		    source->ints[0], source->table, int_of(gen, source));
 	} else {
-		put(gen, "select n, l from w where n %sin (select %s from %s)", roll(gen, 2) ? "not " : "", int_of(gen, source), source->table);
+		put(gen, "select n, l from w where n %sin (select %s from %s)", roll(gen, 2) ? "not " : "",
+		    int_of(gen, source), source->table);
 	}
 }
 
@@ -466,22 +496,32 @@ static void nested_block(struct gen *gen)
 	const char *key = int_of(gen, source);
 	switch (roll(gen, 5)) {
 	case 0:
-		put(gen, "select q.g, count(*), sum(q.id) from (select * from %s order by id %s limit %u) q left join b on b.k = q.%s group by q.g", source->table,
-		    roll(gen, 2) ? "desc" : "", 1 + roll(gen, 200), key);
+		put(gen,
+		    "select q.g, count(*), sum(q.id) from (select * from %s order by id %s limit %u) q "
+		    "left join b on b.k = q.%s group by q.g",
+		    source->table, roll(gen, 2) ? "desc" : "", 1 + roll(gen, 200), key);
 		break;
 	case 1:
-		put(gen, "select distinct on (%s) %s x, id from %s order by %s, id desc", key, key, source->table, key);
+		put(gen, "select distinct on (%s) %s x, id from %s order by %s, id desc", key, key,
+		    source->table, key);
 		break;
 	case 2:
-		put(gen, "select u, count(*) from (select unnest(l) u, k from a where id < %u) q where q.k is not null group by u", 50 + roll(gen, 500));
+		put(gen,
+		    "select u, count(*) from (select unnest(l) u, k from a where id < %u) q where q.k is "
+		    "not null group by u",
+		    50 + roll(gen, 500));
 		break;
 	case 3:
-		put(gen, "select x.id, y.n, y.m from %s x, lateral (select count(*) n, max(z.id) m from b z where z.%s = x.%s) y where x.id < %u", source->table,
-		    roll(gen, 2) ? "k" : "g", key, 100 + roll(gen, 500));
+		put(gen,
+		    "select x.id, y.n, y.m from %s x, lateral (select count(*) n, max(z.id) m from b z "
+		    "where z.%s = x.%s) y where x.id < %u",
+		    source->table, roll(gen, 2) ? "k" : "g", key, 100 + roll(gen, 500));
 		break;
 	default:
-		put(gen, "select %s x, g, grouping(%s, g), count(*), sum(id) from %s group by grouping sets ((%s, g), (%s), (g), ()) having count(*) > %u", key, key, source->table,
-		    key, key, roll(gen, 3));
+		put(gen,
+		    "select %s x, g, grouping(%s, g), count(*), sum(id) from %s group by grouping sets "
+		    "((%s, g), (%s), (g), ()) having count(*) > %u",
+		    key, key, source->table, key, key, roll(gen, 3));
 		break;
 	}
 }
@@ -527,7 +567,8 @@ char *bed_generate(uint64_t seed)
 		break;
 	}
 	if (limit) {
-		put(&gen, ") order by all %slimit %u offset %u", roll(&gen, 2) ? "desc " : "", 1 + roll(&gen, 30), roll(&gen, 4));
+		put(&gen, ") order by all %slimit %u offset %u", roll(&gen, 2) ? "desc " : "",
+		    1 + roll(&gen, 30), roll(&gen, 4));
 	}
 	return mg_sb_take(&gen.sb);
 }

@@ -1,4 +1,5 @@
-/* test_distribute.c - the location algebra, case by case, and stages of small trees made by hand. */
+/* test_distribute.c - the location algebra, case by case, and stages of small trees made by hand.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -68,11 +69,11 @@ static void test_join_table(void **state)
 		bool asof;
 		int rr, rp, pr, pp, colocated;
 	} cases[] = {
-		{ MG_J_INNER, false, R, P, P, NO, P }, { MG_J_LEFT, false, R, NO, P, NO, P },
+		{ MG_J_INNER, false, R, P, P, NO, P },  { MG_J_LEFT, false, R, NO, P, NO, P },
 		{ MG_J_RIGHT, false, R, P, NO, NO, P }, { MG_J_FULL, false, R, NO, NO, NO, P },
-		{ MG_J_SEMI, false, R, NO, P, NO, P }, { MG_J_ANTI, false, R, NO, P, NO, P },
-		{ MG_J_MARK, false, R, NO, P, NO, P }, { MG_J_SINGLE, false, R, NO, P, NO, P },
-		{ MG_J_INNER, true, R, NO, P, NO, P }, { MG_J_LEFT, true, R, NO, P, NO, P },
+		{ MG_J_SEMI, false, R, NO, P, NO, P },  { MG_J_ANTI, false, R, NO, P, NO, P },
+		{ MG_J_MARK, false, R, NO, P, NO, P },  { MG_J_SINGLE, false, R, NO, P, NO, P },
+		{ MG_J_INNER, true, R, NO, P, NO, P },  { MG_J_LEFT, true, R, NO, P, NO, P },
 	};
 	struct mg_dist repl = mg_dist_of(MG_DIST_REPL);
 	struct mg_dist single = mg_dist_of(MG_DIST_SINGLE);
@@ -84,23 +85,31 @@ static void test_join_table(void **state)
 			bool colocated;
 			int want;
 		} pairs[] = {
-			{ &repl, &repl, false, cases[i].rr }, { &repl, &keyed, false, cases[i].rp }, { &keyed, &repl, false, cases[i].pr },
-			{ &keyed, &keyed, false, cases[i].pp }, { &keyed, &keyed, true, cases[i].colocated },
-			{ &single, &single, false, S }, { &single, &repl, false, S }, { &repl, &single, false, S },
-			{ &single, &keyed, false, NO }, { &keyed, &single, false, NO },
+			{ &repl, &repl, false, cases[i].rr },
+			{ &repl, &keyed, false, cases[i].rp },
+			{ &keyed, &repl, false, cases[i].pr },
+			{ &keyed, &keyed, false, cases[i].pp },
+			{ &keyed, &keyed, true, cases[i].colocated },
+			{ &single, &single, false, S },
+			{ &single, &repl, false, S },
+			{ &repl, &single, false, S },
+			{ &single, &keyed, false, NO },
+			{ &keyed, &single, false, NO },
 		};
 		for (size_t p = 0; p < sizeof pairs / sizeof *pairs; p++) {
 			struct mg_dist out;
-			bool ok = mg_dist_join(arena, cases[i].kind, cases[i].asof, pairs[p].left, 2, pairs[p].right, &cond, 1, pairs[p].colocated, &out);
+			bool ok = mg_dist_join(arena, cases[i].kind, cases[i].asof, pairs[p].left, 2,
+			                       pairs[p].right, &cond, 1, pairs[p].colocated, &out);
 			if ((ok ? (int)out.kind : NO) != pairs[p].want) {
-				fail_msg("join kind %d, pair %zu: %d instead of %d", (int)cases[i].kind, p, ok ? (int)out.kind : NO, pairs[p].want);
+				fail_msg("join kind %d, pair %zu: %d instead of %d", (int)cases[i].kind, p,
+				         ok ? (int)out.kind : NO, pairs[p].want);
 			}
 		}
 	}
 }
 
-/* A broadcast is a replica: joined with a reference table it must not count as partitioned, or every
- * participant would add its own copy to a partial aggregate. */
+/* A broadcast is a replica: joined with a reference table it must not count as partitioned, or
+ * every participant would add its own copy to a partial aggregate. */
 static void test_reference_joined_with_broadcast_is_replicated(void **state)
 {
 	(void)state;
@@ -109,7 +118,8 @@ static void test_reference_joined_with_broadcast_is_replicated(void **state)
 	struct mg_cols none = { 0 };
 	for (int kind = MG_J_INNER; kind <= MG_J_SINGLE; kind++) {
 		struct mg_dist out;
-		assert_true(mg_dist_join(arena, (enum mg_join_kind)kind, false, &reference, 3, &broadcast, NULL, 0, false, &out));
+		assert_true(mg_dist_join(arena, (enum mg_join_kind)kind, false, &reference, 3, &broadcast,
+		                         NULL, 0, false, &out));
 		assert_int_equal(out.kind, MG_DIST_REPL);
 		assert_true(mg_dist_within(&out, &none));
 	}
@@ -149,7 +159,8 @@ static void test_equivalences_spread(void **state)
 	struct mg_dist left = part(0);
 	struct mg_dist right = mg_dist_of(MG_DIST_REPL);
 	/* l0 = r0, l1 = r0: all three hold the same value. */
-	struct mg_cond conds[] = { equal(col(1, "BIGINT"), col(0, "BIGINT")), equal(col(0, "BIGINT"), col(0, "BIGINT")) };
+	struct mg_cond conds[] = { equal(col(1, "BIGINT"), col(0, "BIGINT")),
+		                       equal(col(0, "BIGINT"), col(0, "BIGINT")) };
 	struct mg_dist out;
 	assert_true(mg_dist_join(arena, MG_J_INNER, false, &left, 2, &right, conds, 2, false, &out));
 	assert_int_equal(mg_cols_count(&out.keys[0]), 3);
@@ -172,7 +183,9 @@ static void test_key_classes(void **state)
 	struct mg_cond tried = widened;
 	tried.left->try_cast = true;
 	assert_false(mg_dist_colocated(&left, &right, &tried, 1));
-	struct mg_cond less = { .left = col(0, "BIGINT"), .right = col(0, "BIGINT"), .compare = "COMPARE_LESSTHAN" };
+	struct mg_cond less = { .left = col(0, "BIGINT"),
+		                    .right = col(0, "BIGINT"),
+		                    .compare = "COMPARE_LESSTHAN" };
 	assert_false(mg_dist_colocated(&left, &right, &less, 1));
 	struct mg_cond other = equal(col(0, "BIGINT"), col(1, "BIGINT"));
 	assert_false(mg_dist_colocated(&left, &right, &other, 1));
@@ -241,8 +254,15 @@ static void test_unions(void **state)
 static const struct mg_table_place *find_table(void *arg, const char *schema, const char *table)
 {
 	static const char *keys[] = { "k" };
-	static const struct mg_table_place sharded = { .schema = "main", .table = "t", .keys = keys, .key_count = 1, .rows = 1000000, .bytes = 8000000 };
-	static const struct mg_table_place reference = { .schema = "main", .table = "r", .rows = 10, .bytes = 80 };
+	static const struct mg_table_place sharded = { .schema = "main",
+		                                           .table = "t",
+		                                           .keys = keys,
+		                                           .key_count = 1,
+		                                           .rows = 1000000,
+		                                           .bytes = 8000000 };
+	static const struct mg_table_place reference = {
+		.schema = "main", .table = "r", .rows = 10, .bytes = 80
+	};
 	(void)arg;
 	(void)schema;
 	return strcmp(table, "t") == 0 ? &sharded : strcmp(table, "r") == 0 ? &reference : NULL;
@@ -284,12 +304,17 @@ static struct mg_node *sum_by(struct mg_node *kid, size_t group)
 	return node;
 }
 
-static struct mg_stage *plan(struct mg_plan_env *env, struct mg_node *root, enum mg_strategy strategy)
+static struct mg_stage *plan(struct mg_plan_env *env, struct mg_node *root,
+                             enum mg_strategy strategy)
 {
 	struct mg_error err;
 	struct mg_stage *result = NULL;
 	mg_error_clear(&err);
-	*env = (struct mg_plan_env){ .arena = arena, .participants = 4, .strategy = strategy, .find_table = find_table, .next_stage = 1 };
+	*env = (struct mg_plan_env){ .arena = arena,
+		                         .participants = 4,
+		                         .strategy = strategy,
+		                         .find_table = find_table,
+		                         .next_stage = 1 };
 	if (mg_plan_distribute(env, root, &result, &err) != 0) {
 		fail_msg("%s", err.message);
 	}
@@ -333,7 +358,8 @@ static void test_reference_tables_do_not_move(void **state)
 	assert_int_equal(env.stage_count, 1);
 }
 
-static struct mg_node *join(enum mg_join_kind kind, struct mg_node *left, struct mg_node *right, size_t l, size_t r)
+static struct mg_node *join(enum mg_join_kind kind, struct mg_node *left, struct mg_node *right,
+                            size_t l, size_t r)
 {
 	struct mg_node *node = mg_node_new(arena, MG_OP_JOIN, 2, 4);
 	node->kids[0] = left;
@@ -343,7 +369,8 @@ static struct mg_node *join(enum mg_join_kind kind, struct mg_node *left, struct
 		node->types[i] = i < 2 ? left->types[i] : right->types[i - 2];
 	}
 	node->conds = mg_arena_new_array(arena, struct mg_cond, 1);
-	node->conds[0] = equal(mg_expr_ref(arena, l, left->types[l]), mg_expr_ref(arena, r, right->types[r]));
+	node->conds[0] =
+		equal(mg_expr_ref(arena, l, left->types[l]), mg_expr_ref(arena, r, right->types[r]));
 	node->cond_count = 1;
 	return node;
 }
@@ -377,7 +404,7 @@ static void test_forced_ways(void **state)
 	assert_int_equal(env.stages[0]->ship, MG_SHIP_BROADCAST);
 	plan(&env, tree, MG_STRATEGY_REPARTITION);
 	assert_int_equal(env.stages[0]->ship, MG_SHIP_HASH);
-	assert_int_equal(env.stages[1]->ship, MG_SHIP_GATHER);   /* the same scan twice is one stage */
+	assert_int_equal(env.stages[1]->ship, MG_SHIP_GATHER); /* the same scan twice is one stage */
 }
 
 /* ---- the router ---- */
@@ -395,7 +422,8 @@ static struct mg_expr *constant(const char *json, const char *type)
 	return expr;
 }
 
-static struct mg_node *pinned(struct mg_node *kid, struct mg_expr *left, const char *kind, struct mg_expr *right)
+static struct mg_node *pinned(struct mg_node *kid, struct mg_expr *left, const char *kind,
+                              struct mg_expr *right)
 {
 	struct mg_node *node = mg_node_new(arena, MG_OP_FILTER, 1, kid->column_count);
 	node->kids[0] = kid;
@@ -423,27 +451,36 @@ static void test_router(void **state)
 	uint16_t again = 0;
 	assert_false(mg_plan_one_slot(&env, scan("t"), &slot));
 	assert_false(mg_plan_one_slot(&env, scan("r"), &slot));
-	assert_true(mg_plan_one_slot(&env, pinned(scan("t"), col(0, "BIGINT"), "COMPARE_EQUAL", five), &slot));
+	assert_true(
+		mg_plan_one_slot(&env, pinned(scan("t"), col(0, "BIGINT"), "COMPARE_EQUAL", five), &slot));
 	/* Another width and the other way around: the same slot. */
 	struct mg_expr *small = constant("{\"is_null\":false,\"value\":5}", "INTEGER");
-	assert_true(mg_plan_one_slot(&env, pinned(scan("t"), small, "COMPARE_EQUAL", cast(col(0, "BIGINT"), "INTEGER")), &again));
+	assert_true(mg_plan_one_slot(
+		&env, pinned(scan("t"), small, "COMPARE_EQUAL", cast(col(0, "BIGINT"), "INTEGER")),
+		&again));
 	assert_int_equal(slot, again);
-	assert_false(mg_plan_one_slot(&env, pinned(scan("t"), col(0, "BIGINT"), "COMPARE_LESSTHAN", five), &slot));
-	assert_false(mg_plan_one_slot(&env, pinned(scan("t"), col(1, "INTEGER"), "COMPARE_EQUAL", five), &slot));
-	struct mg_node *both = join(MG_J_INNER, pinned(scan("t"), col(0, "BIGINT"), "COMPARE_EQUAL", five), scan("r"), 0, 0);
+	assert_false(mg_plan_one_slot(
+		&env, pinned(scan("t"), col(0, "BIGINT"), "COMPARE_LESSTHAN", five), &slot));
+	assert_false(
+		mg_plan_one_slot(&env, pinned(scan("t"), col(1, "INTEGER"), "COMPARE_EQUAL", five), &slot));
+	struct mg_node *both = join(
+		MG_J_INNER, pinned(scan("t"), col(0, "BIGINT"), "COMPARE_EQUAL", five), scan("r"), 0, 0);
 	assert_true(mg_plan_one_slot(&env, both, &again));
 	assert_int_equal(slot, again);
-	both = join(MG_J_INNER, pinned(scan("t"), col(0, "BIGINT"), "COMPARE_EQUAL", five), scan("t"), 0, 0);
+	both = join(MG_J_INNER, pinned(scan("t"), col(0, "BIGINT"), "COMPARE_EQUAL", five), scan("t"),
+	            0, 0);
 	assert_false(mg_plan_one_slot(&env, both, &again));
 	struct mg_expr *null = constant("{\"is_null\":true}", "BIGINT");
-	assert_false(mg_plan_one_slot(&env, pinned(scan("t"), col(0, "BIGINT"), "COMPARE_EQUAL", null), &again));
+	assert_false(
+		mg_plan_one_slot(&env, pinned(scan("t"), col(0, "BIGINT"), "COMPARE_EQUAL", null), &again));
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_join_table, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_reference_joined_with_broadcast_is_replicated, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_reference_joined_with_broadcast_is_replicated, set_up,
+		                                tear_down),
 		cmocka_unit_test_setup_teardown(test_outer_joins_break_keys, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_equivalences_spread, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_key_classes, set_up, tear_down),
@@ -452,8 +489,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_groups_with_the_key_stay_local, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_other_groups_are_split, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reference_tables_do_not_move, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_colocated_join_moves_only_the_answer, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_preserved_replica_is_split_in_place, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_colocated_join_moves_only_the_answer, set_up,
+		                                tear_down),
+		cmocka_unit_test_setup_teardown(test_preserved_replica_is_split_in_place, set_up,
+		                                tear_down),
 		cmocka_unit_test_setup_teardown(test_forced_ways, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_router, set_up, tear_down),
 	};
