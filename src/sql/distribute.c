@@ -93,6 +93,10 @@ static struct mg_node *place_scan(struct mg_place *place, struct mg_node *node)
 	}
 	struct mg_node *copy = mg_node_copy(place->arena, node);
 	mg_place_size(place, copy, NULL, 0);
+	if (place->env->participants <= 1 && place->env->strategy == MG_STRATEGY_AUTO) {
+		copy->dist = mg_dist_of(MG_DIST_SINGLE); /* alone: nothing to cut */
+		return copy;
+	}
 	if (table->key_count == 0) {
 		copy->dist = mg_dist_of(MG_DIST_REPL);
 		return copy;
