@@ -215,7 +215,12 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 		.send = send_local,
 		.arg = attempt,
 	};
-	return mg_participant_open(&attempt->local, &open, err);
+	struct mg_participant *local = NULL;
+	int code = mg_participant_open(&local, &open, err);
+	pthread_mutex_lock(&attempt->lock);
+	attempt->local = local;   /* a worker may be lost right now: mg_attempt_on_lost looks for it */
+	pthread_mutex_unlock(&attempt->lock);
+	return code;
 }
 
 /* Ask each worker to take part; what goes wrong there comes back as the answer to its first stage. */
@@ -423,8 +428,11 @@ void mg_attempt_on_lost(struct mg_attempt *attempt, const struct mg_worker *work
 	part->state = PART_FAILED;
 	mg_error_set(&part->err, MG_E_NODE, "worker \"%s\" was lost: %s", part->info.node, reason);
 	pthread_cond_broadcast(&attempt->changed);
+	struct mg_participant *local = attempt->local;   /* NULL while the attempt is being opened */
 	pthread_mutex_unlock(&attempt->lock);
-	mg_participant_cancel(attempt->local);   /* its rows would belong to nothing */
+	if (local) {
+		mg_participant_cancel(local);   /* its rows would belong to nothing */
+	}
 }
 
 /* ---- running a stage ---- */
