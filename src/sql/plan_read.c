@@ -256,6 +256,18 @@ static struct mg_node *read_limit(struct mg_reader *reader, const struct mg_json
 	return node;
 }
 
+/* DuckDB's one row has a column, which counts in positions above it; pruning removes it. */
+static struct mg_node *read_dummy(struct mg_reader *reader)
+{
+	struct mg_node *node = mg_node_new(reader->arena, MG_OP_DUMMY, 0, 0);
+	struct mg_expr **exprs = mg_arena_new_array(reader->arena, struct mg_expr *, 1);
+
+	node->rows = 1;
+	exprs[0] =
+		mg_expr_raw(reader->arena, "CAST(NULL AS INTEGER)", mg_type_simple("INTEGER"), 0, NULL);
+	return mg_node_project(reader->arena, node, exprs, 1);
+}
+
 /* [[0, 1], [0], []] */
 static int read_sets(struct mg_reader *reader, const struct mg_json *json, size_t group_count,
                      size_t ***sets, size_t **sizes, size_t *count)
@@ -299,6 +311,11 @@ static struct mg_node *read_aggregate(struct mg_reader *reader, const struct mg_
 	}
 	const struct mg_json *functions = mg_json_get(json, "grouping_functions");
 	size_t gfuncs = functions ? functions->count : 0;
+
+	if (!group_count && !count && !gfuncs) {
+		/* HAVING true: one row whatever the input is. */
+		return read_dummy(reader);
+	}
 	struct mg_node *node = mg_node_new(reader->arena, MG_OP_AGG, 1, group_count + count + gfuncs);
 
 	node->kids[0] = child;
@@ -706,18 +723,6 @@ static struct mg_node *read_delim_get(struct mg_reader *reader)
 		return mg_read_null(reader, "correlation without an outer query");
 	}
 	return ref_new(reader, &reader->delims[reader->delim_count - 1]);
-}
-
-/* DuckDB's one row has a column, which counts in positions above it; pruning removes it. */
-static struct mg_node *read_dummy(struct mg_reader *reader)
-{
-	struct mg_node *node = mg_node_new(reader->arena, MG_OP_DUMMY, 0, 0);
-	struct mg_expr **exprs = mg_arena_new_array(reader->arena, struct mg_expr *, 1);
-
-	node->rows = 1;
-	exprs[0] =
-		mg_expr_raw(reader->arena, "CAST(NULL AS INTEGER)", mg_type_simple("INTEGER"), 0, NULL);
-	return mg_node_project(reader->arena, node, exprs, 1);
 }
 
 /* ---- all together ---- */

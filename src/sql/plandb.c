@@ -24,7 +24,7 @@
 
 enum {
 	POOL_SIZE = 4,
-	LENT_MAX = 2,             /* connections that run users' catalog statements; the others plan */
+	LENT_MAX = 2, /* connections that run users' catalog statements; the others plan */
 	PLAN_MS_MAX = 10 * 1000,
 	CATALOG_MS_MAX = 60 * 1000,
 	OWN_MS_MAX = 3600 * 1000, /* SQL of ours: filling with samples */
@@ -46,7 +46,7 @@ static const char disabled[] =
 struct plan_conn {
 	struct mg_duck_conn *duck;
 	char zone[ZONE_MAX]; /* TimeZone that is set */
-	bool lent;      /* to a statement of a user */
+	bool lent;           /* to a statement of a user */
 	bool busy;
 	bool expired;             /* the watchdog has interrupted it */
 	struct timespec deadline; /* while busy */
@@ -55,7 +55,7 @@ struct plan_conn {
 struct mg_plandb {
 	struct mg_duck *duck;
 	struct plan_conn conns[POOL_SIZE];
-	size_t lent;            /* of conns, to users' statements */
+	size_t lent; /* of conns, to users' statements */
 	pthread_mutex_t lock;
 	pthread_cond_t freed;   /* a connection is free again */
 	pthread_cond_t changed; /* for the watchdog: a deadline was set, or the end has come */
@@ -448,6 +448,25 @@ static int check_file_names(struct plan_conn *conn, const struct mg_wall_view *v
 	return 0;
 }
 
+/* Does a table of users have a name of the catalog's own views?  Then it is meant, and not answered
+ * from samples. */
+static int check_shadows(struct plan_conn *conn, const struct mg_wall_view *view,
+                         struct mg_bound *out, struct mg_error *err)
+{
+	int64_t shadows = 0;
+
+	if (!out->catalog_only || !view->bare) {
+		return 0;
+	}
+	int code = mg_duck_int(conn->duck,
+	                       "SELECT count(*) FROM duckdb_tables() JOIN duckdb_views() v "
+	                       "ON lower(table_name) = v.view_name WHERE v.internal",
+	                       &shadows, err);
+
+	out->catalog_only = shadows == 0;
+	return code;
+}
+
 /* Most catalogs have no view, and then nobody needs to look for one. */
 static int count_views(struct mg_plandb *db, struct plan_conn *conn, int64_t *views,
                        struct mg_error *err)
@@ -523,6 +542,7 @@ static int look(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 		out->text_refused = view.why;
 		out->catalog_only = view.catalog && !view.table_count;
 		code = check_views(db, conn, &view, out, err);
+		code = code ? code : check_shadows(conn, &view, out, err);
 	}
 	if (code && err) {
 		err->origin = MG_ORIGIN_PLANNER;

@@ -138,6 +138,7 @@ static int walk_table(struct walker *walker, const struct mg_json *json, const s
 	}
 	if (is_catalog_table(schema, name)) {
 		view->catalog = true;
+		view->bare = view->bare || !*schema || mg_text_eq_nocase(schema, "main");
 		refuse_text(walker, "the statement reads catalog tables");
 		return 0;
 	}

@@ -6,7 +6,7 @@
  * types, the same values (doubles to 1e-9).  No distribution is needed for that, so this is the
  * judge of the reader and the printer.
  *
- * Usage: test_plan_roundtrip [-v] [suite ...]; suites: values nasty tpch tpcds ssb
+ * Usage: test_plan_roundtrip [-v] [suite ...]; suites: shapes values nasty tpch tpcds ssb
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -444,6 +444,21 @@ static void test_nasty(void **state)
 	assert_true(world.right >= 105);
 }
 
+static void test_shapes(void **state)
+{
+	struct world world;
+
+	(void)state;
+	world_open(&world);
+	run_file(&world, "shapes.sql", true);
+	world_link(&world);
+	run_file(&world, "shapes.sql", false);
+	world_close(&world, "shapes");
+	assert_int_equal(world.wrong, 0);
+	assert_int_equal(world.refused, 0);
+	assert_true(world.right >= 52);
+}
+
 static void test_values(void **state)
 {
 	struct world world;
@@ -461,8 +476,8 @@ static void test_values(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_values), cmocka_unit_test(test_nasty), cmocka_unit_test(test_tpch),
-		cmocka_unit_test(test_tpcds),  cmocka_unit_test(test_ssb),
+		cmocka_unit_test(test_shapes), cmocka_unit_test(test_values), cmocka_unit_test(test_nasty),
+		cmocka_unit_test(test_tpch),   cmocka_unit_test(test_tpcds),  cmocka_unit_test(test_ssb),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "-v") == 0) {

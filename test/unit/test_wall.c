@@ -431,6 +431,15 @@ static void test_catalog_questions(void **state)
 	                 "lineitem, duckdb_tables()")
 	                 .catalog_only);
 	assert_false(ask("SUMMARIZE t").catalog_only);
+
+	/* Nor is a user's table that is called like one of the catalog's. */
+	struct mg_error err;
+
+	assert_true(ask("FROM pg_type").catalog_only);
+	assert_int_equal(mg_plandb_exec(plandb, "CREATE TABLE pg_type (a INTEGER)", &err), 0);
+	assert_false(ask("FROM pg_type").catalog_only);
+	assert_true(ask("FROM pg_catalog.pg_type").catalog_only);
+	assert_int_equal(mg_plandb_exec(plandb, "DROP TABLE pg_type", &err), 0);
 }
 
 static void test_errors_keep_the_engines_words(void **state)
@@ -490,9 +499,9 @@ static void test_every_function_is_on_a_list(void **state)
 			mg_duck_text(
 				conn,
 				table ? "SELECT string_agg(DISTINCT function_name, ' ') FROM duckdb_functions() "
-		                "WHERE internal AND function_type IN ('table', 'table_macro')"
+						"WHERE internal AND function_type IN ('table', 'table_macro')"
 					  : "SELECT string_agg(DISTINCT function_name, ' ') FROM duckdb_functions() "
-		                "WHERE internal AND function_type IN ('scalar', 'aggregate', 'macro')",
+						"WHERE internal AND function_type IN ('scalar', 'aggregate', 'macro')",
 				&names, &err),
 			0);
 		for (char *save, *name = strtok_r(names, " ", &save); name;
