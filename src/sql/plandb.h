@@ -2,8 +2,8 @@
  * plandb.h - the private planning database: binds and optimizes user text, holds the catalog with
  * samples, and answers catalog questions (SHOW, DESCRIBE, information_schema) itself.
  *
- * It has its own small memory limit, a time-out (constants fold while planning), no external access.
- * Thread: any; a pool of connections behind a lock.
+ * It has its own small memory limit, a time-out (constants fold while planning), no external
+ * access. Thread: any; a pool of connections behind a lock.
  */
 #ifndef MG_SQL_PLANDB_H
 #define MG_SQL_PLANDB_H
@@ -25,29 +25,34 @@ int mg_plandb_seal(struct mg_plandb *db, struct mg_error *err);
 
 /* A connection to run a catalog_only statement on; give it back as it was. */
 struct mg_duck_conn;
-int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out, struct mg_error *err);
+int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out,
+                     struct mg_error *err);
 void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *conn);
 
 /* The session's settings that change meaning (TimeZone, default_collation, ...) for one call. */
 struct mg_plan_settings {
-	const char *timezone;         /* or NULL */
+	const char *timezone; /* or NULL */
 };
 
-/* Bind and optimize: the tree, the result's names and types (as SQL texts).  Fails: the parser's or
- * binder's error with its own SQLSTATE and MG_ORIGIN_PARSER/PLANNER; MG_E_UNSUPPORTED when the
- * statement is fine but its plan is not serialisable or not known to us. */
+/* Bind and optimize: the tree, the result's names and types (as SQL texts).  When the statement is
+ * fine but its plan cannot be serialised or holds what we do not know, root is NULL and
+ * `unsupported` says why.  Fails: the parser's or binder's error with its own SQLSTATE and
+ * MG_ORIGIN_PARSER/PLANNER; MG_E_DENIED and MG_E_NO_TABLE from the wall; MG_E_UNSUPPORTED for what
+ * is no single statement that reads; MG_E_TIMEOUT, MG_E_NOMEM when constants are too dear. */
 struct mg_bound {
-	struct mg_node *root;         /* pruned; NULL when unsupported (see reason) */
-	const char *unsupported;      /* reason, or NULL */
+	struct mg_node *root;    /* pruned; NULL when unsupported (see reason) */
+	const char *unsupported; /* reason, or NULL */
 	size_t column_count;
 	const char **names;
-	const char **types;           /* "DECIMAL(15,2)" */
-	const char *text_refused;     /* why the original text may not run in the engine (wall.c), or NULL */
-	bool catalog_only;            /* reads nothing but catalog tables and functions: mg_plandb_borrow runs it */
+	const char **types;       /* "DECIMAL(15,2)" */
+	const char *text_refused; /* why the text may not run in the engine (wall.c), or NULL */
+	bool catalog_only;        /* reads only the catalog: run it on mg_plandb_borrow's connection */
 };
+
 /* Time for one bind (default 10 s); set before the first one. */
 void mg_plandb_set_limit(struct mg_plandb *db, int ms);
-int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena, const struct mg_plan_settings *settings,
-                   const char *sql, struct mg_bound *out, struct mg_error *err);
+int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
+                   const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,
+                   struct mg_error *err);
 
 #endif
