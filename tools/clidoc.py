@@ -1,8 +1,9 @@
 """Writes docs/cli.md from the program's own help pages, so that it cannot be wrong.
 
-    tools/clidoc.py            write docs/cli.md
-    tools/clidoc.py --check    fail when it is not what the program says
+tools/clidoc.py            write docs/cli.md
+tools/clidoc.py --check    fail when it is not what the program says
 """
+
 import pathlib
 import subprocess
 import sys

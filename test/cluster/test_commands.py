@@ -1,4 +1,5 @@
 """The commands beside the shell: what they print and how they exit."""
+
 import json
 import os
 import pathlib
@@ -15,23 +16,44 @@ def run(*args, env=None, cwd="/", **kwargs):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MERGANSER_")}
     clean.update(env or {})
     kwargs.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, env=clean,
-                          timeout=120, cwd=cwd, **kwargs)
+    return subprocess.run(
+        [PROGRAM, *map(str, args)],
+        capture_output=True,
+        text=True,
+        env=clean,
+        timeout=120,
+        cwd=cwd,
+        **kwargs,
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("commands")
-    done = run("bootstrap", "--data-dir", path / "data", "--client-username", "scott",
-               "--tpch-scale-factor", 0, "--shard-count", 2,
-               env={"MERGANSER_CLIENT_PASSWORD": "tiger", "MERGANSER_WORKER_PASSWORD": "united"})
+    done = run(
+        "bootstrap",
+        "--data-dir",
+        path / "data",
+        "--client-username",
+        "scott",
+        "--tpch-scale-factor",
+        0,
+        "--shard-count",
+        2,
+        env={"MERGANSER_CLIENT_PASSWORD": "tiger", "MERGANSER_WORKER_PASSWORD": "united"},
+    )
     assert done.returncode == 0, done.stderr
     return path
 
 
 def user(folder, *args, password=None):
-    return run("user", *args, "--data-dir", folder / "data",
-               env={"MERGANSER_PASSWORD": password} if password else None)
+    return run(
+        "user",
+        *args,
+        "--data-dir",
+        folder / "data",
+        env={"MERGANSER_PASSWORD": password} if password else None,
+    )
 
 
 def test_help_and_version_go_to_standard_output():
@@ -56,8 +78,11 @@ def test_what_does_not_exist_is_an_unknown_command():
 
 
 def test_the_page_of_all_options_is_what_the_program_says():
-    done = subprocess.run(["python3", ROOT / "tools" / "clidoc.py", "--check", PROGRAM],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        ["python3", ROOT / "tools" / "clidoc.py", "--check", PROGRAM],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -73,7 +98,10 @@ def test_users_come_change_and_go(folder):
     assert user(folder, "alter", "ada", password="three").returncode == 0
     assert user(folder, "check", "ada", password="three").returncode == 0
     listed = json.loads(user(folder, "list", "--format", "json").stdout)
-    assert {"name": "ada", "role": "admin"} in listed and {"name": "worker", "role": "worker"} in listed
+    assert {"name": "ada", "role": "admin"} in listed and {
+        "name": "worker",
+        "role": "worker",
+    } in listed
     assert user(folder, "drop", "ada").returncode == 0
     gone = user(folder, "drop", "ada")
     assert gone.returncode == 1 and "ada" in gone.stderr
@@ -98,8 +126,16 @@ def test_users_of_a_running_server_are_not_changed_behind_its_back(cluster):
 
 def test_a_password_is_checked_by_the_server_too(cluster):
     def check(name, password):
-        return run("user", "check", name, "--url", cluster.url, "--tls-roots", cluster.ca,
-                   env={"MERGANSER_PASSWORD": password}).returncode
+        return run(
+            "user",
+            "check",
+            name,
+            "--url",
+            cluster.url,
+            "--tls-roots",
+            cluster.ca,
+            env={"MERGANSER_PASSWORD": password},
+        ).returncode
 
     assert check("scott", "tiger") == 0
     assert check("scott", "wrong") == 1
@@ -109,7 +145,12 @@ def test_a_password_is_checked_by_the_server_too(cluster):
 
 def test_certificates_are_made_and_shown(tmp_path):
     ca = ["--ca-cert-file", tmp_path / "ca.crt", "--ca-key-file", tmp_path / "ca.key"]
-    assert run("cert", "ca", "--cert-file", tmp_path / "ca.crt", "--key-file", tmp_path / "ca.key").returncode == 0
+    assert (
+        run(
+            "cert", "ca", "--cert-file", tmp_path / "ca.crt", "--key-file", tmp_path / "ca.key"
+        ).returncode
+        == 0
+    )
     done = run("cert", "create", *ca, "--names", "db.example,10.0.0.7", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert run("cert", "client", *ca, "--common-name", "ada", cwd=tmp_path).returncode == 0
@@ -126,8 +167,12 @@ def test_certificates_are_made_and_shown(tmp_path):
 
 
 def connection(cluster):
-    return {"MERGANSER_URL": cluster.url, "MERGANSER_USERNAME": "scott",
-            "MERGANSER_PASSWORD": "tiger", "MERGANSER_TLS_ROOTS": str(cluster.ca)}
+    return {
+        "MERGANSER_URL": cluster.url,
+        "MERGANSER_USERNAME": "scott",
+        "MERGANSER_PASSWORD": "tiger",
+        "MERGANSER_TLS_ROOTS": str(cluster.ca),
+    }
 
 
 def test_the_cluster_commands_answer_people_and_programs(cluster):
@@ -146,14 +191,26 @@ def test_the_cluster_commands_answer_people_and_programs(cluster):
 
 
 def test_the_manifest_is_written_from_the_directory(cluster):
-    as_json = json.loads(run("cluster", "manifest", "--data-dir", cluster.data, "--format", "json").stdout)
-    assert len(as_json["shards"]) == 5 and all(len(shard["sha256"]) == 64 for shard in as_json["shards"])
+    as_json = json.loads(
+        run("cluster", "manifest", "--data-dir", cluster.data, "--format", "json").stdout
+    )
+    assert len(as_json["shards"]) == 5 and all(
+        len(shard["sha256"]) == 64 for shard in as_json["shards"]
+    )
     assert "shards:" in run("cluster", "manifest", "--data-dir", cluster.data).stdout
 
 
 def test_a_local_cluster_is_found_by_itself(cluster):
     for env, cwd in (({"MERGANSER_DATA_DIR": str(cluster.data)}, "/"),):
-        done = run("sql", "--format", "csv", "-c", "SELECT 42 AS a", env=env | {"MERGANSER_PASSWORD": "tiger"}, cwd=cwd)
+        done = run(
+            "sql",
+            "--format",
+            "csv",
+            "-c",
+            "SELECT 42 AS a",
+            env=env | {"MERGANSER_PASSWORD": "tiger"},
+            cwd=cwd,
+        )
         assert (done.returncode, done.stdout) == (0, "a\n42\n"), done.stderr
 
 
@@ -169,13 +226,24 @@ def test_completion_scripts(shell):
     done = run("completion", shell)
     assert done.returncode == 0 and "tpch-scale-factor" in done.stdout
     if shell == "bash":
-        script = done.stdout + "\nCOMP_WORDS=(merganser sql --for); COMP_CWORD=2; _merganser; echo ${COMPREPLY[@]}\n"
+        script = (
+            done.stdout
+            + "\nCOMP_WORDS=(merganser sql --for); COMP_CWORD=2; _merganser; echo ${COMPREPLY[@]}\n"
+        )
         answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
         assert answer.stdout.split() == ["--format"] and answer.stderr == ""
 
 
 def test_bootstrap_tells_generated_passwords_once(tmp_path):
-    args = ("bootstrap", "--data-dir", tmp_path / "data", "--tpch-scale-factor", 0, "--shard-count", 1)
+    args = (
+        "bootstrap",
+        "--data-dir",
+        tmp_path / "data",
+        "--tpch-scale-factor",
+        0,
+        "--shard-count",
+        1,
+    )
     first = run(*args)
     assert first.returncode == 0 and len(first.stdout.splitlines()) >= 3
     again = run(*args)
@@ -183,12 +251,14 @@ def test_bootstrap_tells_generated_passwords_once(tmp_path):
 
 
 def test_wrong_values_are_named(tmp_path):
-    for args, word in ((["bootstrap", "--shard-count", "0"], "--shard-count"),
-                       (["bootstrap", "--tpch-scale-factor", "big"], "--tpch-scale-factor"),
-                       (["server", "--listen", "here there"], "--listen"),
-                       (["worker", "--threads", "two"], "--threads"),
-                       (["sql", "--format", "xml"], "--format"),
-                       (["demo", "--nodes", "3"], "one server")):
+    for args, word in (
+        (["bootstrap", "--shard-count", "0"], "--shard-count"),
+        (["bootstrap", "--tpch-scale-factor", "big"], "--tpch-scale-factor"),
+        (["server", "--listen", "here there"], "--listen"),
+        (["worker", "--threads", "two"], "--threads"),
+        (["sql", "--format", "xml"], "--format"),
+        (["demo", "--nodes", "3"], "one server"),
+    ):
         done = run(*args, cwd=tmp_path)
         assert done.returncode == 1 and word in done.stderr, args
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,5 @@
 """The shell as a user meets it: batch modes and exit codes, a terminal, the demo."""
+
 import json
 import os
 import pathlib
@@ -17,21 +18,33 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("MG_BUILD", ROOT / "build"))
 PROGRAM = pathlib.Path(os.environ.get("MG_PROGRAM", BUILD / "merganser"))
-USER, PASSWORD = "scott", "tiger"      # as conftest.py bootstraps
+USER, PASSWORD = "scott", "tiger"  # as conftest.py bootstraps
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 def environment(cluster, **more):
     env = {name: value for name, value in os.environ.items() if not name.startswith("MERGANSER_")}
-    env.update(MERGANSER_URL=cluster.url, MERGANSER_USERNAME=USER, MERGANSER_PASSWORD=PASSWORD,
-               MERGANSER_TLS_ROOTS=str(cluster.ca), MERGANSER_HISTORY="")
+    env.update(
+        MERGANSER_URL=cluster.url,
+        MERGANSER_USERNAME=USER,
+        MERGANSER_PASSWORD=PASSWORD,
+        MERGANSER_TLS_ROOTS=str(cluster.ca),
+        MERGANSER_HISTORY="",
+    )
     env.update(more)
     return {name: value for name, value in env.items() if value is not None}
 
 
 def sql(cluster, *args, stdin="", env=None, timeout=60):
-    return subprocess.run([PROGRAM, "sql", *map(str, args)], input=stdin, capture_output=True, text=True,
-                          env=env or environment(cluster), timeout=timeout, cwd="/")
+    return subprocess.run(
+        [PROGRAM, "sql", *map(str, args)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=env or environment(cluster),
+        timeout=timeout,
+        cwd="/",
+    )
 
 
 class Terminal:
@@ -47,6 +60,7 @@ class Terminal:
         import fcntl
         import struct
         import termios
+
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
 
     def wait_for(self, wanted, seconds=20):
@@ -55,7 +69,7 @@ class Terminal:
         while True:
             found = re.search(wanted, self.text)
             if found:
-                taken, self.text = self.text[:found.end()], self.text[found.end():]
+                taken, self.text = self.text[: found.end()], self.text[found.end() :]
                 return taken
             left = deadline - time.monotonic()
             assert left > 0, f"waited for {wanted!r}, have {self.text!r}"
@@ -95,11 +109,17 @@ class Terminal:
         raise AssertionError(f"it did not end: {self.text!r}")
 
 
-# ---- batch ------------------------------------------------------------------------------------------
+# ---- batch --------------------------------------------------------
 
 
 def test_json_is_one_value_a_statement_and_nothing_else(cluster):
-    done = sql(cluster, "--format", "json", "-c", "SELECT 1 AS a; SET summarize = true; SELECT 'x' AS b FROM range(2)")
+    done = sql(
+        cluster,
+        "--format",
+        "json",
+        "-c",
+        "SELECT 1 AS a; SET summarize = true; SELECT 'x' AS b FROM range(2)",
+    )
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert [json.loads(line) for line in lines] == [[{"a": 1}], [], [{"b": "x"}, {"b": "x"}]]
@@ -115,14 +135,18 @@ def test_csv_streams_all_rows(cluster):
 def test_arrow_can_be_read_by_others(cluster, tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     path = tmp_path / "rows.arrows"
-    done = sql(cluster, "--format", "arrow", "-o", path, "-c", "SELECT n_nationkey, n_name FROM nation")
+    done = sql(
+        cluster, "--format", "arrow", "-o", path, "-c", "SELECT n_nationkey, n_name FROM nation"
+    )
     assert done.returncode == 0, done.stderr
     table = pyarrow.ipc.open_stream(path.read_bytes()).read_all()
     assert table.num_rows == 25 and table.column_names == ["n_nationkey", "n_name"]
 
 
 def test_the_first_error_ends_c_and_f_with_3(cluster, tmp_path):
-    done = sql(cluster, "--format", "csv", "-c", "SELECT 1 AS a; SELECT * FROM missing; SELECT 2 AS b")
+    done = sql(
+        cluster, "--format", "csv", "-c", "SELECT 1 AS a; SELECT * FROM missing; SELECT 2 AS b"
+    )
     assert done.returncode == 3
     assert done.stdout == "a\n1\n"
     assert "42P01" in done.stderr and "missing" in done.stderr
@@ -133,28 +157,41 @@ def test_the_first_error_ends_c_and_f_with_3(cluster, tmp_path):
 
 
 def test_standard_input_is_answered_to_its_end(cluster):
-    done = sql(cluster, "--format", "csv", stdin="SELECT 1 AS a;\nSELECT * FROM missing;\nSELECT 2\n AS b\n/\nSELECT 3 AS c")
+    done = sql(
+        cluster,
+        "--format",
+        "csv",
+        stdin="SELECT 1 AS a;\nSELECT * FROM missing;\nSELECT 2\n AS b\n/\nSELECT 3 AS c",
+    )
     assert done.returncode == 3
     assert done.stdout == "a\n1\nb\n2\nc\n3\n"
 
 
 def test_the_commands_of_the_predecessors(cluster):
-    done = sql(cluster, "--format", "csv", stdin=".set distributed = false;\n.set summarize = false;\n"
-                                                 ".show distributed\n.show summarize\n.set distributed = MAYBE;\n")
+    done = sql(
+        cluster,
+        "--format",
+        "csv",
+        stdin=".set distributed = false;\n.set summarize = false;\n"
+        ".show distributed\n.show summarize\n.set distributed = MAYBE;\n",
+    )
     assert done.stdout.split() == ["distributed", "false", "summarize", "false"]
     assert done.returncode == 3
     assert "MAYBE" in done.stderr or "maybe" in done.stderr
 
 
-@pytest.mark.parametrize("change, code", [
-    ({"MERGANSER_PASSWORD": "wrong"}, 2),
-    ({"MERGANSER_TLS_ROOTS": None}, 2),
-    ({"MERGANSER_USERNAME": "nobody"}, 2),
-    ({"MERGANSER_USERNAME": "worker", "MERGANSER_PASSWORD": "united"}, 2),
-    ({"MERGANSER_URL": "https://localhost:1"}, 2),
-    ({"MERGANSER_URL": "ftp://localhost"}, 1),
-    ({"MERGANSER_PASSWORD": None}, 1),
-])
+@pytest.mark.parametrize(
+    "change, code",
+    [
+        ({"MERGANSER_PASSWORD": "wrong"}, 2),
+        ({"MERGANSER_TLS_ROOTS": None}, 2),
+        ({"MERGANSER_USERNAME": "nobody"}, 2),
+        ({"MERGANSER_USERNAME": "worker", "MERGANSER_PASSWORD": "united"}, 2),
+        ({"MERGANSER_URL": "https://localhost:1"}, 2),
+        ({"MERGANSER_URL": "ftp://localhost"}, 1),
+        ({"MERGANSER_PASSWORD": None}, 1),
+    ],
+)
 def test_who_cannot_come_in_is_told_why(cluster, change, code):
     done = sql(cluster, "-c", "SELECT 1", env=environment(cluster, **change))
     assert done.returncode == code, done.stderr
@@ -179,8 +216,13 @@ def test_a_statement_that_takes_too_long_ends_with_4(cluster):
 
 
 def test_ctrl_c_in_a_batch_ends_with_130(cluster):
-    process = subprocess.Popen([PROGRAM, "sql", "-c", SLOW], env=environment(cluster), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [PROGRAM, "sql", "-c", SLOW],
+        env=environment(cluster),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
@@ -188,8 +230,14 @@ def test_ctrl_c_in_a_batch_ends_with_130(cluster):
 
 
 def test_a_reader_that_goes_away_is_no_error(cluster):
-    done = subprocess.run(f"{PROGRAM} sql -q --format csv -c 'FROM lineitem' | head -1", shell=True, text=True,
-                          env=environment(cluster), capture_output=True, timeout=60)
+    done = subprocess.run(
+        f"{PROGRAM} sql -q --format csv -c 'FROM lineitem' | head -1",
+        shell=True,
+        text=True,
+        env=environment(cluster),
+        capture_output=True,
+        timeout=60,
+    )
     assert done.stdout.startswith("l_orderkey,") and done.stderr == ""
 
 
@@ -202,14 +250,18 @@ def test_a_server_that_dies_ends_the_batch_with_2(cluster):
 
     thread = threading.Thread(target=close_first)
     thread.start()
-    done = sql(cluster, "-c", "SELECT 1", env=environment(
-        cluster, MERGANSER_URL=f"https://127.0.0.1:{listener.getsockname()[1]}"))
+    done = sql(
+        cluster,
+        "-c",
+        "SELECT 1",
+        env=environment(cluster, MERGANSER_URL=f"https://127.0.0.1:{listener.getsockname()[1]}"),
+    )
     thread.join()
     listener.close()
     assert done.returncode == 2
 
 
-# ---- a terminal ----------------------------------------------------------------------------------------
+# ---- a terminal --------------------------------------------------------
 
 
 @pytest.fixture
@@ -301,11 +353,22 @@ def test_the_history_keeps_statements_but_no_secrets(cluster, tmp_path):
 
 
 def test_meta_commands_of_both_dialects(terminal):
-    for typed, wanted in [("\\dt line%", "1 row "), (".nodes", "server-1"), ("\\d region", "r_regionkey"),
-                          (".mode csv", "merganser> "), ("SELECT 1 AS a, 2 AS b;", "a,b"), ("\\x", "mode is line"),
-                          ("SELECT 5 AS five;", "five = 5"), (".mode box", "merganser> "), (".nods", "Did you mean"),
-                          (".maxrows 4", "merganser> "), ("SELECT * FROM range(99);", "4 shown"),
-                          (".timer off", "timer is off"), ("\\copy x from y", "needs writes"), ("\\?", "Ctrl-C")]:
+    for typed, wanted in [
+        ("\\dt line%", "1 row "),
+        (".nodes", "server-1"),
+        ("\\d region", "r_regionkey"),
+        (".mode csv", "merganser> "),
+        ("SELECT 1 AS a, 2 AS b;", "a,b"),
+        ("\\x", "mode is line"),
+        ("SELECT 5 AS five;", "five = 5"),
+        (".mode box", "merganser> "),
+        (".nods", "Did you mean"),
+        (".maxrows 4", "merganser> "),
+        ("SELECT * FROM range(99);", "4 shown"),
+        (".timer off", "timer is off"),
+        ("\\copy x from y", "needs writes"),
+        ("\\?", "Ctrl-C"),
+    ]:
         terminal.type(typed + "\n")
         terminal.wait_for(re.escape(wanted))
 
@@ -359,9 +422,15 @@ def test_the_last_statement_can_be_edited(cluster, tmp_path):
 
 
 def test_rows_go_into_files_and_programs(cluster, tmp_path):
-    done = sql(cluster, "-q", "--format", "csv", stdin=f".once {tmp_path}/one.csv\nSELECT 1 AS a;\nSELECT 2 AS b;\n"
-                                                       f".output |tr a-z A-Z >{tmp_path}/two.csv\nSELECT 'x' AS c;\n"
-                                                       ".output\nSELECT 3 AS d;\n")
+    done = sql(
+        cluster,
+        "-q",
+        "--format",
+        "csv",
+        stdin=f".once {tmp_path}/one.csv\nSELECT 1 AS a;\nSELECT 2 AS b;\n"
+        f".output |tr a-z A-Z >{tmp_path}/two.csv\nSELECT 'x' AS c;\n"
+        ".output\nSELECT 3 AS d;\n",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "b\n2\nd\n3\n"
     assert (tmp_path / "one.csv").read_text() == "a\n1\n"
@@ -378,7 +447,7 @@ def test_files_read_files(cluster, tmp_path):
     assert done.returncode == 1 and "read each other" in done.stderr
 
 
-# ---- the demo ---------------------------------------------------------------------------------------------
+# ---- the demo --------------------------------------------------------
 
 
 def children_of(pid):
@@ -404,18 +473,30 @@ def is_gone(pid):
 @pytest.fixture(scope="module")
 def demo_env():
     with tempfile.TemporaryDirectory(prefix="mg-test-") as folder:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("MERGANSER_")}
+        env = {
+            name: value for name, value in os.environ.items() if not name.startswith("MERGANSER_")
+        }
         env.update(XDG_CACHE_HOME=folder + "/cache", TMPDIR=folder, MERGANSER_HISTORY="")
         yield env
 
 
 def demo(env, *args, **kwargs):
-    return subprocess.run([PROGRAM, "demo", "--scale-factor", "0.01", *map(str, args)], env=env, capture_output=True,
-                          text=True, timeout=180, **kwargs)
+    return subprocess.run(
+        [PROGRAM, "demo", "--scale-factor", "0.01", *map(str, args)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        **kwargs,
+    )
 
 
 def folders(env):
-    return [path for path in pathlib.Path(env["TMPDIR"]).iterdir() if path.name.startswith("merganser-demo-")]
+    return [
+        path
+        for path in pathlib.Path(env["TMPDIR"]).iterdir()
+        if path.name.startswith("merganser-demo-")
+    ]
 
 
 def test_the_demo_runs_a_file_and_leaves_nothing(demo_env, tmp_path):
@@ -431,7 +512,16 @@ def test_the_demo_runs_a_file_and_leaves_nothing(demo_env, tmp_path):
 def test_the_second_demo_starts_from_the_cache(demo_env):
     demo(demo_env, "--workers", 1, input="SELECT 1;\n")
     started = time.monotonic()
-    done = demo(demo_env, "--workers", 1, "--run", "-", "--format", "json", input="SELECT count(*) AS n FROM orders;\n")
+    done = demo(
+        demo_env,
+        "--workers",
+        1,
+        "--run",
+        "-",
+        "--format",
+        "json",
+        input="SELECT count(*) AS n FROM orders;\n",
+    )
     assert time.monotonic() - started < 5
     assert json.loads(done.stdout) == [{"n": 15000}]
 
@@ -481,11 +571,18 @@ def test_killed_nodes_change_no_answer(demo_env, demo_terminal):
     assert folders(demo_env) == []
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
 def test_no_process_outlives_the_demo(demo_env, number, code):
-    process = subprocess.Popen([PROGRAM, "demo", "--scale-factor", "0.01", "--workers", "2", "--run", "-"],
-                               env=demo_env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)
+    process = subprocess.Popen(
+        [PROGRAM, "demo", "--scale-factor", "0.01", "--workers", "2", "--run", "-"],
+        env=demo_env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     for line in process.stderr:
         if "sample data" in line:
             break
@@ -506,7 +603,9 @@ def test_no_process_outlives_the_demo(demo_env, number, code):
 
 
 def test_the_comparison_says_equal_and_differs(demo_env, tmp_path):
-    (tmp_path / "a.sql").write_text("SELECT o_orderstatus, count(*), avg(o_totalprice) FROM orders GROUP BY 1 ORDER BY 1;\n")
+    (tmp_path / "a.sql").write_text(
+        "SELECT o_orderstatus, count(*), avg(o_totalprice) FROM orders GROUP BY 1 ORDER BY 1;\n"
+    )
     done = demo(demo_env, "--workers", 2, "--compare", tmp_path, "--strategy", "cut")
     assert done.returncode == 0, done.stderr
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["equal"]
@@ -519,6 +618,8 @@ def test_the_comparison_says_equal_and_differs(demo_env, tmp_path):
 
 @pytest.mark.slow
 def test_tpch_is_equal_over_workers_slow(demo_env):
-    done = demo(demo_env, "--workers", 3, "--compare", ROOT / "queries" / "tpch", "--strategy", "cut")
+    done = demo(
+        demo_env, "--workers", 3, "--compare", ROOT / "queries" / "tpch", "--strategy", "cut"
+    )
     assert done.returncode == 0, done.stdout
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["equal"] * 22
