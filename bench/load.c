@@ -1,11 +1,12 @@
 /*
- * load.c - the load generator of the benchmarks: our client library against a server, and the peer, DuckDB in
- * this process, through the same timing code.
+ * load.c - the load generator of the benchmarks: our client library against a server, and the peer,
+ * DuckDB in this process, through the same timing code.
  *
- *   load queries URL USER PASSWORD ROOTS REPEAT SETUP FILE...   one line of JSON a file: times of each repeat
- *   load stream  URL USER PASSWORD ROOTS REPEAT SETUP FILE      rows, bytes and seconds of a whole answer
- *   load duckdb  DATABASE THREADS REPEAT FILE...                the peer of queries: tables of one plain DuckDB file
- *   load fetch   DATABASE THREADS REPEAT FILE                   the peer of stream: DuckDB's own fetch to Arrow
+ *   load queries URL USER PASSWORD ROOTS REPEAT SETUP FILE...   one line of JSON a file: times of
+ * each repeat load stream  URL USER PASSWORD ROOTS REPEAT SETUP FILE      rows, bytes and seconds
+ * of a whole answer load duckdb  DATABASE THREADS REPEAT FILE...                the peer of
+ * queries: tables of one plain DuckDB file load fetch   DATABASE THREADS REPEAT FILE the peer of
+ * stream: DuckDB's own fetch to Arrow
  *
  * SETUP is SQL that runs first, such as "SET strategy = 'cut'"; an empty text is none.
  */
@@ -40,6 +41,16 @@ static char *read_sql(const char *path)
 		fail(path, err.message);
 	}
 	return text;
+}
+
+static int number(const char *text)
+{
+	char *end;
+	long value = strtol(text, &end, 10);
+	if (*end || value < 0 || value > 1000000) {
+		fail(text, "is no number that makes sense here");
+	}
+	return (int)value;
 }
 
 static double cpu_seconds(void)
@@ -109,7 +120,9 @@ static struct mg_duck_conn *open_duck(char **argv, struct mg_duck **duck)
 	struct mg_error err;
 	struct mg_duck_conn *conn;
 	mg_error_clear(&err);
-	struct mg_duck_options options = { .path = argv[2], .threads = (unsigned)atoi(argv[3]), .lossless_arrow = true };
+	struct mg_duck_options options = { .path = argv[2],
+		                               .threads = (unsigned)number(argv[3]),
+		                               .lossless_arrow = true };
 	if (mg_duck_open(duck, &options, &err) || mg_duck_connect(*duck, &conn, &err)) {
 		fail(argv[2], err.message);
 	}
@@ -140,12 +153,15 @@ static void run_duck(struct mg_duck_conn *conn, const char *sql, struct measure 
 
 /* ---- the same loop for both ---- */
 
-static void report(const char *path, const struct measure *measure, const double *ms, int repeat, double cpu)
+static void report(const char *path, const struct measure *measure, const double *ms, int repeat,
+                   double cpu)
 {
 	const char *slash = strrchr(path, '/');
-	printf("{\"name\":\"%s\",\"rows\":%llu,\"bytes\":%llu,\"moved_bytes\":%llu,\"step\":\"%s\",\"cpu_s\":%.4f,\"ms\":[",
-	       slash ? slash + 1 : path, (unsigned long long)measure->rows, (unsigned long long)measure->bytes,
-	       (unsigned long long)measure->moved, measure->step, cpu);
+	printf("{\"name\":\"%s\",\"rows\":%llu,\"bytes\":%llu,\"moved_bytes\":%llu,\"step\":\"%s\","
+	       "\"cpu_s\":%.4f,\"ms\":[",
+	       slash ? slash + 1 : path, (unsigned long long)measure->rows,
+	       (unsigned long long)measure->bytes, (unsigned long long)measure->moved, measure->step,
+	       cpu);
 	for (int i = 0; i < repeat; i++) {
 		printf("%s%.3f", i ? "," : "", ms[i]);
 	}
@@ -153,7 +169,8 @@ static void report(const char *path, const struct measure *measure, const double
 	fflush(stdout);
 }
 
-static void measure_files(mg_client *client, struct mg_duck_conn *conn, int repeat, char **files, int count)
+static void measure_files(mg_client *client, struct mg_duck_conn *conn, int repeat, char **files,
+                          int count)
 {
 	double *ms = mg_alloc(sizeof *ms * (size_t)repeat);
 	for (int f = 0; f < count; f++) {
@@ -180,7 +197,8 @@ int main(int argc, char **argv)
 	bool ours = argc > 8 && (strcmp(argv[1], "queries") == 0 || strcmp(argv[1], "stream") == 0);
 	bool peer = argc > 5 && (strcmp(argv[1], "duckdb") == 0 || strcmp(argv[1], "fetch") == 0);
 	if (!ours && !peer) {
-		fail("usage", "load queries|stream URL USER PASSWORD ROOTS REPEAT SETUP FILE... | load duckdb|fetch DATABASE THREADS REPEAT FILE...");
+		fail("usage", "load queries|stream URL USER PASSWORD ROOTS REPEAT SETUP FILE... | load "
+		              "duckdb|fetch DATABASE THREADS REPEAT FILE...");
 	}
 	if (ours) {
 		mg_client *client = open_client(argv);
@@ -188,12 +206,12 @@ int main(int argc, char **argv)
 		if (argv[7][0]) {
 			run_client(client, argv[7], &ignored);
 		}
-		measure_files(client, NULL, atoi(argv[6]), argv + 8, argc - 8);
+		measure_files(client, NULL, number(argv[6]), argv + 8, argc - 8);
 		mg_client_close(client);
 	} else {
 		struct mg_duck *duck;
 		struct mg_duck_conn *conn = open_duck(argv, &duck);
-		measure_files(NULL, conn, atoi(argv[4]), argv + 5, argc - 5);
+		measure_files(NULL, conn, number(argv[4]), argv + 5, argc - 5);
 		mg_duck_disconnect(conn);
 		mg_duck_close(duck);
 	}

@@ -4,7 +4,8 @@
  * Rule: nothing that a worker sends can change an answer: frames count only while their stage runs,
  * only from a participant that has not yet said that it ran, and only for targets that exist.
  *
- * `lock` guards the state of the participants and of the running stage; the query's thread waits on `changed`.
+ * `lock` guards the state of the participants and of the running stage; the query's thread waits on
+ * `changed`.
  */
 #include "exec/attempt.h"
 
@@ -20,7 +21,7 @@ enum part_state { PART_IDLE, PART_RUNNING, PART_RAN, PART_FAILED };
 
 struct part {
 	struct mg_attempt_part info;
-	struct mg_worker *worker;         /* NULL: this server */
+	struct mg_worker *worker; /* NULL: this server */
 	enum part_state state;
 	struct mg_exec_stats stats;
 	struct mg_error err;
@@ -36,11 +37,11 @@ struct mg_attempt {
 	struct part *parts;
 	size_t part_count;
 	uint16_t owner[MG_SLOT_COUNT];
-	uint64_t number;                  /* in frames */
+	uint64_t number; /* in frames */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	uint32_t stage;                   /* that runs, or 0 */
+	uint32_t stage; /* that runs, or 0 */
 	bool cancelled, lost, closed, finishing;
 	uint64_t moved_bytes, moved_rows, rows_seen, bytes_seen;
 };
@@ -73,7 +74,8 @@ static struct part *add_part(struct mg_attempt *attempt, struct mg_worker *worke
 	part->worker = worker ? mg_worker_ref(worker) : NULL;
 	part->info.remote = worker != NULL;
 	mg_copy_text(part->info.node, sizeof part->info.node, name);
-	part->info.shards = mg_arena_new_array(attempt->arena, uint32_t, attempt->options.shard_count + 1);
+	part->info.shards =
+		mg_arena_new_array(attempt->arena, uint32_t, attempt->options.shard_count + 1);
 	return part;
 }
 
@@ -89,7 +91,8 @@ static bool holds(const struct mg_hub_member *member, uint32_t shard)
 
 /* Give each shard to the node that holds it and has least to do for its threads; the server holds
  * them all.  Rarely held shards are given first, so that the others can even the load out. */
-static void share_out(struct mg_attempt *attempt, struct mg_hub_member *members, size_t member_count)
+static void share_out(struct mg_attempt *attempt, struct mg_hub_member *members,
+                      size_t member_count)
 {
 	const struct mg_attempt_options *options = &attempt->options;
 	size_t *load = mg_arena_new_array(attempt->arena, size_t, member_count + 1);
@@ -111,7 +114,8 @@ static void share_out(struct mg_attempt *attempt, struct mg_hub_member *members,
 		size_t best = 0;
 		for (size_t m = 0; m < member_count; m++) {
 			double would = (double)(load[m + 1] + 1) / members[m].threads;
-			if (holds(&members[m], options->shards[next]) && (would < best_load || (best == 0 && would <= best_load))) {
+			if (holds(&members[m], options->shards[next]) &&
+			    (would < best_load || (best == 0 && would <= best_load))) {
 				best = m + 1;
 				best_load = would;
 			}
@@ -142,8 +146,8 @@ static void share_out(struct mg_attempt *attempt, struct mg_hub_member *members,
 
 /* ---- rows that leave the server's own part ---- */
 
-static int send_to_part(struct mg_attempt *attempt, size_t target, const struct mg_frame *frame, struct mg_buf *buf,
-                        struct mg_error *err)
+static int send_to_part(struct mg_attempt *attempt, size_t target, const struct mg_frame *frame,
+                        struct mg_buf *buf, struct mg_error *err)
 {
 	struct part *part = &attempt->parts[target];
 	struct mg_error why;
@@ -163,8 +167,8 @@ static int send_to_part(struct mg_attempt *attempt, size_t target, const struct 
 	return 0;
 }
 
-static int send_from(struct mg_attempt *attempt, size_t from, const struct mg_frame *frame, struct mg_buf *buf,
-                     struct mg_error *err)
+static int send_from(struct mg_attempt *attempt, size_t from, const struct mg_frame *frame,
+                     struct mg_buf *buf, struct mg_error *err)
 {
 	int code = 0;
 	for (size_t i = 0; !code && i < attempt->part_count; i++) {
@@ -172,8 +176,8 @@ static int send_from(struct mg_attempt *attempt, size_t from, const struct mg_fr
 			continue;
 		}
 		if (i == 0) {
-			code = mg_participant_accept(attempt->local, frame->stage, frame->kind == MG_FRAME_SCHEMA, buf,
-			                             frame->rows, err);
+			code = mg_participant_accept(attempt->local, frame->stage,
+			                             frame->kind == MG_FRAME_SCHEMA, buf, frame->rows, err);
 			pthread_mutex_lock(&attempt->lock);
 			attempt->moved_bytes += buf->size;
 			attempt->moved_rows += frame->rows;
@@ -185,12 +189,15 @@ static int send_from(struct mg_attempt *attempt, size_t from, const struct mg_fr
 	return code;
 }
 
-static int send_local(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf, uint64_t rows,
-                      struct mg_error *err)
+static int send_local(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,
+                      uint64_t rows, struct mg_error *err)
 {
 	struct mg_attempt *attempt = arg;
-	struct mg_frame frame = { .kind = schema ? MG_FRAME_SCHEMA : MG_FRAME_BATCH, .id = attempt->number, .stage = stage,
-		                      .target = target, .rows = rows };
+	struct mg_frame frame = { .kind = schema ? MG_FRAME_SCHEMA : MG_FRAME_BATCH,
+		                      .id = attempt->number,
+		                      .stage = stage,
+		                      .target = target,
+		                      .rows = rows };
 	return send_from(attempt, 0, &frame, buf, err);
 }
 
@@ -200,8 +207,9 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 {
 	const struct mg_attempt_options *options = &attempt->options;
 	struct mg_exec_table *tables;
-	mg_engine_exec_tables(attempt->arena, options->tables, options->table_count, attempt->parts[0].info.shards,
-	                      attempt->parts[0].info.shard_count, &tables);
+	mg_engine_exec_tables(attempt->arena, options->tables, options->table_count,
+	                      attempt->parts[0].info.shards, attempt->parts[0].info.shard_count,
+	                      &tables);
 	struct mg_exec_open open = {
 		.duck = mg_engine_duck(options->engine),
 		.node_index = 0,
@@ -218,23 +226,27 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	struct mg_participant *local = NULL;
 	int code = mg_participant_open(&local, &open, err);
 	pthread_mutex_lock(&attempt->lock);
-	attempt->local = local;   /* a worker may be lost right now: mg_attempt_on_lost looks for it */
+	attempt->local = local; /* a worker may be lost right now: mg_attempt_on_lost looks for it */
 	pthread_mutex_unlock(&attempt->lock);
 	return code;
 }
 
-/* Ask each worker to take part; what goes wrong there comes back as the answer to its first stage. */
+/* Ask each worker to take part; what goes wrong there comes back as the answer to its first stage.
+ */
 static void open_remote(struct mg_attempt *attempt)
 {
 	const struct mg_attempt_options *options = &attempt->options;
 	for (size_t i = 1; i < attempt->part_count; i++) {
 		struct mg_sb json = { 0 };
 		struct part *part = &attempt->parts[i];
-		mg_sb_addf(&json, "{\"type\":\"open\",\"query\":%llu,\"name\":", (unsigned long long)attempt->number);
+		mg_sb_addf(&json, "{\"type\":\"open\",\"query\":%llu,\"name\":",
+		           (unsigned long long)attempt->number);
 		mg_sb_add_json(&json, options->name, strlen(options->name));
-		mg_sb_addf(&json, ",\"node\":%zu,\"nodes\":%zu,\"lz4\":%s,\"timezone\":", i, attempt->part_count,
+		mg_sb_addf(&json, ",\"node\":%zu,\"nodes\":%zu,\"lz4\":%s,\"timezone\":", i,
+		           attempt->part_count,
 		           mg_channel_is_loopback(mg_worker_channel(part->worker)) ? "false" : "true");
-		mg_sb_add_json(&json, options->timezone ? options->timezone : "", options->timezone ? strlen(options->timezone) : 0);
+		mg_sb_add_json(&json, options->timezone ? options->timezone : "",
+		               options->timezone ? strlen(options->timezone) : 0);
 		mg_sb_add(&json, ",\"tables\":[");
 		for (size_t t = 0; t < options->table_count; t++) {
 			mg_sb_add(&json, t ? ",[" : "[");
@@ -262,7 +274,8 @@ static void open_remote(struct mg_attempt *attempt)
 	}
 }
 
-int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *options, struct mg_error *err)
+int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *options,
+                    struct mg_error *err)
 {
 	struct mg_attempt *attempt = mg_alloc0(sizeof *attempt);
 	atomic_init(&attempt->refs, 1);
@@ -307,7 +320,8 @@ void mg_attempt_close(struct mg_attempt *attempt)
 	pthread_mutex_unlock(&attempt->lock);
 	for (size_t i = 1; i < attempt->part_count; i++) {
 		if (attempt->parts[i].opened) {
-			mg_channel_sendf(mg_worker_channel(attempt->parts[i].worker), "{\"type\":\"close\",\"query\":%llu}",
+			mg_channel_sendf(mg_worker_channel(attempt->parts[i].worker),
+			                 "{\"type\":\"close\",\"query\":%llu}",
 			                 (unsigned long long)attempt->number);
 		}
 	}
@@ -335,8 +349,8 @@ static bool may_deliver(struct mg_attempt *attempt, size_t from, uint32_t stage)
 	return may;
 }
 
-int mg_attempt_on_data(struct mg_attempt *attempt, const struct mg_worker *from, const struct mg_frame *frame,
-                     struct mg_buf *payload, struct mg_error *err)
+int mg_attempt_on_data(struct mg_attempt *attempt, const struct mg_worker *from,
+                       const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err)
 {
 	size_t index = index_of(attempt, from);
 	pthread_mutex_lock(&attempt->lock);
@@ -347,14 +361,14 @@ int mg_attempt_on_data(struct mg_attempt *attempt, const struct mg_worker *from,
 	}
 	if (!may_deliver(attempt, index, frame->stage) ||
 	    (frame->target != MG_EXEC_EVERYBODY && frame->target >= attempt->part_count)) {
-		return mg_error_set(err, MG_E_PROTOCOL, "rows of stage %u, which \"%s\" does not run", frame->stage,
-		                    mg_worker_id(from));
+		return mg_error_set(err, MG_E_PROTOCOL, "rows of stage %u, which \"%s\" does not run",
+		                    frame->stage, mg_worker_id(from));
 	}
 	struct mg_error why;
 	mg_error_clear(&why);
 	int code = send_from(attempt, index, frame, payload, &why);
 	if (code == MG_E_PROTOCOL || code == MG_E_CORRUPT) {
-		return mg_error_set(err, code, "%s", why.message);   /* the sender's fault */
+		return mg_error_set(err, code, "%s", why.message); /* the sender's fault */
 	}
 	if (code) {
 		pthread_mutex_lock(&attempt->lock);
@@ -369,8 +383,10 @@ int mg_attempt_on_data(struct mg_attempt *attempt, const struct mg_worker *from,
 static void read_error(const struct mg_json *json, const char *node, struct mg_error *err)
 {
 	const char *sqlstate = mg_json_get_text(json, "sqlstate");
-	const char *message = mg_json_get_text(json, "message"), *detail = mg_json_get_text(json, "detail");
-	mg_error_set(err, mg_code_from_sqlstate(sqlstate ? sqlstate : "XX000"), "%s", message ? message : "failed");
+	const char *message = mg_json_get_text(json, "message"),
+			   *detail = mg_json_get_text(json, "detail");
+	mg_error_set(err, mg_code_from_sqlstate(sqlstate ? sqlstate : "XX000"), "%s",
+	             message ? message : "failed");
 	if (sqlstate) {
 		mg_copy_text(err->sqlstate, sizeof err->sqlstate, sqlstate);
 	}
@@ -381,7 +397,8 @@ static void read_error(const struct mg_json *json, const char *node, struct mg_e
 	mg_copy_text(err->node, sizeof err->node, node);
 }
 
-int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from, const struct mg_json *json, struct mg_error *err)
+int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from,
+                      const struct mg_json *json, struct mg_error *err)
 {
 	size_t index = index_of(attempt, from);
 	uint32_t stage = (uint32_t)mg_json_get_int(json, "stage", 0);
@@ -406,13 +423,15 @@ int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from, 
 	}
 	pthread_mutex_unlock(&attempt->lock);
 	if (!expected && !over) {
-		return mg_error_set(err, MG_E_PROTOCOL, "worker \"%s\" ran stage %u, which it was not asked to", mg_worker_id(from),
-		                    stage);
+		return mg_error_set(err, MG_E_PROTOCOL,
+		                    "worker \"%s\" ran stage %u, which it was not asked to",
+		                    mg_worker_id(from), stage);
 	}
 	return 0;
 }
 
-void mg_attempt_on_lost(struct mg_attempt *attempt, const struct mg_worker *worker, const char *reason)
+void mg_attempt_on_lost(struct mg_attempt *attempt, const struct mg_worker *worker,
+                        const char *reason)
 {
 	size_t index = index_of(attempt, worker);
 	if (!index) {
@@ -428,10 +447,10 @@ void mg_attempt_on_lost(struct mg_attempt *attempt, const struct mg_worker *work
 	part->state = PART_FAILED;
 	mg_error_set(&part->err, MG_E_NODE, "worker \"%s\" was lost: %s", part->info.node, reason);
 	pthread_cond_broadcast(&attempt->changed);
-	struct mg_participant *local = attempt->local;   /* NULL while the attempt is being opened */
+	struct mg_participant *local = attempt->local; /* NULL while the attempt is being opened */
 	pthread_mutex_unlock(&attempt->lock);
 	if (local) {
-		mg_participant_cancel(local);   /* its rows would belong to nothing */
+		mg_participant_cancel(local); /* its rows would belong to nothing */
 	}
 }
 
@@ -486,7 +505,8 @@ static int await_parts(struct mg_attempt *attempt, struct mg_error *err)
 static int run_local(struct mg_attempt *attempt, const struct mg_stage *stage, struct mg_error *err)
 {
 	struct part *self = &attempt->parts[0];
-	int code = mg_participant_run(attempt->local, stage->id, stage->ship, stage->sql, &self->stats, err);
+	int code =
+		mg_participant_run(attempt->local, stage->id, stage->ship, stage->sql, &self->stats, err);
 	pthread_mutex_lock(&attempt->lock);
 	/* A lost worker interrupts our own part: that loss is the reason, not the interruption. */
 	if (code && !attempt->lost && !attempt->cancelled) {
@@ -505,13 +525,16 @@ static int run_local(struct mg_attempt *attempt, const struct mg_stage *stage, s
 	return code;
 }
 
-/* Rows that the coordinator alone made and keeps: the others need the schema to read none of them. */
+/* Rows that the coordinator alone made and keeps: the others need the schema to read none of them.
+ */
 static int share_schema(struct mg_attempt *attempt, uint32_t stage, struct mg_error *err)
 {
 	struct mg_buf *schema = mg_participant_schema(attempt->local, stage);
 	int code = 0;
 	for (size_t i = 1; !code && schema && i < attempt->part_count; i++) {
-		struct mg_frame frame = { .kind = MG_FRAME_SCHEMA, .id = attempt->number, .stage = stage, .target = (uint32_t)i };
+		struct mg_frame frame = {
+			.kind = MG_FRAME_SCHEMA, .id = attempt->number, .stage = stage, .target = (uint32_t)i
+		};
 		code = send_to_part(attempt, i, &frame, schema, err);
 	}
 	mg_buf_unref(schema);
@@ -522,13 +545,15 @@ static void seal(struct mg_attempt *attempt, uint32_t stage)
 {
 	mg_participant_seal(attempt->local, stage);
 	for (size_t i = 1; i < attempt->part_count; i++) {
-		mg_channel_sendf(mg_worker_channel(attempt->parts[i].worker), "{\"type\":\"seal\",\"query\":%llu,\"stage\":%u}",
+		mg_channel_sendf(mg_worker_channel(attempt->parts[i].worker),
+		                 "{\"type\":\"seal\",\"query\":%llu,\"stage\":%u}",
 		                 (unsigned long long)attempt->number, stage);
 	}
 }
 
-int mg_attempt_run_stage(struct mg_attempt *attempt, const struct mg_stage *stage, struct mg_count *count,
-                       struct mg_exec_stats *stats_of_part, struct mg_error *err)
+int mg_attempt_run_stage(struct mg_attempt *attempt, const struct mg_stage *stage,
+                         struct mg_count *count, struct mg_exec_stats *stats_of_part,
+                         struct mg_error *err)
 {
 	pthread_mutex_lock(&attempt->lock);
 	attempt->stage = stage->id;
@@ -578,11 +603,11 @@ void mg_attempt_finish(struct mg_attempt *attempt)
 	pthread_mutex_unlock(&attempt->lock);
 }
 
-
 void mg_attempt_cancel_parts(struct mg_attempt *attempt)
 {
 	for (size_t i = 1; i < attempt->part_count; i++) {
-		mg_channel_sendf(mg_worker_channel(attempt->parts[i].worker), "{\"type\":\"cancel\",\"query\":%llu}",
+		mg_channel_sendf(mg_worker_channel(attempt->parts[i].worker),
+		                 "{\"type\":\"cancel\",\"query\":%llu}",
 		                 (unsigned long long)attempt->number);
 	}
 	mg_participant_cancel(attempt->local);

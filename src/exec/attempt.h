@@ -23,12 +23,12 @@ struct mg_attempt;
 
 struct mg_attempt_options {
 	struct mg_engine *engine;
-	const char *name;                 /* the statement's id, for logs */
+	const char *name; /* the statement's id, for logs */
 	const char *timezone;
-	const struct mg_table *tables;    /* that the statement reads */
+	const struct mg_table *tables; /* that the statement reads */
 	size_t table_count;
-	bool workers;                     /* may take part */
-	const uint32_t *shards;           /* shards to cover (ids from 1) */
+	bool workers;           /* may take part */
+	const uint32_t *shards; /* shards to cover (ids from 1) */
 	size_t shard_count;
 	const struct mg_catalog_data *data;
 };
@@ -41,30 +41,37 @@ struct mg_attempt_part {
 	size_t shard_count;
 };
 
-int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *options, struct mg_error *err);
+int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *options,
+                    struct mg_error *err);
 void mg_attempt_close(struct mg_attempt *attempt);
-int mg_attempt_run_stage(struct mg_attempt *attempt, const struct mg_stage *stage, struct mg_count *count,
-                       struct mg_exec_stats *stats_of_part, struct mg_error *err);
-/* All stages have run: from now on only the local connection is used, and the loss of a worker means nothing. */
+int mg_attempt_run_stage(struct mg_attempt *attempt, const struct mg_stage *stage,
+                         struct mg_count *count, struct mg_exec_stats *stats_of_part,
+                         struct mg_error *err);
+/* All stages have run: from now on only the local connection is used, and the loss of a worker
+ * means nothing. */
 void mg_attempt_finish(struct mg_attempt *attempt);
-void mg_attempt_cancel(struct mg_attempt *attempt);                 /* any thread */
-void mg_attempt_cancel_parts(struct mg_attempt *attempt);           /* end what runs, without calling it cancelled */
-bool mg_attempt_is_lost(const struct mg_attempt *attempt);          /* a participant was lost: try again */
+void mg_attempt_cancel(struct mg_attempt *attempt); /* any thread */
+void mg_attempt_cancel_parts(
+	struct mg_attempt *attempt); /* end what runs, without calling it cancelled */
+bool mg_attempt_is_lost(const struct mg_attempt *attempt); /* a participant was lost: try again */
 size_t mg_attempt_part_count(const struct mg_attempt *attempt);
 const struct mg_attempt_part *mg_attempt_part(const struct mg_attempt *attempt, size_t index);
 struct mg_participant *mg_attempt_local(struct mg_attempt *attempt);
 uint64_t mg_attempt_moved_bytes(const struct mg_attempt *attempt);
 uint64_t mg_attempt_moved_rows(const struct mg_attempt *attempt);
-uint64_t mg_attempt_rows_seen(const struct mg_attempt *attempt);    /* rows and bytes that stages made so far */
+uint64_t
+mg_attempt_rows_seen(const struct mg_attempt *attempt); /* rows and bytes that stages made so far */
 uint64_t mg_attempt_bytes_seen(const struct mg_attempt *attempt);
-double mg_attempt_progress(struct mg_attempt *attempt);             /* of the running stage; any thread */
+double mg_attempt_progress(struct mg_attempt *attempt); /* of the running stage; any thread */
 
 /* ---- from the hub ---- */
 void mg_attempt_ref(struct mg_attempt *attempt);
 void mg_attempt_unref(struct mg_attempt *attempt);
-int mg_attempt_on_data(struct mg_attempt *attempt, const struct mg_worker *from, const struct mg_frame *frame,
-                     struct mg_buf *payload, struct mg_error *err);
-int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from, const struct mg_json *json, struct mg_error *err);
-void mg_attempt_on_lost(struct mg_attempt *attempt, const struct mg_worker *worker, const char *reason);
+int mg_attempt_on_data(struct mg_attempt *attempt, const struct mg_worker *from,
+                       const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err);
+int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from,
+                      const struct mg_json *json, struct mg_error *err);
+void mg_attempt_on_lost(struct mg_attempt *attempt, const struct mg_worker *worker,
+                        const char *reason);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * channel.c - see channel.h.
  *
- * Rule: the WebSocket is touched on its loop alone; frames reach the handler in the order in which they came.
+ * Rule: the WebSocket is touched on its loop alone; frames reach the handler in the order in which
+ * they came.
  *
  * Three threads meet here: the loop (ws callbacks), the channel's own thread (handler) and whoever
  * sends.  `lock` guards the inbox and the counters; `ws` belongs to the loop.
@@ -28,20 +29,20 @@ struct item {
 
 struct mg_channel {
 	atomic_int refs;
-	struct mg_ws *ws;                /* owner: loop; NULL once closed */
+	struct mg_ws *ws; /* owner: loop; NULL once closed */
 	struct mg_loop *loop;
 	struct mg_channel_handler handler;
 	void (*opened)(void *arg, int status);
 	char peer[80];
 	bool loopback;
 
-	pthread_mutex_t lock;            /* guards what follows */
+	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t inbox_changed, room;
 	struct item *first, *last;
 	size_t inbox_bytes;
-	bool paused;                     /* we hold the peer's frames back */
-	size_t posted;                   /* bytes on their way to the loop */
-	bool blocked;                    /* the socket is slow: queue above the high mark */
+	bool paused;   /* we hold the peer's frames back */
+	size_t posted; /* bytes on their way to the loop */
+	bool blocked;  /* the socket is slow: queue above the high mark */
 	bool closed;
 	char reason[160];
 	atomic_ullong heard_ms, bytes_sent;
@@ -65,7 +66,8 @@ static uint64_t get_le(const uint8_t *at, size_t size)
 	return value;
 }
 
-void mg_frame_encode(uint8_t head[MG_FRAME_HEAD], const struct mg_frame *frame, const void *payload, size_t size)
+void mg_frame_encode(uint8_t head[MG_FRAME_HEAD], const struct mg_frame *frame, const void *payload,
+                     size_t size)
 {
 	memset(head, 0, MG_FRAME_HEAD);
 	head[0] = frame->kind;
@@ -80,10 +82,12 @@ int mg_frame_decode(const void *message, size_t size, struct mg_frame *frame, st
 {
 	const uint8_t *head = message;
 	if (size < MG_FRAME_HEAD) {
-		return mg_error_set(err, MG_E_PROTOCOL, "a data frame of %zu bytes is shorter than its head", size);
+		return mg_error_set(err, MG_E_PROTOCOL,
+		                    "a data frame of %zu bytes is shorter than its head", size);
 	}
 	static const uint8_t zero[7];
-	if (head[0] < MG_FRAME_SCHEMA || head[0] > MG_FRAME_CHUNK || memcmp(head + 1, zero, sizeof zero) != 0) {
+	if (head[0] < MG_FRAME_SCHEMA || head[0] > MG_FRAME_CHUNK ||
+	    memcmp(head + 1, zero, sizeof zero) != 0) {
 		return mg_error_set(err, MG_E_PROTOCOL, "unknown kind %u of data frame", head[0]);
 	}
 	*frame = (struct mg_frame){
@@ -119,10 +123,11 @@ void mg_channel_unref(struct mg_channel *channel)
 	mg_free(channel);
 }
 
-static struct mg_channel *channel_new(const struct mg_channel_handler *handler, struct mg_conn *conn)
+static struct mg_channel *channel_new(const struct mg_channel_handler *handler,
+                                      struct mg_conn *conn)
 {
 	struct mg_channel *channel = mg_alloc0(sizeof *channel);
-	atomic_init(&channel->refs, 2);  /* the caller's and the loop's, given back in on_closed */
+	atomic_init(&channel->refs, 2); /* the caller's and the loop's, given back in on_closed */
 	channel->handler = *handler;
 	channel->loop = mg_conn_loop(conn);
 	channel->loopback = mg_conn_is_loopback(conn);
@@ -214,7 +219,8 @@ static void *channel_thread(void *arg)
 		mg_error_clear(&err);
 		int code = 0;
 		if (!failed) {
-			code = item->text ? handle_text(channel, item->buf, &err) : handle_binary(channel, item->buf, &err);
+			code = item->text ? handle_text(channel, item->buf, &err)
+			                  : handle_binary(channel, item->buf, &err);
 		}
 		if (code) {
 			failed = true;
@@ -301,7 +307,9 @@ static void on_closed(struct mg_ws *ws, void *state, int code, const char *reaso
 	channel->closed = true;
 	if (!channel->reason[0]) {
 		mg_copy_text(channel->reason, sizeof channel->reason,
-		             reason && reason[0] ? reason : code == 1000 ? "closed by the peer" : "connection lost");
+		             reason && reason[0] ? reason
+		             : code == 1000      ? "closed by the peer"
+		                                 : "connection lost");
 	}
 	pthread_cond_broadcast(&channel->inbox_changed);
 	pthread_cond_broadcast(&channel->room);
@@ -317,7 +325,8 @@ static const struct mg_ws_handler channel_ws_handler = {
 	.message_max = MG_CHANNEL_MESSAGE_MAX,
 };
 
-struct mg_channel *mg_channel_accept(struct mg_http_request *request, const struct mg_channel_handler *handler)
+struct mg_channel *mg_channel_accept(struct mg_http_request *request,
+                                     const struct mg_channel_handler *handler)
 {
 	struct mg_channel *channel = channel_new(handler, mg_http_conn(request));
 	channel->ws = mg_ws_accept(request, &channel_ws_handler, channel);
@@ -337,8 +346,9 @@ static void on_opened(struct mg_ws *ws, void *state, int http_status)
 	channel->opened(channel->handler.arg, http_status);
 }
 
-struct mg_channel *mg_channel_connect(struct mg_conn *conn, const char *host, const char *path, const char *headers,
-                                      const struct mg_channel_handler *handler, void (*opened)(void *arg, int status))
+struct mg_channel *mg_channel_connect(struct mg_conn *conn, const char *host, const char *path,
+                                      const char *headers, const struct mg_channel_handler *handler,
+                                      void (*opened)(void *arg, int status))
 {
 	struct mg_channel *channel = channel_new(handler, conn);
 	channel->opened = opened;
@@ -425,8 +435,8 @@ void mg_channel_sendf(struct mg_channel *channel, const char *fmt, ...)
 	mg_sb_fini(&sb);
 }
 
-int mg_channel_send_data(struct mg_channel *channel, const struct mg_frame *frame, struct mg_buf *payload,
-                         struct mg_error *err)
+int mg_channel_send_data(struct mg_channel *channel, const struct mg_frame *frame,
+                         struct mg_buf *payload, struct mg_error *err)
 {
 	mg_assert(!mg_loop_is_current(channel->loop));
 	pthread_mutex_lock(&channel->lock);
@@ -436,8 +446,8 @@ int mg_channel_send_data(struct mg_channel *channel, const struct mg_frame *fram
 	bool closed = channel->closed;
 	pthread_mutex_unlock(&channel->lock);
 	if (closed) {
-		return mg_error_set(err, MG_E_DISCONNECTED, "the connection to %s was lost: %s", channel->peer,
-		                    channel->reason);
+		return mg_error_set(err, MG_E_DISCONNECTED, "the connection to %s was lost: %s",
+		                    channel->peer, channel->reason);
 	}
 	struct outgoing *out = mg_alloc0(sizeof *out);
 	out->buf = mg_buf_ref(payload);

@@ -12,10 +12,11 @@
  *       24     8  rows
  *       32     8  checksum    XXH3-64 of the payload
  *
- * Received frames are handed, in order, to one handler on the channel's own thread, so a handler may block
- * on a disk or on another channel without holding up a loop.  Sending is possible from any thread; data waits while
- * more than MG_STREAM_HIGH bytes are queued, control does not.  A frame that does not parse or whose
- * checksum is wrong closes the channel: its peer cannot be trusted.
+ * Received frames are handed, in order, to one handler on the channel's own thread, so a handler
+ * may block on a disk or on another channel without holding up a loop.  Sending is possible from
+ * any thread; data waits while more than MG_STREAM_HIGH bytes are queued, control does not.  A
+ * frame that does not parse or whose checksum is wrong closes the channel: its peer cannot be
+ * trusted.
  */
 #ifndef MG_EXEC_CHANNEL_H
 #define MG_EXEC_CHANNEL_H
@@ -42,40 +43,48 @@ struct mg_channel_handler {
 	/* json lives until the handler returns.  A code other than 0 closes the channel. */
 	int (*control)(void *arg, const struct mg_json *json, struct mg_error *err);
 	/* payload may be kept with a ref. */
-	int (*data)(void *arg, const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err);
+	int (*data)(void *arg, const struct mg_frame *frame, struct mg_buf *payload,
+	            struct mg_error *err);
 	/* Last call, on the channel's thread; the channel itself lives until unref. */
 	void (*closed)(void *arg, const char *reason);
 	void *arg;
 };
 
 /* Server: take over an upgrade request (on its loop). NULL when the request was no upgrade. */
-struct mg_channel *mg_channel_accept(struct mg_http_request *request, const struct mg_channel_handler *handler);
-/* Worker: on a dialled connection (on its loop); opened is called with the HTTP status of the upgrade. */
-struct mg_channel *mg_channel_connect(struct mg_conn *conn, const char *host, const char *path, const char *headers,
-                                      const struct mg_channel_handler *handler, void (*opened)(void *arg, int status));
+struct mg_channel *mg_channel_accept(struct mg_http_request *request,
+                                     const struct mg_channel_handler *handler);
+/* Worker: on a dialled connection (on its loop); opened is called with the HTTP status of the
+ * upgrade. */
+struct mg_channel *mg_channel_connect(struct mg_conn *conn, const char *host, const char *path,
+                                      const char *headers, const struct mg_channel_handler *handler,
+                                      void (*opened)(void *arg, int status));
 
 struct mg_channel *mg_channel_ref(struct mg_channel *channel);
 void mg_channel_unref(struct mg_channel *channel);
 
 /* Any thread.  text is copied. */
 void mg_channel_send(struct mg_channel *channel, const char *text);
-void mg_channel_sendf(struct mg_channel *channel, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void mg_channel_sendf(struct mg_channel *channel, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Any thread but a loop's; takes a ref on payload. Fails MG_E_DISCONNECTED. */
-int mg_channel_send_data(struct mg_channel *channel, const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err);
-void mg_channel_close(struct mg_channel *channel, const char *reason);   /* any thread */
+int mg_channel_send_data(struct mg_channel *channel, const struct mg_frame *frame,
+                         struct mg_buf *payload, struct mg_error *err);
+void mg_channel_close(struct mg_channel *channel, const char *reason); /* any thread */
 /* Without the closing handshake, for a peer that does not answer any more. */
 void mg_channel_abort(struct mg_channel *channel, const char *reason);
 bool mg_channel_is_open(struct mg_channel *channel);
-/* Milliseconds since the peer was last heard; 0 while we ourselves hold its frames back. Any thread. */
+/* Milliseconds since the peer was last heard; 0 while we ourselves hold its frames back. Any
+ * thread. */
 uint64_t mg_channel_silence_ms(struct mg_channel *channel);
-void mg_channel_ping(struct mg_channel *channel);                        /* any thread */
+void mg_channel_ping(struct mg_channel *channel); /* any thread */
 uint64_t mg_channel_bytes_sent(const struct mg_channel *channel);
 bool mg_channel_is_loopback(const struct mg_channel *channel);
 const char *mg_channel_peer(const struct mg_channel *channel);
 
 /* ---- the head, pure (fuzzed) ---- */
 #define MG_FRAME_HEAD 40
-void mg_frame_encode(uint8_t head[MG_FRAME_HEAD], const struct mg_frame *frame, const void *payload, size_t size);
+void mg_frame_encode(uint8_t head[MG_FRAME_HEAD], const struct mg_frame *frame, const void *payload,
+                     size_t size);
 int mg_frame_decode(const void *message, size_t size, struct mg_frame *frame, struct mg_error *err);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * coordinator.c - see coordinator.h.
  *
- * Rule: whichever way is taken, the rows are those that one DuckDB over all rows would give; a way that
- * cannot promise that is not taken, and the reason is told.
+ * Rule: whichever way is taken, the rows are those that one DuckDB over all rows would give; a way
+ * that cannot promise that is not taken, and the reason is told.
  *
  * Files: run.c holds struct mg_run; way.c chooses; this file carries out.
  */
@@ -19,7 +19,7 @@
 
 #include <string.h>
 
-#define ATTEMPTS_MAX 4      /* the last one asks no worker, so it cannot lose one */
+#define ATTEMPTS_MAX 4 /* the last one asks no worker, so it cannot lose one */
 
 /* A statement under way: what is the same for all its attempts. */
 struct job {
@@ -31,14 +31,15 @@ struct job {
 	const struct mg_catalog_data *data;
 	struct mg_bound bound;
 	struct mg_way way;
-	const char *text;             /* zero-terminated */
+	const char *text; /* zero-terminated */
 	struct mg_pump pump;
-	struct mg_explain *explain;   /* EXPLAIN ANALYZE collects here; or NULL */
+	struct mg_explain *explain; /* EXPLAIN ANALYZE collects here; or NULL */
 };
 
 /* ---- the last step: SQL on the coordinator's own connection, rows to the sink ---- */
 
-static int finish(struct job *job, struct mg_attempt *attempt, const char *sql, struct mg_error *err)
+static int finish(struct job *job, struct mg_attempt *attempt, const char *sql,
+                  struct mg_error *err)
 {
 	mg_attempt_finish(attempt);
 	int code = mg_pump_query(&job->pump, mg_participant_conn(mg_attempt_local(attempt)), sql, err);
@@ -73,7 +74,8 @@ struct stage_run {
 	struct mg_attempt *attempt;
 };
 
-static int run_stage(void *arg, const struct mg_stage *stage, struct mg_count *count, struct mg_error *err)
+static int run_stage(void *arg, const struct mg_stage *stage, struct mg_count *count,
+                     struct mg_error *err)
 {
 	struct stage_run *at = arg;
 	struct mg_exec_stats stats[MG_ATTEMPT_PARTICIPANTS_MAX];
@@ -94,8 +96,8 @@ static const struct mg_table_place *find_table(void *arg, const char *schema, co
 	return mg_way_find_table(&at->job->way, schema, table);
 }
 
-static void plan_env(struct job *job, struct stage_run *at, size_t participants, struct mg_sb *notes,
-                     struct mg_plan_env *env)
+static void plan_env(struct job *job, struct stage_run *at, size_t participants,
+                     struct mg_sb *notes, struct mg_plan_env *env)
 {
 	*env = (struct mg_plan_env){
 		.arena = job->arena,
@@ -109,8 +111,8 @@ static void plan_env(struct job *job, struct stage_run *at, size_t participants,
 	};
 }
 
-static int open_attempt(struct job *job, bool workers, const uint32_t *shards, size_t shard_count, bool views,
-                        struct mg_attempt **out, struct mg_error *err)
+static int open_attempt(struct job *job, bool workers, const uint32_t *shards, size_t shard_count,
+                        bool views, struct mg_attempt **out, struct mg_error *err)
 {
 	struct mg_attempt_options options = {
 		.engine = job->engine,
@@ -145,8 +147,10 @@ static void close_attempt(struct job *job, struct mg_attempt *attempt)
 
 /* ---- the ways ---- */
 
-/* Original text, or the printed plan where the text may not run, over the given shards, here alone. */
-static int run_local(struct job *job, const uint32_t *shards, size_t shard_count, long shard, struct mg_error *err)
+/* Original text, or the printed plan where the text may not run, over the given shards, here alone.
+ */
+static int run_local(struct job *job, const uint32_t *shards, size_t shard_count, long shard,
+                     struct mg_error *err)
 {
 	struct mg_attempt *attempt = NULL;
 	char *sql = NULL;
@@ -189,7 +193,8 @@ static int run_cut_once(struct job *job, bool workers, bool *again, struct mg_er
 {
 	struct mg_attempt *attempt = NULL;
 	*again = false;
-	int code = open_attempt(job, workers, job->way.shards, job->way.shard_count, true, &attempt, err);
+	int code =
+		open_attempt(job, workers, job->way.shards, job->way.shard_count, true, &attempt, err);
 	if (code) {
 		return code;
 	}
@@ -221,8 +226,8 @@ static int run_cut(struct job *job, struct mg_error *err)
 	bool again = true;
 	for (int i = 0; again && i < ATTEMPTS_MAX; i++) {
 		if (i) {
-			mg_log(MG_LOG_WARN, "query.retry", "query=%s attempt=%d reason=\"%s\"", mg_run_id(job->run), i + 1,
-			       err->message);
+			mg_log(MG_LOG_WARN, "query.retry", "query=%s attempt=%d reason=\"%s\"",
+			       mg_run_id(job->run), i + 1, err->message);
 		}
 		mg_error_clear(err);
 		if (job->explain) {
@@ -241,7 +246,8 @@ static int run_cut(struct job *job, struct mg_error *err)
 
 static int run_catalog(struct job *job, struct mg_error *err)
 {
-	return mg_pump_plandb(&job->pump, mg_engine_plandb(job->engine), job->settings->timezone, job->text, err);
+	return mg_pump_plandb(&job->pump, mg_engine_plandb(job->engine), job->settings->timezone,
+	                      job->text, err);
 }
 
 /* ---- the whole ---- */
@@ -253,9 +259,11 @@ static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
 	job->data = mg_catalog_take(mg_engine_catalog(job->engine));
 	job->text = mg_arena_strndup(job->arena, sql.ptr, sql.len);
 	struct mg_plan_settings settings = { .timezone = job->settings->timezone };
-	int code = mg_plandb_bind(mg_engine_plandb(job->engine), job->arena, &settings, job->text, &job->bound, err);
+	int code = mg_plandb_bind(mg_engine_plandb(job->engine), job->arena, &settings, job->text,
+	                          &job->bound, err);
 	if (!code) {
-		code = mg_way_choose(&job->way, job->arena, job->engine, job->data, job->settings, &job->bound, err);
+		code = mg_way_choose(&job->way, job->arena, job->engine, job->data, job->settings,
+		                     &job->bound, err);
 	}
 	struct mg_run_stats *stats = mg_run_own_stats(job->run);
 	stats->plan_micros = mg_clock_us() - start;
@@ -303,8 +311,9 @@ static int carry_out(struct job *job, struct mg_error *err)
 	return code;
 }
 
-int mg_coordinator_run(struct mg_engine *engine, struct mg_run *run, const struct mg_run_settings *settings,
-                       struct mg_str sql, const struct mg_rows *rows, struct mg_error *err)
+int mg_coordinator_run(struct mg_engine *engine, struct mg_run *run,
+                       const struct mg_run_settings *settings, struct mg_str sql,
+                       const struct mg_rows *rows, struct mg_error *err)
 {
 	struct job job = { .engine = engine, .run = run, .settings = settings, .rows = rows };
 	uint64_t start = mg_clock_us();
@@ -344,8 +353,9 @@ static int plan_only(struct job *job, struct mg_explain *explain, struct mg_erro
 	return code;
 }
 
-int mg_coordinator_explain(struct mg_engine *engine, struct mg_run *run, const struct mg_run_settings *settings,
-                           struct mg_str sql, bool analyze, bool json, struct mg_sb *out, struct mg_error *err)
+int mg_coordinator_explain(struct mg_engine *engine, struct mg_run *run,
+                           const struct mg_run_settings *settings, struct mg_str sql, bool analyze,
+                           bool json, struct mg_sb *out, struct mg_error *err)
 {
 	struct mg_explain *explain = mg_explain_new();
 	struct mg_rows nowhere = mg_pump_nowhere();
@@ -366,7 +376,8 @@ int mg_coordinator_explain(struct mg_engine *engine, struct mg_run *run, const s
 			code = mg_plan_print(job.arena, job.bound.root, &printed, err);
 		}
 		if (!code) {
-			mg_explain_print(explain, &job.way, mg_run_stats(run), printed ? printed : job.text, analyze, json, out);
+			mg_explain_print(explain, &job.way, mg_run_stats(run), printed ? printed : job.text,
+			                 analyze, json, out);
 		}
 	}
 	mg_explain_free(explain);

@@ -1,9 +1,9 @@
 /*
  * coordinator.h - runs one statement that reads, over the engine of this node and its workers.
  *
- * The way is chosen here (local, router, cut, gather, catalog), participants are chosen here, a lost
- * worker costs a new attempt here.  Blocks the calling thread until the last row is in the sink; call it from a
- * query thread, never from a loop.
+ * The way is chosen here (local, router, cut, gather, catalog), participants are chosen here, a
+ * lost worker costs a new attempt here.  Blocks the calling thread until the last row is in the
+ * sink; call it from a query thread, never from a loop.
  */
 #ifndef MG_EXEC_COORDINATOR_H
 #define MG_EXEC_COORDINATOR_H
@@ -14,8 +14,9 @@
 
 #include <nanoarrow/nanoarrow.h>
 
-struct mg_engine;       /* exec/engine.h: this node's DuckDB with its shards, planning database, workers */
-struct mg_run;          /* one running statement */
+struct mg_engine; /* exec/engine.h: this node's DuckDB with its shards, planning database, workers
+                   */
+struct mg_run;    /* one running statement */
 
 enum mg_distributed { MG_DISTRIBUTED_FALSE, MG_DISTRIBUTED_TRUE, MG_DISTRIBUTED_FORCE };
 
@@ -23,19 +24,19 @@ struct mg_run_settings {
 	enum mg_distributed distributed;
 	bool summarize;
 	enum mg_strategy strategy;
-	char timezone[64];                /* "" : UTC */
-	uint64_t timeout_ms;              /* 0: none */
+	char timezone[64];   /* "" : UTC */
+	uint64_t timeout_ms; /* 0: none */
 };
 
 /* Where the rows go; called from the query's thread, one call at a time. */
 struct mg_rows {
 	/* Once, before the first batch. */
-	int (*begin)(void *arg, const struct ArrowSchema *schema, size_t count, const char *const *names,
-	             const char *const *types, struct mg_error *err);
-	int (*batch)(void *arg, struct ArrowArray *batch, struct mg_error *err);    /* borrowed */
-	void (*notice)(void *arg, const char *text);                               /* may be NULL */
-	bool lossless;                    /* extension types for HUGEINT, UUID, ...; else plain Arrow */
-	size_t batch_rows;                /* join chunks up to so many rows; 0: 2048 */
+	int (*begin)(void *arg, const struct ArrowSchema *schema, size_t count,
+	             const char *const *names, const char *const *types, struct mg_error *err);
+	int (*batch)(void *arg, struct ArrowArray *batch, struct mg_error *err); /* borrowed */
+	void (*notice)(void *arg, const char *text);                             /* may be NULL */
+	bool lossless;     /* extension types for HUGEINT, UUID, ...; else plain Arrow */
+	size_t batch_rows; /* join chunks up to so many rows; 0: 2048 */
 	void *arg;
 };
 
@@ -45,23 +46,27 @@ struct mg_run_stats {
 	uint32_t nodes, workers, shards;  /* that took part */
 	uint32_t stages, attempts;
 	uint64_t plan_micros, micros;
-	const char *step;                 /* "catalog", "local", "router", "cut", "gather" */
-	char reason[256];                 /* why this step */
+	const char *step; /* "catalog", "local", "router", "cut", "gather" */
+	char reason[256]; /* why this step */
 };
 
 struct mg_run *mg_run_new(void);
 void mg_run_free(struct mg_run *run);
-void mg_run_cancel(struct mg_run *run, int code);      /* any thread; code MG_E_CANCELLED or MG_E_TIMEOUT */
+void mg_run_cancel(struct mg_run *run,
+                   int code); /* any thread; code MG_E_CANCELLED or MG_E_TIMEOUT */
 bool mg_run_cancelled(const struct mg_run *run);
-const char *mg_run_id(const struct mg_run *run);       /* "q-0001-7f3a2b" */
-void mg_run_progress(struct mg_run *run, double *done, uint64_t *rows, uint64_t *bytes, uint32_t *nodes); /* any thread */
+const char *mg_run_id(const struct mg_run *run); /* "q-0001-7f3a2b" */
+void mg_run_progress(struct mg_run *run, double *done, uint64_t *rows, uint64_t *bytes,
+                     uint32_t *nodes); /* any thread */
 const struct mg_run_stats *mg_run_stats(const struct mg_run *run);
 
 /* sql: one statement that reads (MG_S_SELECT), without EXPLAIN. */
-int mg_coordinator_run(struct mg_engine *engine, struct mg_run *run, const struct mg_run_settings *settings,
-                       struct mg_str sql, const struct mg_rows *rows, struct mg_error *err);
+int mg_coordinator_run(struct mg_engine *engine, struct mg_run *run,
+                       const struct mg_run_settings *settings, struct mg_str sql,
+                       const struct mg_rows *rows, struct mg_error *err);
 /* Text (or JSON) of the plan; with analyze the statement is run, its rows dropped. */
-int mg_coordinator_explain(struct mg_engine *engine, struct mg_run *run, const struct mg_run_settings *settings,
-                           struct mg_str sql, bool analyze, bool json, struct mg_sb *out, struct mg_error *err);
+int mg_coordinator_explain(struct mg_engine *engine, struct mg_run *run,
+                           const struct mg_run_settings *settings, struct mg_str sql, bool analyze,
+                           bool json, struct mg_sb *out, struct mg_error *err);
 
 #endif

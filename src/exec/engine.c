@@ -1,7 +1,8 @@
 /*
  * engine.c - see engine.h.
  *
- * Rule: shard files are opened once, read-only, by one DuckDB instance; what a client may see of them are the views.
+ * Rule: shard files are opened once, read-only, by one DuckDB instance; what a client may see of
+ * them are the views.
  *
  * Thread: open and close by the node's main thread; everything else from any thread.
  */
@@ -19,7 +20,7 @@
 #include <string.h>
 
 #define SAMPLE_ROWS_MIN 10000u
-#define SAMPLE_ALL_ROWS 100000u      /* reference tables up to here are sampled whole */
+#define SAMPLE_ALL_ROWS 100000u /* reference tables up to here are sampled whole */
 
 struct mg_engine {
 	struct mg_engine_options options;
@@ -68,8 +69,9 @@ int mg_engine_detach(struct mg_duck *duck, uint32_t shard, struct mg_error *err)
 	return code;
 }
 
-void mg_engine_exec_tables(struct mg_arena *arena, const struct mg_table *tables, size_t table_count,
-                           const uint32_t *shards, size_t shard_count, struct mg_exec_table **out)
+void mg_engine_exec_tables(struct mg_arena *arena, const struct mg_table *tables,
+                           size_t table_count, const uint32_t *shards, size_t shard_count,
+                           struct mg_exec_table **out)
 {
 	const char **names = mg_arena_new_array(arena, const char *, shard_count + 1);
 	const char **reference = mg_arena_new_array(arena, const char *, 1);
@@ -108,7 +110,8 @@ static int create_schema(struct mg_duck_conn *conn, const char *schema, struct m
 	return code;
 }
 
-static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *table, struct mg_error *err)
+static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *table,
+                       struct mg_error *err)
 {
 	int code = create_schema(conn, table->schema, err);
 	if (code) {
@@ -126,7 +129,8 @@ static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *ta
 	return code;
 }
 
-static int open_shards(struct mg_engine *engine, const struct mg_catalog_data *data, struct mg_error *err)
+static int open_shards(struct mg_engine *engine, const struct mg_catalog_data *data,
+                       struct mg_error *err)
 {
 	struct mg_duck_conn *conn = NULL;
 	struct mg_arena *arena = mg_arena_new();
@@ -135,7 +139,9 @@ static int open_shards(struct mg_engine *engine, const struct mg_catalog_data *d
 		const char *path = mg_arena_format(arena, "%s/%s", engine->data_dir, data->shards[i].file);
 		code = mg_engine_attach(engine->duck, data->shards[i].id, path, err);
 		if (code) {
-			mg_error_hint(err, "The file is damaged or missing; run \"merganser bootstrap\" again to rebuild it.");
+			mg_error_hint(
+				err,
+				"The file is damaged or missing; run \"merganser bootstrap\" again to rebuild it.");
 		}
 	}
 	if (!code) {
@@ -147,7 +153,8 @@ static int open_shards(struct mg_engine *engine, const struct mg_catalog_data *d
 			all[i] = i + 1;
 		}
 		struct mg_exec_table *tables;
-		mg_engine_exec_tables(arena, data->tables, data->table_count, all, data->shard_count, &tables);
+		mg_engine_exec_tables(arena, data->tables, data->table_count, all, data->shard_count,
+		                      &tables);
 		for (size_t i = 0; !code && i < data->table_count; i++) {
 			code = create_view(conn, &tables[i], err);
 		}
@@ -155,8 +162,8 @@ static int open_shards(struct mg_engine *engine, const struct mg_catalog_data *d
 			const struct mg_view *view = &data->views[i];
 			code = create_schema(conn, view->schema, err);
 			if (!code) {
-				code = mg_duck_execf(conn, err, "CREATE OR REPLACE VIEW \"%s\".\"%s\" AS %s", view->schema,
-				                     view->name, view->sql);
+				code = mg_duck_execf(conn, err, "CREATE OR REPLACE VIEW \"%s\".\"%s\" AS %s",
+				                     view->schema, view->name, view->sql);
 			}
 		}
 	}
@@ -179,12 +186,14 @@ static void add_table_ddl(struct mg_sb *sql, const struct mg_table *table)
 	for (size_t i = 0; i < table->column_count; i++) {
 		mg_sb_add(sql, i ? ", " : "");
 		mg_sb_add_ident(sql, table->columns[i].name);
-		mg_sb_addf(sql, " %s%s", table->columns[i].type, table->columns[i].not_null ? " NOT NULL" : "");
+		mg_sb_addf(sql, " %s%s", table->columns[i].type,
+		           table->columns[i].not_null ? " NOT NULL" : "");
 	}
 	mg_sb_add_char(sql, ')');
 }
 
-/* The same fraction of every partitioned table, as a range of slots, so that joins keep matching. */
+/* The same fraction of every partitioned table, as a range of slots, so that joins keep matching.
+ */
 static double sample_fraction(const struct mg_catalog_data *data)
 {
 	uint64_t largest = 0;
@@ -200,8 +209,9 @@ static double sample_fraction(const struct mg_catalog_data *data)
 	return fraction > 0.01 ? fraction : 0.01;
 }
 
-static void add_sample_sql(struct mg_sb *sql, const struct mg_engine *engine, const struct mg_catalog_data *data,
-                           const struct mg_table *table, double fraction)
+static void add_sample_sql(struct mg_sb *sql, const struct mg_engine *engine,
+                           const struct mg_catalog_data *data, const struct mg_table *table,
+                           double fraction)
 {
 	mg_sb_add(sql, "INSERT INTO ");
 	mg_sb_add_ident(sql, table->schema);
@@ -213,7 +223,8 @@ static void add_sample_sql(struct mg_sb *sql, const struct mg_engine *engine, co
 		mg_sb_add_ident(sql, table->columns[i].name);
 	}
 	unsigned last = (unsigned)(fraction * MG_SLOT_COUNT);
-	/* Slots from 0 on lie in the first shard: its file alone is read unless the fraction is larger. */
+	/* Slots from 0 on lie in the first shard: its file alone is read unless the fraction is larger.
+	 */
 	mg_sb_add(sql, " FROM (");
 	uint32_t first = table->key_count ? 1 : 0, end = table->key_count ? data->shard_count : 0;
 	bool any = false;
@@ -236,7 +247,8 @@ static void add_sample_sql(struct mg_sb *sql, const struct mg_engine *engine, co
 	(void)engine;
 }
 
-static int fill_plandb(struct mg_engine *engine, const struct mg_catalog_data *data, struct mg_error *err)
+static int fill_plandb(struct mg_engine *engine, const struct mg_catalog_data *data,
+                       struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
 	double fraction = sample_fraction(data);
@@ -303,7 +315,8 @@ static int open_duck(struct mg_engine *engine, struct mg_error *err)
 	return mg_duck_open(&engine->duck, &options, err);
 }
 
-int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *options, struct mg_error *err)
+int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *options,
+                   struct mg_error *err)
 {
 	struct mg_engine *engine = mg_alloc0(sizeof *engine);
 	engine->options = *options;
@@ -313,7 +326,8 @@ int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *optio
 	engine->catalog = options->catalog;
 	engine->since_ms = (uint64_t)mg_clock_wall_ms();
 	engine->options.threads = options->threads ? options->threads : mg_engine_default_threads();
-	engine->options.memory_bytes = options->memory_bytes ? options->memory_bytes : mg_engine_default_memory();
+	engine->options.memory_bytes = options->memory_bytes ? options->memory_bytes
+	                                                     : mg_engine_default_memory();
 	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
 	int code = open_duck(engine, err);
 	if (!code) {

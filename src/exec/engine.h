@@ -21,34 +21,37 @@ struct mg_hub;
 struct mg_engine_options {
 	const char *data_dir;
 	const char *node_name;
-	const char *address;           /* advertised host:port */
-	unsigned threads;              /* 0: by cgroup and cores */
-	uint64_t memory_bytes;         /* 0: 75 % of what the cgroup or machine gives */
-	uint64_t query_memory_bytes;   /* exchange rows of one query in memory; 0: an eighth of memory_bytes */
-	struct mg_catalog *catalog;    /* borrowed */
+	const char *address;   /* advertised host:port */
+	unsigned threads;      /* 0: by cgroup and cores */
+	uint64_t memory_bytes; /* 0: 75 % of what the cgroup or machine gives */
+	uint64_t
+		query_memory_bytes; /* exchange rows of one query in memory; 0: an eighth of memory_bytes */
+	struct mg_catalog *catalog; /* borrowed */
 };
 
-int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *options, struct mg_error *err);
-void mg_engine_close(struct mg_engine *engine);      /* no statement may run any more */
+int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *options,
+                   struct mg_error *err);
+void mg_engine_close(struct mg_engine *engine); /* no statement may run any more */
 struct mg_catalog *mg_engine_catalog(struct mg_engine *engine);
 struct mg_plandb *mg_engine_plandb(struct mg_engine *engine);
 struct mg_duck *mg_engine_duck(struct mg_engine *engine);
 struct mg_hub *mg_engine_hub(struct mg_engine *engine);
 unsigned mg_engine_threads(const struct mg_engine *engine);
 uint64_t mg_engine_memory(const struct mg_engine *engine);
-void mg_engine_budget(struct mg_engine *engine, struct mg_spool_budget *budget);   /* a fresh one for a query */
+void mg_engine_budget(struct mg_engine *engine,
+                      struct mg_spool_budget *budget); /* a fresh one for a query */
 
 /* A node as cluster.nodes and /status show it. */
 struct mg_node_info {
 	char id[64];
-	const char *role;              /* "server", "worker" */
-	const char *state;             /* "joining", "ready", "draining", "down" */
+	const char *role;  /* "server", "worker" */
+	const char *state; /* "joining", "ready", "draining", "down" */
 	char address[80];
 	char version[32];
-	uint32_t shards;               /* held and verified */
+	uint32_t shards; /* held and verified */
 	uint32_t threads;
 	uint64_t memory_bytes;
-	uint64_t since_ms;             /* wall clock, milliseconds */
+	uint64_t since_ms; /* wall clock, milliseconds */
 };
 /* Copies at most max infos; returns how many there are. Any thread. */
 size_t mg_engine_nodes(struct mg_engine *engine, struct mg_node_info *infos, size_t max);
@@ -58,8 +61,9 @@ size_t mg_engine_nodes(struct mg_engine *engine, struct mg_node_info *infos, siz
 int mg_engine_attach(struct mg_duck *duck, uint32_t shard, const char *path, struct mg_error *err);
 int mg_engine_detach(struct mg_duck *duck, uint32_t shard, struct mg_error *err);
 /* Tables as a participant sees them when it holds `shards` (ids from 1) and the reference group. */
-void mg_engine_exec_tables(struct mg_arena *arena, const struct mg_table *tables, size_t table_count,
-                           const uint32_t *shards, size_t shard_count, struct mg_exec_table **out);
+void mg_engine_exec_tables(struct mg_arena *arena, const struct mg_table *tables,
+                           size_t table_count, const uint32_t *shards, size_t shard_count,
+                           struct mg_exec_table **out);
 /* Threads and memory by default: what the cgroup, else the machine, gives. */
 unsigned mg_engine_default_threads(void);
 uint64_t mg_engine_default_memory(void);

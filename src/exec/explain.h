@@ -15,11 +15,13 @@ void mg_explain_free(struct mg_explain *explain);
 /* The stages of a plan that was not run. */
 void mg_explain_plan(struct mg_explain *explain, const struct mg_plan_env *env, const char *notes);
 /* ANALYZE: one finished stage; stats by participant. */
-void mg_explain_stage(struct mg_explain *explain, struct mg_attempt *attempt, const struct mg_stage *stage,
-                      const struct mg_exec_stats *stats);
+void mg_explain_stage(struct mg_explain *explain, struct mg_attempt *attempt,
+                      const struct mg_stage *stage, const struct mg_exec_stats *stats);
 void mg_explain_notes(struct mg_explain *explain, const char *notes);
-void mg_explain_restart(struct mg_explain *explain);   /* a new attempt: forget the stages of the last */
-void mg_explain_print(const struct mg_explain *explain, const struct mg_way *way, const struct mg_run_stats *stats,
-                      const char *sql, bool analyze, bool json, struct mg_sb *out);
+void mg_explain_restart(
+	struct mg_explain *explain); /* a new attempt: forget the stages of the last */
+void mg_explain_print(const struct mg_explain *explain, const struct mg_way *way,
+                      const struct mg_run_stats *stats, const char *sql, bool analyze, bool json,
+                      struct mg_sb *out);
 
 #endif

@@ -31,7 +31,7 @@ struct mg_worker {
 	unsigned threads;
 	uint64_t memory_bytes;
 	uint64_t since_ms;
-	uint8_t *holding;             /* enum holding by shard id, 0 the reference group */
+	uint8_t *holding; /* enum holding by shard id, 0 the reference group */
 	bool greeted, draining, lost;
 };
 
@@ -44,14 +44,14 @@ struct mg_hub {
 	struct mg_engine *engine;
 	char cluster_id[40];
 	uint32_t shard_count;
-	int *files;                   /* long-lived descriptors by shard id: an open and close would drop locks */
-	struct mg_shard *shards;      /* copies of what is served */
+	int *files; /* long-lived descriptors by shard id: an open and close would drop locks */
+	struct mg_shard *shards; /* copies of what is served */
 	bool has_data;
 	pthread_mutex_t lock;
-	pthread_cond_t left;          /* a worker has left */
+	pthread_cond_t left; /* a worker has left */
 	struct mg_worker **workers;
 	size_t worker_count, worker_cap;
-	size_t present;               /* workers whose last call is not over */
+	size_t present; /* workers whose last call is not over */
 	struct open_query *queries;
 	size_t query_count, query_cap;
 	uint64_t next_query, next_worker;
@@ -114,15 +114,17 @@ static size_t holders_locked(const struct mg_hub *hub, uint32_t shard)
 {
 	size_t count = 0;
 	for (size_t i = 0; i < hub->worker_count; i++) {
-		count += !hub->workers[i]->lost && hub->workers[i]->greeted && hub->workers[i]->holding[shard] != NOT_LEASED;
+		count += !hub->workers[i]->lost && hub->workers[i]->greeted &&
+		         hub->workers[i]->holding[shard] != NOT_LEASED;
 	}
 	return count;
 }
 
 static void add_lease(struct mg_sb *json, const struct mg_shard *shard, bool first)
 {
-	mg_sb_addf(json, "%s{\"id\":%u,\"bytes\":%llu,\"sha256\":\"%s\",\"chunk\":%u}", first ? "" : ",", shard->id,
-	           (unsigned long long)shard->bytes, shard->sha256, MG_HUB_CHUNK);
+	mg_sb_addf(json, "%s{\"id\":%u,\"bytes\":%llu,\"sha256\":\"%s\",\"chunk\":%u}",
+	           first ? "" : ",", shard->id, (unsigned long long)shard->bytes, shard->sha256,
+	           MG_HUB_CHUNK);
 }
 
 /* Lease shards to a worker until it has its share: the reference group first, then the shards that
@@ -211,15 +213,18 @@ static void choose_id_locked(struct mg_hub *hub, struct mg_worker *worker, const
 	}
 }
 
-static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json, struct mg_error *err)
+static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                    struct mg_error *err)
 {
 	const char *engine = mg_json_get_text(json, "engine");
 	if (mg_json_get_int(json, "protocol", 0) != 1) {
-		return mg_error_set(err, MG_E_PROTOCOL, "the worker speaks protocol %lld, this server speaks 1",
+		return mg_error_set(err, MG_E_PROTOCOL,
+		                    "the worker speaks protocol %lld, this server speaks 1",
 		                    (long long)mg_json_get_int(json, "protocol", 0));
 	}
 	if (!mg_text_eq(engine, mg_duck_version())) {
-		return mg_error_set(err, MG_E_PROTOCOL, "the worker's engine is DuckDB %s, this server's is %s",
+		return mg_error_set(err, MG_E_PROTOCOL,
+		                    "the worker's engine is DuckDB %s, this server's is %s",
 		                    engine ? engine : "unknown", mg_duck_version());
 	}
 	struct mg_sb hello = { 0 };
@@ -234,8 +239,9 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 	worker->threads = threads < 1 ? 1 : threads > 1024 ? 1024 : (unsigned)threads;
 	worker->memory_bytes = (uint64_t)mg_json_get_int(json, "memory", 0);
 	worker->greeted = true;
-	mg_sb_addf(&hello, "{\"type\":\"welcome\",\"worker\":\"%s\",\"cluster\":\"%s\",\"lease_ms\":%u,", worker->id,
-	           hub->cluster_id, MG_HUB_SILENCE_MS);
+	mg_sb_addf(&hello,
+	           "{\"type\":\"welcome\",\"worker\":\"%s\",\"cluster\":\"%s\",\"lease_ms\":%u,",
+	           worker->id, hub->cluster_id, MG_HUB_SILENCE_MS);
 	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(hub->engine));
 	add_tables(&hello, data);
 	mg_catalog_give(mg_engine_catalog(hub->engine), data);
@@ -250,23 +256,26 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 }
 
 /* A shard id out of a frame, that this worker has been leased. */
-static int leased_shard(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json, uint32_t *shard,
-                        struct mg_error *err)
+static int leased_shard(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                        uint32_t *shard, struct mg_error *err)
 {
 	int64_t id = mg_json_get_int(json, "shard", -1);
 	if (!worker->greeted || id < 0 || id > hub->shard_count || worker->holding[id] == NOT_LEASED) {
-		return mg_error_set(err, MG_E_PROTOCOL, "worker \"%s\" names shard %lld, which is not leased to it",
-		                    worker->id, (long long)id);
+		return mg_error_set(err, MG_E_PROTOCOL,
+		                    "worker \"%s\" names shard %lld, which is not leased to it", worker->id,
+		                    (long long)id);
 	}
 	*shard = (uint32_t)id;
 	return 0;
 }
 
-static int send_chunk(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard, uint64_t chunk, struct mg_error *err)
+static int send_chunk(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard, uint64_t chunk,
+                      struct mg_error *err)
 {
 	uint64_t size = hub->shards[shard].bytes, offset = chunk * MG_HUB_CHUNK;
 	if (chunk > UINT32_MAX || offset >= size) {
-		return mg_error_set(err, MG_E_PROTOCOL, "chunk %llu is beyond the end of shard %u", (unsigned long long)chunk, shard);
+		return mg_error_set(err, MG_E_PROTOCOL, "chunk %llu is beyond the end of shard %u",
+		                    (unsigned long long)chunk, shard);
 	}
 	size_t want = size - offset < MG_HUB_CHUNK ? (size_t)(size - offset) : MG_HUB_CHUNK;
 	struct mg_buf *buf = mg_buf_new(want);
@@ -275,11 +284,13 @@ static int send_chunk(struct mg_hub *hub, struct mg_worker *worker, uint32_t sha
 	}
 	int code = 0;
 	while (!code && buf->size < want) {
-		ssize_t got = pread(hub->files[shard], buf->data + buf->size, want - buf->size, (off_t)(offset + buf->size));
+		ssize_t got = pread(hub->files[shard], buf->data + buf->size, want - buf->size,
+		                    (off_t)(offset + buf->size));
 		if (got > 0) {
 			buf->size += (size_t)got;
 		} else if (got == 0) {
-			code = mg_error_set(err, MG_E_CORRUPT, "the file of shard %u is shorter than its manifest says", shard);
+			code = mg_error_set(err, MG_E_CORRUPT,
+			                    "the file of shard %u is shorter than its manifest says", shard);
 		} else if (errno != EINTR) {
 			code = mg_error_errno(err, errno, "cannot read the file of shard %u", shard);
 		}
@@ -292,13 +303,15 @@ static int send_chunk(struct mg_hub *hub, struct mg_worker *worker, uint32_t sha
 	return code;
 }
 
-static int on_held(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json, struct mg_error *err)
+static int on_held(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                   struct mg_error *err)
 {
 	uint32_t shard;
 	pthread_mutex_lock(&hub->lock);
 	int code = leased_shard(hub, worker, json, &shard, err);
 	if (!code && !mg_text_eq(mg_json_get_text(json, "sha256"), hub->shards[shard].sha256)) {
-		code = mg_error_set(err, MG_E_CORRUPT, "worker \"%s\" shows a wrong hash of shard %u", worker->id, shard);
+		code = mg_error_set(err, MG_E_CORRUPT, "worker \"%s\" shows a wrong hash of shard %u",
+		                    worker->id, shard);
 	}
 	if (!code) {
 		bool before = is_ready_locked(worker);
@@ -311,8 +324,8 @@ static int on_held(struct mg_hub *hub, struct mg_worker *worker, const struct mg
 	return code;
 }
 
-/* The query that a frame names, with a reference; NULL when it is over, which is no fault: frames of a
- * cancelled query may still be under way. */
+/* The query that a frame names, with a reference; NULL when it is over, which is no fault: frames
+ * of a cancelled query may still be under way. */
 static struct mg_attempt *find_query(struct mg_hub *hub, uint64_t number)
 {
 	struct mg_attempt *query = NULL;
@@ -343,7 +356,9 @@ static int on_control(void *arg, const struct mg_json *json, struct mg_error *er
 		pthread_mutex_lock(&hub->lock);
 		int code = leased_shard(hub, worker, json, &shard, err);
 		pthread_mutex_unlock(&hub->lock);
-		return code ? code : send_chunk(hub, worker, shard, (uint64_t)mg_json_get_int(json, "chunk", -1), err);
+		return code ? code
+		            : send_chunk(hub, worker, shard, (uint64_t)mg_json_get_int(json, "chunk", -1),
+		                         err);
 	}
 	if (mg_text_eq(type, "held")) {
 		return on_held(hub, worker, json, err);
@@ -367,7 +382,8 @@ static int on_control(void *arg, const struct mg_json *json, struct mg_error *er
 	return mg_error_set(err, MG_E_PROTOCOL, "unknown control frame \"%s\"", type);
 }
 
-static int on_data(void *arg, const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err)
+static int on_data(void *arg, const struct mg_frame *frame, struct mg_buf *payload,
+                   struct mg_error *err)
 {
 	struct mg_worker *worker = arg;
 	if (!worker->greeted || frame->kind == MG_FRAME_CHUNK) {
@@ -410,8 +426,8 @@ static void on_closed(void *arg, const char *reason)
 			}
 		}
 	}
-	mg_log(worker->draining || hub->stopping ? MG_LOG_INFO : MG_LOG_WARN, "worker.left", "worker=%s reason=\"%s\"",
-	       worker->id, reason);
+	mg_log(worker->draining || hub->stopping ? MG_LOG_INFO : MG_LOG_WARN, "worker.left",
+	       "worker=%s reason=\"%s\"", worker->id, reason);
 	pthread_mutex_unlock(&hub->lock);
 	for (size_t i = 0; i < count; i++) {
 		mg_attempt_on_lost(queries[i], worker, reason);
@@ -428,15 +444,18 @@ static void on_closed(void *arg, const char *reason)
 void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request)
 {
 	struct mg_worker *worker = mg_alloc0(sizeof *worker);
-	atomic_init(&worker->refs, 1);  /* the channel's, given back in on_closed */
+	atomic_init(&worker->refs, 1); /* the channel's, given back in on_closed */
 	worker->hub = hub;
 	worker->holding = mg_alloc0(hub->shard_count + 1);
 	worker->since_ms = (uint64_t)mg_clock_wall_ms();
-	struct mg_channel_handler handler = { .control = on_control, .data = on_data, .closed = on_closed, .arg = worker };
+	struct mg_channel_handler handler = {
+		.control = on_control, .data = on_data, .closed = on_closed, .arg = worker
+	};
 	pthread_mutex_lock(&hub->lock);
 	bool full = hub->worker_count >= MG_HUB_WORKERS_MAX || hub->stopping;
 	if (!full) {
-		snprintf(worker->id, sizeof worker->id, "joining-%llu", (unsigned long long)++hub->next_worker);
+		snprintf(worker->id, sizeof worker->id, "joining-%llu",
+		         (unsigned long long)++hub->next_worker);
 		worker->channel = mg_channel_accept(request, &handler);
 		if (worker->channel) {
 			mg_grow(hub->workers, hub->worker_count, hub->worker_cap);
@@ -484,7 +503,9 @@ size_t mg_hub_nodes(struct mg_hub *hub, struct mg_node_info *infos, size_t max)
 		if (count < max) {
 			struct mg_node_info *info = &infos[count];
 			*info = (struct mg_node_info){ .role = "worker" };
-			info->state = worker->draining ? "draining" : is_ready_locked(worker) ? "ready" : "joining";
+			info->state = worker->draining          ? "draining"
+			              : is_ready_locked(worker) ? "ready"
+			                                        : "joining";
 			mg_copy_text(info->id, sizeof info->id, worker->id);
 			mg_copy_text(info->address, sizeof info->address, mg_channel_peer(worker->channel));
 			mg_copy_text(info->version, sizeof info->version, worker->version);
@@ -523,7 +544,8 @@ uint64_t mg_hub_bytes_moved(struct mg_hub *hub)
 
 /* ---- for queries ---- */
 
-void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_member **out, size_t *count)
+void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_member **out,
+                    size_t *count)
 {
 	pthread_mutex_lock(&hub->lock);
 	*out = mg_arena_new_array(arena, struct mg_hub_member, hub->worker_count + 1);
@@ -570,7 +592,8 @@ void mg_hub_remove_query(struct mg_hub *hub, uint64_t number)
 
 /* ---- life ---- */
 
-int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_dir, struct mg_error *err)
+int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_dir,
+               struct mg_error *err)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
 	struct mg_hub *hub = mg_alloc0(sizeof *hub);
@@ -587,7 +610,8 @@ int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_d
 	}
 	int code = 0;
 	for (uint32_t i = 0; !code && hub->has_data && i <= data->shard_count; i++) {
-		hub->shards[i] = (struct mg_shard){ .id = data->shards[i].id, .bytes = data->shards[i].bytes };
+		hub->shards[i] =
+			(struct mg_shard){ .id = data->shards[i].id, .bytes = data->shards[i].bytes };
 		mg_copy_text(hub->shards[i].sha256, sizeof hub->shards[i].sha256, data->shards[i].sha256);
 		char path[4096];
 		snprintf(path, sizeof path, "%s/%s", data_dir, data->shards[i].file);

@@ -1,6 +1,6 @@
 /*
- * hub.h - the server's side of its workers: who is connected, which shards each holds, which queries
- * each works for.
+ * hub.h - the server's side of its workers: who is connected, which shards each holds, which
+ * queries each works for.
  *
  * A worker logs in by the upgrade to /worker, says hello, is leased shards, fetches their files by
  * chunks, proves each by its SHA-256, and is then ready.  A lease ends with the connection or with
@@ -24,7 +24,8 @@ struct mg_hub;
 struct mg_worker;
 struct mg_attempt;
 
-int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_dir, struct mg_error *err);
+int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_dir,
+               struct mg_error *err);
 void mg_hub_free(struct mg_hub *hub);
 /* Take over an authenticated upgrade to /worker; on the request's loop. */
 void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request);
@@ -36,14 +37,16 @@ uint64_t mg_hub_bytes_moved(struct mg_hub *hub);
 bool mg_hub_drain(struct mg_hub *hub, const char *id);
 
 /* ---- for queries ---- */
-/* Workers that are ready, each with a reference and the shards that it holds (ids from 1, sorted). */
+/* Workers that are ready, each with a reference and the shards that it holds (ids from 1, sorted).
+ */
 struct mg_hub_member {
 	struct mg_worker *worker;
 	uint32_t *shards;
 	size_t shard_count;
 	unsigned threads;
 };
-void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_member **out, size_t *count);
+void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_member **out,
+                    size_t *count);
 struct mg_worker *mg_worker_ref(struct mg_worker *worker);
 void mg_worker_unref(struct mg_worker *worker);
 const char *mg_worker_id(const struct mg_worker *worker);

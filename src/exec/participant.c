@@ -4,8 +4,8 @@
  * Rule: rows of a stage are read only after it is sealed, and a stage is sealed only after every
  * participant has made and delivered its rows; so readers never wait and never see a part.
  *
- * Threads: run and mg_participant_conn's statements belong to the query's thread; accept and seal may come
- * from another one (the channel's); the table of spools is guarded by `lock`.
+ * Threads: run and mg_participant_conn's statements belong to the query's thread; accept and seal
+ * may come from another one (the channel's); the table of spools is guarded by `lock`.
  */
 #include "exec/participant.h"
 
@@ -33,7 +33,7 @@ struct mg_participant {
 	            uint64_t rows, struct mg_error *err);
 	void *arg;
 
-	pthread_mutex_t lock;             /* guards stages and cancelled */
+	pthread_mutex_t lock; /* guards stages and cancelled */
 	struct slot_of_stage *stages;
 	size_t stage_count, stage_cap;
 	bool cancelled;
@@ -108,7 +108,8 @@ void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table)
 	}
 }
 
-static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *table, struct mg_error *err)
+static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *table,
+                       struct mg_error *err)
 {
 	struct mg_sb sql = { 0 }, name = { 0 };
 	mg_sb_addf(&name, "%s.%s", table->schema, table->table);
@@ -122,7 +123,8 @@ static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *ta
 	return code ? mg_error_wrap(err, "while preparing table \"%s\"", table->table) : 0;
 }
 
-int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open, struct mg_error *err)
+int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open,
+                        struct mg_error *err)
 {
 	struct mg_participant *part = mg_alloc0(sizeof *part);
 	pthread_mutex_init(&part->lock, NULL);
@@ -214,16 +216,17 @@ struct shipment {
 	uint32_t stage;
 	enum mg_ship ship;
 	struct mg_spool *own;
-	struct mg_arrow_encoder *near_encoder;   /* for our own spool */
-	struct mg_arrow_encoder *far_encoder;    /* for the wire; the same one without compression */
+	struct mg_arrow_encoder *near_encoder; /* for our own spool */
+	struct mg_arrow_encoder *far_encoder;  /* for the wire; the same one without compression */
 	struct mg_exec_stats *stats;
 };
 
 static bool goes_elsewhere(const struct shipment *shipment)
 {
 	const struct mg_participant *part = shipment->part;
-	return part->node_count > 1 && (shipment->ship == MG_SHIP_BROADCAST || shipment->ship == MG_SHIP_HASH ||
-	                                (shipment->ship == MG_SHIP_GATHER && part->node_index != 0));
+	return part->node_count > 1 &&
+	       (shipment->ship == MG_SHIP_BROADCAST || shipment->ship == MG_SHIP_HASH ||
+	        (shipment->ship == MG_SHIP_GATHER && part->node_index != 0));
 }
 
 static bool stays_here(const struct shipment *shipment)
@@ -249,7 +252,8 @@ static int ship_schema(void *arg, const struct ArrowSchema *schema, struct mg_er
 	if (!code) {
 		code = mg_arrow_encode_schema(shipment->near_encoder, &message, err);
 	}
-	/* Every reader gets the schema, even one that gets no rows: an empty exchange has columns too. */
+	/* Every reader gets the schema, even one that gets no rows: an empty exchange has columns too.
+	 */
 	if (!code && stays_here(shipment)) {
 		code = mg_spool_set_schema(shipment->own, message, err);
 	}
@@ -261,7 +265,8 @@ static int ship_schema(void *arg, const struct ArrowSchema *schema, struct mg_er
 	return code;
 }
 
-static int send_far(struct shipment *shipment, uint32_t target, struct mg_buf *buf, uint64_t rows, struct mg_error *err)
+static int send_far(struct shipment *shipment, uint32_t target, struct mg_buf *buf, uint64_t rows,
+                    struct mg_error *err)
 {
 	struct mg_participant *part = shipment->part;
 	uint64_t copies = target == MG_EXEC_EVERYBODY ? part->node_count - 1 : 1;
@@ -303,8 +308,8 @@ static int ship_batch(void *arg, uint32_t target, struct ArrowArray *batch, stru
 	return code;
 }
 
-int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship ship, const char *sql,
-                       struct mg_exec_stats *stats, struct mg_error *err)
+int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship ship,
+                       const char *sql, struct mg_exec_stats *stats, struct mg_error *err)
 {
 	mg_assert(ship != MG_SHIP_RESULT);
 	*stats = (struct mg_exec_stats){ 0 };
@@ -312,8 +317,9 @@ int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship
 		return mg_error_set(err, MG_E_CANCELLED, "cancelled");
 	}
 	uint64_t start = mg_clock_us();
-	struct shipment shipment = { .part = part, .stage = stage, .ship = ship, .stats = stats,
-		                         .own = spool_take(part, stage) };
+	struct shipment shipment = {
+		.part = part, .stage = stage, .ship = ship, .stats = stats, .own = spool_take(part, stage)
+	};
 	struct mg_duck_sink sink = { .begin = ship_schema, .put = ship_batch, .arg = &shipment };
 	bool hashed = ship == MG_SHIP_HASH;
 	int code = mg_duck_scatter(part->conn, sql, hashed ? part->owner : NULL,
@@ -329,8 +335,8 @@ int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship
 	return code;
 }
 
-int mg_participant_accept(struct mg_participant *part, uint32_t stage, bool schema, struct mg_buf *buf,
-                          uint64_t rows, struct mg_error *err)
+int mg_participant_accept(struct mg_participant *part, uint32_t stage, bool schema,
+                          struct mg_buf *buf, uint64_t rows, struct mg_error *err)
 {
 	struct mg_spool *spool = spool_take(part, stage);
 	int code = schema ? mg_spool_set_schema(spool, buf, err) : mg_spool_put(spool, buf, rows, err);

@@ -1,9 +1,11 @@
 /*
- * participant.h - one node's part in one query: runs stages on its own DuckDB over the shards it was
- * given, keeps and ships their rows.  The same code serves the coordinator's own part and a worker.
+ * participant.h - one node's part in one query: runs stages on its own DuckDB over the shards it
+ * was given, keeps and ships their rows.  The same code serves the coordinator's own part and a
+ * worker.
  *
- * A participant owns a connection with temp views "schema.table" over its shards, its spools by stage
- * id and the query's context.  Life: open -> run, accept ... -> close.  cancel from any thread.
+ * A participant owns a connection with temp views "schema.table" over its shards, its spools by
+ * stage id and the query's context.  Life: open -> run, accept ... -> close.  cancel from any
+ * thread.
  */
 #ifndef MG_EXEC_PARTICIPANT_H
 #define MG_EXEC_PARTICIPANT_H
@@ -17,11 +19,11 @@
 /* A table as the participant must see it: which attached databases hold rows of it here. */
 struct mg_exec_table {
 	const char *schema, *table;
-	const char **columns;             /* the user's, in order */
+	const char **columns; /* the user's, in order */
 	size_t column_count;
-	const char **databases;           /* attached names, e.g. "s3"; none: an empty table */
+	const char **databases; /* attached names, e.g. "s3"; none: an empty table */
 	size_t database_count;
-	const char **types;               /* SQL types of columns, for the empty table */
+	const char **types; /* SQL types of columns, for the empty table */
 };
 
 /* Append the SELECT that is this table: its columns over all its databases, or no rows. */
@@ -31,22 +33,23 @@ struct mg_exec_open {
 	struct mg_duck *duck;
 	uint32_t node_index;
 	uint32_t node_count;
-	const uint16_t *owner;            /* [16384], copied */
+	const uint16_t *owner; /* [16384], copied */
 	const struct mg_exec_table *tables;
 	size_t table_count;
-	const char *timezone;             /* or NULL */
-	struct mg_spool_budget *budget;   /* borrowed */
-	bool lz4;                         /* compress what leaves this node */
-	/* Rows that leave for another participant; schema first (rows 0), then batches; any thread of the
-	 * query.  Takes no ownership.  May block for back-pressure. */
-	int (*send)(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf, uint64_t rows, struct mg_error *err);
+	const char *timezone;           /* or NULL */
+	struct mg_spool_budget *budget; /* borrowed */
+	bool lz4;                       /* compress what leaves this node */
+	/* Rows that leave for another participant; schema first (rows 0), then batches; any thread of
+	 * the query.  Takes no ownership.  May block for back-pressure. */
+	int (*send)(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,
+	            uint64_t rows, struct mg_error *err);
 	void *arg;
 };
 
 /* What a stage made here. */
 struct mg_exec_stats {
-	uint64_t rows, bytes;             /* made, raw */
-	uint64_t rows_sent, bytes_sent;   /* to other participants, as encoded */
+	uint64_t rows, bytes;           /* made, raw */
+	uint64_t rows_sent, bytes_sent; /* to other participants, as encoded */
 	uint64_t micros;
 };
 
@@ -55,19 +58,23 @@ struct mg_exec_stats {
 
 struct mg_participant;
 
-int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open, struct mg_error *err);
-void mg_participant_close(struct mg_participant *part);          /* cancels what runs; NULL is fine */
-void mg_participant_cancel(struct mg_participant *part);         /* any thread; idempotent */
-double mg_participant_progress(struct mg_participant *part);     /* of the running stage, 0..1; any thread */
+int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open,
+                        struct mg_error *err);
+void mg_participant_close(struct mg_participant *part);  /* cancels what runs; NULL is fine */
+void mg_participant_cancel(struct mg_participant *part); /* any thread; idempotent */
+double
+mg_participant_progress(struct mg_participant *part); /* of the running stage, 0..1; any thread */
 /* Run one stage (any ship but RESULT): blocks until all rows are kept or sent. */
-int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship ship, const char *sql, struct mg_exec_stats *stats, struct mg_error *err);
+int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship ship,
+                       const char *sql, struct mg_exec_stats *stats, struct mg_error *err);
 /* Rows that came from another participant. Any thread. */
-int mg_participant_accept(struct mg_participant *part, uint32_t stage, bool schema, struct mg_buf *buf, uint64_t rows, struct mg_error *err);
+int mg_participant_accept(struct mg_participant *part, uint32_t stage, bool schema,
+                          struct mg_buf *buf, uint64_t rows, struct mg_error *err);
 /* No more rows of this stage will come: readers may start. */
 void mg_participant_seal(struct mg_participant *part, uint32_t stage);
 /* The schema message of a stage's rows with a reference, or NULL. */
 struct mg_buf *mg_participant_schema(struct mg_participant *part, uint32_t stage);
-void mg_participant_drop(struct mg_participant *part, uint32_t stage);  /* rows no longer needed */
+void mg_participant_drop(struct mg_participant *part, uint32_t stage); /* rows no longer needed */
 /* Connection to run a result stage or original text on (coordinator). */
 struct mg_duck_conn *mg_participant_conn(struct mg_participant *part);
 

@@ -1,7 +1,8 @@
 /*
  * pump.c - see pump.h.
  *
- * Rule: a batch is handed on only while the statement is not cancelled; begin comes once, before the first.
+ * Rule: a batch is handed on only while the statement is not cancelled; begin comes once, before
+ * the first.
  */
 #include "exec/pump.h"
 
@@ -44,13 +45,15 @@ static uint64_t view_bytes(const struct ArrowArrayView *view)
 }
 
 /* The result's schema under the result's names: Arrow forbids nothing that SQL allows in names. */
-static int make_schema(struct mg_pump *pump, const struct mg_duck_result *result, struct mg_error *err)
+static int make_schema(struct mg_pump *pump, const struct mg_duck_result *result,
+                       struct mg_error *err)
 {
 	if (ArrowSchemaDeepCopy(mg_duck_result_schema(result), &pump->schema) != NANOARROW_OK) {
 		return mg_error_set(err, MG_E_NOMEM, "no memory for the answer's schema");
 	}
 	for (int64_t i = 0; i < pump->schema.n_children; i++) {
-		if (ArrowSchemaSetName(pump->schema.children[i], mg_duck_result_name(result, (size_t)i)) != NANOARROW_OK) {
+		if (ArrowSchemaSetName(pump->schema.children[i], mg_duck_result_name(result, (size_t)i)) !=
+		    NANOARROW_OK) {
 			return mg_error_set(err, MG_E_NOMEM, "no memory for the answer's schema");
 		}
 	}
@@ -69,8 +72,8 @@ static int announce(struct mg_pump *pump, size_t count, const char **names, cons
 	return pump->rows->begin(pump->rows->arg, &pump->schema, count, names, types, err);
 }
 
-static size_t copy_heads(struct mg_arena *arena, const struct mg_duck_result *result, const char ***names,
-                         const char ***types)
+static size_t copy_heads(struct mg_arena *arena, const struct mg_duck_result *result,
+                         const char ***names, const char ***types)
 {
 	size_t count = mg_duck_result_columns(result);
 	*names = mg_arena_new_array(arena, const char *, count + 1);
@@ -89,7 +92,8 @@ static int begin(struct mg_pump *pump, struct mg_arena *arena, const struct mg_d
 	if (pump->began) {
 		return (int64_t)mg_duck_result_columns(result) == pump->schema.n_children
 		           ? 0
-		           : mg_error_set(err, MG_E_INTERNAL, "two parts of an answer have different columns");
+		           : mg_error_set(err, MG_E_INTERNAL,
+		                          "two parts of an answer have different columns");
 	}
 	int code = make_schema(pump, result, err);
 	if (code) {
@@ -109,7 +113,8 @@ static int hand_on(struct mg_pump *pump, struct ArrowArray *batch, struct mg_err
 	return pump->rows->batch(pump->rows->arg, batch, err);
 }
 
-static int drain(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_result *result, struct mg_error *err)
+static int drain(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_result *result,
+                 struct mg_error *err)
 {
 	size_t rows_max = pump->rows->batch_rows ? pump->rows->batch_rows : BATCH_ROWS;
 	int code = begin(pump, arena, result, err);
@@ -135,8 +140,9 @@ static int drain(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_re
 static const char *plain_type(const char *type)
 {
 	static const char *const table[][2] = {
-		{ "HUGEINT", "DECIMAL(38,0)" }, { "UHUGEINT", "DECIMAL(38,0)" }, { "UUID", "VARCHAR" },
-		{ "BIT", "VARCHAR" }, { "BIGNUM", "VARCHAR" }, { "TIME WITH TIME ZONE", "VARCHAR" },
+		{ "HUGEINT", "DECIMAL(38,0)" }, { "UHUGEINT", "DECIMAL(38,0)" },
+		{ "UUID", "VARCHAR" },          { "BIT", "VARCHAR" },
+		{ "BIGNUM", "VARCHAR" },        { "TIME WITH TIME ZONE", "VARCHAR" },
 		{ "JSON", "VARCHAR" },
 	};
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -148,8 +154,8 @@ static const char *plain_type(const char *type)
 }
 
 /* sql itself, or sql with columns cast to plain types around it. */
-static int plain_sql(struct mg_arena *arena, struct mg_duck_conn *conn, const char *sql, const char **out,
-                     struct mg_error *err)
+static int plain_sql(struct mg_arena *arena, struct mg_duck_conn *conn, const char *sql,
+                     const char **out, struct mg_error *err)
 {
 	size_t count;
 	const char **names, **types;
@@ -164,14 +170,16 @@ static int plain_sql(struct mg_arena *arena, struct mg_duck_conn *conn, const ch
 		mg_sb_add_ident(&text, names[i]);
 		mg_sb_addf(&renamed, "%sx%zu", i ? ", " : "", i);
 	}
-	*out = !code && any ? mg_arena_format(arena, "SELECT %s FROM (%s\n) AS mg(%s)", mg_sb_text(&text), sql, mg_sb_text(&renamed))
+	*out = !code && any ? mg_arena_format(arena, "SELECT %s FROM (%s\n) AS mg(%s)",
+	                                      mg_sb_text(&text), sql, mg_sb_text(&renamed))
 	                    : sql;
 	mg_sb_fini(&text);
 	mg_sb_fini(&renamed);
 	return code;
 }
 
-int mg_pump_query(struct mg_pump *pump, struct mg_duck_conn *conn, const char *sql, struct mg_error *err)
+int mg_pump_query(struct mg_pump *pump, struct mg_duck_conn *conn, const char *sql,
+                  struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_duck_result *result = NULL;
@@ -201,7 +209,8 @@ struct kept {
 	const char **names, **types;
 };
 
-static int keep_all(struct mg_pump *pump, struct mg_duck_result *result, struct kept *kept, struct mg_error *err)
+static int keep_all(struct mg_pump *pump, struct mg_duck_result *result, struct kept *kept,
+                    struct mg_error *err)
 {
 	size_t rows_max = pump->rows->batch_rows ? pump->rows->batch_rows : BATCH_ROWS;
 	for (;;) {
@@ -228,8 +237,8 @@ static int keep_all(struct mg_pump *pump, struct mg_duck_result *result, struct 
 	}
 }
 
-static int keep(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_conn *conn, const char *sql,
-                struct kept *kept, struct mg_error *err)
+static int keep(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_conn *conn,
+                const char *sql, struct kept *kept, struct mg_error *err)
 {
 	struct mg_duck_result *result = NULL;
 	int code = pump->rows->lossless ? 0 : plain_sql(arena, conn, sql, &sql, err);
@@ -247,10 +256,10 @@ static int keep(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_con
 	return code;
 }
 
-/* The connections are few and all planning needs them, so the answer is complete, and the connection given
- * back, before the first row meets a client that may be slow. */
-int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *timezone, const char *sql,
-                   struct mg_error *err)
+/* The connections are few and all planning needs them, so the answer is complete, and the
+ * connection given back, before the first row meets a client that may be slow. */
+int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *timezone,
+                   const char *sql, struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_duck_conn *conn = NULL;
@@ -283,8 +292,8 @@ int mg_pump_end(struct mg_pump *pump, struct mg_error *err)
 	return pump->began ? 0 : mg_error_set(err, MG_E_INTERNAL, "the statement gave no result");
 }
 
-static int drop_begin(void *arg, const struct ArrowSchema *schema, size_t count, const char *const *names,
-                      const char *const *types, struct mg_error *err)
+static int drop_begin(void *arg, const struct ArrowSchema *schema, size_t count,
+                      const char *const *names, const char *const *types, struct mg_error *err)
 {
 	(void)arg, (void)schema, (void)count, (void)names, (void)types, (void)err;
 	return 0;

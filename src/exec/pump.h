@@ -1,5 +1,6 @@
 /*
- * pump.h - rows of a DuckDB result into a sink, batch by batch, with names, types, limits and cancel.
+ * pump.h - rows of a DuckDB result into a sink, batch by batch, with names, types, limits and
+ * cancel.
  */
 #ifndef MG_EXEC_PUMP_H
 #define MG_EXEC_PUMP_H
@@ -11,17 +12,19 @@
 struct mg_pump {
 	struct mg_run *run;
 	const struct mg_rows *rows;
-	bool began;                       /* the sink has seen begin: no second attempt is possible */
-	struct ArrowSchema schema;        /* of the answer */
-	struct ArrowArrayView *view;      /* to count bytes */
+	bool began;                  /* the sink has seen begin: no second attempt is possible */
+	struct ArrowSchema schema;   /* of the answer */
+	struct ArrowArrayView *view; /* to count bytes */
 };
 
 void mg_pump_init(struct mg_pump *pump, struct mg_run *run, const struct mg_rows *rows);
 void mg_pump_fini(struct mg_pump *pump);
-/* Run sql on conn and hand on its rows; several calls make one answer (their columns must agree). */
-int mg_pump_query(struct mg_pump *pump, struct mg_duck_conn *conn, const char *sql, struct mg_error *err);
-int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *timezone, const char *sql,
-                   struct mg_error *err);
+/* Run sql on conn and hand on its rows; several calls make one answer (their columns must agree).
+ */
+int mg_pump_query(struct mg_pump *pump, struct mg_duck_conn *conn, const char *sql,
+                  struct mg_error *err);
+int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *timezone,
+                   const char *sql, struct mg_error *err);
 /* An answer without a single call of begin has no shape: fails. */
 int mg_pump_end(struct mg_pump *pump, struct mg_error *err);
 /* A sink that drops everything, for EXPLAIN ANALYZE. */

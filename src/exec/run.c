@@ -1,8 +1,8 @@
 /*
  * run.c - one running statement as others see it: its id, its progress, and how to end it.
  *
- * Rule: a cancel that comes before, between or during attempts is never lost: the flag is set first,
- * and whoever attaches an attempt looks at it.
+ * Rule: a cancel that comes before, between or during attempts is never lost: the flag is set
+ * first, and whoever attaches an attempt looks at it.
  *
  * `lock` guards attempt, code and the counters that other threads read.
  */
@@ -16,11 +16,11 @@
 
 struct mg_run {
 	char id[40];
-	struct mg_run_stats stats;       /* owner: the query's thread */
+	struct mg_run_stats stats; /* owner: the query's thread */
 	pthread_mutex_t lock;
-	struct mg_attempt *attempt;      /* with a reference; NULL between attempts */
-	struct mg_duck_conn *conn;       /* of the planning database while the statement runs there */
-	int code;                        /* 0, MG_E_CANCELLED or MG_E_TIMEOUT */
+	struct mg_attempt *attempt; /* with a reference; NULL between attempts */
+	struct mg_duck_conn *conn;  /* of the planning database while the statement runs there */
+	int code;                   /* 0, MG_E_CANCELLED or MG_E_TIMEOUT */
 	uint32_t stages_done, stages_planned;
 };
 
@@ -30,7 +30,8 @@ struct mg_run *mg_run_new(void)
 	struct mg_run *run = mg_alloc0(sizeof *run);
 	uint8_t noise[3];
 	mg_random_bytes(noise, sizeof noise);
-	snprintf(run->id, sizeof run->id, "q-%04u-%02x%02x%02x", atomic_fetch_add(&counter, 1) + 1, noise[0], noise[1], noise[2]);
+	snprintf(run->id, sizeof run->id, "q-%04u-%02x%02x%02x", atomic_fetch_add(&counter, 1) + 1,
+	         noise[0], noise[1], noise[2]);
 	pthread_mutex_init(&run->lock, NULL);
 	run->stats.step = "";
 	return run;
@@ -55,7 +56,7 @@ void mg_run_cancel(struct mg_run *run, int code)
 		mg_attempt_ref(attempt);
 	}
 	if (run->conn) {
-		mg_duck_interrupt(run->conn);   /* under the lock, so that it is still the statement's own */
+		mg_duck_interrupt(run->conn); /* under the lock, so that it is still the statement's own */
 	}
 	pthread_mutex_unlock(&run->lock);
 	if (attempt) {
@@ -130,7 +131,7 @@ void mg_run_stage_begin(struct mg_run *run)
 {
 	pthread_mutex_lock(&run->lock);
 	if (run->stages_planned <= run->stages_done + 1) {
-		run->stages_planned = run->stages_done + 2;   /* this one and the last */
+		run->stages_planned = run->stages_done + 2; /* this one and the last */
 	}
 	pthread_mutex_unlock(&run->lock);
 }
@@ -159,14 +160,16 @@ const struct mg_run_stats *mg_run_stats(const struct mg_run *run)
 	return &run->stats;
 }
 
-void mg_run_progress(struct mg_run *run, double *done, uint64_t *rows, uint64_t *bytes, uint32_t *nodes)
+void mg_run_progress(struct mg_run *run, double *done, uint64_t *rows, uint64_t *bytes,
+                     uint32_t *nodes)
 {
 	*done = -1;
 	*rows = *bytes = 0;
 	*nodes = 1;
 	pthread_mutex_lock(&run->lock);
 	struct mg_attempt *attempt = run->attempt;
-	uint32_t stages_done = run->stages_done, planned = run->stages_planned ? run->stages_planned : 1;
+	uint32_t stages_done = run->stages_done,
+			 planned = run->stages_planned ? run->stages_planned : 1;
 	if (attempt) {
 		mg_attempt_ref(attempt);
 	}

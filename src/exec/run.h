@@ -7,15 +7,18 @@
 #include "exec/attempt.h"
 #include "exec/coordinator.h"
 
-/* The attempt that a cancel must reach from now on; fails at once when the run is cancelled already. */
+/* The attempt that a cancel must reach from now on; fails at once when the run is cancelled
+ * already. */
 int mg_run_attach(struct mg_run *run, struct mg_attempt *attempt, struct mg_error *err);
 void mg_run_detach(struct mg_run *run);
-/* The same for a statement that runs in the planning database, without an attempt; NULL: it is over. */
+/* The same for a statement that runs in the planning database, without an attempt; NULL: it is
+ * over. */
 int mg_run_attach_conn(struct mg_run *run, struct mg_duck_conn *conn, struct mg_error *err);
 void mg_run_stage_begin(struct mg_run *run);
 void mg_run_stage_end(struct mg_run *run);
-void mg_run_plan_stages(struct mg_run *run, uint32_t count);   /* stages that the plan is likely to have */
-struct mg_run_stats *mg_run_own_stats(struct mg_run *run);     /* owner: the query's thread */
+void mg_run_plan_stages(struct mg_run *run,
+                        uint32_t count); /* stages that the plan is likely to have */
+struct mg_run_stats *mg_run_own_stats(struct mg_run *run); /* owner: the query's thread */
 int mg_run_cancel_error(struct mg_run *run, struct mg_error *err);
 
 #endif

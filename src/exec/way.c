@@ -4,10 +4,10 @@
  * The first rule that fits decides:
  *   catalog     nothing but catalog tables and functions
  *   per shard   distributed = force, or summarize = false
- *   local       no partitioned table; or strategy = local; or no worker may or can help; or too little to share
- *   router      the partition key is pinned to one slot
- *   cut         everything else; gather when forced
- * A plan that the planner does not know runs locally as original text: this server holds every shard.
+ *   local       no partitioned table; or strategy = local; or no worker may or can help; or too
+ * little to share router      the partition key is pinned to one slot cut         everything else;
+ * gather when forced A plan that the planner does not know runs locally as original text: this
+ * server holds every shard.
  */
 #include "exec/way.h"
 
@@ -17,11 +17,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SMALL_BYTES (1u << 20)      /* less is scanned here sooner than elsewhere */
+#define SMALL_BYTES (1u << 20) /* less is scanned here sooner than elsewhere */
 
 /* ---- which tables the plan scans ---- */
 
-/* What a scan of the whole table reads, at least roughly: files are compressed, exchanges are not. */
+/* What a scan of the whole table reads, at least roughly: files are compressed, exchanges are not.
+ */
 static uint64_t table_bytes(const struct mg_table *table)
 {
 	uint64_t wide = table->rows * table->column_count * 8;
@@ -31,7 +32,8 @@ static uint64_t table_bytes(const struct mg_table *table)
 static void add_table(struct mg_way *way, const struct mg_table *table)
 {
 	for (size_t i = 0; i < way->table_count; i++) {
-		if (mg_text_eq(way->tables[i].schema, table->schema) && mg_text_eq(way->tables[i].name, table->name)) {
+		if (mg_text_eq(way->tables[i].schema, table->schema) &&
+		    mg_text_eq(way->tables[i].name, table->name)) {
 			return;
 		}
 	}
@@ -49,12 +51,14 @@ static void add_table(struct mg_way *way, const struct mg_table *table)
 	}
 }
 
-static int collect(struct mg_way *way, const struct mg_catalog_data *data, const struct mg_node *node, struct mg_error *err)
+static int collect(struct mg_way *way, const struct mg_catalog_data *data,
+                   const struct mg_node *node, struct mg_error *err)
 {
 	if (node->op == MG_OP_SCAN) {
 		const struct mg_table *table = mg_catalog_find_table(data, node->schema, node->table);
 		if (!table) {
-			return mg_error_set(err, MG_E_NO_TABLE, "table \"%s.%s\" has no rows on this cluster", node->schema, node->table);
+			return mg_error_set(err, MG_E_NO_TABLE, "table \"%s.%s\" has no rows on this cluster",
+			                    node->schema, node->table);
 		}
 		add_table(way, table);
 	}
@@ -65,7 +69,8 @@ static int collect(struct mg_way *way, const struct mg_catalog_data *data, const
 	return code;
 }
 
-const struct mg_table_place *mg_way_find_table(const struct mg_way *way, const char *schema, const char *table)
+const struct mg_table_place *mg_way_find_table(const struct mg_way *way, const char *schema,
+                                               const char *table)
 {
 	for (size_t i = 0; i < way->table_count; i++) {
 		if (mg_text_eq(way->places[i].schema, schema) && mg_text_eq(way->places[i].table, table)) {
@@ -92,10 +97,13 @@ static const struct mg_table_place *find_place(void *arg, const char *schema, co
 	return mg_way_find_table(arg, schema, table);
 }
 
-static bool one_shard(struct mg_way *way, struct mg_arena *arena, const struct mg_catalog_data *data,
-                      const struct mg_node *root, uint32_t *shard)
+static bool one_shard(struct mg_way *way, struct mg_arena *arena,
+                      const struct mg_catalog_data *data, const struct mg_node *root,
+                      uint32_t *shard)
 {
-	struct mg_plan_env env = { .arena = arena, .participants = 1, .find_table = find_place, .arg = way, .next_stage = 1 };
+	struct mg_plan_env env = {
+		.arena = arena, .participants = 1, .find_table = find_place, .arg = way, .next_stage = 1
+	};
 	uint16_t slot;
 	if (!mg_plan_one_slot(&env, root, &slot)) {
 		return false;
@@ -132,7 +140,8 @@ static size_t ready_workers(struct mg_engine *engine, struct mg_arena *arena)
 
 static int refuse(const struct mg_bound *bound, const char *what, struct mg_error *err)
 {
-	mg_error_set(err, MG_E_UNSUPPORTED, "%s: %s", what, bound->unsupported ? bound->unsupported : "unknown plan");
+	mg_error_set(err, MG_E_UNSUPPORTED, "%s: %s", what,
+	             bound->unsupported ? bound->unsupported : "unknown plan");
 	return MG_E_UNSUPPORTED;
 }
 
@@ -168,7 +177,8 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 	}
 	if (!bound->root) {
 		char reason[200];
-		snprintf(reason, sizeof reason, "not distributed: %s", bound->unsupported ? bound->unsupported : "unknown plan");
+		snprintf(reason, sizeof reason, "not distributed: %s",
+		         bound->unsupported ? bound->unsupported : "unknown plan");
 		if (!way->original_text) {
 			return refuse(bound, bound->text_refused, err);
 		}
@@ -199,7 +209,8 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 		return take(way, MG_WAY_LOCAL, "local", "distributed = false");
 	}
 	if (!ready_workers(engine, arena)) {
-		return take(way, MG_WAY_LOCAL, "local", "no worker is ready; this server holds every shard");
+		return take(way, MG_WAY_LOCAL, "local",
+		            "no worker is ready; this server holds every shard");
 	}
 	if (way->bytes < SMALL_BYTES) {
 		return take(way, MG_WAY_LOCAL, "local", "less than 1 MB to scan");

@@ -1,11 +1,12 @@
 /*
  * worker_fetch.c - see worker_fetch.h.
  *
- * Rule: a file bears its hash as its name only after all of it was read back and hashed; what is attached
- * was checked in this life of the process.
+ * Rule: a file bears its hash as its name only after all of it was read back and hashed; what is
+ * attached was checked in this life of the process.
  *
- * A shard goes WANTED -> (fetched) -> HELD.  A new lease of the same shard with another hash replaces it.
- * `lock` guards everything; the fetcher's thread lets go of it while it reads, writes and hashes.
+ * A shard goes WANTED -> (fetched) -> HELD.  A new lease of the same shard with another hash
+ * replaces it. `lock` guards everything; the fetcher's thread lets go of it while it reads, writes
+ * and hashes.
  */
 #include "exec/worker_fetch.h"
 
@@ -45,13 +46,13 @@ struct mg_fetch {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool stopping;
-	struct mg_channel *channel;      /* with a reference */
-	uint64_t connection;             /* counts connects: a fetch of an older one is given up */
+	struct mg_channel *channel; /* with a reference */
+	uint64_t connection;        /* counts connects: a fetch of an older one is given up */
 	struct shard *shards;
-	uint32_t shard_count;            /* highest id + 1 */
+	uint32_t shard_count; /* highest id + 1 */
 	/* the fetch under way: */
-	uint32_t current;                /* shard, or UINT32_MAX */
-	uint32_t next_chunk;             /* that we wait for */
+	uint32_t current;    /* shard, or UINT32_MAX */
+	uint32_t next_chunk; /* that we wait for */
 	struct mg_buf *arrived[AHEAD];
 	size_t arrived_count;
 };
@@ -74,8 +75,9 @@ int mg_fetch_lease(struct mg_fetch *fetch, const struct mg_json *json, struct mg
 		int64_t id = mg_json_get_int(item, "id", -1), bytes = mg_json_get_int(item, "bytes", -1);
 		int64_t chunk = mg_json_get_int(item, "chunk", 0);
 		const char *sha256 = mg_json_get_text(item, "sha256");
-		if (id < 0 || id >= SHARDS_MAX || bytes < 0 || chunk < 4096 || chunk > MG_CHANNEL_MESSAGE_MAX / 2 || !sha256 ||
-		    strlen(sha256) != 64 || strspn(sha256, "0123456789abcdef") != 64) {
+		if (id < 0 || id >= SHARDS_MAX || bytes < 0 || chunk < 4096 ||
+		    chunk > MG_CHANNEL_MESSAGE_MAX / 2 || !sha256 || strlen(sha256) != 64 ||
+		    strspn(sha256, "0123456789abcdef") != 64) {
 			code = mg_error_set(err, MG_E_PROTOCOL, "a lease without a proper id, size or hash");
 			break;
 		}
@@ -93,14 +95,16 @@ int mg_fetch_lease(struct mg_fetch *fetch, const struct mg_json *json, struct mg
 	return code;
 }
 
-int mg_fetch_chunk(struct mg_fetch *fetch, uint32_t shard, uint32_t chunk, struct mg_buf *payload, struct mg_error *err)
+int mg_fetch_chunk(struct mg_fetch *fetch, uint32_t shard, uint32_t chunk, struct mg_buf *payload,
+                   struct mg_error *err)
 {
 	int code = 0;
 	pthread_mutex_lock(&fetch->lock);
 	if (shard != fetch->current) {
 		/* An answer to a fetch that was given up. */
 	} else if (chunk != fetch->next_chunk + fetch->arrived_count || fetch->arrived_count == AHEAD) {
-		code = mg_error_set(err, MG_E_PROTOCOL, "chunk %u of shard %u came out of turn", chunk, shard);
+		code =
+			mg_error_set(err, MG_E_PROTOCOL, "chunk %u of shard %u came out of turn", chunk, shard);
 	} else {
 		fetch->arrived[fetch->arrived_count++] = mg_buf_ref(payload);
 		pthread_cond_broadcast(&fetch->changed);
@@ -151,7 +155,8 @@ struct job {
 
 static bool is_current_locked(const struct mg_fetch *fetch, const struct job *job)
 {
-	return !fetch->stopping && fetch->connection == job->connection && fetch->shards[job->id].state == WANTED &&
+	return !fetch->stopping && fetch->connection == job->connection &&
+	       fetch->shards[job->id].state == WANTED &&
 	       memcmp(fetch->shards[job->id].sha256, job->shard.sha256, sizeof job->shard.sha256) == 0;
 }
 
@@ -170,14 +175,16 @@ static struct mg_buf *await_chunk(struct mg_fetch *fetch, const struct job *job)
 	}
 	if (is_current_locked(fetch, job)) {
 		buf = fetch->arrived[0];
-		memmove(fetch->arrived, fetch->arrived + 1, --fetch->arrived_count * sizeof *fetch->arrived);
+		memmove(fetch->arrived, fetch->arrived + 1,
+		        --fetch->arrived_count * sizeof *fetch->arrived);
 		fetch->next_chunk++;
 	}
 	pthread_mutex_unlock(&fetch->lock);
 	return buf;
 }
 
-static int write_all(int fd, const struct mg_buf *buf, uint64_t offset, const char *path, struct mg_error *err)
+static int write_all(int fd, const struct mg_buf *buf, uint64_t offset, const char *path,
+                     struct mg_error *err)
 {
 	size_t done = 0;
 	while (done < buf->size) {
@@ -192,7 +199,8 @@ static int write_all(int fd, const struct mg_buf *buf, uint64_t offset, const ch
 }
 
 /* Fetch the chunks that the part file does not have yet. */
-static int fetch_chunks(struct mg_fetch *fetch, struct job *job, int fd, const char *part_path, struct mg_error *err)
+static int fetch_chunks(struct mg_fetch *fetch, struct job *job, int fd, const char *part_path,
+                        struct mg_error *err)
 {
 	struct stat info;
 	if (fstat(fd, &info) != 0) {
@@ -233,7 +241,9 @@ static int fetch_chunks(struct mg_fetch *fetch, struct job *job, int fd, const c
 	if (!code && ftruncate(fd, (off_t)job->shard.bytes) != 0) {
 		code = mg_error_errno(err, errno, "cannot write \"%s\"", part_path);
 	}
-	return code ? code : fsync(fd) ? mg_error_errno(err, errno, "cannot write \"%s\"", part_path) : 0;
+	return code        ? code
+	       : fsync(fd) ? mg_error_errno(err, errno, "cannot write \"%s\"", part_path)
+	                   : 0;
 }
 
 /* Is there a whole file of that content? */
@@ -245,8 +255,10 @@ static bool is_whole(const char *path, const struct shard *shard)
 	       mg_file_sha256(path, sha256, NULL) == 0 && mg_text_eq(sha256, shard->sha256);
 }
 
-/* The part file of this content; another worker of this machine may be writing the common one, then an own. */
-static int open_part(struct mg_fetch *fetch, const struct job *job, char *path, size_t path_size, struct mg_error *err)
+/* The part file of this content; another worker of this machine may be writing the common one, then
+ * an own. */
+static int open_part(struct mg_fetch *fetch, const struct job *job, char *path, size_t path_size,
+                     struct mg_error *err)
 {
 	for (int own = 0; own < 2; own++) {
 		char suffix[32] = "";
@@ -285,8 +297,11 @@ static int obtain(struct mg_fetch *fetch, struct job *job, struct mg_error *err)
 		if (code || is_whole(part_path, &job->shard)) {
 			break;
 		}
-		/* Resumed over something that was not ours, or damaged on the disk: once more from the start. */
-		code = mg_error_set(err, MG_E_CORRUPT, "the copy of shard %u does not have the hash that was promised", job->id);
+		/* Resumed over something that was not ours, or damaged on the disk: once more from the
+		 * start. */
+		code = mg_error_set(err, MG_E_CORRUPT,
+		                    "the copy of shard %u does not have the hash that was promised",
+		                    job->id);
 		mg_log(MG_LOG_WARN, "shard.hash", "shard=%u attempt=%d", job->id, attempt + 1);
 		if (ftruncate(fd, 0) != 0) {
 			break;
@@ -325,7 +340,8 @@ static void do_job(struct mg_fetch *fetch, struct job *job)
 	struct mg_error err;
 	mg_error_clear(&err);
 	uint64_t start = mg_clock_ms();
-	bool known = fetch->shards[job->id].attached && mg_text_eq(fetch->shards[job->id].attached_sha256, job->shard.sha256);
+	bool known = fetch->shards[job->id].attached &&
+	             mg_text_eq(fetch->shards[job->id].attached_sha256, job->shard.sha256);
 	int code = known ? 0 : obtain(fetch, job, &err);
 	if (!code) {
 		code = attach(fetch, job, &err);
@@ -334,9 +350,10 @@ static void do_job(struct mg_fetch *fetch, struct job *job)
 	bool current = is_current_locked(fetch, job);
 	if (!code && current) {
 		fetch->shards[job->id].state = HELD;
-		mg_channel_sendf(fetch->channel, "{\"type\":\"held\",\"shard\":%u,\"sha256\":\"%s\"}", job->id, job->shard.sha256);
-		mg_log(MG_LOG_INFO, "shard.held", "shard=%u bytes=%llu ms=%llu", job->id, (unsigned long long)job->shard.bytes,
-		       (unsigned long long)(mg_clock_ms() - start));
+		mg_channel_sendf(fetch->channel, "{\"type\":\"held\",\"shard\":%u,\"sha256\":\"%s\"}",
+		                 job->id, job->shard.sha256);
+		mg_log(MG_LOG_INFO, "shard.held", "shard=%u bytes=%llu ms=%llu", job->id,
+		       (unsigned long long)job->shard.bytes, (unsigned long long)(mg_clock_ms() - start));
 	} else if (code && current) {
 		/* The lease is useless to us: without the channel the server gives it to another. */
 		mg_log(MG_LOG_ERROR, "shard.failed", "shard=%u error=\"%s\"", job->id, err.message);
@@ -373,7 +390,8 @@ static void *fetch_thread(void *arg)
 
 /* ---- life ---- */
 
-int mg_fetch_new(struct mg_fetch **out, struct mg_duck *duck, const char *cache_dir, struct mg_error *err)
+int mg_fetch_new(struct mg_fetch **out, struct mg_duck *duck, const char *cache_dir,
+                 struct mg_error *err)
 {
 	struct mg_fetch *fetch = mg_alloc0(sizeof *fetch);
 	fetch->duck = duck;

@@ -1,8 +1,9 @@
 /*
- * worker_node.c - see worker_node.h: the node and its parts in queries; fetching is in worker_fetch.c.
+ * worker_node.c - see worker_node.h: the node and its parts in queries; fetching is in
+ * worker_fetch.c.
  *
- * Rule: a stage runs on its query's thread; the channel's thread only stores rows and hands on orders, so one
- * slow query holds up no other.
+ * Rule: a stage runs on its query's thread; the channel's thread only stores rows and hands on
+ * orders, so one slow query holds up no other.
  *
  * `lock` guards the list of queries, each query's orders, and the channel pointer.
  */
@@ -32,7 +33,7 @@ struct order {
 
 /* One part in a query.  References: the list's and the thread's. */
 struct part {
-	int refs;                        /* guarded by the node's lock */
+	int refs; /* guarded by the node's lock */
 	struct mg_worker_node *node;
 	uint64_t number;
 	char name[48];
@@ -44,8 +45,8 @@ struct part {
 	/* guarded by the node's lock: */
 	struct mg_participant *participant;
 	struct order *orders, *last_order;
-	bool tried, closing, cancelled;  /* tried: the participant is open, or failed to */
-	struct mg_error err;             /* why it failed */
+	bool tried, closing, cancelled; /* tried: the participant is open, or failed to */
+	struct mg_error err;            /* why it failed */
 };
 
 struct mg_worker_node {
@@ -55,10 +56,10 @@ struct mg_worker_node {
 	struct mg_fetch *fetch;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct mg_channel *channel;      /* with a reference; NULL while not connected */
+	struct mg_channel *channel; /* with a reference; NULL while not connected */
 	struct part *parts[QUERIES_MAX];
 	size_t part_count, threads_alive;
-	struct mg_arena *catalog_arena;  /* tables of the cluster, from welcome */
+	struct mg_arena *catalog_arena; /* tables of the cluster, from welcome */
 	struct mg_table *tables;
 	size_t table_count;
 	char cluster[40];
@@ -91,12 +92,15 @@ static struct part *find_locked(struct mg_worker_node *node, uint64_t number)
 	return NULL;
 }
 
-static int send_rows(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf, uint64_t rows,
-                     struct mg_error *err)
+static int send_rows(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,
+                     uint64_t rows, struct mg_error *err)
 {
 	struct part *part = arg;
-	struct mg_frame frame = { .kind = schema ? MG_FRAME_SCHEMA : MG_FRAME_BATCH, .id = part->number, .stage = stage,
-		                      .target = target, .rows = rows };
+	struct mg_frame frame = { .kind = schema ? MG_FRAME_SCHEMA : MG_FRAME_BATCH,
+		                      .id = part->number,
+		                      .stage = stage,
+		                      .target = target,
+		                      .rows = rows };
 	return mg_channel_send_data(part->channel, &frame, buf, err);
 }
 
@@ -104,22 +108,25 @@ static void add_error(struct mg_sb *json, const struct mg_error *err)
 {
 	const struct mg_code_info *info = mg_code_info(err->code);
 	const char *sqlstate = err->sqlstate[0] ? err->sqlstate : info->sqlstate;
-	mg_sb_addf(json, ",\"error\":{\"code\":\"%s\",\"sqlstate\":\"%s\",\"message\":", info->name, sqlstate);
+	mg_sb_addf(json, ",\"error\":{\"code\":\"%s\",\"sqlstate\":\"%s\",\"message\":", info->name,
+	           sqlstate);
 	mg_sb_add_json(json, err->message, strlen(err->message));
 	mg_sb_add(json, ",\"detail\":");
 	mg_sb_add_json(json, err->detail, strlen(err->detail));
 	mg_sb_add_char(json, '}');
 }
 
-static void report(struct part *part, uint32_t stage, const struct mg_exec_stats *stats, const struct mg_error *err)
+static void report(struct part *part, uint32_t stage, const struct mg_exec_stats *stats,
+                   const struct mg_error *err)
 {
 	struct mg_sb json = { 0 };
 	mg_sb_addf(&json,
-	           "{\"type\":\"ran\",\"query\":%llu,\"stage\":%u,\"rows\":%llu,\"bytes\":%llu,\"rows_sent\":%llu,"
+	           "{\"type\":\"ran\",\"query\":%llu,\"stage\":%u,\"rows\":%llu,\"bytes\":%llu,\"rows_"
+	           "sent\":%llu,"
 	           "\"bytes_sent\":%llu,\"micros\":%llu",
-	           (unsigned long long)part->number, stage, (unsigned long long)stats->rows, (unsigned long long)stats->bytes,
-	           (unsigned long long)stats->rows_sent, (unsigned long long)stats->bytes_sent,
-	           (unsigned long long)stats->micros);
+	           (unsigned long long)part->number, stage, (unsigned long long)stats->rows,
+	           (unsigned long long)stats->bytes, (unsigned long long)stats->rows_sent,
+	           (unsigned long long)stats->bytes_sent, (unsigned long long)stats->micros);
 	if (err->code) {
 		add_error(&json, err);
 	}
@@ -137,8 +144,8 @@ static void run_order(struct part *part, const struct order *order)
 		mg_participant_run(part->participant, order->stage, order->ship, order->sql, &stats, &err);
 	}
 	report(part, order->stage, &stats, &err);
-	mg_log(MG_LOG_DEBUG, "stage.ran", "query=%s stage=%u rows=%llu micros=%llu", part->name, order->stage,
-	       (unsigned long long)stats.rows, (unsigned long long)stats.micros);
+	mg_log(MG_LOG_DEBUG, "stage.ran", "query=%s stage=%u rows=%llu micros=%llu", part->name,
+	       order->stage, (unsigned long long)stats.rows, (unsigned long long)stats.micros);
 }
 
 static void *part_thread(void *arg)
@@ -178,7 +185,7 @@ static void *part_thread(void *arg)
 	}
 	part->participant = NULL;
 	while (part->refs > 1) {
-		pthread_cond_wait(&node->changed, &node->lock);  /* a frame is being stored */
+		pthread_cond_wait(&node->changed, &node->lock); /* a frame is being stored */
 	}
 	pthread_mutex_unlock(&node->lock);
 	mg_participant_close(participant);
@@ -192,12 +199,14 @@ static void *part_thread(void *arg)
 
 /* ---- orders of the server ---- */
 
-static int read_owners(struct part *part, const struct mg_json *owners, uint32_t nodes, struct mg_error *err)
+static int read_owners(struct part *part, const struct mg_json *owners, uint32_t nodes,
+                       struct mg_error *err)
 {
 	uint32_t slot = 0;
 	mg_json_each(run, owners) {
 		const struct mg_json *last = mg_json_at(run, 0), *owner = mg_json_at(run, 1);
-		unsigned long last_slot = strtoul(mg_json_text(last), NULL, 10), index = strtoul(mg_json_text(owner), NULL, 10);
+		unsigned long last_slot = strtoul(mg_json_text(last), NULL, 10),
+					  index = strtoul(mg_json_text(owner), NULL, 10);
 		if (last_slot >= MG_SLOT_COUNT || index >= nodes || last_slot < slot) {
 			return mg_error_set(err, MG_E_PROTOCOL, "the owners of the slots make no sense");
 		}
@@ -205,14 +214,16 @@ static int read_owners(struct part *part, const struct mg_json *owners, uint32_t
 			part->owner[slot++] = (uint16_t)index;
 		}
 	}
-	return slot == MG_SLOT_COUNT ? 0 : mg_error_set(err, MG_E_PROTOCOL, "%u slots have owners", slot);
+	return slot == MG_SLOT_COUNT ? 0
+	                             : mg_error_set(err, MG_E_PROTOCOL, "%u slots have owners", slot);
 }
 
 static int read_tables(struct part *part, const struct mg_json *json, struct mg_error *err)
 {
 	struct mg_worker_node *node = part->node;
 	const struct mg_json *wanted = mg_json_get(json, "tables"), *ids = mg_json_get(json, "shards");
-	struct mg_table *tables = mg_arena_new_array(part->arena, struct mg_table, (wanted ? wanted->count : 0) + 1);
+	struct mg_table *tables =
+		mg_arena_new_array(part->arena, struct mg_table, (wanted ? wanted->count : 0) + 1);
 	uint32_t *shards = mg_arena_new_array(part->arena, uint32_t, (ids ? ids->count : 0) + 1);
 	size_t table_count = 0, shard_count = 0;
 	mg_json_each(id, ids) {
@@ -223,10 +234,12 @@ static int read_tables(struct part *part, const struct mg_json *json, struct mg_
 		shards[shard_count++] = shard;
 	}
 	mg_json_each(want, wanted) {
-		const char *schema = mg_json_text(mg_json_at(want, 0)), *name = mg_json_text(mg_json_at(want, 1));
+		const char *schema = mg_json_text(mg_json_at(want, 0)),
+				   *name = mg_json_text(mg_json_at(want, 1));
 		bool found = false;
 		for (size_t i = 0; i < node->table_count && !found; i++) {
-			found = mg_text_eq(node->tables[i].schema, schema) && mg_text_eq(node->tables[i].name, name);
+			found = mg_text_eq(node->tables[i].schema, schema) &&
+			        mg_text_eq(node->tables[i].name, name);
 			if (found) {
 				tables[table_count++] = node->tables[i];
 			}
@@ -251,7 +264,8 @@ static int on_open(struct mg_worker_node *node, const struct mg_json *json, stru
 	part->number = (uint64_t)mg_json_get_int(json, "query", 0);
 	mg_copy_text(part->name, sizeof part->name, mg_json_get_text(json, "name"));
 	int64_t index = mg_json_get_int(json, "node", 0), nodes = mg_json_get_int(json, "nodes", 0);
-	part->budget = (struct mg_spool_budget){ .limit = node->options.memory_bytes / 8, .spill_dir = node->spill_dir };
+	part->budget = (struct mg_spool_budget){ .limit = node->options.memory_bytes / 8,
+		                                     .spill_dir = node->spill_dir };
 	const char *timezone = mg_json_get_text(json, "timezone");
 	part->open = (struct mg_exec_open){
 		.duck = node->duck,
@@ -269,7 +283,8 @@ static int on_open(struct mg_worker_node *node, const struct mg_json *json, stru
 	int code = 0;
 	if (index < 1 || nodes > UINT16_MAX || index >= nodes || node->part_count == QUERIES_MAX ||
 	    find_locked(node, part->number)) {
-		code = mg_error_set(err, MG_E_PROTOCOL, "query %llu cannot be opened", (unsigned long long)part->number);
+		code = mg_error_set(err, MG_E_PROTOCOL, "query %llu cannot be opened",
+		                    (unsigned long long)part->number);
 	}
 	if (!code) {
 		code = read_owners(part, mg_json_get(json, "owners"), (uint32_t)nodes, err);
@@ -313,7 +328,8 @@ static int on_run(struct mg_worker_node *node, const struct mg_json *json, struc
 	const char *sql = mg_json_get_text(json, "sql");
 	enum mg_ship ship;
 	if (!sql || ship_of(mg_json_get_text(json, "ship"), &ship)) {
-		return mg_error_set(err, MG_E_PROTOCOL, "a stage without SQL or with an unknown way to ship");
+		return mg_error_set(err, MG_E_PROTOCOL,
+		                    "a stage without SQL or with an unknown way to ship");
 	}
 	struct order *order = mg_alloc0(sizeof *order);
 	order->stage = (uint32_t)mg_json_get_int(json, "stage", 0);
@@ -339,9 +355,10 @@ static int on_run(struct mg_worker_node *node, const struct mg_json *json, struc
 	return 0;
 }
 
-/* The participant of a query, once it is open, with the part held so that it stays; NULL when it never
- * will be. */
-static struct part *hold(struct mg_worker_node *node, uint64_t number, struct mg_participant **participant)
+/* The participant of a query, once it is open, with the part held so that it stays; NULL when it
+ * never will be. */
+static struct part *hold(struct mg_worker_node *node, uint64_t number,
+                         struct mg_participant **participant)
 {
 	*participant = NULL;
 	pthread_mutex_lock(&node->lock);
@@ -378,7 +395,8 @@ static void cancel(struct mg_worker_node *node, uint64_t number, bool close)
 			mg_participant_cancel(part->participant);
 		}
 		if (!close) {
-			mg_log(MG_LOG_INFO, "query.cancelled", "query=%s number=%llu", part->name, (unsigned long long)number);
+			mg_log(MG_LOG_INFO, "query.cancelled", "query=%s number=%llu", part->name,
+			       (unsigned long long)number);
 		}
 		pthread_cond_broadcast(&node->changed);
 	}
@@ -399,7 +417,8 @@ static int on_welcome(struct mg_worker_node *node, const struct mg_json *json)
 		table->schema = mg_arena_strdup(arena, mg_json_text(mg_json_get(item, "schema")));
 		table->name = mg_arena_strdup(arena, mg_json_text(mg_json_get(item, "name")));
 		table->key_count = mg_json_get_bool(item, "partitioned", false);
-		table->columns = mg_arena_new_array(arena, struct mg_column, (columns ? columns->count : 0) + 1);
+		table->columns =
+			mg_arena_new_array(arena, struct mg_column, (columns ? columns->count : 0) + 1);
 		mg_json_each(column, columns) {
 			struct mg_column *to = &table->columns[table->column_count++];
 			to->name = mg_arena_strdup(arena, mg_json_text(mg_json_at(column, 0)));
@@ -408,11 +427,13 @@ static int on_welcome(struct mg_worker_node *node, const struct mg_json *json)
 	}
 	mg_copy_text(node->cluster, sizeof node->cluster, mg_json_get_text(json, "cluster"));
 	pthread_mutex_unlock(&node->lock);
-	mg_log(MG_LOG_INFO, "worker.welcome", "worker=%s cluster=%s", mg_json_text(mg_json_get(json, "worker")), node->cluster);
+	mg_log(MG_LOG_INFO, "worker.welcome", "worker=%s cluster=%s",
+	       mg_json_text(mg_json_get(json, "worker")), node->cluster);
 	return 0;
 }
 
-int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *json, struct mg_error *err)
+int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *json,
+                           struct mg_error *err)
 {
 	const char *type = mg_json_get_text(json, "type");
 	uint64_t number = (uint64_t)mg_json_get_int(json, "query", 0);
@@ -448,7 +469,8 @@ int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *js
 	return mg_error_set(err, MG_E_PROTOCOL, "unknown control frame \"%s\"", type);
 }
 
-int mg_worker_node_data(struct mg_worker_node *node, const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err)
+int mg_worker_node_data(struct mg_worker_node *node, const struct mg_frame *frame,
+                        struct mg_buf *payload, struct mg_error *err)
 {
 	if (frame->kind == MG_FRAME_CHUNK) {
 		return mg_fetch_chunk(node->fetch, (uint32_t)frame->id, frame->stage, payload, err);
@@ -457,7 +479,8 @@ int mg_worker_node_data(struct mg_worker_node *node, const struct mg_frame *fram
 	struct part *part = hold(node, frame->id, &participant);
 	int code = 0;
 	if (participant) {
-		code = mg_participant_accept(participant, frame->stage, frame->kind == MG_FRAME_SCHEMA, payload, frame->rows, err);
+		code = mg_participant_accept(participant, frame->stage, frame->kind == MG_FRAME_SCHEMA,
+		                             payload, frame->rows, err);
 	}
 	if (code) {
 		/* Our own trouble (memory, disk): this query fails, the connection lives. */
@@ -477,10 +500,12 @@ void mg_worker_node_greet(struct mg_worker_node *node, struct mg_channel *channe
 	pthread_mutex_unlock(&node->lock);
 	mg_fetch_connect(node->fetch, channel);
 	struct mg_sb json = { 0 };
-	mg_sb_addf(&json, "{\"type\":\"hello\",\"protocol\":1,\"version\":\"%s\",\"engine\":\"%s\",\"name\":", MG_VERSION,
-	           mg_duck_version());
+	mg_sb_addf(&json,
+	           "{\"type\":\"hello\",\"protocol\":1,\"version\":\"%s\",\"engine\":\"%s\",\"name\":",
+	           MG_VERSION, mg_duck_version());
 	mg_sb_add_json(&json, node->name, strlen(node->name));
-	mg_sb_addf(&json, ",\"threads\":%u,\"memory\":%llu}", node->options.threads, (unsigned long long)node->options.memory_bytes);
+	mg_sb_addf(&json, ",\"threads\":%u,\"memory\":%llu}", node->options.threads,
+	           (unsigned long long)node->options.memory_bytes);
 	mg_channel_send(channel, mg_sb_text(&json));
 	mg_sb_fini(&json);
 }
@@ -521,14 +546,16 @@ void mg_worker_node_drain(struct mg_worker_node *node)
 	pthread_mutex_unlock(&node->lock);
 }
 
-int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_options *options, struct mg_error *err)
+int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_options *options,
+                       struct mg_error *err)
 {
 	struct mg_worker_node *node = mg_alloc0(sizeof *node);
 	node->options = *options;
 	node->name = mg_strdup(options->name);
 	node->cache_dir = mg_strdup(options->cache_dir);
 	node->options.threads = options->threads ? options->threads : mg_engine_default_threads();
-	node->options.memory_bytes = options->memory_bytes ? options->memory_bytes : mg_engine_default_memory();
+	node->options.memory_bytes = options->memory_bytes ? options->memory_bytes
+	                                                   : mg_engine_default_memory();
 	node->spill_dir = mg_format("%s/spill-%ld", options->cache_dir, (long)getpid());
 	pthread_mutex_init(&node->lock, NULL);
 	pthread_cond_init(&node->changed, NULL);

@@ -1,8 +1,9 @@
 /*
  * server.c - see server.h.
  *
- * Rule: what is opened is closed in reverse, on every path; a kill -9 at any point leaves nothing that hinders the
- * next start (the directory's lock is the kernel's, spilled rows are removed at start).
+ * Rule: what is opened is closed in reverse, on every path; a kill -9 at any point leaves nothing
+ * that hinders the next start (the directory's lock is the kernel's, spilled rows are removed at
+ * start).
  *
  * Owner: the main thread.
  */
@@ -77,8 +78,11 @@ static int check_complete(struct server *server, struct mg_error *err)
 	if (complete) {
 		return 0;
 	}
-	mg_error_set(err, MG_E_USAGE, "the bootstrap of \"%s\" was interrupted: some shards are missing", server->data_dir);
-	mg_error_hint(err, "Run \"merganser bootstrap --data-dir %s\" again: it makes what is missing.", server->data_dir);
+	mg_error_set(err, MG_E_USAGE,
+	             "the bootstrap of \"%s\" was interrupted: some shards are missing",
+	             server->data_dir);
+	mg_error_hint(err, "Run \"merganser bootstrap --data-dir %s\" again: it makes what is missing.",
+	              server->data_dir);
 	return MG_E_USAGE;
 }
 
@@ -140,7 +144,8 @@ static int write_node_file(struct server *server, struct mg_error *err)
 	mg_sb_add_json(&json, server->node_id, strlen(server->node_id));
 	mg_sb_add(&json, ",\"listen\":");
 	mg_sb_add_json(&json, server->advertise, strlen(server->advertise));
-	mg_sb_addf(&json, ",\"pid\":%ld,\"version\":\"%s\",\"engine\":\"%s\"}\n", (long)getpid(), MG_VERSION, mg_duck_version());
+	mg_sb_addf(&json, ",\"pid\":%ld,\"version\":\"%s\",\"engine\":\"%s\"}\n", (long)getpid(),
+	           MG_VERSION, mg_duck_version());
 	char *path = node_path(server);
 	int code = mg_file_write(path, json.ptr, json.len, 0600, err);
 	mg_free(path);
@@ -185,19 +190,23 @@ static int open_tls(struct server *server, struct mg_error *err)
 /* The advertised address; with port 0 the one that the system chose. */
 static void settle_address(struct server *server)
 {
-	const char *given = server->options->advertise ? server->options->advertise : server->options->listen;
+	const char *given = server->options->advertise ? server->options->advertise
+	                                               : server->options->listen;
 	const char *colon = strrchr(given, ':');
 	size_t host_len = colon ? (size_t)(colon - given) : strlen(given);
 	bool any = host_len == 0 || (host_len == 7 && memcmp(given, "0.0.0.0", 7) == 0) ||
 	           (host_len == 4 && memcmp(given, "[::]", 4) == 0);
 	uint16_t port = mg_listener_port(server->listener);
 	mg_free(server->advertise);
-	server->advertise = any ? mg_format("localhost:%u", port) : mg_format("%.*s:%u", (int)host_len, given, port);
+	server->advertise = any ? mg_format("localhost:%u", port)
+	                        : mg_format("%.*s:%u", (int)host_len, given, port);
 }
 
 static int start_loops(struct server *server, struct mg_error *err)
 {
-	size_t want = server->options->loops ? server->options->loops : mg_engine_default_threads() > 2 ? 2 : 1;
+	size_t want = server->options->loops            ? server->options->loops
+	              : mg_engine_default_threads() > 2 ? 2
+	                                                : 1;
 	want = want > LOOPS_MAX ? LOOPS_MAX : want;
 	int code = 0;
 	while (!code && server->loop_count < want) {
@@ -209,7 +218,8 @@ static int start_loops(struct server *server, struct mg_error *err)
 	return code;
 }
 
-static int listen_at(struct server *server, const char *host_port, struct mg_listener **out, struct mg_error *err)
+static int listen_at(struct server *server, const char *host_port, struct mg_listener **out,
+                     struct mg_error *err)
 {
 	struct mg_listen_options options = {
 		.host_port = host_port,
@@ -350,8 +360,11 @@ int mg_server_main(const struct mg_server_options *options)
 	int code = 0;
 	uint64_t started = mg_clock_ms();
 	if (options->join) {
-		code = mg_error_set(&err, MG_E_UNSUPPORTED, "--join: more than one server comes with replication, which this version does not have");
-		mg_error_hint(&err, "Start workers instead: \"merganser worker --server %s\".", options->join);
+		code = mg_error_set(&err, MG_E_UNSUPPORTED,
+		                    "--join: more than one server comes with replication, which this "
+		                    "version does not have");
+		mg_error_hint(&err, "Start workers instead: \"merganser worker --server %s\".",
+		              options->join);
 	}
 	if (!code) {
 		code = start(&server, &err);
@@ -366,8 +379,9 @@ int mg_server_main(const struct mg_server_options *options)
 		}
 	} else {
 		atomic_store(&server.serving, true);
-		mg_log(MG_LOG_INFO, "server.ready", "address=%s version=%s engine=%s ms=%llu", server.advertise, MG_VERSION,
-		       mg_duck_version(), (unsigned long long)(mg_clock_ms() - started));
+		mg_log(MG_LOG_INFO, "server.ready", "address=%s version=%s engine=%s ms=%llu",
+		       server.advertise, MG_VERSION, mg_duck_version(),
+		       (unsigned long long)(mg_clock_ms() - started));
 		serve(&server);
 		mg_log(MG_LOG_INFO, "server.stopping", "address=%s", server.advertise);
 	}

@@ -1,8 +1,9 @@
 /*
  * server.h - the life of a server node, from the command line to the last byte.
  *
- * mg_server_main: lock the data directory, load the catalog (make one, with keys and an admin, when there is none),
- * open the engine, listen, serve until SIGTERM or SIGINT, drain, close.  A second signal ends it at once.
+ * mg_server_main: lock the data directory, load the catalog (make one, with keys and an admin, when
+ * there is none), open the engine, listen, serve until SIGTERM or SIGINT, drain, close.  A second
+ * signal ends it at once.
  */
 #ifndef MG_SERVER_SERVER_H
 #define MG_SERVER_SERVER_H
@@ -24,7 +25,7 @@ struct mg_server_options {
 	unsigned queries_max;           /* running at once; 0: twice the threads */
 	uint64_t idle_ms;               /* connections without a byte; 0: 10 minutes */
 	bool plain_loopback, plain_any; /* --insecure-plaintext, --insecure-plaintext=any */
-	const char *client_ca;          /* client certificates signed by this CA are asked for; or NULL */
+	const char *client_ca; /* client certificates signed by this CA are asked for; or NULL */
 	struct mg_log_options log;
 };
 

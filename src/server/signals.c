@@ -32,7 +32,8 @@ int mg_signals_wait(unsigned timeout_ms)
 {
 	sigset_t set;
 	watched(&set);
-	struct timespec timeout = { .tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000 };
+	struct timespec timeout = { .tv_sec = timeout_ms / 1000,
+		                        .tv_nsec = (long)(timeout_ms % 1000) * 1000000 };
 	int number = sigtimedwait(&set, NULL, &timeout);
 	if (number == SIGHUP) {
 		reload = true;

@@ -1,7 +1,8 @@
 /*
  * worker.c - see worker.h.
  *
- * Three threads: this one waits and decides; the loop owns the socket; the channel's thread calls the node.
+ * Three threads: this one waits and decides; the loop owns the socket; the channel's thread calls
+ * the node.
  */
 #include "server/worker.h"
 
@@ -33,9 +34,9 @@ struct worker {
 	struct mg_loop *loop;
 	struct mg_tls *tls;
 	char *headers;
-	pthread_mutex_t lock;            /* guards what follows */
+	pthread_mutex_t lock; /* guards what follows */
 	enum link_state state;
-	int http_status;                 /* of the upgrade; 0: none came */
+	int http_status; /* of the upgrade; 0: none came */
 	struct mg_channel *channel;
 	char reason[512];
 };
@@ -66,7 +67,8 @@ static int on_control(void *arg, const struct mg_json *json, struct mg_error *er
 	return mg_worker_node_control(worker->node, json, err);
 }
 
-static int on_data(void *arg, const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err)
+static int on_data(void *arg, const struct mg_frame *frame, struct mg_buf *payload,
+                   struct mg_error *err)
 {
 	struct worker *worker = arg;
 	return mg_worker_node_data(worker->node, frame, payload, err);
@@ -95,9 +97,12 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *a
 		set_state(worker, LINK_DOWN, err->message);
 		return;
 	}
-	struct mg_channel_handler handler = { .control = on_control, .data = on_data, .closed = on_closed, .arg = worker };
+	struct mg_channel_handler handler = {
+		.control = on_control, .data = on_data, .closed = on_closed, .arg = worker
+	};
 	pthread_mutex_lock(&worker->lock);
-	worker->channel = mg_channel_connect(conn, worker->options->server, "/worker", worker->headers, &handler, on_opened);
+	worker->channel = mg_channel_connect(conn, worker->options->server, "/worker", worker->headers,
+	                                     &handler, on_opened);
 	pthread_mutex_unlock(&worker->lock);
 }
 
@@ -140,7 +145,8 @@ static bool serve(struct worker *worker)
 			mg_worker_node_drain(worker->node);
 			drain_until = now + DRAIN_MAX_MS;
 		} else if (stops > 1 || (stops && now >= drain_until) ||
-		           (stops && now + DRAIN_MAX_MS >= drain_until + 200 && mg_worker_node_idle(worker->node))) {
+		           (stops && now + DRAIN_MAX_MS >= drain_until + 200 &&
+		            mg_worker_node_idle(worker->node))) {
 			mg_channel_close(channel, "the worker stops");
 		}
 	}
@@ -153,13 +159,16 @@ static int refused(const struct worker *worker)
 {
 	const char *server = worker->options->server;
 	if (worker->http_status == 401) {
-		fprintf(stderr, "merganser worker: %s refused the login of \"%s\": wrong user or password\n", server,
-		        worker->options->username);
+		fprintf(stderr,
+		        "merganser worker: %s refused the login of \"%s\": wrong user or password\n",
+		        server, worker->options->username);
 		return 2;
 	}
 	if (worker->http_status == 403) {
-		fprintf(stderr, "merganser worker: user \"%s\" may not be a worker at %s\n", worker->options->username, server);
-		fprintf(stderr, "hint: log in as user \"worker\" with the password that bootstrap was given as --worker-password\n");
+		fprintf(stderr, "merganser worker: user \"%s\" may not be a worker at %s\n",
+		        worker->options->username, server);
+		fprintf(stderr, "hint: log in as user \"worker\" with the password that bootstrap was "
+		                "given as --worker-password\n");
 		return 2;
 	}
 	return 0;
@@ -188,7 +197,8 @@ static int live(struct worker *worker)
 			return code;
 		}
 		if (!told) {
-			mg_log(MG_LOG_WARN, "worker.disconnected", "server=%s reason=\"%s\" retry=\"with growing pauses up to 5 s\"",
+			mg_log(MG_LOG_WARN, "worker.disconnected",
+			       "server=%s reason=\"%s\" retry=\"with growing pauses up to 5 s\"",
 			       worker->options->server, worker->reason);
 			told = !served;
 		}
@@ -207,7 +217,8 @@ static char *default_cache(void)
 	if (xdg && xdg[0]) {
 		return mg_format("%s/merganser/shards", xdg);
 	}
-	return home && home[0] ? mg_format("%s/.cache/merganser/shards", home) : mg_strdup("./merganser-cache");
+	return home && home[0] ? mg_format("%s/.cache/merganser/shards", home)
+	                       : mg_strdup("./merganser-cache");
 }
 
 static char *default_name(void)
@@ -222,8 +233,10 @@ static char *login_headers(const struct mg_worker_options *options)
 	char *plain = mg_format("%s:%s", options->username, options->password);
 	size_t size = sodium_base64_ENCODED_LEN(strlen(plain), sodium_base64_VARIANT_ORIGINAL);
 	char *text = mg_alloc(size);
-	sodium_bin2base64(text, size, (const unsigned char *)plain, strlen(plain), sodium_base64_VARIANT_ORIGINAL);
-	char *headers = mg_format("Authorization: Basic %s\r\nSec-WebSocket-Protocol: merganser.v1\r\n", text);
+	sodium_bin2base64(text, size, (const unsigned char *)plain, strlen(plain),
+	                  sodium_base64_VARIANT_ORIGINAL);
+	char *headers =
+		mg_format("Authorization: Basic %s\r\nSec-WebSocket-Protocol: merganser.v1\r\n", text);
 	sodium_memzero(plain, strlen(plain));
 	sodium_memzero(text, size);
 	mg_free(plain);
@@ -256,7 +269,8 @@ int mg_worker_main(const struct mg_worker_options *options)
 		.threads = options->threads,
 		.memory_bytes = options->memory_bytes,
 	};
-	int code = mg_log_open(&log) ? mg_error_set(&err, MG_E_IO, "cannot open the log \"%s\"", log.path) : 0;
+	int code =
+		mg_log_open(&log) ? mg_error_set(&err, MG_E_IO, "cannot open the log \"%s\"", log.path) : 0;
 	if (!code) {
 		code = mg_tls_client(&worker.tls, &tls, &err);
 	}
@@ -272,8 +286,8 @@ int mg_worker_main(const struct mg_worker_options *options)
 			fprintf(stderr, "hint: %s\n", err.hint);
 		}
 	} else {
-		mg_log(MG_LOG_INFO, "worker.start", "version=%s engine=%s server=%s cache=\"%s\"", MG_VERSION, mg_duck_version(),
-		       options->server, cache);
+		mg_log(MG_LOG_INFO, "worker.start", "version=%s engine=%s server=%s cache=\"%s\"",
+		       MG_VERSION, mg_duck_version(), options->server, cache);
 		exit_code = live(&worker);
 		mg_log(MG_LOG_INFO, "worker.stop", "code=%d", exit_code);
 	}

@@ -2,8 +2,8 @@
  * worker.h - the life of a worker: dial a server, log in, serve, and dial again when the connection
  * is lost, with pauses that grow from 0.1 s to 5 s.
  *
- * SIGTERM: asks for no more work, finishes what runs (at most 10 s), leaves.  A wrong password ends it with code 2 at
- * once; a server that is not there is waited for.
+ * SIGTERM: asks for no more work, finishes what runs (at most 10 s), leaves.  A wrong password ends
+ * it with code 2 at once; a server that is not there is waited for.
  */
 #ifndef MG_SERVER_WORKER_H
 #define MG_SERVER_WORKER_H
@@ -12,14 +12,14 @@
 #include "base/log.h"
 
 struct mg_worker_options {
-	const char *server;             /* "localhost:8765" */
-	const char *tls_roots;          /* CA file; NULL: the system's */
+	const char *server;    /* "localhost:8765" */
+	const char *tls_roots; /* CA file; NULL: the system's */
 	bool insecure_skip_verify;
 	const char *tls_cert, *tls_key; /* or NULL */
 	const char *username;           /* "worker" */
 	const char *password;
-	const char *name;               /* NULL: "worker-" and the host's name */
-	const char *cache_dir;          /* NULL: $XDG_CACHE_HOME/merganser/shards or ~/.cache/merganser/shards */
+	const char *name;      /* NULL: "worker-" and the host's name */
+	const char *cache_dir; /* NULL: $XDG_CACHE_HOME/merganser/shards or ~/.cache/merganser/shards */
 	unsigned threads;
 	uint64_t memory_bytes;
 	struct mg_log_options log;

@@ -1,10 +1,10 @@
 /*
  * regroup.c - semi and anti joins go down to the table that they filter, where they are local.
  *
- * DuckDB orders joins for one machine, so IN and EXISTS may stand above a join that moves rows which they
- * would have thrown away.  (A join B) semi C on A.k = C.k is (A semi C) join B; when k is the partition key of
- * both tables nothing travels for the semi join, and less for the other.  TPC-H 18 moves 13.6 MB less at
- * scale factor 1 by that.
+ * DuckDB orders joins for one machine, so IN and EXISTS may stand above a join that moves rows
+ * which they would have thrown away.  (A join B) semi C on A.k = C.k is (A semi C) join B; when k
+ * is the partition key of both tables nothing travels for the semi join, and less for the other.
+ * TPC-H 18 moves 13.6 MB less at scale factor 1 by that.
  *
  * Rule: a join goes down only to where it is co-located; anywhere else the order stays DuckDB's.
  *
@@ -17,14 +17,15 @@
 #define DEPTH_MAX 200
 
 /* The table whose only partition key this column is, seen through what keeps values; or NULL. */
-static const struct mg_table_place *key_of(struct mg_place *place, const struct mg_node *node, size_t column)
+static const struct mg_table_place *key_of(struct mg_place *place, const struct mg_node *node,
+                                           size_t column)
 {
 	for (int depth = 0; depth < DEPTH_MAX; depth++) {
 		const struct mg_expr *expr = NULL;
 		switch (node->op) {
 		case MG_OP_SCAN: {
 			const struct mg_table_place *table =
-			    place->env->find_table(place->env->arg, node->schema, node->table);
+				place->env->find_table(place->env->arg, node->schema, node->table);
 			bool key = table && table->key_count == 1 && node->cols[column] &&
 			           mg_text_eq_nocase(node->cols[column], table->keys[0]);
 			return key ? table : NULL;
@@ -59,8 +60,9 @@ static bool is_local(struct mg_place *place, const struct mg_node *left, const s
 {
 	for (size_t i = 0; i < join->cond_count; i++) {
 		const struct mg_cond *cond = &join->conds[i];
-		if (mg_cond_is_equality(cond) && cond->left->cls == MG_X_REF && cond->right->cls == MG_X_REF &&
-		    mg_type_equal(cond->left->type, cond->right->type) && key_of(place, left, cond->left->index) &&
+		if (mg_cond_is_equality(cond) && cond->left->cls == MG_X_REF &&
+		    cond->right->cls == MG_X_REF && mg_type_equal(cond->left->type, cond->right->type) &&
+		    key_of(place, left, cond->left->index) &&
 		    key_of(place, join->kids[1], cond->right->index)) {
 			return true;
 		}
@@ -69,7 +71,8 @@ static bool is_local(struct mg_place *place, const struct mg_node *left, const s
 }
 
 /* The same join over `left`, whose columns are the old ones through map. */
-static struct mg_node *over(struct mg_place *place, const struct mg_node *join, struct mg_node *left, const size_t *map)
+static struct mg_node *over(struct mg_place *place, const struct mg_node *join,
+                            struct mg_node *left, const size_t *map)
 {
 	struct mg_node *out = mg_node_new(place->arena, MG_OP_JOIN, 2, left->column_count);
 	out->kids[0] = left;
@@ -137,7 +140,8 @@ static struct mg_node *sink_join(struct mg_place *place, struct mg_node *join, i
 {
 	const struct mg_node *inner = join->kids[0];
 	size_t left = inner->kids[0]->column_count;
-	bool to_left = (inner->join == MG_J_INNER || inner->join == MG_J_LEFT) && uses_only(place, join, 0, left);
+	bool to_left = (inner->join == MG_J_INNER || inner->join == MG_J_LEFT) &&
+	               uses_only(place, join, 0, left);
 	bool to_right = inner->join == MG_J_INNER && uses_only(place, join, left, inner->column_count);
 	if (inner->asof || (!to_left && !to_right)) {
 		return NULL;
@@ -178,7 +182,8 @@ static struct mg_node *sink(struct mg_place *place, struct mg_node *join, int de
 
 static bool may_sink(const struct mg_node *node)
 {
-	if (node->op != MG_OP_JOIN || (node->join != MG_J_SEMI && node->join != MG_J_ANTI) || node->pred_count || node->asof) {
+	if (node->op != MG_OP_JOIN || (node->join != MG_J_SEMI && node->join != MG_J_ANTI) ||
+	    node->pred_count || node->asof) {
 		return false;
 	}
 	for (size_t i = 0; i < node->cond_count; i++) {
@@ -191,7 +196,8 @@ static bool may_sink(const struct mg_node *node)
 
 struct mg_node *mg_place_regroup(struct mg_place *place, struct mg_node *join)
 {
-	if (!may_sink(join) || (join->kids[0]->op != MG_OP_JOIN && join->kids[0]->op != MG_OP_PROJECT)) {
+	if (!may_sink(join) ||
+	    (join->kids[0]->op != MG_OP_JOIN && join->kids[0]->op != MG_OP_PROJECT)) {
 		return join;
 	}
 	struct mg_node *sunk = sink(place, join, 0);

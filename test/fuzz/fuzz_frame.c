@@ -1,4 +1,5 @@
-/* fuzz_frame.c - heads of data frames between servers and workers: any bytes are refused or understood. */
+/* fuzz_frame.c - heads of data frames between servers and workers: any bytes are refused or
+ * understood. */
 #include "exec/channel.h"
 
 #include <stdlib.h>
@@ -22,9 +23,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size >= MG_FRAME_HEAD) {
 		uint8_t *message = malloc(size);
 		memcpy(message, data, size);
-		struct mg_frame made = { .kind = 1 + data[0] % 3, .id = size, .stage = data[1], .target = data[2], .rows = 7 };
+		struct mg_frame made = {
+			.kind = 1 + data[0] % 3, .id = size, .stage = data[1], .target = data[2], .rows = 7
+		};
 		mg_frame_encode(message, &made, message + MG_FRAME_HEAD, size - MG_FRAME_HEAD);
-		if (mg_frame_decode(message, size, &again, &err) != 0 || again.id != size || again.rows != 7) {
+		if (mg_frame_decode(message, size, &again, &err) != 0 || again.id != size ||
+		    again.rows != 7) {
 			abort();
 		}
 		free(message);

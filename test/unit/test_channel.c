@@ -1,4 +1,5 @@
-/* test_channel.c - frames between two ends over a real socket: order, checksums, back-pressure, garbage. */
+/* test_channel.c - frames between two ends over a real socket: order, checksums, back-pressure,
+ * garbage. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -54,7 +55,8 @@ static int on_control(void *arg, const struct mg_json *json, struct mg_error *er
 	return 0;
 }
 
-static int on_data(void *arg, const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err)
+static int on_data(void *arg, const struct mg_frame *frame, struct mg_buf *payload,
+                   struct mg_error *err)
 {
 	(void)err;
 	struct end *end = arg;
@@ -123,7 +125,9 @@ static bool await_flag(struct end *end, const bool *flag)
 
 static struct mg_channel_handler handler_of(struct end *end)
 {
-	return (struct mg_channel_handler){ .control = on_control, .data = on_data, .closed = on_closed, .arg = end };
+	return (struct mg_channel_handler){
+		.control = on_control, .data = on_data, .closed = on_closed, .arg = end
+	};
 }
 
 static size_t on_head(struct mg_http_request *request, void *arg)
@@ -156,7 +160,8 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *a
 {
 	(void)arg, (void)err;
 	struct mg_channel_handler handler = handler_of(&near_end);
-	struct mg_channel *channel = conn ? mg_channel_connect(conn, "localhost", "/worker", "", &handler, on_opened) : NULL;
+	struct mg_channel *channel =
+		conn ? mg_channel_connect(conn, "localhost", "/worker", "", &handler, on_opened) : NULL;
 	pthread_mutex_lock(&near_end.lock);
 	near_end.channel = channel;
 	pthread_mutex_unlock(&near_end.lock);
@@ -170,7 +175,9 @@ static int setup(void **state)
 	end_init(&near_end);
 	end_init(&far_end);
 	assert_int_equal(mg_loop_start(&loop, "test", &err), 0);
-	struct mg_listen_options options = { .host_port = "127.0.0.1:0", .plain_loopback = true, .choose = choose };
+	struct mg_listen_options options = { .host_port = "127.0.0.1:0",
+		                                 .plain_loopback = true,
+		                                 .choose = choose };
 	assert_int_equal(mg_listen(&listener, &loop, 1, &options, &err), 0);
 	char address[64];
 	snprintf(address, sizeof address, "127.0.0.1:%u", mg_listener_port(listener));
@@ -209,7 +216,9 @@ static int send_frames(uint64_t count)
 	mg_error_clear(&err);
 	for (uint64_t i = 0; !code && i < count; i++) {
 		struct mg_buf *buf = payload_of(i);
-		struct mg_frame frame = { .kind = MG_FRAME_BATCH, .id = 1, .stage = 2, .target = 3, .rows = i };
+		struct mg_frame frame = {
+			.kind = MG_FRAME_BATCH, .id = 1, .stage = 2, .target = 3, .rows = i
+		};
 		code = mg_channel_send_data(near_end.channel, &frame, buf, &err);
 		mg_buf_unref(buf);
 	}
@@ -293,7 +302,12 @@ static void test_a_flipped_bit_is_noticed(void **state)
 	(void)state;
 	uint8_t message[MG_FRAME_HEAD + 64];
 	memset(message, 7, sizeof message);
-	struct mg_frame frame = { .kind = MG_FRAME_SCHEMA, .id = UINT64_MAX, .stage = 1, .target = 2, .rows = 3 }, out;
+	struct mg_frame frame = { .kind = MG_FRAME_SCHEMA,
+		                      .id = UINT64_MAX,
+		                      .stage = 1,
+		                      .target = 2,
+		                      .rows = 3 },
+					out;
 	mg_frame_encode(message, &frame, message + MG_FRAME_HEAD, 64);
 	struct mg_error err;
 	assert_int_equal(mg_frame_decode(message, sizeof message, &out, &err), 0);
@@ -311,7 +325,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_frames_arrive_whole_and_in_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_slow_handler_holds_the_sender_back, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_handler_that_refuses_closes_both_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_handler_that_refuses_closes_both_ends, setup,
+		                                teardown),
 		cmocka_unit_test_setup_teardown(test_text_that_is_no_control_frame_closes, setup, teardown),
 		cmocka_unit_test(test_a_flipped_bit_is_noticed),
 	};
