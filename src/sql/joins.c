@@ -1,41 +1,53 @@
 /*
- * joins.c - a join where neither side may have to move, and the cheapest of the ways where one must.
+ * joins.c - a join where neither side may have to move, and the cheapest of the ways where one
+ * must.
  *
- * Equality conditions on hashable types (= and IS NOT DISTINCT FROM) may bring both sides together by
- * slot.  IN is three-valued: a NULL anywhere on its right side matters to every row, so a MARK join may
- * only be split by its correlation keys, which are IS NOT DISTINCT FROM; else its right side goes to
- * everybody.  When sizes decide, the cheaper-looking side is run in place and counted first; a scan of
- * a whole table is sized by the catalog and never run just to count it.
+ * Equality conditions on hashable types (= and IS NOT DISTINCT FROM) may bring both sides together
+ * by slot.  IN is three-valued: a NULL anywhere on its right side matters to every row, so a MARK
+ * join may only be split by its correlation keys, which are IS NOT DISTINCT FROM; else its right
+ * side goes to everybody.  When sizes decide, the cheaper-looking side is run in place and counted
+ * first; a scan of a whole table is sized by the catalog and never run just to count it.
  */
 #include "sql/place.h"
 
 #include <string.h>
 
-enum way { WAY_COLOCATED, WAY_BROADCAST_RIGHT, WAY_BROADCAST_LEFT, WAY_MOVE_RIGHT, WAY_MOVE_LEFT, WAY_MOVE_BOTH, WAY_GATHER, WAY_COUNT };
+enum way {
+	WAY_COLOCATED,
+	WAY_BROADCAST_RIGHT,
+	WAY_BROADCAST_LEFT,
+	WAY_MOVE_RIGHT,
+	WAY_MOVE_LEFT,
+	WAY_MOVE_BOTH,
+	WAY_GATHER,
+	WAY_COUNT
+};
 
 static const char *const way_names[WAY_COUNT] = {
-	"co-located", "broadcast right", "broadcast left", "move right", "move left", "move both", "gather",
+	"co-located", "broadcast right", "broadcast left", "move right",
+	"move left",  "move both",       "gather",
 };
 
 static const char *const kind_names[] = {
 	[MG_J_INNER] = "inner", [MG_J_LEFT] = "left", [MG_J_RIGHT] = "right", [MG_J_FULL] = "full",
-	[MG_J_SEMI] = "semi", [MG_J_ANTI] = "anti", [MG_J_MARK] = "mark", [MG_J_SINGLE] = "single",
+	[MG_J_SEMI] = "semi",   [MG_J_ANTI] = "anti", [MG_J_MARK] = "mark",   [MG_J_SINGLE] = "single",
 };
 
 struct join {
 	struct mg_node *node, *left, *right;
-	struct mg_cond *conds;        /* usable as hash keys */
+	struct mg_cond *conds; /* usable as hash keys */
 	size_t cond_count;
-	struct mg_cond *left_match;   /* one for each key of the left side's location, or NULL */
+	struct mg_cond *left_match; /* one for each key of the left side's location, or NULL */
 	struct mg_cond *right_match;
-	double cost[WAY_COUNT];       /* bytes that travel; negative: impossible */
+	double cost[WAY_COUNT]; /* bytes that travel; negative: impossible */
 };
 
 /* ---- conditions ---- */
 
 static bool cond_usable(const struct mg_cond *cond, bool only_not_distinct)
 {
-	if (!mg_cond_is_equality(cond) || (only_not_distinct && strcmp(cond->compare, "COMPARE_NOT_DISTINCT_FROM") != 0)) {
+	if (!mg_cond_is_equality(cond) ||
+	    (only_not_distinct && strcmp(cond->compare, "COMPARE_NOT_DISTINCT_FROM") != 0)) {
 		return false;
 	}
 	return mg_type_same_slot(cond->left->type, cond->right->type);
@@ -46,7 +58,8 @@ static void usable_conds(struct mg_place *place, struct join *join)
 	const struct mg_node *node = join->node;
 	bool three_valued = false;
 	for (size_t i = 0; i < node->cond_count && node->join == MG_J_MARK; i++) {
-		three_valued = three_valued || strcmp(node->conds[i].compare, "COMPARE_NOT_DISTINCT_FROM") != 0;
+		three_valued = three_valued ||
+		               strcmp(node->conds[i].compare, "COMPARE_NOT_DISTINCT_FROM") != 0;
 	}
 	join->conds = mg_arena_new_array(place->arena, struct mg_cond, node->cond_count + 1);
 	for (size_t i = 0; i < node->cond_count; i++) {
@@ -72,7 +85,8 @@ static bool is_volatile(const struct mg_node *node)
 }
 
 /* One condition for each key of a side's location, or NULL when they do not cover it. */
-static struct mg_cond *match(struct mg_place *place, const struct join *join, const struct mg_dist *dist, bool left)
+static struct mg_cond *match(struct mg_place *place, const struct join *join,
+                             const struct mg_dist *dist, bool left)
 {
 	if (dist->kind != MG_DIST_PART || dist->key_count == 0) {
 		return NULL;
@@ -94,7 +108,8 @@ static struct mg_cond *match(struct mg_place *place, const struct join *join, co
 	return out;
 }
 
-static struct mg_expr **side_keys(struct mg_place *place, const struct mg_cond *conds, size_t count, bool left)
+static struct mg_expr **side_keys(struct mg_place *place, const struct mg_cond *conds, size_t count,
+                                  bool left)
 {
 	struct mg_expr **keys = mg_arena_new_array(place->arena, struct mg_expr *, count + 1);
 	for (size_t i = 0; i < count; i++) {
@@ -105,7 +120,8 @@ static struct mg_expr **side_keys(struct mg_place *place, const struct mg_cond *
 
 /* ---- the result ---- */
 
-static struct mg_node *joined(struct mg_place *place, const struct join *join, struct mg_node *left, struct mg_node *right, bool colocated)
+static struct mg_node *joined(struct mg_place *place, const struct join *join, struct mg_node *left,
+                              struct mg_node *right, bool colocated)
 {
 	if (!left || !right) {
 		return NULL;
@@ -114,9 +130,10 @@ static struct mg_node *joined(struct mg_place *place, const struct join *join, s
 	struct mg_node *copy = mg_node_copy(place->arena, node);
 	copy->kids[0] = left;
 	copy->kids[1] = right;
-	if (!mg_dist_join(place->arena, node->join, node->asof, &left->dist, left->column_count, &right->dist, node->conds,
-	                  node->cond_count, colocated, &copy->dist)) {
-		mg_error_set(place->err, MG_E_INTERNAL, "a %s join was placed where its rows do not meet", kind_names[node->join]);
+	if (!mg_dist_join(place->arena, node->join, node->asof, &left->dist, left->column_count,
+	                  &right->dist, node->conds, node->cond_count, colocated, &copy->dist)) {
+		mg_error_set(place->err, MG_E_INTERNAL, "a %s join was placed where its rows do not meet",
+		             kind_names[node->join]);
 		return NULL;
 	}
 	mg_place_size(place, copy, copy->kids, 2);
@@ -134,13 +151,15 @@ static struct mg_node *join_gathered(struct mg_place *place, const struct join *
 
 static bool may_broadcast_right(const struct join *join)
 {
-	return join->node->join != MG_J_RIGHT && join->node->join != MG_J_FULL && join->left->dist.kind == MG_DIST_PART;
+	return join->node->join != MG_J_RIGHT && join->node->join != MG_J_FULL &&
+	       join->left->dist.kind == MG_DIST_PART;
 }
 
 static bool may_broadcast_left(const struct join *join)
 {
 	enum mg_join_kind kind = join->node->join;
-	return (kind == MG_J_INNER || kind == MG_J_RIGHT) && !join->node->asof && join->right->dist.kind == MG_DIST_PART;
+	return (kind == MG_J_INNER || kind == MG_J_RIGHT) && !join->node->asof &&
+	       join->right->dist.kind == MG_DIST_PART;
 }
 
 static void weigh(struct mg_place *place, struct join *join)
@@ -176,7 +195,8 @@ static void weigh(struct mg_place *place, struct join *join)
 	}
 	/* One participant then does all the work. */
 	join->cost[WAY_GATHER] = (join->left->dist.kind == MG_DIST_PART ? left * share : 0) +
-	                         (join->right->dist.kind == MG_DIST_PART ? right * share : 0) + 8 * smaller + MG_PLACE_TINY_BYTES;
+	                         (join->right->dist.kind == MG_DIST_PART ? right * share : 0) +
+	                         8 * smaller + MG_PLACE_TINY_BYTES;
 }
 
 static enum way cheapest(const struct join *join)
@@ -202,7 +222,8 @@ static enum way first_possible(const struct join *join, const enum way *ways, si
 
 static enum way forced(const struct join *join, enum mg_strategy strategy)
 {
-	static const enum way moves[] = { WAY_COLOCATED, WAY_MOVE_BOTH, WAY_MOVE_RIGHT, WAY_MOVE_LEFT, WAY_BROADCAST_RIGHT, WAY_BROADCAST_LEFT };
+	static const enum way moves[] = { WAY_COLOCATED, WAY_MOVE_BOTH,       WAY_MOVE_RIGHT,
+		                              WAY_MOVE_LEFT, WAY_BROADCAST_RIGHT, WAY_BROADCAST_LEFT };
 	if (strategy == MG_STRATEGY_REPARTITION) {
 		return first_possible(join, moves, sizeof moves / sizeof *moves);
 	}
@@ -226,8 +247,9 @@ static bool count_side(struct mg_place *place, struct join *join, bool left)
 	if (!*side) {
 		return false;
 	}
-	mg_place_note(place, "counted the %s side of a %s join: %.0f rows (%.0f estimated)", left ? "left" : "right",
-	              kind_names[join->node->join], mg_place_rows(place, *side), guess);
+	mg_place_note(place, "counted the %s side of a %s join: %.0f rows (%.0f estimated)",
+	              left ? "left" : "right", kind_names[join->node->join],
+	              mg_place_rows(place, *side), guess);
 	weigh(place, join);
 	return true;
 }
@@ -247,7 +269,8 @@ static bool count_sides(struct mg_place *place, struct join *join)
 	if (broadcast >= 0 && broadcast < MG_PLACE_TINY_BYTES) {
 		return true;
 	}
-	/* Nothing is gained by knowing the other side when the choice would stand at a quarter of it. */
+	/* Nothing is gained by knowing the other side when the choice would stand at a quarter of it.
+	 */
 	way = cheapest(join);
 	bool stands = broadcast >= 0 && way == (left_first ? WAY_BROADCAST_LEFT : WAY_BROADCAST_RIGHT);
 	for (size_t i = 0; i < WAY_COUNT && stands; i++) {
@@ -259,11 +282,13 @@ static bool count_sides(struct mg_place *place, struct join *join)
 /* ---- doing it ---- */
 
 /* A side whose rows only have to exist: equal rows need not travel twice. */
-static struct mg_node *without_doubles(struct mg_place *place, const struct join *join, struct mg_node *right)
+static struct mg_node *without_doubles(struct mg_place *place, const struct join *join,
+                                       struct mg_node *right)
 {
 	enum mg_join_kind kind = join->node->join;
-	if ((kind != MG_J_SEMI && kind != MG_J_ANTI && kind != MG_J_MARK) || join->node->pred_count > 0 ||
-	    right->dist.kind != MG_DIST_PART || right->column_count == 0) {
+	if ((kind != MG_J_SEMI && kind != MG_J_ANTI && kind != MG_J_MARK) ||
+	    join->node->pred_count > 0 || right->dist.kind != MG_DIST_PART ||
+	    right->column_count == 0) {
 		return right;
 	}
 	struct mg_node *distinct = mg_node_new(place->arena, MG_OP_DISTINCT, 1, right->column_count);
@@ -301,16 +326,19 @@ static struct mg_node *join_moved(struct mg_place *place, const struct join *joi
 
 static struct mg_node *join_done(struct mg_place *place, const struct join *join, enum way way)
 {
-	mg_place_note(place, "%s join: %s (left %.0f rows, right %.0f rows, %.0f bytes travel)", kind_names[join->node->join],
-	              way_names[way], mg_place_rows(place, join->left), mg_place_rows(place, join->right), join->cost[way]);
+	mg_place_note(place, "%s join: %s (left %.0f rows, right %.0f rows, %.0f bytes travel)",
+	              kind_names[join->node->join], way_names[way], mg_place_rows(place, join->left),
+	              mg_place_rows(place, join->right), join->cost[way]);
 	switch (way) {
 	case WAY_COLOCATED:
 		return joined(place, join, join->left, join->right, true);
 	case WAY_BROADCAST_RIGHT:
 		return joined(place, join, join->left,
-		              mg_place_broadcast(place, without_doubles(place, join, join->right), "join"), false);
+		              mg_place_broadcast(place, without_doubles(place, join, join->right), "join"),
+		              false);
 	case WAY_BROADCAST_LEFT:
-		return joined(place, join, mg_place_broadcast(place, join->left, "join"), join->right, false);
+		return joined(place, join, mg_place_broadcast(place, join->left, "join"), join->right,
+		              false);
 	case WAY_MOVE_RIGHT:
 	case WAY_MOVE_LEFT:
 	case WAY_MOVE_BOTH:
@@ -326,7 +354,8 @@ struct mg_node *mg_place_join(struct mg_place *place, struct mg_node *node)
 {
 	struct mg_node *regrouped = mg_place_regroup(place, node);
 	if (regrouped != node) {
-		mg_place_note(place, "%s join: moved down to the table that it filters", kind_names[node->join]);
+		mg_place_note(place, "%s join: moved down to the table that it filters",
+		              kind_names[node->join]);
 		return mg_place_node(place, regrouped);
 	}
 	struct join join = { .node = node };
@@ -336,12 +365,14 @@ struct mg_node *mg_place_join(struct mg_place *place, struct mg_node *node)
 		return NULL;
 	}
 	if (is_volatile(node)) {
-		mg_place_note(place, "%s join: gathered, its condition must be computed once", kind_names[node->join]);
+		mg_place_note(place, "%s join: gathered, its condition must be computed once",
+		              kind_names[node->join]);
 		return join_gathered(place, &join);
 	}
 	struct mg_dist dist;
-	if (mg_dist_join(place->arena, node->join, node->asof, &join.left->dist, join.left->column_count, &join.right->dist, node->conds,
-	                 node->cond_count, false, &dist)) {
+	if (mg_dist_join(place->arena, node->join, node->asof, &join.left->dist,
+	                 join.left->column_count, &join.right->dist, node->conds, node->cond_count,
+	                 false, &dist)) {
 		if (dist.kind == MG_DIST_SINGLE) {
 			return join_gathered(place, &join);
 		}

@@ -15,33 +15,40 @@
 /* How a table's rows are placed. */
 struct mg_table_place {
 	const char *schema, *table;
-	const char **keys;            /* partition columns, in order; key_count 0: a reference table */
+	const char **keys; /* partition columns, in order; key_count 0: a reference table */
 	size_t key_count;
-	uint64_t rows, bytes;         /* whole table */
-	uint64_t sample_rows;         /* rows of it in the planning database; 0: not known */
+	uint64_t rows, bytes; /* whole table */
+	uint64_t sample_rows; /* rows of it in the planning database; 0: not known */
 };
 
-enum mg_strategy { MG_STRATEGY_AUTO, MG_STRATEGY_LOCAL, MG_STRATEGY_CUT, MG_STRATEGY_BROADCAST, MG_STRATEGY_REPARTITION, MG_STRATEGY_GATHER };
+enum mg_strategy {
+	MG_STRATEGY_AUTO,
+	MG_STRATEGY_LOCAL,
+	MG_STRATEGY_CUT,
+	MG_STRATEGY_BROADCAST,
+	MG_STRATEGY_REPARTITION,
+	MG_STRATEGY_GATHER
+};
 
 enum mg_ship {
-	MG_SHIP_KEEP,       /* rows stay on the node that made them */
-	MG_SHIP_GATHER,     /* to the coordinator */
-	MG_SHIP_BROADCAST,  /* a copy to every participant */
-	MG_SHIP_HASH,       /* last column is the slot (USMALLINT); to its owner, slot taken off */
-	MG_SHIP_RESULT      /* the last stage: to the client */
+	MG_SHIP_KEEP,      /* rows stay on the node that made them */
+	MG_SHIP_GATHER,    /* to the coordinator */
+	MG_SHIP_BROADCAST, /* a copy to every participant */
+	MG_SHIP_HASH,      /* last column is the slot (USMALLINT); to its owner, slot taken off */
+	MG_SHIP_RESULT     /* the last stage: to the client */
 };
 
 struct mg_stage {
-	uint32_t id;                  /* from 1; what merganser_exchange(id) reads */
+	uint32_t id; /* from 1; what merganser_exchange(id) reads */
 	enum mg_ship ship;
-	bool everywhere;              /* every participant runs it; else the coordinator alone */
+	bool everywhere; /* every participant runs it; else the coordinator alone */
 	const char *sql;
 	const char *label;            /* "broadcast", "hash", "cte", "partial", ... for EXPLAIN */
 	const struct mg_type **types; /* of the rows, without the slot */
 	size_t column_count;
-	uint32_t *inputs;             /* ids of stages that it reads */
+	uint32_t *inputs; /* ids of stages that it reads */
 	size_t input_count;
-	const char **scans;           /* "schema.table" that it reads */
+	const char **scans; /* "schema.table" that it reads */
 	size_t scan_count;
 	double rows_estimate;
 };
@@ -53,22 +60,26 @@ struct mg_count {
 /* What the planner needs to know of the world. */
 struct mg_plan_env {
 	struct mg_arena *arena;
-	size_t participants;          /* nodes that take part; participant 0 is the coordinator */
-	enum mg_strategy strategy;    /* CUT: never local; BROADCAST, REPARTITION: where there is a choice */
+	size_t participants; /* nodes that take part; participant 0 is the coordinator */
+	enum mg_strategy
+		strategy; /* CUT: never local; BROADCAST, REPARTITION: where there is a choice */
 	const struct mg_table_place *(*find_table)(void *arg, const char *schema, const char *table);
 	/* Run a finished stage now; NULL: only plan.  counts: rows and bytes it made in all. */
-	int (*run)(void *arg, const struct mg_stage *stage, struct mg_count *count, struct mg_error *err);
+	int (*run)(void *arg, const struct mg_stage *stage, struct mg_count *count,
+	           struct mg_error *err);
 	void *arg;
-	uint32_t next_stage;          /* ids given so far; starts at 1 */
-	struct mg_stage **stages;     /* every stage made, in the order to run */
+	uint32_t next_stage;      /* ids given so far; starts at 1 */
+	struct mg_stage **stages; /* every stage made, in the order to run */
 	size_t stage_count, stage_cap;
-	struct mg_sb *notes;          /* a line per decision, for EXPLAIN: "join: broadcast right (12 rows, ...)" */
+	struct mg_sb
+		*notes; /* a line per decision, for EXPLAIN: "join: broadcast right (12 rows, ...)" */
 };
 
 /* Distribute root, run or collect all stages but the last, and return the last (SHIP_RESULT, on
  * the coordinator).  With env->run every other stage has been run when this returns.
  * Fails: MG_E_UNSUPPORTED with a reason (fall down the ladder), or what run returned. */
-int mg_plan_distribute(struct mg_plan_env *env, struct mg_node *root, struct mg_stage **result, struct mg_error *err);
+int mg_plan_distribute(struct mg_plan_env *env, struct mg_node *root, struct mg_stage **result,
+                       struct mg_error *err);
 
 /* ---- routing (route.c) ---- */
 /* Slots that the plan can touch: when the filters above every sharded scan pin the partition key to
@@ -78,16 +89,17 @@ bool mg_plan_one_slot(struct mg_plan_env *env, const struct mg_node *root, uint1
 /* ---- gather: the floor (gather.c) ---- */
 /* For each base table that the plan touches: the columns and directly applied filters needed.
  * stages: one GATHER stage a table, columns under their own names. */
-int mg_plan_gather(struct mg_plan_env *env, const struct mg_node *root, struct mg_stage ***stages, const char ***tables, size_t *count, struct mg_error *err);
+int mg_plan_gather(struct mg_plan_env *env, const struct mg_node *root, struct mg_stage ***stages,
+                   const char ***tables, size_t *count, struct mg_error *err);
 
 /* Human and JSON text of a plan, for EXPLAIN (explain.c). */
 struct mg_plan_text {
-	const char *step;             /* "local", "router", "cut", "gather" */
-	const char *reason;           /* why this step */
+	const char *step;   /* "local", "router", "cut", "gather" */
+	const char *reason; /* why this step */
 	struct mg_stage **stages;
 	size_t stage_count;
 	const char *notes;
-	const char *where;            /* participants, as text */
+	const char *where; /* participants, as text */
 };
 void mg_plan_explain(struct mg_sb *sb, const struct mg_plan_text *text);
 void mg_plan_explain_json(struct mg_sb *sb, const struct mg_plan_text *text);
