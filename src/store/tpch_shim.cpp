@@ -37,7 +37,7 @@ static void load(duckdb::DatabaseInstance &db, const char *name,
 	/* The destructor is not exported, so loaders stay: some hundred bytes an instance, reachable.
 	 */
 	static std::mutex lock;
-	static std::vector<duckdb::ExtensionLoader *> kept;
+	static auto &kept = *new std::vector<duckdb::ExtensionLoader *>;
 	std::lock_guard<std::mutex> guard(lock);
 	kept.push_back(new duckdb::ExtensionLoader(db, name));
 	init(*kept.back());
