@@ -232,6 +232,21 @@ static void test_many_threads(void **state)
 	}
 }
 
+static void test_lent_connections_do_not_stop_planning(void **state)
+{
+	struct mg_duck_conn *lent[2];
+	struct mg_error err;
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(mg_plandb_borrow(plandb, NULL, &lent[i], &err), 0);
+	}
+	assert_int_equal(bind("SELECT g FROM big", NULL).column_count, 1);
+	for (size_t i = 0; i < 2; i++) {
+		mg_plandb_give_back(plandb, lent[i]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -242,6 +257,7 @@ int main(void)
 		cmocka_unit_test(test_time_zone_of_the_session),
 		cmocka_unit_test(test_names_of_scans),
 		cmocka_unit_test(test_many_threads),
+		cmocka_unit_test(test_lent_connections_do_not_stop_planning),
 	};
 
 	return cmocka_run_group_tests(tests, open_all, close_all);
