@@ -22,7 +22,7 @@ struct mg_line;
 
 struct mg_shell {
 	struct mg_connection connection;
-	mg_client *client;              /* NULL: not connected */
+	mg_client *volatile client;     /* NULL: not connected; signal handlers cancel it */
 	struct mg_demo *demo;           /* the cluster around `merganser demo`, or NULL */
 	struct mg_line *line;           /* the editor; NULL when input is no terminal */
 	const char *prompt;             /* "merganser" */
@@ -49,6 +49,8 @@ struct mg_shell {
 
 /* ---- shell.c --------------------------------------------------------------------------------- */
 int mg_shell_connect(struct mg_shell *shell, struct mg_error *err);
+/* Close the connection; a signal that comes meanwhile finds none. */
+void mg_shell_disconnect(struct mg_shell *shell);
 /* Run all statements and meta commands of a text or file; returns the exit code so far. */
 int mg_shell_run_text(struct mg_shell *shell, const char *text);
 int mg_shell_run_file(struct mg_shell *shell, const char *path);    /* "-": stdin */

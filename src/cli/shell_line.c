@@ -194,8 +194,7 @@ static void learn_names(struct mg_line *line)
 	}
 	if (mg_client_complete(line->shell->client, &frame)) {
 		if (!mg_client_error(line->shell->client)->connected) {
-			mg_client_close(line->shell->client);
-			line->shell->client = NULL;
+			mg_shell_disconnect(line->shell);
 		}
 		return;
 	}

@@ -106,22 +106,31 @@ static void on_notice(void *arg, const char *message)
 
 /* ---- connecting ------------------------------------------------------------------------------ */
 
+void mg_shell_disconnect(struct mg_shell *shell)
+{
+	mg_client *client = shell->client;
+
+	shell->client = NULL;
+	mg_client_close(client);
+}
+
 int mg_shell_connect(struct mg_shell *shell, struct mg_error *err)
 {
 	struct mg_client_options options = mg_connection_client_options(&shell->connection);
+	mg_client *client;
 	int code;
 
-	mg_client_close(shell->client);
-	shell->client = NULL;
+	mg_shell_disconnect(shell);
 	options.plain_types = shell->format == MG_FORMAT_ARROW;
 	options.on_progress = on_progress;
 	options.on_notice = on_notice;
 	options.arg = shell;
-	code = mg_client_connect(&shell->client, &options);
+	/* The signal handler must find it while it connects, so the handle is the shell's own. */
+	code = mg_client_connect((mg_client **)(uintptr_t)&shell->client, &options);
+	client = shell->client;
 	if (code) {
-		*err = *mg_client_failure(shell->client);
-		mg_client_close(shell->client);
-		shell->client = NULL;
+		*err = *mg_client_failure(client);
+		mg_shell_disconnect(shell);
 	}
 	return code;
 }
@@ -182,8 +191,7 @@ static int show_failure(struct mg_shell *shell)
 	wipe_progress(shell);
 	mg_cli_print_error(&err);
 	if (!e->connected) {
-		mg_client_close(shell->client);
-		shell->client = NULL;
+		mg_shell_disconnect(shell);
 		exit_code = 2;
 	}
 	if (err.code == MG_E_CANCELLED && mg_shell_is_interrupted()) {

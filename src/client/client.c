@@ -513,7 +513,8 @@ int mg_client_connect(mg_client **out, const struct mg_client_options *options)
 	struct mg_client *client = mg_alloc0(sizeof *client);
 	size_t size = options->size < sizeof client->options ? options->size : sizeof client->options;
 
-	*out = client;
+	client->pipe[0] = client->pipe[1] = -1;
+	*out = client;      /* from here a signal handler may cancel */
 	client->arena = mg_arena_new();
 	memcpy(&client->options, options, size);
 	client->info = (struct mg_client_info){ "", "", "", "", "", "", 0, 0, 0 };
