@@ -273,7 +273,7 @@ static void test_all_types_at_once_and_subsets(void **state)
 		mg_sb_addf(
 			&sql,
 			"SELECT count(*) FROM (SELECT \"%s\"::VARCHAR AS p, \"%s\"::VARCHAR AS q, i FROM src "
-		    "EXCEPT SELECT \"%s\"::VARCHAR, \"%s\"::VARCHAR, i FROM merganser_exchange(1))",
+			"EXCEPT SELECT \"%s\"::VARCHAR, \"%s\"::VARCHAR, i FROM merganser_exchange(1))",
 			b, a, b, a);
 		assert_int_equal(sql_int(mg_sb_text(&sql)), 0);
 	}
@@ -295,6 +295,16 @@ static void test_no_rows(void **state)
 	assert_int_equal(
 		sql_int("SELECT count(t) + coalesce(sum(len(l)), 0)::BIGINT FROM merganser_exchange(1)"),
 		0);
+}
+
+/* Two columns of one name are no error of a stage; by place both can be read. */
+static void test_equal_names(void **state)
+{
+	(void)state;
+	scatter("SELECT i AS a, i + 1 AS a, i + 2 AS \"A\" FROM range(10) t(i)", NULL, 1, false);
+	assert_int_equal(
+		sql_int("SELECT sum(x + 10 * y + 100 * z)::BIGINT FROM merganser_exchange(1) t(x, y, z)"),
+		45 + 550 + 6500);
 }
 
 static void test_missing_exchange_and_no_context(void **state)
@@ -489,6 +499,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_all_types_round_trip, clear_spools),
 		cmocka_unit_test_teardown(test_all_types_at_once_and_subsets, clear_spools),
 		cmocka_unit_test_teardown(test_no_rows, clear_spools),
+		cmocka_unit_test_teardown(test_equal_names, clear_spools),
 		cmocka_unit_test_teardown(test_missing_exchange_and_no_context, clear_spools),
 		cmocka_unit_test_teardown(test_garbage_is_refused, clear_spools),
 		cmocka_unit_test_teardown(test_scatter_places_every_row_once, clear_spools),
