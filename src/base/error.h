@@ -3,7 +3,7 @@
  *
  * Every function that can fail returns 0 or a positive MG_E_ code and fills a caller's
  * struct mg_error, which is of fixed size and never allocates.  The code decides SQLSTATE, HTTP
- * status, exit code and whether a retry is safe; the table lies in error.c.
+ * status and whether a retry is safe; the table lies in error.c.
  *
  * Thread: any; an mg_error belongs to whoever declared it.
  */
@@ -78,7 +78,6 @@ struct mg_code_info {
 	const char *name; /* "no_table" */
 	char sqlstate[6];
 	int http_status;
-	int exit_code;
 	enum mg_retry retry;
 };
 
