@@ -20,9 +20,9 @@ enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 struct mg_metric {
 	enum metric_kind kind;
 	char *name, *labels, *help;
-	atomic_llong value;                                /* histogram: number of observations */
+	atomic_llong value; /* histogram: number of observations */
 	atomic_llong sum_micros;
-	atomic_llong buckets[MG_METRIC_BUCKETS_MAX];       /* not cumulative */
+	atomic_llong buckets[MG_METRIC_BUCKETS_MAX]; /* not cumulative */
 };
 
 static const double bounds[] = {
@@ -32,7 +32,7 @@ static const double bounds[] = {
 _Static_assert(BOUND_COUNT < MG_METRIC_BUCKETS_MAX, "the last bucket is for what is longer");
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct mg_metric *metrics[MG_METRIC_MAX];       /* sorted by name, then labels */
+static struct mg_metric *metrics[MG_METRIC_MAX]; /* sorted by name, then labels */
 static size_t metric_count;
 static struct mg_metric overflow;
 
@@ -102,7 +102,8 @@ void mg_metric_observe(struct mg_metric *metric, double seconds)
 		bucket++;
 	}
 	atomic_fetch_add_explicit(&metric->buckets[bucket], 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&metric->sum_micros, (long long)(seconds * 1e6), memory_order_relaxed);
+	atomic_fetch_add_explicit(&metric->sum_micros, (long long)(seconds * 1e6),
+	                          memory_order_relaxed);
 	atomic_fetch_add_explicit(&metric->value, 1, memory_order_relaxed);
 }
 

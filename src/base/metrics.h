@@ -25,10 +25,10 @@ struct mg_metric *mg_metric_gauge(const char *name, const char *labels, const ch
 /* Seconds, in buckets from 0.5 ms to 2 minutes. */
 struct mg_metric *mg_metric_histogram(const char *name, const char *labels, const char *help);
 
-void mg_metric_add(struct mg_metric *metric, int64_t value);     /* counter, gauge */
-void mg_metric_set(struct mg_metric *metric, int64_t value);     /* gauge */
-void mg_metric_observe(struct mg_metric *metric, double seconds);/* histogram */
-int64_t mg_metric_value(const struct mg_metric *metric);         /* histogram: how many */
+void mg_metric_add(struct mg_metric *metric, int64_t value);      /* counter, gauge */
+void mg_metric_set(struct mg_metric *metric, int64_t value);      /* gauge */
+void mg_metric_observe(struct mg_metric *metric, double seconds); /* histogram */
+int64_t mg_metric_value(const struct mg_metric *metric);          /* histogram: how many */
 
 /* Every series in Prometheus' text format, grouped by name. */
 void mg_metrics_print(struct mg_sb *out);

@@ -17,9 +17,9 @@ enum mg_control_kind { MG_CONTROL_QUERY, MG_CONTROL_CANCEL, MG_CONTROL_COMPLETE,
 
 struct mg_control {
 	enum mg_control_kind kind;
-	uint32_t id;                   /* all but ping */
-	struct mg_str sql;             /* query; in the arena */
-	bool progress, lossless;       /* query */
+	uint32_t id;             /* all but ping */
+	struct mg_str sql;       /* query; in the arena */
+	bool progress, lossless; /* query */
 };
 
 /* Fails: MG_E_PROTOCOL for what is no frame that a client may send. */

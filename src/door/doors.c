@@ -1,9 +1,9 @@
 /*
  * doors.c - which protocol a new connection speaks, and what the doors share.
  *
- * Rule (decisions.md, "The port"): ALPN decides when there is one; else the first bytes.  A protocol whose
- * door is not there yet is refused in its own words, so that psql, redis-cli and gRPC clients show a
- * sentence instead of a broken connection.
+ * Rule (decisions.md, "The port"): ALPN decides when there is one; else the first bytes.  A
+ * protocol whose door is not there yet is refused in its own words, so that psql, redis-cli and
+ * gRPC clients show a sentence instead of a broken connection.
  *
  * owner: choose runs on loops and touches nothing that changes.
  */
@@ -17,7 +17,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LINE_MAX_SIZE = 4096, LOGINS_AT_ONCE = 4, LOGINS_WAITING = 256, NODES_MAX = 256, SLOW_MS = 10000 };
+enum {
+	LINE_MAX_SIZE = 4096,
+	LOGINS_AT_ONCE = 4,
+	LOGINS_WAITING = 256,
+	NODES_MAX = 256,
+	SLOW_MS = 10000
+};
 
 /* ---- refusals ---- */
 
@@ -36,7 +42,9 @@ static void refused_closed(struct mg_conn *conn, void *state, const char *reason
 	(void)reason;
 }
 
-static const struct mg_protocol refused = { .name = "refused", .data = swallow, .closed = refused_closed };
+static const struct mg_protocol refused = { .name = "refused",
+	                                        .data = swallow,
+	                                        .closed = refused_closed };
 
 static void refuse(struct mg_conn *conn, const void *bytes, size_t size)
 {
@@ -104,7 +112,8 @@ static enum speaker speaker_of_line(const char *text, size_t size)
 	if (len >= 9 && memcmp(text + len - 9, " HTTP/1.", 8) == 0) {
 		return SPEAKER_HTTP;
 	}
-	return isalpha((unsigned char)text[0]) && !memmem(text, len, " HTTP/", 6) ? SPEAKER_REDIS : SPEAKER_HTTP;
+	return isalpha((unsigned char)text[0]) && !memmem(text, len, " HTTP/", 6) ? SPEAKER_REDIS
+	                                                                          : SPEAKER_HTTP;
 }
 
 static enum speaker speaker_of(const uint8_t *bytes, size_t size)
@@ -130,8 +139,8 @@ static enum speaker speaker_of(const uint8_t *bytes, size_t size)
 bool mg_doors_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size)
 {
 	struct mg_doors *doors = arg;
-	enum speaker speaker =
-		mg_text_eq(mg_conn_alpn(conn), "http/1.1") ? SPEAKER_HTTP : speaker_of(bytes, size);
+	enum speaker speaker = mg_text_eq(mg_conn_alpn(conn), "http/1.1") ? SPEAKER_HTTP
+	                                                                  : speaker_of(bytes, size);
 
 	switch (speaker) {
 	case SPEAKER_UNKNOWN:
@@ -154,25 +163,28 @@ bool mg_doors_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size
 
 /* ---- life ---- */
 
-int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options, struct mg_error *err)
+int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
+                 struct mg_error *err)
 {
 	struct mg_doors *doors = mg_alloc0(sizeof *doors);
 
 	doors->options = *options;
 	(void)snprintf(doors->node_name, sizeof doors->node_name, "%s",
 	               options->node_name ? options->node_name : "");
-	doors->handler = (struct mg_http_handler){ .head = mg_rest_head, .request = mg_rest_request, .arg = doors };
+	doors->handler =
+		(struct mg_http_handler){ .head = mg_rest_head, .request = mg_rest_request, .arg = doors };
 	doors->started_ms = mg_clock_ms();
 	doors->logins = mg_admission_new(LOGINS_AT_ONCE, LOGINS_WAITING);
-	int code = mg_sessions_new(&doors->sessions,
-	                           &(struct mg_sessions_options){ .engine = options->engine,
-	                                                          .running_max = options->running_max,
-	                                                          .queue_max = options->queue_max,
-	                                                          .threads_max = options->threads_max,
-	                                                          .slow_ms = options->slow_ms ? options->slow_ms : SLOW_MS,
-	                                                          .replicas = options->replicas,
-	                                                          .arg = options->arg },
-	                           err);
+	int code = mg_sessions_new(
+		&doors->sessions,
+		&(struct mg_sessions_options){ .engine = options->engine,
+	                                   .running_max = options->running_max,
+	                                   .queue_max = options->queue_max,
+	                                   .threads_max = options->threads_max,
+	                                   .slow_ms = options->slow_ms ? options->slow_ms : SLOW_MS,
+	                                   .replicas = options->replicas,
+	                                   .arg = options->arg },
+		err);
 
 	if (code) {
 		mg_doors_free(doors);
@@ -220,6 +232,7 @@ void mg_doors_count(struct mg_doors *doors, struct mg_door_counts *counts)
 
 	counts->shards = data->shard_count;
 	counts->tables = (uint32_t)data->table_count;
-	(void)snprintf(counts->cluster, sizeof counts->cluster, "%s", data->cluster_id ? data->cluster_id : "");
+	(void)snprintf(counts->cluster, sizeof counts->cluster, "%s",
+	               data->cluster_id ? data->cluster_id : "");
 	mg_catalog_give(doors->options.catalog, data);
 }

@@ -2,8 +2,8 @@
  * doors.h - everything a client can knock at on the one port: which protocol speaks, and what
  * HTTP paths there are.
  *
- * Give mg_doors_choose to mg_listen.  Order of the end: close the listener, mg_doors_stop (waits for what
- * runs, so loops must still turn), stop the loops, mg_doors_free.
+ * Give mg_doors_choose to mg_listen.  Order of the end: close the listener, mg_doors_stop (waits
+ * for what runs, so loops must still turn), stop the loops, mg_doors_free.
  *
  * Thread: new, stop and free from the node's main thread; choose on loops.
  */
@@ -17,25 +17,26 @@
 struct mg_doors;
 
 struct mg_doors_options {
-	struct mg_engine *engine;          /* all borrowed */
+	struct mg_engine *engine; /* all borrowed */
 	struct mg_catalog *catalog;
 	struct mg_login *login;
 	const char *node_name;
 	/* For admission and logs, see session.h; zeros are the defaults (slow_ms: 10 s). */
 	size_t running_max, queue_max, threads_max;
 	uint64_t slow_ms;
-	/* A worker with a right password asks for wss /worker; answers or upgrades the request itself.  Called on
-	 * the connection's loop.  NULL: 404. */
+	/* A worker with a right password asks for wss /worker; answers or upgrades the request itself.
+	 * Called on the connection's loop.  NULL: 404. */
 	int (*worker_upgrade)(void *arg, struct mg_http_request *request, const char *user);
 	/* For /health: NULL or "" when the node serves, else why not.  Any thread.  NULL: it serves. */
 	const char *(*unhealthy)(void *arg);
 	size_t (*replicas)(void *arg, struct mg_replica_info *infos, size_t max);
-	void *arg;                         /* of these three */
+	void *arg; /* of these three */
 };
 
-int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options, struct mg_error *err);
+int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
+                 struct mg_error *err);
 void mg_doors_stop(struct mg_doors *doors);
-void mg_doors_free(struct mg_doors *doors);    /* NULL is fine */
+void mg_doors_free(struct mg_doors *doors); /* NULL is fine */
 struct mg_sessions *mg_doors_sessions(struct mg_doors *doors);
 
 /* For mg_listen_options.choose, with arg = doors. */

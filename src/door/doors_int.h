@@ -12,10 +12,10 @@
 struct mg_doors {
 	struct mg_doors_options options;
 	struct mg_sessions *sessions;
-	struct mg_admission *logins;       /* so many passwords are checked at once */
+	struct mg_admission *logins; /* so many passwords are checked at once */
 	struct mg_http_handler handler;
-	atomic_bool stopping;              /* the engine may be gone */
-	uint64_t started_ms;               /* monotonic */
+	atomic_bool stopping; /* the engine may be gone */
+	uint64_t started_ms;  /* monotonic */
 	char node_name[64];
 };
 
@@ -31,7 +31,7 @@ size_t mg_rest_head(struct mg_http_request *request, void *arg);
 void mg_rest_request(struct mg_http_request *request, void *arg);
 /* {"error": {...}} with the status given, 0: that of the code. */
 void mg_rest_error(struct mg_http_request *request, const struct mg_error *err, int status);
-void mg_rest_count(struct mg_http_request *request, int status);   /* an answer, for the metrics */
+void mg_rest_count(struct mg_http_request *request, int status); /* an answer, for the metrics */
 
 /* Go on on the loop with who logged in; answers 401 and 403 itself. */
 enum mg_login_for { MG_LOGIN_CLIENT, MG_LOGIN_WORKER };
@@ -41,7 +41,8 @@ void mg_rest_login(struct mg_doors *doors, struct mg_http_request *request, enum
                    mg_logged_in *then);
 
 /* ---- rest_query.c: GET and POST /db/query ---- */
-void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, const char *user, enum mg_role role);
+void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                   enum mg_role role);
 
 /* ---- shell_channel.c: wss /client ---- */
 void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, const char *user,

@@ -1,9 +1,9 @@
 /*
  * rest.c - HTTP paths: who may ask for what, and the small answers.
  *
- * Rule: nothing here works for longer than a moment on the loop.  A password that is not remembered is checked
- * on a query thread (argon2id takes 50 ms on purpose), LOGINS_AT_ONCE at a time; queries have their own
- * file (rest_query.c).
+ * Rule: nothing here works for longer than a moment on the loop.  A password that is not remembered
+ * is checked on a query thread (argon2id takes 50 ms on purpose), LOGINS_AT_ONCE at a time; queries
+ * have their own file (rest_query.c).
  *
  * owner: the connection's loop; struct login_wait is handed to a thread and back.
  */
@@ -42,7 +42,8 @@ void mg_rest_error(struct mg_http_request *request, const struct mg_error *err, 
 	mg_sb_fini(&json);
 }
 
-static void reply_text(struct mg_http_request *request, int status, const char *type, const char *text)
+static void reply_text(struct mg_http_request *request, int status, const char *type,
+                       const char *text)
 {
 	count_answer(request, status);
 	mg_http_reply(request, status, type, text, strlen(text), "Cache-Control: no-store\r\n");
@@ -54,12 +55,12 @@ struct login_wait {
 	struct mg_doors *doors;
 	struct mg_http_request *request;
 	struct mg_loop *loop;
-	const char *user, *password;       /* in the request's arena */
+	const char *user, *password; /* in the request's arena */
 	enum mg_login_for who;
 	mg_logged_in *then;
 	enum mg_role role;
 	struct mg_error err;
-	bool gone;                         /* loop */
+	bool gone; /* loop */
 };
 
 static void count_login(const char *outcome)
@@ -67,7 +68,8 @@ static void count_login(const char *outcome)
 	char labels[40];
 
 	(void)snprintf(labels, sizeof labels, "outcome=\"%s\"", outcome);
-	mg_metric_add(mg_metric_counter("merganser_logins_total", labels, "Logins that were tried."), 1);
+	mg_metric_add(mg_metric_counter("merganser_logins_total", labels, "Logins that were tried."),
+	              1);
 }
 
 /* While the node stops its engine may be closed, so nothing is asked of it any more. */
@@ -95,8 +97,9 @@ static void admit(struct mg_doors *doors, struct mg_http_request *request, enum 
 
 	count_login("wrong_role");
 	mg_error_set(&err, MG_E_DENIED, "user \"%s\" may not use this door", user);
-	mg_error_hint(&err, who == MG_LOGIN_WORKER ? "Only the user of workers opens /worker."
-	                                           : "The user of workers opens /worker and nothing else.");
+	mg_error_hint(&err, who == MG_LOGIN_WORKER
+	                        ? "Only the user of workers opens /worker."
+	                        : "The user of workers opens /worker and nothing else.");
 	mg_rest_error(request, &err, 0);
 }
 
@@ -112,7 +115,7 @@ static void login_done(void *arg)
 	struct login_wait *wait = arg;
 
 	if (wait->gone) {
-		mg_http_abort(wait->request);      /* nobody hears an answer */
+		mg_http_abort(wait->request); /* nobody hears an answer */
 	} else if (atomic_load(&wait->doors->stopping)) {
 		refuse_stopping(wait->request);
 	} else if (wait->err.code) {
@@ -134,7 +137,8 @@ static void login_check(void *arg)
 	struct login_wait *wait = arg;
 
 	if (mg_admission_enter(wait->doors->logins, NULL, NULL, &wait->err) == 0) {
-		(void)mg_login_check(wait->doors->options.login, wait->user, wait->password, &wait->role, &wait->err);
+		(void)mg_login_check(wait->doors->options.login, wait->user, wait->password, &wait->role,
+		                     &wait->err);
 		mg_admission_leave(wait->doors->logins);
 	}
 	mg_loop_post(wait->loop, login_done, wait);
@@ -190,7 +194,8 @@ void mg_rest_login(struct mg_doors *doors, struct mg_http_request *request, enum
 
 static const char *why_unhealthy(struct mg_doors *doors)
 {
-	const char *why = doors->options.unhealthy ? doors->options.unhealthy(doors->options.arg) : NULL;
+	const char *why = doors->options.unhealthy ? doors->options.unhealthy(doors->options.arg)
+	                                           : NULL;
 
 	return why && why[0] ? why : NULL;
 }
@@ -218,12 +223,16 @@ static void get_ping(struct mg_doors *doors, struct mg_http_request *request)
 static void get_page(struct mg_doors *doors, struct mg_http_request *request)
 {
 	static const char page[] =
-		"<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Merganser</title>\n"
-		"<style>body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}"
-		"code{background:#eee;padding:.1em .3em}td{padding:.2em 1em .2em 0;vertical-align:top}</style></head>\n"
-		"<body><h1>Merganser</h1><p>Version " MG_VERSION ", a distributed database on DuckDB " MG_DUCKDB_VERSION
-		".</p>\n<table>\n"
-		"<tr><td><code>merganser sql</code></td><td>the shell, over <code>wss /client</code></td></tr>\n"
+		"<!doctype html>\n<html lang=\"en\"><head><meta "
+	    "charset=\"utf-8\"><title>Merganser</title>\n"
+		"<style>body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 "
+	    "1rem}"
+		"code{background:#eee;padding:.1em .3em}td{padding:.2em 1em .2em "
+	    "0;vertical-align:top}</style></head>\n"
+		"<body><h1>Merganser</h1><p>Version " MG_VERSION
+		", a distributed database on DuckDB " MG_DUCKDB_VERSION ".</p>\n<table>\n"
+		"<tr><td><code>merganser sql</code></td><td>the shell, over <code>wss "
+	    "/client</code></td></tr>\n"
 		"<tr><td><code>/db/query?q=SELECT 1</code></td><td>a query; JSON, or CSV, NDJSON, Arrow by "
 		"<code>Accept</code>; login Basic</td></tr>\n"
 		"<tr><td><code>/status</code></td><td>node and cluster as JSON</td></tr>\n"
@@ -254,8 +263,8 @@ static void add_nodes(struct mg_doors *doors, struct mg_sb *json)
 		add_text(json, "state", nodes[i].state);
 		add_text(json, "address", nodes[i].address);
 		add_text(json, "version", nodes[i].version);
-		mg_sb_addf(json, ", \"shards\": %u, \"threads\": %u, \"memory_bytes\": %llu}", nodes[i].shards,
-		           nodes[i].threads, (unsigned long long)nodes[i].memory_bytes);
+		mg_sb_addf(json, ", \"shards\": %u, \"threads\": %u, \"memory_bytes\": %llu}",
+		           nodes[i].shards, nodes[i].threads, (unsigned long long)nodes[i].memory_bytes);
 	}
 	mg_sb_add_char(json, ']');
 	mg_free(nodes);
@@ -279,11 +288,12 @@ static void get_status(struct mg_doors *doors, struct mg_http_request *request, 
 	add_text(&json, "version", MG_VERSION);
 	add_text(&json, "engine", mg_duck_version());
 	add_text(&json, "cluster", counts.cluster);
-	mg_sb_addf(&json, ", \"uptime_seconds\": %.1f", (double)(mg_clock_ms() - doors->started_ms) / 1000);
-	mg_sb_addf(&json, ", \"workers\": %u, \"shards\": %u, \"tables\": %u", counts.workers, counts.shards,
-	           counts.tables);
-	mg_sb_addf(&json, ", \"queries\": {\"running\": %zu, \"waiting\": %zu, \"running_max\": %zu}", running,
-	           waiting, running_max);
+	mg_sb_addf(&json, ", \"uptime_seconds\": %.1f",
+	           (double)(mg_clock_ms() - doors->started_ms) / 1000);
+	mg_sb_addf(&json, ", \"workers\": %u, \"shards\": %u, \"tables\": %u", counts.workers,
+	           counts.shards, counts.tables);
+	mg_sb_addf(&json, ", \"queries\": {\"running\": %zu, \"waiting\": %zu, \"running_max\": %zu}",
+	           running, waiting, running_max);
 	mg_sb_addf(&json, ", \"sessions\": %zu, \"memory_resident_bytes\": %llu",
 	           mg_sessions_count(doors->sessions), (unsigned long long)mg_os_resident_bytes());
 	add_nodes(doors, &json);
@@ -316,7 +326,8 @@ static void get_metrics(struct mg_doors *doors, struct mg_http_request *request,
 	set_gauge("merganser_queries_running", "Statements that hold a slot.", running);
 	set_gauge("merganser_queries_waiting", "Statements that wait for a slot.", waiting);
 	set_gauge("merganser_queries_running_max", "Slots.", running_max);
-	set_gauge("merganser_query_threads", "Query threads.", mg_pool_threads(mg_sessions_pool(doors->sessions)));
+	set_gauge("merganser_query_threads", "Query threads.",
+	          mg_pool_threads(mg_sessions_pool(doors->sessions)));
 	set_gauge("merganser_uptime_seconds", "Seconds since the start.",
 	          (mg_clock_ms() - doors->started_ms) / 1000);
 	set_gauge("process_resident_memory_bytes", "Resident memory.", mg_os_resident_bytes());
@@ -341,14 +352,16 @@ static void open_worker(struct mg_doors *doors, struct mg_http_request *request,
 	mg_rest_error(request, &err, 0);
 }
 
-static void not_yet(struct mg_doors *doors, struct mg_http_request *request, const char *user, enum mg_role role)
+static void not_yet(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                    enum mg_role role)
 {
 	struct mg_error err = { 0 };
 
 	(void)doors;
 	(void)user;
 	(void)role;
-	mg_error_set(&err, MG_E_UNSUPPORTED, "\"%s\" is not served by this version", mg_http_path(request));
+	mg_error_set(&err, MG_E_UNSUPPORTED, "\"%s\" is not served by this version",
+	             mg_http_path(request));
 	mg_error_hint(&err, "This version serves reads at /db/query; writes come with replication.");
 	mg_rest_error(request, &err, 0);
 }
@@ -357,10 +370,10 @@ static void not_yet(struct mg_doors *doors, struct mg_http_request *request, con
 
 struct route {
 	const char *path;
-	bool prefix;                       /* what begins with path */
-	const char *methods;               /* for Allow */
-	void (*open)(struct mg_doors *doors, struct mg_http_request *request);   /* without login */
-	mg_logged_in *login;               /* after it */
+	bool prefix;         /* what begins with path */
+	const char *methods; /* for Allow */
+	void (*open)(struct mg_doors *doors, struct mg_http_request *request); /* without login */
+	mg_logged_in *login;                                                   /* after it */
 	enum mg_login_for who;
 };
 
@@ -402,8 +415,10 @@ static void count_answer(struct mg_http_request *request, int status)
 	const struct route *route = find_route(mg_http_path(request));
 	char labels[80];
 
-	(void)snprintf(labels, sizeof labels, "path=\"%s\",status=\"%d\"", route ? route->path : "other", status);
-	mg_metric_add(mg_metric_counter("merganser_http_requests_total", labels, "HTTP requests answered."), 1);
+	(void)snprintf(labels, sizeof labels, "path=\"%s\",status=\"%d\"",
+	               route ? route->path : "other", status);
+	mg_metric_add(
+		mg_metric_counter("merganser_http_requests_total", labels, "HTTP requests answered."), 1);
 }
 
 void mg_rest_count(struct mg_http_request *request, int status)

@@ -1,12 +1,13 @@
 /*
- * rest_query.c - GET and POST /db/query: one statement that reads, answered as JSON, CSV, NDJSON or Arrow.
+ * rest_query.c - GET and POST /db/query: one statement that reads, answered as JSON, CSV, NDJSON or
+ * Arrow.
  *
  *   loop: collect -> thread: parse, bind, run -> pending blocks --small--> one reply
  *                                                              --large--> stream of blocks
  *
- * Up to PENDING_MAX bytes are kept before anything is sent, so that a statement that fails late still
- * gets its status and error; after that the answer streams, and an error cuts the connection, which no client
- * can mistake for the end.
+ * Up to PENDING_MAX bytes are kept before anything is sent, so that a statement that fails late
+ * still gets its status and error; after that the answer streams, and an error cuts the connection,
+ * which no client can mistake for the end.
  *
  * owner: a call has two: the request (its arena's hook gives the reference back) and the thread.
  * Fields say which; request is NULL once it is answered or gone.
@@ -25,19 +26,24 @@
 #include <string.h>
 #include <strings.h>
 
-enum { PENDING_MAX = 256 << 10, PENDING_BLOCKS_MAX = 1024, STREAM_IDLE_MS = 300000, ARROW_BATCH_ROWS = 16384 };
+enum {
+	PENDING_MAX = 256 << 10,
+	PENDING_BLOCKS_MAX = 1024,
+	STREAM_IDLE_MS = 300000,
+	ARROW_BATCH_ROWS = 16384
+};
 
 struct call {
 	atomic_int refs;
 	struct mg_doors *doors;
 	struct mg_loop *loop;
-	struct mg_http_request *request;   /* loop */
-	bool streaming;                    /* loop: the reply has begun */
-	atomic_bool gone;                  /* the client went away */
-	atomic_bool stopped;               /* the query was ended from outside */
+	struct mg_http_request *request; /* loop */
+	bool streaming;                  /* loop: the reply has begun */
+	atomic_bool gone;                /* the client went away */
+	atomic_bool stopped;             /* the query was ended from outside */
 	_Atomic(struct mg_stream *) stream;
 	pthread_mutex_t lock;
-	struct mg_query *query;            /* under lock */
+	struct mg_query *query; /* under lock */
 	/* thread; what lies in the request is valid until it is answered */
 	struct mg_arena *arena;
 	struct mg_session *session;
@@ -100,7 +106,7 @@ static int start_stream(struct call *call, struct mg_error *err)
 	mg_stream_on_wait(stream, mg_slot_pause, mg_slot_resume, call->slot);
 	atomic_store(&call->stream, stream);
 	if (atomic_load(&call->stopped)) {
-		mg_stream_close(stream);       /* call_stop ran before it could see the stream */
+		mg_stream_close(stream); /* call_stop ran before it could see the stream */
 	}
 	(void)atomic_fetch_add(&call->refs, 1);
 	mg_loop_post(call->loop, stream_on_loop, call);
@@ -137,7 +143,8 @@ static int sink_begin(void *arg, const struct mg_answer *answer, struct mg_error
 {
 	struct call *call = arg;
 
-	return mg_encoder_begin(call->encoder, answer->schema, answer->count, answer->names, answer->types, err);
+	return mg_encoder_begin(call->encoder, answer->schema, answer->count, answer->names,
+	                        answer->types, err);
 }
 
 static int sink_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
@@ -164,7 +171,8 @@ static void sink_query(void *arg, struct mg_query *query)
 	pthread_mutex_unlock(&call->lock);
 }
 
-/* From any thread, under the lock of the list of queries: wake a thread that waits for the client. */
+/* From any thread, under the lock of the list of queries: wake a thread that waits for the client.
+ */
 static void call_stop(void *arg)
 {
 	struct call *call = arg;
@@ -183,21 +191,26 @@ static bool is_type(const char *header, const char *type)
 {
 	size_t len = strlen(type);
 
-	return header && strncasecmp(header, type, len) == 0 && (header[len] == '\0' || strchr("; \t", header[len]));
+	return header && strncasecmp(header, type, len) == 0 &&
+	       (header[len] == '\0' || strchr("; \t", header[len]));
 }
 
 /* {"sql": ..., "params": ...}, or the statement itself as text. */
-static int read_body(struct call *call, struct mg_str *sql, const struct mg_json **params, struct mg_error *err)
+static int read_body(struct call *call, struct mg_str *sql, const struct mg_json **params,
+                     struct mg_error *err)
 {
 	struct mg_json *body = NULL;
 
-	if (is_type(call->content_type, "text/plain") || is_type(call->content_type, "application/sql")) {
-		*sql = (struct mg_str){ mg_arena_strndup(call->arena, call->body.ptr, call->body.len), call->body.len };
+	if (is_type(call->content_type, "text/plain") ||
+	    is_type(call->content_type, "application/sql")) {
+		*sql = (struct mg_str){ mg_arena_strndup(call->arena, call->body.ptr, call->body.len),
+			                    call->body.len };
 		return 0;
 	}
 	if (mg_json_parse(call->arena, call->body.ptr, call->body.len, &body, err)) {
 		mg_error_wrap(err, "the body is not JSON");
-		mg_error_hint(err, "Send {\"sql\": \"...\", \"params\": [...]}, or the statement as text/plain.");
+		mg_error_hint(
+			err, "Send {\"sql\": \"...\", \"params\": [...]}, or the statement as text/plain.");
 		return err->code;
 	}
 	const struct mg_json *text = mg_json_get(body, "sql");
@@ -216,7 +229,8 @@ static int read_body(struct call *call, struct mg_str *sql, const struct mg_json
 	return 0;
 }
 
-static int read_query(struct call *call, struct mg_str *sql, const struct mg_json **params, struct mg_error *err)
+static int read_query(struct call *call, struct mg_str *sql, const struct mg_json **params,
+                      struct mg_error *err)
 {
 	struct mg_json *list = NULL;
 
@@ -271,8 +285,9 @@ static void call_run(void *arg)
 	call->started_us = mg_clock_us();
 	call->encoder = mg_encoder_new(&(struct mg_encode_options){
 		.format = call->format, .pretty = call->pretty, .emit = emit, .arg = call });
-	int code = atomic_load(&call->gone) ? mg_error_set(&call->err, MG_E_DISCONNECTED, "the client has gone")
-	                                    : prepare(call, &what.sql, &call->err);
+	int code = atomic_load(&call->gone)
+	               ? mg_error_set(&call->err, MG_E_DISCONNECTED, "the client has gone")
+	               : prepare(call, &what.sql, &call->err);
 
 	if (!code) {
 		code = mg_session_run(call->session, &what, &sink, &call->outcome, &call->err);
@@ -317,7 +332,8 @@ static void reply_whole(struct call *call)
 	}
 	answer_head(call, extra, sizeof extra);
 	mg_rest_count(call->request, 200);
-	mg_http_reply(call->request, 200, mg_format_content_type(call->format), mg_sb_text(&body), body.len, extra);
+	mg_http_reply(call->request, 200, mg_format_content_type(call->format), mg_sb_text(&body),
+	              body.len, extra);
 	mg_sb_fini(&body);
 }
 
@@ -343,7 +359,8 @@ static void call_over(void *arg)
 		; /* answered to the end, or the client has gone */
 	} else if (call->streaming) {
 		if (call->err.code) {
-			mg_log(MG_LOG_INFO, "rest.cut", "query=%s error=%s", call->outcome.query_id, call->err.message);
+			mg_log(MG_LOG_INFO, "rest.cut", "query=%s error=%s", call->outcome.query_id,
+			       call->err.message);
 			mg_http_abort(call->request);
 		}
 	} else if (call->err.code) {
@@ -362,7 +379,8 @@ static void call_gone(void *arg)
 	atomic_store(&call->gone, true);
 	pthread_mutex_lock(&call->lock);
 	if (call->query) {
-		(void)mg_queries_cancel(mg_sessions_queries(call->doors->sessions), mg_query_id(call->query), NULL, NULL);
+		(void)mg_queries_cancel(mg_sessions_queries(call->doors->sessions),
+		                        mg_query_id(call->query), NULL, NULL);
 	}
 	pthread_mutex_unlock(&call->lock);
 	call_stop(call);
@@ -400,9 +418,10 @@ static int format_of_name(const char *name, enum mg_format *format)
 	return MG_E_USAGE;
 }
 
-/* The first type of the list that we know; weights are not looked at, people write the best first.  A
- * browser asks for pages first and takes anything: it gets JSON. */
-static int choose_format(struct mg_http_request *request, enum mg_format *format, struct mg_error *err)
+/* The first type of the list that we know; weights are not looked at, people write the best first.
+ * A browser asks for pages first and takes anything: it gets JSON. */
+static int choose_format(struct mg_http_request *request, enum mg_format *format,
+                         struct mg_error *err)
 {
 	const char *name = mg_http_query(request, "format");
 	const char *accept = mg_http_header(request, "accept");
@@ -410,7 +429,8 @@ static int choose_format(struct mg_http_request *request, enum mg_format *format
 	*format = MG_FORMAT_JSON;
 	if (name) {
 		return format_of_name(name, format)
-		           ? mg_error_set(err, MG_E_USAGE, "format is json, ndjson, csv or arrow, not \"%s\"", name)
+		           ? mg_error_set(err, MG_E_USAGE,
+		                          "format is json, ndjson, csv or arrow, not \"%s\"", name)
 		           : 0;
 	}
 	for (const char *at = accept ? accept : ""; *at;) {
@@ -425,19 +445,25 @@ static int choose_format(struct mg_http_request *request, enum mg_format *format
 	}
 	if (accept && is_type(accept, "application/vnd.apache.parquet")) {
 		mg_error_set(err, MG_E_USAGE, "Parquet is not written yet");
-		mg_error_hint(err, "Ask for application/vnd.apache.arrow.stream, text/csv or application/x-ndjson.");
+		mg_error_hint(
+			err, "Ask for application/vnd.apache.arrow.stream, text/csv or application/x-ndjson.");
 		return MG_E_USAGE;
 	}
 	return 0;
 }
 
-static int take_settings(struct mg_session *session, struct mg_http_request *request, struct mg_error *err)
+static int take_settings(struct mg_session *session, struct mg_http_request *request,
+                         struct mg_error *err)
 {
 	static const char *const names[][2] = {
-		{ "distributed", "distributed" },        { "summarize", "summarize" },
-		{ "strategy", "strategy" },              { "consistency", "read_consistency" },
-		{ "max_staleness", "max_staleness" },    { "timeout", "statement_timeout" },
-		{ "statement_timeout", "statement_timeout" }, { "timezone", "TimeZone" },
+		{ "distributed", "distributed" },
+		{ "summarize", "summarize" },
+		{ "strategy", "strategy" },
+		{ "consistency", "read_consistency" },
+		{ "max_staleness", "max_staleness" },
+		{ "timeout", "statement_timeout" },
+		{ "statement_timeout", "statement_timeout" },
+		{ "timezone", "TimeZone" },
 	};
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -458,8 +484,8 @@ static bool is_pretty(struct mg_http_request *request)
 	return value && strcmp(value, "0") != 0 && strcasecmp(value, "false") != 0;
 }
 
-static struct call *call_new(struct mg_doors *doors, struct mg_http_request *request, const char *user,
-                             enum mg_role role)
+static struct call *call_new(struct mg_doors *doors, struct mg_http_request *request,
+                             const char *user, enum mg_role role)
 {
 	struct call *call = mg_alloc0(sizeof *call);
 
@@ -481,7 +507,8 @@ static struct call *call_new(struct mg_doors *doors, struct mg_http_request *req
 	return call;
 }
 
-void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, const char *user, enum mg_role role)
+void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                   enum mg_role role)
 {
 	struct call *call = call_new(doors, request, user, role);
 	int code = choose_format(request, &call->format, &call->err);

@@ -4,13 +4,14 @@
  *   loop   text frame -> request --post--> query thread: mg_session_run -> sink -> blocks
  *   loop   <- pump <- stream of the request <- blocks; last frame <- when the stream has ended
  *
- * Each request has its own stream, so one slow answer holds back nobody else's producer.  A block is
- * [kind u8]: 0 and a text frame, or 1 and the head of a binary message whose Arrow bytes are the next
- * block (so they are never copied).  The last frame of a request (done, error) lies in the request
- * and is sent when the stream has ended or was closed; so it is always the last and never lost.
+ * Each request has its own stream, so one slow answer holds back nobody else's producer.  A block
+ * is [kind u8]: 0 and a text frame, or 1 and the head of a binary message whose Arrow bytes are the
+ * next block (so they are never copied).  The last frame of a request (done, error) lies in the
+ * request and is sent when the stream has ended or was closed; so it is always the last and never
+ * lost.
  *
- * Ending a request closes its stream: the thread that waits for the client wakes up, rows that wait are
- * dropped, for they belong to no answer.
+ * Ending a request closes its stream: the thread that waits for the client wakes up, rows that wait
+ * are dropped, for they belong to no answer.
  *
  * owner: a channel and its list belong to the loop; a request has two owners, loop and thread.
  * Limits: REQUESTS_MAX at once; MG_STREAM_HIGH in each stream, MG_STREAM_LOW in the write queue.
@@ -34,7 +35,7 @@ enum {
 	MESSAGE_MAX = 16 << 20,
 	TICK_MS = 250,
 	PROGRESS_FROM_MS = 500,
-	PROGRESS_QUEUED_MAX = 256 << 10,   /* a client that is behind with rows gets no progress */
+	PROGRESS_QUEUED_MAX = 256 << 10, /* a client that is behind with rows gets no progress */
 	HEARTBEAT_MS = 15000,
 	SILENCE_MS = 90000,
 	STREAM_IDLE_MS = 300000,
@@ -44,36 +45,36 @@ enum {
 enum { BLOCK_TEXT, BLOCK_HEAD };
 
 struct request {
-	struct request *next;              /* of the channel; loop */
-	struct channel *channel;           /* loop; NULL when the connection is gone */
+	struct request *next;    /* of the channel; loop */
+	struct channel *channel; /* loop; NULL when the connection is gone */
 	atomic_int refs;
 	struct mg_loop *loop;
-	struct mg_session *session;        /* a ref */
+	struct mg_session *session; /* a ref */
 	struct mg_stream *stream;
 	uint32_t id;
 	char *sql;
 	size_t sql_len;
 	bool progress, lossless;
 	uint64_t started_ms;
-	struct mg_buf *head;               /* loop: taken, its bytes not yet */
+	struct mg_buf *head; /* loop: taken, its bytes not yet */
 	atomic_bool cancelled;
 	pthread_mutex_t lock;
-	struct mg_query *query;            /* the one that runs; under lock */
+	struct mg_query *query; /* the one that runs; under lock */
 	/* thread */
 	struct mg_arrow_encoder *encoder;
 	struct mg_outcome outcome;
-	char *last_frame;                  /* written before the stream is finished */
+	char *last_frame; /* written before the stream is finished */
 };
 
 struct channel {
 	struct mg_doors *doors;
 	struct mg_loop *loop;
-	struct mg_ws *ws;                  /* NULL: closed */
+	struct mg_ws *ws; /* NULL: closed */
 	struct mg_session *session;
 	struct request *first;
 	size_t count;
 	struct mg_timer *tick, *heartbeat;
-	atomic_int refs;                   /* the connection, and kills on their way */
+	atomic_int refs; /* the connection, and kills on their way */
 };
 
 /* ---- life of a request ---- */
@@ -350,7 +351,8 @@ static void request_wake(void *arg)
 	}
 }
 
-/* The thread is done with it.  When the stream was closed nobody else woke us for the last frame. */
+/* The thread is done with it.  When the stream was closed nobody else woke us for the last frame.
+ */
 static void request_over(void *arg)
 {
 	struct request *request = arg;
@@ -542,7 +544,7 @@ static void on_text(struct mg_ws *ws, void *state, const char *text, size_t len)
 	struct mg_error err = { 0 };
 
 	if (mg_control_parse(arena, text, len, &frame, &err)) {
-		err.message[120] = '\0';   /* the reason of a close frame is short */
+		err.message[120] = '\0'; /* the reason of a close frame is short */
 		mg_ws_close(ws, 1002, err.message);
 	} else {
 		on_frame(state, &frame);
@@ -572,8 +574,8 @@ static void on_closed(struct mg_ws *ws, void *state, int code, const char *reaso
 	struct mg_queries *queries = mg_sessions_queries(channel->doors->sessions);
 
 	(void)ws;
-	mg_log(MG_LOG_DEBUG, "shell.closed", "session=%s code=%d reason=%s", mg_session_id(channel->session), code,
-	       reason && reason[0] ? reason : "-");
+	mg_log(MG_LOG_DEBUG, "shell.closed", "session=%s code=%d reason=%s",
+	       mg_session_id(channel->session), code, reason && reason[0] ? reason : "-");
 	channel->ws = NULL;
 	mg_timer_stop(channel->tick);
 	mg_timer_stop(channel->heartbeat);
@@ -616,11 +618,13 @@ static void send_hello(struct channel *channel)
 
 	mg_doors_count(doors, &counts);
 	mg_sb_addf(&text,
-	           "{\"type\":\"hello\",\"protocol\":1,\"version\":\"%s\",\"engine\":\"%s\",\"cluster\":\"%s\",\"node\":",
+	           "{\"type\":\"hello\",\"protocol\":1,\"version\":\"%s\",\"engine\":\"%s\","
+	           "\"cluster\":\"%s\",\"node\":",
 	           MG_VERSION, mg_duck_version(), counts.cluster);
 	mg_sb_add_json(&text, doors->node_name, strlen(doors->node_name));
 	mg_sb_add(&text, ",\"user\":");
-	mg_sb_add_json(&text, mg_session_user(channel->session), strlen(mg_session_user(channel->session)));
+	mg_sb_add_json(&text, mg_session_user(channel->session),
+	               strlen(mg_session_user(channel->session)));
 	mg_sb_addf(&text, ",\"session\":\"%s\",\"nodes\":%u,\"workers\":%u,\"shards\":%u}",
 	           mg_session_id(channel->session), counts.nodes, counts.workers, counts.shards);
 	mg_ws_send_text(channel->ws, mg_sb_text(&text), text.len);
@@ -643,11 +647,10 @@ void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, c
 	channel->doors = doors;
 	atomic_init(&channel->refs, 1);
 	channel->loop = mg_conn_loop(mg_http_conn(request));
-	channel->session = mg_session_open(doors->sessions, &(struct mg_session_open){ .user = user,
-	                                                                              .role = role,
-	                                                                              .door = "shell",
-	                                                                              .kill = on_kill,
-	                                                                              .arg = channel });
+	channel->session = mg_session_open(
+		doors->sessions,
+		&(struct mg_session_open){
+			.user = user, .role = role, .door = "shell", .kill = on_kill, .arg = channel });
 	/* user lies in the request, which is gone after this. */
 	struct mg_ws *ws = mg_ws_accept(request, &ws_handler, channel);
 
@@ -658,8 +661,10 @@ void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, c
 		return;
 	}
 	channel->ws = ws;
-	channel->heartbeat = mg_timer_start(channel->loop, HEARTBEAT_MS, HEARTBEAT_MS, on_heartbeat, channel);
-	mg_log(MG_LOG_DEBUG, "shell.open", "session=%s user=%s peer=%s", mg_session_id(channel->session),
-	       mg_session_user(channel->session), mg_conn_peer(mg_ws_conn(ws)));
+	channel->heartbeat =
+		mg_timer_start(channel->loop, HEARTBEAT_MS, HEARTBEAT_MS, on_heartbeat, channel);
+	mg_log(MG_LOG_DEBUG, "shell.open", "session=%s user=%s peer=%s",
+	       mg_session_id(channel->session), mg_session_user(channel->session),
+	       mg_conn_peer(mg_ws_conn(ws)));
 	send_hello(channel);
 }

@@ -23,7 +23,7 @@ struct waiter {
 struct mg_admission {
 	pthread_mutex_t lock;
 	struct waiter *first;
-	struct mg_admission *also;         /* woken with this one, or NULL */
+	struct mg_admission *also; /* woken with this one, or NULL */
 	size_t running, running_max, waiting, queue_max;
 };
 
@@ -61,7 +61,8 @@ static void waiter_remove(struct mg_admission *admission, struct waiter *waiter)
 }
 
 /* Wait in the queue; true when the slot is ours.  Under the lock. */
-static bool wait_turn(struct mg_admission *admission, bool in_front, bool (*stopped)(void *arg), void *arg)
+static bool wait_turn(struct mg_admission *admission, bool in_front, bool (*stopped)(void *arg),
+                      void *arg)
 {
 	struct waiter waiter = { .granted = false };
 	struct waiter **link = &admission->first;
@@ -98,7 +99,8 @@ int mg_admission_enter(struct mg_admission *admission, bool (*stopped)(void *arg
 		                    admission->waiting);
 		mg_error_hint(err, "Try again in a moment.");
 	} else if (!wait_turn(admission, false, stopped, arg)) {
-		code = mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled while it waited to run");
+		code =
+			mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled while it waited to run");
 	}
 	pthread_mutex_unlock(&admission->lock);
 	return code;
@@ -179,8 +181,8 @@ void mg_slot_leave(struct mg_slot *slot)
 	}
 }
 
-/* held stays true over a pause: it says that the statement runs, not that it works.  A statement that
- * was ended meanwhile needs no slot to clean up, and does not wait for one. */
+/* held stays true over a pause: it says that the statement runs, not that it works.  A statement
+ * that was ended meanwhile needs no slot to clean up, and does not wait for one. */
 void mg_slot_pause(void *arg)
 {
 	struct mg_slot *slot = arg;

@@ -1,9 +1,9 @@
 /*
  * encode.c - see encode.h.
  *
- * JSON is the document of docs/http.md, {"result":{"columns":[],"types":[],"values":[[]]},"took":ms};
- * values come last in it, so that rows can leave before all are known.  With pretty each row has its
- * own line.
+ * JSON is the document of docs/http.md,
+ * {"result":{"columns":[],"types":[],"values":[[]]},"took":ms}; values come last in it, so that
+ * rows can leave before all are known.  With pretty each row has its own line.
  *
  * Limits: a block is BLOCK_SIZE and one row at most.
  */
@@ -18,11 +18,11 @@ enum { BLOCK_SIZE = 64 << 10 };
 
 struct mg_encoder {
 	struct mg_encode_options options;
-	struct mg_sb text;             /* block that fills */
-	struct mg_sb value;            /* scratch of CSV */
+	struct mg_sb text;  /* block that fills */
+	struct mg_sb value; /* scratch of CSV */
 	struct mg_arrow_view *view;
 	struct mg_arrow_encoder *arrow;
-	char **names;                  /* NDJSON: as JSON texts with colon; heap */
+	char **names; /* NDJSON: as JSON texts with colon; heap */
 	size_t column_count;
 	uint64_t rows;
 	bool begun;
@@ -91,7 +91,8 @@ static void json_head(struct mg_encoder *encoder, size_t count, const char *cons
 	bool pretty = encoder->options.pretty;
 	struct mg_sb *sb = &encoder->text;
 
-	mg_sb_add(sb, pretty ? "{\n    \"result\": {\n        \"columns\": " : "{\"result\": {\"columns\": ");
+	mg_sb_add(sb, pretty ? "{\n    \"result\": {\n        \"columns\": "
+	                     : "{\"result\": {\"columns\": ");
 	add_json_list(sb, names, count);
 	mg_sb_add(sb, pretty ? ",\n        \"types\": " : ", \"types\": ");
 	add_json_list(sb, types, count);
@@ -121,7 +122,8 @@ static void csv_head(struct mg_encoder *encoder, size_t count, const char *const
 	mg_sb_add_char(&encoder->text, '\n');
 }
 
-static int arrow_head(struct mg_encoder *encoder, const struct ArrowSchema *schema, struct mg_error *err)
+static int arrow_head(struct mg_encoder *encoder, const struct ArrowSchema *schema,
+                      struct mg_error *err)
 {
 	struct mg_buf *buf = NULL;
 	int code = mg_arrow_encoder_new(&encoder->arrow, schema, false, err);
@@ -158,14 +160,15 @@ int mg_encoder_begin(struct mg_encoder *encoder, const struct ArrowSchema *schem
 
 /* ---- rows ---- */
 
-/* DuckDB quotes what holds a comma, a quote, an end of line or a #, and the empty text, which would be
- * NULL. */
+/* DuckDB quotes what holds a comma, a quote, an end of line or a #, and the empty text, which would
+ * be NULL. */
 void mg_csv_add(struct mg_sb *out, const char *text, size_t len)
 {
 	bool quote = len == 0;
 
 	for (size_t i = 0; i < len && !quote; i++) {
-		quote = text[i] == ',' || text[i] == '"' || text[i] == '\n' || text[i] == '\r' || text[i] == '#';
+		quote = text[i] == ',' || text[i] == '"' || text[i] == '\n' || text[i] == '\r' ||
+		        text[i] == '#';
 	}
 	if (!quote) {
 		mg_sb_add_len(out, text, len);
@@ -217,7 +220,8 @@ static void csv_row(struct mg_encoder *encoder, int64_t row)
 	mg_sb_add_char(&encoder->text, '\n');
 }
 
-static int text_batch(struct mg_encoder *encoder, const struct ArrowArray *batch, struct mg_error *err)
+static int text_batch(struct mg_encoder *encoder, const struct ArrowArray *batch,
+                      struct mg_error *err)
 {
 	if (mg_arrow_view_set(encoder->view, batch)) {
 		return mg_error_set(err, MG_E_INTERNAL, "a batch does not fit its schema");

@@ -19,7 +19,7 @@ enum mg_format { MG_FORMAT_JSON, MG_FORMAT_NDJSON, MG_FORMAT_CSV, MG_FORMAT_ARRO
 
 struct mg_encode_options {
 	enum mg_format format;
-	bool pretty;                   /* JSON: indented */
+	bool pretty; /* JSON: indented */
 	/* Takes over buf. */
 	int (*emit)(void *arg, struct mg_buf *buf, struct mg_error *err);
 	void *arg;
@@ -30,7 +30,7 @@ struct mg_encoder;
 const char *mg_format_content_type(enum mg_format format);
 
 struct mg_encoder *mg_encoder_new(const struct mg_encode_options *options);
-void mg_encoder_free(struct mg_encoder *encoder);      /* NULL is fine */
+void mg_encoder_free(struct mg_encoder *encoder); /* NULL is fine */
 int mg_encoder_begin(struct mg_encoder *encoder, const struct ArrowSchema *schema, size_t count,
                      const char *const *names, const char *const *types, struct mg_error *err);
 int mg_encoder_batch(struct mg_encoder *encoder, struct ArrowArray *batch, struct mg_error *err);

@@ -18,9 +18,9 @@ enum { PARAMS_MAX = 10000, VALUE_DEPTH_MAX = 64 };
 struct binding {
 	struct mg_arena *arena;
 	const struct mg_json *params;
-	const struct mg_json **values;     /* of an array, by index */
+	const struct mg_json **values; /* of an array, by index */
 	bool *used;
-	size_t count, next;                /* next: of the plain ? */
+	size_t count, next; /* next: of the plain ? */
 	bool plain, numbered;
 	struct mg_sb *out;
 	struct mg_error *err;
@@ -83,7 +83,8 @@ static int add_list(struct binding *binding, const struct mg_json *list, int dep
 static int add_struct(struct binding *binding, const struct mg_json *object, int depth)
 {
 	if (!object->child) {
-		return mg_error_set(binding->err, MG_E_USAGE, "a parameter value is an object without members");
+		return mg_error_set(binding->err, MG_E_USAGE,
+		                    "a parameter value is an object without members");
 	}
 	mg_sb_add_char(binding->out, '{');
 	mg_json_each(item, object) {
@@ -130,7 +131,8 @@ static int add_value(struct binding *binding, const struct mg_json *value, int d
 	case MG_JSON_OBJECT:
 		return add_struct(binding, value, depth);
 	}
-	return mg_error_set(binding->err, MG_E_INTERNAL, "unknown kind of JSON value %d", (int)value->kind);
+	return mg_error_set(binding->err, MG_E_INTERNAL, "unknown kind of JSON value %d",
+	                    (int)value->kind);
 }
 
 /* ---- which value ---- */
@@ -143,7 +145,8 @@ static int find_named(struct binding *binding, struct mg_str name, const struct 
 		name = (struct mg_str){ name.ptr + 1, name.len - 2 };
 	}
 	if (!mg_json_is(binding->params, MG_JSON_OBJECT)) {
-		return mg_error_set(binding->err, MG_E_USAGE, "parameter \"$%.*s\" needs \"params\" to be an object",
+		return mg_error_set(binding->err, MG_E_USAGE,
+		                    "parameter \"$%.*s\" needs \"params\" to be an object",
 		                    MG_STR_ARG(name));
 	}
 	mg_json_each(item, binding->params) {
@@ -154,17 +157,19 @@ static int find_named(struct binding *binding, struct mg_str name, const struct 
 		}
 		index++;
 	}
-	return mg_error_set(binding->err, MG_E_USAGE, "no value for parameter \"$%.*s\"", MG_STR_ARG(name));
+	return mg_error_set(binding->err, MG_E_USAGE, "no value for parameter \"$%.*s\"",
+	                    MG_STR_ARG(name));
 }
 
 static int find_index(struct binding *binding, size_t index, const struct mg_json **value)
 {
 	if (mg_json_is(binding->params, MG_JSON_OBJECT)) {
-		return mg_error_set(binding->err, MG_E_USAGE, "parameter %zu needs \"params\" to be a list", index + 1);
+		return mg_error_set(binding->err, MG_E_USAGE, "parameter %zu needs \"params\" to be a list",
+		                    index + 1);
 	}
 	if (index >= binding->count) {
-		return mg_error_set(binding->err, MG_E_USAGE, "no value for parameter %zu, %zu given", index + 1,
-		                    binding->count);
+		return mg_error_set(binding->err, MG_E_USAGE, "no value for parameter %zu, %zu given",
+		                    index + 1, binding->count);
 	}
 	binding->used[index] = true;
 	*value = binding->values[index];
@@ -191,7 +196,8 @@ static int find_value(struct binding *binding, struct mg_str token, const struct
 		return find_named(binding, name, value);
 	}
 	if (binding->plain && binding->numbered) {
-		return mg_error_set(binding->err, MG_E_USAGE, "parameters with and without numbers are mixed");
+		return mg_error_set(binding->err, MG_E_USAGE,
+		                    "parameters with and without numbers are mixed");
 	}
 	return find_index(binding, number ? number - 1 : binding->next++, value);
 }
@@ -207,7 +213,7 @@ static int substitute(struct binding *binding, struct mg_str sql)
 		const struct mg_json *value = NULL;
 
 		if (token.kind == MG_T_END || token.kind == MG_T_BAD) {
-			break;     /* what is bad is left to the statement's own reader */
+			break; /* what is bad is left to the statement's own reader */
 		}
 		if (token.kind != MG_T_PARAM) {
 			continue;
@@ -238,14 +244,15 @@ static int check_used(const struct binding *binding)
 		used += binding->used[i];
 	}
 	if (used < binding->count) {
-		return mg_error_set(binding->err, MG_E_USAGE, "%zu parameter values are given, the statement uses %zu",
+		return mg_error_set(binding->err, MG_E_USAGE,
+		                    "%zu parameter values are given, the statement uses %zu",
 		                    binding->count, used);
 	}
 	return 0;
 }
 
-int mg_params_bind(struct mg_arena *arena, struct mg_str sql, const struct mg_json *params, struct mg_str *out,
-                   struct mg_error *err)
+int mg_params_bind(struct mg_arena *arena, struct mg_str sql, const struct mg_json *params,
+                   struct mg_str *out, struct mg_error *err)
 {
 	struct mg_sb text = { 0 };
 	struct binding binding = { .arena = arena, .params = params, .out = &text, .err = err };

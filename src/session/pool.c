@@ -21,7 +21,7 @@ struct work {
 struct mg_pool {
 	pthread_mutex_t lock;
 	pthread_cond_t work_came, thread_ended;
-	struct work *queue;                 /* ring of queue_max */
+	struct work *queue; /* ring of queue_max */
 	size_t queue_max, first, count;
 	size_t threads_max, threads, idle;
 	bool stopping;

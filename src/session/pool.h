@@ -22,6 +22,6 @@ int mg_pool_post(struct mg_pool *pool, void (*fn)(void *arg), void *arg, struct 
 size_t mg_pool_threads(struct mg_pool *pool);
 /* Refuse new work, wait for all that was taken. */
 void mg_pool_stop(struct mg_pool *pool);
-void mg_pool_free(struct mg_pool *pool);   /* stops first; NULL is fine */
+void mg_pool_free(struct mg_pool *pool); /* stops first; NULL is fine */
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * query.c - the list of running statements, the ring of past ones, and their time limits.
  *
- * Invariants, under the lock: a query is in the list from begin to end; stop is called at most once,
- * and never after end.  The hook runs under the lock, so it must be short and must not come back here.
- * One watchdog thread sleeps until the nearest time limit.
+ * Invariants, under the lock: a query is in the list from begin to end; stop is called at most
+ * once, and never after end.  The hook runs under the lock, so it must be short and must not come
+ * back here. One watchdog thread sleeps until the nearest time limit.
  *
  * Limits: MG_HISTORY_MAX past queries, MG_QUERY_TEXT_MAX bytes of each text.
  */
@@ -27,15 +27,15 @@ enum { WATCHDOG_SLEEP_US = 60 * 1000000 };
 const char *const mg_query_state_names[] = { "queued", "running", "done", "failed", "cancelled" };
 
 struct mg_query {
-	struct mg_query *next, **link;         /* in the list */
+	struct mg_query *next, **link; /* in the list */
 	struct mg_queries *queries;
 	struct mg_run *run;
 	char session[24];
 	char *user, *sql;
-	enum mg_query_state state;             /* under the lock */
+	enum mg_query_state state; /* under the lock */
 	atomic_int stopped;
-	uint64_t started_ms;                   /* wall clock */
-	uint64_t begin_us, deadline_us;        /* monotonic; 0: no limit */
+	uint64_t started_ms;            /* wall clock */
+	uint64_t begin_us, deadline_us; /* monotonic; 0: no limit */
 	void (*stop)(void *arg);
 	void *arg;
 };
@@ -53,7 +53,7 @@ struct mg_queries {
 	struct mg_admission *admission;
 	uint64_t slow_ms;
 	struct mg_query *first;
-	struct past *history;                  /* ring */
+	struct past *history; /* ring */
 	size_t history_first, history_count;
 	struct mg_metric *latency, *rows, *bytes, *moved;
 };
@@ -121,7 +121,8 @@ struct mg_queries *mg_queries_new(struct mg_admission *admission, uint64_t slow_
 	queries->latency = mg_metric_histogram("merganser_query_seconds", "", "Time a statement took.");
 	queries->rows = mg_metric_counter("merganser_query_rows_total", "", "Rows answered.");
 	queries->bytes = mg_metric_counter("merganser_query_bytes_total", "", "Bytes of answers.");
-	queries->moved = mg_metric_counter("merganser_moved_bytes_total", "", "Bytes moved between nodes.");
+	queries->moved =
+		mg_metric_counter("merganser_moved_bytes_total", "", "Bytes moved between nodes.");
 	pthread_mutex_init(&queries->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -254,24 +255,28 @@ static void fill_stats(const struct mg_query *query, struct mg_query_info *info)
 	info->done = 1;
 }
 
-/* Metrics and the slow-query log; texts of statements go to the log cut and only when they are slow. */
+/* Metrics and the slow-query log; texts of statements go to the log cut and only when they are
+ * slow. */
 static void account(struct mg_queries *queries, const struct mg_query_info *info)
 {
 	char labels[96];
 
-	(void)snprintf(labels, sizeof labels, "step=\"%s\",outcome=\"%s\"", info->step[0] ? info->step : "none",
-	               mg_query_state_names[info->state]);
-	mg_metric_add(mg_metric_counter("merganser_queries_total", labels, "Statements that ended."), 1);
+	(void)snprintf(labels, sizeof labels, "step=\"%s\",outcome=\"%s\"",
+	               info->step[0] ? info->step : "none", mg_query_state_names[info->state]);
+	mg_metric_add(mg_metric_counter("merganser_queries_total", labels, "Statements that ended."),
+	              1);
 	mg_metric_observe(queries->latency, info->elapsed_ms / 1000);
 	mg_metric_add(queries->rows, (int64_t)info->rows);
 	mg_metric_add(queries->bytes, (int64_t)info->bytes);
 	mg_metric_add(queries->moved, (int64_t)info->moved_bytes);
 	if (queries->slow_ms && info->elapsed_ms >= (double)queries->slow_ms) {
 		mg_log(MG_LOG_WARN, "query.slow",
-		       "query=%s session=%s user=%s state=%s step=%s elapsed_ms=%.1f rows=%llu moved_bytes=%llu sql=%.*s",
+		       "query=%s session=%s user=%s state=%s step=%s elapsed_ms=%.1f rows=%llu "
+		       "moved_bytes=%llu sql=%.*s",
 		       info->id, info->session, info->user, mg_query_state_names[info->state],
-		       info->step[0] ? info->step : "none", info->elapsed_ms, (unsigned long long)info->rows,
-		       (unsigned long long)info->moved_bytes, (int)cut_text(mg_str(info->sql), 200), info->sql);
+		       info->step[0] ? info->step : "none", info->elapsed_ms,
+		       (unsigned long long)info->rows, (unsigned long long)info->moved_bytes,
+		       (int)cut_text(mg_str(info->sql), 200), info->sql);
 	}
 }
 
@@ -283,9 +288,10 @@ void mg_query_end(struct mg_query *query, const struct mg_error *err)
 
 	fill_info(query, &past.info);
 	fill_stats(query, &past.info);
-	past.info.state = !failed                                                     ? MG_QUERY_DONE
-	                  : err->code == MG_E_CANCELLED || err->code == MG_E_TIMEOUT ? MG_QUERY_CANCELLED
-	                                                                              : MG_QUERY_FAILED;
+	past.info.state = !failed ? MG_QUERY_DONE
+	                  : err->code == MG_E_CANCELLED || err->code == MG_E_TIMEOUT
+	                      ? MG_QUERY_CANCELLED
+	                      : MG_QUERY_FAILED;
 	if (failed) {
 		memcpy(past.info.sqlstate, err->sqlstate, sizeof past.info.sqlstate);
 	}
@@ -315,7 +321,8 @@ void mg_query_end(struct mg_query *query, const struct mg_error *err)
 	mg_free(query);
 }
 
-int mg_queries_cancel(struct mg_queries *queries, const char *id, const char *user, struct mg_error *err)
+int mg_queries_cancel(struct mg_queries *queries, const char *id, const char *user,
+                      struct mg_error *err)
 {
 	int code = 0;
 
@@ -350,7 +357,8 @@ void mg_queries_cancel_session(struct mg_queries *queries, const char *session)
 	pthread_mutex_unlock(&queries->lock);
 }
 
-size_t mg_queries_running(struct mg_queries *queries, struct mg_arena *arena, struct mg_query_info **out)
+size_t mg_queries_running(struct mg_queries *queries, struct mg_arena *arena,
+                          struct mg_query_info **out)
 {
 	size_t count = 0;
 
@@ -375,7 +383,8 @@ size_t mg_queries_running(struct mg_queries *queries, struct mg_arena *arena, st
 	return count;
 }
 
-size_t mg_queries_history(struct mg_queries *queries, struct mg_arena *arena, struct mg_query_info **out)
+size_t mg_queries_history(struct mg_queries *queries, struct mg_arena *arena,
+                          struct mg_query_info **out)
 {
 	pthread_mutex_lock(&queries->lock);
 	size_t count = queries->history_count;

@@ -1,8 +1,8 @@
 /*
  * session.c - the sessions of a node: who is there, and how one is ended.
  *
- * Invariant, under the lock of mg_sessions: a session is in the list from open to close, and kill is
- * called only for one in the list.
+ * Invariant, under the lock of mg_sessions: a session is in the list from open to close, and kill
+ * is called only for one in the list.
  */
 #include "session/session.h"
 
@@ -19,7 +19,8 @@ enum { WATCHERS_MAX = 2 };
 
 /* ---- what they share ---- */
 
-int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *options, struct mg_error *err)
+int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *options,
+                    struct mg_error *err)
 {
 	struct mg_sessions *sessions = mg_alloc0(sizeof *sessions);
 
@@ -30,13 +31,15 @@ int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *
 	sessions->watchers = mg_admission_new(WATCHERS_MAX, options->queue_max);
 	mg_admission_wake_also(sessions->admission, sessions->watchers);
 	sessions->queries = mg_queries_new(sessions->admission, options->slow_ms);
-	sessions->open_metric = mg_metric_gauge("merganser_sessions", "", "Clients that are logged in.");
-	int code = mg_system_tables_new(&sessions->tables,
-	                                &(struct mg_system_tables_options){ .engine = options->engine,
-	                                                                    .queries = sessions->queries,
-	                                                                    .replicas = options->replicas,
-	                                                                    .arg = options->arg },
-	                                err);
+	sessions->open_metric =
+		mg_metric_gauge("merganser_sessions", "", "Clients that are logged in.");
+	int code =
+		mg_system_tables_new(&sessions->tables,
+	                         &(struct mg_system_tables_options){ .engine = options->engine,
+	                                                             .queries = sessions->queries,
+	                                                             .replicas = options->replicas,
+	                                                             .arg = options->arg },
+	                         err);
 
 	if (code) {
 		mg_sessions_free(sessions);
@@ -193,7 +196,8 @@ struct mg_settings mg_session_settings(struct mg_session *session)
 	return settings;
 }
 
-int mg_session_set(struct mg_session *session, const char *name, const char *value, struct mg_error *err)
+int mg_session_set(struct mg_session *session, const char *name, const char *value,
+                   struct mg_error *err)
 {
 	pthread_mutex_lock(&session->lock);
 	int code = mg_settings_set(&session->settings, name, value, err);
@@ -214,7 +218,8 @@ int mg_session_kill(struct mg_session *session, const char *id, struct mg_error 
 	}
 	if (!other) {
 		code = mg_error_set(err, MG_E_NOT_FOUND, "there is no connection \"%s\"", id);
-		mg_error_hint(err, "SELECT DISTINCT session FROM cluster.queries shows connections that work.");
+		mg_error_hint(err,
+		              "SELECT DISTINCT session FROM cluster.queries shows connections that work.");
 	} else if (session->role != MG_ROLE_ADMIN && strcmp(other->user, session->user) != 0) {
 		code = mg_error_set(err, MG_E_DENIED, "connection \"%s\" belongs to another user", id);
 	} else if (other->kill) {

@@ -11,11 +11,11 @@ struct mg_sessions {
 	struct mg_sessions_options options;
 	struct mg_pool *pool;
 	struct mg_admission *admission;
-	struct mg_admission *watchers;     /* slots for statements that look at the schema "cluster" */
+	struct mg_admission *watchers; /* slots for statements that look at the schema "cluster" */
 	struct mg_queries *queries;
 	struct mg_system_tables *tables;
 	pthread_mutex_t lock;
-	struct mg_session *first;          /* open sessions; under the lock */
+	struct mg_session *first; /* open sessions; under the lock */
 	size_t count;
 	atomic_ullong next_id;
 	atomic_bool stopping;
@@ -23,16 +23,16 @@ struct mg_sessions {
 };
 
 struct mg_session {
-	struct mg_session *next, **link;   /* in the list, until close */
+	struct mg_session *next, **link; /* in the list, until close */
 	struct mg_sessions *sessions;
 	atomic_int refs;
 	char id[24];
 	char *user;
 	enum mg_role role;
-	void (*kill)(void *arg);           /* under the list's lock; NULL once called or closed */
+	void (*kill)(void *arg); /* under the list's lock; NULL once called or closed */
 	void *arg;
 	pthread_mutex_t lock;
-	struct mg_settings settings;       /* under lock */
+	struct mg_settings settings; /* under lock */
 };
 
 #endif

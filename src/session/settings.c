@@ -44,9 +44,9 @@ bool mg_duration_parse(const char *text, uint64_t *ms)
 	static const struct {
 		const char *name;
 		uint64_t ms;
-	} units[] = { { "", 1 },          { "ms", 1 },         { "s", 1000 },
-		          { "sec", 1000 },    { "min", 60000 },    { "m", 60000 },
-		          { "minutes", 60000 }, { "seconds", 1000 }, { "h", 3600000 } };
+	} units[] = { { "", 1 },        { "ms", 1 },    { "s", 1000 },        { "sec", 1000 },
+		          { "min", 60000 }, { "m", 60000 }, { "minutes", 60000 }, { "seconds", 1000 },
+		          { "h", 3600000 } };
 	uint64_t number = 0;
 	const char *at = text;
 
@@ -115,7 +115,8 @@ static void get_summarize(const struct mg_settings *settings, struct mg_sb *valu
 }
 
 /* In the order of enum mg_strategy. */
-static const char *const strategies[] = { "auto", "local", "cut", "broadcast", "repartition", "gather" };
+static const char *const strategies[] = { "auto",      "local",       "cut",
+	                                      "broadcast", "repartition", "gather" };
 _Static_assert(sizeof strategies / sizeof strategies[0] == MG_STRATEGY_GATHER + 1, "one word each");
 
 static bool set_strategy(struct mg_settings *settings, const char *value)
@@ -212,37 +213,81 @@ static const struct setting table[] = {
 	  "how CREATE TABLE without PARTITIONED BY places rows", set_default_partitioning,
 	  get_default_partitioning },
 	{ "distributed", "true", "true, false or force",
-	  "whether workers take part; force runs the statement on every shard as it stands", set_distributed,
-	  get_distributed },
-	{ "max_staleness", "5s", "a time such as '5s'", "how old a bounded read may be", set_max_staleness,
-	  get_max_staleness },
-	{ "read_consistency", "linearizable", "'linearizable', 'bounded' or 'any'", "how fresh a read is",
-	  set_read_consistency, get_read_consistency },
-	{ "statement_timeout", "0s", "a time such as '30s', 0 for none", "ends a statement that takes longer",
-	  set_statement_timeout, get_statement_timeout },
+	  "whether workers take part; force runs the statement on every shard as it stands",
+	  set_distributed, get_distributed },
+	{ "max_staleness", "5s", "a time such as '5s'", "how old a bounded read may be",
+	  set_max_staleness, get_max_staleness },
+	{ "read_consistency", "linearizable", "'linearizable', 'bounded' or 'any'",
+	  "how fresh a read is", set_read_consistency, get_read_consistency },
+	{ "statement_timeout", "0s", "a time such as '30s', 0 for none",
+	  "ends a statement that takes longer", set_statement_timeout, get_statement_timeout },
 	{ "strategy", "auto", "'auto', 'local', 'cut', 'broadcast', 'repartition' or 'gather'",
 	  "forces a way to run distributed statements", set_strategy, get_strategy },
-	{ "summarize", "true", "true or false", "false returns partial results unmerged, with a column shard",
-	  set_summarize, get_summarize },
-	{ "TimeZone", "UTC", "the name of a time zone", "time zone of TIMESTAMP WITH TIME ZONE", set_timezone,
-	  get_timezone },
+	{ "summarize", "true", "true or false",
+	  "false returns partial results unmerged, with a column shard", set_summarize, get_summarize },
+	{ "TimeZone", "UTC", "the name of a time zone", "time zone of TIMESTAMP WITH TIME ZONE",
+	  set_timezone, get_timezone },
 };
 #define SETTING_COUNT (sizeof table / sizeof table[0])
 
-/* Names that a user of DuckDB may try; the rest of its settings is unknown here, which is as good. */
+/* Names that a user of DuckDB may try; the rest of its settings is unknown here, which is as good.
+ */
 static const char *const engine_settings[] = {
-	"access_mode", "allow_community_extensions", "allow_persistent_secrets", "allow_unsigned_extensions",
-	"allowed_directories", "allowed_paths", "autoinstall_known_extensions", "autoload_known_extensions",
-	"calendar", "catalog_error_max_schemas", "checkpoint_threshold", "custom_extension_repository",
-	"default_collation", "default_null_order", "default_order", "disabled_filesystems",
-	"disabled_optimizers", "enable_external_access", "enable_logging", "enable_object_cache",
-	"enable_profiling", "enable_progress_bar", "errors_as_json", "explain_output", "extension_directory",
-	"file_search_path", "home_directory", "http_proxy", "integer_division", "lock_configuration",
-	"log_query_path", "logging_level", "logging_storage", "max_memory", "max_temp_directory_size",
-	"memory_limit", "password", "preserve_insertion_order", "profile_output", "profiling_mode",
-	"profiling_output", "s3_access_key_id", "s3_endpoint", "s3_region", "s3_secret_access_key", "schema",
-	"search_path", "secret_directory", "storage_compatibility_version", "temp_directory", "threads",
-	"user", "username", "wal_autocheckpoint", "worker_threads",
+	"access_mode",
+	"allow_community_extensions",
+	"allow_persistent_secrets",
+	"allow_unsigned_extensions",
+	"allowed_directories",
+	"allowed_paths",
+	"autoinstall_known_extensions",
+	"autoload_known_extensions",
+	"calendar",
+	"catalog_error_max_schemas",
+	"checkpoint_threshold",
+	"custom_extension_repository",
+	"default_collation",
+	"default_null_order",
+	"default_order",
+	"disabled_filesystems",
+	"disabled_optimizers",
+	"enable_external_access",
+	"enable_logging",
+	"enable_object_cache",
+	"enable_profiling",
+	"enable_progress_bar",
+	"errors_as_json",
+	"explain_output",
+	"extension_directory",
+	"file_search_path",
+	"home_directory",
+	"http_proxy",
+	"integer_division",
+	"lock_configuration",
+	"log_query_path",
+	"logging_level",
+	"logging_storage",
+	"max_memory",
+	"max_temp_directory_size",
+	"memory_limit",
+	"password",
+	"preserve_insertion_order",
+	"profile_output",
+	"profiling_mode",
+	"profiling_output",
+	"s3_access_key_id",
+	"s3_endpoint",
+	"s3_region",
+	"s3_secret_access_key",
+	"schema",
+	"search_path",
+	"secret_directory",
+	"storage_compatibility_version",
+	"temp_directory",
+	"threads",
+	"user",
+	"username",
+	"wal_autocheckpoint",
+	"worker_threads",
 };
 
 static const struct setting *find(const char *name, struct mg_error *err)
@@ -257,7 +302,8 @@ static const struct setting *find(const char *name, struct mg_error *err)
 	for (size_t i = 0; i < SETTING_COUNT; i++) {
 		mg_sb_addf(&names, "%s%s", i ? ", " : "", table[i].name);
 	}
-	if (parse_word(name, engine_settings, sizeof engine_settings / sizeof engine_settings[0]) >= 0) {
+	if (parse_word(name, engine_settings, sizeof engine_settings / sizeof engine_settings[0]) >=
+	    0) {
 		mg_error_set(err, MG_E_DENIED, "setting \"%s\" belongs to the engine", name);
 	} else {
 		mg_error_set(err, MG_E_USAGE, "unknown setting \"%s\"", name);
@@ -275,7 +321,8 @@ void mg_settings_init(struct mg_settings *settings)
 	}
 }
 
-int mg_settings_set(struct mg_settings *settings, const char *name, const char *value, struct mg_error *err)
+int mg_settings_set(struct mg_settings *settings, const char *name, const char *value,
+                    struct mg_error *err)
 {
 	const struct setting *setting = find(name, err);
 
@@ -313,7 +360,8 @@ int mg_settings_get(const struct mg_settings *settings, const char *name, struct
 	return 0;
 }
 
-bool mg_settings_at(size_t index, const char **name, const char **standard, const char **description)
+bool mg_settings_at(size_t index, const char **name, const char **standard,
+                    const char **description)
 {
 	if (index >= SETTING_COUNT) {
 		return false;

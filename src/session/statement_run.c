@@ -1,12 +1,12 @@
 /*
  * statement_run.c - the statements of one request, one after the other.
  *
- * What reads goes to the coordinator as a query: listed, limited in time, with a slot.  What only changes
- * or shows the session is answered here.  Everything else is refused with a message that says what to do.
- * Settings are copied when a statement begins.
+ * What reads goes to the coordinator as a query: listed, limited in time, with a slot.  What only
+ * changes or shows the session is answered here.  Everything else is refused with a message that
+ * says what to do. Settings are copied when a statement begins.
  *
- * Rule: between begin and end of an answer the sink gets rows of that statement only, and end is given
- * only to a statement that went well.
+ * Rule: between begin and end of an answer the sink gets rows of that statement only, and end is
+ * given only to a statement that went well.
  */
 #include "session/session.h"
 
@@ -25,9 +25,9 @@ struct job {
 	struct mg_outcome *outcome;
 	const struct mg_statement *statement;
 	struct mg_settings settings;
-	struct mg_query *query;            /* or NULL */
+	struct mg_query *query; /* or NULL */
 	struct mg_answer answer;
-	struct mg_run_stats stats;         /* of a statement without a query */
+	struct mg_run_stats stats; /* of a statement without a query */
 };
 
 /* ---- statements that are answered here ---- */
@@ -73,7 +73,8 @@ static int answer_rows(struct job *job, struct mg_text_rows *rows, const char *c
 	return code;
 }
 
-static int show_all(const struct mg_settings *settings, struct mg_text_rows *rows, struct mg_error *err)
+static int show_all(const struct mg_settings *settings, struct mg_text_rows *rows,
+                    struct mg_error *err)
 {
 	const char *name, *standard, *description;
 	int code = 0;
@@ -83,7 +84,8 @@ static int show_all(const struct mg_settings *settings, struct mg_text_rows *row
 
 		code = mg_settings_get(settings, name, &value, err);
 		if (!code) {
-			struct mg_str values[] = { mg_str(name), mg_str(mg_sb_text(&value)), mg_str(description) };
+			struct mg_str values[] = { mg_str(name), mg_str(mg_sb_text(&value)),
+				                       mg_str(description) };
 
 			code = mg_text_rows_add(rows, values, err);
 		}
@@ -138,8 +140,9 @@ static int run_cancel(struct job *job, struct mg_error *err)
 	struct mg_session *session = job->session;
 	bool cancel = job->statement->kind == MG_S_CANCEL;
 	const char *only = session->role == MG_ROLE_ADMIN ? NULL : session->user;
-	int code = cancel ? mg_queries_cancel(session->sessions->queries, job->statement->name, only, err)
-	                  : mg_session_kill(session, job->statement->name, err);
+	int code = cancel
+	               ? mg_queries_cancel(session->sessions->queries, job->statement->name, only, err)
+	               : mg_session_kill(session, job->statement->name, err);
 
 	return code ? code : answer_nothing(job, cancel ? "CANCEL" : "KILL", err);
 }
@@ -151,11 +154,13 @@ static int refuse(const struct mg_statement *statement, struct mg_error *err)
 
 	switch (statement->kind) {
 	case MG_S_DML:
-		code = mg_error_set(err, MG_E_READ_ONLY, "cannot run %s: this server serves reads", statement->verb);
+		code = mg_error_set(err, MG_E_READ_ONLY, "cannot run %s: this server serves reads",
+		                    statement->verb);
 		mg_error_hint(err, "%s", writes);
 		return code;
 	case MG_S_DDL:
-		code = mg_error_set(err, MG_E_READ_ONLY, "cannot run %s: tables cannot be changed yet", statement->verb);
+		code = mg_error_set(err, MG_E_READ_ONLY, "cannot run %s: tables cannot be changed yet",
+		                    statement->verb);
 		mg_error_hint(err, "%s", writes);
 		return code;
 	case MG_S_TRANSACTION:
@@ -164,8 +169,9 @@ static int refuse(const struct mg_statement *statement, struct mg_error *err)
 		return code;
 	case MG_S_COPY:
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "COPY is not supported yet");
-		mg_error_hint(err, "To export, ask for CSV or Arrow: merganser sql --format csv, or /db/query "
-		                   "with Accept: text/csv.");
+		mg_error_hint(err,
+		              "To export, ask for CSV or Arrow: merganser sql --format csv, or /db/query "
+		              "with Accept: text/csv.");
 		return code;
 	case MG_S_USE:
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "USE is not supported");
@@ -185,8 +191,8 @@ static int refuse(const struct mg_statement *statement, struct mg_error *err)
 
 /* ---- queries ---- */
 
-static int rows_begin(void *arg, const struct ArrowSchema *schema, size_t count, const char *const *names,
-                      const char *const *types, struct mg_error *err)
+static int rows_begin(void *arg, const struct ArrowSchema *schema, size_t count,
+                      const char *const *names, const char *const *types, struct mg_error *err)
 {
 	struct job *job = arg;
 
@@ -239,7 +245,8 @@ static int run_select(struct job *job, struct mg_error *err)
 }
 
 /* The plan's text: one row for each line, or one row of JSON. */
-static int explain_rows(struct mg_text_rows *rows, const struct mg_sb *plan, bool json, struct mg_error *err)
+static int explain_rows(struct mg_text_rows *rows, const struct mg_sb *plan, bool json,
+                        struct mg_error *err)
 {
 	struct mg_str rest = { mg_sb_text(plan), plan->len };
 	int code = 0;
@@ -262,8 +269,9 @@ static int run_explain(struct job *job, struct mg_error *err)
 	struct mg_run *run = mg_query_run(job->query);
 	struct mg_sb plan = { 0 };
 	struct mg_text_rows rows;
-	int code = mg_coordinator_explain(job->session->sessions->options.engine, run, &job->settings.run,
-	                                  statement->body, statement->analyze, statement->json, &plan, err);
+	int code = mg_coordinator_explain(job->session->sessions->options.engine, run,
+	                                  &job->settings.run, statement->body, statement->analyze,
+	                                  statement->json, &plan, err);
 
 	mg_slot_leave(&job->sink->slot);
 	if (!code) {
@@ -304,8 +312,8 @@ static int say_why_stopped(struct job *job, struct mg_error *err)
 	return mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
 }
 
-/* Who looks for the statement that blocks everybody must not wait behind it: the schema "cluster" has slots
- * of its own. */
+/* Who looks for the statement that blocks everybody must not wait behind it: the schema "cluster"
+ * has slots of its own. */
 static struct mg_admission *admission_of(const struct job *job)
 {
 	const struct mg_sessions *sessions = job->session->sessions;
@@ -318,15 +326,16 @@ static int run_query(struct job *job, struct mg_error *err)
 	struct mg_sessions *sessions = job->session->sessions;
 	struct mg_sink *sink = job->sink;
 
-	job->query = mg_query_begin(sessions->queries,
-	                            &(struct mg_query_begin){ .session = job->session->id,
-	                                                      .user = job->session->user,
-	                                                      .sql = job->statement->text,
-	                                                      .timeout_ms = job->settings.run.timeout_ms,
-	                                                      .stop = sink->stop,
-	                                                      .arg = sink->arg });
+	job->query = mg_query_begin(
+		sessions->queries, &(struct mg_query_begin){ .session = job->session->id,
+	                                                 .user = job->session->user,
+	                                                 .sql = job->statement->text,
+	                                                 .timeout_ms = job->settings.run.timeout_ms,
+	                                                 .stop = sink->stop,
+	                                                 .arg = sink->arg });
 	job->answer.query_id = mg_query_id(job->query);
-	(void)snprintf(job->outcome->query_id, sizeof job->outcome->query_id, "%s", job->answer.query_id);
+	(void)snprintf(job->outcome->query_id, sizeof job->outcome->query_id, "%s",
+	               job->answer.query_id);
 	if (sink->query) {
 		sink->query(sink->arg, job->query);
 	}
@@ -355,7 +364,8 @@ static int run_query(struct job *job, struct mg_error *err)
 /* ---- a request ---- */
 
 /* EXPLAIN of what does not read is refused as the statement itself is. */
-static int check_explained(struct mg_arena *arena, const struct mg_statement *statement, struct mg_error *err)
+static int check_explained(struct mg_arena *arena, const struct mg_statement *statement,
+                           struct mg_error *err)
 {
 	struct mg_statement *body = NULL;
 	size_t count = 0;
@@ -409,13 +419,15 @@ static int check_one_read(const struct mg_statement *statements, size_t count, s
 		case MG_S_CANCEL:
 		case MG_S_KILL:
 			mg_error_set(err, MG_E_DENIED, "statement %s is not allowed here", statements[i].verb);
-			mg_error_hint(err, "Settings are parameters of the request, such as ?distributed=false.");
+			mg_error_hint(err,
+			              "Settings are parameters of the request, such as ?distributed=false.");
 			return MG_E_DENIED;
 		default:
 			return refuse(&statements[i], err);
 		}
 	}
-	return count == 1 ? 0 : mg_error_set(err, MG_E_USAGE, "%zu statements where one is allowed", count);
+	return count == 1 ? 0
+	                  : mg_error_set(err, MG_E_USAGE, "%zu statements where one is allowed", count);
 }
 
 /* Statements without the empty ones, in place. */
@@ -431,10 +443,13 @@ static size_t drop_empty(struct mg_statement *statements, size_t count)
 	return kept;
 }
 
-static int run_one(struct mg_session *session, struct mg_arena *arena, const struct mg_statement *statement,
-                   struct mg_sink *sink, struct mg_outcome *outcome, struct mg_error *err)
+static int run_one(struct mg_session *session, struct mg_arena *arena,
+                   const struct mg_statement *statement, struct mg_sink *sink,
+                   struct mg_outcome *outcome, struct mg_error *err)
 {
-	struct job job = { .session = session, .sink = sink, .outcome = outcome, .statement = statement };
+	struct job job = {
+		.session = session, .sink = sink, .outcome = outcome, .statement = statement
+	};
 
 	outcome->query_id[0] = '\0';
 	outcome->statement++;
@@ -448,8 +463,8 @@ static int run_one(struct mg_session *session, struct mg_arena *arena, const str
 	return code;
 }
 
-int mg_session_run(struct mg_session *session, const struct mg_request *request, struct mg_sink *sink,
-                   struct mg_outcome *outcome, struct mg_error *err)
+int mg_session_run(struct mg_session *session, const struct mg_request *request,
+                   struct mg_sink *sink, struct mg_outcome *outcome, struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_statement *statements = NULL;

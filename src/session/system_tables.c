@@ -1,9 +1,10 @@
 /*
  * system_tables.c - columns and rows of the tables of the schema "cluster".
  *
- * Each table has a list of columns with SQL types and a function that writes its rows as VALUES; the
- * outer SELECT casts every column, so the types hold for any rows.  One statement replaces a table, so
- * a reader sees the old rows or the new ones, and the dropped table's memory is given back at once.
+ * Each table has a list of columns with SQL types and a function that writes its rows as VALUES;
+ * the outer SELECT casts every column, so the types hold for any rows.  One statement replaces a
+ * table, so a reader sees the old rows or the new ones, and the dropped table's memory is given
+ * back at once.
  *
  * Limits: MG_EVENTS_MAX events; texts of statements are cut to SQL_SHOWN_MAX bytes.
  */
@@ -26,9 +27,9 @@ struct event {
 
 struct mg_system_tables {
 	struct mg_system_tables_options options;
-	pthread_mutex_t lock;              /* one refresh at a time */
+	pthread_mutex_t lock; /* one refresh at a time */
 	pthread_mutex_t events_lock;
-	struct event events[MG_EVENTS_MAX];/* ring */
+	struct event events[MG_EVENTS_MAX]; /* ring */
 	size_t events_first, events_count;
 };
 
@@ -182,7 +183,8 @@ static void fill_replicas(struct rows *rows, const struct mg_catalog_data *data)
 		size_t count = options->replicas(options->arg, NULL, 0), max = count + 64;
 
 		max = max < REPLICAS_MAX ? max : REPLICAS_MAX;
-		struct mg_replica_info *infos = mg_arena_new_array(rows->arena, struct mg_replica_info, max);
+		struct mg_replica_info *infos =
+			mg_arena_new_array(rows->arena, struct mg_replica_info, max);
 
 		count = options->replicas(options->arg, infos, max);
 		for (size_t i = 0; i < count && i < max; i++) {
@@ -194,7 +196,8 @@ static void fill_replicas(struct rows *rows, const struct mg_catalog_data *data)
 	size_t count = take_nodes(rows, &nodes);
 
 	for (size_t i = 0; i < count; i++) {
-		for (size_t shard = 0; mg_text_eq(nodes[i].role, "server") && shard <= data->shard_count; shard++) {
+		for (size_t shard = 0; mg_text_eq(nodes[i].role, "server") && shard <= data->shard_count;
+		     shard++) {
 			add_replica(rows, data->shards[shard].id, nodes[i].id, nodes[i].role, nodes[i].state);
 		}
 	}
@@ -329,7 +332,7 @@ struct column {
 struct system_table {
 	const char *name;
 	void (*fill)(struct rows *rows, const struct mg_catalog_data *data);
-	struct column columns[COLUMNS_MAX];      /* ends with a NULL name */
+	struct column columns[COLUMNS_MAX]; /* ends with a NULL name */
 };
 
 static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
@@ -358,7 +361,10 @@ static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
 	    { "file_format", "UINTEGER" } } },
 	{ "replicas",
 	  fill_replicas,
-	  { { "shard", "UINTEGER" }, { "node", "VARCHAR" }, { "role", "VARCHAR" }, { "state", "VARCHAR" } } },
+	  { { "shard", "UINTEGER" },
+	    { "node", "VARCHAR" },
+	    { "role", "VARCHAR" },
+	    { "state", "VARCHAR" } } },
 	{ "tables",
 	  fill_tables,
 	  { { "schema", "VARCHAR" },
@@ -404,12 +410,22 @@ static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
 	{ "users", fill_users, { { "name", "VARCHAR" }, { "role", "VARCHAR" } } },
 	{ "settings",
 	  fill_settings,
-	  { { "name", "VARCHAR" }, { "default", "VARCHAR" }, { "scope", "VARCHAR" }, { "description", "VARCHAR" } } },
+	  { { "name", "VARCHAR" },
+	    { "default", "VARCHAR" },
+	    { "scope", "VARCHAR" },
+	    { "description", "VARCHAR" } } },
 	{ "jobs",
 	  fill_none,
-	  { { "id", "VARCHAR" }, { "user", "VARCHAR" }, { "state", "VARCHAR" }, { "started", "TIMESTAMP" } } },
-	{ "kv_namespaces", fill_none, { { "name", "VARCHAR" }, { "keys", "UBIGINT" }, { "bytes", "UBIGINT" } } },
-	{ "events", fill_events, { { "at", "TIMESTAMP" }, { "event", "VARCHAR" }, { "detail", "VARCHAR" } } },
+	  { { "id", "VARCHAR" },
+	    { "user", "VARCHAR" },
+	    { "state", "VARCHAR" },
+	    { "started", "TIMESTAMP" } } },
+	{ "kv_namespaces",
+	  fill_none,
+	  { { "name", "VARCHAR" }, { "keys", "UBIGINT" }, { "bytes", "UBIGINT" } } },
+	{ "events",
+	  fill_events,
+	  { { "at", "TIMESTAMP" }, { "event", "VARCHAR" }, { "detail", "VARCHAR" } } },
 };
 
 const char *mg_system_table_name(size_t index)
@@ -423,7 +439,8 @@ const char *mg_system_table_column(size_t index, size_t column)
 }
 
 /* CREATE OR REPLACE TABLE with the columns alone when values is empty. */
-static void table_sql(const struct system_table *table, const struct mg_sb *values, struct mg_sb *out)
+static void table_sql(const struct system_table *table, const struct mg_sb *values,
+                      struct mg_sb *out)
 {
 	mg_sb_addf(out, "CREATE OR REPLACE TABLE cluster.%s", table->name);
 	if (values->len == 0) {
@@ -492,7 +509,8 @@ uint32_t mg_system_tables_named(struct mg_str sql)
 	uint32_t bits = 0;
 
 	mg_lex_init(&lexer, sql);
-	for (struct mg_token token = mg_lex_next(&lexer); token.kind != MG_T_END && token.kind != MG_T_BAD;) {
+	for (struct mg_token token = mg_lex_next(&lexer);
+	     token.kind != MG_T_END && token.kind != MG_T_BAD;) {
 		if (!is_name(token) || !mg_str_eq_nocase(unquote(token), MG_STR("cluster"))) {
 			token = mg_lex_next(&lexer);
 			continue;
@@ -508,8 +526,8 @@ uint32_t mg_system_tables_named(struct mg_str sql)
 
 /* ---- life ---- */
 
-int mg_system_tables_new(struct mg_system_tables **out, const struct mg_system_tables_options *options,
-                         struct mg_error *err)
+int mg_system_tables_new(struct mg_system_tables **out,
+                         const struct mg_system_tables_options *options, struct mg_error *err)
 {
 	struct mg_plandb *plandb = mg_engine_plandb(options->engine);
 	struct mg_system_tables *tables = mg_alloc0(sizeof *tables);
@@ -549,7 +567,8 @@ void mg_system_tables_free(struct mg_system_tables *tables)
 	mg_free(tables);
 }
 
-int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_str sql, struct mg_error *err)
+int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_str sql,
+                             struct mg_error *err)
 {
 	uint32_t bits = mg_system_tables_named(sql);
 	struct mg_sb text = { 0 };

@@ -22,24 +22,25 @@ struct mg_system_tables;
 struct mg_replica_info {
 	uint32_t shard;
 	char node[64];
-	const char *role;              /* "server", "worker" */
-	const char *state;             /* "ready", "copying", ... */
+	const char *role;  /* "server", "worker" */
+	const char *state; /* "ready", "copying", ... */
 };
 
 struct mg_system_tables_options {
-	struct mg_engine *engine;          /* borrowed */
-	struct mg_queries *queries;        /* borrowed */
+	struct mg_engine *engine;   /* borrowed */
+	struct mg_queries *queries; /* borrowed */
 	/* Copies at most max infos; returns how many there are.  NULL: servers hold every shard. */
 	size_t (*replicas)(void *arg, struct mg_replica_info *infos, size_t max);
 	void *arg;
 };
 
 /* Makes the schema and its tables, empty. */
-int mg_system_tables_new(struct mg_system_tables **out, const struct mg_system_tables_options *options,
-                         struct mg_error *err);
-void mg_system_tables_free(struct mg_system_tables *tables);   /* NULL is fine */
+int mg_system_tables_new(struct mg_system_tables **out,
+                         const struct mg_system_tables_options *options, struct mg_error *err);
+void mg_system_tables_free(struct mg_system_tables *tables); /* NULL is fine */
 /* Fill the tables that sql names. */
-int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_str sql, struct mg_error *err);
+int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_str sql,
+                             struct mg_error *err);
 /* Something happened that cluster.events shall show; texts are copied. */
 void mg_system_tables_event(struct mg_system_tables *tables, const char *event, const char *detail);
 
@@ -48,7 +49,7 @@ void mg_system_tables_event(struct mg_system_tables *tables, const char *event, 
 /* Bits of the tables that sql names: 1 << index. */
 uint32_t mg_system_tables_named(struct mg_str sql);
 const char *mg_system_table_name(size_t index);
-const char *mg_system_table_column(size_t index, size_t column);   /* NULL past the last one */
+const char *mg_system_table_column(size_t index, size_t column); /* NULL past the last one */
 /* The statement that makes and fills the table at index. */
 void mg_system_table_sql(struct mg_system_tables *tables, size_t index, struct mg_sb *out);
 

@@ -10,7 +10,8 @@ static int no_memory(struct mg_error *err)
 	return mg_error_set(err, MG_E_NOMEM, "not enough memory for the answer's rows");
 }
 
-int mg_text_rows_init(struct mg_text_rows *rows, const char *const *names, size_t columns, struct mg_error *err)
+int mg_text_rows_init(struct mg_text_rows *rows, const char *const *names, size_t columns,
+                      struct mg_error *err)
 {
 	memset(rows, 0, sizeof *rows);
 	rows->columns = columns;

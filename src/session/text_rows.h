@@ -19,7 +19,8 @@ struct mg_text_rows {
 };
 
 /* All columns are VARCHAR.  Fails: MG_E_NOMEM; then nothing is to be freed. */
-int mg_text_rows_init(struct mg_text_rows *rows, const char *const *names, size_t columns, struct mg_error *err);
+int mg_text_rows_init(struct mg_text_rows *rows, const char *const *names, size_t columns,
+                      struct mg_error *err);
 /* One row: a value for each column. */
 int mg_text_rows_add(struct mg_text_rows *rows, const struct mg_str *values, struct mg_error *err);
 /* The array can be read; no more rows. */

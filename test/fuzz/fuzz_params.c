@@ -1,8 +1,8 @@
 /*
  * fuzz_params.c - statements and values: what is put in stays one value.
  *
- * Input: SQL, a line break, JSON.  When binding goes well the new text has no parameter left, and as
- * many statements as before.
+ * Input: SQL, a line break, JSON.  When binding goes well the new text has no parameter left, and
+ * as many statements as before.
  */
 #include "base/assert.h"
 #include "session/params.h"
@@ -56,7 +56,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct mg_json *params = NULL;
 	struct mg_error err = { 0 };
 
-	if (!end || mg_json_parse(arena, (const char *)end + 1, size - sql.len - 1, &params, &err) == 0) {
+	if (!end ||
+	    mg_json_parse(arena, (const char *)end + 1, size - sql.len - 1, &params, &err) == 0) {
 		if (mg_params_bind(arena, sql, params, &out, &err) == 0) {
 			check(arena, sql, out);
 		}

@@ -72,7 +72,7 @@ static void test_full_queue_is_busy_with_a_hint(void **state)
 	}
 	pthread_mutex_unlock(&gate);
 	assert_int_equal(code, MG_E_BUSY);
-	assert_in_range(taken, 2, 3);      /* the thread may or may not have taken the first one yet */
+	assert_in_range(taken, 2, 3); /* the thread may or may not have taken the first one yet */
 	assert_string_equal(err.sqlstate, "53300");
 	assert_true(err.hint[0] != '\0');
 	mg_pool_free(pool);
@@ -84,7 +84,7 @@ struct entrant {
 	struct mg_admission *admission;
 	atomic_int *order;
 	atomic_bool stop;
-	int place;                         /* -1: not admitted */
+	int place; /* -1: not admitted */
 	int code;
 	struct mg_error err;
 };
@@ -191,7 +191,7 @@ static void test_paused_slot_serves_another_and_comes_back(void **state)
 	mg_slot_pause(&slow);
 	assert_int_equal(mg_slot_enter(&other, NULL, NULL, &err), 0);
 	mg_slot_leave(&other);
-	mg_slot_leave(&other);             /* twice is fine */
+	mg_slot_leave(&other); /* twice is fine */
 	mg_slot_resume(&slow);
 	mg_admission_counts(admission, &slots, &waiting, &most);
 	assert_int_equal(slots, 1);

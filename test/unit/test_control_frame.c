@@ -39,14 +39,16 @@ static int parse(const char *text)
 static void test_frames_of_the_client(void **state)
 {
 	(void)state;
-	assert_int_equal(parse("{\"type\":\"query\",\"id\":7,\"sql\":\"SELECT 1;\\n\",\"later\":[1]}"), 0);
+	assert_int_equal(parse("{\"type\":\"query\",\"id\":7,\"sql\":\"SELECT 1;\\n\",\"later\":[1]}"),
+	                 0);
 	assert_int_equal(frame.kind, MG_CONTROL_QUERY);
 	assert_int_equal(frame.id, 7);
 	assert_string_equal(frame.sql.ptr, "SELECT 1;\n");
 	assert_false(frame.progress);
 	assert_true(frame.lossless);
-	assert_int_equal(
-		parse("{\"lossless\":false,\"sql\":\"\",\"progress\":true,\"id\":4294967295,\"type\":\"query\"}"), 0);
+	assert_int_equal(parse("{\"lossless\":false,\"sql\":\"\",\"progress\":true,\"id\":4294967295,"
+	                       "\"type\":\"query\"}"),
+	                 0);
 	assert_true(frame.progress);
 	assert_false(frame.lossless);
 	assert_int_equal(frame.id, UINT32_MAX);
@@ -61,11 +63,25 @@ static void test_frames_of_the_client(void **state)
 static void test_other_frames_break_the_protocol(void **state)
 {
 	static const char *const wrong[] = {
-		"", "{", "[]", "null", "1", "\"query\"", "{}", "{\"type\":1}", "{\"type\":\"\"}", "{\"type\":\"hello\"}",
-		"{\"type\":\"query\",\"id\":1}", "{\"type\":\"query\",\"sql\":\"x\"}",
-		"{\"type\":\"query\",\"sql\":1,\"id\":1}", "{\"type\":\"query\",\"sql\":\"x\",\"id\":0}",
-		"{\"type\":\"query\",\"sql\":\"x\",\"id\":-1}", "{\"type\":\"query\",\"sql\":\"x\",\"id\":4294967296}",
-		"{\"type\":\"cancel\"}", "{\"type\":\"complete\",\"id\":null}", "{\"type\":\"ping\"} x",
+		"",
+		"{",
+		"[]",
+		"null",
+		"1",
+		"\"query\"",
+		"{}",
+		"{\"type\":1}",
+		"{\"type\":\"\"}",
+		"{\"type\":\"hello\"}",
+		"{\"type\":\"query\",\"id\":1}",
+		"{\"type\":\"query\",\"sql\":\"x\"}",
+		"{\"type\":\"query\",\"sql\":1,\"id\":1}",
+		"{\"type\":\"query\",\"sql\":\"x\",\"id\":0}",
+		"{\"type\":\"query\",\"sql\":\"x\",\"id\":-1}",
+		"{\"type\":\"query\",\"sql\":\"x\",\"id\":4294967296}",
+		"{\"type\":\"cancel\"}",
+		"{\"type\":\"complete\",\"id\":null}",
+		"{\"type\":\"ping\"} x",
 	};
 
 	(void)state;
@@ -89,29 +105,48 @@ static void test_frames_of_the_server(void **state)
 {
 	const char *const names[] = { "a", "b \"c\"" };
 	const char *const types[] = { "BIGINT", "VARCHAR" };
-	const struct mg_run_stats stats = { .rows = 3, .bytes = 96, .moved_bytes = 5, .nodes = 4, .workers = 3,
-		                                .shards = 11, .step = "cut", .reason = "because" };
-	struct mg_answer answer = { .statement = 1, .query_id = "q-1", .verb = "SELECT", .count = 2, .names = names,
-		                        .types = types, .stats = &stats, .elapsed_ms = 12.3, .tag = "SELECT 3" };
+	const struct mg_run_stats stats = { .rows = 3,
+		                                .bytes = 96,
+		                                .moved_bytes = 5,
+		                                .nodes = 4,
+		                                .workers = 3,
+		                                .shards = 11,
+		                                .step = "cut",
+		                                .reason = "because" };
+	struct mg_answer answer = { .statement = 1,
+		                        .query_id = "q-1",
+		                        .verb = "SELECT",
+		                        .count = 2,
+		                        .names = names,
+		                        .types = types,
+		                        .stats = &stats,
+		                        .elapsed_ms = 12.3,
+		                        .tag = "SELECT 3" };
 	const struct mg_outcome outcome = { .statement = 2, .query_id = "q-1" };
 	struct mg_error failure = { 0 };
 	struct mg_sb sb = { 0 };
 
 	(void)state;
 	mg_control_begin(&sb, 9, &answer);
-	assert_frame(&sb, "{\"type\":\"begin\",\"id\":9,\"statement\":1,\"query\":\"q-1\",\"verb\":\"SELECT\","
-	                  "\"columns\":[\"a\",\"b \\\"c\\\"\"],\"types\":[\"BIGINT\",\"VARCHAR\"]}");
+	assert_frame(
+		&sb, "{\"type\":\"begin\",\"id\":9,\"statement\":1,\"query\":\"q-1\",\"verb\":\"SELECT\","
+			 "\"columns\":[\"a\",\"b \\\"c\\\"\"],\"types\":[\"BIGINT\",\"VARCHAR\"]}");
 	mg_control_end(&sb, 9, &answer);
-	assert_frame(&sb, "{\"type\":\"end\",\"id\":9,\"statement\":1,\"query\":\"q-1\",\"rows\":3,\"bytes\":96,"
-	                  "\"elapsed_ms\":12.300,\"step\":\"cut\",\"reason\":\"because\",\"nodes\":4,\"workers\":3,"
-	                  "\"shards\":11,\"moved_bytes\":5,\"tag\":\"SELECT 3\"}");
+	assert_frame(
+		&sb,
+		"{\"type\":\"end\",\"id\":9,\"statement\":1,\"query\":\"q-1\",\"rows\":3,\"bytes\":96,"
+		"\"elapsed_ms\":12.300,\"step\":\"cut\",\"reason\":\"because\",\"nodes\":4,\"workers\":3,"
+		"\"shards\":11,\"moved_bytes\":5,\"tag\":\"SELECT 3\"}");
 	mg_error_set(&failure, MG_E_CANCELLED, "stop");
 	mg_control_error(&sb, 9, &outcome, &failure);
-	assert_frame(&sb, "{\"type\":\"error\",\"id\":9,\"statement\":2,\"query\":\"q-1\",\"error\":{\"code\":"
-	                  "\"cancelled\",\"sqlstate\":\"57014\",\"message\":\"stop\",\"detail\":\"\",\"hint\":\"\","
-	                  "\"origin\":\"\",\"node\":\"\",\"shard\":0,\"retry\":\"safe\"}}");
+	assert_frame(
+		&sb,
+		"{\"type\":\"error\",\"id\":9,\"statement\":2,\"query\":\"q-1\",\"error\":{\"code\":"
+		"\"cancelled\",\"sqlstate\":\"57014\",\"message\":\"stop\",\"detail\":\"\",\"hint\":\"\","
+		"\"origin\":\"\",\"node\":\"\",\"shard\":0,\"retry\":\"safe\"}}");
 	mg_control_progress(&sb, 9, 0.42, 1000, 80000, 4);
-	assert_frame(&sb, "{\"type\":\"progress\",\"id\":9,\"done\":0.4200,\"rows\":1000,\"bytes\":80000,\"nodes\":4}");
+	assert_frame(&sb, "{\"type\":\"progress\",\"id\":9,\"done\":0.4200,\"rows\":1000,\"bytes\":"
+	                  "80000,\"nodes\":4}");
 	mg_control_notice(&sb, 9, "a \"b\"");
 	assert_frame(&sb, "{\"type\":\"notice\",\"id\":9,\"message\":\"a \\\"b\\\"\"}");
 	mg_control_done(&sb, 9);
@@ -120,8 +155,11 @@ static void test_frames_of_the_server(void **state)
 
 static void test_names_are_json_with_tables_and_functions(void **state)
 {
-	struct mg_column columns[] = { { .name = "l_orderkey", .type = "BIGINT" }, { .name = "odd\"one", .type = "DATE" } };
-	struct mg_table table = { .schema = "main", .name = "lineitem", .columns = columns, .column_count = 2 };
+	struct mg_column columns[] = { { .name = "l_orderkey", .type = "BIGINT" },
+		                           { .name = "odd\"one", .type = "DATE" } };
+	struct mg_table table = {
+		.schema = "main", .name = "lineitem", .columns = columns, .column_count = 2
+	};
 	const struct mg_catalog_data data = { .tables = &table, .table_count = 1 };
 	struct mg_json *json = NULL;
 	struct mg_sb sb = { 0 };
@@ -134,14 +172,16 @@ static void test_names_are_json_with_tables_and_functions(void **state)
 
 	assert_string_equal(mg_json_get_text(first, "name"), "lineitem");
 	assert_string_equal(mg_json_text(mg_json_at(mg_json_get(first, "columns"), 1)), "odd\"one");
-	assert_string_equal(mg_json_get_text(mg_json_at(mg_json_get(json, "tables"), 1), "schema"), "cluster");
+	assert_string_equal(mg_json_get_text(mg_json_at(mg_json_get(json, "tables"), 1), "schema"),
+	                    "cluster");
 	assert_true(mg_json_get(json, "functions")->count > 100);
 	mg_sb_fini(&sb);
 }
 
 static void test_head_is_little_endian(void **state)
 {
-	static const uint8_t expected[MG_CLIENT_HEAD_SIZE] = { 2, 0, 0, 0, 4, 3, 2, 1, 8, 7, 6, 5, 0, 0, 0, 0 };
+	static const uint8_t expected[MG_CLIENT_HEAD_SIZE] = { 2, 0, 0, 0, 4, 3, 2, 1,
+		                                                   8, 7, 6, 5, 0, 0, 0, 0 };
 	uint8_t head[MG_CLIENT_HEAD_SIZE];
 
 	(void)state;
@@ -155,7 +195,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_frames_of_the_client, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_other_frames_break_the_protocol, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_frames_of_the_server, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_names_are_json_with_tables_and_functions, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_names_are_json_with_tables_and_functions, setup,
+		                                teardown),
 		cmocka_unit_test(test_head_is_little_endian),
 	};
 

@@ -1,9 +1,9 @@
 /*
  * test_encode.c - answers as documents, compared with what DuckDB itself writes.
  *
- * CSV must be the bytes of COPY ... (FORMAT csv, HEADER); lines of JSON must be the values of COPY ...
- * (FORMAT json) for the types where HTTP has no rule of its own; the rules of docs/http.md have their
- * own test.
+ * CSV must be the bytes of COPY ... (FORMAT csv, HEADER); lines of JSON must be the values of COPY
+ * ... (FORMAT json) for the types where HTTP has no rule of its own; the rules of docs/http.md have
+ * their own test.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,7 +38,8 @@ static int setup(void **state)
 		return -1;
 	}
 	close(fd);
-	return mg_duck_open(&duck, &(struct mg_duck_options){ .threads = 1, .lossless_arrow = true }, &err) ||
+	return mg_duck_open(&duck, &(struct mg_duck_options){ .threads = 1, .lossless_arrow = true },
+	                    &err) ||
 	       mg_duck_connect(duck, &conn, &err);
 }
 
@@ -69,8 +70,8 @@ static void encode(const char *sql, enum mg_format format, bool pretty, struct m
 	struct mg_duck_result *result = NULL;
 	const char *names[64], *types[64];
 	bool end = false;
-	struct mg_encoder *encoder = mg_encoder_new(
-		&(struct mg_encode_options){ .format = format, .pretty = pretty, .emit = collect, .arg = out });
+	struct mg_encoder *encoder = mg_encoder_new(&(struct mg_encode_options){
+		.format = format, .pretty = pretty, .emit = collect, .arg = out });
 
 	blocks = largest = 0;
 	if (mg_duck_query(conn, sql, &result, &err)) {
@@ -82,7 +83,8 @@ static void encode(const char *sql, enum mg_format format, bool pretty, struct m
 		names[i] = mg_duck_result_name(result, i);
 		types[i] = mg_duck_result_type(result, i);
 	}
-	assert_int_equal(mg_encoder_begin(encoder, mg_duck_result_schema(result), count, names, types, &err), 0);
+	assert_int_equal(
+		mg_encoder_begin(encoder, mg_duck_result_schema(result), count, names, types, &err), 0);
 	for (;;) {
 		struct ArrowArray batch;
 
@@ -112,9 +114,12 @@ static char *copy_to(const char *sql, const char *format)
 }
 
 static const char *const statements[] = {
-	"SELECT * FROM (VALUES ('a b'), (' lead'), ('x,y'), ('q\"q'), (''), (NULL), ('l' || chr(10) || 'm'), "
-	"('c' || chr(13)), ('b#c'), ('t' || chr(9)), ('NULL'), ('\\'), ('äöü €')) t(\"we,ird \"\"name\")",
-	"SELECT 1::TINYINT a, -2::SMALLINT b, 3::INTEGER c, 4::UINTEGER d, true e, false f, NULL::INTEGER g",
+	"SELECT * FROM (VALUES ('a b'), (' lead'), ('x,y'), ('q\"q'), (''), (NULL), ('l' || chr(10) || "
+	"'m'), "
+	"('c' || chr(13)), ('b#c'), ('t' || chr(9)), ('NULL'), ('\\'), ('äöü €')) t(\"we,ird "
+	"\"\"name\")",
+	"SELECT 1::TINYINT a, -2::SMALLINT b, 3::INTEGER c, 4::UINTEGER d, true e, false f, "
+	"NULL::INTEGER g",
 	"SELECT {'x': 1, 'y': 'b,c'} s, [1, 2, NULL] l, ['a\"b', ''] q, [[1], []] n",
 	"SELECT DATE '1995-03-15' d, 'abc'::VARCHAR v, 1.5::DOUBLE f, 0.1::DOUBLE h, 2::DOUBLE i",
 	"SELECT i, i % 7 AS m, 'row ' || i AS t FROM range(10000) r(i)",
@@ -124,15 +129,19 @@ static const char *const statements[] = {
 static void test_csv_is_what_duckdb_writes(void **state)
 {
 	static const char *const more[] = {
-		"SELECT 12.50::DECIMAL(15,2) a, -0.01::DECIMAL(4,2) b, 170141183460469231731687303715884105727::HUGEINT c, "
+		"SELECT 12.50::DECIMAL(15,2) a, -0.01::DECIMAL(4,2) b, "
+		"170141183460469231731687303715884105727::HUGEINT c, "
 		"18446744073709551615::UBIGINT d",
-		"SELECT TIMESTAMP '2020-01-02 03:04:05.678' a, TIME '01:02:03' b, INTERVAL '1 month 2 days' c, "
+		"SELECT TIMESTAMP '2020-01-02 03:04:05.678' a, TIME '01:02:03' b, INTERVAL '1 month 2 "
+		"days' c, "
 		"'\\x00\\xAB'::BLOB d, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::UUID e, '101'::BIT f",
-		"SELECT 'nan'::DOUBLE a, 'inf'::DOUBLE b, '-inf'::FLOAT c, 1e300::DOUBLE h, MAP {'k': 1} d, '{\"a\": 1}'::JSON e",
+		"SELECT 'nan'::DOUBLE a, 'inf'::DOUBLE b, '-inf'::FLOAT c, 1e300::DOUBLE h, MAP {'k': 1} "
+		"d, '{\"a\": 1}'::JSON e",
 	};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof statements / sizeof statements[0] + sizeof more / sizeof more[0]; i++) {
+	for (size_t i = 0; i < sizeof statements / sizeof statements[0] + sizeof more / sizeof more[0];
+	     i++) {
 		size_t count = sizeof statements / sizeof statements[0];
 		const char *sql = i < count ? statements[i] : more[i - count];
 		struct mg_sb ours = { 0 };
@@ -186,15 +195,18 @@ static void test_json_document_and_its_rules(void **state)
 	struct mg_sb out = { 0 };
 
 	(void)state;
-	encode("SELECT 9007199254740991::BIGINT a, 9007199254740993::BIGINT b, 1.50::DECIMAL(4,2) c, 'nan'::DOUBLE d, "
+	encode("SELECT 9007199254740991::BIGINT a, 9007199254740993::BIGINT b, 1.50::DECIMAL(4,2) c, "
+	       "'nan'::DOUBLE d, "
 	       "'\\xAB'::BLOB e, [1, NULL] f, {'k': 'v'} g, DATE '2020-01-02' h, NULL::INTEGER i",
 	       MG_FORMAT_JSON, false, &out);
-	assert_string_equal(mg_sb_text(&out),
-	                    "{\"result\": {\"columns\": [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\", \"i\"], "
-	                    "\"types\": [\"BIGINT\", \"BIGINT\", \"DECIMAL(4,2)\", \"DOUBLE\", \"BLOB\", "
-	                    "\"INTEGER[]\", \"STRUCT(\\\"k\\\" VARCHAR)\", \"DATE\", \"INTEGER\"], \"values\": "
-	                    "[[9007199254740991, \"9007199254740993\", \"1.50\", \"nan\", \"qw==\", [1,null], "
-	                    "{\"k\":\"v\"}, \"2020-01-02\", null]]}, \"took\": 1.500}\n");
+	assert_string_equal(
+		mg_sb_text(&out),
+		"{\"result\": {\"columns\": [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\", "
+	    "\"i\"], "
+		"\"types\": [\"BIGINT\", \"BIGINT\", \"DECIMAL(4,2)\", \"DOUBLE\", \"BLOB\", "
+		"\"INTEGER[]\", \"STRUCT(\\\"k\\\" VARCHAR)\", \"DATE\", \"INTEGER\"], \"values\": "
+		"[[9007199254740991, \"9007199254740993\", \"1.50\", \"nan\", \"qw==\", [1,null], "
+		"{\"k\":\"v\"}, \"2020-01-02\", null]]}, \"took\": 1.500}\n");
 	mg_sb_fini(&out);
 }
 
@@ -250,7 +262,8 @@ static void test_arrow_stream_decodes_to_the_same_rows(void **state)
 		size_t size = 0;
 		struct ArrowArray array;
 
-		assert_int_equal(mg_arrow_message_size(out.ptr + at, out.len - at, 1 << 20, &size, &end, &err), 0);
+		assert_int_equal(
+			mg_arrow_message_size(out.ptr + at, out.len - at, 1 << 20, &size, &end, &err), 0);
 		if (end) {
 			break;
 		}
@@ -303,10 +316,12 @@ static void test_error_object_has_every_member(void **state)
 	mg_error_hint(&err, "Look at cluster.tables.");
 	err.origin = MG_ORIGIN_PLANNER;
 	mg_error_json(&out, &err);
-	assert_string_equal(mg_sb_text(&out),
-	                    "{\"code\":\"no_table\",\"sqlstate\":\"42P01\",\"message\":\"table \\\"x\\\" is not there\","
-	                    "\"detail\":\"\",\"hint\":\"Look at cluster.tables.\",\"origin\":\"planner\",\"node\":\"\","
-	                    "\"shard\":0,\"retry\":\"never\"}");
+	assert_string_equal(
+		mg_sb_text(&out),
+		"{\"code\":\"no_table\",\"sqlstate\":\"42P01\",\"message\":\"table \\\"x\\\" is not "
+	    "there\","
+		"\"detail\":\"\",\"hint\":\"Look at cluster.tables.\",\"origin\":\"planner\",\"node\":\"\","
+		"\"shard\":0,\"retry\":\"never\"}");
 	mg_sb_fini(&out);
 }
 

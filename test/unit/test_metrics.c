@@ -1,5 +1,6 @@
 /*
- * test_metrics.c - series are found again, counted from many threads, and printed as Prometheus reads them.
+ * test_metrics.c - series are found again, counted from many threads, and printed as Prometheus
+ * reads them.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -34,7 +35,8 @@ static void test_adds_from_threads_are_all_counted(void **state)
 	for (int i = 0; i < THREADS; i++) {
 		pthread_join(threads[i], NULL);
 	}
-	assert_int_equal(mg_metric_value(mg_metric_counter("test_adds_total", "kind=\"a\"", "")), THREADS * ADDS);
+	assert_int_equal(mg_metric_value(mg_metric_counter("test_adds_total", "kind=\"a\"", "")),
+	                 THREADS * ADDS);
 	assert_int_equal(mg_metric_value(mg_metric_counter("test_adds_total", "kind=\"b\"", "")), 0);
 }
 
@@ -47,8 +49,9 @@ static void test_print_groups_series_by_name(void **state)
 	mg_metric_set(mg_metric_gauge("test_gauge", "", "A gauge."), -7);
 	mg_metric_add(mg_metric_counter("test_zz_total", "x=\"0\"", "Help."), 2);
 	mg_metrics_print(&text);
-	assert_non_null(strstr(mg_sb_text(&text), "# HELP test_zz_total Help.\n# TYPE test_zz_total counter\n"
-	                                          "test_zz_total{x=\"0\"} 2\ntest_zz_total{x=\"1\"} 3\n"));
+	assert_non_null(strstr(mg_sb_text(&text),
+	                       "# HELP test_zz_total Help.\n# TYPE test_zz_total counter\n"
+	                       "test_zz_total{x=\"0\"} 2\ntest_zz_total{x=\"1\"} 3\n"));
 	assert_non_null(strstr(mg_sb_text(&text), "# TYPE test_gauge gauge\ntest_gauge -7\n"));
 	mg_sb_fini(&text);
 }
@@ -66,8 +69,9 @@ static void test_histogram_is_cumulative(void **state)
 	assert_non_null(strstr(mg_sb_text(&text), "test_seconds_bucket{le=\"0.0005\"} 1\n"));
 	assert_non_null(strstr(mg_sb_text(&text), "test_seconds_bucket{le=\"0.1\"} 1\n"));
 	assert_non_null(strstr(mg_sb_text(&text), "test_seconds_bucket{le=\"0.2\"} 2\n"));
-	assert_non_null(strstr(mg_sb_text(&text), "test_seconds_bucket{le=\"+Inf\"} 3\n"
-	                                          "test_seconds_sum 1000.150100\ntest_seconds_count 3\n"));
+	assert_non_null(strstr(mg_sb_text(&text),
+	                       "test_seconds_bucket{le=\"+Inf\"} 3\n"
+	                       "test_seconds_sum 1000.150100\ntest_seconds_count 3\n"));
 	mg_sb_fini(&text);
 }
 

@@ -1,6 +1,6 @@
 /*
- * test_params.c - values in the place of parameters: only where SQL has parameters, and never more than a
- * value.  What comes out is run by DuckDB.
+ * test_params.c - values in the place of parameters: only where SQL has parameters, and never more
+ * than a value.  What comes out is run by DuckDB.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -79,7 +79,8 @@ static void assert_answer(const char *sql, const char *json, const char *expecte
 	if (bind(sql, json, &out)) {
 		fail_msg("%s: %s", sql, err.message);
 	}
-	const char *outer = mg_arena_format(arena, "SELECT CAST(COLUMNS(*) AS VARCHAR) FROM (%.*s)", MG_STR_ARG(out));
+	const char *outer =
+		mg_arena_format(arena, "SELECT CAST(COLUMNS(*) AS VARCHAR) FROM (%.*s)", MG_STR_ARG(out));
 
 	if (mg_duck_text(conn, outer, &text, &err)) {
 		fail_msg("%.*s: %s", MG_STR_ARG(out), err.message);
@@ -92,7 +93,8 @@ static void test_text_without_parameters_stays(void **state)
 {
 	(void)state;
 	assert_bound("SELECT 1 -- ?\n", NULL, "SELECT 1 -- ?\n");
-	assert_bound("SELECT '?', \"a?$1\", $$ ? $1 $$ /* ? */", "[]", "SELECT '?', \"a?$1\", $$ ? $1 $$ /* ? */");
+	assert_bound("SELECT '?', \"a?$1\", $$ ? $1 $$ /* ? */", "[]",
+	             "SELECT '?', \"a?$1\", $$ ? $1 $$ /* ? */");
 	assert_bound("SELECT 1", "null", "SELECT 1");
 }
 
@@ -129,7 +131,18 @@ static void test_each_kind_of_parameter(void **state)
 static void test_a_value_never_ends_early(void **state)
 {
 	static const char *const nasty[] = {
-		"'; DROP TABLE t; --", "''", "\\'", "\\", "$$", "?", "$1", "/*", "--", "a\nb", "'' || ''", "é'",
+		"'; DROP TABLE t; --",
+		"''",
+		"\\'",
+		"\\",
+		"$$",
+		"?",
+		"$1",
+		"/*",
+		"--",
+		"a\nb",
+		"'' || ''",
+		"é'",
 	};
 
 	(void)state;
@@ -147,12 +160,23 @@ static void test_a_value_never_ends_early(void **state)
 static void test_wrong_counts_and_values_are_refused(void **state)
 {
 	static const char *const wrong[][2] = {
-		{ "SELECT ?", "[]" },          { "SELECT ?", NULL },         { "SELECT ?, ?", "[1]" },
-		{ "SELECT ?", "[1, 2]" },      { "SELECT 1", "[1]" },        { "SELECT $3", "[1, 2]" },
-		{ "SELECT $1, $1", "[1, 2]" }, { "SELECT $0", "[1]" },       { "SELECT ?, $1", "[1]" },
-		{ "SELECT $x", "[1]" },        { "SELECT $x", "{\"y\": 1}" }, { "SELECT ?", "{\"y\": 1}" },
-		{ "SELECT $x", "{\"x\": 1, \"y\": 2}" }, { "SELECT ?", "7" }, { "SELECT ?", "[{}]" },
-		{ "SELECT ?", "[\"a\\u0000b\"]" },       { "SELECT ?99999999999999999999", "[1]" },
+		{ "SELECT ?", "[]" },
+		{ "SELECT ?", NULL },
+		{ "SELECT ?, ?", "[1]" },
+		{ "SELECT ?", "[1, 2]" },
+		{ "SELECT 1", "[1]" },
+		{ "SELECT $3", "[1, 2]" },
+		{ "SELECT $1, $1", "[1, 2]" },
+		{ "SELECT $0", "[1]" },
+		{ "SELECT ?, $1", "[1]" },
+		{ "SELECT $x", "[1]" },
+		{ "SELECT $x", "{\"y\": 1}" },
+		{ "SELECT ?", "{\"y\": 1}" },
+		{ "SELECT $x", "{\"x\": 1, \"y\": 2}" },
+		{ "SELECT ?", "7" },
+		{ "SELECT ?", "[{}]" },
+		{ "SELECT ?", "[\"a\\u0000b\"]" },
+		{ "SELECT ?99999999999999999999", "[1]" },
 	};
 
 	(void)state;

@@ -42,7 +42,8 @@ static void count_stop(void *arg)
 	atomic_fetch_add(&stops, 1);
 }
 
-static struct mg_query *begin(const char *session, const char *user, const char *sql, uint64_t timeout_ms)
+static struct mg_query *begin(const char *session, const char *user, const char *sql,
+                              uint64_t timeout_ms)
 {
 	return mg_query_begin(queries, &(struct mg_query_begin){ .session = session,
 	                                                         .user = user,
@@ -170,7 +171,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_session_end_cancels_its_queries, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_running_and_past_ones_are_shown, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_history_is_a_ring, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_long_texts_are_cut_between_characters, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_long_texts_are_cut_between_characters, setup,
+		                                teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

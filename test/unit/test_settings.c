@@ -49,9 +49,14 @@ static void test_defaults_are_those_of_the_contract(void **state)
 static void test_every_value_that_get_prints_set_takes(void **state)
 {
 	static const char *const changes[][2] = {
-		{ "distributed", "force" }, { "distributed", "false" }, { "summarize", "false" },
-		{ "strategy", "repartition" }, { "read_consistency", "any" }, { "max_staleness", "250ms" },
-		{ "statement_timeout", "1500ms" }, { "TimeZone", "Europe/Berlin" },
+		{ "distributed", "force" },
+		{ "distributed", "false" },
+		{ "summarize", "false" },
+		{ "strategy", "repartition" },
+		{ "read_consistency", "any" },
+		{ "max_staleness", "250ms" },
+		{ "statement_timeout", "1500ms" },
+		{ "TimeZone", "Europe/Berlin" },
 		{ "default_partitioning", "primary key" },
 	};
 
@@ -85,9 +90,15 @@ static void test_words_of_booleans_and_case(void **state)
 static void test_wrong_values_change_nothing_and_say_what_is_right(void **state)
 {
 	static const char *const wrong[][2] = {
-		{ "distributed", "MAYBE" },       { "summarize", "" },          { "strategy", "best" },
-		{ "read_consistency", "strong" }, { "max_staleness", "soon" },  { "statement_timeout", "-5s" },
-		{ "timezone", "x'; DROP TABLE t" }, { "timezone", "" },         { "default_partitioning", "all" },
+		{ "distributed", "MAYBE" },
+		{ "summarize", "" },
+		{ "strategy", "best" },
+		{ "read_consistency", "strong" },
+		{ "max_staleness", "soon" },
+		{ "statement_timeout", "-5s" },
+		{ "timezone", "x'; DROP TABLE t" },
+		{ "timezone", "" },
+		{ "default_partitioning", "all" },
 		{ "statement_timeout", "99999999999999999999" },
 	};
 
@@ -100,7 +111,8 @@ static void test_wrong_values_change_nothing_and_say_what_is_right(void **state)
 		assert_memory_equal(&before, &settings, sizeof settings);
 	}
 	assert_int_equal(mg_settings_set(&settings, "distributed", "MAYBE", &err), MG_E_USAGE);
-	assert_string_equal(err.message, "setting \"distributed\" takes true, false or force, not \"MAYBE\"");
+	assert_string_equal(err.message,
+	                    "setting \"distributed\" takes true, false or force, not \"MAYBE\"");
 }
 
 static void test_unknown_and_engine_settings_are_told_apart(void **state)
@@ -112,7 +124,8 @@ static void test_unknown_and_engine_settings_are_told_apart(void **state)
 	assert_non_null(strstr(err.hint, "TimeZone"));
 	assert_int_equal(mg_settings_set(&settings, "memory_limit", "1GB", &err), MG_E_DENIED);
 	assert_string_equal(err.sqlstate, "42501");
-	assert_int_equal(mg_settings_set(&settings, "enable_external_access", "true", &err), MG_E_DENIED);
+	assert_int_equal(mg_settings_set(&settings, "enable_external_access", "true", &err),
+	                 MG_E_DENIED);
 }
 
 static void test_reset_of_one_and_of_all(void **state)
