@@ -30,6 +30,7 @@ struct mg_engine {
 	struct mg_plandb *plandb;
 	struct mg_hub *hub;
 	uint64_t since_ms;
+	uint64_t *sample_rows; /* by table of the catalog at start */
 };
 
 unsigned mg_engine_default_threads(void)
@@ -247,6 +248,36 @@ static void add_sample_sql(struct mg_sb *sql, const struct mg_engine *engine,
 	(void)engine;
 }
 
+/* How many rows of each table the planner sees: its estimates are scaled by that. */
+static int count_samples(struct mg_engine *engine, const struct mg_catalog_data *data,
+                         struct mg_error *err)
+{
+	struct mg_duck_conn *conn = NULL;
+	struct mg_sb sql = { 0 };
+	engine->sample_rows = mg_alloc0(sizeof *engine->sample_rows * (data->table_count + 1));
+	int code = mg_plandb_borrow(engine->plandb, NULL, &conn, err);
+	for (size_t i = 0; !code && i < data->table_count; i++) {
+		int64_t rows = 0;
+		mg_sb_clear(&sql);
+		mg_sb_add(&sql, "SELECT count(*) FROM ");
+		mg_sb_add_ident(&sql, data->tables[i].schema);
+		mg_sb_add_char(&sql, '.');
+		mg_sb_add_ident(&sql, data->tables[i].name);
+		code = mg_duck_int(conn, mg_sb_text(&sql), &rows, err);
+		engine->sample_rows[i] = (uint64_t)rows;
+	}
+	if (conn) {
+		mg_plandb_give_back(engine->plandb, conn);
+	}
+	mg_sb_fini(&sql);
+	return code;
+}
+
+uint64_t mg_engine_sample_rows(const struct mg_engine *engine, size_t table)
+{
+	return engine->sample_rows[table];
+}
+
 static int fill_plandb(struct mg_engine *engine, const struct mg_catalog_data *data,
                        struct mg_error *err)
 {
@@ -291,6 +322,9 @@ static int fill_plandb(struct mg_engine *engine, const struct mg_catalog_data *d
 	if (!code) {
 		code = mg_plandb_seal(engine->plandb, err);
 	}
+	if (!code) {
+		code = count_samples(engine, data, err);
+	}
 	mg_sb_fini(&sql);
 	return code ? mg_error_wrap(err, "while filling the planning database") : 0;
 }
@@ -312,7 +346,15 @@ static int open_duck(struct mg_engine *engine, struct mg_error *err)
 		.spill_dir = engine->spill_dir,
 		.lossless_arrow = true,
 	};
-	return mg_duck_open(&engine->duck, &options, err);
+	code = mg_duck_open(&engine->duck, &options, err);
+	if (code) {
+		return code;
+	}
+	char *shards = mg_format("%s/shards", engine->data_dir);
+	const char *dirs[] = { shards, engine->spill_dir };
+	code = mg_duck_fence(engine->duck, dirs, 2, err);
+	mg_free(shards);
+	return code;
 }
 
 int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *options,
@@ -362,6 +404,7 @@ void mg_engine_close(struct mg_engine *engine)
 	if (engine->spill_dir) {
 		mg_tree_remove(engine->spill_dir, NULL);
 	}
+	mg_free(engine->sample_rows);
 	mg_free(engine->spill_dir);
 	mg_free(engine->data_dir);
 	mg_free(engine->node_name);

@@ -36,6 +36,8 @@ struct mg_catalog *mg_engine_catalog(struct mg_engine *engine);
 struct mg_plandb *mg_engine_plandb(struct mg_engine *engine);
 struct mg_duck *mg_engine_duck(struct mg_engine *engine);
 struct mg_hub *mg_engine_hub(struct mg_engine *engine);
+/* Rows of the catalog's table number `table` that the planning database holds. */
+uint64_t mg_engine_sample_rows(const struct mg_engine *engine, size_t table);
 unsigned mg_engine_threads(const struct mg_engine *engine);
 uint64_t mg_engine_memory(const struct mg_engine *engine);
 void mg_engine_budget(struct mg_engine *engine,

@@ -33,10 +33,10 @@ struct mg_participant {
 	            uint64_t rows, struct mg_error *err);
 	void *arg;
 
-	pthread_mutex_t lock; /* guards stages and cancelled */
+	pthread_mutex_t lock; /* guards stages */
 	struct slot_of_stage *stages;
 	size_t stage_count, stage_cap;
-	bool cancelled;
+	atomic_bool cancelled; /* DuckDB looks at it before a statement starts */
 };
 
 /* ---- spools by stage ---- */
@@ -146,6 +146,7 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 		goto out;
 	}
 	mg_duck_set_context(part->conn, &part->context);
+	mg_duck_set_stop(part->conn, &part->cancelled);
 	if (open->timezone && open->timezone[0]) {
 		struct mg_sb sql = { 0 };
 		mg_sb_add(&sql, "SET SESSION TimeZone = ");
@@ -184,18 +185,13 @@ void mg_participant_close(struct mg_participant *part)
 
 void mg_participant_cancel(struct mg_participant *part)
 {
-	pthread_mutex_lock(&part->lock);
-	part->cancelled = true;
-	pthread_mutex_unlock(&part->lock);
+	atomic_store(&part->cancelled, true);
 	mg_duck_interrupt(part->conn);
 }
 
 static bool is_cancelled(struct mg_participant *part)
 {
-	pthread_mutex_lock(&part->lock);
-	bool cancelled = part->cancelled;
-	pthread_mutex_unlock(&part->lock);
-	return cancelled;
+	return atomic_load(&part->cancelled);
 }
 
 double mg_participant_progress(struct mg_participant *part)

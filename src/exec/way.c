@@ -29,7 +29,7 @@ static uint64_t table_bytes(const struct mg_table *table)
 	return table->bytes > wide ? table->bytes : wide;
 }
 
-static void add_table(struct mg_way *way, const struct mg_table *table)
+static void add_table(struct mg_way *way, const struct mg_table *table, uint64_t sample_rows)
 {
 	for (size_t i = 0; i < way->table_count; i++) {
 		if (mg_text_eq(way->tables[i].schema, table->schema) &&
@@ -44,6 +44,7 @@ static void add_table(struct mg_way *way, const struct mg_table *table)
 		.key_count = table->key_count,
 		.rows = table->rows,
 		.bytes = table_bytes(table),
+		.sample_rows = sample_rows,
 	};
 	way->tables[way->table_count++] = *table;
 	if (table->key_count) {
@@ -51,8 +52,9 @@ static void add_table(struct mg_way *way, const struct mg_table *table)
 	}
 }
 
-static int collect(struct mg_way *way, const struct mg_catalog_data *data,
-                   const struct mg_node *node, struct mg_error *err)
+static int collect(struct mg_way *way, const struct mg_engine *engine,
+                   const struct mg_catalog_data *data, const struct mg_node *node,
+                   struct mg_error *err)
 {
 	if (node->op == MG_OP_SCAN) {
 		const struct mg_table *table = mg_catalog_find_table(data, node->schema, node->table);
@@ -60,11 +62,11 @@ static int collect(struct mg_way *way, const struct mg_catalog_data *data,
 			return mg_error_set(err, MG_E_NO_TABLE, "table \"%s.%s\" has no rows on this cluster",
 			                    node->schema, node->table);
 		}
-		add_table(way, table);
+		add_table(way, table, mg_engine_sample_rows(engine, (size_t)(table - data->tables)));
 	}
 	int code = 0;
 	for (size_t i = 0; !code && i < node->kid_count; i++) {
-		code = collect(way, data, node->kids[i], err);
+		code = collect(way, engine, data, node->kids[i], err);
 	}
 	return code;
 }
@@ -162,7 +164,7 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 		return take(way, MG_WAY_CATALOG, "catalog", "only catalog tables are read");
 	}
 	if (bound->root) {
-		int code = collect(way, data, bound->root, err);
+		int code = collect(way, engine, data, bound->root, err);
 		if (code) {
 			return code;
 		}

@@ -570,6 +570,10 @@ int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_
 		code = mg_duck_open(&node->duck, &duck, err);
 	}
 	if (!code) {
+		const char *dirs[] = { node->cache_dir, node->spill_dir };
+		code = mg_duck_fence(node->duck, dirs, 2, err);
+	}
+	if (!code) {
 		code = mg_fetch_new(&node->fetch, node->duck, node->cache_dir, err);
 	}
 	if (code) {
