@@ -107,11 +107,11 @@ def peer_file(work, scale):
         shards = sorted(os.listdir(os.path.join(c.dir, "shards")))
         for i, name in enumerate(shards):
             con.execute(f"ATTACH '{os.path.join(c.dir, 'shards', name)}' AS s{i} (READ_ONLY)")
-        tables = con.execute("SELECT DISTINCT table_name FROM duckdb_tables() WHERE database_name = 's1' AND schema_name = 'main' "
-                             "UNION SELECT DISTINCT table_name FROM duckdb_tables() WHERE database_name = 's0' AND schema_name = 'main'").fetchall()
-        for (table,) in tables:
-            where = [r[0] for r in con.execute("SELECT database_name FROM duckdb_tables() WHERE table_name = ? AND schema_name = 'main' "
-                                               "AND database_name LIKE 's%' ORDER BY try_cast(database_name[2:] AS INTEGER)", [table]).fetchall()]
+        stored = "SELECT DISTINCT table_name FROM duckdb_tables() WHERE schema_name = 'main' AND database_name IN ('s0', 's1')"
+        for (table,) in con.execute(stored).fetchall():
+            where = [r[0] for r in con.execute(
+                "SELECT database_name FROM duckdb_tables() WHERE table_name = ? AND schema_name = 'main' "
+                "AND database_name LIKE 's%' ORDER BY try_cast(database_name[2:] AS INTEGER)", [table]).fetchall()]
             union = " UNION ALL ".join(f"SELECT * EXCLUDE (_mg_rid, _mg_slot) FROM {db}.main.{table}" for db in where)
             con.execute(f"CREATE TABLE main.{table} AS {union}")
         con.close()

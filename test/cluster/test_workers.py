@@ -180,7 +180,7 @@ class Fake:
     def __init__(self, cluster, name="fake", user="worker", password=WORKER_PASSWORD):
         login = base64.b64encode(f"{user}:{password}".encode()).decode()
         self.ws = connect(f"wss://localhost:{cluster.port}/worker", ssl=cluster.tls(), max_size=None,
-                          additional_headers={"Authorization": "Basic " + login}, compression=None)
+                          additional_headers={"Authorization": "Basic " + login}, compression=None).__enter__()
         self.send(type="hello", protocol=1, version="0.1.0", engine="v1.5.5", name=name, threads=64, memory=1 << 30)
         self.welcome = self.receive()
         assert self.welcome["type"] == "welcome"

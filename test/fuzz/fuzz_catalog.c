@@ -1,6 +1,6 @@
 /*
- * fuzz_catalog.c - the catalog's text form from anywhere; what it takes must write to a text that it
- * takes again, and that writes to the same text.
+ * fuzz_catalog.c - the catalog's text form from anywhere; what it takes must write to a text that
+ * it takes again, and that writes to the same text.
  */
 #include "catalog/catalog_int.h"
 
