@@ -22,7 +22,8 @@ enum {
 	LOGINS_AT_ONCE = 4,
 	LOGINS_WAITING = 256,
 	NODES_MAX = 256,
-	SLOW_MS = 10000
+	SLOW_MS = 10000,
+	IDLE_MS = 300000
 };
 
 /* ---- refusals ---- */
@@ -169,6 +170,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 	struct mg_doors *doors = mg_alloc0(sizeof *doors);
 
 	doors->options = *options;
+	doors->options.idle_ms = options->idle_ms ? options->idle_ms : IDLE_MS;
 	(void)snprintf(doors->node_name, sizeof doors->node_name, "%s",
 	               options->node_name ? options->node_name : "");
 	doors->handler =

@@ -121,7 +121,7 @@ static void login_done(void *arg)
 	} else if (wait->err.code) {
 		if (wait->err.code == MG_E_AUTH) {
 			count_login("refused");
-			mg_log(MG_LOG_WARN, "login.refused", "user=%s peer=%s", wait->user,
+			mg_log(MG_LOG_WARN, "login.refused", "user=%.64s peer=%s", wait->user,
 			       mg_conn_peer(mg_http_conn(wait->request)));
 		}
 		mg_rest_error(wait->request, &wait->err, 0);
@@ -224,15 +224,15 @@ static void get_page(struct mg_doors *doors, struct mg_http_request *request)
 {
 	static const char page[] =
 		"<!doctype html>\n<html lang=\"en\"><head><meta "
-	    "charset=\"utf-8\"><title>Merganser</title>\n"
+		"charset=\"utf-8\"><title>Merganser</title>\n"
 		"<style>body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 "
-	    "1rem}"
+		"1rem}"
 		"code{background:#eee;padding:.1em .3em}td{padding:.2em 1em .2em "
-	    "0;vertical-align:top}</style></head>\n"
+		"0;vertical-align:top}</style></head>\n"
 		"<body><h1>Merganser</h1><p>Version " MG_VERSION
 		", a distributed database on DuckDB " MG_DUCKDB_VERSION ".</p>\n<table>\n"
 		"<tr><td><code>merganser sql</code></td><td>the shell, over <code>wss "
-	    "/client</code></td></tr>\n"
+		"/client</code></td></tr>\n"
 		"<tr><td><code>/db/query?q=SELECT 1</code></td><td>a query; JSON, or CSV, NDJSON, Arrow by "
 		"<code>Accept</code>; login Basic</td></tr>\n"
 		"<tr><td><code>/status</code></td><td>node and cluster as JSON</td></tr>\n"

@@ -26,12 +26,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum {
-	PENDING_MAX = 256 << 10,
-	PENDING_BLOCKS_MAX = 1024,
-	STREAM_IDLE_MS = 300000,
-	ARROW_BATCH_ROWS = 16384
-};
+enum { PENDING_MAX = 256 << 10, PENDING_BLOCKS_MAX = 1024, ARROW_BATCH_ROWS = 16384 };
 
 struct call {
 	atomic_int refs;
@@ -102,7 +97,7 @@ static int start_stream(struct call *call, struct mg_error *err)
 	struct mg_stream *stream = mg_stream_new(call->loop, NULL, NULL);
 	int code = 0;
 
-	mg_stream_idle_limit(stream, STREAM_IDLE_MS);
+	mg_stream_idle_limit(stream, call->doors->options.idle_ms);
 	mg_stream_on_wait(stream, mg_slot_pause, mg_slot_resume, call->slot);
 	atomic_store(&call->stream, stream);
 	if (atomic_load(&call->stopped)) {

@@ -38,7 +38,6 @@ enum {
 	PROGRESS_QUEUED_MAX = 256 << 10, /* a client that is behind with rows gets no progress */
 	HEARTBEAT_MS = 15000,
 	SILENCE_MS = 90000,
-	STREAM_IDLE_MS = 300000,
 	HEAD_BLOCK_SIZE = 1 + MG_CLIENT_HEAD_SIZE,
 };
 
@@ -464,7 +463,7 @@ static struct request *request_new(struct channel *channel, const struct mg_cont
 	request->lossless = frame->lossless;
 	request->started_ms = mg_clock_ms();
 	request->stream = mg_stream_new(channel->loop, request_wake, request);
-	mg_stream_idle_limit(request->stream, STREAM_IDLE_MS);
+	mg_stream_idle_limit(request->stream, channel->doors->options.idle_ms);
 	pthread_mutex_init(&request->lock, NULL);
 	atomic_init(&request->refs, 2);
 	return request;

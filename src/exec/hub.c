@@ -57,6 +57,8 @@ struct mg_hub {
 	uint64_t next_query, next_worker;
 	atomic_ullong bytes_moved;
 	bool stopping;
+	void (*on_event)(void *arg, const char *event, const char *worker);
+	void *event_arg;
 };
 
 /* ---- references ---- */
@@ -97,6 +99,22 @@ static bool is_ready_locked(const struct mg_worker *worker)
 		}
 	}
 	return false;
+}
+
+static void tell(struct mg_hub *hub, const char *event, const char *worker)
+{
+	if (hub->on_event) {
+		hub->on_event(hub->event_arg, event, worker);
+	}
+}
+
+void mg_hub_on_event(struct mg_hub *hub,
+                     void (*on_event)(void *arg, const char *event, const char *worker), void *arg)
+{
+	pthread_mutex_lock(&hub->lock);
+	hub->on_event = on_event;
+	hub->event_arg = arg;
+	pthread_mutex_unlock(&hub->lock);
 }
 
 /* ---- leases ---- */
@@ -195,14 +213,23 @@ static void add_tables(struct mg_sb *json, const struct mg_catalog_data *data)
 	mg_sb_add_char(json, ']');
 }
 
-/* A name that no other worker has: the one asked for, or with a number behind it. */
+/* Names stand in logs, errors and terminals. */
+static bool is_name(const char *name)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+								  "._:-";
+
+	return strspn(name, letters) == strlen(name) && strlen(name) < 48;
+}
+
+/* A name that no other node has: the one asked for, or with a number behind it. */
 static void choose_id_locked(struct mg_hub *hub, struct mg_worker *worker, const char *wanted)
 {
 	char base[48];
 	mg_copy_text(base, sizeof base, wanted && wanted[0] ? wanted : "worker");
 	mg_copy_text(worker->id, sizeof worker->id, base);
 	for (unsigned n = 2;; n++) {
-		bool taken = false;
+		bool taken = mg_text_eq(mg_engine_node_name(hub->engine), worker->id);
 		for (size_t i = 0; i < hub->worker_count; i++) {
 			taken |= hub->workers[i] != worker && mg_text_eq(hub->workers[i]->id, worker->id);
 		}
@@ -227,17 +254,23 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 		                    "the worker's engine is DuckDB %s, this server's is %s",
 		                    engine ? engine : "unknown", mg_duck_version());
 	}
+	const char *name = mg_json_get_text(json, "name");
+	if (name && !is_name(name)) {
+		return mg_error_set(err, MG_E_PROTOCOL,
+		                    "a worker's name has at most 47 letters, digits and the signs . _ : -");
+	}
 	struct mg_sb hello = { 0 };
 	pthread_mutex_lock(&hub->lock);
 	if (worker->greeted) {
 		pthread_mutex_unlock(&hub->lock);
 		return mg_error_set(err, MG_E_PROTOCOL, "a second hello");
 	}
-	choose_id_locked(hub, worker, mg_json_get_text(json, "name"));
+	choose_id_locked(hub, worker, name);
 	mg_copy_text(worker->version, sizeof worker->version, mg_json_get_text(json, "version"));
 	int64_t threads = mg_json_get_int(json, "threads", 1);
 	worker->threads = threads < 1 ? 1 : threads > 1024 ? 1024 : (unsigned)threads;
-	worker->memory_bytes = (uint64_t)mg_json_get_int(json, "memory", 0);
+	int64_t memory = mg_json_get_int(json, "memory", 0);
+	worker->memory_bytes = memory < 0 ? 0 : (uint64_t)memory;
 	worker->greeted = true;
 	mg_sb_addf(&hello,
 	           "{\"type\":\"welcome\",\"worker\":\"%s\",\"cluster\":\"%s\",\"lease_ms\":%u,",
@@ -249,6 +282,7 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 	mg_channel_send(worker->channel, mg_sb_text(&hello));
 	mg_sb_fini(&hello);
 	lease_locked(hub, worker);
+	tell(hub, "worker.joined", worker->id);
 	mg_log(MG_LOG_INFO, "worker.joined", "worker=%s address=%s threads=%u", worker->id,
 	       mg_channel_peer(worker->channel), worker->threads);
 	pthread_mutex_unlock(&hub->lock);
@@ -317,6 +351,7 @@ static int on_held(struct mg_hub *hub, struct mg_worker *worker, const struct mg
 		bool before = is_ready_locked(worker);
 		worker->holding[shard] = HELD;
 		if (!before && is_ready_locked(worker)) {
+			tell(hub, "worker.ready", worker->id);
 			mg_log(MG_LOG_INFO, "worker.ready", "worker=%s", worker->id);
 		}
 	}
@@ -426,6 +461,9 @@ static void on_closed(void *arg, const char *reason)
 			}
 		}
 	}
+	if (!hub->stopping) {
+		tell(hub, "worker.left", worker->id);
+	}
 	mg_log(worker->draining || hub->stopping ? MG_LOG_INFO : MG_LOG_WARN, "worker.left",
 	       "worker=%s reason=\"%s\"", worker->id, reason);
 	pthread_mutex_unlock(&hub->lock);
@@ -522,6 +560,22 @@ size_t mg_hub_nodes(struct mg_hub *hub, struct mg_node_info *infos, size_t max)
 	return count;
 }
 
+void mg_hub_copies(struct mg_hub *hub,
+                   void (*each)(void *arg, const char *worker, uint32_t shard, bool held),
+                   void *arg)
+{
+	pthread_mutex_lock(&hub->lock);
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		struct mg_worker *worker = hub->workers[i];
+		for (uint32_t shard = 0; worker->greeted && shard <= hub->shard_count; shard++) {
+			if (worker->holding[shard] != NOT_LEASED) {
+				each(arg, worker->id, shard, worker->holding[shard] == HELD);
+			}
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+}
+
 bool mg_hub_drain(struct mg_hub *hub, const char *id)
 {
 	bool known = false;
@@ -530,6 +584,7 @@ bool mg_hub_drain(struct mg_hub *hub, const char *id)
 		if (mg_text_eq(hub->workers[i]->id, id)) {
 			hub->workers[i]->draining = known = true;
 			mg_channel_send(hub->workers[i]->channel, "{\"type\":\"draining\"}");
+			tell(hub, "worker.draining", id);
 			mg_log(MG_LOG_INFO, "worker.draining", "worker=%s", id);
 		}
 	}

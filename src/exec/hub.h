@@ -32,6 +32,14 @@ void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request);
 /* Once a second: pings, ends leases of silent workers. */
 void mg_hub_tick(struct mg_hub *hub);
 size_t mg_hub_nodes(struct mg_hub *hub, struct mg_node_info *infos, size_t max);
+/* Told of "worker.joined", "worker.ready", "worker.draining", "worker.left"; must be short and not
+ * call the hub.  NULL: nobody. */
+void mg_hub_on_event(struct mg_hub *hub,
+                     void (*on_event)(void *arg, const char *event, const char *worker), void *arg);
+/* Each copy of a shard on a worker, leased or held; each must not call the hub. */
+void mg_hub_copies(struct mg_hub *hub,
+                   void (*each)(void *arg, const char *worker, uint32_t shard, bool held),
+                   void *arg);
 uint64_t mg_hub_bytes_moved(struct mg_hub *hub);
 /* Stop giving a worker new work; true when it is known. */
 bool mg_hub_drain(struct mg_hub *hub, const char *id);

@@ -22,14 +22,17 @@
 #include "server/bootstrap.h"
 #include "server/signals.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LOOPS_MAX 16
 #define TICK_MS 1000u
 #define FRESH_SHARDS 4
+#define STOP_MAX_S 10
 
 struct server {
 	const struct mg_server_options *options;
@@ -86,6 +89,24 @@ static int check_complete(struct server *server, struct mg_error *err)
 	return MG_E_USAGE;
 }
 
+/* Nothing is there that a new cluster would hide: data whose catalog is lost is not lost yet. */
+static int check_fresh(struct server *server, struct mg_error *err)
+{
+	char *path = mg_path_join(server->data_dir, "shards/0000.duckdb");
+	bool data = mg_file_exists(path);
+
+	mg_free(path);
+	if (!data) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_CORRUPT,
+	             "\"%s\" has shard files but no catalog: \"log/catalog.json\" is missing",
+	             server->data_dir);
+	mg_error_hint(err, "Put the catalog back, or give another --data-dir; \"merganser bootstrap "
+	                   "--overwrite\" begins anew and removes the data.");
+	return MG_E_CORRUPT;
+}
+
 static int open_directory(struct server *server, struct mg_error *err)
 {
 	int code = mg_dir_make(server->data_dir, 0700, err);
@@ -100,6 +121,10 @@ static int open_directory(struct server *server, struct mg_error *err)
 		return check_complete(server, err);
 	}
 	if (code != MG_E_NOT_FOUND) {
+		return code;
+	}
+	code = check_fresh(server, err);
+	if (code) {
 		return code;
 	}
 	mg_error_clear(err);
@@ -161,6 +186,48 @@ static int worker_upgrade(void *arg, struct mg_http_request *request, const char
 	struct server *server = arg;
 	mg_hub_accept(mg_engine_hub(server->engine), request);
 	return 0;
+}
+
+/* ---- what cluster.replicas and cluster.events show ---- */
+
+struct replicas {
+	struct mg_replica_info *infos;
+	size_t count, max;
+};
+
+static void add_replica(struct replicas *replicas, const char *node, const char *role,
+                        const char *state, uint32_t shard)
+{
+	if (replicas->count < replicas->max) {
+		struct mg_replica_info *info = &replicas->infos[replicas->count];
+		*info = (struct mg_replica_info){ .shard = shard, .role = role, .state = state };
+		mg_copy_text(info->node, sizeof info->node, node);
+	}
+	replicas->count++;
+}
+
+static void add_copy(void *arg, const char *worker, uint32_t shard, bool held)
+{
+	add_replica(arg, worker, "worker", held ? "ready" : "copying", shard);
+}
+
+static size_t list_replicas(void *arg, struct mg_replica_info *infos, size_t max)
+{
+	struct server *server = arg;
+	struct replicas replicas = { .infos = infos, .max = max };
+	const struct mg_catalog_data *data = mg_catalog_take(server->catalog);
+	for (uint32_t shard = 0; data->table_count && shard <= data->shard_count; shard++) {
+		add_replica(&replicas, server->node_id, "server", "ready", shard);
+	}
+	mg_catalog_give(server->catalog, data);
+	mg_hub_copies(mg_engine_hub(server->engine), add_copy, &replicas);
+	return replicas.count;
+}
+
+static void on_event(void *arg, const char *event, const char *worker)
+{
+	struct server *server = arg;
+	mg_system_tables_event(mg_sessions_tables(mg_doors_sessions(server->doors)), event, worker);
 }
 
 static const char *unhealthy(void *arg)
@@ -270,9 +337,14 @@ static int start(struct server *server, struct mg_error *err)
 			.running_max = options->queries_max,
 			.worker_upgrade = worker_upgrade,
 			.unhealthy = unhealthy,
+			.replicas = list_replicas,
+			.idle_ms = options->idle_ms,
 			.arg = server,
 		};
 		code = mg_doors_new(&server->doors, &doors, err);
+	}
+	if (!code) {
+		mg_hub_on_event(mg_engine_hub(server->engine), on_event, server);
 	}
 	if (!code) {
 		code = start_loops(server, err);
@@ -321,8 +393,27 @@ static void serve(struct server *server)
 	}
 }
 
+/* A function call inside of the engine cannot be interrupted and may take minutes. Who stops a node
+ * does not wait for it: files are read-only here, and the kernel gives back the rest. */
+static void *end_anyway(void *arg)
+{
+	(void)arg;
+	struct timespec rest = { .tv_sec = STOP_MAX_S };
+
+	while (nanosleep(&rest, &rest) != 0) {
+	}
+	mg_log(MG_LOG_WARN, "server.stop", "forced=true waited_s=%d", STOP_MAX_S);
+	_exit(0);
+	return NULL;
+}
+
 static void stop(struct server *server)
 {
+	pthread_t guard;
+
+	if (server->doors && pthread_create(&guard, NULL, end_anyway, NULL) == 0) {
+		pthread_detach(guard);
+	}
 	atomic_store(&server->serving, false);
 	if (server->listener) {
 		mg_listener_close(server->listener);
@@ -331,6 +422,7 @@ static void stop(struct server *server)
 		mg_listener_close(server->http_listener);
 	}
 	if (server->doors) {
+		mg_hub_on_event(mg_engine_hub(server->engine), NULL, NULL);
 		mg_doors_stop(server->doors);
 	}
 	/* Workers hang on loops and queries on workers: the engine goes while the loops still turn. */

@@ -23,7 +23,7 @@ struct mg_server_options {
 	uint64_t memory_bytes;          /* 0: 75 % of what cgroup or machine gives */
 	uint64_t query_memory_bytes;    /* 0: an eighth of that */
 	unsigned queries_max;           /* running at once; 0: twice the threads */
-	uint64_t idle_ms;               /* connections without a byte; 0: 10 minutes */
+	uint64_t idle_ms;               /* an answer that nobody takes for so long is ended; 0: 5 min */
 	bool plain_loopback, plain_any; /* --insecure-plaintext, --insecure-plaintext=any */
 	const char *client_ca; /* client certificates signed by this CA are asked for; or NULL */
 	struct mg_log_options log;

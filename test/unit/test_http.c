@@ -285,7 +285,7 @@ static void test_errors_are_json_with_a_fitting_status(void **state)
 	char *answer = talk(request, strlen(request));
 
 	(void)state;
-	assert_non_null(strstr(answer, "HTTP/1.1 404 Not Found"));
+	assert_non_null(strstr(answer, "HTTP/1.1 400 Bad Request"));
 	assert_non_null(
 		strstr(answer, "\"sqlstate\":\"42P01\",\"message\":\"table \\\"x\\\" is not there\""));
 	free(answer);
