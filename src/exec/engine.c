@@ -13,6 +13,7 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/limits.h"
+#include "store/shard_file.h"
 
 #include "mg_version.h"
 
@@ -130,6 +131,30 @@ static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *ta
 	return code;
 }
 
+/* Is the attached file the one that the catalog means? A file of another place, load or cluster
+ * opens as well, and would answer wrongly. */
+static int check_shard(struct mg_engine *engine, const struct mg_catalog_data *data, uint32_t index,
+                       struct mg_error *err)
+{
+	const struct mg_shard *shard = &data->shards[index];
+	const struct mg_shard_meta meta = {
+		.cluster_id = data->cluster_id,
+		.sample = data->sample ? data->sample : "",
+		.shard = shard->id,
+		.shard_count = data->shard_count,
+		.slot_first = shard->slot_first,
+		.slot_last = shard->slot_last,
+		.file_format = MG_FILE_FORMAT,
+	};
+	struct mg_duck_conn *conn = NULL;
+	int code = mg_duck_connect(engine->duck, &conn, err);
+	if (!code) {
+		code = mg_shard_file_check(conn, &meta, err);
+		mg_duck_disconnect(conn);
+	}
+	return code;
+}
+
 static int open_shards(struct mg_engine *engine, const struct mg_catalog_data *data,
                        struct mg_error *err)
 {
@@ -139,6 +164,7 @@ static int open_shards(struct mg_engine *engine, const struct mg_catalog_data *d
 	for (uint32_t i = 0; !code && data->table_count && i <= data->shard_count; i++) {
 		const char *path = mg_arena_format(arena, "%s/%s", engine->data_dir, data->shards[i].file);
 		code = mg_engine_attach(engine->duck, data->shards[i].id, path, err);
+		code = code ? code : check_shard(engine, data, i, err);
 		if (code) {
 			mg_error_hint(
 				err,
@@ -410,6 +436,11 @@ void mg_engine_close(struct mg_engine *engine)
 	mg_free(engine->node_name);
 	mg_free(engine->address);
 	mg_free(engine);
+}
+
+const char *mg_engine_node_name(const struct mg_engine *engine)
+{
+	return engine->node_name;
 }
 
 struct mg_catalog *mg_engine_catalog(struct mg_engine *engine)

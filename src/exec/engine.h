@@ -60,6 +60,7 @@ size_t mg_engine_nodes(struct mg_engine *engine, struct mg_node_info *infos, siz
 
 /* ---- shared by servers and workers ---- */
 /* Attach a verified shard file read-only as "s<id>". */
+const char *mg_engine_node_name(const struct mg_engine *engine);
 int mg_engine_attach(struct mg_duck *duck, uint32_t shard, const char *path, struct mg_error *err);
 int mg_engine_detach(struct mg_duck *duck, uint32_t shard, struct mg_error *err);
 /* Tables as a participant sees them when it holds `shards` (ids from 1) and the reference group. */

@@ -192,9 +192,29 @@ static int sample_choose(struct run *run, const struct mg_catalog_data *data, st
 	return mg_catalog_change(run->catalog, sample_change, run, err);
 }
 
+/* The catalog is written before any file: files without it have lost it, and a new cluster's would
+ * take their place. */
+static int check_lost(const struct run *run, struct mg_error *err)
+{
+	const char *dir = run->options->data_dir;
+	char *path = mg_path_join(dir, "shards/0000.duckdb");
+	bool lost = mg_file_exists(path);
+	mg_free(path);
+	if (!lost) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_CORRUPT, "\"%s\" has shard files but no \"log/catalog.json\"", dir);
+	mg_error_hint(err, "Put the catalog back, or choose another --data-dir; \"merganser bootstrap "
+	                   "--overwrite\" begins anew and removes the data.");
+	return MG_E_CORRUPT;
+}
+
 static int catalog_open(struct run *run, struct mg_error *err)
 {
 	int rc = mg_catalog_load(&run->catalog, run->options->data_dir, err);
+	if (rc == MG_E_NOT_FOUND && check_lost(run, err) != 0) {
+		return MG_E_CORRUPT;
+	}
 	if (rc == 0) {
 		const struct mg_catalog_data *data = mg_catalog_take(run->catalog);
 		rc = sample_choose(run, data, err);
@@ -215,7 +235,7 @@ static int catalog_open(struct run *run, struct mg_error *err)
 
 static int start_anew(struct run *run, struct mg_error *err)
 {
-	static const char *const trees[] = { "log", "shards", "tls", "kv" };
+	static const char *const trees[] = { "shards", "log", "tls", "kv" };
 	int rc = 0;
 	for (size_t i = 0; rc == 0 && i < sizeof trees / sizeof *trees; i++) {
 		rc = mg_tree_remove(in_dir(run, trees[i]), err);

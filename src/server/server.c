@@ -32,7 +32,7 @@
 #define LOOPS_MAX 16
 #define TICK_MS 1000u
 #define FRESH_SHARDS 4
-#define STOP_MAX_S 10
+#define STOP_MAX_S 6
 
 struct server {
 	const struct mg_server_options *options;
@@ -89,24 +89,6 @@ static int check_complete(struct server *server, struct mg_error *err)
 	return MG_E_USAGE;
 }
 
-/* Nothing is there that a new cluster would hide: data whose catalog is lost is not lost yet. */
-static int check_fresh(struct server *server, struct mg_error *err)
-{
-	char *path = mg_path_join(server->data_dir, "shards/0000.duckdb");
-	bool data = mg_file_exists(path);
-
-	mg_free(path);
-	if (!data) {
-		return 0;
-	}
-	mg_error_set(err, MG_E_CORRUPT,
-	             "\"%s\" has shard files but no catalog: \"log/catalog.json\" is missing",
-	             server->data_dir);
-	mg_error_hint(err, "Put the catalog back, or give another --data-dir; \"merganser bootstrap "
-	                   "--overwrite\" begins anew and removes the data.");
-	return MG_E_CORRUPT;
-}
-
 static int open_directory(struct server *server, struct mg_error *err)
 {
 	int code = mg_dir_make(server->data_dir, 0700, err);
@@ -121,10 +103,6 @@ static int open_directory(struct server *server, struct mg_error *err)
 		return check_complete(server, err);
 	}
 	if (code != MG_E_NOT_FOUND) {
-		return code;
-	}
-	code = check_fresh(server, err);
-	if (code) {
 		return code;
 	}
 	mg_error_clear(err);

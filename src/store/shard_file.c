@@ -213,14 +213,32 @@ static void add_meta_filter(struct mg_sb *sql, const char *database,
 	mg_sb_addf(sql,
 	           "SELECT count(*) FROM %s._mg.meta WHERE file_format = %u AND shard = %u AND "
 	           "shard_count = %u"
-	           " AND slot_first = %u AND slot_last = %u AND engine_version = ",
+	           " AND slot_first = %u AND slot_last = %u",
 	           database, meta->file_format, meta->shard, meta->shard_count, meta->slot_first,
 	           meta->slot_last);
-	add_text(sql, mg_duck_version());
 	mg_sb_add(sql, " AND cluster_id = ");
 	add_text(sql, meta->cluster_id);
 	mg_sb_add(sql, " AND sample = ");
 	add_text(sql, meta->sample);
+}
+
+int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *meta,
+                        struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	char database[16];
+	int64_t found = 0;
+	snprintf(database, sizeof database, "s%u", meta->shard);
+	add_meta_filter(&sql, database, meta);
+	int rc = mg_duck_int(conn, mg_sb_text(&sql), &found, err);
+	mg_sb_fini(&sql);
+	if (rc != 0 || found != 1) {
+		rc = mg_error_set(err, MG_E_CORRUPT,
+		                  "the file of shard %u is not the one that the catalog means: its cluster, "
+		                  "data, slots or format differ",
+		                  meta->shard);
+	}
+	return rc;
 }
 
 /* Attach the complete file read-only as `database` of 16 bytes; *conn NULL when that fails. */
@@ -266,6 +284,8 @@ bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir,
 		return false;
 	}
 	add_meta_filter(&sql, database, meta);
+	mg_sb_add(&sql, " AND engine_version = ");
+	add_text(&sql, mg_duck_version());
 	if (mg_duck_int(conn, mg_sb_text(&sql), &found, &ignored) != 0) {
 		found = 0;
 	}

@@ -57,6 +57,10 @@ void mg_shard_file_drop(struct mg_shard_file *file);
  * cluster, sample, slots).  False also when there is none. */
 bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir,
                            const struct mg_shard_meta *meta);
+/* Whether the database that is attached as "s<shard>" is the one described by meta, whatever engine
+ * wrote it; MG_E_CORRUPT when not: its slots would lead to wrong rows. */
+int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *meta,
+                        struct mg_error *err);
 /* Rows of tables in that complete file, added to rows[i]; a table that is not there has none. */
 int mg_shard_file_counts(struct mg_duck *duck, const char *data_dir, uint32_t shard,
                          const char *const *schemas, const char *const *tables, size_t count,
