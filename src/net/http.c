@@ -228,8 +228,13 @@ static int on_extension(llhttp_t *parser, const char *at, size_t size)
 
 static int on_chunk(llhttp_t *parser)
 {
-	return count_head(of(parser),
-	                  1); /* Empty bytes around tiny chunks are a toy for attackers, too. */
+	struct mg_http *http = of(parser);
+	const struct mg_http_request *request = http->parsing;
+
+	if (parser->content_length > request->body_limit - request->body_size) {
+		return refuse(http, 413, MG_E_LIMIT, "the body of the request is too large");
+	}
+	return count_head(http, 1); /* Empty bytes around tiny chunks are a toy for attackers, too. */
 }
 
 /* What llhttp lets pass and we do not. */
@@ -283,6 +288,9 @@ static int ask_handler(struct mg_http *http, const llhttp_t *parser)
 	}
 	if (length > request->body_limit) {
 		return refuse(http, 413, MG_E_LIMIT, "the body of the request is too large");
+	}
+	if (has_body) { /* a byte now and then is no client of ours */
+		mg_conn__deadline(http->conn, MG_HTTP_BODY_MS, "the body of a request took too long");
 	}
 	if (has_body && mg_http__has_token(request, "expect", "100-continue") && !request->is_http10) {
 		static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -352,7 +360,7 @@ static int on_body(llhttp_t *parser, const char *at, size_t size)
 
 static int on_complete(llhttp_t *parser)
 {
-	(void)parser;
+	mg_conn__deadline(of(parser)->conn, 0, "");
 	return HPE_PAUSED;
 }
 

@@ -18,6 +18,7 @@ enum {
 	MG_HTTP_BODY_MAX_DEFAULT = 8 << 20,
 	MG_HTTP_HEAD_MS = 30000, /* for the whole head, however slowly it drips */
 	MG_HTTP_BODY_IDLE_MS = 30000,
+	MG_HTTP_BODY_MS = 300000,
 	MG_HTTP_KEEP_MS = 120000,       /* between requests */
 	MG_HTTP_REPLY_IDLE_MS = 300000, /* a client that takes no byte of its answer */
 	MG_HTTP_QUEUE_MAX = 256 * 1024, /* bytes of answers in the write queue before we wait */
