@@ -158,7 +158,10 @@ static const char *kind_wants(const struct mg_option *option, struct mg_arena *a
 	switch (option->kind) {
 	case MG_O_FLAG: return "true or false";
 	case MG_O_CHOICE: return mg_arena_format(arena, "one of %s", option->choices);
-	case MG_O_INT: return "a whole number";
+	case MG_O_INT:
+		return option->max ? mg_arena_format(arena, "a whole number up to %llu",
+		                                     (unsigned long long)option->max)
+		                   : "a whole number";
 	case MG_O_NUMBER: return "a number";
 	case MG_O_SIZE: return "a size such as 512MB or 4GiB";
 	case MG_O_MS: return "a time such as 500ms, 30s or 5m";
@@ -177,7 +180,8 @@ static bool value_fits(const struct mg_option *option, const char *text)
 	case MG_O_FLAG: return parse_flag(text, &flag);
 	case MG_O_CHOICE: return is_choice(option->choices, text);
 	case MG_O_INT:
-		return *text && strspn(text, "0123456789") == strlen(text) && strlen(text) < 19;
+		return *text && strspn(text, "0123456789") == strlen(text) && strlen(text) < 19 &&
+		       (!option->max || strtoull(text, NULL, 10) <= option->max);
 	case MG_O_NUMBER:
 		if (!isdigit((unsigned char)*text) && *text != '.') {
 			return false;

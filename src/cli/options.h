@@ -36,6 +36,7 @@ struct mg_option {
 	const char *choices;
 	const char *bare; /* value when a flag-like option is named without one; NULL: needs one */
 	const char *help;
+	uint64_t max; /* of a whole number; 0: any */
 };
 
 struct mg_options;
