@@ -216,7 +216,7 @@ int mg_login_check(struct mg_login *login, const char *user, const char *passwor
 	}
 	leave(login);
 	if (!right) {
-		return mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%s\"", user);
+		return mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%.64s\"", user);
 	}
 	*role = known.role;
 	return 0;

@@ -419,8 +419,10 @@ static int check_one_read(const struct mg_statement *statements, size_t count, s
 		case MG_S_CANCEL:
 		case MG_S_KILL:
 			mg_error_set(err, MG_E_DENIED, "statement %s is not allowed here", statements[i].verb);
-			mg_error_hint(err,
-			              "Settings are parameters of the request, such as ?distributed=false.");
+			mg_error_hint(err, statements[i].kind == MG_S_SET || statements[i].kind == MG_S_RESET
+			                       ? "Settings are parameters of the request, such as "
+			                         "?distributed=false."
+			                       : "Use the shell: merganser sql -c \"CANCEL 'query-id'\".");
 			return MG_E_DENIED;
 		default:
 			return refuse(&statements[i], err);
