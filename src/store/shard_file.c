@@ -234,8 +234,8 @@ int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *m
 	mg_sb_fini(&sql);
 	if (rc != 0 || found != 1) {
 		rc = mg_error_set(err, MG_E_CORRUPT,
-		                  "the file of shard %u is not the one that the catalog means: its cluster, "
-		                  "data, slots or format differ",
+		                  "the file of shard %u is not the one that the catalog means: its "
+		                  "cluster, data, slots or format differ",
 		                  meta->shard);
 	}
 	return rc;

@@ -119,7 +119,8 @@ static void test_a_value_of_the_wrong_type_is_refused_from_every_source(void **s
 
 	(void)state;
 	assert_int_equal(parse(&o, "server", &err, "--threads", "-1", NULL), MG_E_USAGE);
-	assert_string_equal(err.message, "option \"--threads\" wants a whole number up to 1024, not \"-1\"");
+	assert_string_equal(err.message,
+	                    "option \"--threads\" wants a whole number up to 1024, not \"-1\"");
 	mg_options_free(o);
 	assert_int_equal(parse(&o, "server", &err, "--listen", "127.0.0.1:70000", NULL), MG_E_USAGE);
 	mg_options_free(o);
