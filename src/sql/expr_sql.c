@@ -335,30 +335,36 @@ static int print_symbol(struct printer *printer, const struct mg_expr *expr)
 	return code;
 }
 
-/* Decimal + - *: leave out casts of an argument that only widen it at the same scale. */
-static const struct mg_expr *bare_decimal(const struct mg_expr *expr)
+static int print_operand(struct printer *printer, const struct mg_expr *expr)
 {
-	if (expr->cls == MG_X_CAST && !expr->try_cast && mg_type_is(expr->type, "DECIMAL") &&
-	    mg_type_is(expr->kids[0]->type, "DECIMAL") &&
-	    expr->kids[0]->type->scale == expr->type->scale &&
-	    expr->kids[0]->type->width <= expr->type->width) {
-		return expr->kids[0];
+	struct mg_type narrow;
+	expr = mg_decimal_bare(expr);
+	if (mg_decimal_narrow(expr, &narrow)) {
+		return mg_value_text(printer->sb, expr->json, &narrow, printer->err);
 	}
-	return expr;
+	return print(printer, expr);
+}
+
+static int print_arithmetic(struct printer *printer, const struct mg_expr *expr)
+{
+	add(printer, "(");
+	int code = print_operand(printer, expr->kids[0]);
+	mg_sb_addf(printer->sb, " %s ", expr->name);
+	code = code ? code : print_operand(printer, expr->kids[1]);
+	add(printer, ")");
+	return code;
 }
 
 static int print_decimal(struct printer *printer, const struct mg_expr *expr)
 {
-	static const char *const arithmetic[] = { "+", "-", "*", NULL };
 	int code;
 
+	if (mg_decimal_is_arithmetic(expr) && mg_decimal_binds_alike(expr)) {
+		return print_arithmetic(printer, expr);
+	}
 	add(printer, "CAST(");
-	if (text_in(expr->name, arithmetic) && expr->kid_count == 2) {
-		add(printer, "(");
-		code = print(printer, bare_decimal(expr->kids[0]));
-		mg_sb_addf(printer->sb, " %s ", expr->name);
-		code = code ? code : print(printer, bare_decimal(expr->kids[1]));
-		add(printer, ")");
+	if (mg_decimal_is_arithmetic(expr)) {
+		code = print_arithmetic(printer, expr);
 	} else if (!isalpha((unsigned char)expr->name[0]) && expr->name[0] != '_') {
 		code = print_symbol(printer, expr);
 	} else {

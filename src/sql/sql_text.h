@@ -31,4 +31,13 @@ int mg_orders_text(struct mg_sb *sb, const struct mg_order *orders, size_t count
 /* SQL of a COMPARE_ kind ("="), or NULL. */
 const char *mg_compare_text(const char *kind);
 
+/* ---- decimal_sql.c: decimal + - * ---- */
+bool mg_decimal_is_arithmetic(const struct mg_expr *expr);
+/* The expression without casts that only widen it at the same scale. */
+const struct mg_expr *mg_decimal_bare(const struct mg_expr *expr);
+/* A constant's narrowest type; false: it is none, or too large to tell. */
+bool mg_decimal_narrow(const struct mg_expr *expr, struct mg_type *narrow);
+/* Written with bare, narrow arguments the expression has its own type again. */
+bool mg_decimal_binds_alike(const struct mg_expr *expr);
+
 #endif
