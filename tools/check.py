@@ -33,7 +33,7 @@ SANITIZER_ENV = {
     },
     "tsan": {
         "TSAN_OPTIONS": f"suppressions={ROOT}/tools/tsan.supp:halt_on_error=1"
-                        ":second_deadlock_stack=1:ignore_noninstrumented_modules=1",
+                        ":second_deadlock_stack=1:history_size=4",
     },
 }
 
