@@ -18,12 +18,14 @@
 #include "sql/wall.h"
 #include "store/duck.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
 
 enum {
-	POOL_SIZE = 4,
+	POOL_SIZE = 16, /* more than cores: a constant call that cannot be interrupted keeps one */
+	WAIT_MS_MAX = 20 * 1000, /* for one of them */
 	LENT_MAX = 2, /* connections that run users' catalog statements; the others plan */
 	PLAN_MS_MAX = 10 * 1000,
 	CATALOG_MS_MAX = 60 * 1000,
@@ -116,19 +118,24 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-static struct plan_conn *take(struct mg_plandb *db, int ms)
+static struct plan_conn *take(struct mg_plandb *db, int ms, struct mg_error *err)
 {
 	struct plan_conn *conn = NULL;
-	struct timespec now;
+	struct timespec now, until;
 	bool lend = ms == CATALOG_MS_MAX;
 
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	until = time_after(now, WAIT_MS_MAX);
 	pthread_mutex_lock(&db->lock);
 	while (!conn) {
 		for (size_t i = 0; i < POOL_SIZE && !conn && !(lend && db->lent >= LENT_MAX); i++) {
 			conn = db->conns[i].busy ? NULL : &db->conns[i];
 		}
-		if (!conn) {
-			pthread_cond_wait(&db->freed, &db->lock);
+		if (!conn && pthread_cond_timedwait(&db->freed, &db->lock, &until) == ETIMEDOUT) {
+			pthread_mutex_unlock(&db->lock);
+			mg_error_set(err, MG_E_BUSY, "the planner is busy with other statements");
+			mg_error_hint(err, "Try again; a large constant expression may be computed there.");
+			return NULL;
 		}
 	}
 	conn->busy = true;
@@ -308,7 +315,11 @@ void mg_plandb_close(struct mg_plandb *db)
 
 int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, OWN_MS_MAX);
+	struct plan_conn *conn = take(db, OWN_MS_MAX, err);
+
+	if (!conn) {
+		return MG_E_BUSY;
+	}
 	int code = mg_duck_exec(conn->duck, sql, err);
 
 	if (strcasestr(sql, "view")) {
@@ -333,7 +344,12 @@ void mg_plandb_set_limit(struct mg_plandb *db, int ms)
 int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out,
                      struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, CATALOG_MS_MAX);
+	struct plan_conn *conn = take(db, CATALOG_MS_MAX, err);
+
+	*out = NULL;
+	if (!conn) {
+		return MG_E_BUSY;
+	}
 	int code = set_zone(conn, timezone, err);
 
 	*out = code ? NULL : conn->duck;
@@ -711,10 +727,13 @@ int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
                    const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,
                    struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, db->limit_ms);
+	struct plan_conn *conn = take(db, db->limit_ms, err);
 	struct mg_error why;
 
 	*out = (struct mg_bound){ 0 };
+	if (!conn) {
+		return MG_E_BUSY;
+	}
 	mg_error_clear(&why);
 	int code = set_zone(conn, settings ? settings->timezone : NULL, err);
 
