@@ -177,6 +177,12 @@ static int refused(int status, const struct mg_endpoint *endpoint, struct mg_err
 		return mg_error_set(err, MG_E_CONNECT, "the server has no shell door; is it Merganser?");
 	case 503:
 		return mg_error_set(err, MG_E_CONNECT, "the server is not ready (503)");
+	case 400:
+		mg_error_set(err, MG_E_CONNECT, "the server answered HTTP 400 to the shell");
+		if (endpoint->url && strncmp(endpoint->url, "http://", 7) == 0) {
+			mg_error_hint(err, "Ports speak TLS: write https:// instead of http://.");
+		}
+		return MG_E_CONNECT;
 	default:
 		return mg_error_set(err, MG_E_CONNECT, "the server answered HTTP %d to the shell", status);
 	}
