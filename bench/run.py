@@ -1,6 +1,6 @@
 """Benchmarks, each beside its peer in the same run, printed as ratios and written as JSON.
 
-    bench/run.py [--scale 1] [--repeat 5] [--jobs tpch4,tpch11,latency,stream,idle,cut,workers] [--json FILE]
+    bench/run.py [--scale 1] [--repeat 5] [--jobs tpch4,tpch11,cut,eleven,latency,stream,idle,workers] [--json FILE]
 
 Peer: DuckDB of the same version in one process over plain tables of the same data, with the same threads.
 Runs of ours and the peer's alternate, the median of the repeats is compared, and the load of the machine is recorded.
@@ -220,11 +220,31 @@ def job_workers(args, work):
     return {"one_node_ms": times[0], "two_nodes_ms": times[1], "speed_up": round(times[0] / times[1], 2)}
 
 
+# Sidewinder 0.0.72 with 11 workers at scale factor 1, as times of plain DuckDB over native tables on the same two cores.
+SIDEWINDER = {"count": 60, "q01": 4.3, "q03": 5.3, "q06": 5.9, "q09": 5.3, "q18": 0.9}
+
+
+def job_eleven(args, work):
+    """The predecessor's own layout: 11 shards, a server and 11 workers on this machine."""
+    base = os.path.join(ROOT, "queries", "tpch")
+    files = [scratch_sql(work, "count", "SELECT count(*) FROM lineitem")]
+    files += [os.path.join(base, name + ".sql") for name in SIDEWINDER if name != "count"]
+    path = peer_file(work, args.scale)
+    with Cluster(work, args.scale, 11, 11) as c:
+        c.load("queries", 1, "", files)
+        ours, theirs = alternate(args.repeat, lambda: c.load("queries", 1, "", files),
+                                 lambda: peer("duckdb", path, os.cpu_count(), 1, files))
+    a, b = median(ours), median(theirs)
+    ratios = {name: round(a[name + ".sql"] / b[name + ".sql"], 2) for name in SIDEWINDER}
+    return {"ratio": ratios, "sidewinder": SIDEWINDER, "ahead": [n for n in ratios if ratios[n] < SIDEWINDER[n]],
+            "steps": sorted({r["step"] for r in ours})}
+
+
 JOBS = {
     "tpch4": lambda a, w: job_tpch(a, w, 4),
     "tpch11": lambda a, w: job_tpch(a, w, 11),
     "cut": lambda a, w: job_tpch(a, w, 4, 3, "SET strategy = 'cut'"),
-    "latency": job_latency, "stream": job_stream, "idle": job_idle, "workers": job_workers,
+    "eleven": job_eleven, "latency": job_latency, "stream": job_stream, "idle": job_idle, "workers": job_workers,
 }
 
 

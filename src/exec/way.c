@@ -119,6 +119,24 @@ static bool one_shard(struct mg_way *way, struct mg_arena *arena,
 	return false;
 }
 
+/* Nothing but count(*) of a whole table: DuckDB knows it without a scan, so there is nothing to
+ * share. */
+static bool is_plain_count(const struct mg_node *node)
+{
+	while (node->op == MG_OP_PROJECT) {
+		node = node->kids[0];
+	}
+	if (node->op != MG_OP_AGG || node->group_count || node->kids[0]->op != MG_OP_SCAN) {
+		return false;
+	}
+	for (size_t i = 0; i < node->expr_count; i++) {
+		if (!mg_text_eq(node->exprs[i]->name, "count_star") || node->exprs[i]->filter) {
+			return false;
+		}
+	}
+	return true;
+}
+
 /* ---- the choice ---- */
 
 static int take(struct mg_way *way, enum mg_way_kind kind, const char *step, const char *reason)
@@ -213,6 +231,9 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 	if (!ready_workers(engine, arena)) {
 		return take(way, MG_WAY_LOCAL, "local",
 		            "no worker is ready; this server holds every shard");
+	}
+	if (is_plain_count(bound->root)) {
+		return take(way, MG_WAY_LOCAL, "local", "a count of all rows needs no scan");
 	}
 	if (way->bytes < SMALL_BYTES) {
 		return take(way, MG_WAY_LOCAL, "local", "less than 1 MB to scan");
