@@ -348,6 +348,7 @@ def test_a_fetch_is_resumed(lonely):
 
 # ---- cancel ----
 
+@pytest.mark.speed
 def test_cancel_reaches_every_worker_within_100_ms(new_cluster):
     cluster = new_cluster(scale=0.05)
     cluster.start_server()
