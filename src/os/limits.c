@@ -229,3 +229,17 @@ uint64_t mg_os_files_raise(void)
 	}
 	return limit.rlim_cur;
 }
+
+void mg_os_memory_fence(void)
+{
+	/* Sanitizers map terabytes of shadow, which count here. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	uint64_t fence = mg_os_memory_bytes() / 8 * 7;
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_DATA, &limit) == 0 &&
+	    (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > fence)) {
+		limit.rlim_cur = fence;
+		(void)setrlimit(RLIMIT_DATA, &limit);
+	}
+#endif
+}

@@ -13,6 +13,11 @@ uint64_t mg_os_resident_bytes(void); /* memory that this process holds now; 0 wh
 uint64_t
 mg_os_files_raise(void); /* allow as many open files as the hard limit does; returns how many */
 
+/* Ask no more of the system than seven eighths of mg_os_memory_bytes: an allocation beyond fails,
+ * and its statement with it, before the kernel ends the process.  Some of DuckDB's functions
+ * allocate outside of its own limit (range() as a list, repeat()). */
+void mg_os_memory_fence(void);
+
 /* For tests: the cgroup part alone, read below `root` instead of "/"; UINT64_MAX: no limit. */
 uint64_t mg_os_cgroup_memory(const char *root);
 uint64_t mg_os_cgroup_millicores(const char *root);

@@ -19,6 +19,7 @@
 #include "net/net.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/limits.h"
 #include "server/bootstrap.h"
 #include "server/signals.h"
 
@@ -427,6 +428,7 @@ int mg_server_main(const struct mg_server_options *options)
 	struct server server = { .options = options, .lock = -1 };
 	server.data_dir = mg_strdup(options->data_dir ? options->data_dir : "./merganser-data");
 	mg_signals_watch();
+	mg_os_memory_fence();
 	int code = 0;
 	uint64_t started = mg_clock_ms();
 	if (options->join) {

@@ -11,6 +11,7 @@
 #include "exec/worker_node.h"
 #include "mg_version.h"
 #include "os/clock.h"
+#include "os/limits.h"
 #include "server/signals.h"
 
 #include <pthread.h>
@@ -255,6 +256,7 @@ int mg_worker_main(const struct mg_worker_options *options)
 	log.node = name;
 	int exit_code = 1;
 	mg_signals_watch();
+	mg_os_memory_fence();
 	pthread_mutex_init(&worker.lock, NULL);
 	worker.headers = login_headers(options);
 	struct mg_tls_client_options tls = {
