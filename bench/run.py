@@ -46,7 +46,8 @@ class Cluster:
 
     def __init__(self, work, scale, shards, workers=0, threads=0):
         self.dir = os.path.join(work, f"data-{scale}-{shards}")
-        self.work, self.workers, self.threads, self.children = work, workers, threads, []
+        self.work, self.shards, self.children = work, shards, []
+        self.workers, self.threads = workers, threads
         if not os.path.exists(os.path.join(self.dir, "log", "catalog.json")):
             subprocess.run([PROGRAM, "bootstrap", "--data-dir", self.dir, "--client-username", "bench",
                             "--client-password", PASSWORD, "--worker-password", WORKER_PASSWORD,
@@ -62,8 +63,10 @@ class Cluster:
         for i in range(self.workers):
             self.start(f"worker{i}", ["worker", "--server", f"127.0.0.1:{port}", "--tls-roots", self.roots, "--password",
                                       WORKER_PASSWORD, "--cache-dir", os.path.join(self.work, f"cache{i}")] + limit)
-        self.wait(f"SELECT CASE WHEN count(*) >= {self.workers} THEN 1 ELSE error('not yet') END FROM cluster.nodes "
-                  "WHERE role = 'worker' AND state = 'ready'")
+        if self.workers:
+            # Ready with one shard is not yet ready for a measurement: every shard must have a copy.
+            self.wait("SELECT CASE WHEN count(*) >= %d AND sum(shards) >= %d THEN 1 ELSE error('not yet') END FROM cluster.nodes "
+                      "WHERE role = 'worker' AND state = 'ready'" % (self.workers, self.shards))
         return self
 
     def start(self, name, arguments):
