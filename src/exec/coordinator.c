@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "exec/attempt.h"
 #include "exec/explain.h"
+#include "exec/pivot.h"
 #include "exec/pump.h"
 #include "exec/run.h"
 #include "exec/way.h"
@@ -258,9 +259,16 @@ static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
 	job->arena = mg_arena_new();
 	job->data = mg_catalog_take(mg_engine_catalog(job->engine));
 	job->text = mg_arena_strndup(job->arena, sql.ptr, sql.len);
+	const char *expanded = NULL;
+	int code =
+		mg_pivot_expand(job->engine, job->run, job->settings, job->arena, sql, &expanded, err);
+	if (code) {
+		return code;
+	}
+	job->text = expanded ? expanded : job->text;
 	struct mg_plan_settings settings = { .timezone = job->settings->timezone };
-	int code = mg_plandb_bind(mg_engine_plandb(job->engine), job->arena, &settings, job->text,
-	                          &job->bound, err);
+	code = mg_plandb_bind(mg_engine_plandb(job->engine), job->arena, &settings, job->text,
+	                      &job->bound, err);
 	if (!code) {
 		code = mg_way_choose(&job->way, job->arena, job->engine, job->data, job->settings,
 		                     &job->bound, err);

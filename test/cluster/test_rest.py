@@ -460,3 +460,26 @@ def test_catalog_answers_hold_up_nobody(cluster):
 
 def swallow_for(cluster, sql, limit):
     error(query(cluster, sql, path=f"?timeout={limit}"), 504)
+
+
+# ---- PIVOT without its values ----
+
+def test_pivot_finds_its_values(cluster):
+    """The values become columns, as in DuckDB; equal to the statement that names them."""
+    for found, named in (
+            ("PIVOT orders ON o_orderstatus USING count(*) GROUP BY o_orderpriority ORDER BY o_orderpriority",
+             "FROM (PIVOT orders ON o_orderstatus IN ('F', 'O', 'P') USING count(*) GROUP BY o_orderpriority) ORDER BY o_orderpriority"),
+            ("PIVOT (SELECT l_returnflag AS f, l_linestatus AS s, l_quantity AS q FROM lineitem) ON f, s IN ('F') USING sum(q)",
+             "FROM (PIVOT (SELECT l_returnflag AS f, l_linestatus AS s, l_quantity AS q FROM lineitem) "
+             "ON f IN ('A', 'N', 'R'), s IN ('F') USING sum(q))")):
+        ours, theirs = query(cluster, found), query(cluster, named)
+        assert ours.status == 200 and ours.json()["result"] == theirs.json()["result"], ours.body
+
+
+@pytest.mark.parametrize("sql", [
+    "PIVOT orders ON o_orderstatus)", "PIVOT orders ON (o_orderstatus", "PIVOT orders ON", "PIVOT", "PIVOT orders ON USING count(*)",
+    "PIVOT 'x.parquet' ON a", "PIVOT orders ON 'open", "PIVOT orders ON o_orderstatus, , USING count(*)", "PIVOT nothing ON a",
+    "PIVOT orders ON read_text('/etc/passwd') USING count(*)",
+])
+def test_pivot_that_makes_no_sense_is_refused(cluster, sql):
+    error(query(cluster, sql), 400, 403, 501)
