@@ -626,7 +626,11 @@ void mg_attempt_cancel(struct mg_attempt *attempt)
 
 bool mg_attempt_is_lost(const struct mg_attempt *attempt)
 {
-	return attempt->lost;
+	struct mg_attempt *unlocked = (struct mg_attempt *)attempt;
+	pthread_mutex_lock(&unlocked->lock); /* a channel's thread may be setting it */
+	bool lost = attempt->lost;
+	pthread_mutex_unlock(&unlocked->lock);
+	return lost;
 }
 
 size_t mg_attempt_part_count(const struct mg_attempt *attempt)
