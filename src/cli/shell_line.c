@@ -147,7 +147,8 @@ static unsigned char on_ctrl_c(EditLine *editor, int key)
 	(void)key;
 	el_get(editor, EL_CLIENTDATA, &line);
 	line->interrupted = true;
-	fputs("^C", stdout);
+	/* libedit leaves the cursor where it is, and draws the next prompt as if at the left edge. */
+	fputs("^C\n", stdout);
 	return CC_NEWLINE;
 }
 

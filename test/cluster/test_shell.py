@@ -310,7 +310,7 @@ def test_ctrl_c_throws_away_what_was_typed(terminal):
     terminal.type("SELECT nonsense\n")
     terminal.wait_for(r"\.\.\.> ")
     terminal.type("more nonsense\x03")
-    terminal.wait_for("merganser> ")
+    terminal.wait_for(r"\^C\r?\n\r*merganser> ")
     terminal.type("SELECT 6 * 7 AS a;\n")
     assert "42" in terminal.wait_for("1 row ")
 
