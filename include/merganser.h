@@ -100,7 +100,7 @@ struct mg_client_progress {
 struct mg_client_options {
 	size_t size;                    /* sizeof this struct: set by MG_CLIENT_OPTIONS_INIT */
 	const char *url;                /* https://host:port; NULL: https://localhost:8765 */
-	const char *user, *password;
+	const char *user, *password;    /* NULL both: the certificate logs in whom it names */
 	const char *tls_roots;          /* PEM file of the cluster's CA; NULL: the system's roots */
 	const char *tls_cert, *tls_key; /* client certificate, or NULL */
 	int insecure_skip_verify;       /* take any certificate */
@@ -110,6 +110,7 @@ struct mg_client_options {
 	void (*on_progress)(void *arg, const struct mg_client_progress *progress);
 	void (*on_notice)(void *arg, const char *message);
 	void *arg;
+	const char *tls_key_password;   /* of an encrypted tls_key, or NULL */
 };
 #define MG_CLIENT_OPTIONS_INIT { .size = sizeof(struct mg_client_options) }
 

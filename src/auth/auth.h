@@ -25,6 +25,10 @@ bool mg_login_cached(struct mg_login *login, const char *user, const char *passw
 int mg_login_check(struct mg_login *login, const char *user, const char *password,
                    enum mg_role *role, struct mg_error *err);
 
+/* The user that a verified certificate names: does it exist, and as what?  Fails MG_E_AUTH. */
+int mg_login_certificate(struct mg_login *login, const char *name, enum mg_role *role,
+                         struct mg_error *err);
+
 /* ---- users in the catalog (user.c) ---- */
 /* password NULL with replace: the old one stays. */
 int mg_user_create(struct mg_catalog *catalog, const char *name, const char *password,
@@ -45,6 +49,9 @@ int mg_cert_server_create(const char *cert_file, const char *key_file, const cha
 int mg_cert_client_create(const char *cert_file, const char *key_file, const char *ca_cert,
                           const char *ca_key, const char *ca_key_password, const char *common_name,
                           const char *key_password, bool overwrite, struct mg_error *err);
+/* The common name of the first certificate in a file, in arena: whom it logs in. */
+int mg_cert_common_name(struct mg_arena *arena, const char *cert_file, const char **name,
+                        struct mg_error *err);
 int mg_cert_show(const char *cert_file, struct mg_sb *out, struct mg_error *err);
 
 #endif

@@ -142,3 +142,38 @@ int mg_cert_show(const char *cert_file, struct mg_sb *out, struct mg_error *err)
 	ERR_clear_error(); /* the end of the file is an error to OpenSSL */
 	return 0;
 }
+
+int mg_cert_common_name(struct mg_arena *arena, const char *cert_file, const char **name,
+                        struct mg_error *err)
+{
+	BIO *file = mg_cert__open(cert_file, err);
+	unsigned char *text = NULL;
+	int status = 0;
+
+	*name = NULL;
+	if (file == NULL) {
+		return err != NULL && err->code != 0 ? err->code : MG_E_IO;
+	}
+	X509 *cert = PEM_read_bio_X509(file, NULL, NULL, NULL);
+
+	BIO_free(file);
+	if (cert == NULL) {
+		return mg_cert__fail(err, MG_E_DATA, "no certificate in", cert_file);
+	}
+	const X509_NAME *subject = X509_get_subject_name(cert);
+	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+	int len = at < 0 ? -1
+	                 : ASN1_STRING_to_UTF8(
+						   &text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+
+	if (len <= 0) {
+		status = mg_error_set(err, MG_E_DATA, "the certificate in \"%s\" has no common name",
+		                      cert_file);
+	} else {
+		*name = mg_arena_strndup(arena, (const char *)text, (size_t)len);
+	}
+	OPENSSL_free(text);
+	X509_free(cert);
+	ERR_clear_error();
+	return status;
+}

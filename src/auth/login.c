@@ -221,3 +221,20 @@ int mg_login_check(struct mg_login *login, const char *user, const char *passwor
 	*role = known.role;
 	return 0;
 }
+
+int mg_login_certificate(struct mg_login *login, const char *name, enum mg_role *role,
+                         struct mg_error *err)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(login->catalog);
+	const struct mg_user *user = mg_catalog_find_user(data, name);
+
+	*role = user != NULL ? user->role : MG_ROLE_NONE;
+	mg_catalog_give(login->catalog, data);
+	if (user == NULL) {
+		(void)mg_error_set(err, MG_E_AUTH, "the certificate names \"%s\", who is no user", name);
+		mg_error_hint(err, "Its common name must be a user's: merganser cert client --common-name "
+		                   "USER, or make that user.");
+		return MG_E_AUTH;
+	}
+	return 0;
+}

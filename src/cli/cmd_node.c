@@ -3,6 +3,7 @@
  */
 #include "cli/commands.h"
 #include "cli/connect.h"
+#include "os/file.h"
 #include "server/server.h"
 #include "server/worker.h"
 
@@ -52,7 +53,17 @@ const struct mg_option mg_options_server[] = {
 	{ .name = "client-ca",
 	  .kind = MG_O_TEXT,
 	  .value = "CA.crt",
-	  .help = "ask clients for certificates signed by this CA" },
+	  .help = "log clients in by certificates of this CA (default: tls/ca.crt of DIR)" },
+	{ .name = "require-client-cert",
+	  .kind = MG_O_FLAG,
+	  .help = "every login needs a client certificate; a password alone is refused" },
+	{ .name = "tls-key-password",
+	  .kind = MG_O_SECRET,
+	  .help = "passphrase of tls/server.key when it is encrypted" },
+	{ .name = "tls-key-password-file",
+	  .kind = MG_O_TEXT,
+	  .value = "FILE",
+	  .help = "read it from the first line of FILE" },
 	{ .name = "threads",
 	  .kind = MG_O_INT,
 	  .max = 1024,
@@ -101,9 +112,11 @@ const struct mg_option mg_options_worker[] = {
 	  .value = "CA.crt",
 	  .help = "trust this CA: tls/ca.crt of the server's data directory" },
 	{ .name = "insecure-skip-verify", .kind = MG_O_FLAG, .help = "take any certificate" },
-	{ .name = "tls-cert", .kind = MG_O_TEXT, .value = "FILE", .help = "client certificate" },
-	{ .name = "tls-key", .kind = MG_O_TEXT, .value = "FILE", .help = "its key" },
-	{ .name = "username", .kind = MG_O_TEXT, .fallback = "worker", .help = "log in as" },
+	MG_OPTIONS_CERT,
+	{ .name = "username",
+	  .kind = MG_O_TEXT,
+	  .value = "NAME",
+	  .help = "log in as NAME (default: whom --tls-cert names, or worker)" },
 	{ .name = "password",
 	  .kind = MG_O_SECRET,
 	  .help = "its password; better in MERGANSER_PASSWORD" },
@@ -143,6 +156,14 @@ static struct mg_log_options log_options(const struct mg_options *options)
 	return log;
 }
 
+static void free_secret(char *secret)
+{
+	if (secret) {
+		explicit_bzero(secret, strlen(secret));
+	}
+	mg_free(secret);
+}
+
 int mg_command_server(const struct mg_options *options)
 {
 	const char *dir = mg_options_argument(options, 0);
@@ -163,34 +184,55 @@ int mg_command_server(const struct mg_options *options)
 		.plain_loopback = strcmp(plain, "off") != 0,
 		.plain_any = strcmp(plain, "any") == 0,
 		.client_ca = mg_options_text(options, "client-ca"),
+		.require_client_cert = mg_options_flag(options, "require-client-cert"),
 		.log = log_options(options),
 	};
+	struct mg_error err = { 0 };
+	char *key = mg_path_join(server.data_dir, "tls/server.key"), *key_password = NULL;
+	int exit_code;
 
-	return mg_server_main(&server);
+	if (mg_tls_key_encrypted(key) &&
+	    mg_options_secret(options, "tls-key-password", "passphrase of the server's key",
+	                      &key_password, &err)) {
+		exit_code = mg_cli_fail(&err);
+	} else {
+		server.tls_key_password = key_password;
+		exit_code = mg_server_main(&server);
+	}
+	free_secret(key_password);
+	mg_free(key);
+	return exit_code;
 }
 
 int mg_command_worker(const struct mg_options *options)
 {
+	const char *cert = mg_options_text(options, "tls-cert");
+	const char *given = mg_options_text(options, "username");
 	struct mg_error err = { 0 };
-	char *password = NULL;
-	int exit_code;
+	char *password = NULL, *key_password = NULL, *user = given ? mg_strdup(given) : NULL;
+	int exit_code, code = mg_cli_key_password(options, &key_password, &err);
 
-	if (mg_options_secret(options, "password", "worker's password", &password, &err)) {
-		return mg_cli_fail(&err);
+	if (!code && cert) {
+		code = mg_cli_cert_user(cert, &user, &err);
 	}
-	if (!password && !mg_options_text(options, "tls-cert")) {
-		mg_error_set(&err, MG_E_USAGE, "no password for user \"%s\"",
-		             mg_options_text(options, "username"));
-		mg_error_hint(&err, "Give it in MERGANSER_PASSWORD or with --password-file FILE.");
-		return mg_cli_fail(&err);
+	user = user ? user : mg_strdup("worker");
+	if (!code) {
+		code = mg_options_secret(options, "password", cert ? NULL : "worker's password", &password,
+		                         &err);
 	}
-	exit_code = mg_worker_main(&(struct mg_worker_options){
+	if (!code && !password && !cert) {
+		code = mg_error_set(&err, MG_E_USAGE, "no password for user \"%s\"", user);
+		mg_error_hint(&err, "Give it in MERGANSER_PASSWORD or with --password-file FILE, or a "
+		                    "certificate with --tls-cert and --tls-key.");
+	}
+	exit_code = code ? mg_cli_fail(&err) : mg_worker_main(&(struct mg_worker_options){
 		.server = mg_options_text(options, "server"),
 		.tls_roots = mg_options_text(options, "tls-roots"),
 		.insecure_skip_verify = mg_options_flag(options, "insecure-skip-verify"),
-		.tls_cert = mg_options_text(options, "tls-cert"),
+		.tls_cert = cert,
 		.tls_key = mg_options_text(options, "tls-key"),
-		.username = mg_options_text(options, "username"),
+		.tls_key_password = key_password,
+		.username = user,
 		.password = password,
 		.name = mg_options_text(options, "node-id"),
 		.cache_dir = mg_options_text(options, "cache-dir"),
@@ -198,6 +240,8 @@ int mg_command_worker(const struct mg_options *options)
 		.memory_bytes = mg_options_int(options, "memory-limit"),
 		.log = log_options(options),
 	});
-	mg_free(password);
+	free_secret(password);
+	free_secret(key_password);
+	mg_free(user);
 	return exit_code;
 }

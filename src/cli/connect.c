@@ -7,6 +7,7 @@
  */
 #include "cli/connect.h"
 
+#include "auth/auth.h"
 #include "base/json.h"
 #include "catalog/catalog.h"
 #include "os/file.h"
@@ -22,15 +23,15 @@ const struct mg_option mg_options_connection[] = {
 	{ .name = "url", .kind = MG_O_TEXT, .value = "URL",
 	  .help = "server to ask: https://HOST:PORT (default https://localhost:8765)" },
 	{ .name = "username", .alias = "u user", .kind = MG_O_TEXT, .value = "NAME",
-	  .help = "log in as NAME (default: the admin of the cluster in this folder)" },
+	  .help = "log in as NAME (default: whom --tls-cert names, or the admin of the cluster in this "
+	          "folder)" },
 	{ .name = "password", .kind = MG_O_SECRET,
 	  .help = "its password; asked for when missing; better in MERGANSER_PASSWORD" },
 	{ .name = "password-file", .kind = MG_O_TEXT, .value = "FILE",
 	  .help = "read the password from the first line of FILE" },
 	{ .name = "tls-roots", .kind = MG_O_TEXT, .value = "CA.crt",
 	  .help = "trust this CA: tls/ca.crt of the cluster's data directory" },
-	{ .name = "tls-cert", .kind = MG_O_TEXT, .value = "FILE", .help = "client certificate" },
-	{ .name = "tls-key", .kind = MG_O_TEXT, .value = "FILE", .help = "its key" },
+	MG_OPTIONS_CERT,
 	{ .name = "insecure-skip-verify", .alias = "k", .kind = MG_O_FLAG,
 	  .help = "take any certificate; somebody may listen" },
 	{ .name = "connect-timeout", .kind = MG_O_MS, .fallback = "10s", .help = "give up connecting" },
@@ -122,6 +123,40 @@ static char *copy(const char *text)
 	return text ? mg_strdup(text) : NULL;
 }
 
+int mg_cli_key_password(const struct mg_options *options, char **out, struct mg_error *err)
+{
+	const char *cert = mg_options_text(options, "tls-cert");
+	const char *key = mg_options_text(options, "tls-key");
+
+	*out = NULL;
+	if (!cert && key) {
+		mg_error_set(err, MG_E_USAGE, "--tls-key \"%s\" was given without --tls-cert", key);
+		return MG_E_USAGE;
+	}
+	if (!cert || !mg_tls_key_encrypted(key ? key : cert)) {
+		return 0;
+	}
+	return mg_options_secret(options, "tls-key-password", "passphrase of the key", out, err);
+}
+
+int mg_cli_cert_user(const char *cert, char **user, struct mg_error *err)
+{
+	struct mg_arena *arena = mg_arena_new();
+	const char *name;
+	int code = mg_cert_common_name(arena, cert, &name, err);
+
+	if (code == 0 && *user && strcmp(*user, name) != 0) {
+		mg_error_set(err, MG_E_USAGE, "the certificate \"%s\" logs in \"%s\", not \"%s\"", cert,
+		             name, *user);
+		mg_error_hint(err, "Leave --username out, or take the certificate of \"%s\".", *user);
+		code = MG_E_USAGE;
+	} else if (code == 0 && !*user) {
+		*user = mg_strdup(name);
+	}
+	mg_arena_free(arena);
+	return code;
+}
+
 static int find_password(struct mg_connection *connection, const struct mg_options *options,
                          struct mg_error *err)
 {
@@ -154,6 +189,10 @@ int mg_connection_read(struct mg_connection *connection, const struct mg_options
 		.connect_timeout_ms = mg_options_int(options, "connect-timeout"),
 		.statement_timeout_ms = mg_options_int(options, "timeout"),
 	};
+	if (mg_cli_key_password(options, &connection->key_password, err) ||
+	    (connection->cert && mg_cli_cert_user(connection->cert, &connection->user, err))) {
+		return err ? err->code : MG_E_USAGE;
+	}
 	find_local(connection);
 	if (!connection->url) {
 		connection->url = mg_strdup("https://localhost:8765");
@@ -184,6 +223,10 @@ void mg_connection_fini(struct mg_connection *connection)
 	mg_free(connection->roots);
 	mg_free(connection->cert);
 	mg_free(connection->key);
+	if (connection->key_password) {
+		explicit_bzero(connection->key_password, strlen(connection->key_password));
+	}
+	mg_free(connection->key_password);
 	*connection = (struct mg_connection){ 0 };
 }
 
@@ -197,6 +240,7 @@ struct mg_client_options mg_connection_client_options(const struct mg_connection
 		.tls_roots = connection->roots,
 		.tls_cert = connection->cert,
 		.tls_key = connection->key,
+		.tls_key_password = connection->key_password,
 		.insecure_skip_verify = connection->insecure,
 		.connect_timeout_ms = connection->connect_timeout_ms,
 		.statement_timeout_ms = connection->statement_timeout_ms,
@@ -214,6 +258,7 @@ struct mg_endpoint mg_connection_endpoint(const struct mg_connection *connection
 			.insecure_skip_verify = connection->insecure,
 			.cert_file = connection->cert,
 			.key_file = connection->key,
+			.key_password = connection->key_password,
 		},
 		.timeout_ms = connection->connect_timeout_ms,
 		.wake_fd = -1,

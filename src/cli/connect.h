@@ -12,9 +12,27 @@
 /* --url, --username, --password, --tls-roots, ... */
 extern const struct mg_option mg_options_connection[];
 
+/* --tls-cert, --tls-key and its passphrase, of every command that logs in. */
+#define MG_OPTIONS_CERT \
+	{ .name = "tls-cert", .kind = MG_O_TEXT, .value = "FILE", \
+	  .help = "client certificate; it logs in the user that it names" }, \
+	{ .name = "tls-key", .kind = MG_O_TEXT, .value = "FILE", \
+	  .help = "its key (default: in the certificate's file)" }, \
+	{ .name = "tls-key-password", .kind = MG_O_SECRET, \
+	  .help = "passphrase of an encrypted key; asked for when missing" }, \
+	{ .name = "tls-key-password-file", .kind = MG_O_TEXT, .value = "FILE", \
+	  .help = "read it from the first line of FILE" }
+
+/* The passphrase of the key of --tls-cert, --tls-key: given, or asked for when the key wants one;
+ * *out NULL: it wants none. */
+int mg_cli_key_password(const struct mg_options *options, char **out, struct mg_error *err);
+/* Whom --tls-cert logs in when there is no password: *user NULL is filled from it, another name is
+ * refused. */
+int mg_cli_cert_user(const char *cert, char **user, struct mg_error *err);
+
 /* Where to, as whom: all texts on the heap, or NULL. */
 struct mg_connection {
-	char *url, *user, *password, *roots, *cert, *key;
+	char *url, *user, *password, *roots, *cert, *key, *key_password;
 	bool insecure;
 	uint64_t connect_timeout_ms, statement_timeout_ms;
 };

@@ -500,6 +500,12 @@ static int read_hello(struct mg_client *client)
 		client->connected = false;
 		return fail_with(client, MG_E_PROTOCOL, "the server speaks another protocol version");
 	}
+	if (client->endpoint.user && strcmp(client->endpoint.user, info->user) != 0) {
+		client->connected = false;
+		mg_error_set(&client->failure, MG_E_AUTH, "the certificate logs in \"%s\", not \"%s\"",
+		             info->user, client->endpoint.user);
+		return fail(client, 0);
+	}
 	return 0;
 }
 
@@ -534,6 +540,7 @@ int mg_client_connect(mg_client **out, const struct mg_client_options *options)
 			.insecure_skip_verify = options->insecure_skip_verify != 0,
 			.cert_file = keep(client, options->tls_cert),
 			.key_file = keep(client, options->tls_key),
+			.key_password = keep(client, client->options.tls_key_password),
 		},
 		.timeout_ms = client->options.connect_timeout_ms,
 		.wake_fd = client->pipe[0],

@@ -91,7 +91,7 @@ void mg_wire__authorization(const struct mg_endpoint *endpoint, struct mg_sb *ou
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	struct mg_sb plain = { 0 };
 
-	if (!endpoint->user) {
+	if (!endpoint->user || (!endpoint->password && endpoint->tls.cert_file)) {
 		return;
 	}
 	mg_sb_addf(&plain, "%s:%s", endpoint->user, endpoint->password ? endpoint->password : "");
@@ -239,8 +239,8 @@ static int read_chunks(struct mg_client_socket *socket, struct mg_sb *raw, size_
 	}
 }
 
-static int read_body(struct mg_client_socket *socket, struct mg_arena *arena, struct mg_sb *raw,
-                     size_t head_size, struct mg_sb *body, struct mg_error *err)
+int mg_wire__read_body(struct mg_client_socket *socket, struct mg_arena *arena, struct mg_sb *raw,
+                       size_t head_size, struct mg_sb *body, struct mg_error *err)
 {
 	const char *length = mg_wire__header(arena, raw->ptr, "content-length");
 	const char *coding = mg_wire__header(arena, raw->ptr, "transfer-encoding");
@@ -300,7 +300,7 @@ int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const 
 		code = mg_wire__read_head(socket, ANSWER_TIMEOUT_MS, &raw, &head_size, status, err);
 	}
 	if (code == 0) {
-		code = read_body(socket, arena, &raw, head_size, body, err);
+		code = mg_wire__read_body(socket, arena, &raw, head_size, body, err);
 	}
 out:
 	mg_client_socket_close(socket);

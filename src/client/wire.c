@@ -10,6 +10,7 @@
 #include "client/wire.h"
 
 #include "base/assert.h"
+#include "base/json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -161,18 +162,35 @@ static void on_message(wslay_event_context_ptr ws,
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static int refused(int status, const struct mg_endpoint *endpoint, struct mg_error *err)
+/* The server's own words for a login that it refuses: {"error": {"message", "hint"}}. */
+static int login_refused(struct mg_wire *wire, int code, struct mg_error *err)
 {
-	const char *user = endpoint->user ? endpoint->user : "";
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_sb body = { 0 };
+	struct mg_json *json = NULL;
+	const struct mg_json *error = NULL;
 
+	if (mg_wire__read_body(wire->socket, arena, &wire->early, wire->early_used, &body, NULL) == 0 &&
+	    mg_json_parse(arena, mg_sb_text(&body), body.len, &json, NULL) == 0) {
+		error = mg_json_get(json, "error");
+	}
+	mg_error_set(err, code, "%s",
+	             error ? mg_json_text(mg_json_get(error, "message"))
+	                   : "the server refused the login");
+	mg_error_hint(err, "%s", mg_json_text(mg_json_get(error, "hint")));
+	mg_sb_fini(&body);
+	mg_arena_free(arena);
+	return code;
+}
+
+static int refused(struct mg_wire *wire, int status, const struct mg_endpoint *endpoint,
+                   struct mg_error *err)
+{
 	switch (status) {
 	case 401:
-		mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%s\"", user);
-		return MG_E_AUTH;
+		return login_refused(wire, MG_E_AUTH, err);
 	case 403:
-		mg_error_set(err, MG_E_DENIED, "user \"%s\" may not use this door", user);
-		mg_error_hint(err, "Users of role worker are for workers only.");
-		return MG_E_DENIED;
+		return login_refused(wire, MG_E_DENIED, err);
 	case 404:
 		return mg_error_set(err, MG_E_CONNECT, "the server has no shell door; is it Merganser?");
 	case 503:
@@ -211,7 +229,7 @@ static int upgrade(struct mg_wire *wire, const struct mg_endpoint *endpoint,
 		                          &status, err);
 	}
 	if (code == 0 && status != 101) {
-		code = refused(status, endpoint, err);
+		code = refused(wire, status, endpoint, err);
 	}
 	if (code == 0) {
 		accept = mg_wire__header(arena, wire->early.ptr, "sec-websocket-accept");

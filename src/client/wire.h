@@ -60,7 +60,11 @@ int mg_wire_receive(struct mg_wire *wire, int64_t timeout_ms, enum mg_client_wai
 /* Shared by http.c and wire.c. */
 int mg_wire__connect(const struct mg_endpoint *endpoint, struct mg_url *url,
                      struct mg_client_socket **out, struct mg_error *err);
+/* The header of a login by password; nothing when a certificate alone logs in. */
 void mg_wire__authorization(const struct mg_endpoint *endpoint, struct mg_sb *out);
+/* The body behind a head that lies in raw. */
+int mg_wire__read_body(struct mg_client_socket *socket, struct mg_arena *arena, struct mg_sb *raw,
+                       size_t head_size, struct mg_sb *body, struct mg_error *err);
 /* Read until the blank line; what came after it stays in sb behind *head_size. */
 int mg_wire__read_head(struct mg_client_socket *socket, uint64_t timeout_ms, struct mg_sb *sb,
                        size_t *head_size, int *status, struct mg_error *err);

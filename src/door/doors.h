@@ -24,6 +24,7 @@ struct mg_doors_options {
 	/* For admission and logs, see session.h; zeros are the defaults (slow_ms: 10 s). */
 	size_t running_max, queue_max, threads_max;
 	uint64_t slow_ms;
+	bool require_cert; /* a password alone opens no door */
 	uint64_t idle_ms; /* an answer that nobody takes a byte of for so long is ended; 0: 5 min */
 	/* A worker with a right password asks for wss /worker; answers or upgrades the request itself.
 	 * Called on the connection's loop.  NULL: 404. */

@@ -72,6 +72,15 @@ static void count_login(const char *outcome)
 	              1);
 }
 
+static void refuse_login(struct mg_http_request *request, const struct mg_error *err,
+                         const char *user)
+{
+	count_login("refused");
+	mg_log(MG_LOG_WARN, "login.refused", "user=%.64s peer=%s reason=%s", user,
+	       mg_conn_peer(mg_http_conn(request)), err->message);
+	mg_rest_error(request, err, 0);
+}
+
 /* While the node stops its engine may be closed, so nothing is asked of it any more. */
 static void refuse_stopping(struct mg_http_request *request)
 {
@@ -120,11 +129,10 @@ static void login_done(void *arg)
 		refuse_stopping(wait->request);
 	} else if (wait->err.code) {
 		if (wait->err.code == MG_E_AUTH) {
-			count_login("refused");
-			mg_log(MG_LOG_WARN, "login.refused", "user=%.64s peer=%s", wait->user,
-			       mg_conn_peer(mg_http_conn(wait->request)));
+			refuse_login(wait->request, &wait->err, wait->user);
+		} else {
+			mg_rest_error(wait->request, &wait->err, 0);
 		}
-		mg_rest_error(wait->request, &wait->err, 0);
 	} else {
 		admit(wait->doors, wait->request, wait->who, wait->user, wait->role, wait->then);
 	}
@@ -154,18 +162,72 @@ static void ask_for_login(struct mg_http_request *request)
 	if (header && strncasecmp(header, "Bearer ", 7) == 0) {
 		mg_error_hint(&err, "Tokens are not supported yet; use Basic: curl -u USER:PASSWORD.");
 	} else {
-		mg_error_hint(&err, "Use Basic: curl -u USER:PASSWORD.");
+		mg_error_hint(&err, "Use Basic: curl -u USER:PASSWORD, or a client certificate: curl "
+		                    "--cert USER.crt --key USER.key.");
 	}
 	mg_rest_error(request, &err, 0);
+}
+
+static int refuse_cert(const char *what, struct mg_error *err)
+{
+	(void)mg_error_set(err, MG_E_AUTH, "the client certificate is refused: %s", what);
+	mg_error_hint(err, "Make one with the cluster's CA, merganser cert client --common-name USER, "
+	                   "or log in with a password and no certificate.");
+	return MG_E_AUTH;
+}
+
+/* Is the certificate, when there is one, a login for that user (NULL: for whom it names)? */
+static int check_cert(const struct mg_doors *doors, const struct mg_peer_cert *cert,
+                      const char *user, struct mg_error *err)
+{
+	if (!cert && doors->options.require_cert) {
+		(void)mg_error_set(err, MG_E_AUTH, "this server wants a client certificate");
+		mg_error_hint(err, "Give it with --tls-cert FILE --tls-key FILE (curl: --cert, --key); "
+		                   "merganser cert client makes one.");
+		return MG_E_AUTH;
+	}
+	if (!cert) {
+		return 0;
+	}
+	if (!cert->good) {
+		return refuse_cert(cert->reason, err);
+	}
+	if (mg_clock_wall_ms() / 1000 > cert->until_s) {
+		return refuse_cert("it has expired", err); /* since the connection was made */
+	}
+	if (user && strcmp(user, cert->name) != 0) {
+		(void)mg_error_set(err, MG_E_AUTH,
+		                   "the client certificate is for \"%s\", the password for \"%.64s\"",
+		                   cert->name, user);
+		mg_error_hint(err, "Leave the password out, or give both for one user.");
+		return MG_E_AUTH;
+	}
+	return 0;
 }
 
 void mg_rest_login(struct mg_doors *doors, struct mg_http_request *request, enum mg_login_for who,
                    mg_logged_in *then)
 {
-	const char *user, *password;
+	const struct mg_peer_cert *cert = mg_conn_cert(mg_http_conn(request));
+	const char *user = NULL, *password = NULL;
 	enum mg_role role = MG_ROLE_NONE;
+	struct mg_error err = { 0 };
+	bool basic = mg_http_basic(request, &user, &password);
 
-	if (!mg_http_basic(request, &user, &password)) {
+	if (check_cert(doors, cert, basic ? user : NULL, &err)) {
+		refuse_login(request, &err, basic ? user : cert ? cert->name : "");
+		return;
+	}
+	if (!basic && cert && !mg_http_header(request, "authorization")) {
+		user = mg_arena_strdup(mg_http_arena(request), cert->name); /* outlives the connection */
+		if (mg_login_certificate(doors->options.login, user, &role, &err)) {
+			refuse_login(request, &err, user);
+		} else {
+			admit(doors, request, who, user, role, then);
+		}
+		return;
+	}
+	if (!basic) {
 		ask_for_login(request);
 		return;
 	}
@@ -174,7 +236,6 @@ void mg_rest_login(struct mg_doors *doors, struct mg_http_request *request, enum
 		return;
 	}
 	struct login_wait *wait = mg_alloc0(sizeof *wait);
-	struct mg_error err = { 0 };
 
 	*wait = (struct login_wait){ .doors = doors,
 		                         .request = request,

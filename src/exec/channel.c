@@ -44,7 +44,7 @@ struct mg_channel {
 	size_t posted; /* bytes on their way to the loop */
 	bool blocked;  /* the socket is slow: queue above the high mark */
 	bool closed;
-	char reason[160];
+	char reason[400];
 	atomic_ullong heard_ms, bytes_sent;
 };
 

@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/str.h"
+#include "net/net_int.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -103,14 +104,8 @@ static int tls_setup(struct mg_client_socket *s, const struct mg_tls_client_opti
 	} else {
 		SSL_CTX_set_default_verify_paths(s->ctx);
 	}
-	if (tls->cert_file &&
-	    (SSL_CTX_use_certificate_chain_file(s->ctx, tls->cert_file) != 1 ||
-	     SSL_CTX_use_PrivateKey_file(s->ctx, tls->key_file ? tls->key_file : tls->cert_file,
-	                                 SSL_FILETYPE_PEM) != 1 ||
-	     SSL_CTX_check_private_key(s->ctx) != 1)) {
-		return mg_error_set(err, MG_E_CONNECT, "cannot use certificate \"%s\" with key \"%s\": %s",
-		                    tls->cert_file, tls->key_file ? tls->key_file : tls->cert_file,
-		                    ssl_reason());
+	if (mg_tls__identity(s->ctx, tls->cert_file, tls->key_file, tls->key_password, err)) {
+		return MG_E_USAGE;
 	}
 	s->ssl = SSL_new(s->ctx);
 	if (!s->ssl || SSL_set_fd(s->ssl, s->fd) != 1) {

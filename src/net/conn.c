@@ -144,6 +144,7 @@ static void bury(struct mg_conn *conn)
 		SSL_free(conn->ssl);
 	}
 	SSL_free(conn->ssl_next);
+	mg_free(conn->cert);
 	mg_tls_unref(conn->tls);
 	if (!conn->polled) {
 		free_conn(conn);
@@ -365,6 +366,9 @@ static void do_handshake(struct mg_conn *conn)
 		if (size > 0 && size < sizeof conn->alpn) {
 			memcpy(conn->alpn, alpn, size);
 		}
+		if (SSL_is_server(conn->ssl)) {
+			conn->cert = mg_peer_cert__take(conn->ssl);
+		}
 		conn->last_io_ms = uv_now(&conn->loop->uv);
 		opened(conn);
 		return;
@@ -551,6 +555,11 @@ const char *mg_conn_alpn(const struct mg_conn *conn)
 bool mg_conn_is_tls(const struct mg_conn *conn)
 {
 	return conn->ssl != NULL;
+}
+
+const struct mg_peer_cert *mg_conn_cert(const struct mg_conn *conn)
+{
+	return conn->cert;
 }
 
 bool mg_conn_is_loopback(const struct mg_conn *conn)

@@ -37,15 +37,19 @@ void mg_timer_stop(struct mg_timer *timer); /* NULL is fine; frees */
 /* ---- TLS ---- */
 struct mg_tls_server_options {
 	const char *cert_file, *key_file;
+	const char *key_password;   /* of an encrypted key, or NULL */
 	const char *client_ca_file; /* NULL: no client certificates are asked for */
 	const char *const *alpn;    /* in order of preference, NULL-terminated; or NULL */
 };
 struct mg_tls_client_options {
 	const char *roots_file; /* NULL with insecure false: the system's roots */
 	bool insecure_skip_verify;
-	const char *cert_file, *key_file; /* or NULL */
+	const char *cert_file, *key_file; /* or NULL; key_file NULL: in the certificate's file */
+	const char *key_password;         /* of an encrypted key, or NULL */
 	const char *const *alpn;
 };
+/* Does the file hold a key that wants a passphrase? */
+bool mg_tls_key_encrypted(const char *key_file);
 int mg_tls_server(struct mg_tls **out, const struct mg_tls_server_options *options,
                   struct mg_error *err);
 /* Reads the files again; old connections keep theirs. When it fails nothing has changed. */
@@ -75,6 +79,15 @@ uint64_t mg_conn_id(const struct mg_conn *conn);
 const char *mg_conn_peer(const struct mg_conn *conn); /* "127.0.0.1:5432" */
 const char *mg_conn_alpn(const struct mg_conn *conn); /* "" when none */
 bool mg_conn_is_tls(const struct mg_conn *conn);
+/* The certificate that a client showed, or NULL. It is asked for, never demanded: a handshake with
+ * a bad one succeeds, so that the door can say in words what is wrong with it. */
+struct mg_peer_cert {
+	bool good;        /* signed by our CA, for clients, in time; and the name below is one */
+	char name[64];    /* the one common name of its subject; "" when it is none */
+	char reason[120]; /* why it is not good */
+	int64_t until_s;  /* wall clock: the last second that it is good for */
+};
+const struct mg_peer_cert *mg_conn_cert(const struct mg_conn *conn);
 bool mg_conn_is_loopback(const struct mg_conn *conn);
 /* Queue bytes; copies what does not go out at once. */
 void mg_conn_write(struct mg_conn *conn, const void *bytes, size_t size);

@@ -74,7 +74,7 @@ struct mg_tls {
 	atomic_int refs;
 	bool server;
 	bool insecure;
-	char *cert_file, *key_file, *ca_file;
+	char *cert_file, *key_file, *ca_file, *key_password;
 	uint8_t *alpn; /* wire form: length, name, length, name */
 	unsigned alpn_size;
 	pthread_mutex_t lock; /* guards ctx */
@@ -86,6 +86,14 @@ struct mg_tls *mg_tls__ref(struct mg_tls *tls);
 SSL *mg_tls__open(struct mg_tls *tls, const char *host, struct mg_error *err);
 /* The oldest error of OpenSSL's queue as text; empties the queue. */
 void mg_tls__error_text(char *text, size_t size);
+/* Certificate and key of a context; password NULL: the key must not be encrypted. */
+int mg_tls__identity(SSL_CTX *ctx, const char *cert_file, const char *key_file,
+                     const char *password, struct mg_error *err);
+
+/* peer_cert.c: what the peer of a finished handshake has shown; NULL: nothing. On the heap. */
+struct mg_peer_cert *mg_peer_cert__take(const SSL *ssl);
+/* For the line above, tests and fuzzing. verify: X509_V_OK, or what is wrong with it. */
+void mg_peer_cert__read(const X509 *cert, long verify, struct mg_peer_cert *out);
 
 enum mg_conn_phase {
 	MG_CONN_CONNECTING, /* dialled, TCP is not there yet */
@@ -122,6 +130,7 @@ struct mg_conn {
 	char reason[200]; /* why it is dead */
 
 	SSL *ssl;
+	struct mg_peer_cert *cert; /* accepted: what the client has shown, or NULL */
 	struct mg_tls *tls; /* of start_tls; a listener holds its own */
 	SSL *ssl_next;      /* start_tls: as soon as the queue is empty */
 	bool ssl_broken;    /* no call but SSL_free any more */

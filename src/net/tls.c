@@ -18,6 +18,11 @@
 #define CIPHERS_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define CIPHERS_12 "ECDHE+AESGCM:ECDHE+CHACHA20"
 
+enum {
+	KEY_LINES_MAX = 20,   /* in which a key says that it is encrypted */
+	CLIENT_CHAIN_MAX = 3, /* certificates between a client's and its CA */
+};
+
 void mg_tls__error_text(char *text, size_t size)
 {
 	unsigned long code = ERR_get_error();
@@ -78,21 +83,89 @@ static int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_s
 
 /* ---- contexts ---- */
 
-static int load_identity(SSL_CTX *ctx, const struct mg_tls *tls, struct mg_error *err)
+bool mg_tls_key_encrypted(const char *key_file)
 {
-	if (tls->cert_file == NULL) {
+	FILE *file = fopen(key_file, "r");
+	char line[128];
+	bool encrypted = false;
+
+	/* "BEGIN ENCRYPTED PRIVATE KEY", or the older "Proc-Type: 4,ENCRYPTED". */
+	for (int i = 0; file != NULL && i < KEY_LINES_MAX && !encrypted; i++) {
+		if (fgets(line, sizeof line, file) == NULL) {
+			break;
+		}
+		encrypted = strstr(line, "ENCRYPTED") != NULL;
+	}
+	OPENSSL_cleanse(line, sizeof line);
+	if (file != NULL) {
+		(void)fclose(file);
+	}
+	return encrypted;
+}
+
+/* OpenSSL would ask the terminal for the passphrase of a key: a server must fail instead. */
+static int give_passphrase(char *buf, int size, int writing, void *arg)
+{
+	const char *password = arg;
+	size_t len = password != NULL ? strlen(password) : 0;
+
+	(void)writing;
+	if (len == 0 || len > (size_t)size) {
+		return -1;
+	}
+	memcpy(buf, password, len);
+	return (int)len;
+}
+
+static int fail_key(const char *key_file, const char *password, struct mg_error *err)
+{
+	if (!mg_tls_key_encrypted(key_file)) {
+		return fail(err, MG_E_IO, "cannot read key", key_file);
+	}
+	ERR_clear_error();
+	(void)mg_error_set(err, MG_E_USAGE,
+	                   password != NULL ? "the passphrase of key \"%s\" is wrong"
+	                                    : "key \"%s\" is encrypted and needs its passphrase",
+	                   key_file);
+	mg_error_hint(err, "Give it with --tls-key-password-file FILE or in "
+	                   "MERGANSER_TLS_KEY_PASSWORD.");
+	return MG_E_USAGE;
+}
+
+int mg_tls__identity(SSL_CTX *ctx, const char *cert_file, const char *key_file,
+                     const char *password, struct mg_error *err)
+{
+	int status = 0;
+
+	if (cert_file == NULL) {
 		return 0;
 	}
-	if (SSL_CTX_use_certificate_chain_file(ctx, tls->cert_file) != 1) {
-		return fail(err, MG_E_IO, "cannot read certificate", tls->cert_file);
+	if (key_file == NULL) {
+		key_file = cert_file;
 	}
-	if (SSL_CTX_use_PrivateKey_file(ctx, tls->key_file, SSL_FILETYPE_PEM) != 1) {
-		return fail(err, MG_E_IO, "cannot read key", tls->key_file);
+	SSL_CTX_set_default_passwd_cb(ctx, give_passphrase);
+	SSL_CTX_set_default_passwd_cb_userdata(ctx, (void *)password);
+	ERR_clear_error();
+	if (SSL_CTX_use_certificate_chain_file(ctx, cert_file) != 1) {
+		status = fail(err, MG_E_IO, "cannot read certificate", cert_file);
+	} else if (SSL_CTX_use_PrivateKey_file(ctx, key_file, SSL_FILETYPE_PEM) != 1) {
+		/* Also when it is the key of another certificate. */
+		status = ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH
+		             ? fail(err, MG_E_USAGE, "this is the key of another certificate:", key_file)
+		             : fail_key(key_file, password, err);
+	} else if (SSL_CTX_check_private_key(ctx) != 1) {
+		status = fail(err, MG_E_USAGE, "certificate and key do not belong together:", cert_file);
 	}
-	if (SSL_CTX_check_private_key(ctx) != 1) {
-		return fail(err, MG_E_USAGE, "certificate and key do not belong together:", tls->cert_file);
-	}
-	return 0;
+	SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL);
+	return status;
+}
+
+/* What is wrong with a client's certificate stays in the verify result, and the door says it. */
+static int verify_client(int good, X509_STORE_CTX *store)
+{
+	(void)good;
+	(void)store;
+	return 1;
 }
 
 static int load_roots(SSL_CTX *ctx, const struct mg_tls *tls, struct mg_error *err)
@@ -111,22 +184,13 @@ static int load_roots(SSL_CTX *ctx, const struct mg_tls *tls, struct mg_error *e
 			return fail(err, MG_E_IO, "cannot read root certificates", tls->ca_file);
 		}
 		SSL_CTX_set_client_CA_list(ctx, names);
-		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL); /* asked for, not demanded */
+		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, verify_client);
+		SSL_CTX_set_verify_depth(ctx, CLIENT_CHAIN_MAX);
 	} else {
 		SSL_CTX_set_verify(ctx, tls->server || tls->insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER,
 		                   NULL);
 	}
 	return 0;
-}
-
-/* OpenSSL would ask the terminal for the passphrase of a key: a server must fail instead. */
-static int refuse_passphrase(char *buf, int size, int writing, void *arg)
-{
-	(void)buf;
-	(void)size;
-	(void)writing;
-	(void)arg;
-	return -1;
 }
 
 static int build(const struct mg_tls *tls, SSL_CTX **out, struct mg_error *err)
@@ -139,7 +203,6 @@ static int build(const struct mg_tls *tls, SSL_CTX **out, struct mg_error *err)
 	if (ctx == NULL) {
 		return mg_error_set(err, MG_E_NOMEM, "no memory for a TLS context");
 	}
-	SSL_CTX_set_default_passwd_cb(ctx, refuse_passphrase);
 	(void)SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
 	(void)SSL_CTX_set_ciphersuites(ctx, CIPHERS_13);
 	(void)SSL_CTX_set_cipher_list(ctx, CIPHERS_12);
@@ -152,7 +215,7 @@ static int build(const struct mg_tls *tls, SSL_CTX **out, struct mg_error *err)
 	 * buffers of quiet connections go back to the heap. */
 	(void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
 	                                SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-	status = load_identity(ctx, tls, err);
+	status = mg_tls__identity(ctx, tls->cert_file, tls->key_file, tls->key_password, err);
 	if (status == 0) {
 		status = load_roots(ctx, tls, err);
 	}
@@ -193,8 +256,9 @@ static int tls_open(struct mg_tls **out, struct mg_tls *tls, struct mg_error *er
 	int status = 0;
 
 	*out = NULL;
-	if ((tls->cert_file == NULL) != (tls->key_file == NULL)) {
-		status = mg_error_set(err, MG_E_USAGE, "a certificate and its key must be given together");
+	if (tls->cert_file == NULL && tls->key_file != NULL) {
+		status = mg_error_set(err, MG_E_USAGE, "key \"%s\" was given without a certificate",
+		                      tls->key_file);
 	} else {
 		status = build(tls, &tls->ctx, err);
 	}
@@ -213,6 +277,7 @@ int mg_tls_server(struct mg_tls **out, const struct mg_tls_server_options *optio
 		tls_new(options->cert_file, options->key_file, options->client_ca_file, options->alpn);
 
 	tls->server = true;
+	tls->key_password = copy(options->key_password);
 	return tls_open(out, tls, err);
 }
 
@@ -223,6 +288,7 @@ int mg_tls_client(struct mg_tls **out, const struct mg_tls_client_options *optio
 		tls_new(options->cert_file, options->key_file, options->roots_file, options->alpn);
 
 	tls->insecure = options->insecure_skip_verify;
+	tls->key_password = copy(options->key_password);
 	return tls_open(out, tls, err);
 }
 
@@ -261,6 +327,10 @@ void mg_tls_unref(struct mg_tls *tls)
 	mg_free(tls->cert_file);
 	mg_free(tls->key_file);
 	mg_free(tls->ca_file);
+	if (tls->key_password != NULL) {
+		OPENSSL_cleanse(tls->key_password, strlen(tls->key_password));
+	}
+	mg_free(tls->key_password);
 	mg_free(tls->alpn);
 	mg_free(tls);
 }

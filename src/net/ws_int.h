@@ -43,7 +43,7 @@ struct mg_ws {
 	size_t in_size;
 	struct mg_buf *message; /* that is arriving */
 	uint64_t last_heard_ms;
-	char reason[200];
+	char reason[400];
 	struct mg_ws_shake *shake; /* client: until the answer is there */
 };
 

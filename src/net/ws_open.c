@@ -14,11 +14,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/json.h"
 #include "net/ws_int.h"
 
 enum {
 	HEAD_MAX = 64 * 1024,
-	BODY_KEPT = 150, /* bytes of a refusal that become the reason */
+	BODY_KEPT = 2000, /* bytes of a refusal that become the reason */
 };
 
 /* ---- server ---- */
@@ -221,13 +222,35 @@ static const llhttp_settings_t settings = {
 	.on_message_complete = on_complete,
 };
 
+/* Our servers say why in JSON; of others the first line is kept. */
+static void say_refused(struct mg_ws *ws, int status)
+{
+	struct mg_ws_shake *shake = ws->shake;
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_json *json = NULL;
+
+	(void)mg_json_parse(arena, shake->body, strlen(shake->body), &json, NULL);
+	const struct mg_json *error = mg_json_get(json, "error");
+	const char *hint = mg_json_get_text(error, "hint");
+
+	if (error != NULL) {
+		(void)snprintf(ws->reason, sizeof ws->reason, "%s%s%s",
+		               mg_json_text(mg_json_get(error, "message")),
+		               hint != NULL && hint[0] != '\0' ? ". " : "", hint != NULL ? hint : "");
+	} else {
+		shake->body[strcspn(shake->body, "\r\n")] = '\0';
+		(void)snprintf(ws->reason, sizeof ws->reason, "the server answered %d %s", status,
+		               shake->body);
+	}
+	mg_arena_free(arena);
+}
+
 /* The server has answered with something else. */
 static void refused(struct mg_ws *ws, int status)
 {
 	struct mg_ws_shake *shake = ws->shake;
 
-	shake->body[strcspn(shake->body, "\r\n")] = '\0';
-	(void)snprintf(ws->reason, sizeof ws->reason, "the server answered %d %s", status, shake->body);
+	say_refused(ws, status);
 	void (*opened)(struct mg_ws *, void *, int) = shake->opened;
 
 	shake->opened = NULL;

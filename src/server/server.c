@@ -47,7 +47,7 @@ struct server {
 	struct mg_loop *loops[LOOPS_MAX];
 	size_t loop_count;
 	struct mg_listener *listener, *http_listener;
-	char cert_path[4096], key_path[4096];
+	char cert_path[4096], key_path[4096], ca_path[4096];
 	time_t cert_time;
 	atomic_bool serving;
 };
@@ -221,13 +221,28 @@ static int open_tls(struct server *server, struct mg_error *err)
 {
 	snprintf(server->cert_path, sizeof server->cert_path, "%s/tls/server.crt", server->data_dir);
 	snprintf(server->key_path, sizeof server->key_path, "%s/tls/server.key", server->data_dir);
+	snprintf(server->ca_path, sizeof server->ca_path, "%s/tls/ca.crt", server->data_dir);
 	static const char *const alpn[] = { "http/1.1", NULL };
+	const char *ca = server->options->client_ca             ? server->options->client_ca
+	                 : mg_file_exists(server->ca_path) ? server->ca_path
+	                                                   : NULL;
 	struct mg_tls_server_options options = {
 		.cert_file = server->cert_path,
 		.key_file = server->key_path,
-		.client_ca_file = server->options->client_ca,
+		.key_password = server->options->tls_key_password,
+		.client_ca_file = ca,
 		.alpn = alpn,
 	};
+	if (server->options->require_client_cert && !ca) {
+		mg_error_set(err, MG_E_USAGE,
+		             "--require-client-cert needs the CA of the certificates, and \"%s\" is missing",
+		             server->ca_path);
+		mg_error_hint(err, "Name it with --client-ca CA.crt.");
+		return MG_E_USAGE;
+	}
+	if (!ca) {
+		mg_log(MG_LOG_WARN, "tls.no_client_ca", "missing=%s", server->ca_path);
+	}
 	struct stat info;
 	server->cert_time = stat(server->cert_path, &info) == 0 ? info.st_mtime : 0;
 	return mg_tls_server(&server->tls, &options, err);
@@ -313,6 +328,7 @@ static int start(struct server *server, struct mg_error *err)
 			.catalog = server->catalog,
 			.login = server->login,
 			.node_name = server->node_id,
+			.require_cert = options->require_client_cert,
 			.running_max = options->queries_max,
 			.worker_upgrade = worker_upgrade,
 			.unhealthy = unhealthy,
@@ -437,6 +453,11 @@ int mg_server_main(const struct mg_server_options *options)
 		                    "version does not have");
 		mg_error_hint(&err, "Start workers instead: \"merganser worker --server %s\".",
 		              options->join);
+	}
+	if (!code && options->require_client_cert && options->plain_loopback) {
+		code = mg_error_set(&err, MG_E_USAGE,
+		                    "--require-client-cert and --insecure-plaintext exclude each other: "
+		                    "without TLS nobody can show a certificate");
 	}
 	if (!code) {
 		code = start(&server, &err);

@@ -25,7 +25,9 @@ struct mg_server_options {
 	unsigned queries_max;           /* running at once; 0: twice the threads */
 	uint64_t idle_ms;               /* an answer that nobody takes for so long is ended; 0: 5 min */
 	bool plain_loopback, plain_any; /* --insecure-plaintext, --insecure-plaintext=any */
-	const char *client_ca; /* client certificates signed by this CA are asked for; or NULL */
+	const char *client_ca;        /* signs clients' certificates; NULL: tls/ca.crt of data_dir */
+	bool require_client_cert;     /* a password alone opens no door */
+	const char *tls_key_password; /* of the server's own key when it is encrypted; or NULL */
 	struct mg_log_options log;
 };
 

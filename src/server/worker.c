@@ -160,9 +160,8 @@ static int refused(const struct worker *worker)
 {
 	const char *server = worker->options->server;
 	if (worker->http_status == 401) {
-		fprintf(stderr,
-		        "merganser worker: %s refused the login of \"%s\": wrong user or password\n",
-		        server, worker->options->username);
+		fprintf(stderr, "merganser worker: %s refused the login of \"%s\": %s\n", server,
+		        worker->options->username, worker->reason);
 		return 2;
 	}
 	if (worker->http_status == 403) {
@@ -231,6 +230,9 @@ static char *default_name(void)
 
 static char *login_headers(const struct mg_worker_options *options)
 {
+	if (!options->password) {
+		return mg_strdup("Sec-WebSocket-Protocol: merganser.v1\r\n");
+	}
 	char *plain = mg_format("%s:%s", options->username, options->password);
 	size_t size = sodium_base64_ENCODED_LEN(strlen(plain), sodium_base64_VARIANT_ORIGINAL);
 	char *text = mg_alloc(size);
@@ -264,6 +266,7 @@ int mg_worker_main(const struct mg_worker_options *options)
 		.insecure_skip_verify = options->insecure_skip_verify,
 		.cert_file = options->tls_cert,
 		.key_file = options->tls_key,
+		.key_password = options->tls_key_password,
 	};
 	struct mg_worker_node_options node = {
 		.name = name,

@@ -16,8 +16,9 @@ struct mg_worker_options {
 	const char *tls_roots; /* CA file; NULL: the system's */
 	bool insecure_skip_verify;
 	const char *tls_cert, *tls_key; /* or NULL */
+	const char *tls_key_password;   /* of an encrypted key, or NULL */
 	const char *username;           /* "worker" */
-	const char *password;
+	const char *password;           /* NULL: the certificate logs in */
 	const char *name;      /* NULL: "worker-" and the host's name */
 	const char *cache_dir; /* NULL: $XDG_CACHE_HOME/merganser/shards or ~/.cache/merganser/shards */
 	unsigned threads;

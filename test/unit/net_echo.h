@@ -12,6 +12,7 @@ static struct kit_gate conns_closed = KIT_GATE;
 static pthread_mutex_t seen_lock = PTHREAD_MUTEX_INITIALIZER; /* two loops write what was seen */
 static char closed_reason[256];
 static KIT_UNUSED char seen_alpn[32];
+static KIT_UNUSED struct mg_peer_cert seen_cert; /* all zero: none */
 static struct mg_tls *inner_tls;
 
 static long echo_data(struct mg_conn *conn, void *state, const uint8_t *bytes, size_t size)
@@ -49,6 +50,7 @@ static bool choose_echo(struct mg_conn *conn, void *arg, const uint8_t *bytes, s
 	}
 	pthread_mutex_lock(&seen_lock);
 	(void)snprintf(seen_alpn, sizeof seen_alpn, "%s", mg_conn_alpn(conn));
+	seen_cert = mg_conn_cert(conn) != NULL ? *mg_conn_cert(conn) : (struct mg_peer_cert){ 0 };
 	pthread_mutex_unlock(&seen_lock);
 	mg_conn_set_protocol(conn, &echo, NULL);
 	return true;

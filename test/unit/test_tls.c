@@ -343,15 +343,46 @@ static void test_client_certificates_are_asked_for_and_checked(void **state)
 		kit_gate_reset(&dialled.done);
 		dialled.to_get = 5;
 		kit_on_loop(dialled.loop, say_hello, &dialled);
-		if (i < 2) {
-			assert_true(kit_gate_wait(&dialled.done, 1)); /* the echo */
-		} else {
-			assert_true(kit_gate_wait(&dialled.closed, 1));
-			assert_int_equal(dialled.sum, 0);
-		}
+		assert_true(kit_gate_wait(&dialled.done, 1)); /* the echo: a bad one is told later */
+		assert_int_equal(seen_cert.good, i == 1);
+		assert_string_equal(seen_cert.name, i == 0 ? "" : i == 1 ? "scott" : "stranger");
+		assert_string_equal(seen_cert.reason, i < 2 ? "" : "another CA has signed it");
+		assert_true(i == 0 || seen_cert.until_s > (int64_t)time(NULL));
 		mg_loop_stop(dialled.loop);
 	}
 	kit_server_stop(&server);
+	(void)unlink(cert);
+	(void)unlink(key);
+}
+
+static void test_encrypted_keys_want_their_passphrase(void **state)
+{
+	char cert[96], key[96];
+	struct mg_error err = { 0 };
+	struct mg_tls *tls = NULL;
+	struct mg_tls_client_options options = { .roots_file = certs.ca,
+		                                     .cert_file = cert,
+		                                     .key_file = key };
+
+	(void)state;
+	(void)snprintf(cert, sizeof cert, "%s/locked.crt", certs.dir);
+	(void)snprintf(key, sizeof key, "%s/locked.key", certs.dir);
+	kit_must(mg_cert_client_create(cert, key, certs.ca, certs.ca_key, NULL, "scott", "sesame",
+	                               false, &err),
+	         &err);
+	assert_true(mg_tls_key_encrypted(key));
+	assert_false(mg_tls_key_encrypted(certs.key));
+	assert_false(mg_tls_key_encrypted("/nowhere/a.key"));
+	assert_int_equal(mg_tls_client(&tls, &options, &err), MG_E_USAGE);
+	assert_non_null(strstr(err.message, "needs its passphrase"));
+	assert_non_null(strstr(err.hint, "--tls-key-password-file"));
+	options.key_password = "wrong";
+	assert_int_equal(mg_tls_client(&tls, &options, &err), MG_E_USAGE);
+	assert_non_null(strstr(err.message, "is wrong"));
+	options.key_password = "sesame";
+	kit_must(mg_tls_client(&tls, &options, &err), &err);
+	kit_must(mg_tls_reload(tls, &err), &err); /* it is remembered */
+	mg_tls_unref(tls);
 	(void)unlink(cert);
 	(void)unlink(key);
 }
@@ -413,6 +444,7 @@ int main(void)
 		cmocka_unit_test(test_alpn_and_cipher_are_the_preferred_ones),
 		cmocka_unit_test(test_reload_serves_new_connections_and_keeps_old_ones),
 		cmocka_unit_test(test_client_certificates_are_asked_for_and_checked),
+		cmocka_unit_test(test_encrypted_keys_want_their_passphrase),
 		cmocka_unit_test(test_wrong_files_are_named),
 		cmocka_unit_test(test_tls_starts_on_a_live_connection),
 	};
