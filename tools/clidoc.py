@@ -17,7 +17,9 @@ Written by `tools/clidoc.py` from `merganser COMMAND --help`.
 An option is a flag (`--data-dir X` or `--data-dir=X`), a variable of the environment
 (`MERGANSER_DATA_DIR`) or a line of the file of `--config` (`data-dir = X`); the flag beats the
 environment, which beats the file. One file may serve several commands. What is unknown or ill-typed
-is an error that names it. Sizes take units (`512MB`, `4GiB`), times too (`500ms`, `30s`, `5m`).
+is an error that names it. `--print-config` shows every option as it stands and where that came from
+(`--print-config=json` for programs), and its page is a file for `--config`; secrets are not in it.
+Sizes take units (`512MB`, `4GiB`), times too (`500ms`, `30s`, `5m`).
 
 Passwords: the flag, `MERGANSER_PASSWORD`, `--password-file FILE` (its first line), or a prompt.
 

@@ -167,8 +167,8 @@ int mg_cert_common_name(struct mg_arena *arena, const char *cert_file, const cha
 						   &text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
 
 	if (len <= 0) {
-		status = mg_error_set(err, MG_E_DATA, "the certificate in \"%s\" has no common name",
-		                      cert_file);
+		status =
+			mg_error_set(err, MG_E_DATA, "the certificate in \"%s\" has no common name", cert_file);
 	} else {
 		*name = mg_arena_strndup(arena, (const char *)text, (size_t)len);
 	}

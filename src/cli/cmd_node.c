@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#define SETTINGS_MAX 64 /* as many as a command may have options */
+
 #define LOG_OPTIONS \
 	{ .name = "log-level", .kind = MG_O_CHOICE, .choices = "debug|info|warn|error|off", \
 	  .fallback = "info", .help = "what is logged" }, \
@@ -92,6 +94,26 @@ const struct mg_option mg_options_server[] = {
 	  .kind = MG_O_MS,
 	  .fallback = "10m",
 	  .help = "close a connection without a byte" },
+	{ .name = "max-message-size",
+	  .alias = "max-websocket-message-size",
+	  .kind = MG_O_SIZE,
+	  .min = 64 << 10,
+	  .max = 1 << 30,
+	  .fallback = "16MiB",
+	  .help = "of a client's WebSocket message, 64KiB to 1GiB; workers may always send 16MiB" },
+	{ .name = "ping-timeout",
+	  .alias = "websocket-ping-timeout",
+	  .kind = MG_O_MS,
+	  .min = 1000,
+	  .max = 86400000,
+	  .fallback = "90s",
+	  .help = "end the channel of a client that answers no ping for so long" },
+	{ .name = "worker-ping-timeout",
+	  .kind = MG_O_MS,
+	  .min = 3000,
+	  .max = 600000,
+	  .fallback = "7s",
+	  .help = "the same for a worker; its shards are then computed elsewhere" },
 	{ .name = "insecure-plaintext",
 	  .kind = MG_O_CHOICE,
 	  .choices = "loopback|any|off",
@@ -140,6 +162,20 @@ const struct mg_option mg_options_worker[] = {
 	  .kind = MG_O_SIZE,
 	  .fallback = "0",
 	  .help = "0: 75 % of what the machine or container gives" },
+	{ .name = "max-message-size",
+	  .alias = "max-websocket-message-size",
+	  .kind = MG_O_SIZE,
+	  .min = 16 << 20,
+	  .max = 1 << 30,
+	  .fallback = "16MiB",
+	  .help = "of one WebSocket message of the server, up to 1GiB" },
+	{ .name = "ping-timeout",
+	  .alias = "websocket-ping-timeout",
+	  .kind = MG_O_MS,
+	  .min = 3000,
+	  .max = 600000,
+	  .fallback = "15s",
+	  .help = "dial again when the server shows no sign of life for so long" },
 	LOG_OPTIONS,
 	{ 0 },
 };
@@ -164,12 +200,29 @@ static void free_secret(char *secret)
 	mg_free(secret);
 }
 
+/* All options as they stand, for cluster.settings. */
+static size_t list_settings(const struct mg_options *options, struct mg_server_setting *settings)
+{
+	struct mg_option_state state;
+	size_t count = 0;
+
+	while (count < SETTINGS_MAX && mg_options_at(options, count, &state)) {
+		settings[count++] = (struct mg_server_setting){
+			.name = state.name,
+			.value = state.value,
+			.standard = state.fallback,
+			.source = state.source,
+			.description = state.help,
+		};
+	}
+	return count;
+}
+
 int mg_command_server(const struct mg_options *options)
 {
-	const char *dir = mg_options_argument(options, 0);
 	const char *plain = mg_options_text(options, "insecure-plaintext");
 	struct mg_server_options server = {
-		.data_dir = dir ? dir : mg_options_text(options, "data-dir"),
+		.data_dir = mg_options_text(options, "data-dir"),
 		.listen = mg_options_text(options, "listen"),
 		.listen_http = mg_options_text(options, "listen-http"),
 		.advertise = mg_options_text(options, "advertise"),
@@ -181,16 +234,22 @@ int mg_command_server(const struct mg_options *options)
 		.query_memory_bytes = mg_options_int(options, "query-memory-limit"),
 		.queries_max = (unsigned)mg_options_int(options, "max-queries"),
 		.idle_ms = mg_options_int(options, "idle-timeout"),
+		.message_max = mg_options_int(options, "max-message-size"),
+		.ping_timeout_ms = mg_options_int(options, "ping-timeout"),
+		.worker_timeout_ms = mg_options_int(options, "worker-ping-timeout"),
 		.plain_loopback = strcmp(plain, "off") != 0,
 		.plain_any = strcmp(plain, "any") == 0,
 		.client_ca = mg_options_text(options, "client-ca"),
 		.require_client_cert = mg_options_flag(options, "require-client-cert"),
 		.log = log_options(options),
 	};
+	struct mg_server_setting settings[SETTINGS_MAX];
 	struct mg_error err = { 0 };
 	char *key = mg_path_join(server.data_dir, "tls/server.key"), *key_password = NULL;
 	int exit_code;
 
+	server.settings = settings;
+	server.setting_count = list_settings(options, settings);
 	if (mg_tls_key_encrypted(key) &&
 	    mg_options_secret(options, "tls-key-password", "passphrase of the server's key",
 	                      &key_password, &err)) {
@@ -238,6 +297,8 @@ int mg_command_worker(const struct mg_options *options)
 		.cache_dir = mg_options_text(options, "cache-dir"),
 		.threads = (unsigned)mg_options_int(options, "threads"),
 		.memory_bytes = mg_options_int(options, "memory-limit"),
+		.message_max = mg_options_int(options, "max-message-size"),
+		.ping_timeout_ms = mg_options_int(options, "ping-timeout"),
 		.log = log_options(options),
 	});
 	free_secret(password);

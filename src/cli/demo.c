@@ -111,7 +111,7 @@ static int start_server(struct mg_demo *demo, struct mg_error *err)
 
 static int start_worker(struct mg_demo *demo, struct mg_demo_node *node, struct mg_error *err)
 {
-	char *server = mg_format("localhost:%u", demo->port), *memory = memory_share(demo);
+	char *server = mg_format("127.0.0.1:%u", demo->port), *memory = memory_share(demo);
 	char *cache = mg_path_join(demo->dir, node->name);
 	char *password = mg_format("MERGANSER_PASSWORD=%s", demo->worker_password);
 	const char *env[] = { password, NULL };

@@ -124,6 +124,13 @@ static int run_command(const struct mg_command *command, int argc, char **argv)
 		mg_options_help(command, &page);
 		fputs(mg_sb_text(&page), stdout);
 		mg_sb_fini(&page);
+	} else if (mg_options_given(options, "print-config")) {
+		struct mg_sb page = { 0 };
+
+		mg_options_print(options, mg_text_eq(mg_options_text(options, "print-config"), "json"),
+		                 &page);
+		fputs(mg_sb_text(&page), stdout);
+		mg_sb_fini(&page);
 	} else {
 		code = command->run(options);
 	}

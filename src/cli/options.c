@@ -26,6 +26,7 @@ struct value {
 	const struct mg_option *option;
 	const char *text;
 	enum source source;
+	const char *where; /* for a person; "" for a default */
 };
 
 struct occurrence {
@@ -46,6 +47,8 @@ struct mg_options {
 const struct mg_option mg_options_common[] = {
 	{ .name = "config", .kind = MG_O_TEXT, .value = "FILE",
 	  .help = "read options from FILE: lines `name = value`, # starts a comment" },
+	{ .name = "print-config", .kind = MG_O_CHOICE, .choices = "text|json", .bare = "text",
+	  .help = "show every option as it stands and where that came from, and do nothing else" },
 	{ .name = "help", .alias = "h", .kind = MG_O_FLAG, .help = "show this page" },
 	{ 0 },
 };
@@ -163,11 +166,24 @@ static const char *kind_wants(const struct mg_option *option, struct mg_arena *a
 		                                     (unsigned long long)option->max)
 		                   : "a whole number";
 	case MG_O_NUMBER: return "a number";
-	case MG_O_SIZE: return "a size such as 512MB or 4GiB";
-	case MG_O_MS: return "a time such as 500ms, 30s or 5m";
+	case MG_O_SIZE:
+		return option->max ? mg_arena_format(arena, "a size from %llu to %llu bytes, such as 4MiB",
+		                                     (unsigned long long)option->min,
+		                                     (unsigned long long)option->max)
+		                   : "a size such as 512MB or 4GiB";
+	case MG_O_MS:
+		return option->max ? mg_arena_format(arena, "a time from %llums to %llus, such as 30s",
+		                                     (unsigned long long)option->min,
+		                                     (unsigned long long)option->max / 1000)
+		                   : "a time such as 500ms, 30s or 5m";
 	case MG_O_ADDRESS: return "an address such as 127.0.0.1:8765";
 	default: return "a text";
 	}
+}
+
+static bool in_range(const struct mg_option *option, uint64_t whole)
+{
+	return whole >= option->min && (!option->max || whole <= option->max);
 }
 
 static bool value_fits(const struct mg_option *option, const char *text)
@@ -181,14 +197,14 @@ static bool value_fits(const struct mg_option *option, const char *text)
 	case MG_O_CHOICE: return is_choice(option->choices, text);
 	case MG_O_INT:
 		return *text && strspn(text, "0123456789") == strlen(text) && strlen(text) < 19 &&
-		       (!option->max || strtoull(text, NULL, 10) <= option->max);
+		       in_range(option, strtoull(text, NULL, 10));
 	case MG_O_NUMBER:
 		if (!isdigit((unsigned char)*text) && *text != '.') {
 			return false;
 		}
 		return isfinite(strtod(text, &end)) && !*end;
-	case MG_O_SIZE: return mg_parse_size(text, &whole);
-	case MG_O_MS: return mg_parse_ms(text, &whole);
+	case MG_O_SIZE: return mg_parse_size(text, &whole) && in_range(option, whole);
+	case MG_O_MS: return mg_parse_ms(text, &whole) && in_range(option, whole);
 	case MG_O_ADDRESS: return is_address(text);
 	default: return true;
 	}
@@ -207,6 +223,7 @@ static int value_set(struct mg_options *o, struct value *value, const char *text
 	if (source >= value->source) {
 		value->text = mg_arena_strdup(o->arena, text);
 		value->source = source;
+		value->where = mg_arena_strdup(o->arena, where);
 	}
 	return 0;
 }
@@ -321,7 +338,8 @@ static int read_environment(struct mg_options *o, struct mg_error *err)
 		size_t len = strlen(name);
 		const char *text;
 
-		if (strcmp(o->values[i].option->name, "help") == 0) {
+		if (strcmp(o->values[i].option->name, "help") == 0 ||
+		    strcmp(o->values[i].option->name, "print-config") == 0) {
 			continue;
 		}
 		for (const char *at = o->values[i].option->name; *at && len + 1 < sizeof name; at++) {
@@ -375,6 +393,7 @@ static int read_file_line(struct mg_options *o, char *line, const char *path, si
 	snprintf(where, sizeof where, " in \"%s\" line %zu", path, number);
 	value = find_value(o, key);
 	if (!value || strcmp(value->option->name, "help") == 0 ||
+	    strcmp(value->option->name, "print-config") == 0 ||
 	    strcmp(value->option->name, "config") == 0) {
 		/* One file may serve several commands. */
 		return !value && known_to_another_command(key) ? 0 : unknown_option(o, key, where, err);
@@ -521,7 +540,7 @@ int mg_options_parse(struct mg_options **out, const struct mg_command *command, 
 		for (const struct mg_option *option = command->tables[t]; option->name; option++) {
 			mg_assert(o->count < OPTIONS_MAX);
 			o->values[o->count++] = (struct value){
-				option, option->fallback, option->fallback ? FROM_DEFAULT : FROM_NOWHERE,
+				option, option->fallback, option->fallback ? FROM_DEFAULT : FROM_NOWHERE, "",
 			};
 		}
 	}
@@ -530,6 +549,11 @@ int mg_options_parse(struct mg_options **out, const struct mg_command *command, 
 		return 0;
 	}
 	if (read_arguments(o, argc, argv, err) || read_environment(o, err)) {
+		return MG_E_USAGE;
+	}
+	if (command->argument_option && o->argument_count > 0 &&
+	    value_set(o, find_value(o, command->argument_option), o->arguments[0], FROM_FLAG,
+	              "the argument", err)) {
 		return MG_E_USAGE;
 	}
 	config = mg_options_text(o, "config");
@@ -608,6 +632,103 @@ const char *mg_options_occurrence(const struct mg_options *options, size_t index
 	}
 	*name = options->occurrences[index].name;
 	return options->occurrences[index].text;
+}
+
+/* ---- showing --------------------------------------------------------------------------------- */
+
+bool mg_options_at(const struct mg_options *options, size_t index, struct mg_option_state *state)
+{
+	static const char *const sources[] = { "not set", "default", "file", "environment", "flag" };
+
+	for (size_t i = 0; i < options->count; i++) {
+		const struct value *value = &options->values[i];
+		const struct mg_option *option = value->option;
+		bool common = false;
+
+		for (const struct mg_option *each = mg_options_common; each->name; each++) {
+			common = common || each == option;
+		}
+		if (common || index-- > 0) {
+			continue;
+		}
+		bool secret = option->kind == MG_O_SECRET;
+
+		*state = (struct mg_option_state){
+			.name = option->name,
+			.value = secret && value->text ? "(hidden)" : value->text,
+			.fallback = option->fallback,
+			.help = option->help,
+			.source = sources[value->source],
+			.where = value->where,
+			.secret = secret,
+		};
+		return true;
+	}
+	return false;
+}
+
+static void print_json(const struct mg_options *options, struct mg_sb *out)
+{
+	struct mg_option_state state;
+
+	mg_sb_add_char(out, '[');
+	for (size_t i = 0; mg_options_at(options, i, &state); i++) {
+		const char *texts[] = { "name", state.name, "value", state.value, "source", state.source,
+			                    "where", state.where };
+
+		mg_sb_add(out, i ? ",\n {" : "\n {");
+		for (size_t k = 0; k < sizeof texts / sizeof *texts; k += 2) {
+			mg_sb_addf(out, "%s\"%s\": ", k ? ", " : "", texts[k]);
+			if (texts[k + 1]) {
+				mg_sb_add_json(out, texts[k + 1], strlen(texts[k + 1]));
+			} else {
+				mg_sb_add(out, "null");
+			}
+		}
+		mg_sb_add_char(out, '}');
+	}
+	mg_sb_add(out, "\n]\n");
+}
+
+/* Blanks at the ends are kept by quotes. */
+static void print_value(const char *text, struct mg_sb *out)
+{
+	size_t len = strlen(text);
+	bool quote = len == 0 || text[0] == ' ' || text[len - 1] == ' ' || text[0] == '"' ||
+	             text[0] == '\'';
+
+	mg_sb_addf(out, quote ? "\"%s\"\n" : "%s\n", text);
+}
+
+/* What stands is a line, what does not stand or must not be shown a comment: so the page is a file
+ * for --config. */
+void mg_options_print(const struct mg_options *options, bool json, struct mg_sb *out)
+{
+	static const char *const sources[] = { "flag", "environment", "file", "default", "not set" };
+	struct mg_option_state state;
+
+	if (json) {
+		print_json(options, out);
+		return;
+	}
+	mg_sb_addf(out, "# merganser %s: every option, by where it came from\n",
+	           options->command->name);
+	for (size_t s = 0; s < sizeof sources / sizeof *sources; s++) {
+		bool any = false;
+
+		for (size_t i = 0; mg_options_at(options, i, &state); i++) {
+			if (strcmp(state.source, sources[s]) != 0) {
+				continue;
+			}
+			mg_sb_addf(out, any ? "" : "\n# ---- %s ----\n", sources[s]);
+			any = true;
+			if (state.where[0]) {
+				mg_sb_addf(out, "# %s\n", state.where);
+			}
+			mg_sb_addf(out, "%s%s = ", state.secret || !state.value ? "# " : "", state.name);
+			print_value(state.value ? state.value : "", out);
+		}
+	}
 }
 
 /* ---- secrets --------------------------------------------------------------------------------- */

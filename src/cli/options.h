@@ -36,7 +36,7 @@ struct mg_option {
 	const char *choices;
 	const char *bare; /* value when a flag-like option is named without one; NULL: needs one */
 	const char *help;
-	uint64_t max; /* of a whole number; 0: any */
+	uint64_t min, max; /* of a whole number, a size or a time; 0: any */
 };
 
 struct mg_options;
@@ -45,6 +45,7 @@ struct mg_command {
 	const char *name;           /* "sql", "user create" */
 	const char *alias;          /* other name, or NULL */
 	const char *arguments;      /* in the usage: "[URL]"; NULL: none */
+	const char *argument_option; /* the option that the first argument stands for, or NULL */
 	unsigned arguments_min, arguments_max;
 	const char *summary;        /* one line */
 	const char *text;           /* more for --help, or NULL */
@@ -57,7 +58,7 @@ struct mg_command {
 /* All commands of the program, in the order of the help; ended by a NULL name. */
 extern const struct mg_command mg_commands[];
 
-/* Options that every command takes: --config, --help. */
+/* Options that every command takes: --config, --print-config, --help. */
 extern const struct mg_option mg_options_common[];
 
 /* Read argv (after the command's words), the environment and the file.  *help is set when --help
@@ -74,6 +75,18 @@ uint64_t mg_options_int(const struct mg_options *options, const char *name);    
 double mg_options_number(const struct mg_options *options, const char *name);
 size_t mg_options_arguments(const struct mg_options *options);
 const char *mg_options_argument(const struct mg_options *options, size_t index);    /* or NULL */
+
+/* One option after the other, as it stands and where that came from; false at the end. A secret is
+ * never shown: its value is "(hidden)" when it has one. */
+struct mg_option_state {
+	const char *name, *value, *fallback, *help; /* value, fallback: or NULL */
+	const char *source; /* "flag", "environment", "file", "default", "not set" */
+	const char *where;  /* "--listen", "MERGANSER_LISTEN", "a.conf line 3", or "" */
+	bool secret;
+};
+bool mg_options_at(const struct mg_options *options, size_t index, struct mg_option_state *state);
+/* The page of --print-config: a file for --config, or JSON. */
+void mg_options_print(const struct mg_options *options, bool json, struct mg_sb *out);
 
 /* Values of an option in the order of the command line, beside others: name of occurrence `index`
  * in *name, value returned; NULL at the end. */

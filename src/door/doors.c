@@ -175,6 +175,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 	               options->node_name ? options->node_name : "");
 	doors->handler =
 		(struct mg_http_handler){ .head = mg_rest_head, .request = mg_rest_request, .arg = doors };
+	mg_shell_channel_init(doors);
 	doors->started_ms = mg_clock_ms();
 	doors->logins = mg_admission_new(LOGINS_AT_ONCE, LOGINS_WAITING);
 	int code = mg_sessions_new(
@@ -185,6 +186,8 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 	                                   .threads_max = options->threads_max,
 	                                   .slow_ms = options->slow_ms ? options->slow_ms : SLOW_MS,
 	                                   .replicas = options->replicas,
+	                                   .settings = options->settings,
+	                                   .setting_count = options->setting_count,
 	                                   .arg = options->arg },
 		err);
 

@@ -25,14 +25,18 @@ struct mg_doors_options {
 	size_t running_max, queue_max, threads_max;
 	uint64_t slow_ms;
 	bool require_cert; /* a password alone opens no door */
-	uint64_t idle_ms; /* an answer that nobody takes a byte of for so long is ended; 0: 5 min */
+	uint64_t idle_ms;  /* an answer that nobody takes a byte of for so long is ended; 0: 5 min */
 	/* A worker with a right password asks for wss /worker; answers or upgrades the request itself.
 	 * Called on the connection's loop.  NULL: 404. */
 	int (*worker_upgrade)(void *arg, struct mg_http_request *request, const char *user);
 	/* For /health: NULL or "" when the node serves, else why not.  Any thread.  NULL: it serves. */
 	const char *(*unhealthy)(void *arg);
 	size_t (*replicas)(void *arg, struct mg_replica_info *infos, size_t max);
-	void *arg; /* of these three */
+	void *arg;           /* of these three */
+	size_t message_max;  /* of one message on wss /client; 0: 16 MiB */
+	uint64_t silence_ms; /* a client that does not answer pings for so long is gone; 0: 90 s */
+	const struct mg_server_setting *settings; /* for cluster.settings */
+	size_t setting_count;
 };
 
 int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,

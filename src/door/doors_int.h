@@ -14,8 +14,9 @@ struct mg_doors {
 	struct mg_sessions *sessions;
 	struct mg_admission *logins; /* so many passwords are checked at once */
 	struct mg_http_handler handler;
-	atomic_bool stopping; /* the engine may be gone */
-	uint64_t started_ms;  /* monotonic */
+	struct mg_ws_handler shell_handler; /* of wss /client */
+	atomic_bool stopping;               /* the engine may be gone */
+	uint64_t started_ms;                /* monotonic */
 	char node_name[64];
 };
 
@@ -45,6 +46,7 @@ void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, cons
                    enum mg_role role);
 
 /* ---- shell_channel.c: wss /client ---- */
+void mg_shell_channel_init(struct mg_doors *doors); /* its limits */
 void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                       enum mg_role role);
 

@@ -36,8 +36,8 @@ enum {
 	TICK_MS = 250,
 	PROGRESS_FROM_MS = 500,
 	PROGRESS_QUEUED_MAX = 256 << 10, /* a client that is behind with rows gets no progress */
-	HEARTBEAT_MS = 15000,
 	SILENCE_MS = 90000,
+	PINGS = 6, /* in the time of silence */
 	HEAD_BLOCK_SIZE = 1 + MG_CLIENT_HEAD_SIZE,
 };
 
@@ -423,15 +423,20 @@ static void tick_when_needed(struct channel *channel)
 	}
 }
 
+static uint64_t heartbeat_ms(const struct channel *channel)
+{
+	return channel->doors->options.silence_ms / PINGS;
+}
+
 /* A client that is only quiet answers pings; one that is gone without a word does not. */
 static void on_heartbeat(void *arg)
 {
 	struct channel *channel = arg;
 	uint64_t silent_ms = mg_clock_ms() - mg_ws_last_heard_ms(channel->ws);
 
-	if (silent_ms > SILENCE_MS) {
+	if (silent_ms > channel->doors->options.silence_ms) {
 		mg_ws_close(channel->ws, 1001, "no sign of life");
-	} else if (silent_ms > HEARTBEAT_MS) {
+	} else if (silent_ms > heartbeat_ms(channel)) {
 		mg_ws_ping(channel->ws);
 	}
 }
@@ -638,6 +643,15 @@ static const struct mg_ws_handler ws_handler = {
 	.message_max = MESSAGE_MAX,
 };
 
+void mg_shell_channel_init(struct mg_doors *doors)
+{
+	struct mg_doors_options *options = &doors->options;
+
+	options->silence_ms = options->silence_ms ? options->silence_ms : SILENCE_MS;
+	doors->shell_handler = ws_handler;
+	doors->shell_handler.message_max = options->message_max ? options->message_max : MESSAGE_MAX;
+}
+
 void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                       enum mg_role role)
 {
@@ -651,7 +665,7 @@ void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, c
 		&(struct mg_session_open){
 			.user = user, .role = role, .door = "shell", .kill = on_kill, .arg = channel });
 	/* user lies in the request, which is gone after this. */
-	struct mg_ws *ws = mg_ws_accept(request, &ws_handler, channel);
+	struct mg_ws *ws = mg_ws_accept(request, &doors->shell_handler, channel);
 
 	if (!ws) {
 		mg_session_close(channel->session);
@@ -660,8 +674,8 @@ void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, c
 		return;
 	}
 	channel->ws = ws;
-	channel->heartbeat =
-		mg_timer_start(channel->loop, HEARTBEAT_MS, HEARTBEAT_MS, on_heartbeat, channel);
+	channel->heartbeat = mg_timer_start(channel->loop, heartbeat_ms(channel), heartbeat_ms(channel),
+	                                    on_heartbeat, channel);
 	mg_log(MG_LOG_DEBUG, "shell.open", "session=%s user=%s peer=%s",
 	       mg_session_id(channel->session), mg_session_user(channel->session),
 	       mg_conn_peer(mg_ws_conn(ws)));

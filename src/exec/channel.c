@@ -32,6 +32,7 @@ struct mg_channel {
 	struct mg_ws *ws; /* owner: loop; NULL once closed */
 	struct mg_loop *loop;
 	struct mg_channel_handler handler;
+	struct mg_ws_handler ws_handler; /* with its own limit */
 	void (*opened)(void *arg, int status);
 	char peer[80];
 	bool loopback;
@@ -325,11 +326,20 @@ static const struct mg_ws_handler channel_ws_handler = {
 	.message_max = MG_CHANNEL_MESSAGE_MAX,
 };
 
+static void set_limits(struct mg_channel *channel)
+{
+	channel->ws_handler = channel_ws_handler;
+	if (channel->handler.message_max > MG_CHANNEL_MESSAGE_MAX) {
+		channel->ws_handler.message_max = channel->handler.message_max;
+	}
+}
+
 struct mg_channel *mg_channel_accept(struct mg_http_request *request,
                                      const struct mg_channel_handler *handler)
 {
 	struct mg_channel *channel = channel_new(handler, mg_http_conn(request));
-	channel->ws = mg_ws_accept(request, &channel_ws_handler, channel);
+	set_limits(channel);
+	channel->ws = mg_ws_accept(request, &channel->ws_handler, channel);
 	if (!channel->ws) {
 		mg_channel_unref(channel);
 		mg_channel_unref(channel);
@@ -351,9 +361,11 @@ struct mg_channel *mg_channel_connect(struct mg_conn *conn, const char *host, co
                                       void (*opened)(void *arg, int status))
 {
 	struct mg_channel *channel = channel_new(handler, conn);
+	set_limits(channel);
 	channel->opened = opened;
 	start_thread(channel);
-	channel->ws = mg_ws_connect(conn, host, path, headers, &channel_ws_handler, on_opened, channel);
+	channel->ws =
+		mg_ws_connect(conn, host, path, headers, &channel->ws_handler, on_opened, channel);
 	return channel;
 }
 

@@ -48,6 +48,7 @@ struct mg_channel_handler {
 	/* Last call, on the channel's thread; the channel itself lives until unref. */
 	void (*closed)(void *arg, const char *reason);
 	void *arg;
+	size_t message_max; /* bytes of one message; at least MG_CHANNEL_MESSAGE_MAX is taken */
 };
 
 /* Server: take over an upgrade request (on its loop). NULL when the request was no upgrade. */

@@ -50,8 +50,17 @@ struct mg_run_stats {
 	char reason[256]; /* why this step */
 };
 
+struct mg_duck_conn;
+
 struct mg_run *mg_run_new(void);
 void mg_run_free(struct mg_run *run);
+/* Called before the statement reads the planning database, with the connection that it will read
+ * on: fills what it asks for.  With *transaction set it has begun one there, whose snapshot the
+ * statement reads, and which is rolled back after it. */
+void mg_run_on_catalog(struct mg_run *run,
+                       int (*fill)(void *arg, struct mg_duck_conn *conn, bool *transaction,
+                                   struct mg_error *err),
+                       void *arg);
 void mg_run_cancel(struct mg_run *run,
                    int code); /* any thread; code MG_E_CANCELLED or MG_E_TIMEOUT */
 bool mg_run_cancelled(const struct mg_run *run);

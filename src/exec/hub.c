@@ -44,6 +44,8 @@ struct mg_hub {
 	struct mg_engine *engine;
 	char cluster_id[40];
 	uint32_t shard_count;
+	uint64_t silence_ms; /* of a worker that is given up */
+	size_t message_max;
 	int *files; /* long-lived descriptors by shard id: an open and close would drop locks */
 	struct mg_shard *shards; /* copies of what is served */
 	bool has_data;
@@ -274,7 +276,7 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 	worker->greeted = true;
 	mg_sb_addf(&hello,
 	           "{\"type\":\"welcome\",\"worker\":\"%s\",\"cluster\":\"%s\",\"lease_ms\":%u,",
-	           worker->id, hub->cluster_id, MG_HUB_SILENCE_MS);
+	           worker->id, hub->cluster_id, (unsigned)hub->silence_ms);
 	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(hub->engine));
 	add_tables(&hello, data);
 	mg_catalog_give(mg_engine_catalog(hub->engine), data);
@@ -487,7 +489,11 @@ void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request)
 	worker->holding = mg_alloc0(hub->shard_count + 1);
 	worker->since_ms = (uint64_t)mg_clock_wall_ms();
 	struct mg_channel_handler handler = {
-		.control = on_control, .data = on_data, .closed = on_closed, .arg = worker
+		.control = on_control,
+		.data = on_data,
+		.closed = on_closed,
+		.arg = worker,
+		.message_max = hub->message_max,
 	};
 	pthread_mutex_lock(&hub->lock);
 	bool full = hub->worker_count >= MG_HUB_WORKERS_MAX || hub->stopping;
@@ -521,7 +527,7 @@ void mg_hub_tick(struct mg_hub *hub)
 	for (size_t i = 0; i < hub->worker_count; i++) {
 		struct mg_worker *worker = hub->workers[i];
 		mg_channel_ping(worker->channel);
-		if (mg_channel_silence_ms(worker->channel) > MG_HUB_SILENCE_MS) {
+		if (mg_channel_silence_ms(worker->channel) > hub->silence_ms) {
 			mg_log(MG_LOG_WARN, "worker.silent", "worker=%s", worker->id);
 			mg_channel_abort(worker->channel, "no sign of life");
 		}
@@ -647,12 +653,19 @@ void mg_hub_remove_query(struct mg_hub *hub, uint64_t number)
 
 /* ---- life ---- */
 
+void mg_hub_limits(struct mg_hub *hub, uint64_t silence_ms, size_t message_max)
+{
+	hub->silence_ms = silence_ms ? silence_ms : MG_HUB_SILENCE_MS;
+	hub->message_max = message_max;
+}
+
 int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_dir,
                struct mg_error *err)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
 	struct mg_hub *hub = mg_alloc0(sizeof *hub);
 	hub->engine = engine;
+	hub->silence_ms = MG_HUB_SILENCE_MS;
 	hub->shard_count = data->shard_count;
 	hub->has_data = data->table_count > 0;
 	mg_copy_text(hub->cluster_id, sizeof hub->cluster_id, data->cluster_id);

@@ -27,6 +27,8 @@ struct mg_attempt;
 int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_dir,
                struct mg_error *err);
 void mg_hub_free(struct mg_hub *hub);
+/* Before the first worker: how long one may be silent, the bytes of one message; 0: as it is. */
+void mg_hub_limits(struct mg_hub *hub, uint64_t silence_ms, size_t message_max);
 /* Take over an authenticated upgrade to /worker; on the request's loop. */
 void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request);
 /* Once a second: pings, ends leases of silent workers. */

@@ -268,8 +268,14 @@ int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *t
 	if (!code) {
 		code = mg_run_attach_conn(pump->run, conn, err);
 		if (!code) {
-			code = keep(pump, arena, conn, sql, &kept, err);
+			bool transaction = false;
+
+			code = mg_run_fill_catalog(pump->run, conn, &transaction, err);
+			code = code ? code : keep(pump, arena, conn, sql, &kept, err);
 			(void)mg_run_attach_conn(pump->run, NULL, NULL);
+			if (transaction) {
+				(void)mg_duck_exec(conn, "ROLLBACK", NULL);
+			}
 		}
 		mg_plandb_give_back(plandb, conn);
 	}

@@ -22,6 +22,8 @@ struct mg_run {
 	struct mg_duck_conn *conn;  /* of the planning database while the statement runs there */
 	int code;                   /* 0, MG_E_CANCELLED or MG_E_TIMEOUT */
 	uint32_t stages_done, stages_planned;
+	int (*fill)(void *arg, struct mg_duck_conn *conn, bool *transaction, struct mg_error *err);
+	void *fill_arg;
 };
 
 struct mg_run *mg_run_new(void)
@@ -43,6 +45,22 @@ void mg_run_free(struct mg_run *run)
 		pthread_mutex_destroy(&run->lock);
 		mg_free(run);
 	}
+}
+
+void mg_run_on_catalog(struct mg_run *run,
+                       int (*fill)(void *arg, struct mg_duck_conn *conn, bool *transaction,
+                                   struct mg_error *err),
+                       void *arg)
+{
+	run->fill = fill;
+	run->fill_arg = arg;
+}
+
+int mg_run_fill_catalog(struct mg_run *run, struct mg_duck_conn *conn, bool *transaction,
+                        struct mg_error *err)
+{
+	*transaction = false;
+	return run->fill ? run->fill(run->fill_arg, conn, transaction, err) : 0;
 }
 
 void mg_run_cancel(struct mg_run *run, int code)

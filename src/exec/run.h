@@ -14,6 +14,9 @@ void mg_run_detach(struct mg_run *run);
 /* The same for a statement that runs in the planning database, without an attempt; NULL: it is
  * over. */
 int mg_run_attach_conn(struct mg_run *run, struct mg_duck_conn *conn, struct mg_error *err);
+/* The hook of mg_run_on_catalog, when there is one. */
+int mg_run_fill_catalog(struct mg_run *run, struct mg_duck_conn *conn, bool *transaction,
+                        struct mg_error *err);
 void mg_run_stage_begin(struct mg_run *run);
 void mg_run_stage_end(struct mg_run *run);
 void mg_run_plan_stages(struct mg_run *run,

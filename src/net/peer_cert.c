@@ -26,8 +26,8 @@ static bool read_name(const X509 *cert, char *name, size_t size)
 	if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0) {
 		return false;
 	}
-	int len = ASN1_STRING_to_UTF8(&text,
-	                              X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+	int len =
+		ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
 	bool fits = len > 0 && (size_t)len < size && mg_utf8_valid((const char *)text, (size_t)len);
 
 	for (int i = 0; fits && i < len; i++) {
@@ -52,9 +52,12 @@ static int64_t read_end(const X509 *cert)
 static const char *why(long verify)
 {
 	switch (verify) {
-	case X509_V_ERR_CERT_HAS_EXPIRED: return "it has expired";
-	case X509_V_ERR_CERT_NOT_YET_VALID: return "it is not valid yet";
-	case X509_V_ERR_INVALID_PURPOSE: return "it is not made for clients";
+	case X509_V_ERR_CERT_HAS_EXPIRED:
+		return "it has expired";
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		return "it is not valid yet";
+	case X509_V_ERR_INVALID_PURPOSE:
+		return "it is not made for clients";
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
 	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
@@ -62,7 +65,8 @@ static const char *why(long verify)
 	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
 	case X509_V_ERR_CERT_SIGNATURE_FAILURE:
 		return "another CA has signed it";
-	default: return X509_verify_cert_error_string(verify);
+	default:
+		return X509_verify_cert_error_string(verify);
 	}
 }
 

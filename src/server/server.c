@@ -223,7 +223,7 @@ static int open_tls(struct server *server, struct mg_error *err)
 	snprintf(server->key_path, sizeof server->key_path, "%s/tls/server.key", server->data_dir);
 	snprintf(server->ca_path, sizeof server->ca_path, "%s/tls/ca.crt", server->data_dir);
 	static const char *const alpn[] = { "http/1.1", NULL };
-	const char *ca = server->options->client_ca             ? server->options->client_ca
+	const char *ca = server->options->client_ca        ? server->options->client_ca
 	                 : mg_file_exists(server->ca_path) ? server->ca_path
 	                                                   : NULL;
 	struct mg_tls_server_options options = {
@@ -234,9 +234,10 @@ static int open_tls(struct server *server, struct mg_error *err)
 		.alpn = alpn,
 	};
 	if (server->options->require_client_cert && !ca) {
-		mg_error_set(err, MG_E_USAGE,
-		             "--require-client-cert needs the CA of the certificates, and \"%s\" is missing",
-		             server->ca_path);
+		mg_error_set(
+			err, MG_E_USAGE,
+			"--require-client-cert needs the CA of the certificates, and \"%s\" is missing",
+			server->ca_path);
 		mg_error_hint(err, "Name it with --client-ca CA.crt.");
 		return MG_E_USAGE;
 	}
@@ -333,13 +334,19 @@ static int start(struct server *server, struct mg_error *err)
 			.worker_upgrade = worker_upgrade,
 			.unhealthy = unhealthy,
 			.replicas = list_replicas,
+			.settings = options->settings,
+			.setting_count = options->setting_count,
 			.idle_ms = options->idle_ms,
+			.message_max = options->message_max,
+			.silence_ms = options->ping_timeout_ms,
 			.arg = server,
 		};
 		code = mg_doors_new(&server->doors, &doors, err);
 	}
 	if (!code) {
 		mg_hub_on_event(mg_engine_hub(server->engine), on_event, server);
+		mg_hub_limits(mg_engine_hub(server->engine), options->worker_timeout_ms,
+		              options->message_max);
 	}
 	if (!code) {
 		code = start_loops(server, err);

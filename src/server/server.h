@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "session/system_tables.h"
 
 struct mg_server_options {
 	const char *data_dir;           /* "./merganser-data" */
@@ -24,11 +25,16 @@ struct mg_server_options {
 	uint64_t query_memory_bytes;    /* 0: an eighth of that */
 	unsigned queries_max;           /* running at once; 0: twice the threads */
 	uint64_t idle_ms;               /* an answer that nobody takes for so long is ended; 0: 5 min */
+	size_t message_max;             /* of one message of a client or worker; 0: 16 MiB */
+	uint64_t ping_timeout_ms;       /* a client silent for so long is gone; 0: 90 s */
+	uint64_t worker_timeout_ms;     /* the same for a worker; 0: 7 s */
 	bool plain_loopback, plain_any; /* --insecure-plaintext, --insecure-plaintext=any */
-	const char *client_ca;        /* signs clients' certificates; NULL: tls/ca.crt of data_dir */
-	bool require_client_cert;     /* a password alone opens no door */
-	const char *tls_key_password; /* of the server's own key when it is encrypted; or NULL */
+	const char *client_ca;          /* signs clients' certificates; NULL: tls/ca.crt of data_dir */
+	bool require_client_cert;       /* a password alone opens no door */
+	const char *tls_key_password;   /* of the server's own key when it is encrypted; or NULL */
 	struct mg_log_options log;
+	const struct mg_server_setting *settings; /* all of the above, for cluster.settings */
+	size_t setting_count;
 };
 
 /* Returns an exit code: 0 after a clean stop, 1 for a local error, which is printed. */

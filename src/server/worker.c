@@ -99,7 +99,11 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *a
 		return;
 	}
 	struct mg_channel_handler handler = {
-		.control = on_control, .data = on_data, .closed = on_closed, .arg = worker
+		.control = on_control,
+		.data = on_data,
+		.closed = on_closed,
+		.arg = worker,
+		.message_max = worker->options->message_max,
 	};
 	pthread_mutex_lock(&worker->lock);
 	worker->channel = mg_channel_connect(conn, worker->options->server, "/worker", worker->headers,
@@ -130,7 +134,9 @@ static enum link_state connect_once(struct worker *worker)
 static bool serve(struct worker *worker)
 {
 	struct mg_channel *channel = worker->channel;
-	uint64_t next_ping = 0, drain_until = 0;
+	uint64_t silence_ms = worker->options->ping_timeout_ms, next_ping = 0, drain_until = 0;
+
+	silence_ms = silence_ms ? silence_ms : SILENCE_MAX_MS;
 	mg_worker_node_greet(worker->node, channel);
 	while (get_state(worker) == LINK_OPEN) {
 		int stops = mg_signals_wait(100);
@@ -139,7 +145,7 @@ static bool serve(struct worker *worker)
 			mg_channel_ping(channel);
 			next_ping = now + 1000;
 		}
-		if (mg_channel_silence_ms(channel) > SILENCE_MAX_MS) {
+		if (mg_channel_silence_ms(channel) > silence_ms) {
 			mg_channel_abort(channel, "the server shows no sign of life");
 		}
 		if (stops && !drain_until) {

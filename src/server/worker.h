@@ -11,6 +11,8 @@
 #include "base/error.h"
 #include "base/log.h"
 
+#include <stddef.h>
+
 struct mg_worker_options {
 	const char *server;    /* "localhost:8765" */
 	const char *tls_roots; /* CA file; NULL: the system's */
@@ -19,10 +21,12 @@ struct mg_worker_options {
 	const char *tls_key_password;   /* of an encrypted key, or NULL */
 	const char *username;           /* "worker" */
 	const char *password;           /* NULL: the certificate logs in */
-	const char *name;      /* NULL: "worker-" and the host's name */
+	const char *name;               /* NULL: "worker-" and the host's name */
 	const char *cache_dir; /* NULL: $XDG_CACHE_HOME/merganser/shards or ~/.cache/merganser/shards */
 	unsigned threads;
 	uint64_t memory_bytes;
+	size_t message_max;       /* of one message of the server; 0: 16 MiB */
+	uint64_t ping_timeout_ms; /* a server silent for so long is gone; 0: 15 s */
 	struct mg_log_options log;
 };
 

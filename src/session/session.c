@@ -33,13 +33,15 @@ int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *
 	sessions->queries = mg_queries_new(sessions->admission, options->slow_ms);
 	sessions->open_metric =
 		mg_metric_gauge("merganser_sessions", "", "Clients that are logged in.");
-	int code =
-		mg_system_tables_new(&sessions->tables,
-	                         &(struct mg_system_tables_options){ .engine = options->engine,
-	                                                             .queries = sessions->queries,
-	                                                             .replicas = options->replicas,
-	                                                             .arg = options->arg },
-	                         err);
+	int code = mg_system_tables_new(
+		&sessions->tables,
+		&(struct mg_system_tables_options){ .engine = options->engine,
+	                                        .queries = sessions->queries,
+	                                        .replicas = options->replicas,
+	                                        .arg = options->arg,
+	                                        .settings = options->settings,
+	                                        .setting_count = options->setting_count },
+		err);
 
 	if (code) {
 		mg_sessions_free(sessions);

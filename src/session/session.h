@@ -34,6 +34,8 @@ struct mg_sessions_options {
 	/* See system_tables.h; may be NULL. */
 	size_t (*replicas)(void *arg, struct mg_replica_info *infos, size_t max);
 	void *arg;
+	const struct mg_server_setting *settings;
+	size_t setting_count;
 };
 
 int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *options,

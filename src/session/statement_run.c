@@ -290,6 +290,21 @@ static int run_explain(struct job *job, struct mg_error *err)
 	return code;
 }
 
+/* Before the statement reads the schema "cluster": what its user may see. */
+static int fill_catalog(void *arg, struct mg_duck_conn *conn, bool *transaction,
+                        struct mg_error *err)
+{
+	const struct job *job = arg;
+	const struct mg_viewer viewer = {
+		.user = job->session->user,
+		.admin = job->session->role == MG_ROLE_ADMIN,
+		.settings = &job->settings,
+	};
+
+	return mg_system_tables_refresh(job->session->sessions->tables, conn, job->statement->text,
+	                                &viewer, transaction, err);
+}
+
 static bool query_stopped(void *arg)
 {
 	return mg_query_stopped(arg) != 0;
@@ -344,7 +359,7 @@ static int run_query(struct job *job, struct mg_error *err)
 
 	if (!code) {
 		mg_query_running(job->query);
-		code = mg_system_tables_refresh(sessions->tables, job->statement->text, err);
+		mg_run_on_catalog(mg_query_run(job->query), fill_catalog, job);
 	}
 	if (!code) {
 		code = job->statement->kind == MG_S_EXPLAIN ? run_explain(job, err) : run_select(job, err);

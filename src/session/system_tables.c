@@ -14,6 +14,7 @@
 #include "os/clock.h"
 #include "session/settings.h"
 #include "sql/statement.h"
+#include "store/duck.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -37,6 +38,7 @@ struct mg_system_tables {
 
 struct rows {
 	struct mg_system_tables *tables;
+	const struct mg_viewer *viewer;
 	struct mg_arena *arena;
 	struct mg_sb *sb;
 	size_t rows, column;
@@ -221,19 +223,23 @@ static void fill_tables(struct rows *rows, const struct mg_catalog_data *data)
 	}
 }
 
+/* The text of a statement, and what is said about it, is its user's: constants are data. */
 static void fill_query(struct rows *rows, const struct mg_query_info *info, bool past)
 {
+	const struct mg_viewer *viewer = rows->viewer;
+	bool shown = viewer->admin || strcmp(viewer->user, info->user) == 0;
+
 	row_begin(rows);
 	add_text(rows, info->id);
 	add_text(rows, info->session);
 	add_text(rows, info->user);
 	add_text(rows, mg_query_state_names[info->state]);
-	add_text_max(rows, info->sql, SQL_SHOWN_MAX);
+	add_text_max(rows, shown ? info->sql : NULL, SQL_SHOWN_MAX);
 	add_time(rows, info->started_ms);
 	add_double(rows, info->elapsed_ms);
 	if (past) {
 		add_text_or_null(rows, info->step);
-		add_text_or_null(rows, info->reason);
+		add_text_or_null(rows, shown ? info->reason : NULL);
 		add_int(rows, info->rows);
 		add_int(rows, info->bytes);
 		add_int(rows, info->moved_bytes);
@@ -241,7 +247,7 @@ static void fill_query(struct rows *rows, const struct mg_query_info *info, bool
 		add_int(rows, info->workers);
 		add_int(rows, info->shards);
 		add_text_or_null(rows, info->sqlstate);
-		add_text_or_null(rows, info->error);
+		add_text_or_null(rows, shown ? info->error : NULL);
 	} else {
 		add_double(rows, info->done < 0 ? 0 : info->done);
 		add_int(rows, info->rows);
@@ -285,18 +291,42 @@ static void fill_users(struct rows *rows, const struct mg_catalog_data *data)
 	}
 }
 
+static void add_setting(struct rows *rows, const struct mg_server_setting *setting,
+                        const char *scope)
+{
+	row_begin(rows);
+	add_text(rows, setting->name);
+	add_text(rows, setting->value);
+	add_text(rows, setting->standard);
+	add_text(rows, setting->source);
+	add_text(rows, scope);
+	add_text(rows, setting->description);
+	row_end(rows);
+}
+
 static void fill_settings(struct rows *rows, const struct mg_catalog_data *data)
 {
+	const struct mg_system_tables_options *options = &rows->tables->options;
 	const char *name, *standard, *description;
 
 	(void)data;
 	for (size_t i = 0; mg_settings_at(i, &name, &standard, &description); i++) {
-		row_begin(rows);
-		add_text(rows, name);
-		add_text(rows, standard);
-		add_text(rows, "session");
-		add_text(rows, description);
-		row_end(rows);
+		struct mg_sb value = { 0 };
+
+		(void)mg_settings_get(rows->viewer->settings, name, &value, NULL);
+		add_setting(rows,
+		            &(struct mg_server_setting){
+						.name = name,
+						.value = mg_sb_text(&value),
+						.standard = standard,
+						.source = mg_text_eq(mg_sb_text(&value), standard) ? "default" : "set",
+						.description = description,
+					},
+		            "session");
+		mg_sb_fini(&value);
+	}
+	for (size_t i = 0; rows->viewer->admin && i < options->setting_count; i++) {
+		add_setting(rows, &options->settings[i], "server");
 	}
 }
 
@@ -411,7 +441,9 @@ static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
 	{ "settings",
 	  fill_settings,
 	  { { "name", "VARCHAR" },
+	    { "value", "VARCHAR" },
 	    { "default", "VARCHAR" },
+	    { "source", "VARCHAR" },
 	    { "scope", "VARCHAR" },
 	    { "description", "VARCHAR" } } },
 	{ "jobs",
@@ -464,11 +496,14 @@ static void table_sql(const struct system_table *table, const struct mg_sb *valu
 	mg_sb_add_char(out, ')');
 }
 
-void mg_system_table_sql(struct mg_system_tables *tables, size_t index, struct mg_sb *out)
+void mg_system_table_sql(struct mg_system_tables *tables, size_t index,
+                         const struct mg_viewer *viewer, struct mg_sb *out)
 {
 	struct mg_catalog *catalog = mg_engine_catalog(tables->options.engine);
 	struct mg_sb values = { 0 };
-	struct rows rows = { .tables = tables, .arena = mg_arena_new(), .sb = &values };
+	struct rows rows = {
+		.tables = tables, .viewer = viewer, .arena = mg_arena_new(), .sb = &values
+	};
 	const struct mg_catalog_data *data = mg_catalog_take(catalog);
 
 	table_list[index].fill(&rows, data);
@@ -567,13 +602,15 @@ void mg_system_tables_free(struct mg_system_tables *tables)
 	mg_free(tables);
 }
 
-int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_str sql,
+int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_duck_conn *conn,
+                             struct mg_str sql, const struct mg_viewer *viewer, bool *transaction,
                              struct mg_error *err)
 {
 	uint32_t bits = mg_system_tables_named(sql);
 	struct mg_sb text = { 0 };
 	int code = 0;
 
+	*transaction = false;
 	if (!bits) {
 		return 0;
 	}
@@ -581,9 +618,17 @@ int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_str sql,
 	for (size_t i = 0; !code && i < MG_SYSTEM_TABLE_COUNT; i++) {
 		if (bits & (1u << i)) {
 			mg_sb_clear(&text);
-			mg_system_table_sql(tables, i, &text);
-			code = mg_plandb_exec(mg_engine_plandb(tables->options.engine), mg_sb_text(&text), err);
+			mg_system_table_sql(tables, i, viewer, &text);
+			code = mg_duck_exec(conn, mg_sb_text(&text), err);
 		}
+	}
+	if (!code) {
+		code = mg_duck_exec(conn, "BEGIN TRANSACTION", err);
+		*transaction = code == 0;
+	}
+	if (!code) {
+		/* A transaction's snapshot is taken when it first looks. */
+		code = mg_duck_exec(conn, "SELECT 0 FROM cluster.nodes LIMIT 0", err);
 	}
 	pthread_mutex_unlock(&tables->lock);
 	mg_sb_fini(&text);

@@ -58,19 +58,19 @@ class Cluster:
     def url(self):
         return f"https://localhost:{self.port}"
 
-    def start(self, name, *args):
+    def start(self, name, *args, env=None):
         log = open(self.dir / f"{name}.log", "ab")
         self.processes[name] = subprocess.Popen([PROGRAM, *map(str, args)], cwd=self.dir, stdin=subprocess.DEVNULL,
-                                                stdout=log, stderr=log)
+                                                stdout=log, stderr=log, env={**os.environ, **(env or {})})
         log.close()
         return self.processes[name]
 
     def log(self, name="server"):
         return (self.dir / f"{name}.log").read_text(errors="replace")
 
-    def start_server(self, *args):
+    def start_server(self, *args, env=None):
         listen = f"127.0.0.1:{self.port or 0}"
-        process = self.start("server", "server", "--data-dir", self.data, "--listen", listen, *args)
+        process = self.start("server", "server", "--data-dir", self.data, "--listen", listen, *args, env=env)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if process.poll() is not None:

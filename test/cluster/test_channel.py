@@ -2,6 +2,7 @@
 import base64
 import io
 import json
+import socket
 import struct
 import threading
 import time
@@ -315,3 +316,39 @@ def test_many_connections_at_once(cluster):
     for thread in threads:
         thread.join(120)
     assert not failures
+
+
+# ---- limits that the operator sets ----
+
+def test_limits_of_messages_and_silence(new_cluster):
+    cluster = new_cluster(scale=0, shards=1)
+    cluster.start_server("--max-websocket-message-size", "64KiB", "--websocket-ping-timeout", "1s")
+    login = {"Authorization": "Basic " + base64.b64encode(b"scott:tiger").decode()}
+    where = dict(ssl=cluster.tls(), compression=None, additional_headers=login, max_size=None)
+    with connect(f"wss://localhost:{cluster.port}/client", **where) as ws:
+        ws.recv(10)
+        ws.send(json.dumps({"type": "query", "id": 1, "sql": "SELECT '" + "x" * 60000 + "' AS a"}))
+        got = ""
+        while '"type":"done"' not in got:
+            got = ws.recv(10)
+            got = got if isinstance(got, str) else ""
+        ws.send(json.dumps({"type": "query", "id": 2, "sql": "SELECT '" + "x" * 70000 + "' AS a"}))
+        with pytest.raises(ConnectionClosed) as closed:
+            ws.recv(10)
+        assert closed.value.rcvd.code == 1009
+    # Pings are answered by whoever is only quiet; who answers none is gone after the time.
+    quiet = connect(f"wss://localhost:{cluster.port}/client", **where).__enter__()
+    deaf = socket.create_connection(("127.0.0.1", cluster.port), timeout=30)
+    with cluster.tls().wrap_socket(deaf, server_hostname="localhost") as stream:
+        stream.sendall((f"GET /client HTTP/1.1\r\nHost: x\r\nAuthorization: {login['Authorization']}\r\nConnection: Upgrade\r\n"
+                        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").encode())
+        got = b""
+        while b"no sign of life" not in got:
+            more = stream.recv(65536)
+            assert more, got
+            got += more
+    quiet.recv(10)
+    quiet.send(json.dumps({"type": "ping"}))
+    assert json.loads(quiet.recv(10))["type"] == "pong"
+    quiet.close()

@@ -151,7 +151,8 @@ static void test_the_old_names_of_the_server_work(void **state)
 
 	(void)state;
 	assert_int_equal(parse(&o, "server", &err, "-id", "n7", "-http", "localhost:9301", "-raft",
-	                       "localhost:9302", "-leader", "a:1,b:2", "/data", NULL), 0);
+	                       "localhost:9302", "-leader", "a:1,b:2", "/data", NULL),
+	                 0);
 	assert_string_equal(mg_options_text(o, "node-id"), "n7");
 	assert_string_equal(mg_options_text(o, "listen"), "localhost:9301");
 	assert_string_equal(mg_options_text(o, "join"), "a:1,b:2");
@@ -257,6 +258,101 @@ static void test_every_command_has_help_with_an_example(void **state)
 	}
 }
 
+static bool state_of(const struct mg_options *o, const char *name, struct mg_option_state *state)
+{
+	for (size_t i = 0; mg_options_at(o, i, state); i++) {
+		if (strcmp(state->name, name) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void expect_state(const struct mg_options *o, const char *name, const char *value,
+                         const char *source, const char *where)
+{
+	struct mg_option_state state;
+
+	assert_true(state_of(o, name, &state));
+	assert_string_equal(state.value ? state.value : "(null)", value);
+	assert_string_equal(state.source, source);
+	assert_non_null(strstr(state.where, where));
+}
+
+static void test_every_option_tells_where_it_came_from(void **state)
+{
+	char *file = write_file("threads = 3\nlisten = 127.0.0.1:1\n"), *printed;
+	struct mg_option_state ignored;
+	struct mg_options *o;
+	struct mg_error err;
+	struct mg_sb page = { 0 }, json = { 0 };
+
+	(void)state;
+	setenv("MERGANSER_MAX_QUERIES", "5", 1);
+	setenv("MERGANSER_PASSWORD", "open sesame", 1);
+	assert_int_equal(
+		parse(&o, "server", &err, "--config", file, "--listen=127.0.0.1:3", "a b ", NULL), 0);
+	expect_state(o, "listen", "127.0.0.1:3", "flag", "--listen");
+	expect_state(o, "data-dir", "a b ", "flag", "argument");
+	expect_state(o, "max-queries", "5", "environment", "MERGANSER_MAX_QUERIES");
+	expect_state(o, "threads", "3", "file", "line 1");
+	expect_state(o, "log-level", "info", "default", "");
+	expect_state(o, "join", "(null)", "not set", "");
+	expect_state(o, "password", "(hidden)", "environment", "MERGANSER_PASSWORD");
+	assert_false(state_of(o, "print-config", &ignored));
+	mg_options_print(o, false, &page);
+	mg_options_print(o, true, &json);
+	assert_null(strstr(mg_sb_text(&page), "sesame"));
+	assert_null(strstr(mg_sb_text(&json), "sesame"));
+	assert_non_null(strstr(mg_sb_text(&json), "{\"name\": \"join\", \"value\": null"));
+	mg_options_free(o);
+	unsetenv("MERGANSER_MAX_QUERIES");
+	unsetenv("MERGANSER_PASSWORD");
+	/* The page is a file that says the same. */
+	printed = write_file(mg_sb_text(&page));
+	assert_int_equal(parse(&o, "server", &err, "--config", printed, NULL), 0);
+	expect_state(o, "listen", "127.0.0.1:3", "file", "line");
+	expect_state(o, "data-dir", "a b ", "file", "line");
+	expect_state(o, "max-queries", "5", "file", "line");
+	expect_state(o, "password", "(null)", "not set", "");
+	mg_options_free(o);
+	unlink(file);
+	unlink(printed);
+	free(file);
+	free(printed);
+	mg_sb_fini(&page);
+	mg_sb_fini(&json);
+}
+
+static void test_limits_are_checked_and_told(void **state)
+{
+	static const char *const wrong[][2] = {
+		{ "--max-message-size", "1KiB" },
+		{ "--max-message-size", "2GiB" },
+		{ "--max-websocket-message-size", "0" },
+		{ "--ping-timeout", "10ms" },
+		{ "--websocket-ping-timeout", "2d" },
+		{ "--worker-ping-timeout", "1s" },
+		{ "--threads", "1025" },
+		{ "--ping-timeout", "-1" },
+	};
+	struct mg_options *o;
+	struct mg_error err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		assert_int_equal(parse(&o, "server", &err, wrong[i][0], wrong[i][1], NULL), MG_E_USAGE);
+		assert_non_null(strstr(err.message, wrong[i][1]));
+		mg_options_free(o);
+	}
+	assert_int_equal(parse(&o, "server", &err, "--max-websocket-message-size", "1GiB",
+	                       "--websocket-ping-timeout", "60", NULL),
+	                 0);
+	assert_int_equal(mg_options_int(o, "max-message-size"), 1 << 30);
+	assert_int_equal(mg_options_int(o, "ping-timeout"), 60000);
+	mg_options_free(o);
+}
+
 static void test_help_wins_over_mistakes(void **state)
 {
 	char *argv[] = { "--nonsense", "--help" };
@@ -283,6 +379,8 @@ int main(void)
 		cmocka_unit_test(test_a_password_comes_from_the_source_of_the_highest_rank),
 		cmocka_unit_test(test_sizes_and_times_have_units),
 		cmocka_unit_test(test_every_command_has_help_with_an_example),
+		cmocka_unit_test(test_every_option_tells_where_it_came_from),
+		cmocka_unit_test(test_limits_are_checked_and_told),
 		cmocka_unit_test(test_help_wins_over_mistakes),
 	};
 
