@@ -2,7 +2,9 @@
  * json.c - the JSON reader and printer.
  *
  * One pass with an explicit chain of open containers instead of recursion, so depth costs arena
- * bytes, not stack; MG_JSON_DEPTH_MAX bounds it.  Beyond RFC 8259 it takes NaN, Infinity and
+ * bytes, not stack; MG_JSON_DEPTH_MAX bounds it.  The arena gets one copy of the whole text, in
+ * which strings and numbers are unescaped and terminated in place: plans of tens of megabytes are
+ * mostly small strings, and a piece of memory for each would cost thrice the text.  Beyond RFC 8259 it takes NaN, Infinity and
  * -Infinity as numbers, because DuckDB writes them into plans.
  */
 #include "base/json.h"
@@ -13,7 +15,7 @@
 
 struct reader {
 	struct mg_arena *arena;
-	const char *text;
+	char *text; /* the reader's own copy; what lies before `at` may be overwritten */
 	size_t len;
 	size_t at;
 	struct mg_error *err;
@@ -150,14 +152,15 @@ static size_t string_end(const struct reader *r, size_t from)
 	return from < r->len ? from : r->len;
 }
 
-/* At the opening quote.  The unescaped text never is longer than the written one. */
+/* At the opening quote.  The unescaped text never is longer than the written one, so it is written
+ * over it; its end zero is at most where the closing quote was. */
 static int read_string(struct reader *r, struct mg_str *out)
 {
 	size_t end = string_end(r, r->at + 1);
 	if (end >= r->len) {
 		return fail(r, "unfinished string");
 	}
-	char *to = mg_arena_alloc(r->arena, end - r->at);
+	char *to = r->text + r->at + 1;
 	size_t used = 0;
 	r->at++;
 	while (r->at < end) {
@@ -243,7 +246,16 @@ static int read_number(struct reader *r, struct mg_json *value)
 		return fail(r, "unexpected character");
 	}
 	size_t len = r->at - start;
-	value->text = (struct mg_str){ mg_arena_strndup(r->arena, r->text + start, len), len };
+	if (start == 0) {
+		value->text = (struct mg_str){ mg_arena_strndup(r->arena, r->text, len), len };
+		return MG_OK;
+	}
+	/* What follows is still to be read, what stands before is not: one to the left there is room
+	 * for the end zero. */
+	char *to = r->text + start - 1;
+	memmove(to, r->text + start, len);
+	to[len] = '\0';
+	value->text = (struct mg_str){ to, len };
 	return MG_OK;
 }
 
@@ -381,7 +393,8 @@ static int read_tree(struct reader *r, struct mg_json **root)
 int mg_json_parse(struct mg_arena *arena, const char *text, size_t len, struct mg_json **out,
                   struct mg_error *err)
 {
-	struct reader r = { .arena = arena, .text = text, .len = len, .err = err };
+	char *copy = mg_arena_strndup(arena, text, len);
+	struct reader r = { .arena = arena, .text = copy, .len = len, .err = err };
 	struct mg_json *root = NULL;
 	int code = read_tree(&r, &root);
 	if (code) {
