@@ -253,6 +253,11 @@ static int run_catalog(struct job *job, struct mg_error *err)
 
 /* ---- the whole ---- */
 
+static int attach_conn(void *run, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	return mg_run_attach_conn(run, conn, err);
+}
+
 static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
 {
 	uint64_t start = mg_clock_us();
@@ -266,7 +271,11 @@ static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
 		return code;
 	}
 	job->text = expanded ? expanded : job->text;
-	struct mg_plan_settings settings = { .timezone = job->settings->timezone };
+	struct mg_plan_settings settings = {
+		.timezone = job->settings->timezone,
+		.attach = attach_conn,
+		.arg = job->run,
+	};
 	code = mg_plandb_bind(mg_engine_plandb(job->engine), job->arena, &settings, job->text,
 	                      &job->bound, err);
 	if (!code) {
@@ -293,6 +302,11 @@ static void release(struct job *job)
 static int carry_out(struct job *job, struct mg_error *err)
 {
 	mg_pump_init(&job->pump, job->run, job->rows);
+	if (job->way.kind != MG_WAY_PER_SHARD) {
+		job->pump.known = job->bound.column_count;
+		job->pump.names = job->bound.names;
+		job->pump.types = job->bound.types;
+	}
 	int code = 0;
 	switch (job->way.kind) {
 	case MG_WAY_CATALOG:

@@ -154,13 +154,20 @@ static const char *plain_type(const char *type)
 }
 
 /* sql itself, or sql with columns cast to plain types around it. */
-static int plain_sql(struct mg_arena *arena, struct mg_duck_conn *conn, const char *sql,
-                     const char **out, struct mg_error *err)
+static int plain_sql(const struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_conn *conn,
+                     const char *sql, const char **out, struct mg_error *err)
 {
-	size_t count;
-	const char **names, **types;
+	size_t count = pump->known;
+	const char *const *names = pump->names;
+	const char *const *types = pump->types;
 	bool any = false;
-	int code = mg_duck_describe(conn, arena, sql, &count, &names, &types, err);
+	int code = 0;
+	if (!count) {
+		const char **own_names, **own_types;
+		code = mg_duck_describe(conn, arena, sql, &count, &own_names, &own_types, err);
+		names = own_names;
+		types = own_types;
+	}
 	struct mg_sb text = { 0 }, renamed = { 0 };
 	for (size_t i = 0; !code && i < count; i++) {
 		const char *plain = plain_type(types[i]);
@@ -185,7 +192,7 @@ int mg_pump_query(struct mg_pump *pump, struct mg_duck_conn *conn, const char *s
 	struct mg_duck_result *result = NULL;
 	int code = 0;
 	if (!pump->rows->lossless) {
-		code = plain_sql(arena, conn, sql, &sql, err);
+		code = plain_sql(pump, arena, conn, sql, &sql, err);
 	}
 	if (!code) {
 		code = mg_duck_query(conn, sql, &result, err);
@@ -241,7 +248,7 @@ static int keep(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_con
                 const char *sql, struct kept *kept, struct mg_error *err)
 {
 	struct mg_duck_result *result = NULL;
-	int code = pump->rows->lossless ? 0 : plain_sql(arena, conn, sql, &sql, err);
+	int code = pump->rows->lossless ? 0 : plain_sql(pump, arena, conn, sql, &sql, err);
 	if (!code) {
 		code = mg_duck_query(conn, sql, &result, err);
 	}

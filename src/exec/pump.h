@@ -15,6 +15,10 @@ struct mg_pump {
 	bool began;                  /* the sink has seen begin: no second attempt is possible */
 	struct ArrowSchema schema;   /* of the answer */
 	struct ArrowArrayView *view; /* to count bytes */
+	/* Names and types of what mg_pump_query will run, when the caller knows them: to ask costs the
+	 * engine another optimization.  known 0: not known. */
+	size_t known;
+	const char *const *names, *const *types;
 };
 
 void mg_pump_init(struct mg_pump *pump, struct mg_run *run, const struct mg_rows *rows);

@@ -9,11 +9,18 @@
  * Planning executes (constants fold), so it has a small memory limit, and a watchdog thread
  * interrupts a connection whose time is up.
  *
+ * Each optimization of a text costs what it costs DuckDB, which is seconds for thousands of
+ * conditions.  So it is done once: names and types come from a second connection that does not
+ * optimize, estimates are only asked for where the plan was cheap, and a text that may run in the
+ * engine as it is gets less time here: when that is over, the engine does the work once more.
+ *
  * Text of users passes the wall (wall.c) before it is bound.
  *
  * owner: any thread; the lock guards the pool and the deadlines, nothing is run under it.
  */
 #include "sql/plandb.h"
+
+#include "os/clock.h"
 #include "sql/statement.h"
 #include "sql/wall.h"
 #include "store/duck.h"
@@ -27,7 +34,12 @@ enum {
 	POOL_SIZE = 16, /* more than cores: a constant call that cannot be interrupted keeps one */
 	WAIT_MS_MAX = 20 * 1000, /* for one of them */
 	LENT_MAX = 2, /* connections that run users' catalog statements; the others plan */
-	PLAN_MS_MAX = 10 * 1000,
+	PLAN_MS_MAX = 60 * 1000,  /* for a text that runs only as a plan */
+	SPARE_MS_MAX = 5 * 1000,  /* for the plan of a text that may run without one */
+	ESTIMATE_MS_MAX = 300,    /* a plan that took longer gets no estimates: they cost as much */
+	SQL_MB_MAX = 16,
+	AST_MB_MAX = 128,         /* of JSON; the wall must read it */
+	PLAN_MB_MAX = 64,         /* of JSON; past it the text runs without a plan, or not at all */
 	CATALOG_MS_MAX = 60 * 1000,
 	OWN_MS_MAX = 3600 * 1000, /* SQL of ours: filling with samples */
 	MEMORY_MB = 512,
@@ -47,11 +59,13 @@ static const char disabled[] =
 
 struct plan_conn {
 	struct mg_duck_conn *duck;
+	struct mg_duck_conn *binder; /* optimizes nothing: for names and types */
 	char zone[ZONE_MAX]; /* TimeZone that is set */
 	bool lent;           /* to a statement of a user */
 	bool busy;
 	bool expired;             /* the watchdog has interrupted it */
 	struct timespec deadline; /* while busy */
+	int limit_ms;             /* that the deadline stands for */
 };
 
 struct mg_plandb {
@@ -102,6 +116,7 @@ static void *watch(void *arg)
 				/* Again every tenth of a second, until it is given back. */
 				conn->expired = true;
 				mg_duck_interrupt(conn->duck);
+				mg_duck_interrupt(conn->binder);
 				conn->deadline = time_after(now, 100);
 			}
 			if (!next.tv_sec || time_before(conn->deadline, next)) {
@@ -118,11 +133,10 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-static struct plan_conn *take(struct mg_plandb *db, int ms, struct mg_error *err)
+static struct plan_conn *take(struct mg_plandb *db, int ms, bool lend, struct mg_error *err)
 {
 	struct plan_conn *conn = NULL;
 	struct timespec now, until;
-	bool lend = ms == CATALOG_MS_MAX;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	until = time_after(now, WAIT_MS_MAX);
@@ -144,9 +158,27 @@ static struct plan_conn *take(struct mg_plandb *db, int ms, struct mg_error *err
 	conn->expired = false;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	conn->deadline = time_after(now, ms);
+	conn->limit_ms = ms;
 	pthread_cond_signal(&db->changed);
 	pthread_mutex_unlock(&db->lock);
 	return conn;
+}
+
+/* From now on ms at most, if that is less than what is left. */
+static void hurry(struct mg_plandb *db, struct plan_conn *conn, int ms)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	struct timespec until = time_after(now, ms);
+
+	pthread_mutex_lock(&db->lock);
+	if (!conn->expired && time_before(until, conn->deadline)) {
+		conn->deadline = until;
+		conn->limit_ms = ms;
+		pthread_cond_signal(&db->changed);
+	}
+	pthread_mutex_unlock(&db->lock);
 }
 
 static void give(struct mg_plandb *db, struct plan_conn *conn)
@@ -164,12 +196,13 @@ static int in_time(struct mg_plandb *db, struct plan_conn *conn, int code, struc
 {
 	pthread_mutex_lock(&db->lock);
 	bool expired = conn->expired;
+	int limit_ms = conn->limit_ms;
 
 	pthread_mutex_unlock(&db->lock);
 	if (!expired) {
 		return code;
 	}
-	code = mg_error_set(err, MG_E_TIMEOUT, "planning took longer than %d ms", db->limit_ms);
+	code = mg_error_set(err, MG_E_TIMEOUT, "planning took longer than %d ms", limit_ms);
 	mg_error_hint(err, "Constant expressions are computed while planning; make them smaller.");
 	return code;
 }
@@ -191,6 +224,8 @@ static int set_zone(struct plan_conn *conn, const char *zone, struct mg_error *e
 	mg_sb_add_literal(&sb, zone, strlen(zone));
 	int code = mg_duck_exec(conn->duck, mg_sb_text(&sb), err);
 
+	conn->zone[0] = '\0'; /* when one has it and the other has not, it is set again */
+	code = code ? code : mg_duck_exec(conn->binder, mg_sb_text(&sb), err);
 	if (!code) {
 		mg_copy_text(conn->zone, sizeof conn->zone, zone);
 	}
@@ -223,7 +258,10 @@ static int open_conn(struct mg_plandb *db, struct plan_conn *conn, struct mg_err
 {
 	int code = mg_duck_connect(db->duck, &conn->duck, err);
 
+	code = code ? code : mg_duck_connect(db->duck, &conn->binder, err);
 	code = code ? code : mg_duck_exec(conn->duck, "USE merganser.main", err);
+	code = code ? code : mg_duck_exec(conn->binder, "USE merganser.main", err);
+	code = code ? code : mg_duck_exec(conn->binder, "PRAGMA disable_optimizer", err);
 	code = code ? code : mg_duck_exec(conn->duck, "SET explain_output = 'optimized_only'", err);
 	code = code ? code : set_zone(conn, "UTC", err);
 	code = code ? code : check_setting(conn->duck, "explain_output", "optimized_only", err);
@@ -303,6 +341,9 @@ void mg_plandb_close(struct mg_plandb *db)
 		if (db->conns[i].duck) {
 			mg_duck_disconnect(db->conns[i].duck);
 		}
+		if (db->conns[i].binder) {
+			mg_duck_disconnect(db->conns[i].binder);
+		}
 	}
 	if (db->duck) {
 		mg_duck_close(db->duck);
@@ -315,7 +356,7 @@ void mg_plandb_close(struct mg_plandb *db)
 
 int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, OWN_MS_MAX, err);
+	struct plan_conn *conn = take(db, OWN_MS_MAX, false, err);
 
 	if (!conn) {
 		return MG_E_BUSY;
@@ -344,7 +385,7 @@ void mg_plandb_set_limit(struct mg_plandb *db, int ms)
 int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out,
                      struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, CATALOG_MS_MAX, err);
+	struct plan_conn *conn = take(db, CATALOG_MS_MAX, true, err);
 
 	*out = NULL;
 	if (!conn) {
@@ -370,35 +411,35 @@ void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *duck)
 
 /* ---- bind ---- */
 
-/* SELECT function('text'...), whose one value is JSON. */
-static int ask_json(struct plan_conn *conn, struct mg_arena *arena, const char *head,
-                    const char *text, const char *tail, struct mg_json **out, struct mg_error *err)
+/* SELECT function($1) of a text, whose one value is JSON of at most mb_max. */
+static int ask_json(struct plan_conn *conn, struct mg_arena *arena, const char *question,
+                    const char *text, size_t mb_max, struct mg_json **out, struct mg_error *err)
 {
-	struct mg_sb sb = { 0 };
 	char *json = NULL;
-
-	mg_sb_add(&sb, head);
-	mg_sb_add_literal(&sb, text, strlen(text));
-	mg_sb_add(&sb, tail);
-	int code = mg_duck_text(conn->duck, mg_sb_text(&sb), &json, err);
+	struct mg_error why;
+	int code = mg_duck_text_of(conn->duck, question, mg_str(text), &json, err);
+	size_t len = json ? strlen(json) : 0;
 
 	if (!code && !json) {
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "a constant of the plan has no JSON form");
+	} else if (!code && len > mb_max << 20) {
+		code = mg_error_set(err, MG_E_LIMIT, "the statement is too large: %zu MB as a tree",
+		                    len >> 20);
+		mg_error_hint(err, "Load long lists of constants as a table and join it.");
 	}
-	if (!code) {
-		code = mg_json_parse(arena, json, strlen(json), out, err);
-		code = code ? mg_error_set(err, MG_E_UNSUPPORTED, "the engine's plan is not JSON") : 0;
+	if (!code && mg_json_parse(arena, json, len, out, &why)) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "the engine's plan cannot be read: %s",
+		                    why.message);
 	}
 	mg_free(json);
-	mg_sb_fini(&sb);
 	return code;
 }
 
 static int describe(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
                     struct mg_bound *out, struct mg_error *err)
 {
-	int code =
-		mg_duck_describe(conn->duck, arena, sql, &out->column_count, &out->names, &out->types, err);
+	int code = mg_duck_describe(conn->binder, arena, sql, &out->column_count, &out->names,
+	                            &out->types, err);
 
 	if (code && err) {
 		err->origin = code == MG_E_SYNTAX ? MG_ORIGIN_PARSER : MG_ORIGIN_PLANNER;
@@ -542,7 +583,7 @@ static int look(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 {
 	struct mg_wall_view view = { 0 };
 	struct mg_json *ast = NULL;
-	int code = ask_json(conn, arena, "SELECT json_serialize_sql(", sql, ")", &ast, err);
+	int code = ask_json(conn, arena, "SELECT json_serialize_sql($1::VARCHAR)", sql, AST_MB_MAX, &ast, err);
 
 	if (code) {
 		return code;
@@ -689,20 +730,40 @@ static bool needs_estimates(const struct mg_json *plan)
 	return false;
 }
 
+/* The text binds, but has no plan: a constant of it cannot be computed, which is the statement's
+ * own error, or the engine cannot serialise what it planned, which is none. */
+static int explain_no_plan(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
+                           const struct mg_json *answer, struct mg_error *err)
+{
+	const char *message = mg_json_get_text(answer, "error_message");
+	size_t count;
+	const char **names, **types;
+	int code = mg_duck_describe(conn->duck, arena, sql, &count, &names, &types, err);
+
+	if (code) {
+		if (err) {
+			err->origin = MG_ORIGIN_PLANNER;
+		}
+		return code;
+	}
+	return mg_error_set(err, MG_E_UNSUPPORTED, "no plan: %s",
+	                    message ? message : "no reason given");
+}
+
 static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *arena,
                 const char *sql, struct mg_bound *out, struct mg_error *err)
 {
 	struct mg_json *answer = NULL;
 	struct mg_node *node = NULL;
-	int code = ask_json(conn, arena, "SELECT json_serialize_plan(", sql, ", optimize := true)",
-	                    &answer, err);
+	uint64_t start = mg_clock_ms();
+	int code = ask_json(conn, arena, "SELECT json_serialize_plan($1::VARCHAR, optimize := true)", sql,
+	                    PLAN_MB_MAX, &answer, err);
+	bool cheap = mg_clock_ms() - start <= ESTIMATE_MS_MAX;
 
-	code = in_time(db, conn, code, err);
+	/* A plan that came late is a plan: nothing dear follows. */
+	code = code ? in_time(db, conn, code, err) : 0;
 	if (!code && mg_json_get_bool(answer, "error", true)) {
-		const char *message = mg_json_get_text(answer, "error_message");
-
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "no plan: %s",
-		                    message ? message : "no reason given");
+		return explain_no_plan(conn, arena, sql, answer, err);
 	}
 	const struct mg_json *plans = mg_json_get(answer, "plans");
 
@@ -713,9 +774,8 @@ static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 		return code;
 	}
 	const struct mg_json *explain =
-		needs_estimates(mg_json_at(plans, 0)) ? estimates(conn, arena, sql) : NULL;
+		cheap && needs_estimates(mg_json_at(plans, 0)) ? estimates(conn, arena, sql) : NULL;
 
-	code = in_time(db, conn, 0, err);
 	code =
 		code ? code
 			 : mg_plan_read_sized(arena, mg_json_at(plans, 0), mg_json_at(explain, 0), &node, err);
@@ -723,36 +783,79 @@ static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 	return code ? code : cast_root(arena, out, err);
 }
 
+/* Errors of planning that are not the statement's own. */
+static bool is_too_dear(int code)
+{
+	return code == MG_E_TIMEOUT || code == MG_E_NOMEM || code == MG_E_LIMIT;
+}
+
+/* From now on whoever ends the statement interrupts this connection; NULL: none. */
+static int attach(const struct mg_plan_settings *settings, struct mg_duck_conn *duck,
+                  struct mg_error *err)
+{
+	return settings && settings->attach ? settings->attach(settings->arg, duck, err) : 0;
+}
+
+/* *fall: what failed is not the statement, but our knowledge of it. */
+static int bind_text(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *arena,
+                     const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,
+                     bool *fall, struct mg_error *err)
+{
+	int code = attach(settings, conn->duck, err);
+
+	code = code ? code : set_zone(conn, settings ? settings->timezone : NULL, err);
+	code = code ? code : in_time(db, conn, look(db, conn, arena, sql, out, err), err);
+	if (code) {
+		return code;
+	}
+	bool text_runs = !out->text_refused;
+
+	if (text_runs) {
+		hurry(db, conn, SPARE_MS_MAX);
+	}
+	code = attach(settings, conn->binder, err);
+	code = code ? code : in_time(db, conn, describe(conn, arena, sql, out, err), err);
+	code = code ? code : attach(settings, conn->duck, err);
+	if (!code && out->catalog_only) {
+		out->unsupported = "only catalog tables are read";
+		return 0;
+	}
+	if (!code) {
+		code = plan(db, conn, arena, sql, out, err);
+		*fall = code == MG_E_UNSUPPORTED;
+	}
+	*fall = *fall || (text_runs && is_too_dear(code));
+	return code;
+}
+
 int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
                    const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,
                    struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, db->limit_ms, err);
 	struct mg_error why;
 
 	*out = (struct mg_bound){ 0 };
+	if (strlen(sql) > (size_t)SQL_MB_MAX << 20) {
+		return mg_error_set(err, MG_E_LIMIT, "a statement may have at most %d MB", SQL_MB_MAX);
+	}
+	struct plan_conn *conn = take(db, db->limit_ms, false, err);
+
 	if (!conn) {
 		return MG_E_BUSY;
 	}
 	mg_error_clear(&why);
-	int code = set_zone(conn, settings ? settings->timezone : NULL, err);
+	bool fall = false;
+	int code = bind_text(db, conn, arena, settings, sql, out, &fall, &why);
 
-	code = code ? code : look(db, conn, arena, sql, out, err);
-	code = in_time(db, conn, code, err);
-	code = code ? code : in_time(db, conn, describe(conn, arena, sql, out, err), err);
-	if (!code && out->catalog_only) {
-		out->unsupported = "only catalog tables are read";
-	} else if (!code && plan(db, conn, arena, sql, out, &why)) {
-		/* The statement is fine, but we cannot cut its plan. */
+	(void)attach(settings, NULL, NULL);
+	give(db, conn);
+	if (fall) {
 		out->root = NULL;
 		out->unsupported = mg_arena_strdup(arena, why.message);
-		if (why.code == MG_E_TIMEOUT || why.code == MG_E_NOMEM) {
-			code = why.code;
-			if (err) {
-				*err = why;
-			}
-		}
+		code = 0;
 	}
-	give(db, conn);
+	if (code && err) {
+		*err = why;
+	}
 	return code;
 }

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "sql/ir.h"
 
+struct mg_duck_conn;
 struct mg_plandb;
 
 int mg_plandb_open(struct mg_plandb **out, struct mg_error *err);
@@ -24,7 +25,6 @@ int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err);
 int mg_plandb_seal(struct mg_plandb *db, struct mg_error *err);
 
 /* A connection to run a catalog_only statement on; give it back as it was. */
-struct mg_duck_conn;
 int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out,
                      struct mg_error *err);
 void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *conn);
@@ -32,13 +32,18 @@ void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *conn);
 /* The session's settings that change meaning (TimeZone, default_collation, ...) for one call. */
 struct mg_plan_settings {
 	const char *timezone; /* or NULL */
+	/* Called with each connection that works on the statement, and with NULL at the end, so that
+	 * whoever cancels it can interrupt that; an error ends the bind.  NULL: nobody can. */
+	int (*attach)(void *arg, struct mg_duck_conn *conn, struct mg_error *err);
+	void *arg;
 };
 
 /* Bind and optimize: the tree, the result's names and types (as SQL texts).  When the statement is
- * fine but its plan cannot be serialised or holds what we do not know, root is NULL and
- * `unsupported` says why.  Fails: the parser's or binder's error with its own SQLSTATE and
+ * fine but its plan cannot be serialised, is too dear, or holds what we do not know, root is NULL
+ * and `unsupported` says why.  Fails: the parser's or binder's error with its own SQLSTATE and
  * MG_ORIGIN_PARSER/PLANNER; MG_E_DENIED and MG_E_NO_TABLE from the wall; MG_E_UNSUPPORTED for what
- * is no single statement that reads; MG_E_TIMEOUT, MG_E_NOMEM when constants are too dear. */
+ * is no single statement that reads; MG_E_TIMEOUT, MG_E_NOMEM, MG_E_LIMIT when a plan that is
+ * needed, because the text itself may not run, is too dear. */
 struct mg_bound {
 	struct mg_node *root;    /* pruned; NULL when unsupported (see reason) */
 	const char *unsupported; /* reason, or NULL */
@@ -49,7 +54,7 @@ struct mg_bound {
 	bool catalog_only;        /* reads only the catalog: run it on mg_plandb_borrow's connection */
 };
 
-/* Time for one bind (default 10 s); set before the first one. */
+/* Time for one bind (default 60 s, of which 5 s for a plan that can be done without). */
 void mg_plandb_set_limit(struct mg_plandb *db, int ms);
 int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
                    const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,

@@ -363,17 +363,14 @@ static bool value_int(duckdb_type type, const void *value, int64_t *out)
 	}
 }
 
-int mg_duck_text(struct mg_duck_conn *conn, const char *sql, char **out, struct mg_error *err)
+static int first_text(duckdb_result *result, const char *sql, char **out, struct mg_error *err)
 {
-	duckdb_result result;
 	duckdb_data_chunk chunk = NULL;
 	int64_t number = 0;
-	memset(&result, 0, sizeof result);
-	*out = NULL;
-	int rc = run(conn, sql, &result, err);
-	const void *value = rc == 0 ? first_value(&result, &chunk) : NULL;
+	int rc = 0;
+	const void *value = first_value(result, &chunk);
 	if (value) {
-		duckdb_type type = duckdb_column_type(&result, 0);
+		duckdb_type type = duckdb_column_type(result, 0);
 		if (type == DUCKDB_TYPE_VARCHAR) {
 			duckdb_string_t text = *(const duckdb_string_t *)value;
 			*out = mg_strndup(duckdb_string_t_data(&text), duckdb_string_t_length(text));
@@ -388,7 +385,41 @@ int mg_duck_text(struct mg_duck_conn *conn, const char *sql, char **out, struct 
 		}
 	}
 	duckdb_destroy_data_chunk(&chunk);
+	return rc;
+}
+
+int mg_duck_text(struct mg_duck_conn *conn, const char *sql, char **out, struct mg_error *err)
+{
+	duckdb_result result;
+	memset(&result, 0, sizeof result);
+	*out = NULL;
+	int rc = run(conn, sql, &result, err);
+	rc = rc ? rc : first_text(&result, sql, out, err);
 	duckdb_destroy_result(&result);
+	return rc;
+}
+
+int mg_duck_text_of(struct mg_duck_conn *conn, const char *sql, struct mg_str value, char **out,
+                    struct mg_error *err)
+{
+	duckdb_prepared_statement prepared = NULL;
+	duckdb_result result;
+	int rc = 0;
+	memset(&result, 0, sizeof result);
+	*out = NULL;
+	if (conn->stop && atomic_load(conn->stop)) {
+		return mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
+	}
+	mg_duck__failure_clear(conn);
+	if (duckdb_prepare(conn->con, sql, &prepared) != DuckDBSuccess ||
+	    duckdb_bind_varchar_length(prepared, 1, value.ptr, value.len) != DuckDBSuccess) {
+		rc = mg_duck__failed(conn, err, duckdb_prepare_error(prepared));
+	} else if (duckdb_execute_prepared(prepared, &result) != DuckDBSuccess) {
+		rc = mg_duck__failed(conn, err, duckdb_result_error(&result));
+	}
+	rc = rc ? rc : first_text(&result, sql, out, err);
+	duckdb_destroy_result(&result);
+	duckdb_destroy_prepare(&prepared);
 	return rc;
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/str.h"
 
 #include <nanoarrow/nanoarrow.h>
 
@@ -55,6 +56,10 @@ int mg_duck_execf(struct mg_duck_conn *conn, struct mg_error *err, const char *f
 	__attribute__((format(printf, 3, 4)));
 /* First value of the first row as heap text, NULL when there is no row or it is NULL. */
 int mg_duck_text(struct mg_duck_conn *conn, const char *sql, char **out, struct mg_error *err);
+/* The same with $1 = value: a long text with doubled quotes costs the engine's lexer quadratic time
+ * as a literal, and none as a parameter. */
+int mg_duck_text_of(struct mg_duck_conn *conn, const char *sql, struct mg_str value, char **out,
+                    struct mg_error *err);
 int mg_duck_int(struct mg_duck_conn *conn, const char *sql, int64_t *out, struct mg_error *err);
 
 /* Prepare without running: result names and types as SQL text, in arena.  Several statements or a

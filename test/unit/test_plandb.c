@@ -247,6 +247,170 @@ static void test_lent_connections_do_not_stop_planning(void **state)
 	}
 }
 
+/* ---- long texts ---- */
+
+static struct mg_bound bind_long(struct mg_sb *sql)
+{
+	struct mg_bound bound = bind(mg_sb_text(sql), NULL);
+
+	mg_sb_fini(sql);
+	return bound;
+}
+
+static void add_times(struct mg_sb *sql, const char *text, size_t times)
+{
+	for (size_t i = 0; i < times; i++) {
+		mg_sb_add(sql, text);
+	}
+}
+
+/* As deep as DuckDB allows, in each form that makes its trees deepest. */
+static void test_what_the_engine_nests_can_be_planned(void **state)
+{
+	static const struct {
+		const char *open, *close;
+		size_t depth;
+	} forms[] = {
+		{ "abs(", ")", 150 },
+		{ "CASE WHEN (", ") = 1 THEN 1 ELSE 2 END", 230 },
+		{ "(", " + id)", 150 },
+		{ "(", ")::DOUBLE::BIGINT", 150 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+		struct mg_sb sql = { 0 };
+
+		mg_sb_add(&sql, "SELECT ");
+		add_times(&sql, forms[i].open, forms[i].depth);
+		mg_sb_add(&sql, "id");
+		add_times(&sql, forms[i].close, forms[i].depth);
+		mg_sb_add(&sql, " FROM small");
+		bind_long(&sql);
+	}
+}
+
+/* Deeper is the engine's error and no more: our stack is not what gives way. */
+static void test_bottomless_nesting_is_an_error(void **state)
+{
+	static const char *const forms[][2] = {
+		{ "(", ")" },         { "NOT ", "" },     { "[", "]" },       { "{'a': ", "}" },
+		{ "(SELECT ", ")" },  { "- ", "" },       { "abs(", ")" },    { "CASE WHEN true THEN ", " END" },
+		{ "CAST(", " AS INTEGER)" }, { "1 + (", ")" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+		for (size_t depth = 1100; depth <= 110000; depth *= 100) {
+			struct mg_sb sql = { 0 };
+			struct mg_bound bound;
+			struct mg_error err = { 0 };
+
+			mg_sb_add(&sql, "SELECT ");
+			add_times(&sql, forms[i][0], depth);
+			mg_sb_add(&sql, "1");
+			add_times(&sql, forms[i][1], depth);
+			int code = mg_plandb_bind(plandb, arena, NULL, mg_sb_text(&sql), &bound, &err);
+
+			assert_true(code == 0 || err.message[0]);
+			assert_true(depth < 10000 || code == MG_E_SYNTAX);
+			mg_sb_fini(&sql);
+		}
+	}
+}
+
+/* Wide texts are planned as such: no part of ours is quadratic in them. */
+static void test_wide_texts_have_a_plan(void **state)
+{
+	struct mg_sb in = { 0 }, values = { 0 }, both = { 0 };
+
+	(void)state;
+	mg_sb_add(&in, "SELECT count(*) FROM big WHERE s IN ('it''s'");
+	mg_sb_add(&values, "SELECT sum(a) FROM (VALUES (0, '')");
+	mg_sb_add(&both, "SELECT id FROM big WHERE id <> 0");
+	for (int i = 1; i < 20000; i++) {
+		mg_sb_addf(&in, ", 'x''%d'", i);
+	}
+	for (int i = 1; i < 5000; i++) {
+		mg_sb_addf(&values, ", (%d, 'it''s %d')", i, i);
+	}
+	for (int i = 1; i < 1000; i++) {
+		mg_sb_addf(&both, " UNION ALL SELECT id FROM big WHERE id = %d", i);
+	}
+	mg_sb_add(&in, ")");
+	mg_sb_add(&values, ") v(a, b)");
+	assert_int_equal(bind_long(&in).column_count, 1);
+	assert_int_equal(bind_long(&values).column_count, 1);
+	assert_int_equal(bind_long(&both).column_count, 1);
+}
+
+/* A plan that takes too long is done without when the text may run as it is; the reason is told. */
+static void test_a_dear_plan_is_done_without(void **state)
+{
+	static const char dear[] =
+		"SELECT length(repeat('x', 50000000)), length(repeat('y', 50000000))";
+	struct mg_bound bound;
+	struct mg_error err = { 0 };
+
+	(void)state;
+	mg_plandb_set_limit(plandb, 50);
+	assert_int_equal(mg_plandb_bind(plandb, arena, NULL, dear, &bound, &err), 0);
+	mg_plandb_set_limit(plandb, 60000);
+	assert_null(bound.root);
+	assert_null(bound.text_refused);
+	assert_string_equal(bound.unsupported, "planning took longer than 50 ms");
+}
+
+static void test_a_huge_text_is_refused(void **state)
+{
+	size_t len = (16u << 20) + 1;
+	char *sql = mg_alloc(len + 1);
+	struct mg_bound bound;
+	struct mg_error err = { 0 };
+
+	(void)state;
+	memset(sql, ' ', len);
+	memcpy(sql, "SELECT 1", 8);
+	sql[len] = '\0';
+	assert_int_equal(mg_plandb_bind(plandb, arena, NULL, sql, &bound, &err), MG_E_LIMIT);
+	mg_free(sql);
+}
+
+/* Whoever cancels reaches each connection that works for the statement, and no other afterwards. */
+struct attached {
+	size_t calls;
+	struct mg_duck_conn *last;
+	int answer;
+};
+
+static int note_conn(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	struct attached *attached = arg;
+
+	attached->calls++;
+	attached->last = conn;
+	return conn && attached->answer ? mg_error_set(err, attached->answer, "cancelled") : 0;
+}
+
+static void test_a_bind_can_be_cancelled(void **state)
+{
+	struct attached attached = { 0 };
+	const struct mg_plan_settings settings = { .attach = note_conn, .arg = &attached };
+	struct mg_bound bound;
+	struct mg_error err = { 0 };
+
+	(void)state;
+	assert_int_equal(
+		mg_plandb_bind(plandb, arena, &settings, "SELECT id FROM big", &bound, &err), 0);
+	assert_int_equal(attached.calls, 4);
+	assert_null(attached.last);
+	attached = (struct attached){ .answer = MG_E_CANCELLED };
+	assert_int_equal(mg_plandb_bind(plandb, arena, &settings, "SELECT id FROM big", &bound, &err),
+	                 MG_E_CANCELLED);
+	assert_int_equal(attached.calls, 2);
+	assert_null(attached.last);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -258,6 +422,12 @@ int main(void)
 		cmocka_unit_test(test_names_of_scans),
 		cmocka_unit_test(test_many_threads),
 		cmocka_unit_test(test_lent_connections_do_not_stop_planning),
+		cmocka_unit_test(test_what_the_engine_nests_can_be_planned),
+		cmocka_unit_test(test_bottomless_nesting_is_an_error),
+		cmocka_unit_test(test_wide_texts_have_a_plan),
+		cmocka_unit_test(test_a_dear_plan_is_done_without),
+		cmocka_unit_test(test_a_huge_text_is_refused),
+		cmocka_unit_test(test_a_bind_can_be_cancelled),
 	};
 
 	return cmocka_run_group_tests(tests, open_all, close_all);
