@@ -217,6 +217,13 @@ void mg_query_running(struct mg_query *query)
 	pthread_mutex_unlock(&query->queries->lock);
 }
 
+void mg_query_left(struct mg_query *query)
+{
+	pthread_mutex_lock(&query->queries->lock);
+	query->state = MG_QUERY_CANCELLED;
+	pthread_mutex_unlock(&query->queries->lock);
+}
+
 int mg_query_stopped(const struct mg_query *query)
 {
 	return atomic_load(&query->stopped);

@@ -63,6 +63,7 @@ struct mg_query *mg_query_begin(struct mg_queries *queries, const struct mg_quer
 struct mg_run *mg_query_run(struct mg_query *query); /* until mg_query_end */
 const char *mg_query_id(const struct mg_query *query);
 void mg_query_running(struct mg_query *query); /* it has its slot */
+void mg_query_left(struct mg_query *query);    /* ended, its client told, but it still runs */
 /* Move to the history and free; err NULL or without code: it went well. After it stop is not
  * called. */
 void mg_query_end(struct mg_query *query, const struct mg_error *err);

@@ -27,6 +27,7 @@ int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *
 	sessions->options = *options;
 	pthread_mutex_init(&sessions->lock, NULL);
 	sessions->pool = mg_pool_new(options->threads_max, options->queue_max);
+	sessions->runners = mg_pool_new(options->threads_max, options->queue_max);
 	sessions->admission = mg_admission_new(options->running_max, options->queue_max);
 	sessions->watchers = mg_admission_new(WATCHERS_MAX, options->queue_max);
 	mg_admission_wake_also(sessions->admission, sessions->watchers);
@@ -55,7 +56,8 @@ void mg_sessions_stop(struct mg_sessions *sessions)
 {
 	atomic_store(&sessions->stopping, true);
 	mg_queries_cancel_session(sessions->queries, NULL);
-	mg_pool_stop(sessions->pool);
+	mg_pool_stop(sessions->pool); /* every client is told, then */
+	mg_pool_stop(sessions->runners);
 }
 
 void mg_sessions_free(struct mg_sessions *sessions)
@@ -66,6 +68,7 @@ void mg_sessions_free(struct mg_sessions *sessions)
 	mg_sessions_stop(sessions);
 	mg_assert(sessions->first == NULL);
 	mg_pool_free(sessions->pool);
+	mg_pool_free(sessions->runners);
 	mg_system_tables_free(sessions->tables);
 	mg_queries_free(sessions->queries);
 	mg_admission_free(sessions->admission);

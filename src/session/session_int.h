@@ -9,7 +9,9 @@
 
 struct mg_sessions {
 	struct mg_sessions_options options;
-	struct mg_pool *pool;
+	struct mg_pool *pool;    /* requests */
+	struct mg_pool *runners; /* their statements (apart.c) */
+	atomic_int left_free;    /* statements that nobody waits for, without a slot */
 	struct mg_admission *admission;
 	struct mg_admission *watchers; /* slots for statements that look at the schema "cluster" */
 	struct mg_queries *queries;

@@ -11,6 +11,7 @@
 #include "session/session.h"
 
 #include "base/mem.h"
+#include "session/apart.h"
 #include "session/session_int.h"
 #include "session/text_rows.h"
 #include "sql/statement.h"
@@ -26,6 +27,8 @@ struct job {
 	const struct mg_statement *statement;
 	struct mg_settings settings;
 	struct mg_query *query; /* or NULL */
+	struct mg_apart *apart; /* runs the query */
+	bool left;              /* the query was left to it (apart.h) */
 	struct mg_answer answer;
 	struct mg_run_stats stats; /* of a statement without a query */
 };
@@ -221,23 +224,15 @@ static void rows_notice(void *arg, const char *text)
 
 static int run_select(struct job *job, struct mg_error *err)
 {
-	const struct mg_rows rows = {
-		.begin = rows_begin,
-		.batch = rows_batch,
-		.notice = rows_notice,
-		.lossless = job->sink->lossless,
-		.batch_rows = job->sink->batch_rows,
-		.arg = job,
-	};
-	struct mg_run *run = mg_query_run(job->query);
-	int code = mg_coordinator_run(job->session->sessions->options.engine, run, &job->settings.run,
-	                              job->statement->text, &rows, err);
+	struct mg_sb none = { 0 };
+	int code =
+		mg_apart_run(job->apart, job->query, &job->sink->slot, &none, &job->left, err);
 
 	mg_slot_leave(&job->sink->slot);
 	if (code) {
 		return code;
 	}
-	job->answer.stats = mg_run_stats(run);
+	job->answer.stats = mg_run_stats(mg_query_run(job->query));
 	job->answer.elapsed_ms = mg_query_elapsed_ms(job->query);
 	(void)snprintf(job->answer.tag, sizeof job->answer.tag, "%s %llu", job->answer.verb,
 	               (unsigned long long)job->answer.stats->rows);
@@ -266,12 +261,9 @@ static int run_explain(struct job *job, struct mg_error *err)
 {
 	static const char *const names[] = { "plan" };
 	const struct mg_statement *statement = job->statement;
-	struct mg_run *run = mg_query_run(job->query);
 	struct mg_sb plan = { 0 };
 	struct mg_text_rows rows;
-	int code = mg_coordinator_explain(job->session->sessions->options.engine, run,
-	                                  &job->settings.run, statement->body, statement->analyze,
-	                                  statement->json, &plan, err);
+	int code = mg_apart_run(job->apart, job->query, &job->sink->slot, &plan, &job->left, err);
 
 	mg_slot_leave(&job->sink->slot);
 	if (!code) {
@@ -283,7 +275,7 @@ static int run_explain(struct job *job, struct mg_error *err)
 			mg_text_rows_fini(&rows);
 		} else {
 			job->answer.elapsed_ms = mg_query_elapsed_ms(job->query);
-			code = answer_rows(job, &rows, names, mg_run_stats(run), err);
+			code = answer_rows(job, &rows, names, mg_run_stats(mg_query_run(job->query)), err);
 		}
 	}
 	mg_sb_fini(&plan);
@@ -336,18 +328,48 @@ static struct mg_admission *admission_of(const struct job *job)
 	return mg_system_tables_named(job->statement->text) ? sessions->watchers : sessions->admission;
 }
 
+/* From any thread, once at most: the query is ended from outside. */
+static void stop_query(void *arg)
+{
+	struct job *job = arg;
+
+	if (job->sink->stop) {
+		job->sink->stop(job->sink->arg);
+	}
+	mg_apart_stop(job->apart);
+}
+
 static int run_query(struct job *job, struct mg_error *err)
 {
 	struct mg_sessions *sessions = job->session->sessions;
 	struct mg_sink *sink = job->sink;
+	const struct mg_statement *statement = job->statement;
+	const struct mg_rows rows = {
+		.begin = rows_begin,
+		.batch = rows_batch,
+		.notice = rows_notice,
+		.lossless = sink->lossless,
+		.batch_rows = sink->batch_rows,
+		.arg = job,
+	};
+	bool explain = statement->kind == MG_S_EXPLAIN;
 
+	job->apart = mg_apart_new(&(struct mg_apart_work){
+		.sessions = sessions,
+		.settings = job->settings.run,
+		.text = explain ? statement->body : statement->text,
+		.rows = &rows,
+		.explain = explain,
+		.analyze = statement->analyze,
+		.json = statement->json,
+	});
 	job->query = mg_query_begin(
 		sessions->queries, &(struct mg_query_begin){ .session = job->session->id,
 	                                                 .user = job->session->user,
 	                                                 .sql = job->statement->text,
 	                                                 .timeout_ms = job->settings.run.timeout_ms,
-	                                                 .stop = sink->stop,
-	                                                 .arg = sink->arg });
+	                                                 .stop = stop_query,
+	                                                 .arg = job });
 	job->answer.query_id = mg_query_id(job->query);
 	(void)snprintf(job->outcome->query_id, sizeof job->outcome->query_id, "%s",
 	               job->answer.query_id);
@@ -362,7 +384,7 @@ static int run_query(struct job *job, struct mg_error *err)
 		mg_run_on_catalog(mg_query_run(job->query), fill_catalog, job);
 	}
 	if (!code) {
-		code = job->statement->kind == MG_S_EXPLAIN ? run_explain(job, err) : run_select(job, err);
+		code = explain ? run_explain(job, err) : run_select(job, err);
 	}
 	mg_slot_leave(&sink->slot);
 	if (code && mg_query_stopped(job->query)) {
@@ -371,8 +393,14 @@ static int run_query(struct job *job, struct mg_error *err)
 	if (sink->query) {
 		sink->query(sink->arg, NULL);
 	}
-	mg_query_end(job->query, code ? err : NULL);
+	if (job->left) {
+		mg_apart_leave(job->apart);
+	} else {
+		mg_query_end(job->query, code ? err : NULL);
+		mg_apart_free(job->apart);
+	}
 	job->query = NULL;
+	job->apart = NULL;
 	return code;
 }
 
