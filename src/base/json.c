@@ -393,7 +393,13 @@ static int read_tree(struct reader *r, struct mg_json **root)
 int mg_json_parse(struct mg_arena *arena, const char *text, size_t len, struct mg_json **out,
                   struct mg_error *err)
 {
-	char *copy = mg_arena_strndup(arena, text, len);
+	char *copy = mg_try_alloc(len + 1);
+	if (!copy) {
+		return mg_error_set(err, MG_E_NOMEM, "no memory for %zu bytes of JSON", len);
+	}
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+	mg_arena_defer(arena, mg_free, copy);
 	struct reader r = { .arena = arena, .text = copy, .len = len, .err = err };
 	struct mg_json *root = NULL;
 	int code = read_tree(&r, &root);

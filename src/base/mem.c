@@ -17,6 +17,7 @@
 
 #define BLOCK_MIN 4096
 #define BLOCK_MAX (256 * 1024)
+#define SMALL_MAX (2 * BLOCK_MAX) /* may use the reserve when memory is refused */
 
 static _Noreturn void out_of_memory(size_t size)
 {
@@ -26,6 +27,28 @@ static _Noreturn void out_of_memory(size_t size)
 
 /* ---- heap ---- */
 
+static bool (*more_memory)(void);
+
+void mg_mem_on_failure(bool (*more)(void))
+{
+	more_memory = more;
+}
+
+/* After a failure: is it worth another try? */
+static bool may_retry(size_t size)
+{
+	return size <= SMALL_MAX && more_memory && more_memory();
+}
+
+void *mg_mem_small(size_t size)
+{
+	void *ptr = mg_try_alloc(size);
+	while (!ptr && may_retry(size)) {
+		ptr = mg_try_alloc(size);
+	}
+	return ptr;
+}
+
 void *mg_try_alloc(size_t size)
 {
 	return malloc(size ? size : 1);
@@ -33,16 +56,25 @@ void *mg_try_alloc(size_t size)
 
 void *mg_alloc(size_t size)
 {
-	void *ptr = mg_try_alloc(size);
+	void *ptr = mg_mem_small(size);
 	if (!ptr) {
 		out_of_memory(size);
 	}
 	return ptr;
 }
 
-void *mg_alloc0(size_t size)
+static void *small_zeroed(size_t size)
 {
 	void *ptr = calloc(1, size ? size : 1);
+	while (!ptr && may_retry(size)) {
+		ptr = calloc(1, size ? size : 1);
+	}
+	return ptr;
+}
+
+void *mg_alloc0(size_t size)
+{
+	void *ptr = small_zeroed(size);
 	if (!ptr) {
 		out_of_memory(size);
 	}
@@ -52,6 +84,9 @@ void *mg_alloc0(size_t size)
 void *mg_realloc(void *ptr, size_t size)
 {
 	void *grown = realloc(ptr, size ? size : 1);
+	while (!grown && may_retry(size)) {
+		grown = realloc(ptr, size ? size : 1);
+	}
 	if (!grown) {
 		out_of_memory(size);
 	}
@@ -151,7 +186,7 @@ void mg_arena_free(struct mg_arena *arena)
 /* A zeroed block of at least size bytes; kept behind the current one when it serves one piece. */
 static struct block *block_add(struct mg_arena *arena, size_t size, bool alone)
 {
-	struct block *block = calloc(1, sizeof *block + size);
+	struct block *block = small_zeroed(sizeof *block + size);
 	if (!block) {
 		out_of_memory(size);
 	}

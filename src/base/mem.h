@@ -12,6 +12,7 @@
 #define MG_BASE_MEM_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,11 @@ void *mg_try_alloc(size_t size); /* NULL when out of memory */
 char *mg_strdup(const char *text);
 char *mg_strndup(const char *text, size_t len);
 char *mg_format(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* heap text */
+/* Asked when memory is refused: true: more may be had now, try again.  Set once, at the start; any
+ * thread calls it. */
+void mg_mem_on_failure(bool (*more)(void));
+/* malloc that asks so for small sizes (512 KiB); NULL when out of memory. */
+void *mg_mem_small(size_t size);
 void mg_free(void *ptr);                                                     /* NULL is fine */
 
 /* Grow array `ptr` (count used, cap allocated) so that one more fits. */

@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "os/file.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@
 
 #define MEMORY_MIN (64u * 1024 * 1024)
 #define SMALL_FILE_MAX (256 * 1024)
+#define RESERVE_SHARE 14 /* a fourteenth of the fence: 7/8 of memory, then up to 15/16 */
+#define RESERVE_STEPS 16
 
 enum controller { CONTROLLER_CPU, CONTROLLER_MEMORY };
 
@@ -230,16 +233,62 @@ uint64_t mg_os_files_raise(void)
 	return limit.rlim_cur;
 }
 
+/* Sanitizers map terabytes of shadow, which count here. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+
+static struct {
+	pthread_mutex_t lock;
+	rlim_t low, high; /* the fence, and the end of the reserve behind it; 0: not set */
+	bool raised;
+} fence = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static bool set_fence(rlim_t bytes)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_DATA, &limit) != 0) {
+		return false;
+	}
+	limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+	return setrlimit(RLIMIT_DATA, &limit) == 0;
+}
+
+/* A step of the reserve, for small allocations. */
+static bool open_reserve(void)
+{
+	pthread_mutex_lock(&fence.lock);
+	struct rlimit limit;
+	bool more = getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur < fence.high;
+	if (more) {
+		rlim_t step = (fence.high - fence.low) / RESERVE_STEPS + 1;
+		rlim_t left = fence.high - limit.rlim_cur;
+		more = set_fence(limit.rlim_cur + (step < left ? step : left));
+		fence.raised = more;
+	}
+	pthread_mutex_unlock(&fence.lock);
+	return more;
+}
+
 void mg_os_memory_fence(void)
 {
-	/* Sanitizers map terabytes of shadow, which count here. */
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-	uint64_t fence = mg_os_memory_bytes() / 8 * 7;
 	struct rlimit limit;
-	if (getrlimit(RLIMIT_DATA, &limit) == 0 &&
-	    (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > fence)) {
-		limit.rlim_cur = fence;
-		(void)setrlimit(RLIMIT_DATA, &limit);
+	pthread_mutex_lock(&fence.lock);
+	if (!fence.low && getrlimit(RLIMIT_DATA, &limit) == 0) {
+		rlim_t own = mg_os_memory_bytes() / 8 * 7;
+		fence.low = limit.rlim_cur < own ? limit.rlim_cur : own;
+		fence.high = fence.low + fence.low / RESERVE_SHARE;
+		fence.raised = true;
+		mg_mem_on_failure(open_reserve);
 	}
-#endif
+	if (fence.raised) {
+		fence.raised = !set_fence(fence.low);
+	}
+	pthread_mutex_unlock(&fence.lock);
 }
+
+#else
+
+void mg_os_memory_fence(void)
+{
+}
+
+#endif

@@ -15,7 +15,9 @@ mg_os_files_raise(void); /* allow as many open files as the hard limit does; ret
 
 /* Ask no more of the system than seven eighths of mg_os_memory_bytes: an allocation beyond fails,
  * and its statement with it, before the kernel ends the process.  Some of DuckDB's functions
- * allocate outside of its own limit (range() as a list, repeat()). */
+ * allocate outside of its own limit (range() as a list, repeat()).  Small allocations, without
+ * which nobody can even say that memory is gone, get a reserve behind it, up to 15/16; every call
+ * puts the fence back, so call it now and then.  Nothing with sanitizers. */
 void mg_os_memory_fence(void);
 
 /* For tests: the cgroup part alone, read below `root` instead of "/"; UINT64_MAX: no limit. */

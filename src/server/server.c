@@ -389,6 +389,7 @@ static void serve(struct server *server)
 		bool reload = mg_signals_take_reload();
 		if (now >= next_tick || reload) {
 			mg_hub_tick(mg_engine_hub(server->engine));
+			mg_os_memory_fence();
 			watch_certificate(server, reload);
 			next_tick = now + TICK_MS;
 		}

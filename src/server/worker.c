@@ -143,6 +143,7 @@ static bool serve(struct worker *worker)
 		uint64_t now = mg_clock_ms();
 		if (now >= next_ping) {
 			mg_channel_ping(channel);
+			mg_os_memory_fence();
 			next_ping = now + 1000;
 		}
 		if (mg_channel_silence_ms(channel) > silence_ms) {

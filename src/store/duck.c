@@ -373,7 +373,14 @@ static int first_text(duckdb_result *result, const char *sql, char **out, struct
 		duckdb_type type = duckdb_column_type(result, 0);
 		if (type == DUCKDB_TYPE_VARCHAR) {
 			duckdb_string_t text = *(const duckdb_string_t *)value;
-			*out = mg_strndup(duckdb_string_t_data(&text), duckdb_string_t_length(text));
+			size_t len = duckdb_string_t_length(text);
+			*out = mg_try_alloc(len + 1);
+			if (*out) {
+				memcpy(*out, duckdb_string_t_data(&text), len);
+				(*out)[len] = '\0';
+			} else {
+				rc = mg_error_set(err, MG_E_NOMEM, "no memory for a text of %zu bytes", len);
+			}
 		} else if (type == DUCKDB_TYPE_DOUBLE) {
 			*out = mg_format("%.17g", *(const double *)value);
 		} else if (type == DUCKDB_TYPE_BOOLEAN) {

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <sys/resource.h>
 
 static char *folder; /* of its own for each test */
 
@@ -445,6 +446,55 @@ static void test_times_and_random_bytes(void **state)
 
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
 
+/* ---- memory ---- */
+
+/* In a child, which gives up its memory at the end: at the fence large things are refused, small
+ * ones are not. */
+static int live_at_the_fence(void)
+{
+	struct rlimit limit;
+	void *last = NULL;
+
+	if (getrlimit(RLIMIT_DATA, &limit) != 0) {
+		return 1;
+	}
+	limit.rlim_cur = (rlim_t)512 << 20;
+	if (setrlimit(RLIMIT_DATA, &limit) != 0) {
+		return 1;
+	}
+	mg_os_memory_fence();
+	for (size_t size = (size_t)64 << 20; size > 16; size /= 2) {
+		for (void **piece; (piece = mg_try_alloc(size)) != NULL; last = piece) {
+			*piece = last;
+		}
+	}
+	if (mg_try_alloc(64 << 10)) {
+		return 2; /* there is no fence */
+	}
+	for (int i = 0; i < 1000; i++) {
+		*(char *)mg_alloc(1000) = 1; /* ends the process when it gets nothing */
+	}
+	return mg_try_alloc((size_t)64 << 20) ? 3 : 0;
+}
+
+static void test_small_things_are_had_at_the_fence(void **state)
+{
+	(void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	skip();
+#endif
+	pid_t child = fork();
+	int status = 0;
+
+	if (child == 0) {
+		_exit(live_at_the_fence());
+	}
+	assert_true(child > 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -463,6 +513,7 @@ int main(void)
 		IN_FOLDER(test_cgroup_v1_limits_hold),
 		IN_FOLDER(test_limits_of_this_machine_are_sane),
 		cmocka_unit_test(test_times_and_random_bytes),
+		cmocka_unit_test(test_small_things_are_had_at_the_fence),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
