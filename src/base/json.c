@@ -4,8 +4,8 @@
  * One pass with an explicit chain of open containers instead of recursion, so depth costs arena
  * bytes, not stack; MG_JSON_DEPTH_MAX bounds it.  The arena gets one copy of the whole text, in
  * which strings and numbers are unescaped and terminated in place: plans of tens of megabytes are
- * mostly small strings, and a piece of memory for each would cost thrice the text.  Beyond RFC 8259 it takes NaN, Infinity and
- * -Infinity as numbers, because DuckDB writes them into plans.
+ * mostly small strings, and a piece of memory for each would cost thrice the text.  Beyond RFC
+ * 8259 it takes NaN, Infinity and -Infinity as numbers, because DuckDB writes them into plans.
  */
 #include "base/json.h"
 

@@ -12,7 +12,8 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-#define MG_JSON_DEPTH_MAX 4000 /* DuckDB nests expressions 1,000 deep, each in up to 3 levels */
+/* DuckDB nests expressions 1,000 deep, each in up to 3 levels. */
+#define MG_JSON_DEPTH_MAX 4000
 
 enum mg_json_kind {
 	MG_JSON_NULL,

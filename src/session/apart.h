@@ -34,8 +34,9 @@ struct mg_apart *mg_apart_new(const struct mg_apart_work *work);
 void mg_apart_free(struct mg_apart *apart); /* when it was not left; NULL is fine */
 
 /* Run query to its end.  plan: gets EXPLAIN's text.  *left: the statement goes on without us; then
- * apart and query belong to it from mg_apart_leave on, and perhaps the slot.  Fails: what the statement
- * failed with; when it was left, MG_E_CANCELLED; MG_E_BUSY, MG_E_SHUTDOWN: it was not begun. */
+ * apart and query belong to it from mg_apart_leave on, and perhaps the slot.  Fails: what the
+ * statement failed with; when it was left, MG_E_CANCELLED; MG_E_BUSY, MG_E_SHUTDOWN: it was not
+ * begun. */
 int mg_apart_run(struct mg_apart *apart, struct mg_query *query, struct mg_slot *slot,
                  struct mg_sb *plan, bool *left, struct mg_error *err);
 /* After *left: the request touches neither apart nor query any more. */

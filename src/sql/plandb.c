@@ -583,7 +583,8 @@ static int look(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 {
 	struct mg_wall_view view = { 0 };
 	struct mg_json *ast = NULL;
-	int code = ask_json(conn, arena, "SELECT json_serialize_sql($1::VARCHAR)", sql, AST_MB_MAX, &ast, err);
+	int code = ask_json(conn, arena, "SELECT json_serialize_sql($1::VARCHAR)", sql, AST_MB_MAX,
+	                    &ast, err);
 
 	if (code) {
 		return code;
@@ -756,8 +757,8 @@ static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 	struct mg_json *answer = NULL;
 	struct mg_node *node = NULL;
 	uint64_t start = mg_clock_ms();
-	int code = ask_json(conn, arena, "SELECT json_serialize_plan($1::VARCHAR, optimize := true)", sql,
-	                    PLAN_MB_MAX, &answer, err);
+	int code = ask_json(conn, arena, "SELECT json_serialize_plan($1::VARCHAR, optimize := true)",
+	                    sql, PLAN_MB_MAX, &answer, err);
 	bool cheap = mg_clock_ms() - start <= ESTIMATE_MS_MAX;
 
 	/* A plan that came late is a plan: nothing dear follows. */

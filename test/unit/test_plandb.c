@@ -294,9 +294,16 @@ static void test_what_the_engine_nests_can_be_planned(void **state)
 static void test_bottomless_nesting_is_an_error(void **state)
 {
 	static const char *const forms[][2] = {
-		{ "(", ")" },         { "NOT ", "" },     { "[", "]" },       { "{'a': ", "}" },
-		{ "(SELECT ", ")" },  { "- ", "" },       { "abs(", ")" },    { "CASE WHEN true THEN ", " END" },
-		{ "CAST(", " AS INTEGER)" }, { "1 + (", ")" },
+		{ "(", ")" },
+		{ "NOT ", "" },
+		{ "[", "]" },
+		{ "{'a': ", "}" },
+		{ "(SELECT ", ")" },
+		{ "- ", "" },
+		{ "abs(", ")" },
+		{ "CASE WHEN true THEN ", " END" },
+		{ "CAST(", " AS INTEGER)" },
+		{ "1 + (", ")" },
 	};
 
 	(void)state;

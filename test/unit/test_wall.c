@@ -479,7 +479,8 @@ static void test_planning_ends_in_time(void **state)
 	(void)state;
 	mg_plandb_set_limit(plandb, 100);
 	/* current_user is only the planner's to give, so the text needs a plan. */
-	answer = ask("SELECT length(repeat('x', 50000000)), length(repeat('y', 50000000)), current_user");
+	answer = ask("SELECT length(repeat('x', 50000000)), length(repeat('y', 50000000)), "
+	             "current_user");
 	mg_plandb_set_limit(plandb, 10000);
 	assert_int_equal(answer.code, MG_E_TIMEOUT);
 	assert_true(mg_clock_ms() - start < 10000);
