@@ -621,6 +621,47 @@ static int write_join(struct writer *writer, const struct mg_node *node)
 
 /* ---- all together ---- */
 
+static bool holds_enum(const struct mg_type *type)
+{
+	for (size_t i = 0; i < type->child_count; i++) {
+		if (holds_enum(type->children[i])) {
+			return true;
+		}
+	}
+	return mg_type_is(type, "ENUM");
+}
+
+/* Rows of a stage.  Values of an ENUM crossed as text, which has another order.  Inside of other
+ * types they cannot be cast back: the engine breaks on STRUCT(m ENUM(...)). */
+static int write_read(struct writer *writer, const struct mg_node *node)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < node->column_count; i++) {
+		any = any || holds_enum(node->types[i]);
+		if (holds_enum(node->types[i]) && !mg_type_is(node->types[i], "ENUM")) {
+			return unsupported(writer->err, "an ENUM inside of another type between nodes");
+		}
+	}
+	mg_sb_add(writer->sb, any ? "SELECT " : "SELECT *");
+	for (size_t i = 0; any && i < node->column_count; i++) {
+		mg_sb_add(writer->sb, i ? ", " : "");
+		if (mg_type_is(node->types[i], "ENUM")) {
+			mg_sb_addf(writer->sb, "CAST(c%zu AS ", i);
+			int code = mg_type_text(writer->sb, node->types[i], writer->err);
+
+			if (code) {
+				return code;
+			}
+			mg_sb_addf(writer->sb, ") AS c%zu", i);
+		} else {
+			mg_sb_addf(writer->sb, "c%zu", i);
+		}
+	}
+	mg_sb_addf(writer->sb, " FROM merganser_exchange(%u)", node->stage);
+	return 0;
+}
+
 static int write_node(struct writer *writer, const struct mg_node *node)
 {
 	switch (node->op) {
@@ -665,8 +706,7 @@ static int write_node(struct writer *writer, const struct mg_node *node)
 		mg_sb_addf(writer->sb, "SELECT * FROM %s", node->name);
 		return 0;
 	case MG_OP_READ:
-		mg_sb_addf(writer->sb, "SELECT * FROM merganser_exchange(%u)", node->stage);
-		return 0;
+		return write_read(writer, node);
 	case MG_OP_EXCHANGE:
 		break;
 	}

@@ -203,3 +203,7 @@ select a.id, sum(b.d) over (partition by a.k order by a.id, b.id) from a join b 
 select k, g, count(*) from a group by grouping sets ((k), (k, g));
 select k, g, b, count(*), sum(d) from a group by grouping sets ((k, g), (k, b), (k));
 select date_trunc('month', dt) m, count(*), approx_count_distinct(k) > 0 from a group by m order by m;
+select m, count(*), min(m), max(m) from ty group by m order by m;
+select id, m from ty order by m desc, id limit 30;
+select min(m), max(m), max([m]), max({'m': m}) from ty;
+select t.m, count(*) from ty t join ty u on t.m = u.m and t.id < u.id where t.m < 'happy' group by t.m order by t.m;
