@@ -152,6 +152,10 @@ const struct mg_option mg_options_worker[] = {
 	  .kind = MG_O_TEXT,
 	  .value = "DIR",
 	  .help = "where copies of shards lie (default: merganser/shards in XDG_CACHE_HOME)" },
+	{ .name = "cache-size",
+	  .kind = MG_O_SIZE,
+	  .fallback = "0",
+	  .help = "of all copies there; 0: half of what the disk has free" },
 	{ .name = "threads",
 	  .kind = MG_O_INT,
 	  .max = 1024,
@@ -299,6 +303,7 @@ int mg_command_worker(const struct mg_options *options)
 		.memory_bytes = mg_options_int(options, "memory-limit"),
 		.message_max = mg_options_int(options, "max-message-size"),
 		.ping_timeout_ms = mg_options_int(options, "ping-timeout"),
+		.cache_bytes = mg_options_int(options, "cache-size"),
 		.log = log_options(options),
 	});
 	free_secret(password);

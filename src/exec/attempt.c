@@ -289,16 +289,24 @@ int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *op
 	pthread_condattr_destroy(&attributes);
 	mg_engine_budget(options->engine, &attempt->budget);
 
+	struct mg_hub *hub = mg_engine_hub(options->engine);
 	struct mg_hub_member *members = NULL;
 	size_t member_count = 0;
+	attempt->number = mg_hub_add_query(hub);
 	if (options->workers) {
-		mg_hub_members(mg_engine_hub(options->engine), attempt->arena, &members, &member_count);
+		mg_hub_members(hub, attempt->arena, &members, &member_count);
 	}
 	share_out(attempt, members, member_count);
 	for (size_t i = 0; i < member_count; i++) {
 		mg_worker_unref(members[i].worker);
 	}
-	attempt->number = mg_hub_add_query(mg_engine_hub(options->engine), attempt);
+	mg_hub_show_query(hub, attempt->number, attempt);
+	for (size_t i = 0; options->workers && i < attempt->part_count; i++) {
+		const struct part *part = &attempt->parts[i];
+		if (!mg_hub_ask(hub, part->worker, part->info.shards, part->info.shard_count)) {
+			mg_attempt_on_lost(attempt, part->worker, "it left as the query began");
+		}
+	}
 	int code = open_local(attempt, err);
 	if (code) {
 		mg_attempt_close(attempt);

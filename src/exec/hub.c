@@ -1,10 +1,10 @@
 /*
- * hub.c - see hub.h.
+ * hub.c - see hub.h; who holds which copies is decided in hub_lease.c.
  *
  * Rule: a worker counts as holding a shard only after it has shown the file's SHA-256 as the
  * catalog has it, over a connection that is still alive.
  */
-#include "exec/hub.h"
+#include "exec/hub_int.h"
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -19,50 +19,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum holding { NOT_LEASED, LEASED, HELD };
-
-struct mg_worker {
-	atomic_int refs;
-	struct mg_hub *hub;
-	struct mg_channel *channel;
-	/* guarded by the hub's lock: */
-	char id[64];
-	char version[32];
-	unsigned threads;
-	uint64_t memory_bytes;
-	uint64_t since_ms;
-	uint8_t *holding; /* enum holding by shard id, 0 the reference group */
-	bool greeted, draining, lost;
-};
-
-struct open_query {
-	uint64_t number;
-	struct mg_attempt *query;
-};
-
-struct mg_hub {
-	struct mg_engine *engine;
-	char cluster_id[40];
-	uint32_t shard_count;
-	uint64_t silence_ms; /* of a worker that is given up */
-	size_t message_max;
-	int *files; /* long-lived descriptors by shard id: an open and close would drop locks */
-	struct mg_shard *shards; /* copies of what is served */
-	bool has_data;
-	pthread_mutex_t lock;
-	pthread_cond_t left; /* a worker has left */
-	struct mg_worker **workers;
-	size_t worker_count, worker_cap;
-	size_t present; /* workers whose last call is not over */
-	struct open_query *queries;
-	size_t query_count, query_cap;
-	uint64_t next_query, next_worker;
-	atomic_ullong bytes_moved;
-	bool stopping;
-	void (*on_event)(void *arg, const char *event, const char *worker);
-	void *event_arg;
-};
-
 /* ---- references ---- */
 
 struct mg_worker *mg_worker_ref(struct mg_worker *worker)
@@ -76,6 +32,7 @@ void mg_worker_unref(struct mg_worker *worker)
 	if (worker && atomic_fetch_sub(&worker->refs, 1) == 1) {
 		mg_channel_unref(worker->channel);
 		mg_free(worker->holding);
+		mg_free(worker->asked);
 		mg_free(worker);
 	}
 }
@@ -92,11 +49,11 @@ struct mg_channel *mg_worker_channel(struct mg_worker *worker)
 
 static bool is_ready_locked(const struct mg_worker *worker)
 {
-	if (!worker->greeted || worker->lost || worker->draining || worker->holding[0] != HELD) {
+	if (!worker->greeted || worker->lost || worker->draining || worker->holding[0] != MG_HELD) {
 		return false;
 	}
 	for (uint32_t i = 1; i <= worker->hub->shard_count; i++) {
-		if (worker->holding[i] == HELD) {
+		if (worker->holding[i] == MG_HELD) {
 			return true;
 		}
 	}
@@ -117,78 +74,6 @@ void mg_hub_on_event(struct mg_hub *hub,
 	hub->on_event = on_event;
 	hub->event_arg = arg;
 	pthread_mutex_unlock(&hub->lock);
-}
-
-/* ---- leases ---- */
-
-static size_t count_locked(const struct mg_worker *worker)
-{
-	size_t count = 0;
-	for (uint32_t i = 1; i <= worker->hub->shard_count; i++) {
-		count += worker->holding[i] != NOT_LEASED;
-	}
-	return count;
-}
-
-static size_t holders_locked(const struct mg_hub *hub, uint32_t shard)
-{
-	size_t count = 0;
-	for (size_t i = 0; i < hub->worker_count; i++) {
-		count += !hub->workers[i]->lost && hub->workers[i]->greeted &&
-		         hub->workers[i]->holding[shard] != NOT_LEASED;
-	}
-	return count;
-}
-
-static void add_lease(struct mg_sb *json, const struct mg_shard *shard, bool first)
-{
-	mg_sb_addf(json, "%s{\"id\":%u,\"bytes\":%llu,\"sha256\":\"%s\",\"chunk\":%u}",
-	           first ? "" : ",", shard->id, (unsigned long long)shard->bytes, shard->sha256,
-	           MG_HUB_CHUNK);
-}
-
-/* Lease shards to a worker until it has its share: the reference group first, then the shards that
- * fewest others hold. */
-static void lease_locked(struct mg_hub *hub, struct mg_worker *worker)
-{
-	if (!hub->has_data || worker->draining) {
-		return;
-	}
-	struct mg_sb json = { 0 };
-	bool first = true;
-	size_t alive = 0;
-	for (size_t i = 0; i < hub->worker_count; i++) {
-		alive += hub->workers[i]->greeted && !hub->workers[i]->lost && !hub->workers[i]->draining;
-	}
-	size_t share = alive ? (hub->shard_count + alive - 1) / alive : hub->shard_count;
-	mg_sb_add(&json, "{\"type\":\"lease\",\"shards\":[");
-	if (worker->holding[0] == NOT_LEASED) {
-		worker->holding[0] = LEASED;
-		add_lease(&json, &hub->shards[0], first);
-		first = false;
-	}
-	for (size_t have = count_locked(worker); have < share; have++) {
-		uint32_t best = 0;
-		size_t best_holders = SIZE_MAX;
-		for (uint32_t i = 1; i <= hub->shard_count; i++) {
-			size_t holders = holders_locked(hub, i);
-			if (worker->holding[i] == NOT_LEASED && holders < best_holders) {
-				best = i;
-				best_holders = holders;
-			}
-		}
-		if (!best) {
-			break;
-		}
-		worker->holding[best] = LEASED;
-		add_lease(&json, &hub->shards[best], first);
-		first = false;
-	}
-	mg_sb_add(&json, "]}");
-	if (!first) {
-		mg_channel_send(worker->channel, mg_sb_text(&json));
-	}
-	mg_sb_fini(&json);
 }
 
 /* ---- frames of workers ---- */
@@ -273,6 +158,8 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 	worker->threads = threads < 1 ? 1 : threads > 1024 ? 1024 : (unsigned)threads;
 	int64_t memory = mg_json_get_int(json, "memory", 0);
 	worker->memory_bytes = memory < 0 ? 0 : (uint64_t)memory;
+	int64_t cache = mg_json_get_int(json, "cache", 0);
+	worker->cache_bytes = cache < 0 ? 0 : (uint64_t)cache;
 	worker->greeted = true;
 	mg_sb_addf(&hello,
 	           "{\"type\":\"welcome\",\"worker\":\"%s\",\"cluster\":\"%s\",\"lease_ms\":%u,",
@@ -283,7 +170,7 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 	mg_sb_add_char(&hello, '}');
 	mg_channel_send(worker->channel, mg_sb_text(&hello));
 	mg_sb_fini(&hello);
-	lease_locked(hub, worker);
+	mg_hub__lease(hub, worker);
 	tell(hub, "worker.joined", worker->id);
 	mg_log(MG_LOG_INFO, "worker.joined", "worker=%s address=%s threads=%u", worker->id,
 	       mg_channel_peer(worker->channel), worker->threads);
@@ -296,7 +183,8 @@ static int leased_shard(struct mg_hub *hub, struct mg_worker *worker, const stru
                         uint32_t *shard, struct mg_error *err)
 {
 	int64_t id = mg_json_get_int(json, "shard", -1);
-	if (!worker->greeted || id < 0 || id > hub->shard_count || worker->holding[id] == NOT_LEASED) {
+	if (!worker->greeted || id < 0 || id > hub->shard_count ||
+	    worker->holding[id] == MG_NOT_LEASED) {
 		return mg_error_set(err, MG_E_PROTOCOL,
 		                    "worker \"%s\" names shard %lld, which is not leased to it", worker->id,
 		                    (long long)id);
@@ -351,11 +239,35 @@ static int on_held(struct mg_hub *hub, struct mg_worker *worker, const struct mg
 	}
 	if (!code) {
 		bool before = is_ready_locked(worker);
-		worker->holding[shard] = HELD;
+		if (worker->holding[shard] == MG_LEASED) {
+			worker->holding[shard] = MG_HELD;
+		}
 		if (!before && is_ready_locked(worker)) {
 			tell(hub, "worker.ready", worker->id);
 			mg_log(MG_LOG_INFO, "worker.ready", "worker=%s", worker->id);
 		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+	return code;
+}
+
+/* The worker cannot keep a shard that it was leased. */
+static int on_decline(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                      struct mg_error *err)
+{
+	uint32_t shard;
+	const char *reason = mg_json_get_text(json, "reason");
+	pthread_mutex_lock(&hub->lock);
+	int code = leased_shard(hub, worker, json, &shard, err);
+	if (!code && worker->holding[shard] != MG_LEASED) {
+		code = mg_error_set(err, MG_E_PROTOCOL, "worker \"%s\" declines shard %u after it held it",
+		                    worker->id, shard);
+	}
+	if (!code) {
+		mg_log(MG_LOG_WARN, "worker.full", "worker=%s shard=%u reason=\"%.200s\"", worker->id,
+		       shard, reason ? reason : "");
+		tell(hub, "worker.full", worker->id);
+		mg_hub__decline(hub, worker, shard);
 	}
 	pthread_mutex_unlock(&hub->lock);
 	return code;
@@ -368,7 +280,7 @@ static struct mg_attempt *find_query(struct mg_hub *hub, uint64_t number)
 	struct mg_attempt *query = NULL;
 	pthread_mutex_lock(&hub->lock);
 	for (size_t i = 0; i < hub->query_count; i++) {
-		if (hub->queries[i].number == number) {
+		if (hub->queries[i].number == number && hub->queries[i].query) {
 			query = hub->queries[i].query;
 			mg_attempt_ref(query);
 		}
@@ -399,6 +311,9 @@ static int on_control(void *arg, const struct mg_json *json, struct mg_error *er
 	}
 	if (mg_text_eq(type, "held")) {
 		return on_held(hub, worker, json, err);
+	}
+	if (mg_text_eq(type, "decline")) {
+		return on_decline(hub, worker, json, err);
 	}
 	if (mg_text_eq(type, "ran")) {
 		struct mg_attempt *query = find_query(hub, (uint64_t)mg_json_get_int(json, "query", -1));
@@ -444,11 +359,14 @@ static void on_closed(void *arg, const char *reason)
 	struct mg_arena *arena = mg_arena_new();
 	pthread_mutex_lock(&hub->lock);
 	worker->lost = true;
-	size_t count = hub->query_count;
-	struct mg_attempt **queries = mg_arena_new_array(arena, struct mg_attempt *, count + 1);
-	for (size_t i = 0; i < count; i++) {
-		queries[i] = hub->queries[i].query;
-		mg_attempt_ref(queries[i]);
+	size_t count = 0;
+	struct mg_attempt **queries =
+		mg_arena_new_array(arena, struct mg_attempt *, hub->query_count + 1);
+	for (size_t i = 0; i < hub->query_count; i++) {
+		if (hub->queries[i].query) { /* the others will see for themselves that it is lost */
+			queries[count] = hub->queries[i].query;
+			mg_attempt_ref(queries[count++]);
+		}
 	}
 	for (size_t i = 0; i < hub->worker_count; i++) {
 		if (hub->workers[i] == worker) {
@@ -457,13 +375,7 @@ static void on_closed(void *arg, const char *reason)
 		}
 	}
 	if (!hub->stopping) {
-		for (size_t i = 0; i < hub->worker_count; i++) {
-			if (hub->workers[i]->greeted) {
-				lease_locked(hub, hub->workers[i]);
-			}
-		}
-	}
-	if (!hub->stopping) {
+		mg_hub__lease_all(hub);
 		tell(hub, "worker.left", worker->id);
 	}
 	mg_log(worker->draining || hub->stopping ? MG_LOG_INFO : MG_LOG_WARN, "worker.left",
@@ -487,6 +399,7 @@ void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request)
 	atomic_init(&worker->refs, 1); /* the channel's, given back in on_closed */
 	worker->hub = hub;
 	worker->holding = mg_alloc0(hub->shard_count + 1);
+	worker->asked = mg_alloc0(sizeof *worker->asked * (hub->shard_count + 1));
 	worker->since_ms = (uint64_t)mg_clock_wall_ms();
 	struct mg_channel_handler handler = {
 		.control = on_control,
@@ -523,15 +436,21 @@ void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request)
 
 void mg_hub_tick(struct mg_hub *hub)
 {
+	uint64_t now = mg_clock_ms();
 	pthread_mutex_lock(&hub->lock);
+	/* When this server itself stood still, what its workers said meanwhile is not read yet: their
+	 * silence is judged at the next tick. */
+	bool slept = hub->ticked_ms && now - hub->ticked_ms > MG_HUB_SILENCE_MS / 2;
+	hub->ticked_ms = now;
 	for (size_t i = 0; i < hub->worker_count; i++) {
 		struct mg_worker *worker = hub->workers[i];
 		mg_channel_ping(worker->channel);
-		if (mg_channel_silence_ms(worker->channel) > hub->silence_ms) {
+		if (!slept && mg_channel_silence_ms(worker->channel) > hub->silence_ms) {
 			mg_log(MG_LOG_WARN, "worker.silent", "worker=%s", worker->id);
 			mg_channel_abort(worker->channel, "no sign of life");
 		}
 	}
+	mg_hub__exchange(hub);
 	pthread_mutex_unlock(&hub->lock);
 }
 
@@ -554,7 +473,7 @@ size_t mg_hub_nodes(struct mg_hub *hub, struct mg_node_info *infos, size_t max)
 			mg_copy_text(info->address, sizeof info->address, mg_channel_peer(worker->channel));
 			mg_copy_text(info->version, sizeof info->version, worker->version);
 			for (uint32_t s = 1; s <= hub->shard_count; s++) {
-				info->shards += worker->holding[s] == HELD;
+				info->shards += worker->holding[s] == MG_HELD;
 			}
 			info->threads = worker->threads;
 			info->memory_bytes = worker->memory_bytes;
@@ -574,8 +493,8 @@ void mg_hub_copies(struct mg_hub *hub,
 	for (size_t i = 0; i < hub->worker_count; i++) {
 		struct mg_worker *worker = hub->workers[i];
 		for (uint32_t shard = 0; worker->greeted && shard <= hub->shard_count; shard++) {
-			if (worker->holding[shard] != NOT_LEASED) {
-				each(arg, worker->id, shard, worker->holding[shard] == HELD);
+			if (worker->holding[shard] == MG_LEASED || worker->holding[shard] == MG_HELD) {
+				each(arg, worker->id, shard, worker->holding[shard] == MG_HELD);
 			}
 		}
 	}
@@ -621,7 +540,7 @@ void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_me
 		member->threads = worker->threads;
 		member->shards = mg_arena_new_array(arena, uint32_t, hub->shard_count + 1);
 		for (uint32_t s = 1; s <= hub->shard_count; s++) {
-			if (worker->holding[s] == HELD) {
+			if (worker->holding[s] == MG_HELD) {
 				member->shards[member->shard_count++] = s;
 			}
 		}
@@ -629,14 +548,40 @@ void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_me
 	pthread_mutex_unlock(&hub->lock);
 }
 
-uint64_t mg_hub_add_query(struct mg_hub *hub, struct mg_attempt *query)
+uint64_t mg_hub_add_query(struct mg_hub *hub)
 {
 	pthread_mutex_lock(&hub->lock);
 	mg_grow(hub->queries, hub->query_count, hub->query_cap);
 	uint64_t number = ++hub->next_query;
-	hub->queries[hub->query_count++] = (struct open_query){ .number = number, .query = query };
+	hub->queries[hub->query_count++] = (struct mg_open_query){ .number = number };
 	pthread_mutex_unlock(&hub->lock);
 	return number;
+}
+
+void mg_hub_show_query(struct mg_hub *hub, uint64_t number, struct mg_attempt *query)
+{
+	pthread_mutex_lock(&hub->lock);
+	for (size_t i = 0; i < hub->query_count; i++) {
+		if (hub->queries[i].number == number) {
+			hub->queries[i].query = query;
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+}
+
+bool mg_hub_ask(struct mg_hub *hub, struct mg_worker *worker, const uint32_t *shards, size_t count)
+{
+	pthread_mutex_lock(&hub->lock);
+	for (size_t i = 0; i < count; i++) {
+		mg_assert(shards[i] <= hub->shard_count);
+		hub->asked[shards[i]]++;
+		if (worker) {
+			worker->asked[shards[i]]++;
+		}
+	}
+	bool there = !worker || !worker->lost;
+	pthread_mutex_unlock(&hub->lock);
+	return there;
 }
 
 void mg_hub_remove_query(struct mg_hub *hub, uint64_t number)
@@ -671,6 +616,7 @@ int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_d
 	mg_copy_text(hub->cluster_id, sizeof hub->cluster_id, data->cluster_id);
 	hub->files = mg_alloc(sizeof *hub->files * (data->shard_count + 1));
 	hub->shards = mg_alloc0(sizeof *hub->shards * (data->shard_count + 1));
+	hub->asked = mg_alloc0(sizeof *hub->asked * (data->shard_count + 1));
 	pthread_mutex_init(&hub->lock, NULL);
 	pthread_cond_init(&hub->left, NULL);
 	for (uint32_t i = 0; i <= data->shard_count; i++) {
@@ -722,5 +668,6 @@ void mg_hub_free(struct mg_hub *hub)
 	mg_free(hub->queries);
 	mg_free(hub->files);
 	mg_free(hub->shards);
+	mg_free(hub->asked);
 	mg_free(hub);
 }

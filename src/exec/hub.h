@@ -34,8 +34,8 @@ void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request);
 /* Once a second: pings, ends leases of silent workers. */
 void mg_hub_tick(struct mg_hub *hub);
 size_t mg_hub_nodes(struct mg_hub *hub, struct mg_node_info *infos, size_t max);
-/* Told of "worker.joined", "worker.ready", "worker.draining", "worker.left"; must be short and not
- * call the hub.  NULL: nobody. */
+/* Told of "worker.joined", "worker.ready", "worker.full", "worker.draining", "worker.left"; must be
+ * short and not call the hub.  NULL: nobody. */
 void mg_hub_on_event(struct mg_hub *hub,
                      void (*on_event)(void *arg, const char *event, const char *worker), void *arg);
 /* Each copy of a shard on a worker, leased or held; each must not call the hub. */
@@ -61,8 +61,15 @@ struct mg_worker *mg_worker_ref(struct mg_worker *worker);
 void mg_worker_unref(struct mg_worker *worker);
 const char *mg_worker_id(const struct mg_worker *worker);
 struct mg_channel *mg_worker_channel(struct mg_worker *worker);
-/* From now on frames that name the query's number reach it (mg_attempt_on_...), until removed. */
-uint64_t mg_hub_add_query(struct mg_hub *hub, struct mg_attempt *query);
+/* A query draws its number, and only then looks for members: copies that it finds stay until it is
+ * removed. */
+uint64_t mg_hub_add_query(struct mg_hub *hub);
+/* From now on frames that name the number reach it (mg_attempt_on_...), until removed. */
+void mg_hub_show_query(struct mg_hub *hub, uint64_t number, struct mg_attempt *query);
+/* Counts that this worker, or with NULL the server, reads these shards for a query that workers may
+ * take part in.  False when the worker is lost: if that was before mg_hub_show_query, nobody else
+ * will tell. */
+bool mg_hub_ask(struct mg_hub *hub, struct mg_worker *worker, const uint32_t *shards, size_t count);
 void mg_hub_remove_query(struct mg_hub *hub, uint64_t number);
 
 #endif

@@ -5,14 +5,18 @@
  * attached was checked in this life of the process.
  *
  * A shard goes WANTED -> (fetched) -> HELD.  A new lease of the same shard with another hash
- * replaces it. `lock` guards everything; the fetcher's thread lets go of it while it reads, writes
- * and hashes.
+ * replaces it; one that is declined or released is UNKNOWN again.  A copy that a query has pinned
+ * is neither detached nor removed.
+ *
+ * `lock` guards everything but what is attached, which is the fetcher's thread's alone; that lets
+ * go of the lock while it reads, writes and hashes.
  */
 #include "exec/worker_fetch.h"
 
 #include "base/assert.h"
 #include "base/log.h"
 #include "exec/engine.h"
+#include "exec/worker_cache.h"
 #include "os/clock.h"
 #include "os/file.h"
 
@@ -31,7 +35,9 @@ enum state { UNKNOWN, WANTED, HELD };
 
 struct shard {
 	enum state state;
-	bool attached, shown;
+	bool attached; /* fetcher's thread */
+	bool released; /* to be detached */
+	uint32_t pins; /* queries that use it */
 	uint64_t bytes;
 	uint32_t chunk_size;
 	char sha256[65];
@@ -41,6 +47,7 @@ struct shard {
 struct mg_fetch {
 	struct mg_duck *duck;
 	char *cache_dir;
+	uint64_t cache_bytes;
 	pthread_t thread;
 	bool thread_started;
 	pthread_mutex_t lock;
@@ -57,12 +64,22 @@ struct mg_fetch {
 	size_t arrived_count;
 };
 
-bool mg_fetch_holds(struct mg_fetch *fetch, uint32_t shard)
+bool mg_fetch_pin(struct mg_fetch *fetch, uint32_t shard)
 {
 	pthread_mutex_lock(&fetch->lock);
 	bool holds = shard < fetch->shard_count && fetch->shards[shard].state == HELD;
+	fetch->shards[holds ? shard : 0].pins += holds;
 	pthread_mutex_unlock(&fetch->lock);
 	return holds;
+}
+
+void mg_fetch_unpin(struct mg_fetch *fetch, uint32_t shard)
+{
+	pthread_mutex_lock(&fetch->lock);
+	mg_assert(fetch->shards[shard].pins > 0);
+	fetch->shards[shard].pins--;
+	pthread_cond_broadcast(&fetch->changed);
+	pthread_mutex_unlock(&fetch->lock);
 }
 
 /* ---- the channel's thread ---- */
@@ -86,11 +103,29 @@ int mg_fetch_lease(struct mg_fetch *fetch, const struct mg_json *json, struct mg
 		shard->chunk_size = (uint32_t)chunk;
 		mg_copy_text(shard->sha256, sizeof shard->sha256, sha256);
 		shard->state = WANTED;
+		shard->released = false;
 		if (id >= fetch->shard_count) {
 			fetch->shard_count = (uint32_t)id + 1;
 		}
 	}
 	pthread_cond_broadcast(&fetch->changed);
+	pthread_mutex_unlock(&fetch->lock);
+	return code;
+}
+
+int mg_fetch_release(struct mg_fetch *fetch, const struct mg_json *json, struct mg_error *err)
+{
+	int64_t id = mg_json_get_int(json, "shard", -1);
+	pthread_mutex_lock(&fetch->lock);
+	int code = id >= 1 && id < fetch->shard_count && fetch->shards[id].state == HELD
+	               ? 0
+	               : mg_error_set(err, MG_E_PROTOCOL, "shard %lld is released, but not held here",
+	                              (long long)id);
+	if (!code) {
+		fetch->shards[id].state = UNKNOWN;
+		fetch->shards[id].released = true;
+		pthread_cond_broadcast(&fetch->changed);
+	}
 	pthread_mutex_unlock(&fetch->lock);
 	return code;
 }
@@ -246,6 +281,58 @@ static int fetch_chunks(struct mg_fetch *fetch, struct job *job, int fd, const c
 	                   : 0;
 }
 
+/* ---- room in the cache ---- */
+
+static int detach(struct mg_fetch *fetch, uint32_t id, struct mg_error *err)
+{
+	struct shard *shard = &fetch->shards[id];
+	int code = mg_engine_detach(fetch->duck, id, err);
+	shard->attached = code != 0;
+	return code;
+}
+
+/* May this copy go?  Not what is leased or pinned; what is only still attached is let go of. */
+static bool may_remove(void *arg, const char *sha256)
+{
+	struct mg_fetch *fetch = arg;
+	pthread_mutex_lock(&fetch->lock);
+	uint32_t attached = UINT32_MAX;
+	bool may = true;
+	for (uint32_t i = 0; i < fetch->shard_count; i++) {
+		const struct shard *shard = &fetch->shards[i];
+		bool here = shard->attached && mg_text_eq(shard->attached_sha256, sha256);
+		attached = here ? i : attached;
+		may = may && !(here && (shard->pins || shard->state != UNKNOWN)) &&
+		      !(shard->state != UNKNOWN && mg_text_eq(shard->sha256, sha256));
+	}
+	pthread_mutex_unlock(&fetch->lock);
+	return may && (attached == UINT32_MAX || detach(fetch, attached, NULL) == 0);
+}
+
+/* See that this copy fits beside the others: those that nobody leases any more go first. */
+static int make_room(struct mg_fetch *fetch, const struct job *job, struct mg_error *err)
+{
+	uint64_t need = job->shard.bytes, limit = fetch->cache_bytes, there = 0;
+	char part_path[4096];
+	snprintf(part_path, sizeof part_path, "%s/%s.part", fetch->cache_dir, job->shard.sha256);
+	const char *path = mg_file_exists(job->path) ? job->path : part_path;
+	/* What is there of it already is counted by the folder. */
+	if (mg_file_exists(path) && mg_file_size(path, &there, NULL) == 0 && there > need) {
+		there = need;
+	}
+	need -= there;
+	uint64_t others = need <= limit ? limit - need : 0;
+	uint64_t left = mg_cache_trim(fetch->cache_dir, others, may_remove, fetch);
+	/* A whole file that another worker of the folder has fetched costs nothing more. */
+	if (need == 0 || (need <= limit && left <= others)) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_DISK_FULL, "the cache of %llu bytes has no room for shard %u of %llu",
+	             (unsigned long long)limit, job->id, (unsigned long long)job->shard.bytes);
+	mg_error_hint(err, "Give the worker a larger --cache-size.");
+	return MG_E_DISK_FULL;
+}
+
 /* Is there a whole file of that content? */
 static bool is_whole(const char *path, const struct shard *shard)
 {
@@ -280,25 +367,17 @@ static int open_part(struct mg_fetch *fetch, const struct job *job, char *path, 
 	return -1;
 }
 
-static int obtain(struct mg_fetch *fetch, struct job *job, struct mg_error *err)
+/* Fetch into the part file until it is whole.  Resumed over something that was not ours, or damaged
+ * on the disk, it is fetched once more from the start. */
+static int fill_part(struct mg_fetch *fetch, struct job *job, int fd, const char *part_path,
+                     struct mg_error *err)
 {
-	snprintf(job->path, sizeof job->path, "%s/%s.duckdb", fetch->cache_dir, job->shard.sha256);
-	if (is_whole(job->path, &job->shard)) {
-		return 0;
-	}
-	char part_path[4096];
-	int fd = open_part(fetch, job, part_path, sizeof part_path, err);
-	if (fd < 0) {
-		return err->code;
-	}
 	int code = 0;
 	for (int attempt = 0; attempt < 2; attempt++) {
 		code = fetch_chunks(fetch, job, fd, part_path, err);
 		if (code || is_whole(part_path, &job->shard)) {
 			break;
 		}
-		/* Resumed over something that was not ours, or damaged on the disk: once more from the
-		 * start. */
 		code = mg_error_set(err, MG_E_CORRUPT,
 		                    "the copy of shard %u does not have the hash that was promised",
 		                    job->id);
@@ -307,10 +386,48 @@ static int obtain(struct mg_fetch *fetch, struct job *job, struct mg_error *err)
 			break;
 		}
 	}
+	return code;
+}
+
+/* A part that will not become whole only takes room; one of a lost connection is gone on with. */
+static bool is_worth_keeping(int code)
+{
+	return code == MG_E_DISCONNECTED;
+}
+
+static int fetch_file(struct mg_fetch *fetch, struct job *job, struct mg_error *err)
+{
+	char part_path[4096];
+	int fd = open_part(fetch, job, part_path, sizeof part_path, err);
+	if (fd < 0) {
+		return err->code;
+	}
+	int code = fill_part(fetch, job, fd, part_path, err);
 	if (!code) {
 		code = mg_file_rename(part_path, job->path, err);
 	}
+	if (code && !is_worth_keeping(code)) {
+		(void)mg_file_remove(part_path, NULL);
+	}
 	close(fd);
+	return code;
+}
+
+static int obtain(struct mg_fetch *fetch, struct job *job, struct mg_error *err)
+{
+	snprintf(job->path, sizeof job->path, "%s/%s.duckdb", fetch->cache_dir, job->shard.sha256);
+	int code = make_room(fetch, job, err);
+	if (code || is_whole(job->path, &job->shard)) {
+		return code;
+	}
+	code = fetch_file(fetch, job, err);
+	/* The disk is fuller than the limit knows: once more without all that is not needed. */
+	if (code == MG_E_DISK_FULL) {
+		mg_log(MG_LOG_WARN, "cache.full", "shard=%u error=\"%s\"", job->id, err->message);
+		mg_cache_trim(fetch->cache_dir, 0, may_remove, fetch);
+		mg_error_clear(err);
+		code = fetch_file(fetch, job, err);
+	}
 	return code;
 }
 
@@ -322,8 +439,7 @@ static int attach(struct mg_fetch *fetch, const struct job *job, struct mg_error
 	}
 	int code = 0;
 	if (shard->attached) {
-		code = mg_engine_detach(fetch->duck, job->id, err);
-		shard->attached = code != 0;
+		code = detach(fetch, job->id, err);
 	}
 	if (!code) {
 		code = mg_engine_attach(fetch->duck, job->id, job->path, err);
@@ -331,8 +447,29 @@ static int attach(struct mg_fetch *fetch, const struct job *job, struct mg_error
 	if (!code) {
 		shard->attached = true;
 		mg_copy_text(shard->attached_sha256, sizeof shard->attached_sha256, job->shard.sha256);
+		mg_file_touch(job->path);
 	}
 	return code;
+}
+
+/* What the server does wrong ends the connection; what we cannot do is declined. */
+static void fail_locked(struct mg_fetch *fetch, const struct job *job, const struct mg_error *err)
+{
+	bool servers_fault = err->code == MG_E_PROTOCOL;
+	mg_log(servers_fault ? MG_LOG_ERROR : MG_LOG_WARN,
+	       servers_fault ? "shard.failed" : "shard.declined", "shard=%u error=\"%s\"%s", job->id,
+	       err->message, job->id ? "" : " effect=\"without the reference tables no work is done\"");
+	fetch->shards[job->id].state = UNKNOWN;
+	if (servers_fault) {
+		mg_channel_close(fetch->channel, err->message);
+		return;
+	}
+	struct mg_sb json = { 0 };
+	mg_sb_addf(&json, "{\"type\":\"decline\",\"shard\":%u,\"reason\":", job->id);
+	mg_sb_add_json(&json, err->message, strlen(err->message));
+	mg_sb_add_char(&json, '}');
+	mg_channel_send(fetch->channel, mg_sb_text(&json));
+	mg_sb_fini(&json);
 }
 
 static void do_job(struct mg_fetch *fetch, struct job *job)
@@ -355,12 +492,35 @@ static void do_job(struct mg_fetch *fetch, struct job *job)
 		mg_log(MG_LOG_INFO, "shard.held", "shard=%u bytes=%llu ms=%llu", job->id,
 		       (unsigned long long)job->shard.bytes, (unsigned long long)(mg_clock_ms() - start));
 	} else if (code && current) {
-		/* The lease is useless to us: without the channel the server gives it to another. */
-		mg_log(MG_LOG_ERROR, "shard.failed", "shard=%u error=\"%s\"", job->id, err.message);
-		mg_channel_close(fetch->channel, err.message);
-		fetch->shards[job->id].state = UNKNOWN;
+		fail_locked(fetch, job, &err);
 	}
 	pthread_mutex_unlock(&fetch->lock);
+}
+
+/* What was released is let go of first, for its room may be needed; a query that still has it
+ * pinned is being closed. */
+static bool drop_released_locked(struct mg_fetch *fetch)
+{
+	for (uint32_t i = 0; i < fetch->shard_count; i++) {
+		struct shard *shard = &fetch->shards[i];
+		if (!shard->released) {
+			continue;
+		}
+		if (shard->pins) {
+			return false;
+		}
+		shard->released = false;
+		if (shard->attached) {
+			pthread_mutex_unlock(&fetch->lock);
+			struct mg_error err;
+			mg_error_clear(&err);
+			if (detach(fetch, i, &err)) {
+				mg_log(MG_LOG_WARN, "shard.detach", "shard=%u error=\"%s\"", i, err.message);
+			}
+			pthread_mutex_lock(&fetch->lock);
+		}
+	}
+	return true;
 }
 
 static void *fetch_thread(void *arg)
@@ -368,8 +528,9 @@ static void *fetch_thread(void *arg)
 	struct mg_fetch *fetch = arg;
 	pthread_mutex_lock(&fetch->lock);
 	while (!fetch->stopping) {
+		bool dropped = drop_released_locked(fetch);
 		struct job job = { .id = UINT32_MAX, .connection = fetch->connection };
-		for (uint32_t i = 0; fetch->channel && i < fetch->shard_count; i++) {
+		for (uint32_t i = 0; dropped && fetch->channel && i < fetch->shard_count; i++) {
 			if (fetch->shards[i].state == WANTED) {
 				job.id = i;
 				job.shard = fetch->shards[i];
@@ -391,11 +552,12 @@ static void *fetch_thread(void *arg)
 /* ---- life ---- */
 
 int mg_fetch_new(struct mg_fetch **out, struct mg_duck *duck, const char *cache_dir,
-                 struct mg_error *err)
+                 uint64_t cache_bytes, struct mg_error *err)
 {
 	struct mg_fetch *fetch = mg_alloc0(sizeof *fetch);
 	fetch->duck = duck;
 	fetch->cache_dir = mg_strdup(cache_dir);
+	fetch->cache_bytes = cache_bytes;
 	fetch->shards = mg_alloc0(sizeof *fetch->shards * SHARDS_MAX);
 	fetch->current = UINT32_MAX;
 	pthread_mutex_init(&fetch->lock, NULL);

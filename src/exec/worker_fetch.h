@@ -1,6 +1,10 @@
 /*
  * worker_fetch.h - copies of shard files on a worker: leased, fetched, verified, attached.
  *
+ * What this machine cannot keep (the cache is full, its disk is, a file cannot be read) is
+ * declined: the server gives it to another or reads it itself, and the worker does its part with
+ * the rest.
+ *
  * Thread: lease, chunk, connect and disconnect by the channel's thread; the work is done by the
  * fetcher's own.
  */
@@ -12,8 +16,9 @@
 
 struct mg_fetch;
 
+/* cache_bytes: what all copies in the folder may take together. */
 int mg_fetch_new(struct mg_fetch **out, struct mg_duck *duck, const char *cache_dir,
-                 struct mg_error *err);
+                 uint64_t cache_bytes, struct mg_error *err);
 void mg_fetch_free(struct mg_fetch *fetch); /* NULL is fine */
 void mg_fetch_connect(struct mg_fetch *fetch, struct mg_channel *channel);
 void mg_fetch_disconnect(
@@ -21,6 +26,10 @@ void mg_fetch_disconnect(
 int mg_fetch_lease(struct mg_fetch *fetch, const struct mg_json *json, struct mg_error *err);
 int mg_fetch_chunk(struct mg_fetch *fetch, uint32_t shard, uint32_t chunk, struct mg_buf *payload,
                    struct mg_error *err);
-bool mg_fetch_holds(struct mg_fetch *fetch, uint32_t shard); /* verified and attached; any thread */
+/* The server takes a lease back: the copy goes when no query has it pinned. */
+int mg_fetch_release(struct mg_fetch *fetch, const struct mg_json *json, struct mg_error *err);
+/* A query begins to use a shard; false when it is not held (verified and attached).  Any thread. */
+bool mg_fetch_pin(struct mg_fetch *fetch, uint32_t shard);
+void mg_fetch_unpin(struct mg_fetch *fetch, uint32_t shard);
 
 #endif

@@ -12,10 +12,12 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "exec/engine.h"
+#include "exec/worker_cache.h"
 #include "exec/worker_fetch.h"
 #include "mg_version.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/random.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -42,6 +44,8 @@ struct part {
 	struct mg_exec_open open;
 	struct mg_spool_budget budget;
 	uint16_t owner[MG_SLOT_COUNT];
+	uint32_t *pinned; /* shards, in the arena */
+	size_t pinned_count;
 	/* guarded by the node's lock: */
 	struct mg_participant *participant;
 	struct order *orders, *last_order;
@@ -52,6 +56,7 @@ struct part {
 struct mg_worker_node {
 	struct mg_worker_node_options options;
 	char *name, *cache_dir, *spill_dir;
+	int spill_lock;
 	struct mg_duck *duck;
 	struct mg_fetch *fetch;
 	pthread_mutex_t lock;
@@ -70,6 +75,9 @@ struct mg_worker_node {
 static void part_unref_locked(struct part *part)
 {
 	if (--part->refs == 0) {
+		while (part->pinned_count) {
+			mg_fetch_unpin(part->node->fetch, part->pinned[--part->pinned_count]);
+		}
 		while (part->orders) {
 			struct order *order = part->orders;
 			part->orders = order->next;
@@ -218,6 +226,16 @@ static int read_owners(struct part *part, const struct mg_json *owners, uint32_t
 	                             : mg_error_set(err, MG_E_PROTOCOL, "%u slots have owners", slot);
 }
 
+/* From now on the copy stays until the part is over. */
+static int pin(struct part *part, uint32_t shard, struct mg_error *err)
+{
+	if (!mg_fetch_pin(part->node->fetch, shard)) {
+		return mg_error_set(err, MG_E_NODE, "shard %u is not held here", shard);
+	}
+	part->pinned[part->pinned_count++] = shard;
+	return 0;
+}
+
 static int read_tables(struct part *part, const struct mg_json *json, struct mg_error *err)
 {
 	struct mg_worker_node *node = part->node;
@@ -226,10 +244,14 @@ static int read_tables(struct part *part, const struct mg_json *json, struct mg_
 		mg_arena_new_array(part->arena, struct mg_table, (wanted ? wanted->count : 0) + 1);
 	uint32_t *shards = mg_arena_new_array(part->arena, uint32_t, (ids ? ids->count : 0) + 1);
 	size_t table_count = 0, shard_count = 0;
+	part->pinned = mg_arena_new_array(part->arena, uint32_t, (ids ? ids->count : 0) + 2);
+	if (pin(part, 0, err)) {
+		return err->code;
+	}
 	mg_json_each(id, ids) {
 		uint32_t shard = (uint32_t)strtoul(mg_json_text(id), NULL, 10);
-		if (!mg_fetch_holds(node->fetch, shard)) {
-			return mg_error_set(err, MG_E_NODE, "shard %u is not held here", shard);
+		if (pin(part, shard, err)) {
+			return err->code;
 		}
 		shards[shard_count++] = shard;
 	}
@@ -443,6 +465,9 @@ int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *js
 	if (mg_text_eq(type, "lease")) {
 		return mg_fetch_lease(node->fetch, json, err);
 	}
+	if (mg_text_eq(type, "release")) {
+		return mg_fetch_release(node->fetch, json, err);
+	}
 	if (mg_text_eq(type, "open")) {
 		return on_open(node, json, err);
 	}
@@ -504,8 +529,9 @@ void mg_worker_node_greet(struct mg_worker_node *node, struct mg_channel *channe
 	           "{\"type\":\"hello\",\"protocol\":1,\"version\":\"%s\",\"engine\":\"%s\",\"name\":",
 	           MG_VERSION, mg_duck_version());
 	mg_sb_add_json(&json, node->name, strlen(node->name));
-	mg_sb_addf(&json, ",\"threads\":%u,\"memory\":%llu}", node->options.threads,
-	           (unsigned long long)node->options.memory_bytes);
+	mg_sb_addf(&json, ",\"threads\":%u,\"memory\":%llu,\"cache\":%llu}", node->options.threads,
+	           (unsigned long long)node->options.memory_bytes,
+	           (unsigned long long)node->options.cache_bytes);
 	mg_channel_send(channel, mg_sb_text(&json));
 	mg_sb_fini(&json);
 }
@@ -556,11 +582,25 @@ int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_
 	node->options.threads = options->threads ? options->threads : mg_engine_default_threads();
 	node->options.memory_bytes = options->memory_bytes ? options->memory_bytes
 	                                                   : mg_engine_default_memory();
-	node->spill_dir = mg_format("%s/spill-%ld", options->cache_dir, (long)getpid());
+	node->spill_lock = -1;
+	char salt[9]; /* workers of several containers may share the folder, and have one pid */
+	node->spill_dir =
+		mg_format("%s/spill-%ld-%s", options->cache_dir, (long)getpid(), mg_random_hex(salt, 4));
 	pthread_mutex_init(&node->lock, NULL);
 	pthread_cond_init(&node->changed, NULL);
+	mg_cache_remove_spills(options->cache_dir);
 	int code = mg_dir_make(node->spill_dir, 0700, err);
 	if (!code) {
+		code = mg_dir_lock(node->spill_dir, &node->spill_lock, err);
+	}
+	if (!code && !options->cache_bytes) {
+		node->options.cache_bytes = mg_cache_default_bytes(options->cache_dir);
+	}
+	if (!code) {
+		mg_log(MG_LOG_INFO, "cache.size", "bytes=%llu why=\"%s\"",
+		       (unsigned long long)node->options.cache_bytes,
+		       options->cache_bytes ? "--cache-size"
+		                            : "half of what copies take and the disk has free");
 		struct mg_duck_options duck = {
 			.threads = node->options.threads,
 			.memory_bytes = node->options.memory_bytes,
@@ -574,7 +614,8 @@ int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_
 		code = mg_duck_fence(node->duck, dirs, 2, err);
 	}
 	if (!code) {
-		code = mg_fetch_new(&node->fetch, node->duck, node->cache_dir, err);
+		code =
+			mg_fetch_new(&node->fetch, node->duck, node->cache_dir, node->options.cache_bytes, err);
 	}
 	if (code) {
 		mg_worker_node_free(node);
@@ -595,6 +636,7 @@ void mg_worker_node_free(struct mg_worker_node *node)
 	if (node->spill_dir) {
 		mg_tree_remove(node->spill_dir, NULL);
 	}
+	mg_dir_unlock(node->spill_lock);
 	mg_arena_free(node->catalog_arena);
 	pthread_cond_destroy(&node->changed);
 	pthread_mutex_destroy(&node->lock);

@@ -22,6 +22,7 @@ struct mg_worker_node_options {
 	const char *cache_dir;
 	unsigned threads;      /* 0: default */
 	uint64_t memory_bytes; /* 0: default */
+	uint64_t cache_bytes;  /* of all copies together; 0: half of what the disk has free */
 };
 
 int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_options *options,

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <sodium.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -172,6 +173,24 @@ int mg_file_remove(const char *path, struct mg_error *err)
 		return mg_error_errno(err, errno, "cannot remove \"%s\"", path);
 	}
 	return MG_OK;
+}
+
+bool mg_file_is_locked(const char *path)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0) {
+		return false;
+	}
+	bool locked = flock(fd, LOCK_EX | LOCK_NB) != 0 ||
+	              (fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK);
+	close(fd);
+	return locked;
+}
+
+void mg_file_touch(const char *path)
+{
+	(void)utimensat(AT_FDCWD, path, NULL, 0);
 }
 
 int mg_file_rename(const char *from, const char *to, struct mg_error *err)

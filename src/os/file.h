@@ -23,6 +23,10 @@ int mg_file_remove(const char *path, struct mg_error *err);                 /* a
 int mg_file_rename(const char *from, const char *to, struct mg_error *err); /* durable */
 int mg_file_sync(const char *path, struct mg_error *err); /* fsync of a file or directory */
 bool mg_file_exists(const char *path);                    /* anything of that name */
+/* Does any process hold a lock on it, by flock or fcntl?  Never ask for a file that this process
+ * has locked by fcntl itself: closing it here would drop that lock. */
+bool mg_file_is_locked(const char *path);
+void mg_file_touch(const char *path); /* used just now: its time of change says so */
 bool mg_dir_exists(const char *path);
 int mg_file_size(const char *path, uint64_t *size, struct mg_error *err);
 /* 64 lower-case digits; reads in pieces of 1 MiB. */

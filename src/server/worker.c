@@ -23,6 +23,7 @@
 
 #define PAUSE_MIN_MS 100u
 #define PAUSE_MAX_MS 5000u
+#define STEADY_MS 5000u /* a connection that lasted so long starts the pauses anew */
 #define SILENCE_MAX_MS 15000u
 #define DRAIN_MAX_MS 10000u
 #define DIAL_MS 10000u
@@ -123,8 +124,12 @@ static enum link_state connect_once(struct worker *worker)
 	pthread_mutex_unlock(&worker->lock);
 	mg_dial(worker->loop, worker->options->server, worker->tls, DIAL_MS, on_dialled, worker);
 	while (get_state(worker) == LINK_DIALLING) {
-		if (mg_signals_wait(5) && worker->channel) {
-			mg_channel_close(worker->channel, "the worker stops");
+		if (mg_signals_wait(5)) {
+			pthread_mutex_lock(&worker->lock);
+			if (worker->channel) {
+				mg_channel_close(worker->channel, "the worker stops");
+			}
+			pthread_mutex_unlock(&worker->lock);
 		}
 	}
 	return get_state(worker);
@@ -189,9 +194,11 @@ static int live(struct worker *worker)
 		enum link_state state = connect_once(worker);
 		bool served = state == LINK_OPEN, wanted = false;
 		if (served) {
+			uint64_t since = mg_clock_ms();
 			mg_log(MG_LOG_INFO, "worker.connected", "server=%s", worker->options->server);
 			wanted = serve(worker);
-			pause_ms = PAUSE_MIN_MS;
+			/* One that ends at once would end so again: no tight loop. */
+			pause_ms = mg_clock_ms() - since >= STEADY_MS ? PAUSE_MIN_MS : pause_ms;
 			told = false;
 		}
 		while (worker->channel && get_state(worker) != LINK_CLOSED) {
@@ -280,6 +287,7 @@ int mg_worker_main(const struct mg_worker_options *options)
 		.cache_dir = cache,
 		.threads = options->threads,
 		.memory_bytes = options->memory_bytes,
+		.cache_bytes = options->cache_bytes,
 	};
 	int code =
 		mg_log_open(&log) ? mg_error_set(&err, MG_E_IO, "cannot open the log \"%s\"", log.path) : 0;

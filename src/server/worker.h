@@ -24,7 +24,7 @@ struct mg_worker_options {
 	const char *name;               /* NULL: "worker-" and the host's name */
 	const char *cache_dir; /* NULL: $XDG_CACHE_HOME/merganser/shards or ~/.cache/merganser/shards */
 	unsigned threads;
-	uint64_t memory_bytes;
+	uint64_t memory_bytes, cache_bytes; /* 0: default */
 	size_t message_max;       /* of one message of the server; 0: 16 MiB */
 	uint64_t ping_timeout_ms; /* a server silent for so long is gone; 0: 15 s */
 	struct mg_log_options log;

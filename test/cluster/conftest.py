@@ -4,6 +4,7 @@
 changes something makes its own with `new_cluster`.
 """
 import base64
+import json
 import os
 import pathlib
 import re
@@ -31,7 +32,6 @@ class Answer:
         self.status, self.headers, self.body = status, headers, body
 
     def json(self):
-        import json
         return json.loads(self.body)
 
 
@@ -58,10 +58,12 @@ class Cluster:
     def url(self):
         return f"https://localhost:{self.port}"
 
-    def start(self, name, *args, env=None):
+    def start(self, name, *args, wrap=(), env=None, **kwargs):
+        """wrap: a command that runs the rest of its arguments, in the end without a process of its own."""
         log = open(self.dir / f"{name}.log", "ab")
-        self.processes[name] = subprocess.Popen([PROGRAM, *map(str, args)], cwd=self.dir, stdin=subprocess.DEVNULL,
-                                                stdout=log, stderr=log, env={**os.environ, **(env or {})})
+        self.processes[name] = subprocess.Popen([*wrap, PROGRAM, *map(str, args)], cwd=self.dir,
+                                                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                env={**os.environ, **(env or {})}, **kwargs)
         log.close()
         return self.processes[name]
 
@@ -89,9 +91,10 @@ class Cluster:
         except OSError:
             return False
 
-    def start_worker(self, name):
+    def start_worker(self, name, *args, **kwargs):
+        """args may give another --cache-dir: the last one counts."""
         return self.start(name, "worker", "--server", f"localhost:{self.port}", "--tls-roots", self.ca,
-                          "--password", WORKER_PASSWORD, "--node-id", name, "--cache-dir", self.dir / name)
+                          "--password", WORKER_PASSWORD, "--node-id", name, "--cache-dir", self.dir / name, *args, **kwargs)
 
     def wait_workers(self, count, seconds=60):
         deadline = time.monotonic() + seconds
@@ -118,6 +121,21 @@ class Cluster:
 
     def get(self, path, **kwargs):
         return self.request("GET", path, **kwargs)
+
+    def rows(self, sql, path="", timeout=60):
+        """The rows of one statement; path may carry settings, such as "?strategy=cut"."""
+        answer = self.request("POST", "/db/query" + path, json.dumps({"sql": sql}).encode(),
+                              {"Content-Type": "application/json"}, timeout=timeout)
+        assert answer.status == 200, answer.body
+        return answer.json()["result"]["values"]
+
+    def wait_copies(self, shards, worker="%", seconds=20):
+        """Until the workers of that name hold so many shards, beside the reference group."""
+        sql = f"SELECT coalesce(sum(shards), 0)::INTEGER FROM cluster.nodes WHERE role = 'worker' AND id LIKE '{worker}'"
+        deadline = time.monotonic() + seconds
+        while self.rows(sql) != [[shards]]:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
 
     def stop(self):
         for process in self.processes.values():

@@ -17,18 +17,7 @@ TPCH = sorted((ROOT / "queries" / "tpch").glob("q*.sql"))
 
 
 def run(cluster, sql, path="", timeout=60):
-    answer = cluster.request("POST", "/db/query" + path, json.dumps({"sql": sql}).encode(),
-                             {"Content-Type": "application/json"}, timeout=timeout)
-    assert answer.status == 200, answer.body
-    return answer.json()["result"]["values"]
-
-
-def wait_copies(cluster, shards):
-    """Until the workers together hold so many shards, beside the reference group."""
-    deadline = time.monotonic() + 20
-    while run(cluster, "SELECT coalesce(sum(shards), 0)::INTEGER FROM cluster.nodes WHERE role = 'worker'") != [[shards]]:
-        assert time.monotonic() < deadline, cluster.log()
-        time.sleep(0.05)
+    return cluster.rows(sql, path, timeout)
 
 
 def same(ours, theirs):
@@ -305,7 +294,7 @@ def test_a_worker_with_a_clients_password_is_told_why(cluster):
 def test_a_broken_copy_is_fetched_again_and_a_whole_one_is_not(lonely):
     lonely.start_worker("w")
     lonely.wait_workers(1)
-    wait_copies(lonely, 4)
+    lonely.wait_copies(4)
     expected = run(lonely, SQL, "?strategy=cut")
     cache = lonely.dir / "w"
     copies = sorted(cache.glob("*.duckdb"))
@@ -320,7 +309,7 @@ def test_a_broken_copy_is_fetched_again_and_a_whole_one_is_not(lonely):
     before = {c: c.stat().st_ino for c in copies}
     lonely.start_worker("w")
     lonely.wait_workers(1)
-    wait_copies(lonely, 4)
+    lonely.wait_copies(4)
     assert run(lonely, SQL, "?strategy=cut") == expected
     after = {c: c.stat().st_ino for c in copies}
     assert after[broken] != before[broken]
@@ -331,7 +320,7 @@ def test_a_fetch_is_resumed(lonely):
     """A part file of whole chunks is kept, whatever else lies behind them."""
     lonely.start_worker("w")
     lonely.wait_workers(1)
-    wait_copies(lonely, 4)
+    lonely.wait_copies(4)
     cache = lonely.dir / "w"
     lonely.processes["w"].kill()
     lonely.processes["w"].wait()
@@ -342,7 +331,7 @@ def test_a_fetch_is_resumed(lonely):
     part.write_bytes(data[:len(data) // 2] + b"torn")
     lonely.start_worker("w")
     lonely.wait_workers(1)
-    wait_copies(lonely, 4)
+    lonely.wait_copies(4)
     assert copy.read_bytes() == data
 
 

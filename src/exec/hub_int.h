@@ -1,0 +1,84 @@
+/*
+ * hub_int.h - what hub.c and hub_lease.c share.
+ *
+ * A copy on a worker: NOT_LEASED -> LEASED -> HELD; a worker that cannot keep it DECLINES, for as
+ * long as it is connected; a copy that must make room is RELEASING until no query can be using it,
+ * then NOT_LEASED again.  Only HELD copies are given to queries.
+ */
+#ifndef MG_EXEC_HUB_INT_H
+#define MG_EXEC_HUB_INT_H
+
+#include "exec/hub.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum mg_holding {
+	MG_NOT_LEASED,
+	MG_LEASED,
+	MG_HELD,
+	MG_RELEASING,
+	MG_DECLINED,
+};
+
+struct mg_worker {
+	atomic_int refs;
+	struct mg_hub *hub;
+	struct mg_channel *channel;
+	/* guarded by the hub's lock: */
+	char id[64];
+	char version[32];
+	unsigned threads;
+	uint64_t memory_bytes;
+	uint64_t cache_bytes; /* that its copies may take; 0: not told, no limit */
+	uint64_t since_ms;
+	uint8_t *holding;       /* enum mg_holding by shard id, 0 the reference group */
+	uint64_t *asked;        /* by shard id: how often its copy was asked for, of late */
+	uint64_t release_after; /* queries up to this number may use what is RELEASING */
+	uint32_t wanted;        /* leased when the release is done; 0: none */
+	bool greeted, draining, lost;
+};
+
+struct mg_open_query {
+	uint64_t number;
+	struct mg_attempt *query; /* NULL: it does not know yet who takes part */
+};
+
+struct mg_hub {
+	struct mg_engine *engine;
+	char cluster_id[40];
+	uint32_t shard_count;
+	uint64_t silence_ms; /* of a worker that is given up */
+	size_t message_max;
+	int *files; /* long-lived descriptors by shard id: an open and close would drop locks */
+	struct mg_shard *shards; /* copies of what is served */
+	uint64_t *asked; /* by shard id: how often workers could have been asked for it, of late */
+	unsigned ticks;
+	bool has_data;
+	pthread_mutex_t lock;
+	pthread_cond_t left; /* a worker has left */
+	struct mg_worker **workers;
+	size_t worker_count, worker_cap;
+	size_t present; /* workers whose last call is not over */
+	struct mg_open_query *queries;
+	size_t query_count, query_cap;
+	uint64_t next_query, next_worker;
+	uint64_t ticked_ms;
+	atomic_ullong bytes_moved;
+	bool stopping;
+	void (*on_event)(void *arg, const char *event, const char *worker);
+	void *event_arg;
+};
+
+/* ---- hub_lease.c; all under the hub's lock ---- */
+/* Lease shards to a worker until it has its share. */
+void mg_hub__lease(struct mg_hub *hub, struct mg_worker *worker);
+void mg_hub__lease_all(struct mg_hub *hub);
+/* The worker has no room for a shard: it keeps what it has, others may take this one. */
+void mg_hub__decline(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard);
+/* Once a second: where room is short, what nobody else has takes the place of what is not asked
+ * for.
+ */
+void mg_hub__exchange(struct mg_hub *hub);
+
+#endif
