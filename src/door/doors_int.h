@@ -1,5 +1,5 @@
 /*
- * doors_int.h - what doors.c, rest.c, rest_query.c and shell_channel.c share.
+ * doors_int.h - what doors.c, rest.c, rest_query.c, shell_channel.c and old_channel.c share.
  */
 #ifndef MG_DOOR_DOORS_INT_H
 #define MG_DOOR_DOORS_INT_H
@@ -33,6 +33,7 @@ void mg_rest_request(struct mg_http_request *request, void *arg);
 /* {"error": {...}} with the status given, 0: that of the code. */
 void mg_rest_error(struct mg_http_request *request, const struct mg_error *err, int status);
 void mg_rest_count(struct mg_http_request *request, int status); /* an answer, for the metrics */
+void mg_rest_count_login(const char *outcome); /* "ok", "refused", "wrong_role"; for the metrics */
 
 /* Go on on the loop with who logged in; answers 401 and 403 itself. */
 enum mg_login_for { MG_LOGIN_CLIENT, MG_LOGIN_WORKER };
@@ -49,5 +50,10 @@ void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, cons
 void mg_shell_channel_init(struct mg_doors *doors); /* its limits */
 void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                       enum mg_role role);
+
+/* ---- old_channel.c: /client as clients of old speak it ---- */
+/* An upgrade with neither a login nor our sub-protocol: its first frame will be the login. */
+bool mg_old_channel_wanted(struct mg_http_request *request);
+void mg_old_channel(struct mg_doors *doors, struct mg_http_request *request);
 
 #endif

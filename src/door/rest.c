@@ -63,7 +63,7 @@ struct login_wait {
 	bool gone; /* loop */
 };
 
-static void count_login(const char *outcome)
+void mg_rest_count_login(const char *outcome)
 {
 	char labels[40];
 
@@ -75,7 +75,7 @@ static void count_login(const char *outcome)
 static void refuse_login(struct mg_http_request *request, const struct mg_error *err,
                          const char *user)
 {
-	count_login("refused");
+	mg_rest_count_login("refused");
 	mg_log(MG_LOG_WARN, "login.refused", "user=%.64s peer=%s reason=%s", user,
 	       mg_conn_peer(mg_http_conn(request)), err->message);
 	mg_rest_error(request, err, 0);
@@ -98,13 +98,13 @@ static void admit(struct mg_doors *doors, struct mg_http_request *request, enum 
 	                                   : role == MG_ROLE_CLIENT || role == MG_ROLE_ADMIN;
 
 	if (fits) {
-		count_login("ok");
+		mg_rest_count_login("ok");
 		then(doors, request, user, role);
 		return;
 	}
 	struct mg_error err = { 0 };
 
-	count_login("wrong_role");
+	mg_rest_count_login("wrong_role");
 	mg_error_set(&err, MG_E_DENIED, "user \"%s\" may not use this door", user);
 	mg_error_hint(&err, who == MG_LOGIN_WORKER
 	                        ? "Only the user of workers opens /worker."
@@ -539,6 +539,8 @@ void mg_rest_request(struct mg_http_request *request, void *arg)
 		refuse_method(request, route);
 	} else if (route->open) {
 		route->open(doors, request);
+	} else if (route->login == mg_shell_channel && mg_old_channel_wanted(request)) {
+		mg_old_channel(doors, request);
 	} else {
 		mg_rest_login(doors, request, route->who, route->login);
 	}

@@ -22,11 +22,10 @@
 #include "base/log.h"
 #include "codec/arrow_ipc.h"
 #include "door/control_frame.h"
+#include "door/running.h"
 #include "mg_version.h"
 #include "os/clock.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,9 +55,7 @@ struct request {
 	bool progress, lossless;
 	uint64_t started_ms;
 	struct mg_buf *head; /* loop: taken, its bytes not yet */
-	atomic_bool cancelled;
-	pthread_mutex_t lock;
-	struct mg_query *query; /* the one that runs; under lock */
+	struct mg_running running;
 	/* thread */
 	struct mg_arrow_encoder *encoder;
 	struct mg_outcome outcome;
@@ -87,21 +84,16 @@ static void request_unref(struct request *request)
 	mg_stream_unref(request->stream);
 	mg_arrow_encoder_free(request->encoder);
 	mg_session_unref(request->session);
-	pthread_mutex_destroy(&request->lock);
+	mg_running_fini(&request->running);
 	mg_free(request->last_frame);
 	mg_free(request->sql);
 	mg_free(request);
 }
 
-/* Any thread: no more rows, and whoever makes them stops.  The lock keeps the query alive. */
+/* Any thread: no more rows, and whoever makes them stops. */
 static void request_cancel(struct request *request, struct mg_queries *queries)
 {
-	atomic_store(&request->cancelled, true);
-	pthread_mutex_lock(&request->lock);
-	if (request->query) {
-		(void)mg_queries_cancel(queries, mg_query_id(request->query), NULL, NULL);
-	}
-	pthread_mutex_unlock(&request->lock);
+	mg_running_cancel(&request->running, queries);
 	mg_stream_close(request->stream);
 }
 
@@ -210,9 +202,7 @@ static void sink_query(void *arg, struct mg_query *query)
 {
 	struct request *request = arg;
 
-	pthread_mutex_lock(&request->lock);
-	request->query = query;
-	pthread_mutex_unlock(&request->lock);
+	mg_running_set(&request->running, query);
 }
 
 static void sink_stop(void *arg)
@@ -226,7 +216,7 @@ static bool request_cancelled(void *arg)
 {
 	struct request *request = arg;
 
-	return atomic_load(&request->cancelled);
+	return atomic_load(&request->running.cancelled);
 }
 
 static void request_over(void *arg);
@@ -234,7 +224,7 @@ static void request_over(void *arg);
 /* The stream was closed by a cancel, not by the client's going: then that is the reason. */
 static void say_cancelled(struct request *request, struct mg_error *err)
 {
-	if (err->code == MG_E_DISCONNECTED && atomic_load(&request->cancelled)) {
+	if (err->code == MG_E_DISCONNECTED && atomic_load(&request->running.cancelled)) {
 		mg_error_set(err, MG_E_CANCELLED, "the request was cancelled");
 	}
 }
@@ -388,16 +378,16 @@ static void on_tick(void *arg)
 		}
 		struct mg_sb text = { 0 };
 
-		pthread_mutex_lock(&request->lock);
-		if (request->query) {
+		pthread_mutex_lock(&request->running.lock);
+		if (request->running.query) {
 			double done = -1;
 			uint64_t rows = 0, bytes = 0;
 			uint32_t nodes = 0;
 
-			mg_run_progress(mg_query_run(request->query), &done, &rows, &bytes, &nodes);
+			mg_run_progress(mg_query_run(request->running.query), &done, &rows, &bytes, &nodes);
 			mg_control_progress(&text, request->id, done, rows, bytes, nodes);
 		}
-		pthread_mutex_unlock(&request->lock);
+		pthread_mutex_unlock(&request->running.lock);
 		if (text.len > 0) {
 			mg_ws_send_text(channel->ws, text.ptr, text.len);
 		}
@@ -469,7 +459,7 @@ static struct request *request_new(struct channel *channel, const struct mg_cont
 	request->started_ms = mg_clock_ms();
 	request->stream = mg_stream_new(channel->loop, request_wake, request);
 	mg_stream_idle_limit(request->stream, channel->doors->options.idle_ms);
-	pthread_mutex_init(&request->lock, NULL);
+	mg_running_init(&request->running);
 	atomic_init(&request->refs, 2);
 	return request;
 }

@@ -440,7 +440,7 @@ void mg_hub_tick(struct mg_hub *hub)
 	pthread_mutex_lock(&hub->lock);
 	/* When this server itself stood still, what its workers said meanwhile is not read yet: their
 	 * silence is judged at the next tick. */
-	bool slept = hub->ticked_ms && now - hub->ticked_ms > MG_HUB_SILENCE_MS / 2;
+	bool slept = hub->ticked_ms && now - hub->ticked_ms > hub->silence_ms / 2;
 	hub->ticked_ms = now;
 	for (size_t i = 0; i < hub->worker_count; i++) {
 		struct mg_worker *worker = hub->workers[i];
