@@ -203,10 +203,20 @@ static int send_local(void *arg, uint32_t stage, uint32_t target, bool schema, s
 
 /* ---- opening ---- */
 
+/* Rows on their way to another host are compressed; on one host that costs more than it saves. */
+static bool is_far(const struct part *part)
+{
+	return part->worker && !mg_channel_is_same_host(mg_worker_channel(part->worker));
+}
+
 static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 {
 	const struct mg_attempt_options *options = &attempt->options;
 	struct mg_exec_table *tables;
+	bool any_far = false;
+	for (size_t i = 1; i < attempt->part_count; i++) {
+		any_far |= is_far(&attempt->parts[i]);
+	}
 	mg_engine_exec_tables(attempt->arena, options->tables, options->table_count,
 	                      attempt->parts[0].info.shards, attempt->parts[0].info.shard_count,
 	                      &tables);
@@ -219,7 +229,7 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 		.table_count = options->table_count,
 		.timezone = options->timezone,
 		.budget = &attempt->budget,
-		.lz4 = false,
+		.lz4 = any_far,
 		.send = send_local,
 		.arg = attempt,
 	};
@@ -243,8 +253,7 @@ static void open_remote(struct mg_attempt *attempt)
 		           (unsigned long long)attempt->number);
 		mg_sb_add_json(&json, options->name, strlen(options->name));
 		mg_sb_addf(&json, ",\"node\":%zu,\"nodes\":%zu,\"lz4\":%s,\"timezone\":", i,
-		           attempt->part_count,
-		           mg_channel_is_loopback(mg_worker_channel(part->worker)) ? "false" : "true");
+		           attempt->part_count, is_far(part) ? "true" : "false");
 		mg_sb_add_json(&json, options->timezone ? options->timezone : "",
 		               options->timezone ? strlen(options->timezone) : 0);
 		mg_sb_add(&json, ",\"tables\":[");

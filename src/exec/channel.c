@@ -35,7 +35,7 @@ struct mg_channel {
 	struct mg_ws_handler ws_handler; /* with its own limit */
 	void (*opened)(void *arg, int status);
 	char peer[80];
-	bool loopback;
+	bool same_host;
 
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t inbox_changed, room;
@@ -131,7 +131,7 @@ static struct mg_channel *channel_new(const struct mg_channel_handler *handler,
 	atomic_init(&channel->refs, 2); /* the caller's and the loop's, given back in on_closed */
 	channel->handler = *handler;
 	channel->loop = mg_conn_loop(conn);
-	channel->loopback = mg_conn_is_loopback(conn);
+	channel->same_host = mg_conn_is_same_host(conn);
 	mg_copy_text(channel->peer, sizeof channel->peer, mg_conn_peer(conn));
 	pthread_mutex_init(&channel->lock, NULL);
 	pthread_cond_init(&channel->inbox_changed, NULL);
@@ -551,9 +551,9 @@ uint64_t mg_channel_bytes_sent(const struct mg_channel *channel)
 	return atomic_load(&channel->bytes_sent);
 }
 
-bool mg_channel_is_loopback(const struct mg_channel *channel)
+bool mg_channel_is_same_host(const struct mg_channel *channel)
 {
-	return channel->loopback;
+	return channel->same_host;
 }
 
 const char *mg_channel_peer(const struct mg_channel *channel)

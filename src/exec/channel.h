@@ -79,7 +79,7 @@ bool mg_channel_is_open(struct mg_channel *channel);
 uint64_t mg_channel_silence_ms(struct mg_channel *channel);
 void mg_channel_ping(struct mg_channel *channel); /* any thread */
 uint64_t mg_channel_bytes_sent(const struct mg_channel *channel);
-bool mg_channel_is_loopback(const struct mg_channel *channel);
+bool mg_channel_is_same_host(const struct mg_channel *channel);
 const char *mg_channel_peer(const struct mg_channel *channel);
 
 /* ---- the head, pure (fuzzed) ---- */

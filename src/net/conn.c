@@ -31,6 +31,24 @@ static atomic_uint_fast64_t next_id = 1;
 
 /* ---- birth ---- */
 
+/* Who talks to an address of its own host has the same one at both ends. */
+static bool same_address(int fd, const struct sockaddr_storage *peer)
+{
+	struct sockaddr_storage own;
+	socklen_t size = sizeof own;
+
+	if (getsockname(fd, (struct sockaddr *)&own, &size) != 0 || own.ss_family != peer->ss_family) {
+		return false;
+	}
+	if (own.ss_family == AF_INET) {
+		return ((const struct sockaddr_in *)&own)->sin_addr.s_addr ==
+		       ((const struct sockaddr_in *)peer)->sin_addr.s_addr;
+	}
+	return own.ss_family == AF_INET6 &&
+	       memcmp(&((const struct sockaddr_in6 *)&own)->sin6_addr,
+	              &((const struct sockaddr_in6 *)peer)->sin6_addr, sizeof(struct in6_addr)) == 0;
+}
+
 void mg_conn__set_peer(struct mg_conn *conn)
 {
 	struct sockaddr_storage address;
@@ -40,6 +58,7 @@ void mg_conn__set_peer(struct mg_conn *conn)
 	if (conn->fd < 0 || getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0) {
 		return;
 	}
+	conn->same_host = same_address(conn->fd, &address);
 	if (address.ss_family == AF_INET) {
 		const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
 
@@ -562,9 +581,9 @@ const struct mg_peer_cert *mg_conn_cert(const struct mg_conn *conn)
 	return conn->cert;
 }
 
-bool mg_conn_is_loopback(const struct mg_conn *conn)
+bool mg_conn_is_same_host(const struct mg_conn *conn)
 {
-	return conn->loopback;
+	return conn->loopback || conn->same_host;
 }
 
 size_t mg_conn_write_queued(const struct mg_conn *conn)

@@ -88,7 +88,8 @@ struct mg_peer_cert {
 	int64_t until_s;  /* wall clock: the last second that it is good for */
 };
 const struct mg_peer_cert *mg_conn_cert(const struct mg_conn *conn);
-bool mg_conn_is_loopback(const struct mg_conn *conn);
+/* Over loopback, or by an address of its own host. */
+bool mg_conn_is_same_host(const struct mg_conn *conn);
 /* Queue bytes; copies what does not go out at once. */
 void mg_conn_write(struct mg_conn *conn, const void *bytes, size_t size);
 /* Queue a counted buffer without copying (takes a ref). */

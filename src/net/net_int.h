@@ -125,7 +125,7 @@ struct mg_conn {
 	enum mg_conn_phase phase;
 	uint64_t id;
 	char peer[64];
-	bool loopback;
+	bool loopback, same_host;
 	char alpn[32];
 	char reason[200]; /* why it is dead */
 

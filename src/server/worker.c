@@ -26,6 +26,7 @@
 #define STEADY_MS 5000u /* a connection that lasted so long starts the pauses anew */
 #define SILENCE_MAX_MS 15000u
 #define DRAIN_MAX_MS 10000u
+#define CLOSE_MAX_MS 2000u /* for the server's word that it has heard of our leaving */
 #define DIAL_MS 10000u
 
 enum link_state { LINK_DOWN, LINK_DIALLING, LINK_OPEN, LINK_CLOSED };
@@ -40,6 +41,7 @@ struct worker {
 	enum link_state state;
 	int http_status; /* of the upgrade; 0: none came */
 	struct mg_channel *channel;
+	bool leaving; /* what dialling comes to does not matter any more */
 	char reason[512];
 };
 
@@ -107,6 +109,12 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *a
 		.message_max = worker->options->message_max,
 	};
 	pthread_mutex_lock(&worker->lock);
+	if (worker->leaving) {
+		pthread_mutex_unlock(&worker->lock);
+		mg_conn_set_protocol(conn, NULL, NULL);
+		mg_conn_close(conn);
+		return;
+	}
 	worker->channel = mg_channel_connect(conn, worker->options->server, "/worker", worker->headers,
 	                                     &handler, on_opened);
 	pthread_mutex_unlock(&worker->lock);
@@ -114,7 +122,7 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *a
 
 /* ---- one connection ---- */
 
-/* Wait until dialling has led to something. */
+/* Wait until dialling has led to something, or nothing is wanted of it any more. */
 static enum link_state connect_once(struct worker *worker)
 {
 	pthread_mutex_lock(&worker->lock);
@@ -127,7 +135,10 @@ static enum link_state connect_once(struct worker *worker)
 		if (mg_signals_wait(5)) {
 			pthread_mutex_lock(&worker->lock);
 			if (worker->channel) {
-				mg_channel_close(worker->channel, "the worker stops");
+				mg_channel_abort(worker->channel, "the worker stops");
+			} else if (worker->state == LINK_DIALLING) {
+				worker->leaving = true;
+				worker->state = LINK_DOWN;
 			}
 			pthread_mutex_unlock(&worker->lock);
 		}
@@ -139,7 +150,8 @@ static enum link_state connect_once(struct worker *worker)
 static bool serve(struct worker *worker)
 {
 	struct mg_channel *channel = worker->channel;
-	uint64_t silence_ms = worker->options->ping_timeout_ms, next_ping = 0, drain_until = 0;
+	uint64_t silence_ms = worker->options->ping_timeout_ms;
+	uint64_t next_ping = 0, drain_until = 0, close_until = 0;
 
 	silence_ms = silence_ms ? silence_ms : SILENCE_MAX_MS;
 	mg_worker_node_greet(worker->node, channel);
@@ -154,13 +166,18 @@ static bool serve(struct worker *worker)
 		if (mg_channel_silence_ms(channel) > silence_ms) {
 			mg_channel_abort(channel, "the server shows no sign of life");
 		}
-		if (stops && !drain_until) {
+		if (close_until && now >= close_until) {
+			mg_channel_abort(channel, "the worker stops");
+		} else if (stops && !drain_until) {
 			mg_worker_node_drain(worker->node);
 			drain_until = now + DRAIN_MAX_MS;
+		} else if (close_until) {
+			continue;
 		} else if (stops > 1 || (stops && now >= drain_until) ||
 		           (stops && now + DRAIN_MAX_MS >= drain_until + 200 &&
 		            mg_worker_node_idle(worker->node))) {
 			mg_channel_close(channel, "the worker stops");
+			close_until = now + CLOSE_MAX_MS;
 		}
 	}
 	mg_worker_node_lost(worker->node);

@@ -13,6 +13,7 @@ import signal
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -71,6 +72,7 @@ class Cluster:
         return (self.dir / f"{name}.log").read_text(errors="replace")
 
     def start_server(self, *args, env=None):
+        """args may give another --listen: the last one counts."""
         listen = f"127.0.0.1:{self.port or 0}"
         process = self.start("server", "server", "--data-dir", self.data, "--listen", listen, *args, env=env)
         deadline = time.monotonic() + 60
@@ -155,6 +157,34 @@ class Cluster:
         self.stop()
         if not os.environ.get("MG_KEEP"):
             shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Background(threading.Thread):
+    """One statement on its own thread."""
+
+    def __init__(self, cluster, sql, path="?strategy=cut"):
+        super().__init__(daemon=True)
+        self.cluster, self.sql, self.path, self.rows, self.error = cluster, sql, path, None, None
+        self.start()
+
+    def run(self):
+        try:
+            self.rows = self.cluster.rows(self.sql, self.path)
+        except BaseException as error:
+            self.error = error
+
+    def result(self, seconds=30):
+        self.join(seconds)
+        assert not self.is_alive(), "the statement hangs"
+        if self.error:
+            raise self.error
+        return self.rows
+
+
+@pytest.fixture
+def background():
+    """background(cluster, sql[, path]): a statement on a thread of its own, with result()."""
+    return Background
 
 
 @pytest.fixture

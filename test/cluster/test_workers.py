@@ -42,31 +42,9 @@ def stopped(process):
             process.send_signal(signal.SIGCONT)
 
 
-class Background(threading.Thread):
-    """One statement on its own thread."""
-
-    def __init__(self, cluster, sql, path="?strategy=cut"):
-        super().__init__(daemon=True)
-        self.cluster, self.sql, self.path, self.rows, self.error = cluster, sql, path, None, None
-        self.start()
-
-    def run(self):
-        try:
-            self.rows = run(self.cluster, self.sql, self.path)
-        except BaseException as error:
-            self.error = error
-
-    def result(self, seconds=30):
-        self.join(seconds)
-        assert not self.is_alive(), "the statement hangs"
-        if self.error:
-            raise self.error
-        return self.rows
-
-
 # ---- they die and stall ----
 
-def test_a_worker_killed_in_the_middle_of_each_of_the_22(new_cluster):
+def test_a_worker_killed_in_the_middle_of_each_of_the_22(new_cluster, background):
     cluster = new_cluster(scale=0.02)
     cluster.start_server()
     cluster.start_worker("steady")
@@ -78,7 +56,7 @@ def test_a_worker_killed_in_the_middle_of_each_of_the_22(new_cluster):
         cluster.wait_workers(2)
         # Frozen before the statement comes, it holds its first stage open; then it dies there.
         with stopped(victim):
-            query = Background(cluster, sql)
+            query = background(cluster, sql)
             time.sleep(0.15)
             held = query.is_alive()
             victim.kill()
@@ -221,12 +199,12 @@ def head(kind=2, query=1, stage=1, target=0, rows=1, checksum=0):
     "garbage bytes", "wrong checksum", "unknown control", "no json", "other stage", "a second answer", "chunk", "silence then gone",
     "a lease that was never given",
 ])
-def test_a_lie_in_the_middle_of_a_query_costs_a_retry(lonely, lie):
+def test_a_lie_in_the_middle_of_a_query_costs_a_retry(lonely, lie, background):
     expected = run(lonely, SQL, "?strategy=local")
     fake = Fake(lonely)
     fake.hold_everything()
     lonely.wait_workers(1)
-    query = Background(lonely, SQL)
+    query = background(lonely, SQL)
     frames = [fake.receive() for _ in range(2)]
     assert [f["type"] for f in frames] == ["open", "run"]
     number, stage = frames[1]["query"], frames[1]["stage"]
@@ -338,7 +316,7 @@ def test_a_fetch_is_resumed(lonely):
 # ---- cancel ----
 
 @pytest.mark.speed
-def test_cancel_reaches_every_worker_within_100_ms(new_cluster):
+def test_cancel_reaches_every_worker_within_100_ms(new_cluster, background):
     cluster = new_cluster(scale=0.05)
     cluster.start_server()
     for name in ("a", "b"):
@@ -346,7 +324,7 @@ def test_cancel_reaches_every_worker_within_100_ms(new_cluster):
     cluster.wait_workers(2)
     slow = ("SELECT count(*) FROM lineitem a, lineitem b WHERE a.l_suppkey < b.l_partkey AND a.l_comment <> b.l_comment "
             "GROUP BY a.l_orderkey")
-    query = Background(cluster, slow)
+    query = background(cluster, slow)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         rows = run(cluster, "SELECT * FROM cluster.queries")
