@@ -321,6 +321,9 @@ static int read_function_data(struct mg_reader *reader, const struct mg_json *js
 	if (strcmp(expr->name, "nextval") == 0 || strcmp(expr->name, "currval") == 0) {
 		return mg_read_refuse(reader, "function %s: sequences live on the coordinator", expr->name);
 	}
+	if (strcmp(expr->name, "age") == 0 && expr->kid_count == 1) {
+		return mg_read_refuse(reader, "function age of one value: the coordinator's clock counts");
+	}
 	if (mg_json_is(data, MG_JSON_OBJECT) && data->count > 0) {
 		if (mg_json_is(mg_json_get(data, "lambda_expr"), MG_JSON_OBJECT) &&
 		    data_only(data, lambda)) {

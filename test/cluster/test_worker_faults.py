@@ -210,6 +210,7 @@ def test_a_worker_with_another_clock(new_cluster, seconds):
         "SELECT count(DISTINCT now()), count(DISTINCT current_date), count(DISTINCT current_time) FROM lineitem",
         "SELECT max(today()), max(date_diff('day', l_shipdate, current_date)), max(now()) - min(now()) FROM lineitem",
         "SELECT count(*) FROM lineitem WHERE l_shipdate + INTERVAL 30 YEAR < current_date",
+        "SELECT max(age(l_shipdate::TIMESTAMP))::VARCHAR, max(age(l_shipdate::TIMESTAMPTZ))::VARCHAR FROM lineitem",
         "SELECT l_returnflag, max(now()::DATE) FROM lineitem GROUP BY 1 ORDER BY 1",
     ):
         assert cluster.rows(sql, "?strategy=cut") == cluster.rows(sql, "?strategy=local"), sql
