@@ -125,6 +125,21 @@ def test_a_worker_that_stands_still_for_15_s(three):
     assert not clients.wrong and not clients.lost
 
 
+def test_a_worker_leaves_a_server_that_says_nothing(three):
+    """One that is connected and one that dials: neither waits for an answer to its leaving."""
+    freeze(three.processes["server"])
+    three.start_worker("late", *LIGHT)
+    deadline = time.monotonic() + 20
+    while "event=worker.start" not in three.log("late"):
+        assert time.monotonic() < deadline, three.log("late")
+        time.sleep(0.02)
+    for name in ("a", "late"):
+        three.processes[name].terminate()
+        assert three.processes[name].wait(8) == 0, three.log(name)      # dialling has a limit of 10 s, silence 15 s
+    wake(three.processes["server"])
+    three.wait_workers(2, seconds=20)
+
+
 def test_a_server_restarted_under_workers_and_clients(three):
     with Clients(three) as clients:
         for stop in ("kill", "terminate"):

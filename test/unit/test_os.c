@@ -16,10 +16,12 @@
 #include "os/tty.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -190,6 +192,48 @@ static void test_a_locked_directory_is_refused_until_its_holder_is_killed(void *
 	mg_dir_unlock(lock);
 	close(ready[0]);
 	close(ready[1]);
+}
+
+/* A child that holds a lock on the file, by flock or by fcntl, until it is killed. */
+static pid_t hold_lock(const char *path, bool by_flock)
+{
+	int ready[2];
+	assert_int_equal(pipe(ready), 0);
+	pid_t child = fork();
+	if (child == 0) {
+		struct flock shared = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+		int fd = open(path, O_RDONLY);
+		int failed = by_flock ? flock(fd, LOCK_EX) : fcntl(fd, F_SETLK, &shared);
+		ssize_t done = write(ready[1], failed ? "n" : "y", 1);
+		(void)done;
+		for (;;) {
+			pause();
+		}
+	}
+	char byte = 0;
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	assert_int_equal(byte, 'y');
+	close(ready[0]);
+	close(ready[1]);
+	return child;
+}
+
+static void test_locks_of_others_are_seen(void **state)
+{
+	(void)state;
+	struct mg_error err = { 0 };
+	char *path = mg_path_join(folder, "copy");
+	assert_false(mg_file_is_locked(path));
+	check(mg_file_write(path, "x", 1, 0600, &err), &err);
+	assert_false(mg_file_is_locked(path));
+	for (int by_flock = 0; by_flock < 2; by_flock++) {
+		pid_t child = hold_lock(path, by_flock);
+		assert_true(mg_file_is_locked(path));
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+		assert_false(mg_file_is_locked(path));
+	}
+	mg_free(path);
 }
 
 static void test_a_started_program_does_not_keep_the_lock(void **state)
@@ -503,6 +547,7 @@ int main(void)
 		IN_FOLDER(test_digests_are_sha256),
 		IN_FOLDER(test_trees_are_made_listed_measured_and_removed),
 		IN_FOLDER(test_a_locked_directory_is_refused_until_its_holder_is_killed),
+		IN_FOLDER(test_locks_of_others_are_seen),
 		IN_FOLDER(test_a_started_program_does_not_keep_the_lock),
 		IN_FOLDER(test_output_and_status_are_caught),
 		IN_FOLDER(test_environment_input_and_folder_reach_the_child),
