@@ -57,8 +57,9 @@ void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, c
                       enum mg_role role);
 
 /* ---- old_channel.c: /client as clients of old speak it ---- */
-/* An upgrade with neither a login nor our sub-protocol: its first frame will be the login. */
-bool mg_old_channel_wanted(struct mg_http_request *request);
+/* An upgrade with neither a login, a certificate is one, nor our sub-protocol: its first frame will
+ * be the login.  Not where certificates are required. */
+bool mg_old_channel_wanted(const struct mg_doors *doors, struct mg_http_request *request);
 void mg_old_channel(struct mg_doors *doors, struct mg_http_request *request);
 
 #endif

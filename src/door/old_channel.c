@@ -687,9 +687,10 @@ static const struct mg_ws_handler ws_handler = {
 	.message_max = MESSAGE_MAX,
 };
 
-bool mg_old_channel_wanted(struct mg_http_request *request)
+bool mg_old_channel_wanted(const struct mg_doors *doors, struct mg_http_request *request)
 {
-	return mg_http_header(request, "sec-websocket-key") &&
+	return !doors->options.require_cert && !mg_conn_cert(mg_http_conn(request)) &&
+	       mg_http_header(request, "sec-websocket-key") &&
 	       !mg_http_header(request, "authorization") &&
 	       !mg_http_header(request, "sec-websocket-protocol");
 }

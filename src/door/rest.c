@@ -538,7 +538,7 @@ void mg_rest_request(struct mg_http_request *request, void *arg)
 		refuse_method(request, route);
 	} else if (route->open) {
 		route->open(doors, request);
-	} else if (route->login == mg_shell_channel && mg_old_channel_wanted(request)) {
+	} else if (route->login == mg_shell_channel && mg_old_channel_wanted(doors, request)) {
 		mg_old_channel(doors, request);
 	} else {
 		mg_rest_login(doors, request, route->who, route->login);

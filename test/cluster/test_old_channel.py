@@ -218,3 +218,11 @@ def test_many_old_clients_at_once(cluster):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_where_certificates_are_required_a_password_alone_opens_nothing(new_cluster):
+    cluster = new_cluster(scale=0, shards=1)
+    cluster.start_server("--require-client-cert")
+    with pytest.raises(InvalidStatus) as refused:
+        open_old(cluster)
+    assert refused.value.response.status_code == 401
