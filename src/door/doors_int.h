@@ -33,11 +33,6 @@ void mg_rest_request(struct mg_http_request *request, void *arg);
 /* {"error": {...}} with the status given, 0: that of the code. */
 void mg_rest_error(struct mg_http_request *request, const struct mg_error *err, int status);
 void mg_rest_count(struct mg_http_request *request, int status); /* an answer, for the metrics */
-/* Is the certificate, when there is one, a login for that user (NULL: for whom it names)?  Every
- * door that takes a login asks. */
-struct mg_peer_cert;
-int mg_rest_check_cert(const struct mg_doors *doors, const struct mg_peer_cert *cert,
-                       const char *user, struct mg_error *err);
 void mg_rest_count_login(const char *outcome); /* "ok", "refused", "wrong_role"; for the metrics */
 
 /* Go on on the loop with who logged in; answers 401 and 403 itself. */
