@@ -6,6 +6,7 @@
  */
 #include "cli/commands.h"
 #include "cli/connect.h"
+#include "server/sample.h"
 #include "store/duck.h"
 
 #include "mg_version.h"
@@ -154,6 +155,9 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0 ||
 	    strcmp(argv[1], "version") == 0) {
 		return print_version();
+	}
+	if (strcmp(argv[1], MG_SAMPLE_CHILD) == 0) {
+		return mg_sample_child_main(argc - 1, argv + 1); /* bootstrap's; in no list of commands */
 	}
 	command = find_command(argc, argv, &words);
 	return command ? run_command(command, argc - 1 - words, argv + 1 + words)

@@ -31,7 +31,7 @@
 #define SHARDS_DEFAULT 11
 #define SCALE_MAX 100000.0
 #define MEMORY_MIN (512ull << 20)
-#define MEMORY_MAX (2ull << 30)
+#define MEMORY_MAX (4ull << 30)
 
 struct run {
 	const struct mg_bootstrap_options *options;
@@ -484,7 +484,8 @@ static int finish_change(void *arg, struct mg_arena *arena, struct mg_catalog_da
 	return 0;
 }
 
-static int engine_open(struct run *run, unsigned threads, struct mg_duck **duck,
+/* Half of the memory is for those who generate, half for the engine that stores. */
+static int engine_open(const struct run *run, struct mg_sample_options *sample,
                        struct mg_error *err)
 {
 	uint64_t memory = run->options->memory_bytes;
@@ -492,13 +493,14 @@ static int engine_open(struct run *run, unsigned threads, struct mg_duck **duck,
 		memory = mg_os_memory_bytes() / 4;
 		memory = memory > MEMORY_MAX ? MEMORY_MAX : memory < MEMORY_MIN ? MEMORY_MIN : memory;
 	}
+	sample->child_bytes = memory / 2;
 	struct mg_duck_options options = {
-		.threads = threads,
-		.memory_bytes = memory,
-		.spill_dir = in_dir(run, "shards/spill.new"),
+		.threads = sample->threads,
+		.memory_bytes = memory - sample->child_bytes,
+		.spill_dir = sample->spill_dir,
 	};
-	int rc = mg_duck_open(duck, &options, err);
-	return rc == 0 ? mg_duck_load_tpch(*duck, err) : rc;
+	int rc = mg_duck_open(&sample->duck, &options, err);
+	return rc == 0 ? mg_duck_load_tpch(sample->duck, err) : rc;
 }
 
 /* Names in shards/ that end in ".new...": half-made files and spilled rows of a run that was
@@ -557,6 +559,7 @@ static int shards_make(struct run *run, struct mg_error *err)
 		.scale_factor = run->scale_factor,
 		.ssb = run->ssb,
 		.threads = threads,
+		.spill_dir = in_dir(run, "shards/spill.new"),
 		.meta = {
 			.cluster_id = data->cluster_id,
 			.sample = data->sample,
@@ -584,13 +587,13 @@ static int shards_make(struct run *run, struct mg_error *err)
 		mg_error_hint(err, "Raise the limit with ulimit -n, or use fewer shards.");
 	}
 	if (rc == 0 && any) {
-		rc = engine_open(run, threads, &sample.duck, err);
+		rc = engine_open(run, &sample, err);
 		if (rc == 0) {
 			rc = files_make(run, data, &sample, wanted, err);
 		}
 		mg_duck_close(sample.duck);
 		struct mg_error ignored;
-		(void)mg_tree_remove(in_dir(run, "shards/spill.new"), &ignored);
+		(void)leftovers_remove(run, &ignored);
 	}
 	mg_catalog_give(run->catalog, data);
 	return rc;

@@ -29,7 +29,7 @@ struct mg_bootstrap_options {
 	uint32_t shard_count;        /* 0: as it is there, else 11 */
 	bool overwrite;              /* start anew: keys, users and data */
 	unsigned threads;            /* 0: by cores */
-	uint64_t memory_bytes;       /* 0: a quarter of the machine's, at most 2 GiB */
+	uint64_t memory_bytes;       /* 0: a quarter of the machine's, at most 4 GiB */
 	/* May be NULL. step: "keys", "users", "check", "tpch", "finish"; done: 0..1; from any thread,
 	 * one at a time. */
 	void (*progress)(void *arg, const char *step, double done);

@@ -1,7 +1,9 @@
 /*
  * sample.h - sample data straight into shard files: TPC-H by its generator, SSB by SQL over it.
  *
- * Thread: the caller's, and as many of its own as options say; all are gone when it returns.
+ * Thread: the caller's, and as many threads and child processes of its own as options say; all are
+ * gone when it returns.  The children are this program again, called MG_SAMPLE_CHILD: whatever
+ * program calls mg_sample_make hands such a call on in its main().
  */
 #ifndef MG_SERVER_SAMPLE_H
 #define MG_SERVER_SAMPLE_H
@@ -14,7 +16,9 @@ struct mg_sample_options {
 	const char *data_dir;
 	double scale_factor; /* 0: the files get no tables */
 	bool ssb;
-	unsigned threads;
+	unsigned threads; /* that store, and children that generate, at most */
+	uint64_t child_bytes; /* memory for all children together */
+	const char *spill_dir;
 	struct mg_shard_meta meta;     /* of all files: cluster, sample, shard_count, versions */
 	const struct mg_shard *shards; /* shard_count + 1: their slots */
 	const bool *wanted;            /* [shard_count + 1]: which files to make */
@@ -37,6 +41,10 @@ int mg_sample_make(const struct mg_sample_options *options, struct mg_sample_fil
 int mg_sample_tables(const struct mg_sample_options *options, struct mg_arena *arena,
                      struct mg_table **tables, size_t *count, uint64_t *shard_rows,
                      struct mg_error *err);
+
+/* First argument of a generator process, and its main. */
+#define MG_SAMPLE_CHILD "sample-generator"
+int mg_sample_child_main(int argc, char *const *argv);
 
 /* sample_ssb.c: make and fill the tables of schema ssb in one file that holds its part of TPC-H. */
 struct mg_ssb_table {

@@ -90,6 +90,22 @@ void mg_duck_appender_drop(struct mg_duck_appender *appender)
 	}
 }
 
+int mg_duck__appender_put(struct mg_duck_appender *appender, duckdb_data_chunk chunk, idx_t rows,
+                          struct mg_error *err)
+{
+	int64_t *rids = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 0));
+	for (idx_t i = 0; i < rows; i++) {
+		rids[i] = (int64_t)(*appender->next_rid)++;
+	}
+	duckdb_data_chunk_set_size(chunk, rows);
+	if (duckdb_append_data_chunk(appender->appender, chunk) != DuckDBSuccess) {
+		return appender_failed(appender, err);
+	}
+	appender->rows += rows;
+	appender->buffered += rows;
+	return 0;
+}
+
 int mg_duck_appender_close(struct mg_duck_appender *appender, struct mg_error *err)
 {
 	if (!appender) {
@@ -195,10 +211,8 @@ static int append(struct route *route, uint32_t target, duckdb_data_chunk chunk,
 	uint32_t rows = route->selected[target];
 	const sel_t *sel = duckdb_selection_vector_get_data_ptr(route->selections[target]);
 	duckdb_data_chunk_reset(route->out);
-	int64_t *rids = duckdb_vector_get_data(duckdb_data_chunk_get_vector(route->out, 0));
 	uint16_t *out_slots = duckdb_vector_get_data(duckdb_data_chunk_get_vector(route->out, 1));
 	for (uint32_t i = 0; i < rows; i++) {
-		rids[i] = (int64_t)(*appender->next_rid)++;
 		out_slots[i] = slots ? slots[sel[i]] : 0;
 	}
 	for (size_t c = 0; c < route->columns; c++) {
@@ -206,13 +220,7 @@ static int append(struct route *route, uint32_t target, duckdb_data_chunk chunk,
 		                       duckdb_data_chunk_get_vector(route->out, c + HIDDEN_COLUMNS),
 		                       route->selections[target], rows, 0, 0);
 	}
-	duckdb_data_chunk_set_size(route->out, rows);
-	if (duckdb_append_data_chunk(appender->appender, route->out) != DuckDBSuccess) {
-		return appender_failed(appender, err);
-	}
-	appender->rows += rows;
-	appender->buffered += rows;
-	return 0;
+	return mg_duck__appender_put(appender, route->out, rows, err);
 }
 
 int mg_duck_route(struct mg_duck_conn *conn, const char *sql, const uint16_t *owner,

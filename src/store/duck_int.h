@@ -81,6 +81,11 @@ int mg_duck__schema(struct mg_duck_conn *conn, duckdb_logical_type *types, const
 int mg_duck__concat(const struct ArrowSchema *schema, const struct ArrowArray *parts, size_t count,
                     struct ArrowArray *out, struct mg_error *err);
 
+/* duck_append.c: give the rows of chunk their ids in column 0 and append them. */
+struct mg_duck_appender;
+int mg_duck__appender_put(struct mg_duck_appender *appender, duckdb_data_chunk chunk, idx_t rows,
+                          struct mg_error *err);
+
 /* duck_slot.c: add one column of a chunk's rows to their hashes. */
 const char *mg_duck__slot_refuses(duckdb_logical_type type); /* NULL: hashable */
 void mg_duck__slots(duckdb_vector *keys, size_t key_count, size_t rows, uint16_t *slots);

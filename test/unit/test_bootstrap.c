@@ -10,6 +10,7 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "server/bootstrap.h"
+#include "server/sample.h"
 #include "store/duck.h"
 
 #include <signal.h>
@@ -521,8 +522,13 @@ static void test_passwords_are_generated_once(void **state)
 	free(text);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	/* The generator processes of the bootstraps below are this program again. */
+	if (argc > 1 && strcmp(argv[1], MG_SAMPLE_CHILD) == 0) {
+		return mg_sample_child_main(argc - 1, argv + 1);
+	}
+	signal(SIGPIPE, SIG_IGN);
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make_dir, drop_dir)
 	const struct CMUnitTest tests[] = {
 		CASE(test_once_and_again),
