@@ -7,7 +7,7 @@
  *
  * Pure.  Thread: any.
  */
-#include "base/json.h"
+#include "catalog/catalog_fields.h"
 #include "catalog/catalog_int.h"
 
 #include <stdio.h>
@@ -32,48 +32,17 @@ static void add_text(struct mg_sb *out, const char *key, const char *text)
 	mg_sb_add_json(out, text ? text : "", text ? strlen(text) : 0);
 }
 
-static void add_number(struct mg_sb *out, const char *key, uint64_t value)
-{
-	mg_sb_addf(out, "\"%s\":%llu", key, (unsigned long long)value);
-}
-
-static void add_list(struct mg_sb *out, const char *key, const char *const *texts, size_t count)
-{
-	mg_sb_addf(out, "\"%s\":[", key);
-	for (size_t i = 0; i < count; i++) {
-		mg_sb_add(out, i ? "," : "");
-		mg_sb_add_json(out, texts[i], strlen(texts[i]));
-	}
-	mg_sb_add_char(out, ']');
-}
-
 static void write_shard(struct mg_sb *out, const struct mg_shard *shard)
 {
-	mg_sb_add(out, "\n{");
-	add_number(out, "id", shard->id);
-	mg_sb_addf(out, ",\"slots\":[%u,%u],", shard->slot_first, shard->slot_last);
-	add_text(out, "file", shard->file);
-	mg_sb_add_char(out, ',');
-	add_number(out, "rows", shard->rows);
-	mg_sb_add_char(out, ',');
-	add_number(out, "bytes", shard->bytes);
-	mg_sb_add_char(out, ',');
-	add_text(out, "sha256", shard->sha256);
-	mg_sb_add_char(out, ',');
-	add_text(out, "created", shard->created);
-	mg_sb_add_char(out, ',');
-	add_text(out, "engine", shard->engine_version);
-	mg_sb_add_char(out, ',');
-	add_number(out, "file_format", shard->file_format);
+	mg_sb_addf(out, "\n{\"slots\":[%u,%u],", shard->slot_first, shard->slot_last);
+	mg_catalog__write_fields(out, mg_catalog__shard_fields, shard);
 	mg_sb_add_char(out, '}');
 }
 
 static void write_table(struct mg_sb *out, const struct mg_table *table)
 {
 	mg_sb_add(out, "\n{");
-	add_text(out, "schema", table->schema);
-	mg_sb_add_char(out, ',');
-	add_text(out, "name", table->name);
+	mg_catalog__write_fields(out, mg_catalog__table_fields, table);
 	mg_sb_add(out, ",\"columns\":[");
 	for (size_t i = 0; i < table->column_count; i++) {
 		mg_sb_add(out, i ? ",{" : "{");
@@ -82,17 +51,7 @@ static void write_table(struct mg_sb *out, const struct mg_table *table)
 		add_text(out, "type", table->columns[i].type);
 		mg_sb_add(out, table->columns[i].not_null ? ",\"not_null\":true}" : "}");
 	}
-	mg_sb_add(out, "],");
-	add_list(out, "keys", table->keys, table->key_count);
-	mg_sb_add_char(out, ',');
-	add_list(out, "primary_key", table->primary_key, table->primary_key_count);
-	mg_sb_add_char(out, ',');
-	add_number(out, "rows", table->rows);
-	mg_sb_add_char(out, ',');
-	add_number(out, "bytes", table->bytes);
-	mg_sb_add_char(out, ',');
-	add_number(out, "version", table->version);
-	mg_sb_add_char(out, '}');
+	mg_sb_add(out, "]}");
 }
 
 static void write_view(struct mg_sb *out, const struct mg_view *view)
@@ -122,15 +81,7 @@ static void write_user(struct mg_sb *out, const struct mg_user *user)
 void mg_catalog__write(const struct mg_catalog_data *data, struct mg_sb *out)
 {
 	mg_sb_add_char(out, '{');
-	add_number(out, "version", data->version);
-	mg_sb_add_char(out, ',');
-	add_text(out, "cluster_id", data->cluster_id);
-	mg_sb_add_char(out, ',');
-	add_text(out, "name", data->name);
-	mg_sb_add_char(out, ',');
-	add_text(out, "sample", data->sample);
-	mg_sb_add_char(out, ',');
-	add_number(out, "shard_count", data->shard_count);
+	mg_catalog__write_fields(out, mg_catalog__head_fields, data);
 	mg_sb_add(out, ",\"shards\":[");
 	for (size_t i = 0; i <= data->shard_count; i++) {
 		mg_sb_add(out, i ? "," : "");
@@ -176,26 +127,15 @@ static const char *text_of(struct mg_arena *arena, const struct mg_json *object,
 	return mg_arena_strdup(arena, text ? text : "");
 }
 
-static uint64_t number_of(const struct mg_json *object, const char *key)
-{
-	int64_t value = mg_json_get_int(object, key, 0);
-	return value < 0 ? 0 : (uint64_t)value;
-}
-
 static int read_shard(struct mg_arena *arena, const struct mg_json *json, uint32_t index,
                       struct mg_shard *shard, struct mg_error *err)
 {
 	const struct mg_json *slots = mg_json_get(json, "slots");
 	int64_t first = slots ? strtoll(mg_json_text(mg_json_at(slots, 0)), NULL, 10) : -1;
 	int64_t last = slots ? strtoll(mg_json_text(mg_json_at(slots, 1)), NULL, 10) : -1;
-	const char *sha256 = text_of(arena, json, "sha256");
-	const char *created = text_of(arena, json, "created");
-	shard->id = (uint32_t)number_of(json, "id");
-	shard->file = text_of(arena, json, "file");
-	shard->rows = number_of(json, "rows");
-	shard->bytes = number_of(json, "bytes");
-	shard->engine_version = text_of(arena, json, "engine");
-	shard->file_format = (uint32_t)number_of(json, "file_format");
+	if (!mg_catalog__read_fields(arena, json, mg_catalog__shard_fields, shard)) {
+		return corrupt(err, "a shard's hash, time or number is too long");
+	}
 	if (shard->id != index) {
 		return corrupt(err, "shards are out of order");
 	}
@@ -206,32 +146,18 @@ static int read_shard(struct mg_arena *arena, const struct mg_json *json, uint32
 	if (!*shard->file || strstr(shard->file, "..") || *shard->file == '/') {
 		return corrupt(err, "a shard has no file");
 	}
-	if (strlen(sha256) >= sizeof shard->sha256 || strlen(created) >= sizeof shard->created) {
-		return corrupt(err, "a shard's hash or time is too long");
-	}
 	shard->slot_first = (uint16_t)first;
 	shard->slot_last = (uint16_t)last;
-	memcpy(shard->sha256, sha256, strlen(sha256) + 1);
-	memcpy(shard->created, created, strlen(created) + 1);
 	return 0;
-}
-
-static const char **read_list(struct mg_arena *arena, const struct mg_json *list, size_t *count)
-{
-	const char **texts = mg_arena_new_array(arena, const char *, (list ? list->count : 0) + 1);
-	*count = 0;
-	mg_json_each(item, list) {
-		texts[(*count)++] = mg_arena_strdup(arena, mg_json_text(item));
-	}
-	return texts;
 }
 
 static int read_table(struct mg_arena *arena, const struct mg_json *json, struct mg_table *table,
                       struct mg_error *err)
 {
 	const struct mg_json *columns = mg_json_get(json, "columns");
-	table->schema = text_of(arena, json, "schema");
-	table->name = text_of(arena, json, "name");
+	if (!mg_catalog__read_fields(arena, json, mg_catalog__table_fields, table)) {
+		return corrupt(err, "a table's number is too long");
+	}
 	table->columns =
 		mg_arena_new_array(arena, struct mg_column, (columns ? columns->count : 0) + 1);
 	mg_json_each(item, columns) {
@@ -243,12 +169,6 @@ static int read_table(struct mg_arena *arena, const struct mg_json *json, struct
 			return corrupt(err, "a column has no name or type");
 		}
 	}
-	table->keys = read_list(arena, mg_json_get(json, "keys"), &table->key_count);
-	table->primary_key =
-		read_list(arena, mg_json_get(json, "primary_key"), &table->primary_key_count);
-	table->rows = number_of(json, "rows");
-	table->bytes = number_of(json, "bytes");
-	table->version = (uint32_t)number_of(json, "version");
 	if (!*table->schema || !*table->name || table->column_count == 0) {
 		return corrupt(err, "a table has no name or no columns");
 	}
@@ -276,10 +196,9 @@ static int read_shards(struct mg_arena *arena, const struct mg_json *json,
 {
 	const struct mg_json *shards = mg_json_get(json, "shards");
 	if (!shards || shards->count == 0 || shards->count > SLOTS + 1 ||
-	    shards->count != number_of(json, "shard_count") + 1) {
+	    shards->count != (size_t)out->shard_count + 1) {
 		return corrupt(err, "the number of shards is wrong");
 	}
-	out->shard_count = (uint32_t)(shards->count - 1);
 	out->shards = mg_arena_new_array(arena, struct mg_shard, shards->count);
 	uint32_t index = 0;
 	int rc = 0;
@@ -311,11 +230,9 @@ int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len,
 		return corrupt(err, "its text is not JSON");
 	}
 	memset(out, 0, sizeof *out);
-	out->version = number_of(json, "version");
-	out->cluster_id = text_of(arena, json, "cluster_id");
-	out->name = text_of(arena, json, "name");
-	out->sample = text_of(arena, json, "sample");
-	rc = read_shards(arena, json, out, err);
+	rc = mg_catalog__read_fields(arena, json, mg_catalog__head_fields, out)
+	         ? read_shards(arena, json, out, err)
+	         : corrupt(err, "its head is not readable");
 
 	const struct mg_json *tables = mg_json_get(json, "tables");
 	const struct mg_json *views = mg_json_get(json, "views");
