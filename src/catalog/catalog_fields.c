@@ -8,14 +8,26 @@
 #include <stddef.h>
 #include <string.h>
 
-#define NUMBER(stored, shown, kind, type, member) { stored, shown, kind, offsetof(type, member), 0 }
-#define TEXT(stored, shown, type, member) \
-	{ stored, shown, MG_FIELD_TEXT, offsetof(type, member), 0 }
-#define CHARS(stored, shown, type, member) \
-	{ stored, shown, MG_FIELD_CHARS, offsetof(type, member), sizeof(((type *)0)->member) }
-#define LIST(stored, shown, type, member, count) \
-	{ stored, shown, MG_FIELD_LIST, offsetof(type, member), offsetof(type, count) }
-#define END { NULL, NULL, MG_FIELD_U16, 0, 0 }
+#define NUMBER(stored, shown, kind, type, member)      \
+	{                                                  \
+		stored, shown, kind, offsetof(type, member), 0 \
+	}
+#define TEXT(stored, shown, type, member)                       \
+	{                                                           \
+		stored, shown, MG_FIELD_TEXT, offsetof(type, member), 0 \
+	}
+#define CHARS(stored, shown, type, member)                                                 \
+	{                                                                                      \
+		stored, shown, MG_FIELD_CHARS, offsetof(type, member), sizeof(((type *)0)->member) \
+	}
+#define LIST(stored, shown, type, member, count)                                    \
+	{                                                                               \
+		stored, shown, MG_FIELD_LIST, offsetof(type, member), offsetof(type, count) \
+	}
+#define END                            \
+	{                                  \
+		NULL, NULL, MG_FIELD_U16, 0, 0 \
+	}
 
 const struct mg_field mg_catalog__head_fields[] = {
 	TEXT("cluster_id", "cluster_id", struct mg_catalog_data, cluster_id),
@@ -155,9 +167,8 @@ bool mg_catalog__read_fields(struct mg_arena *arena, const struct mg_json *json,
 			memcpy(at, text ? text : "", text ? strlen(text) + 1 : 1);
 			break;
 		case MG_FIELD_LIST:
-			*(const char ***)at =
-				read_list(arena, mg_json_get(json, fields->stored),
-			              (size_t *)(void *)((char *)object + fields->size));
+			*(const char ***)at = read_list(arena, mg_json_get(json, fields->stored),
+			                                (size_t *)(void *)((char *)object + fields->size));
 			break;
 		}
 		if ((fields->kind == MG_FIELD_U16 && number > UINT16_MAX) ||

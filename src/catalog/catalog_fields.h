@@ -14,9 +14,9 @@ enum mg_field_kind {
 	MG_FIELD_U16,
 	MG_FIELD_U32,
 	MG_FIELD_U64,
-	MG_FIELD_TEXT, /* const char *; never NULL after reading */
+	MG_FIELD_TEXT,  /* const char *; never NULL after reading */
 	MG_FIELD_CHARS, /* char[size] in the object */
-	MG_FIELD_LIST  /* const char **, its size_t count at `count` */
+	MG_FIELD_LIST   /* const char **, its size_t count at `count` */
 };
 
 struct mg_field {

@@ -95,6 +95,22 @@ static void on_progress(void *arg, const char *step, double done)
 	snprintf(progress->step, sizeof progress->step, "%s", step);
 }
 
+/* A word for a shell, so that the line can be copied. */
+static void print_word(const char *word, FILE *to)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+								"0123456789/._-+";
+	if (*word && word[strspn(word, plain)] == '\0') {
+		fputs(word, to);
+		return;
+	}
+	fputc('\'', to);
+	for (; *word; word++) {
+		fputs(*word == '\'' ? "'\\''" : (char[]){ *word, '\0' }, to);
+	}
+	fputc('\'', to);
+}
+
 static void print_report(const struct mg_bootstrap_report *report, const char *data_dir)
 {
 	mg_bootstrap_print_passwords(report, stdout);
@@ -107,7 +123,9 @@ static void print_report(const struct mg_bootstrap_report *report, const char *d
 		        (unsigned long long)report->rows, (double)report->bytes / 1e6,
 		        (double)report->millis / 1000);
 	}
-	fprintf(stderr, "next: merganser server --data-dir %s\n", data_dir);
+	fputs("next: merganser server --data-dir ", stderr);
+	print_word(data_dir, stderr);
+	fputc('\n', stderr);
 }
 
 static void wipe(char *secret)

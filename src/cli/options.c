@@ -165,7 +165,7 @@ static const char *kind_wants(const struct mg_option *option, struct mg_arena *a
 		return option->max ? mg_arena_format(arena, "a whole number up to %llu",
 		                                     (unsigned long long)option->max)
 		                   : "a whole number";
-	case MG_O_NUMBER: return "a number";
+	case MG_O_NUMBER: return "a number, 0 or more";
 	case MG_O_SIZE:
 		return option->max ? mg_arena_format(arena, "a size from %llu to %llu bytes, such as 4MiB",
 		                                     (unsigned long long)option->min,

@@ -191,14 +191,15 @@ static _Noreturn void become(const struct mg_process_options *options, char **en
 
 /* ---- the parent ---- */
 
-/* Block all signals around fork, so that no handler of ours runs in the child. */
+/* Block all signals around fork, so that no handler of ours runs in the child.  _Fork, because what
+ * libraries do at a fork (DuckDB's allocator takes all its locks) is of no use before an exec. */
 static pid_t fork_quietly(void)
 {
 	sigset_t all;
 	sigset_t before;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pid_t pid = fork();
+	pid_t pid = _Fork();
 	int kept = errno;
 	if (pid != 0) {
 		pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -560,6 +560,7 @@ static int shards_make(struct run *run, struct mg_error *err)
 		.ssb = run->ssb,
 		.threads = threads,
 		.spill_dir = in_dir(run, "shards/spill.new"),
+		.layout_row_groups = run->options->layout_row_groups,
 		.meta = {
 			.cluster_id = data->cluster_id,
 			.sample = data->sample,
@@ -662,6 +663,9 @@ int mg_bootstrap_run(const struct mg_bootstrap_options *options, struct mg_boots
 	if (rc == 0) {
 		run.arena = mg_arena_new();
 		rc = run_all(&run, err);
+		if (rc == MG_E_DISK_FULL && err && !*err->hint) {
+			mg_error_hint(err, "Make space and run bootstrap again: it makes what is missing.");
+		}
 		mg_catalog_free(run.catalog);
 		mg_arena_free(run.arena);
 	}

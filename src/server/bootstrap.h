@@ -30,6 +30,7 @@ struct mg_bootstrap_options {
 	bool overwrite;              /* start anew: keys, users and data */
 	unsigned threads;            /* 0: by cores */
 	uint64_t memory_bytes;       /* 0: a quarter of the machine's, at most 4 GiB */
+	uint32_t layout_row_groups;  /* for tests: tables of so many lie in slot ranges; 0: 50 */
 	/* May be NULL. step: "keys", "users", "check", "tpch", "finish"; done: 0..1; from any thread,
 	 * one at a time. */
 	void (*progress)(void *arg, const char *step, double done);

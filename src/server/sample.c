@@ -281,6 +281,9 @@ static int file_finish(struct load *load, uint32_t shard, struct mg_error *err)
 	if (rc == 0 && load->options->ssb) {
 		rc = mg_ssb_fill(file, err);
 	}
+	if (rc == 0) {
+		rc = mg_shard_file_layout(&file, load->options->layout_row_groups, err);
+	}
 	target->file = NULL;
 	if (rc != 0) {
 		mg_shard_file_drop(file);

@@ -16,10 +16,11 @@ struct mg_sample_options {
 	const char *data_dir;
 	double scale_factor; /* 0: the files get no tables */
 	bool ssb;
-	unsigned threads; /* that store, and children that generate, at most */
+	unsigned threads;     /* that store, and children that generate, at most */
 	uint64_t child_bytes; /* memory for all children together */
 	const char *spill_dir;
-	struct mg_shard_meta meta;     /* of all files: cluster, sample, shard_count, versions */
+	uint32_t layout_row_groups; /* tables of so many are laid out in slot ranges; 0: the default */
+	struct mg_shard_meta meta;  /* of all files: cluster, sample, shard_count, versions */
 	const struct mg_shard *shards; /* shard_count + 1: their slots */
 	const bool *wanted;            /* [shard_count + 1]: which files to make */
 	void (*progress)(void *arg, const char *step, double done);

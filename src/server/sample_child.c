@@ -24,7 +24,7 @@
 #define IN 0
 #define OUT 1
 /* Rows for so many shards are split in one pass over a part; more shards, more passes. */
-#define TARGETS_MAX 64
+#define TARGETS_MAX 48
 
 struct child {
 	const struct mg_sample_set *set;
@@ -136,10 +136,10 @@ static int send_keyed(struct child *child, const struct mg_sample_def *table, st
 		if (!pass_plan(child, &first, &last)) {
 			continue;
 		}
-		char *where = first == 0 && last == MG_SLOTS - 1
-		                  ? mg_strdup("")
-		                  : mg_format(" WHERE mg_slot(%s) BETWEEN %u AND %u", table->key, first,
-		                              last);
+		char *where =
+			first == 0 && last == MG_SLOTS - 1
+				? mg_strdup("")
+				: mg_format(" WHERE mg_slot(%s) BETWEEN %u AND %u", table->key, first, last);
 		char *sql = mg_format("SELECT *, mg_slot(%s) AS _mg_slot, mg_slot(%s) FROM g.main.%s%s",
 		                      table->key, table->key, table->name, where);
 		rc = mg_duck_scatter(child->conn, sql, child->local, child->pass_count + 1, &sink, err);

@@ -41,8 +41,10 @@ static int child_start(struct mg_sample_feed *feed, unsigned index, struct mg_er
 	struct mg_process *child = &feed->children[index];
 	char scale[32], parts[16], first[16], stride[16], shards[16], bytes[24];
 	char *spill_dir = mg_format("%s.%u", o->spill_dir, index); /* one each */
-	const char *argv[] = { "/proc/self/exe", MG_SAMPLE_CHILD, o->set->name, scale, parts, first,
-		                   stride, shards, o->reference ? "1" : "0", bytes, spill_dir, NULL };
+	const char *argv[] = {
+		"/proc/self/exe", MG_SAMPLE_CHILD,          o->set->name, scale,     parts, first, stride,
+		shards,           o->reference ? "1" : "0", bytes,        spill_dir, NULL
+	};
 	snprintf(scale, sizeof scale, "%.17g", o->scale_factor);
 	snprintf(parts, sizeof parts, "%u", o->parts);
 	snprintf(first, sizeof first, "%u", index);
@@ -119,8 +121,9 @@ static int child_died(struct mg_sample_feed *feed, struct mg_process *child, str
 		mg_error_set(err, MG_E_NODE, "generator process %d ended with code %d in part %u of %u",
 		             pid, status, feed->part, feed->options.parts);
 	}
-	mg_error_hint(err, "Run bootstrap again: it makes what is missing. If memory was short, give it "
-	                   "a smaller --memory-limit or fewer --threads.");
+	mg_error_hint(err,
+	              "Run bootstrap again: it makes what is missing. If memory was short, give it "
+	              "a smaller --memory-limit or fewer --threads.");
 	return MG_E_NODE;
 }
 
@@ -160,8 +163,8 @@ static int frame_check(const struct mg_sample_feed *feed, const struct mg_sample
 		good = false;
 	}
 	return good ? 0
-	            : mg_error_set(err, MG_E_PROTOCOL, "a generator process sent a bad frame in part %u",
-	                           feed->part);
+	            : mg_error_set(err, MG_E_PROTOCOL,
+	                           "a generator process sent a bad frame in part %u", feed->part);
 }
 
 static int read_some(struct mg_sample_feed *feed, struct mg_process *child, void *to, size_t size,
@@ -186,9 +189,9 @@ int mg_sample_feed_next(struct mg_sample_feed *feed, struct mg_sample_frame *fra
 	}
 	if (rc == 0 && frame->size > 0) {
 		*bytes = mg_buf_new(frame->size);
-		rc = *bytes ? read_some(feed, child, (*bytes)->data, frame->size, err)
-		            : mg_error_set(err, MG_E_NOMEM, "no memory for a batch of %u bytes",
-		                           frame->size);
+		rc = *bytes
+		         ? read_some(feed, child, (*bytes)->data, frame->size, err)
+		         : mg_error_set(err, MG_E_NOMEM, "no memory for a batch of %u bytes", frame->size);
 	}
 	if (rc == 0 && *bytes) {
 		(*bytes)->size = frame->size;

@@ -18,7 +18,7 @@ struct mg_sample_def {
 struct mg_sample_set {
 	const char *name; /* as a generator process is asked for it */
 	const struct mg_sample_def *tables;
-	size_t count; /* at most MG_SAMPLE_TABLES_MAX */
+	size_t count;      /* at most MG_SAMPLE_TABLES_MAX */
 	const char *shape; /* SQL: all tables, with next to no rows, in the instance's own memory */
 	/* Into how many parts a scale factor is cut, so that one part needs little memory; 1 for a
 	 * generator that knows no parts: what does not fit its memory limit is spilled then. */
@@ -35,7 +35,7 @@ const struct mg_sample_set *mg_sample_set_find(const char *name); /* NULL: none 
 /* ---- what a generator process writes to its standard output ---- */
 
 /*
- * For each part: SCHEMA of a table before its first batch in the process, BATCH ..., PART_END.  Both
+ * For each part: SCHEMA of a table before its first batch in the process, BATCH ..., PART_END. Both
  * sides are the same program on the same machine, so a struct is a format; its values are checked.
  * Standard input brings the owners: uint16_t[MG_SLOTS], shard from 0, or MG_SAMPLE_NOBODY.
  */
@@ -65,8 +65,8 @@ struct mg_sample_feed_options {
 	double scale_factor;
 	uint32_t parts;
 	unsigned children;
-	uint64_t child_bytes; /* memory limit of a child's engine */
-	const char *spill_dir;  /* each child's has its number behind it */
+	uint64_t child_bytes;  /* memory limit of a child's engine */
+	const char *spill_dir; /* each child's has its number behind it */
 	uint32_t shard_count;
 	bool reference;        /* whether tables without a key are wanted */
 	const uint16_t *owner; /* [MG_SLOTS] */
@@ -86,7 +86,7 @@ void mg_sample_feed_close(struct mg_sample_feed *feed); /* ends the children; NU
 /* ---- sample_store.c: rows into the appenders of the open files ---- */
 
 struct mg_sample_target {
-	struct mg_shard_file *file; /* NULL: not wanted */
+	struct mg_shard_file *file;                               /* NULL: not wanted */
 	struct mg_duck_appender *appenders[MG_SAMPLE_TABLES_MAX]; /* NULL: not in this file */
 };
 

@@ -118,6 +118,7 @@ int mg_ssb_fill(struct mg_shard_file *file, struct mg_error *err)
 		mg_sb_add_char(&sql, ')');
 		rc = mg_duck_exec(file->conn, mg_sb_text(&sql), err);
 		mg_sb_fini(&sql);
+		mg_shard_file_table_note(file, "ssb", table->name);
 	}
 	file->next_rid += reference ? 2557 : given;
 	if (rc != 0) {

@@ -89,6 +89,7 @@ static const struct rule rules[] = {
 	{ "IO", "Corrupt", MG_E_CORRUPT, NULL },
 	{ "IO", "checksum", MG_E_CORRUPT, NULL },
 	{ "IO", NULL, MG_E_IO, NULL },
+	{ "TransactionContext", "No space left", MG_E_DISK_FULL, NULL },
 	{ "TransactionContext", "Conflict", MG_E_DATA, "40001" },
 	{ "TransactionContext", NULL, MG_E_BIND, "25000" },
 };

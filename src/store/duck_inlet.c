@@ -59,8 +59,8 @@ int mg_duck_inlet_new(struct mg_duck_inlet **out, struct mg_duck_conn *conn,
 	}
 	if (rc == 0) {
 		inlet->columns = (size_t)copy.n_children - (has_slot ? 1 : 0);
-		rc = mg_duck__error_data(err,
-		                         duckdb_schema_from_arrow(conn->con, &copy, &inlet->converted));
+		rc =
+			mg_duck__error_data(err, duckdb_schema_from_arrow(conn->con, &copy, &inlet->converted));
 	}
 	if (copy.release) {
 		copy.release(&copy);

@@ -13,6 +13,7 @@
 
 #include "base/str.h"
 #include "os/file.h"
+#include "store/shard_file_int.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -64,14 +65,15 @@ static int remove_all(const char *path, struct mg_error *err)
 	return rc;
 }
 
-int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const char *data_dir,
-                         const struct mg_shard_meta *meta, struct mg_error *err)
+int mg_shard_file__create(struct mg_shard_file **out, struct mg_duck *duck, const char *path,
+                          const char *ending, const char *prefix, const struct mg_shard_meta *meta,
+                          struct mg_error *err)
 {
 	struct mg_shard_file *file = mg_alloc0(sizeof *file);
 	file->duck = duck;
 	file->meta = *meta;
-	file->path = path_of(data_dir, meta->shard);
-	file->new_path = mg_format("%s.new", file->path);
+	file->path = mg_strdup(path);
+	file->new_path = mg_format("%s.%s", path, ending);
 	file->next_rid = (uint64_t)meta->shard << MG_SHARD_RID_BITS;
 	*out = NULL;
 	int rc = remove_all(file->new_path, err);
@@ -80,7 +82,7 @@ int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const
 	}
 	if (rc == 0) {
 		char database[sizeof file->database];
-		snprintf(database, sizeof database, "s%u", meta->shard);
+		snprintf(database, sizeof database, "%s%u", prefix, meta->shard);
 		rc = attach(file->conn, file->new_path, database, "RECOVERY_MODE no_wal_writes", err);
 		if (rc == 0) {
 			memcpy(file->database, database, sizeof database);
@@ -99,6 +101,15 @@ int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const
 	}
 	*out = file;
 	return 0;
+}
+
+int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const char *data_dir,
+                         const struct mg_shard_meta *meta, struct mg_error *err)
+{
+	char *path = path_of(data_dir, meta->shard);
+	int rc = mg_shard_file__create(out, duck, path, "new", "s", meta, err);
+	mg_free(path);
+	return rc;
 }
 
 int mg_shard_file_table(struct mg_shard_file *file, const char *schema, const char *table,
@@ -121,7 +132,17 @@ int mg_shard_file_table(struct mg_shard_file *file, const char *schema, const ch
 	mg_sb_add_char(&sql, ')');
 	int rc = mg_duck_exec(file->conn, mg_sb_text(&sql), err);
 	mg_sb_fini(&sql);
+	if (rc == 0) {
+		mg_shard_file_table_note(file, schema, table);
+	}
 	return rc;
+}
+
+void mg_shard_file_table_note(struct mg_shard_file *file, const char *schema, const char *table)
+{
+	file->tables = mg_realloc(file->tables, (file->table_count + 1) * sizeof *file->tables);
+	file->tables[file->table_count++] =
+		(struct mg_shard_table){ mg_strdup(schema), mg_strdup(table) };
 }
 
 static int meta_write(struct mg_shard_file *file, struct mg_error *err)
@@ -145,6 +166,11 @@ static int meta_write(struct mg_shard_file *file, struct mg_error *err)
 static void file_free(struct mg_shard_file *file)
 {
 	mg_duck_disconnect(file->conn);
+	for (size_t i = 0; i < file->table_count; i++) {
+		mg_free(file->tables[i].schema);
+		mg_free(file->tables[i].name);
+	}
+	mg_free(file->tables);
 	mg_free(file->path);
 	mg_free(file->new_path);
 	mg_free(file);

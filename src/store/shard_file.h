@@ -1,9 +1,10 @@
 /*
  * shard_file.h - the DuckDB file of one shard, from its making to its hash.
  *
- *   schema _mg, table meta    one row: applied index, term, commit number, catalog version, file
- * format, engine version; and whose file it is: cluster, shard, slots, sample user schemas and
- * tables   _mg_rid BIGINT, _mg_slot USMALLINT, then the user's columns; no constraints
+ *   _mg.meta       one row: applied index, term, commit number, catalog version, file format,
+ * engine version; and whose file it is: cluster, shard, slots, sample _mg.layout     only when a
+ * table lies in slot ranges: schema, table, slots, rows, first row id of each range user schemas
+ * and tables: _mg_rid BIGINT, _mg_slot USMALLINT, then the user's columns; no constraints
  *
  * While it is made the file is called NNNN.duckdb.new; it gets its name only when it is complete,
  * closed and synced.  So a file with the right name is whole, whatever happened, and any other may
@@ -34,9 +35,15 @@ struct mg_shard_file {
 	struct mg_duck_conn *conn; /* in a transaction while the file is made */
 	char *path;                /* final name */
 	char *new_path;
-	char database[16]; /* attached as, "s17" */
+	char database[16]; /* attached as, "s17" or "laid17" */
 	uint64_t next_rid;
 	struct mg_shard_meta meta;
+	struct mg_shard_table *tables; /* made in it, in their order */
+	size_t table_count;
+};
+
+struct mg_shard_table {
+	char *schema, *name;
 };
 
 /* Make and attach DIR/shards/NNNN.duckdb.new (a leftover is removed) and begin its transaction. */
@@ -46,6 +53,16 @@ int mg_shard_file_create(struct mg_shard_file **out, struct mg_duck *duck, const
 int mg_shard_file_table(struct mg_shard_file *file, const char *schema, const char *table,
                         const char *const *names, const char *const *types, size_t count,
                         struct mg_error *err);
+/* A table was made in it by a statement of the caller's. */
+void mg_shard_file_table_note(struct mg_shard_file *file, const char *schema, const char *table);
+/* Store the tables of at least row_groups_min row groups (0: MG_SHARD_LAYOUT_ROW_GROUPS) in coarse
+ * slot ranges, and say so in _mg.layout: *file is another one then.  After the last row, before
+ * finish.  On failure *file is as it was, to be dropped. */
+#define MG_SHARD_LAYOUT_ROW_GROUPS 50 /* of 122,880 rows; below, the load order stays */
+int mg_shard_file_layout(struct mg_shard_file **file, uint32_t row_groups_min,
+                         struct mg_error *err);
+/* How many ranges a table of so many rows gets in a shard of so many slots: 12 to 16. */
+uint32_t mg_shard_layout_ranges(uint64_t rows, uint32_t slots);
 /* Write meta, commit, checkpoint, detach, sync, hash, and give it its name; frees file. sha256
  * holds 65 bytes. */
 int mg_shard_file_finish(struct mg_shard_file *file, char *sha256, uint64_t *bytes,

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -215,6 +216,7 @@ static void check_catalog(uint32_t shards, size_t tables, uint64_t rows)
 }
 
 #define ROWS_001 86805
+#define ROWS_01 866602 /* of scale factor 0.1 */
 
 static void test_once_and_again(void **state)
 {
@@ -287,11 +289,206 @@ static void test_steps_equal_the_whole(void **state)
 	check_tpch(0.13, 5);
 }
 
+/* Large tables lie in slot ranges that _mg.layout names, in load order inside; small ones do not.
+ */
+static void test_large_tables_lie_in_slot_ranges(void **state)
+{
+	(void)state;
+	struct mg_bootstrap_options options = defaults();
+	options.tpch_scale_factor = 0.06;
+	options.shard_count = 2;
+	options.ssb = true;
+	options.layout_row_groups = 1;
+	run(&options);
+	check_tpch(0.06, 2);
+	open_files(2);
+	for (uint32_t i = 1; i <= 2; i++) {
+		char sql[700];
+		snprintf(
+			sql, sizeof sql,
+			"SELECT count(*) FROM s%u._mg.layout WHERE table_name IN ('lineitem', 'lineorder')", i);
+		assert_int_equal(sql_int(sql), 24);
+		snprintf(sql, sizeof sql, "SELECT count(*) FROM s%u._mg.layout", i);
+		assert_int_equal(sql_int(sql), 24);
+		/* The ranges tile the shard's slots; their rows are where they are said to be. */
+		snprintf(sql, sizeof sql,
+		         "SELECT count(*) FROM (SELECT slot_first, lag(slot_last::INT, 1, %u - 1) OVER "
+		         "(ORDER BY "
+		         "slot_first) AS before FROM s%u._mg.layout WHERE table_name = 'lineitem') WHERE "
+		         "slot_first <> before + 1",
+		         (i - 1) * 8192, i);
+		assert_int_equal(sql_int(sql), 0);
+		snprintf(
+			sql, sizeof sql,
+			"SELECT sum(rows)::BIGINT - (SELECT count(*) FROM s%u.main.lineitem t JOIN "
+			"s%u._mg.layout l ON table_name = 'lineitem' AND _mg_rid >= rid_first AND _mg_rid < "
+			"rid_first + rows AND _mg_slot BETWEEN slot_first AND slot_last) FROM s%u._mg.layout "
+			"WHERE table_name = 'lineitem'",
+			i, i, i);
+		assert_int_equal(sql_int(sql), 0);
+		snprintf(sql, sizeof sql,
+		         "SELECT count(*) - (SELECT sum(rows) FROM s%u._mg.layout WHERE table_name = "
+		         "'lineitem')::BIGINT FROM s%u.main.lineitem",
+		         i, i);
+		assert_int_equal(sql_int(sql), 0);
+		/* The generator's order, which is by key, inside of a range; another one over all. */
+		snprintf(sql, sizeof sql,
+		         "SELECT count(DISTINCT _mg_slot::INT * 24 // 16384) FROM (SELECT *, "
+		         "lag(l_orderkey) OVER (ORDER BY rowid) AS before FROM s%u.main.lineitem) WHERE "
+		         "before > l_orderkey",
+		         i);
+		assert_int_equal(sql_int(sql), 11);
+		snprintf(sql, sizeof sql,
+		         "SELECT count(*) FROM (SELECT *, lag(l_orderkey) OVER (ORDER BY rowid) AS before "
+		         "FROM s%u.main.lineitem) WHERE before > l_orderkey",
+		         i);
+		assert_int_equal(sql_int(sql), 11);
+	}
+	assert_int_equal(sql_int("SELECT count(*) FROM duckdb_tables() WHERE database_name = 's0' AND "
+	                         "table_name = 'layout'"),
+	                 0);
+	close_files();
+	assert_false(run(&options).changed);
+}
+
+static void test_layout_ranges(void **state)
+{
+	(void)state;
+	assert_int_equal(mg_shard_layout_ranges(50ull * 122880, 1489), 12);
+	assert_int_equal(mg_shard_layout_ranges(56ull * 122880, 1489), 14);
+	assert_int_equal(mg_shard_layout_ranges(5000ull * 122880, 1489), 16);
+	assert_int_equal(mg_shard_layout_ranges(5000ull * 122880, 5), 5);
+}
+
+/* ---- generator processes ---- */
+
+/* A bootstrap in a process of its own; what it ends with is its code, its message goes to out. */
+static pid_t bootstrap_start(const struct mg_bootstrap_options *options, int out)
+{
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct mg_bootstrap_report report;
+		struct mg_error err;
+		mg_error_clear(&err);
+		int code = mg_bootstrap_run(options, &report, &err);
+		ssize_t done = write(out, err.message, strlen(err.message));
+		(void)done;
+		_exit(code);
+	}
+	return pid;
+}
+
+/* Its generators, as soon as there are any; 0 when it has ended before. */
+static size_t generators_of(pid_t pid, pid_t *list, size_t max)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	for (;;) {
+		size_t count = 0;
+		int child = 0;
+		FILE *file = fopen(path, "r");
+		while (file && count < max && fscanf(file, "%d", &child) == 1) {
+			list[count++] = child;
+		}
+		if (file) {
+			fclose(file);
+		}
+		if (count > 0 || !file || waitpid(pid, NULL, WNOHANG) != 0) {
+			return count;
+		}
+	}
+}
+
+static void test_a_generator_that_dies_is_an_error(void **state)
+{
+	(void)state;
+#ifdef __SANITIZE_THREAD__
+	print_message("fork is not possible under TSan\n"); /* see test_kill_at_random_moments */
+	skip();
+#endif
+	struct mg_bootstrap_options options = defaults();
+	options.tpch_scale_factor = 0.1;
+	char message[800] = "";
+	int out[2];
+	pid_t generators[8];
+	int status = 0;
+	assert_int_equal(pipe(out), 0);
+	pid_t pid = bootstrap_start(&options, out[1]);
+	close(out[1]);
+	size_t count = generators_of(pid, generators, 8);
+	assert_true(count > 0);
+	kill(generators[0], SIGKILL);
+	assert_true(read(out[0], message, sizeof message - 1) > 0);
+	close(out[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(WEXITSTATUS(status), MG_E_NODE);
+	assert_non_null(strstr(message, "generator process"));
+	assert_non_null(strstr(message, "signal 9"));
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(kill(generators[i], 0), -1); /* nobody is left */
+	}
+	assert_int_equal(run(&options).rows, ROWS_01);
+}
+
+static void test_generators_end_with_their_starter(void **state)
+{
+	(void)state;
+#ifdef __SANITIZE_THREAD__
+	print_message("fork is not possible under TSan\n"); /* see test_kill_at_random_moments */
+	skip();
+#endif
+	struct mg_bootstrap_options options = defaults();
+	options.tpch_scale_factor = 0.1;
+	int out[2];
+	pid_t generators[8];
+	int status = 0;
+	assert_int_equal(pipe(out), 0);
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1),
+	                 0); /* orphans become ours, to be waited for */
+	pid_t pid = bootstrap_start(&options, out[1]);
+	size_t count = generators_of(pid, generators, 8);
+	assert_true(count > 0);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(waitpid(generators[i], &status, 0), generators[i]);
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	}
+	prctl(PR_SET_CHILD_SUBREAPER, 0);
+	close(out[0]);
+	close(out[1]);
+	assert_int_equal(run(&options).rows, ROWS_01);
+}
+
+/* The same rows in the same order with the same ids, whatever the number of children and threads.
+ */
+static void test_rows_do_not_depend_on_threads(void **state)
+{
+	(void)state;
+	static const unsigned threads[] = { 1, 3 };
+	int64_t sums[2];
+	for (size_t i = 0; i < 2; i++) {
+		struct mg_bootstrap_options options = defaults();
+		options.tpch_scale_factor = 0.06; /* three parts */
+		options.threads = threads[i];
+		options.memory_bytes = 1u << 30;
+		options.overwrite = true;
+		run(&options);
+		open_files(3);
+		sums[i] = sql_int("SELECT (sum(hash(t)) % 1000000007)::BIGINT FROM (SELECT *, rowid FROM "
+		                  "s1.main.lineitem UNION ALL BY NAME SELECT *, rowid FROM s1.main.orders "
+		                  "UNION ALL BY NAME SELECT *, rowid FROM s1.main.part) t");
+		close_files();
+	}
+	assert_int_equal(sums[0], sums[1]);
+}
+
 static void test_other_shapes(void **state)
 {
 	(void)state;
 	struct mg_bootstrap_options options = defaults();
-	static const uint32_t counts[] = { 1, 49 }; /* the last one sorts each step by shard */
+	static const uint32_t counts[] = { 1, 49 }; /* the last one needs two passes over a part */
 	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
 		options.shard_count = counts[i];
 		options.overwrite = true;
@@ -535,6 +732,11 @@ int main(int argc, char **argv)
 		CASE(test_tables_in_the_catalog),
 		CASE(test_steps_equal_the_whole),
 		CASE(test_other_shapes),
+		CASE(test_large_tables_lie_in_slot_ranges),
+		cmocka_unit_test(test_layout_ranges),
+		CASE(test_a_generator_that_dies_is_an_error),
+		CASE(test_generators_end_with_their_starter),
+		CASE(test_rows_do_not_depend_on_threads),
 		CASE(test_ssb),
 		CASE(test_damaged_and_missing_files_are_made_again),
 		CASE(test_refuses_what_does_not_fit),
