@@ -9,6 +9,9 @@
 #include "base/assert.h"
 #include "cli/render_int.h"
 #include "cli/width.h"
+#include "os/file.h"
+#include "os/tty.h"
+#include "store/parquet.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -115,11 +118,10 @@ int mg_render_new(struct mg_render **out, const struct mg_render_options *option
 	struct mg_render *render;
 
 	*out = NULL;
-	if (options->format == MG_FORMAT_PARQUET) {
-		mg_error_set(err, MG_E_UNSUPPORTED, "the shell writes no Parquet files yet");
-		mg_error_hint(err, "Take --format arrow or csv, and convert it with DuckDB: "
-		                   "COPY (FROM 'x.csv') TO 'x.parquet'.");
-		return MG_E_UNSUPPORTED;
+	if (options->format == MG_FORMAT_PARQUET && mg_tty_is(fileno(options->out))) {
+		mg_error_set(err, MG_E_USAGE, "Parquet is not written to a terminal");
+		mg_error_hint(err, "Name a file with -o FILE, or .output FILE in the shell.");
+		return MG_E_USAGE;
 	}
 	render = mg_alloc0(sizeof *render);
 	render->options = *options;
@@ -131,10 +133,12 @@ static void statement_over(struct mg_render *render)
 {
 	mg_box_free(render->box);
 	mg_arrow_encoder_free(render->encoder);
+	(void)mg_parquet_close(render->parquet, false, NULL);
 	mg_arrow_view_free(render->view);
 	mg_arena_free(render->arena);
 	render->box = NULL;
 	render->encoder = NULL;
+	render->parquet = NULL;
 	render->view = NULL;
 	render->arena = NULL;
 }
@@ -268,6 +272,27 @@ static int begin_arrow(struct mg_render *render, const struct mg_render_table *t
 	return code;
 }
 
+/* The names are given as they are: DuckDB makes them differ, as in its own COPY. */
+static int begin_parquet(struct mg_render *render, const struct mg_render_table *table,
+                         struct mg_error *err)
+{
+	int fd = fileno(render->options.out);
+
+	if (mg_file_fd_size(fd) > 0 ||
+	    (render->options.holds_result && *render->options.holds_result)) {
+		mg_error_set(err, MG_E_USAGE, "the file holds a result already: Parquet has one a file");
+		mg_error_hint(err, "Name another file, with -o FILE or .output FILE, for each statement.");
+		return MG_E_USAGE;
+	}
+	return mg_parquet_open(&render->parquet,
+	                       &(struct mg_parquet_options){ .fd = fd,
+	                                                     .schema = table->schema,
+	                                                     .count = table->count,
+	                                                     .names = table->names,
+	                                                     .types = table->types },
+	                       err);
+}
+
 int mg_render_begin(struct mg_render *render, const struct mg_render_table *table,
                     struct mg_error *err)
 {
@@ -302,6 +327,7 @@ int mg_render_begin(struct mg_render *render, const struct mg_render_table *tabl
 		}
 		break;
 	case MG_FORMAT_ARROW: return begin_arrow(render, table, err);
+	case MG_FORMAT_PARQUET: return begin_parquet(render, table, err);
 	default: break;
 	}
 	return 0;
@@ -424,7 +450,27 @@ static void render_row(struct mg_render *render, int64_t row)
 	render->rows++;
 }
 
-int mg_render_batch(struct mg_render *render, const struct ArrowArray *batch, struct mg_error *err)
+static int batch_parquet(struct mg_render *render, struct ArrowArray *batch, struct mg_error *err)
+{
+	struct ArrowArray taken;
+
+	render->rows += (uint64_t)batch->length;
+	ArrowArrayMove(batch, &taken);
+	return mg_parquet_put(render->parquet, &taken, err);
+}
+
+static int end_parquet(struct mg_render *render, struct mg_error *err)
+{
+	struct mg_parquet *parquet = render->parquet;
+
+	render->parquet = NULL;
+	if (parquet && render->options.holds_result) {
+		*render->options.holds_result = true;
+	}
+	return mg_parquet_close(parquet, true, err);
+}
+
+int mg_render_batch(struct mg_render *render, struct ArrowArray *batch, struct mg_error *err)
 {
 	int64_t rows;
 	int code = 0;
@@ -434,6 +480,9 @@ int mg_render_batch(struct mg_render *render, const struct ArrowArray *batch, st
 		code = batch_arrow(render, batch, err);
 		render->rows += (uint64_t)batch->length;
 		return code || render->pending.len < PENDING_MAX ? code : flush(render, err);
+	}
+	if (render->options.format == MG_FORMAT_PARQUET) {
+		return batch_parquet(render, batch, err);
 	}
 	if (mg_arrow_view_set(render->view, batch)) {
 		return mg_error_set(err, MG_E_PROTOCOL, "a batch of the result cannot be read");
@@ -467,6 +516,12 @@ int mg_render_end(struct mg_render *render, struct mg_error *err)
 	case MG_FORMAT_ARROW:
 		if (render->count) {
 			mg_sb_add_len(&render->pending, (const char *)mg_arrow_end, sizeof mg_arrow_end);
+		}
+		break;
+	case MG_FORMAT_PARQUET:
+		code = end_parquet(render, err);
+		if (code) {
+			return code;
 		}
 		break;
 	default: break;

@@ -1,9 +1,12 @@
 /*
- * render.h - rows to text: box tables as DuckDB draws them, CSV, JSON, Markdown, lines, Arrow.
+ * render.h - rows to text: box tables as DuckDB draws them, CSV, JSON, Markdown, lines, Arrow,
+ * Parquet.
  *
  * A statement is begin, batches, end; or abort, which takes back what was not written yet (a
  * failed statement has no rows).  Formats that stream write whenever a megabyte is full; the box
  * keeps the first and last rows only, unless all are wanted.
+ *
+ * Parquet is one result a file; a failed statement leaves an empty one.
  *
  * Thread: one at a time.
  */
@@ -40,6 +43,7 @@ struct mg_render_options {
 	size_t width_max;           /* box: columns of the terminal; 0: no limit */
 	bool color;
 	bool no_header;             /* csv */
+	bool *holds_result;         /* parquet: set when out holds one, which takes no other */
 };
 
 struct mg_render_table {
@@ -52,13 +56,14 @@ struct mg_render_table {
 
 struct mg_render;
 
-/* Fails: MG_E_UNSUPPORTED for parquet. */
+/* Fails: MG_E_USAGE for parquet to a terminal. */
 int mg_render_new(struct mg_render **out, const struct mg_render_options *options,
                   struct mg_error *err);
 void mg_render_free(struct mg_render *render);      /* NULL is fine */
 int mg_render_begin(struct mg_render *render, const struct mg_render_table *table,
                     struct mg_error *err);
-int mg_render_batch(struct mg_render *render, const struct ArrowArray *batch, struct mg_error *err);
+/* May take batch over: then its release is NULL. */
+int mg_render_batch(struct mg_render *render, struct ArrowArray *batch, struct mg_error *err);
 int mg_render_end(struct mg_render *render, struct mg_error *err);
 void mg_render_abort(struct mg_render *render);
 /* The reader of a pipe went away (| head): an end, not a failure. */

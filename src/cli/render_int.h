@@ -16,6 +16,7 @@ struct mg_render {
 	struct mg_sb value;
 	struct mg_arrow_view *view;
 	struct mg_arrow_encoder *encoder;
+	struct mg_parquet *parquet;
 	struct mg_box *box;
 	struct mg_arena *arena;         /* of the statement */
 	size_t count;

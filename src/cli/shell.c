@@ -325,12 +325,6 @@ static int shell_setup(struct mg_shell *shell, const struct mg_options *options,
 	shell->quiet = mg_options_flag(options, "quiet");
 	shell->timer = !shell->quiet && (strcmp(timer, "auto") == 0 ? shell->format == MG_FORMAT_BOX
 	                                                             : strcmp(timer, "on") == 0);
-	if (shell->format == MG_FORMAT_PARQUET) {
-		struct mg_render *none;
-		struct mg_render_options parquet = { .format = MG_FORMAT_PARQUET };
-
-		return mg_render_new(&none, &parquet, err);
-	}
 	if (output) {
 		FILE *file = fopen(output, "w");
 

@@ -35,6 +35,7 @@ struct mg_shell {
 	bool quiet;
 	FILE *out;                      /* stdout, or the file of -o and .output */
 	bool out_is_pipe;
+	bool holds_result;              /* out holds a Parquet file */
 	bool once;                      /* .once: back to stdout after one statement */
 
 	bool interactive;

@@ -190,8 +190,8 @@ static int run_mode(struct mg_shell *shell, size_t count, char **args, const cha
 		        MG_FORMAT_CHOICES);
 		return 0;
 	}
-	if (!mg_format_parse(args[0], &format) || format == MG_FORMAT_PARQUET) {
-		return usage_error("modes are box, csv, json, jsonl, markdown, line, arrow");
+	if (!mg_format_parse(args[0], &format)) {
+		return usage_error("modes are box, csv, json, jsonl, markdown, line, arrow, parquet");
 	}
 	shell->format = format;
 	return 0;
@@ -249,6 +249,7 @@ void mg_shell_set_output(struct mg_shell *shell, FILE *out, bool is_pipe)
 	shell->out = out;
 	shell->out_is_pipe = is_pipe;
 	shell->once = false;
+	shell->holds_result = false;
 }
 
 static int open_output(struct mg_shell *shell, const char *target)

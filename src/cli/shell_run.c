@@ -209,7 +209,7 @@ static int show_local_failure(struct mg_shell *shell, const struct mg_error *err
 
 /* ---- one statement --------------------------------------------------------------------------- */
 
-static struct mg_render_options render_options(const struct mg_shell *shell)
+static struct mg_render_options render_options(struct mg_shell *shell)
 {
 	bool to_terminal = shell->out == stdout && mg_tty_is(STDOUT_FILENO);
 
@@ -220,6 +220,7 @@ static struct mg_render_options render_options(const struct mg_shell *shell)
 		.width_max = to_terminal ? mg_tty_columns(STDOUT_FILENO) : 0,
 		.color = shell->out == stdout && mg_cli_color(STDOUT_FILENO),
 		.no_header = shell->no_header,
+		.holds_result = &shell->holds_result,
 	};
 }
 
@@ -259,7 +260,9 @@ static int take_rows(struct mg_shell *shell, struct mg_render *render,
 			wipe_progress(shell);
 		}
 		code = mg_render_batch(render, &batch, err);
-		ArrowArrayRelease(&batch);
+		if (batch.release) {
+			ArrowArrayRelease(&batch);
+		}
 		if (code) {
 			*failed_here = true;
 			return code;

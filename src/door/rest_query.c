@@ -1,6 +1,6 @@
 /*
- * rest_query.c - GET and POST /db/query: one statement that reads, answered as JSON, CSV, NDJSON or
- * Arrow.
+ * rest_query.c - GET and POST /db/query: one statement that reads, answered as JSON, CSV, NDJSON,
+ * Arrow or Parquet.
  *
  *   loop: collect -> thread: parse, bind, run -> pending blocks --small--> one reply
  *                                                              --large--> stream of blocks
@@ -273,13 +273,17 @@ static void call_run(void *arg)
 		.stop = call_stop,
 		.arg = call,
 		.lossless = call->format != MG_FORMAT_ARROW,
-		.batch_rows = call->format == MG_FORMAT_ARROW ? ARROW_BATCH_ROWS : 0,
+		.batch_rows = call->format >= MG_FORMAT_ARROW ? ARROW_BATCH_ROWS : 0,
 	};
 
 	call->slot = &sink.slot;
 	call->started_us = mg_clock_us();
 	call->encoder = mg_encoder_new(&(struct mg_encode_options){
-		.format = call->format, .pretty = call->pretty, .emit = emit, .arg = call });
+		.format = call->format,
+		.pretty = call->pretty,
+		.spill_dir = mg_engine_spill_dir(mg_sessions_engine(call->doors->sessions)),
+		.emit = emit,
+		.arg = call });
 	int code = atomic_load(&call->gone)
 	               ? mg_error_set(&call->err, MG_E_DISCONNECTED, "the client has gone")
 	               : prepare(call, &what.sql, &call->err);
@@ -402,6 +406,8 @@ static int format_of_name(const char *name, enum mg_format *format)
 		{ "csv", MG_FORMAT_CSV },
 		{ "application/vnd.apache.arrow.stream", MG_FORMAT_ARROW },
 		{ "arrow", MG_FORMAT_ARROW },
+		{ "application/vnd.apache.parquet", MG_FORMAT_PARQUET },
+		{ "parquet", MG_FORMAT_PARQUET },
 	};
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -425,7 +431,7 @@ static int choose_format(struct mg_http_request *request, enum mg_format *format
 	if (name) {
 		return format_of_name(name, format)
 		           ? mg_error_set(err, MG_E_USAGE,
-		                          "format is json, ndjson, csv or arrow, not \"%s\"", name)
+		                          "format is json, ndjson, csv, arrow or parquet, not \"%s\"", name)
 		           : 0;
 	}
 	for (const char *at = accept ? accept : ""; *at;) {
@@ -437,12 +443,6 @@ static int choose_format(struct mg_http_request *request, enum mg_format *format
 			return 0;
 		}
 		at += skip + len;
-	}
-	if (accept && is_type(accept, "application/vnd.apache.parquet")) {
-		mg_error_set(err, MG_E_USAGE, "Parquet is not written yet");
-		mg_error_hint(
-			err, "Ask for application/vnd.apache.arrow.stream, text/csv or application/x-ndjson.");
-		return MG_E_USAGE;
 	}
 	return 0;
 }

@@ -453,6 +453,11 @@ struct mg_plandb *mg_engine_plandb(struct mg_engine *engine)
 	return engine->plandb;
 }
 
+const char *mg_engine_spill_dir(struct mg_engine *engine)
+{
+	return engine->spill_dir;
+}
+
 struct mg_duck *mg_engine_duck(struct mg_engine *engine)
 {
 	return engine->duck;

@@ -35,6 +35,7 @@ void mg_engine_close(struct mg_engine *engine); /* no statement may run any more
 struct mg_catalog *mg_engine_catalog(struct mg_engine *engine);
 struct mg_plandb *mg_engine_plandb(struct mg_engine *engine);
 struct mg_duck *mg_engine_duck(struct mg_engine *engine);
+const char *mg_engine_spill_dir(struct mg_engine *engine); /* empty at each start */
 struct mg_hub *mg_engine_hub(struct mg_engine *engine);
 /* Rows of the catalog's table number `table` that the planning database holds. */
 uint64_t mg_engine_sample_rows(const struct mg_engine *engine, size_t table);

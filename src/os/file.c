@@ -228,6 +228,19 @@ bool mg_dir_exists(const char *path)
 	return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+uint64_t mg_file_fd_size(int fd)
+{
+	struct stat info;
+	return fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
+}
+
+void mg_file_fd_empty(int fd)
+{
+	if (mg_file_fd_size(fd) > 0 && ftruncate(fd, 0) != 0) {
+		return; /* What stays has no footer, so nobody can take it for whole. */
+	}
+}
+
 int mg_file_size(const char *path, uint64_t *size, struct mg_error *err)
 {
 	struct stat info;

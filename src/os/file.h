@@ -28,6 +28,9 @@ bool mg_file_exists(const char *path);                    /* anything of that na
 bool mg_file_is_locked(const char *path);
 void mg_file_touch(const char *path); /* used just now: its time of change says so */
 bool mg_dir_exists(const char *path);
+/* Of an open file: bytes in it, 0 for a pipe.  Empty it; pipes stay as they are. */
+uint64_t mg_file_fd_size(int fd);
+void mg_file_fd_empty(int fd);
 int mg_file_size(const char *path, uint64_t *size, struct mg_error *err);
 /* 64 lower-case digits; reads in pieces of 1 MiB. */
 #define MG_SHA256_TEXT_SIZE 65

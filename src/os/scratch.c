@@ -55,6 +55,11 @@ void mg_scratch_close(struct mg_scratch *scratch)
 	}
 }
 
+int mg_scratch_fd(const struct mg_scratch *scratch)
+{
+	return scratch->fd;
+}
+
 int mg_scratch_append(struct mg_scratch *scratch, const void *data, size_t size, uint64_t *offset,
                       struct mg_error *err)
 {

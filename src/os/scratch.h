@@ -20,6 +20,8 @@ void mg_scratch_close(struct mg_scratch *scratch); /* NULL is fine */
 /* *offset: where it went. MG_E_DISK_FULL when the disk is full. */
 int mg_scratch_append(struct mg_scratch *scratch, const void *data, size_t size, uint64_t *offset,
                       struct mg_error *err);
+/* For others who write it by its descriptor, instead of appending. */
+int mg_scratch_fd(const struct mg_scratch *scratch);
 /* Exactly size bytes, or MG_E_CORRUPT when the file is shorter. */
 int mg_scratch_read(struct mg_scratch *scratch, uint64_t offset, void *data, size_t size,
                     struct mg_error *err);

@@ -11,10 +11,14 @@
 
 #include "codec/arrow_ipc.h"
 #include "codec/arrow_text.h"
+#include "os/file.h"
+#include "os/scratch.h"
+#include "store/parquet.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
-enum { BLOCK_SIZE = 64 << 10 };
+enum { BLOCK_SIZE = 64 << 10, PARQUET_BLOCK = 128 << 10 };
 
 struct mg_encoder {
 	struct mg_encode_options options;
@@ -22,6 +26,9 @@ struct mg_encoder {
 	struct mg_sb value; /* scratch of CSV */
 	struct mg_arrow_view *view;
 	struct mg_arrow_encoder *arrow;
+	struct mg_parquet *parquet;
+	struct mg_scratch *scratch; /* Parquet's file; counted in parquet_open */
+	uint64_t scratch_max;
 	char **names; /* NDJSON: as JSON texts with colon; heap */
 	size_t column_count;
 	uint64_t rows;
@@ -32,7 +39,8 @@ const char *mg_format_content_type(enum mg_format format)
 {
 	static const char *const types[] = { "application/json", "application/x-ndjson",
 		                                 "text/csv; charset=utf-8; header=present",
-		                                 "application/vnd.apache.arrow.stream" };
+		                                 "application/vnd.apache.arrow.stream",
+		                                 "application/vnd.apache.parquet" };
 
 	return types[format];
 }
@@ -43,6 +51,122 @@ struct mg_encoder *mg_encoder_new(const struct mg_encode_options *options)
 
 	encoder->options = *options;
 	return encoder;
+}
+
+/* ---- Parquet ---- */
+
+static atomic_int parquet_open;
+
+static void parquet_drop(struct mg_encoder *encoder)
+{
+	(void)mg_parquet_close(encoder->parquet, false, NULL);
+	encoder->parquet = NULL;
+	if (encoder->scratch) {
+		mg_scratch_close(encoder->scratch);
+		encoder->scratch = NULL;
+		atomic_fetch_sub(&parquet_open, 1);
+	}
+}
+
+static int scratch_open(struct mg_encoder *encoder, struct mg_error *err)
+{
+	const char *dir = encoder->options.spill_dir;
+	uint64_t free_bytes = 0;
+	int code = 0;
+
+	if (atomic_fetch_add(&parquet_open, 1) >= MG_PARQUET_ANSWERS_MAX) {
+		code = mg_error_set(err, MG_E_LIMIT, "%d answers are being written as Parquet already",
+		                    MG_PARQUET_ANSWERS_MAX);
+		mg_error_hint(err, "Try again, or ask for application/vnd.apache.arrow.stream.");
+	}
+	encoder->scratch_max = encoder->options.spill_bytes_max;
+	if (!code && encoder->scratch_max == 0) {
+		code = mg_disk_free(dir, &free_bytes, err);
+		encoder->scratch_max = free_bytes / 2;
+	}
+	if (!code) {
+		code = mg_scratch_open(&encoder->scratch, dir, err);
+	}
+	if (code) {
+		atomic_fetch_sub(&parquet_open, 1);
+	}
+	return code;
+}
+
+static int parquet_head(struct mg_encoder *encoder, const struct ArrowSchema *schema, size_t count,
+                        const char *const *names, const char *const *types, struct mg_error *err)
+{
+	int code = scratch_open(encoder, err);
+
+	if (code) {
+		return code;
+	}
+	return mg_parquet_open(&encoder->parquet,
+	                       &(struct mg_parquet_options){ .fd = mg_scratch_fd(encoder->scratch),
+	                                                     .schema = schema,
+	                                                     .count = count,
+	                                                     .names = names,
+	                                                     .types = types },
+	                       err);
+}
+
+static int parquet_check(const struct mg_encoder *encoder, struct mg_error *err)
+{
+	if (mg_file_fd_size(mg_scratch_fd(encoder->scratch)) <= encoder->scratch_max) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_DISK_FULL, "the answer as Parquet is larger than %llu bytes",
+	             (unsigned long long)encoder->scratch_max);
+	mg_error_hint(err, "Ask for application/vnd.apache.arrow.stream, which needs no room on the "
+	                   "server, or for fewer rows.");
+	return err ? err->code : MG_E_DISK_FULL;
+}
+
+static int parquet_batch(struct mg_encoder *encoder, struct ArrowArray *batch,
+                         struct mg_error *err)
+{
+	struct ArrowArray taken;
+	int code = parquet_check(encoder, err);
+
+	if (code) {
+		return code;
+	}
+	ArrowArrayMove(batch, &taken);
+	return mg_parquet_put(encoder->parquet, &taken, err);
+}
+
+static int parquet_tail(struct mg_encoder *encoder, struct mg_error *err)
+{
+	if (!encoder->begun) {
+		return mg_error_set(err, MG_E_UNSUPPORTED, "an answer without columns is no Parquet file");
+	}
+	struct mg_parquet *parquet = encoder->parquet;
+
+	encoder->parquet = NULL;
+	int code = mg_parquet_close(parquet, true, err);
+
+	if (!code) {
+		code = parquet_check(encoder, err);
+	}
+	uint64_t size = mg_file_fd_size(mg_scratch_fd(encoder->scratch));
+
+	for (uint64_t at = 0; !code && at < size;) {
+		size_t part = size - at < PARQUET_BLOCK ? (size_t)(size - at) : PARQUET_BLOCK;
+		struct mg_buf *buf = mg_buf_new(part);
+
+		if (!buf) {
+			return mg_error_set(err, MG_E_NOMEM, "not enough memory for a block of the answer");
+		}
+		code = mg_scratch_read(encoder->scratch, at, buf->data, part, err);
+		if (code) {
+			mg_buf_unref(buf);
+			return code;
+		}
+		buf->size = part;
+		code = encoder->options.emit(encoder->options.arg, buf, err);
+		at += part;
+	}
+	return code;
 }
 
 void mg_encoder_free(struct mg_encoder *encoder)
@@ -56,6 +180,7 @@ void mg_encoder_free(struct mg_encoder *encoder)
 	mg_free(encoder->names);
 	mg_arrow_view_free(encoder->view);
 	mg_arrow_encoder_free(encoder->arrow);
+	parquet_drop(encoder);
 	mg_sb_fini(&encoder->text);
 	mg_sb_fini(&encoder->value);
 	mg_free(encoder);
@@ -140,6 +265,9 @@ int mg_encoder_begin(struct mg_encoder *encoder, const struct ArrowSchema *schem
 	encoder->begun = true;
 	if (encoder->options.format == MG_FORMAT_ARROW) {
 		return arrow_head(encoder, schema, err);
+	}
+	if (encoder->options.format == MG_FORMAT_PARQUET) {
+		return parquet_head(encoder, schema, count, names, types, err);
 	}
 	if (mg_arrow_view_new(&encoder->view, schema)) {
 		return mg_error_set(err, MG_E_UNSUPPORTED, "a column's type cannot be written as text");
@@ -249,6 +377,9 @@ int mg_encoder_batch(struct mg_encoder *encoder, struct ArrowArray *batch, struc
 	struct mg_buf *buf = NULL;
 	uint64_t raw_bytes = 0;
 
+	if (encoder->options.format == MG_FORMAT_PARQUET) {
+		return parquet_batch(encoder, batch, err);
+	}
 	if (encoder->options.format != MG_FORMAT_ARROW) {
 		return text_batch(encoder, batch, err);
 	}
@@ -285,6 +416,8 @@ int mg_encoder_end(struct mg_encoder *encoder, double took_ms, struct mg_error *
 			return mg_error_set(err, MG_E_NOMEM, "not enough memory for the end of the answer");
 		}
 		return encoder->options.emit(encoder->options.arg, end, err);
+	case MG_FORMAT_PARQUET:
+		return parquet_tail(encoder, err);
 	default:
 		break;
 	}

@@ -1,10 +1,12 @@
 /*
- * encode.h - the rows of one answer as a document: JSON, lines of JSON, CSV or an Arrow stream.
+ * encode.h - the rows of one answer as a document: JSON, lines of JSON, CSV, an Arrow stream, or
+ * Parquet.
  *
  * Blocks are given on as they fill (64 KiB of text, each batch of Arrow), so an answer of any size
- * needs a bounded amount of memory.
+ * needs a bounded amount of memory.  Parquet alone is given on at its end: until then it lies in a
+ * file without a name in spill_dir, because its readers begin at its end.
  *
- * Pure; thread: each encoder has one owner.
+ * Pure but for Parquet; thread: each encoder has one owner.
  */
 #ifndef MG_SESSION_ENCODE_H
 #define MG_SESSION_ENCODE_H
@@ -15,11 +17,16 @@
 
 #include <nanoarrow/nanoarrow.h>
 
-enum mg_format { MG_FORMAT_JSON, MG_FORMAT_NDJSON, MG_FORMAT_CSV, MG_FORMAT_ARROW };
+enum mg_format { MG_FORMAT_JSON, MG_FORMAT_NDJSON, MG_FORMAT_CSV, MG_FORMAT_ARROW,
+                 MG_FORMAT_PARQUET };
+
+#define MG_PARQUET_ANSWERS_MAX 4 /* of a process at once; more are refused */
 
 struct mg_encode_options {
 	enum mg_format format;
 	bool pretty; /* JSON: indented */
+	const char *spill_dir; /* Parquet: where its file goes */
+	uint64_t spill_bytes_max; /* and how large it gets; 0: half of what is free there */
 	/* Takes over buf. */
 	int (*emit)(void *arg, struct mg_buf *buf, struct mg_error *err);
 	void *arg;

@@ -97,6 +97,7 @@ int mg_duck_scatter(struct mg_duck_conn *conn, const char *sql, const uint16_t *
 /* ---- what the functions merganser_exchange(id), mg_slot(...), mg_mine(...), mg_node() see ---- */
 /* One per query and node, hung on each connection that works for the query; borrowed. */
 struct mg_spool;
+struct mg_duck_feed;
 struct mg_duck_context {
 	uint32_t node_index; /* mg_node() */
 	const uint16_t
@@ -104,6 +105,7 @@ struct mg_duck_context {
 	/* The finished rows of a stage; NULL when there is none.  Called from DuckDB's threads. */
 	struct mg_spool *(*find_spool)(void *arg, uint32_t stage);
 	void *arg;
+	struct mg_duck_feed *feed; /* of merganser_feed(); set by duck_feed.c alone */
 };
 void mg_duck_set_context(struct mg_duck_conn *conn,
                          const struct mg_duck_context *context); /* NULL: none */

@@ -57,39 +57,6 @@ struct reader {
 
 /* ---- batches ---- */
 
-/* Nothing: the reader owns the batch.  DuckDB lets go of an array as soon as column 0 is converted
- * and needed no memory of it (BOOLEAN), though the other columns still point into it. */
-static void slice_release(struct ArrowArray *array)
-{
-	array->release = NULL;
-}
-
-/* Rows [row, row + count) of the wanted columns, borrowed.  Each column has the offset itself,
- * because DuckDB reads text wrongly behind an offset of the whole array. */
-static void slice_make(struct ArrowArray *array, struct reader *reader, int64_t row, int64_t count)
-{
-	static const void *no_validity[1];
-	const struct scan *scan = reader->scan;
-	for (size_t i = 0; i < scan->column_count; i++) {
-		struct ArrowArray *column = &reader->columns[i];
-		*column = *reader->batch.children[scan->columns[i]];
-		if (count != column->length) {
-			column->offset += row;
-			column->length = count;
-			column->null_count = column->null_count == 0 ? 0 : -1;
-		}
-		reader->pointers[i] = column;
-	}
-	*array = (struct ArrowArray){
-		.length = count,
-		.n_buffers = 1,
-		.buffers = no_validity,
-		.n_children = (int64_t)scan->column_count,
-		.children = reader->pointers,
-		.release = slice_release,
-	};
-}
-
 /* Let go of what the last output refers to. */
 static void output_forget(struct reader *reader)
 {
@@ -148,56 +115,6 @@ static void bind_fail(duckdb_bind_info info, struct mg_duck_conn *conn, const st
 	duckdb_bind_set_error(info, err->message);
 }
 
-static void borrowed_release(struct ArrowArray *array)
-{
-	array->release = NULL;
-}
-
-/* An array without rows, to learn DuckDB's types: the converted schema does not tell them.
- * DuckDB may release the array before it has read all columns, so it gets a borrowed one. */
-static int empty_chunk(struct mg_duck_conn *conn, struct ArrowSchema *schema,
-                       duckdb_arrow_converted_schema converted, duckdb_data_chunk *out,
-                       struct mg_error *err)
-{
-	struct ArrowArray array;
-	memset(&array, 0, sizeof array);
-	if (ArrowArrayInitFromSchema(&array, schema, NULL) != NANOARROW_OK ||
-	    ArrowArrayStartAppending(&array) != NANOARROW_OK ||
-	    ArrowArrayFinishBuilding(&array, NANOARROW_VALIDATION_LEVEL_NONE, NULL) != NANOARROW_OK) {
-		if (array.release) {
-			array.release(&array);
-		}
-		return mg_error_set(err, MG_E_PROTOCOL, "the columns of an exchange are not readable");
-	}
-	struct ArrowArray borrowed = array;
-	borrowed.release = borrowed_release;
-	int rc = mg_duck__error_data(
-		err, duckdb_data_chunk_from_arrow(conn->con, &borrowed, converted, out));
-	array.release(&array);
-	return rc;
-}
-
-static int columns_announce(duckdb_bind_info info, struct bound *bound, struct mg_error *err)
-{
-	duckdb_arrow_converted_schema converted = NULL;
-	duckdb_data_chunk chunk = NULL;
-	int rc = mg_duck__error_data(
-		err, duckdb_schema_from_arrow(bound->conn->con, &bound->schema, &converted));
-	if (rc == 0) {
-		rc = empty_chunk(bound->conn, &bound->schema, converted, &chunk, err);
-	}
-	for (int64_t i = 0; rc == 0 && i < bound->schema.n_children; i++) {
-		duckdb_vector vector = duckdb_data_chunk_get_vector(chunk, (idx_t)i);
-		duckdb_logical_type type = duckdb_vector_get_column_type(vector);
-		const char *name = bound->schema.children[i]->name;
-		duckdb_bind_add_result_column(info, name ? name : "", type);
-		duckdb_destroy_logical_type(&type);
-	}
-	duckdb_destroy_data_chunk(&chunk);
-	duckdb_destroy_arrow_converted_schema(&converted);
-	return rc;
-}
-
 static int schema_read(struct bound *bound, uint32_t stage, struct mg_error *err)
 {
 	struct mg_buf *message = mg_spool_schema(bound->spool);
@@ -250,7 +167,7 @@ static void bind(duckdb_bind_info info)
 		}
 	}
 	if (rc == 0) {
-		rc = columns_announce(info, bound, &err);
+		rc = mg_duck__announce(info, conn, &bound->schema, &err);
 	}
 	if (rc != 0) {
 		bind_fail(info, conn, &err);
@@ -376,7 +293,8 @@ static int read_chunk(struct reader *reader, duckdb_data_chunk output, bool *mor
 	int64_t count = left < MG_DUCK_CHUNK_ROWS ? left : MG_DUCK_CHUNK_ROWS;
 	if (scan->column_count > 0) {
 		struct ArrowArray slice;
-		slice_make(&slice, reader, reader->row, count);
+		mg_duck__slice(&slice, reader->columns, reader->pointers, &reader->batch, scan->columns,
+		               scan->column_count, reader->row, count);
 		rc = mg_duck__error_data(err,
 		                         duckdb_data_chunk_from_arrow(scan->bound->conn->con, &slice,
 		                                                      scan->converted, &reader->source));

@@ -90,9 +90,20 @@ int mg_duck__appender_put(struct mg_duck_appender *appender, duckdb_data_chunk c
 const char *mg_duck__slot_refuses(duckdb_logical_type type); /* NULL: hashable */
 void mg_duck__slots(duckdb_vector *keys, size_t key_count, size_t rows, uint16_t *slots);
 
-/* duck_functions.c, duck_exchange.c */
+/* duck_arrow.c: Arrow as the rows of a table function. */
+/* Columns of the function as the schema's, by the schema's names. */
+int mg_duck__announce(duckdb_bind_info info, struct mg_duck_conn *conn, struct ArrowSchema *schema,
+                      struct mg_error *err);
+/* Rows [row, row + rows) of the wanted columns of batch, borrowed: *out lives as long as batch,
+ * columns[count] and pointers[count] do. */
+void mg_duck__slice(struct ArrowArray *out, struct ArrowArray *columns,
+                    struct ArrowArray **pointers, const struct ArrowArray *batch,
+                    const size_t *wanted, size_t count, int64_t row, int64_t rows);
+
+/* duck_functions.c, duck_exchange.c, duck_feed.c */
 int mg_duck__register_functions(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
 int mg_duck__register_exchange(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
+int mg_duck__register_feed(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
 
 /* tpch_shim.cpp: 0, or 1 with a text in message. */
 int mg_tpch_shim_register(void *database, char *message, size_t size);

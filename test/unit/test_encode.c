@@ -306,6 +306,94 @@ static void test_text_rows_read_back(void **state)
 	mg_text_rows_fini(&rows);
 }
 
+static struct mg_encoder *parquet_new(struct mg_sb *out, uint64_t bytes_max)
+{
+	return mg_encoder_new(&(struct mg_encode_options){ .format = MG_FORMAT_PARQUET,
+	                                                   .spill_dir = "/tmp",
+	                                                   .spill_bytes_max = bytes_max,
+	                                                   .emit = collect,
+	                                                   .arg = out });
+}
+
+/* Give an encoder `rows` rows of random text; the code of the first call that failed. */
+static int parquet_fill(struct mg_encoder *encoder, unsigned rows, bool end, struct mg_error *err)
+{
+	const char *names[] = { "t" }, *types[] = { "VARCHAR" };
+	struct mg_duck_result *result = NULL;
+	char sql[120];
+	bool over = false;
+	int code;
+
+	snprintf(sql, sizeof sql, "SELECT md5(range::VARCHAR) AS t FROM range(%u)", rows);
+	assert_int_equal(mg_duck_query(conn, sql, &result, err), 0);
+	code = mg_encoder_begin(encoder, mg_duck_result_schema(result), 1, names, types, err);
+	while (!code && !over) {
+		struct ArrowArray batch;
+
+		assert_int_equal(mg_duck_result_next(result, 16384, &batch, &over, err), 0);
+		if (!over) {
+			code = mg_encoder_batch(encoder, &batch, err);
+		}
+		if (!over && batch.release) {
+			ArrowArrayRelease(&batch);
+		}
+	}
+	mg_duck_result_free(result);
+	return code || !end ? code : mg_encoder_end(encoder, 1, err);
+}
+
+static void test_parquet_is_what_duckdb_reads(void **state)
+{
+	struct mg_error err = { 0 };
+	struct mg_sb out = { 0 };
+	struct mg_encoder *encoder = parquet_new(&out, 0);
+	int64_t equal = 0;
+	char sql[300];
+
+	(void)state;
+	blocks = largest = 0;
+	assert_int_equal(parquet_fill(encoder, 300000, true, &err), 0);
+	mg_encoder_free(encoder);
+	assert_true(blocks > 50);
+	assert_true(largest <= 128 << 10);
+	assert_int_equal(mg_file_write(path, out.ptr, out.len, 0600, &err), 0);
+	snprintf(sql, sizeof sql,
+	         "SELECT count(*) FROM (SELECT t, row_number() OVER () - 1 AS i FROM "
+	         "read_parquet('%s')) WHERE t = md5(i::VARCHAR)",
+	         path);
+	assert_int_equal(mg_duck_int(conn, sql, &equal, &err), 0);
+	assert_int_equal(equal, 300000);
+	mg_sb_fini(&out);
+}
+
+static void test_parquet_stays_in_its_room(void **state)
+{
+	struct mg_encoder *encoders[MG_PARQUET_ANSWERS_MAX + 1];
+	struct mg_error err = { 0 };
+	struct mg_sb out = { 0 };
+
+	(void)state;
+	struct mg_encoder *large = parquet_new(&out, 100000);
+	assert_int_equal(parquet_fill(large, 20000, true, &err), MG_E_DISK_FULL);
+	assert_true(err.hint[0]);
+	mg_encoder_free(large);
+	for (size_t i = 0; i <= MG_PARQUET_ANSWERS_MAX; i++) {
+		encoders[i] = parquet_new(&out, 0);
+		assert_int_equal(parquet_fill(encoders[i], 10, false, &err),
+		                 i < MG_PARQUET_ANSWERS_MAX ? 0 : MG_E_LIMIT);
+	}
+	/* One that gives up makes room, and has sent nothing. */
+	mg_encoder_free(encoders[0]);
+	encoders[0] = parquet_new(&out, 0);
+	assert_int_equal(out.len, 0);
+	assert_int_equal(parquet_fill(encoders[0], 10, true, &err), 0);
+	assert_true(out.len > 0);
+	for (size_t i = 0; i <= MG_PARQUET_ANSWERS_MAX; i++) {
+		mg_encoder_free(encoders[i]);
+	}
+	mg_sb_fini(&out);
+}
+
 static void test_error_object_has_every_member(void **state)
 {
 	struct mg_error err = { 0 };
@@ -334,6 +422,8 @@ int main(void)
 		cmocka_unit_test(test_pretty_json_is_the_same_document),
 		cmocka_unit_test(test_large_answers_leave_in_blocks),
 		cmocka_unit_test(test_arrow_stream_decodes_to_the_same_rows),
+		cmocka_unit_test(test_parquet_is_what_duckdb_reads),
+		cmocka_unit_test(test_parquet_stays_in_its_room),
 		cmocka_unit_test(test_text_rows_read_back),
 		cmocka_unit_test(test_error_object_has_every_member),
 	};
