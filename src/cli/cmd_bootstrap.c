@@ -49,6 +49,10 @@ const struct mg_option mg_options_bootstrap[] = {
 	{ .name = "ssb",
 	  .kind = MG_O_FLAG,
 	  .help = "also the tables of the Star Schema Benchmark, in schema ssb" },
+	{ .name = "tpcds-scale-factor",
+	  .kind = MG_O_NUMBER,
+	  .fallback = "0",
+	  .help = "size of the TPC-DS tables, in schema tpcds; 0: none" },
 	{ .name = "shard-count", .kind = MG_O_INT, .fallback = "11", .help = "shards of the tables" },
 	{ .name = "host",
 	  .kind = MG_O_TEXT,
@@ -150,6 +154,7 @@ static int run(const struct mg_options *options, const char *client, const char 
 		.join_password = join,
 		.host = mg_options_text(options, "host"),
 		.tpch_scale_factor = mg_options_number(options, "tpch-scale-factor"),
+		.tpcds_scale_factor = mg_options_number(options, "tpcds-scale-factor"),
 		.ssb = mg_options_flag(options, "ssb"),
 		.shard_count = mg_options_given(options, "shard-count")
 		                   ? (uint32_t)mg_options_int(options, "shard-count") : 0,

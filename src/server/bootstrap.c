@@ -33,14 +33,19 @@
 #define MEMORY_MIN (512ull << 20)
 #define MEMORY_MAX (4ull << 30)
 
+/* What a sample's text says. */
+struct sample {
+	double tpch, tpcds; /* scale factors; 0: none */
+	bool ssb;
+};
+
 struct run {
 	const struct mg_bootstrap_options *options;
 	struct mg_bootstrap_report *report;
 	struct mg_arena *arena;
 	struct mg_catalog *catalog;
-	const char *sample;  /* as it shall be: "", "tpch 1", "tpch 1 ssb" */
-	double scale_factor; /* of that */
-	bool ssb;
+	const char *sample;  /* as it shall be: "", "tpch 1", "tpch 1 ssb", "tpch 1 ssb tpcds 0.1" */
+	struct sample sample_parts;
 };
 
 static const char *in_dir(struct run *run, const char *name)
@@ -57,19 +62,55 @@ static void report(struct run *run, const char *step, double done)
 
 /* ---- 1: the catalog's first version ---- */
 
-static const char *sample_text(struct mg_arena *arena, double scale_factor, bool ssb)
+/* The shortest text that reads back as the same number. */
+static void scale_text(char number[32], double scale_factor)
 {
-	char number[32];
-	if (scale_factor <= 0) {
-		return "";
-	}
 	for (int digits = 1; digits <= 17; digits++) {
-		snprintf(number, sizeof number, "%.*g", digits, scale_factor);
+		snprintf(number, 32, "%.*g", digits, scale_factor);
 		if (strtod(number, NULL) >= scale_factor && strtod(number, NULL) <= scale_factor) {
 			break;
 		}
 	}
-	return mg_arena_format(arena, "tpch %s%s", number, ssb ? " ssb" : "");
+}
+
+static const char *sample_text(struct mg_arena *arena, const struct sample *sample)
+{
+	char number[32] = "";
+	const char *text = "";
+	if (sample->tpch > 0) {
+		scale_text(number, sample->tpch);
+		text = mg_arena_format(arena, "tpch %s%s", number, sample->ssb ? " ssb" : "");
+	}
+	if (sample->tpcds > 0) {
+		scale_text(number, sample->tpcds);
+		text = mg_arena_format(arena, "%s%stpcds %s", text, *text ? " " : "", number);
+	}
+	return text;
+}
+
+/* Read back what sample_text wrote. */
+static struct sample sample_parse(const char *text)
+{
+	struct sample sample = { 0 };
+	if (strncmp(text, "tpch ", 5) == 0) {
+		sample.tpch = strtod(text + 5, NULL);
+	}
+	sample.ssb = strstr(text, " ssb") != NULL;
+	const char *tpcds = strstr(text, "tpcds ");
+	if (tpcds) {
+		sample.tpcds = strtod(tpcds + 6, NULL);
+	}
+	return sample;
+}
+
+static struct sample sample_asked(const struct mg_bootstrap_options *options)
+{
+	return (struct sample){ options->tpch_scale_factor, options->tpcds_scale_factor, options->ssb };
+}
+
+static bool scale_is_usable(double scale_factor)
+{
+	return isfinite(scale_factor) && scale_factor >= 0 && scale_factor <= SCALE_MAX;
 }
 
 static int options_check(const struct mg_bootstrap_options *options, struct mg_error *err)
@@ -81,8 +122,8 @@ static int options_check(const struct mg_bootstrap_options *options, struct mg_e
 		return mg_error_set(err, MG_E_USAGE, "the number of shards must be between 1 and %d",
 		                    MG_BOOTSTRAP_SHARDS_MAX);
 	}
-	if (!isfinite(options->tpch_scale_factor) || options->tpch_scale_factor < 0 ||
-	    options->tpch_scale_factor > SCALE_MAX) {
+	if (!scale_is_usable(options->tpch_scale_factor) ||
+	    !scale_is_usable(options->tpcds_scale_factor)) {
 		return mg_error_set(err, MG_E_USAGE, "the scale factor must be between 0 and %.0f",
 		                    SCALE_MAX);
 	}
@@ -148,23 +189,13 @@ static int sample_change(void *arg, struct mg_arena *arena, struct mg_catalog_da
 	return 0;
 }
 
-/* Read back what "tpch 0.1 ssb" says. */
-static void sample_parse(const char *sample, double *scale_factor, bool *ssb)
-{
-	char *rest = NULL;
-	*scale_factor = 0;
-	*ssb = false;
-	if (strncmp(sample, "tpch ", 5) == 0) {
-		*scale_factor = strtod(sample + 5, &rest);
-		*ssb = strcmp(rest, " ssb") == 0;
-	}
-}
-
 /* What is there decides; the options may only add to it. */
 static int sample_choose(struct run *run, const struct mg_catalog_data *data, struct mg_error *err)
 {
 	const struct mg_bootstrap_options *options = run->options;
-	sample_parse(data->sample, &run->scale_factor, &run->ssb);
+	const struct sample there = sample_parse(data->sample);
+	const struct sample asked = sample_asked(options);
+	run->sample_parts = there;
 	run->sample = mg_arena_strdup(run->arena, data->sample);
 	if (options->shard_count && options->shard_count != data->shard_count) {
 		mg_error_set(err, MG_E_USAGE, "\"%s\" has %u shards, not %u", options->data_dir,
@@ -172,12 +203,22 @@ static int sample_choose(struct run *run, const struct mg_catalog_data *data, st
 		mg_error_hint(err, "Leave --shard-count out, or use --overwrite to start anew.");
 		return MG_E_USAGE;
 	}
-	const char *wanted =
-		sample_text(run->arena, options->tpch_scale_factor, options->ssb || run->ssb);
-	if (options->tpch_scale_factor <= 0 || strcmp(wanted, data->sample) == 0) {
+	struct sample both = {
+		.tpch = asked.tpch > 0 ? asked.tpch : there.tpch,
+		.tpcds = asked.tpcds > 0 ? asked.tpcds : there.tpcds,
+		.ssb = asked.ssb || there.ssb,
+	};
+	const char *wanted = sample_text(run->arena, &both);
+	if (strcmp(wanted, data->sample) == 0) {
 		return 0;
 	}
-	const char *same_scale = sample_text(run->arena, options->tpch_scale_factor, run->ssb);
+	/* With what is there alone, the sizes asked for would be the same text. */
+	struct sample kept = {
+		.tpch = there.tpch > 0 ? both.tpch : 0,
+		.tpcds = there.tpcds > 0 ? both.tpcds : 0,
+		.ssb = there.ssb,
+	};
+	const char *same_scale = sample_text(run->arena, &kept);
 	bool other_tables = *data->sample == '\0' && data->table_count > 0;
 	if (other_tables || (*data->sample && strcmp(same_scale, data->sample) != 0)) {
 		mg_error_set(err, MG_E_USAGE, "\"%s\" holds %s already, not %s", options->data_dir,
@@ -186,8 +227,7 @@ static int sample_choose(struct run *run, const struct mg_catalog_data *data, st
 		return MG_E_USAGE;
 	}
 	run->sample = wanted;
-	run->scale_factor = options->tpch_scale_factor;
-	run->ssb = options->ssb || run->ssb;
+	run->sample_parts = both;
 	run->report->changed = true;
 	return mg_catalog_change(run->catalog, sample_change, run, err);
 }
@@ -225,9 +265,8 @@ static int catalog_open(struct run *run, struct mg_error *err)
 		return rc;
 	}
 	mg_error_clear(err);
-	run->scale_factor = run->options->tpch_scale_factor;
-	run->ssb = run->options->ssb;
-	run->sample = sample_text(run->arena, run->scale_factor, run->ssb);
+	run->sample_parts = sample_asked(run->options);
+	run->sample = sample_text(run->arena, &run->sample_parts);
 	run->report->changed = true;
 	rc = mg_catalog_new(&run->catalog, run->options->data_dir, err);
 	return rc == 0 ? mg_catalog_change(run->catalog, layout_change, run, err) : rc;
@@ -556,8 +595,9 @@ static int shards_make(struct run *run, struct mg_error *err)
 	bool any = false;
 	struct mg_sample_options sample = {
 		.data_dir = run->options->data_dir,
-		.scale_factor = run->scale_factor,
-		.ssb = run->ssb,
+		.scale_factor = run->sample_parts.tpch,
+		.ssb = run->sample_parts.ssb,
+		.tpcds_scale_factor = run->sample_parts.tpcds,
 		.threads = threads,
 		.spill_dir = in_dir(run, "shards/spill.new"),
 		.layout_row_groups = run->options->layout_row_groups,

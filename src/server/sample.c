@@ -324,6 +324,16 @@ static void load_close(struct load *load)
 	pthread_mutex_destroy(&load->lock);
 }
 
+static int tpcds_fill(struct load *load, struct mg_error *err)
+{
+	uint32_t count = load->options->meta.shard_count + 1;
+	struct mg_shard_file **files = mg_arena_new_array(load->arena, struct mg_shard_file *, count);
+	for (uint32_t i = 0; i < count; i++) {
+		files[i] = load->targets[i].file;
+	}
+	return mg_tpcds_fill(load->options, files, err);
+}
+
 int mg_sample_make(const struct mg_sample_options *options, struct mg_sample_file *files,
                    struct mg_error *err)
 {
@@ -343,6 +353,9 @@ int mg_sample_make(const struct mg_sample_options *options, struct mg_sample_fil
 	}
 	if (rc == 0 && options->scale_factor > 0) {
 		rc = rows_load(&load, err);
+	}
+	if (rc == 0 && !failed(&load) && options->tpcds_scale_factor > 0) {
+		rc = tpcds_fill(&load, err);
 	}
 	if (rc == 0 && !failed(&load)) {
 		parallel(&load, options->threads, files_finish);
@@ -446,22 +459,24 @@ int mg_sample_tables(const struct mg_sample_options *options, struct mg_arena *a
                      struct mg_error *err)
 {
 	struct load load = { .options = options, .set = &mg_sample_tpch, .arena = arena };
+	size_t tpch = options->scale_factor > 0 ? load.set->count : 0;
 	size_t ssb = options->ssb ? mg_ssb_table_count : 0;
-	struct mg_table *list = mg_arena_new_array(arena, struct mg_table, load.set->count + ssb);
+	size_t tpcds = options->tpcds_scale_factor > 0 ? MG_TPCDS_TABLES : 0;
+	struct mg_table *list = mg_arena_new_array(arena, struct mg_table, tpch + ssb + tpcds + 1);
 	*out = list;
 	*count = 0;
-	if (options->scale_factor <= 0) {
+	if (tpch + tpcds == 0) {
 		memset(shard_rows, 0, (options->meta.shard_count + 1) * sizeof *shard_rows);
 		return 0;
 	}
 	int rc = mg_duck_connect(options->duck, &load.conn, err);
-	if (rc == 0) {
+	if (rc == 0 && tpch > 0) {
 		rc = columns_read(&load, err);
 	}
 	if (rc == 0 && ssb > 0) {
 		rc = shape_make(&load, err);
 	}
-	for (size_t t = 0; rc == 0 && t < load.set->count; t++) {
+	for (size_t t = 0; rc == 0 && t < tpch; t++) {
 		const struct mg_sample_def *table = &load.set->tables[t];
 		table_init(&list[(*count)++], arena, "main", table->name, table->key, table->primary_key,
 		           &load.columns[t], true);
@@ -474,6 +489,10 @@ int mg_sample_tables(const struct mg_sample_options *options, struct mg_arena *a
 			table_init(&list[(*count)++], arena, "ssb", table->name, table->key, table->primary_key,
 			           &columns, false);
 		}
+	}
+	if (rc == 0 && tpcds > 0) {
+		rc = mg_tpcds_tables(load.conn, arena, list + *count, err);
+		*count += tpcds;
 	}
 	if (rc == 0) {
 		rc = rows_count(options, arena, list, *count, shard_rows, err);

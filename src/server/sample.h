@@ -1,5 +1,6 @@
 /*
- * sample.h - sample data straight into shard files: TPC-H by its generator, SSB by SQL over it.
+ * sample.h - sample data straight into shard files: TPC-H and TPC-DS by their generators,
+ * SSB by SQL over TPC-H.
  *
  * Thread: the caller's, and as many threads and child processes of its own as options say; all are
  * gone when it returns.  The children are this program again, called MG_SAMPLE_CHILD: whatever
@@ -14,8 +15,9 @@
 struct mg_sample_options {
 	struct mg_duck *duck; /* with the generator loaded */
 	const char *data_dir;
-	double scale_factor; /* 0: the files get no tables */
+	double scale_factor; /* of TPC-H; 0: none */
 	bool ssb;
+	double tpcds_scale_factor; /* 0: none */
 	unsigned threads;     /* that store, and children that generate, at most */
 	uint64_t child_bytes; /* memory for all children together */
 	const char *spill_dir;
@@ -56,5 +58,13 @@ struct mg_ssb_table {
 extern const struct mg_ssb_table mg_ssb_tables[];
 extern const size_t mg_ssb_table_count;
 int mg_ssb_fill(struct mg_shard_file *file, struct mg_error *err);
+
+/* sample_tpcds.c: make and fill the tables of schema tpcds in files[shard_count + 1]; NULL entries
+ * are left out.  list gets MG_TPCDS_TABLES tables without rows. */
+#define MG_TPCDS_TABLES 24
+int mg_tpcds_fill(const struct mg_sample_options *options, struct mg_shard_file **files,
+                  struct mg_error *err);
+int mg_tpcds_tables(struct mg_duck_conn *conn, struct mg_arena *arena, struct mg_table *list,
+                    struct mg_error *err);
 
 #endif
