@@ -25,15 +25,15 @@ struct mg_bootstrap_options {
 	const char *join_password;   /* NULL: generated */
 	const char *host;            /* one more name or address for the server certificate, or NULL */
 	double tpch_scale_factor;    /* 0: no sample data */
-	double tpcds_scale_factor;   /* 0: no TPC-DS; else its tables in schema "tpcds" */
+	double tpcds_scale_factor;   /* its tables go to schema "tpcds"; 0: none */
 	bool ssb;                    /* the Star Schema Benchmark's tables too, in schema "ssb" */
 	uint32_t shard_count;        /* 0: as it is there, else 11 */
 	bool overwrite;              /* start anew: keys, users and data */
 	unsigned threads;            /* 0: by cores */
 	uint64_t memory_bytes;       /* 0: a quarter of the machine's, at most 4 GiB */
 	uint32_t layout_row_groups;  /* for tests: tables of so many lie in slot ranges; 0: 50 */
-	/* May be NULL. step: "keys", "users", "check", "tpch", "tpcds", "finish"; done: 0..1; from any thread,
-	 * one at a time. */
+	/* May be NULL. step: "keys", "users", "check", "tpch", "tpcds", "finish"; done: 0..1; from any
+	 * thread, one at a time. */
 	void (*progress)(void *arg, const char *step, double done);
 	void *arg;
 	const atomic_bool *stop; /* ends it with MG_E_CANCELLED when true; NULL: none */

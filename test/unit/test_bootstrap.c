@@ -559,6 +559,93 @@ static void test_ssb(void **state)
 	check_catalog(3, 13, ROWS_001 + 60175 + 2557 + 1500 + 100 + 2000);
 }
 
+/* A table of tpcds is what dsdgen makes, each row in its shard. */
+static void check_tpcds_table(const char *name, const char *key)
+{
+	char sql[400];
+	view_of("tpcds", name, key ? 1 : 0, key ? 3 : 0);
+	snprintf(sql, sizeof sql,
+	         "SELECT count(*) FROM (SELECT * EXCLUDE (_mg_rid, _mg_slot, _shard) FROM tpcds.%s "
+	         "EXCEPT ALL FROM want.main.%s)",
+	         name, name);
+	assert_int_equal(sql_int(sql), 0);
+	snprintf(sql, sizeof sql,
+	         "SELECT (SELECT count(*) FROM tpcds.%s) - (SELECT count(*) FROM want.main.%s)", name,
+	         name);
+	assert_int_equal(sql_int(sql), 0);
+	snprintf(sql, sizeof sql, "SELECT count(*) FROM want.main.%s", name);
+	assert_true(sql_int(sql) > 0);
+	if (key) {
+		snprintf(sql, sizeof sql,
+		         "SELECT count(*) FROM tpcds.%s WHERE _mg_slot <> mg_slot(%s) OR _mg_rid >> 48 <> "
+		         "_shard",
+		         name, key);
+		assert_int_equal(sql_int(sql), 0);
+	}
+}
+
+static void test_tpcds(void **state)
+{
+	(void)state;
+	static const char *const reference[] = {
+		"income_band", "ship_mode",    "reason",   "warehouse", "call_center",
+		"web_site",    "web_page",     "store",    "promotion", "household_demographics",
+		"date_dim",    "catalog_page", "time_dim", "customer_demographics",
+	};
+	static const char *const keyed[][2] = {
+		{ "item", "i_item_sk" },
+		{ "customer", "c_customer_sk" },
+		{ "customer_address", "ca_address_sk" },
+		{ "inventory", "inv_item_sk" },
+		{ "store_sales", "ss_item_sk" },
+		{ "store_returns", "sr_item_sk" },
+		{ "catalog_sales", "cs_item_sk" },
+		{ "catalog_returns", "cr_item_sk" },
+		{ "web_sales", "ws_item_sk" },
+		{ "web_returns", "wr_item_sk" },
+	};
+	struct mg_error err;
+	struct mg_bootstrap_options options = defaults();
+	char path[96];
+	run(&options);
+	options.tpcds_scale_factor = 0.01; /* added to what is there */
+	snprintf(path, sizeof path, "%s/shards/tpcds.new", dir);
+	assert_int_equal(mg_file_write(path, "killed", 6, 0600, &err), 0);
+	run(&options);
+	assert_false(mg_file_exists(path));
+	check_tpch(0.01, 3);
+	open_files(3);
+	exec_ok("ATTACH ':memory:' AS want; CALL dsdgen(sf = 0.01, catalog = 'want')");
+	for (size_t i = 0; i < sizeof reference / sizeof *reference; i++) {
+		check_tpcds_table(reference[i], NULL);
+	}
+	for (size_t i = 0; i < sizeof keyed / sizeof *keyed; i++) {
+		check_tpcds_table(keyed[i][0], keyed[i][1]);
+	}
+	assert_int_equal(sql_int("SELECT count(*) - count(DISTINCT r) FROM (SELECT _mg_rid AS r FROM "
+	                         "s1.tpcds.store_sales UNION ALL SELECT _mg_rid FROM s1.tpcds.item "
+	                         "UNION ALL SELECT _mg_rid FROM s1.main.lineitem)"),
+	                 0);
+	close_files();
+	/* Less is asked: what is there stays; another size is refused; SSB can still come. */
+	options.tpcds_scale_factor = 0;
+	assert_false(run(&options).changed);
+	struct mg_bootstrap_report report;
+	options.tpcds_scale_factor = 0.02;
+	assert_int_equal(mg_bootstrap_run(&options, &report, &err), MG_E_USAGE);
+	assert_non_null(strstr(err.message, "tpcds 0.01"));
+	/* A lost file is made again with all its tables. */
+	snprintf(path, sizeof path, "%s/shards/0002.duckdb", dir);
+	assert_int_equal(unlink(path), 0);
+	options.tpcds_scale_factor = 0.01;
+	assert_int_equal(run(&options).shards_made, 1);
+	open_files(3);
+	exec_ok("ATTACH ':memory:' AS want; CALL dsdgen(sf = 0.01, catalog = 'want')");
+	check_tpcds_table("store_sales", "ss_item_sk");
+	check_tpcds_table("customer", "c_customer_sk");
+	close_files();
+}
+
 static void damage(const char *name)
 {
 	char path[128];
@@ -738,6 +825,7 @@ int main(int argc, char **argv)
 		CASE(test_generators_end_with_their_starter),
 		CASE(test_rows_do_not_depend_on_threads),
 		CASE(test_ssb),
+		CASE(test_tpcds),
 		CASE(test_damaged_and_missing_files_are_made_again),
 		CASE(test_refuses_what_does_not_fit),
 		CASE(test_stop),
