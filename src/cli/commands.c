@@ -270,6 +270,20 @@ const struct mg_command mg_commands[] = {
 	  .example = "  merganser cert show merganser-data/tls/server.crt",
 	  .tables = TABLES(no_options),
 	  .run = mg_command_cert_show },
+	{ .name = "export",
+	  .arguments = "[TABLE ...]",
+	  .arguments_max = 1000,
+	  .summary = "copy tables into a DuckDB file, or a folder of Parquet or CSV files",
+	  .text = "All tables, or the named ones (schema.table outside of main), with users' columns "
+	          "only; any DuckDB\n"
+	          "opens the result.  Reads a data directory whose server is down, or with --url a "
+	          "running cluster.\n"
+	          "The target gets its name when it is whole.",
+	  .example = "  merganser export --data-dir merganser-data -o snapshot.duckdb\n"
+	             "  merganser export --url https://localhost:8765 --username scott --format "
+	             "parquet -o lake orders lineitem",
+	  .tables = TABLES(mg_options_export, mg_options_connection),
+	  .run = mg_command_export },
 	{ .name = "completion",
 	  .arguments = "bash|zsh|fish",
 	  .arguments_min = 1,

@@ -25,6 +25,7 @@ int mg_command_cluster_nodes(const struct mg_options *options);
 int mg_command_cluster_shards(const struct mg_options *options);
 int mg_command_cluster_check(const struct mg_options *options);
 int mg_command_cluster_manifest(const struct mg_options *options);
+int mg_command_export(const struct mg_options *options);
 int mg_command_completion(const struct mg_options *options);
 int mg_command_doctor(const struct mg_options *options);
 
@@ -32,6 +33,7 @@ int mg_command_doctor(const struct mg_options *options);
 extern const struct mg_option mg_options_shell[];
 extern const struct mg_option mg_options_demo[];
 extern const struct mg_option mg_options_bootstrap[];
+extern const struct mg_option mg_options_export[];
 extern const struct mg_option mg_options_server[];
 extern const struct mg_option mg_options_worker[];
 
