@@ -196,6 +196,7 @@ static const char *const denied_tables[] = {
 	"get_substrait", "getenv", "getvariable", "glob", "histogram", "histogram_values", "http_get",
 	"iceberg_scan", "import_database", "json_deserialize_sql", "json_execute_serialized_sql",
 	"json_serialize_plan", "json_serialize_sql", "load_aws_credentials", "merganser_exchange",
+	"merganser_feed",
 	"metadata_info", "mg_mine", "mg_node", "mg_slot", "mysql_query", "pandas_scan",
 	"parquet_bloom_probe", "parquet_file_metadata", "parquet_full_metadata",
 	"parquet_kv_metadata", "parquet_metadata", "parquet_scan", "parquet_schema",

@@ -232,6 +232,7 @@ static void test_secrets_settings_logs_and_other_sql(void **state)
 		"FROM arrow_scan_dumb(1, 2, 3)",
 		"FROM test_vector_types(1)",
 		"FROM merganser_exchange(1)",
+		"FROM merganser_feed()",
 		"SELECT mg_node()",
 		"SELECT mg_mine(a) FROM t",
 		"SELECT mg_slot(a) FROM t",
