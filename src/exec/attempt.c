@@ -98,6 +98,7 @@ static void share_out(struct mg_attempt *attempt, struct mg_hub_member *members,
 	size_t *load = mg_arena_new_array(attempt->arena, size_t, member_count + 1);
 	size_t *taken_by = mg_arena_new_array(attempt->arena, size_t, options->shard_count + 1);
 	bool *done = mg_arena_new_array(attempt->arena, bool, options->shard_count + 1);
+	unsigned own_threads = mg_hub_server_threads(mg_engine_hub(options->engine));
 	for (size_t round = 0; round < options->shard_count; round++) {
 		size_t next = 0, fewest = SIZE_MAX;
 		for (size_t i = 0; i < options->shard_count; i++) {
@@ -110,7 +111,7 @@ static void share_out(struct mg_attempt *attempt, struct mg_hub_member *members,
 				next = i;
 			}
 		}
-		double best_load = (double)(load[0] + 1) / mg_engine_threads(options->engine);
+		double best_load = (double)(load[0] + 1) / own_threads;
 		size_t best = 0;
 		for (size_t m = 0; m < member_count; m++) {
 			double would = (double)(load[m + 1] + 1) / members[m].threads;

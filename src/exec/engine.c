@@ -32,11 +32,18 @@ struct mg_engine {
 	struct mg_hub *hub;
 	uint64_t since_ms;
 	uint64_t *sample_rows; /* by table of the catalog at start */
+	bool threads_given;
 };
 
 unsigned mg_engine_default_threads(void)
 {
 	return mg_os_cores();
+}
+
+unsigned mg_engine_share_of_cores(unsigned cores, size_t nodes)
+{
+	size_t share = nodes ? (cores + nodes / 2) / nodes : cores;
+	return share ? (unsigned)share : 1;
 }
 
 uint64_t mg_engine_default_memory(void)
@@ -393,6 +400,7 @@ int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *optio
 	engine->address = mg_strdup(options->address ? options->address : "");
 	engine->catalog = options->catalog;
 	engine->since_ms = (uint64_t)mg_clock_wall_ms();
+	engine->threads_given = options->threads > 0;
 	engine->options.threads = options->threads ? options->threads : mg_engine_default_threads();
 	engine->options.memory_bytes = options->memory_bytes ? options->memory_bytes
 	                                                     : mg_engine_default_memory();
@@ -471,6 +479,11 @@ struct mg_hub *mg_engine_hub(struct mg_engine *engine)
 unsigned mg_engine_threads(const struct mg_engine *engine)
 {
 	return engine->options.threads;
+}
+
+bool mg_engine_threads_given(const struct mg_engine *engine)
+{
+	return engine->threads_given;
 }
 
 uint64_t mg_engine_memory(const struct mg_engine *engine)

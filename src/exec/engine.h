@@ -40,6 +40,7 @@ struct mg_hub *mg_engine_hub(struct mg_engine *engine);
 /* Rows of the catalog's table number `table` that the planning database holds. */
 uint64_t mg_engine_sample_rows(const struct mg_engine *engine, size_t table);
 unsigned mg_engine_threads(const struct mg_engine *engine);
+bool mg_engine_threads_given(const struct mg_engine *engine); /* by the operator */
 uint64_t mg_engine_memory(const struct mg_engine *engine);
 void mg_engine_budget(struct mg_engine *engine,
                       struct mg_spool_budget *budget); /* a fresh one for a query */
@@ -70,6 +71,8 @@ void mg_engine_exec_tables(struct mg_arena *arena, const struct mg_table *tables
                            struct mg_exec_table **out);
 /* Threads and memory by default: what the cgroup, else the machine, gives. */
 unsigned mg_engine_default_threads(void);
+/* The even share of each of `nodes` nodes that run on the same cores, rounded; at least 1. */
+unsigned mg_engine_share_of_cores(unsigned cores, size_t nodes);
 uint64_t mg_engine_default_memory(void);
 
 #endif

@@ -76,6 +76,49 @@ void mg_hub_on_event(struct mg_hub *hub,
 	pthread_mutex_unlock(&hub->lock);
 }
 
+/* ---- threads ---- */
+
+/* Nodes on the cores of that name, this server among them. */
+static size_t neighbours_locked(const struct mg_hub *hub, const char *cores)
+{
+	size_t count = mg_text_eq(hub->cores, cores);
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		count += hub->workers[i]->greeted && mg_text_eq(hub->workers[i]->cores, cores);
+	}
+	return count;
+}
+
+/* Nodes on one machine take part in the same statements at the same time.  Each with a thread for
+ * every core, they would only get into each other's way: DuckDB's aggregates of many groups cost
+ * more than twice the CPU time on two threads as on one (TPC-H 18). */
+static void share_cores_locked(struct mg_hub *hub)
+{
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		struct mg_worker *worker = hub->workers[i];
+		if (!worker->greeted || !worker->shares || !worker->cores[0]) {
+			continue;
+		}
+		size_t nodes = neighbours_locked(hub, worker->cores);
+		unsigned threads = mg_engine_share_of_cores(worker->threads_max, nodes);
+		if (threads != worker->threads) {
+			worker->threads = threads;
+			mg_channel_sendf(worker->channel, "{\"type\":\"threads\",\"threads\":%u}", threads);
+		}
+	}
+}
+
+unsigned mg_hub_server_threads(struct mg_hub *hub)
+{
+	unsigned threads = mg_engine_threads(hub->engine);
+	if (mg_engine_threads_given(hub->engine) || !hub->cores[0]) {
+		return threads;
+	}
+	pthread_mutex_lock(&hub->lock);
+	threads = mg_engine_share_of_cores(threads, neighbours_locked(hub, hub->cores));
+	pthread_mutex_unlock(&hub->lock);
+	return threads;
+}
+
 /* ---- frames of workers ---- */
 
 static void add_tables(struct mg_sb *json, const struct mg_catalog_data *data)
@@ -146,6 +189,10 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 		return mg_error_set(err, MG_E_PROTOCOL,
 		                    "a worker's name has at most 47 letters, digits and the signs . _ : -");
 	}
+	const char *cores = mg_json_get_text(json, "cores");
+	if (cores && !is_name(cores)) {
+		return mg_error_set(err, MG_E_PROTOCOL, "a name of cores must look like a worker's name");
+	}
 	struct mg_sb hello = { 0 };
 	pthread_mutex_lock(&hub->lock);
 	if (worker->greeted) {
@@ -156,6 +203,9 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 	mg_copy_text(worker->version, sizeof worker->version, mg_json_get_text(json, "version"));
 	int64_t threads = mg_json_get_int(json, "threads", 1);
 	worker->threads = threads < 1 ? 1 : threads > 1024 ? 1024 : (unsigned)threads;
+	worker->threads_max = worker->threads;
+	mg_copy_text(worker->cores, sizeof worker->cores, cores);
+	worker->shares = mg_json_get_bool(json, "share", false);
 	int64_t memory = mg_json_get_int(json, "memory", 0);
 	worker->memory_bytes = memory < 0 ? 0 : (uint64_t)memory;
 	int64_t cache = mg_json_get_int(json, "cache", 0);
@@ -171,6 +221,7 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 	mg_channel_send(worker->channel, mg_sb_text(&hello));
 	mg_sb_fini(&hello);
 	mg_hub__lease(hub, worker);
+	share_cores_locked(hub);
 	tell(hub, "worker.joined", worker->id);
 	mg_log(MG_LOG_INFO, "worker.joined", "worker=%s address=%s threads=%u", worker->id,
 	       mg_channel_peer(worker->channel), worker->threads);
@@ -376,6 +427,7 @@ static void on_closed(void *arg, const char *reason)
 	}
 	if (!hub->stopping) {
 		mg_hub__lease_all(hub);
+		share_cores_locked(hub);
 		tell(hub, "worker.left", worker->id);
 	}
 	mg_log(worker->draining || hub->stopping ? MG_LOG_INFO : MG_LOG_WARN, "worker.left",
@@ -614,6 +666,7 @@ int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_d
 	hub->shard_count = data->shard_count;
 	hub->has_data = data->table_count > 0;
 	mg_copy_text(hub->cluster_id, sizeof hub->cluster_id, data->cluster_id);
+	mg_os_cores_name(hub->cores);
 	hub->files = mg_alloc(sizeof *hub->files * (data->shard_count + 1));
 	hub->shards = mg_alloc0(sizeof *hub->shards * (data->shard_count + 1));
 	hub->asked = mg_alloc0(sizeof *hub->asked * (data->shard_count + 1));

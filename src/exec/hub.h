@@ -57,6 +57,9 @@ struct mg_hub_member {
 };
 void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_member **out,
                     size_t *count);
+/* Threads that this server's part in a statement should count on: its share of the cores when other
+ * nodes run on them as well. */
+unsigned mg_hub_server_threads(struct mg_hub *hub);
 struct mg_worker *mg_worker_ref(struct mg_worker *worker);
 void mg_worker_unref(struct mg_worker *worker);
 const char *mg_worker_id(const struct mg_worker *worker);

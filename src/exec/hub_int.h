@@ -9,6 +9,7 @@
 #define MG_EXEC_HUB_INT_H
 
 #include "exec/hub.h"
+#include "os/limits.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,7 +29,9 @@ struct mg_worker {
 	/* guarded by the hub's lock: */
 	char id[64];
 	char version[32];
-	unsigned threads;
+	unsigned threads, threads_max; /* that it uses now; that it may use at most */
+	char cores[48];                /* names the cores that it runs on; or empty */
+	bool shares;                   /* those cores with other nodes: we say how many threads */
 	uint64_t memory_bytes;
 	uint64_t cache_bytes; /* that its copies may take; 0: not told, no limit */
 	uint64_t since_ms;
@@ -66,6 +69,7 @@ struct mg_hub {
 	uint64_t ticked_ms;
 	atomic_ullong bytes_moved;
 	bool stopping;
+	char cores[MG_OS_CORES_NAME_SIZE]; /* that this server runs on */
 	void (*on_event)(void *arg, const char *event, const char *worker);
 	void *event_arg;
 };

@@ -56,7 +56,8 @@ struct mg_fetch {
 	struct mg_channel *channel; /* with a reference */
 	uint64_t connection;        /* counts connects: a fetch of an older one is given up */
 	struct shard *shards;
-	uint32_t shard_count; /* highest id + 1 */
+	uint32_t shard_count;          /* highest id + 1 */
+	unsigned threads, threads_set; /* of the engine: wanted, and last set */
 	/* the fetch under way: */
 	uint32_t current;    /* shard, or UINT32_MAX */
 	uint32_t next_chunk; /* that we wait for */
@@ -128,6 +129,14 @@ int mg_fetch_release(struct mg_fetch *fetch, const struct mg_json *json, struct 
 	}
 	pthread_mutex_unlock(&fetch->lock);
 	return code;
+}
+
+void mg_fetch_threads(struct mg_fetch *fetch, unsigned threads)
+{
+	pthread_mutex_lock(&fetch->lock);
+	fetch->threads = threads;
+	pthread_cond_broadcast(&fetch->changed);
+	pthread_mutex_unlock(&fetch->lock);
 }
 
 int mg_fetch_chunk(struct mg_fetch *fetch, uint32_t shard, uint32_t chunk, struct mg_buf *payload,
@@ -523,11 +532,29 @@ static bool drop_released_locked(struct mg_fetch *fetch)
 	return true;
 }
 
+static void set_threads(struct mg_fetch *fetch, unsigned threads)
+{
+	struct mg_error err;
+	mg_error_clear(&err);
+	if (mg_duck_set_threads(fetch->duck, threads, &err)) {
+		mg_log(MG_LOG_WARN, "worker.threads", "threads=%u error=\"%s\"", threads, err.message);
+	} else {
+		mg_log(MG_LOG_INFO, "worker.threads", "threads=%u", threads);
+	}
+}
+
 static void *fetch_thread(void *arg)
 {
 	struct mg_fetch *fetch = arg;
 	pthread_mutex_lock(&fetch->lock);
 	while (!fetch->stopping) {
+		if (fetch->threads != fetch->threads_set) {
+			unsigned threads = fetch->threads_set = fetch->threads;
+			pthread_mutex_unlock(&fetch->lock);
+			set_threads(fetch, threads);
+			pthread_mutex_lock(&fetch->lock);
+			continue;
+		}
 		bool dropped = drop_released_locked(fetch);
 		struct job job = { .id = UINT32_MAX, .connection = fetch->connection };
 		for (uint32_t i = 0; dropped && fetch->channel && i < fetch->shard_count; i++) {
@@ -551,11 +578,12 @@ static void *fetch_thread(void *arg)
 
 /* ---- life ---- */
 
-int mg_fetch_new(struct mg_fetch **out, struct mg_duck *duck, const char *cache_dir,
-                 uint64_t cache_bytes, struct mg_error *err)
+int mg_fetch_new(struct mg_fetch **out, struct mg_duck *duck, unsigned threads,
+                 const char *cache_dir, uint64_t cache_bytes, struct mg_error *err)
 {
 	struct mg_fetch *fetch = mg_alloc0(sizeof *fetch);
 	fetch->duck = duck;
+	fetch->threads = fetch->threads_set = threads;
 	fetch->cache_dir = mg_strdup(cache_dir);
 	fetch->cache_bytes = cache_bytes;
 	fetch->shards = mg_alloc0(sizeof *fetch->shards * SHARDS_MAX);

@@ -17,6 +17,7 @@
 #include "mg_version.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/limits.h"
 #include "os/random.h"
 
 #include <pthread.h>
@@ -68,6 +69,7 @@ struct mg_worker_node {
 	struct mg_table *tables;
 	size_t table_count;
 	char cluster[40];
+	bool threads_given; /* by the operator: the server does not change them */
 };
 
 /* ---- parts ---- */
@@ -454,6 +456,17 @@ static int on_welcome(struct mg_worker_node *node, const struct mg_json *json)
 	return 0;
 }
 
+static int on_threads(struct mg_worker_node *node, const struct mg_json *json, struct mg_error *err)
+{
+	int64_t threads = mg_json_get_int(json, "threads", 0);
+	if (node->threads_given || threads < 1 || threads > node->options.threads) {
+		return mg_error_set(err, MG_E_PROTOCOL, "%lld threads are not ours to use",
+		                    (long long)threads);
+	}
+	mg_fetch_threads(node->fetch, (unsigned)threads);
+	return 0;
+}
+
 int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *json,
                            struct mg_error *err)
 {
@@ -467,6 +480,9 @@ int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *js
 	}
 	if (mg_text_eq(type, "release")) {
 		return mg_fetch_release(node->fetch, json, err);
+	}
+	if (mg_text_eq(type, "threads")) {
+		return on_threads(node, json, err);
 	}
 	if (mg_text_eq(type, "open")) {
 		return on_open(node, json, err);
@@ -524,12 +540,18 @@ void mg_worker_node_greet(struct mg_worker_node *node, struct mg_channel *channe
 	node->channel = mg_channel_ref(channel);
 	pthread_mutex_unlock(&node->lock);
 	mg_fetch_connect(node->fetch, channel);
+	mg_fetch_threads(node->fetch, node->options.threads); /* until this server shares them out */
 	struct mg_sb json = { 0 };
 	mg_sb_addf(&json,
 	           "{\"type\":\"hello\",\"protocol\":1,\"version\":\"%s\",\"engine\":\"%s\",\"name\":",
 	           MG_VERSION, mg_duck_version());
 	mg_sb_add_json(&json, node->name, strlen(node->name));
-	mg_sb_addf(&json, ",\"threads\":%u,\"memory\":%llu,\"cache\":%llu}", node->options.threads,
+	char cores[MG_OS_CORES_NAME_SIZE];
+	mg_os_cores_name(cores);
+	mg_sb_addf(&json,
+	           ",\"threads\":%u,\"cores\":\"%s\",\"share\":%s,\"memory\":%llu,"
+	           "\"cache\":%llu}",
+	           node->options.threads, cores, node->threads_given ? "false" : "true",
 	           (unsigned long long)node->options.memory_bytes,
 	           (unsigned long long)node->options.cache_bytes);
 	mg_channel_send(channel, mg_sb_text(&json));
@@ -579,6 +601,7 @@ int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_
 	node->options = *options;
 	node->name = mg_strdup(options->name);
 	node->cache_dir = mg_strdup(options->cache_dir);
+	node->threads_given = options->threads > 0;
 	node->options.threads = options->threads ? options->threads : mg_engine_default_threads();
 	node->options.memory_bytes = options->memory_bytes ? options->memory_bytes
 	                                                   : mg_engine_default_memory();
@@ -614,8 +637,8 @@ int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_
 		code = mg_duck_fence(node->duck, dirs, 2, err);
 	}
 	if (!code) {
-		code =
-			mg_fetch_new(&node->fetch, node->duck, node->cache_dir, node->options.cache_bytes, err);
+		code = mg_fetch_new(&node->fetch, node->duck, node->options.threads, node->cache_dir,
+		                    node->options.cache_bytes, err);
 	}
 	if (code) {
 		mg_worker_node_free(node);

@@ -18,7 +18,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <xxhash.h>
 
 #define MEMORY_MIN (64u * 1024 * 1024)
 #define SMALL_FILE_MAX (256 * 1024)
@@ -190,6 +193,52 @@ unsigned mg_os_cores(void)
 		cores = least(cores, (quota + 999) / 1000);
 	}
 	return cores > 0 ? (unsigned)cores : 1;
+}
+
+/* The machine is told by its boot id, which containers share; a set of CPUs or a quota of CPU time
+ * that is less than the machine makes a smaller place of it.  A quota that several groups share
+ * from above counts as one of each: they are then thought to be apart, which costs speed alone. */
+void mg_os_cores_name_below(const char *root, char name[MG_OS_CORES_NAME_SIZE])
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t allowed;
+	struct mg_sb text = { 0 };
+	char *boot = read_small(root, "/proc/sys/kernel/random/boot_id");
+	*name = '\0';
+	if (!boot || !*boot) {
+		mg_free(boot);
+		return;
+	}
+	mg_sb_add(&text, boot);
+	mg_free(boot);
+	if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+		for (size_t i = 0; i < CPU_SETSIZE; i++) {
+			if (CPU_ISSET(i, &allowed)) {
+				mg_sb_addf(&text, " %zu", i);
+			}
+		}
+	}
+	uint64_t quota = mg_os_cgroup_millicores(root);
+	if (online > 0 && quota < (uint64_t)online * 1000) {
+		/* Each container may call its group "/": the namespace tells them apart. */
+		char *group = read_small(root, "/proc/self/cgroup");
+		char *space = mg_format("%s/proc/self/ns/cgroup", root);
+		struct stat status;
+		if (stat(space, &status) == 0) {
+			mg_sb_addf(&text, " in %llu", (unsigned long long)status.st_ino);
+		}
+		mg_sb_addf(&text, " %s", group ? group : "");
+		mg_free(space);
+		mg_free(group);
+	}
+	snprintf(name, MG_OS_CORES_NAME_SIZE, "%016llx",
+	         (unsigned long long)XXH3_64bits(mg_sb_text(&text), text.len));
+	mg_sb_fini(&text);
+}
+
+void mg_os_cores_name(char name[MG_OS_CORES_NAME_SIZE])
+{
+	mg_os_cores_name_below("", name);
 }
 
 uint64_t mg_os_memory_bytes(void)

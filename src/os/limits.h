@@ -7,8 +7,12 @@
 
 #include <stdint.h>
 
-unsigned mg_os_cores(void);          /* at least 1; a quota of 1.5 cores counts as 2 */
-uint64_t mg_os_memory_bytes(void);   /* at least 64 MiB */
+unsigned mg_os_cores(void);        /* at least 1; a quota of 1.5 cores counts as 2 */
+uint64_t mg_os_memory_bytes(void); /* at least 64 MiB */
+/* A name of the cores behind mg_os_cores: processes that compete for the same ones have the same
+ * name.  Empty when this machine does not say which one it is. */
+#define MG_OS_CORES_NAME_SIZE 17
+void mg_os_cores_name(char name[MG_OS_CORES_NAME_SIZE]);
 uint64_t mg_os_resident_bytes(void); /* memory that this process holds now; 0 when unknown */
 uint64_t
 mg_os_files_raise(void); /* allow as many open files as the hard limit does; returns how many */
@@ -20,6 +24,8 @@ mg_os_files_raise(void); /* allow as many open files as the hard limit does; ret
  * puts the fence back, so call it now and then.  Nothing with sanitizers. */
 void mg_os_memory_fence(void);
 
+/* For tests: read below `root` instead of "/". */
+void mg_os_cores_name_below(const char *root, char name[MG_OS_CORES_NAME_SIZE]);
 /* For tests: the cgroup part alone, read below `root` instead of "/"; UINT64_MAX: no limit. */
 uint64_t mg_os_cgroup_memory(const char *root);
 uint64_t mg_os_cgroup_millicores(const char *root);

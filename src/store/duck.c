@@ -167,6 +167,17 @@ int mg_duck_fence(struct mg_duck *duck, const char *const *dirs, size_t count, s
 	return rc;
 }
 
+int mg_duck_set_threads(struct mg_duck *duck, unsigned threads, struct mg_error *err)
+{
+	struct mg_duck_conn *conn = NULL;
+	int rc = mg_duck_connect(duck, &conn, err);
+	if (rc == 0) {
+		rc = mg_duck_execf(conn, err, "SET GLOBAL threads = %u", threads);
+		mg_duck_disconnect(conn);
+	}
+	return rc;
+}
+
 /* ---- connections ---- */
 
 int mg_duck_connect(struct mg_duck *duck, struct mg_duck_conn **out, struct mg_error *err)

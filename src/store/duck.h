@@ -40,6 +40,8 @@ int mg_duck_load_tpch(struct mg_duck *duck,
  * works. */
 int mg_duck_fence(struct mg_duck *duck, const char *const *dirs, size_t count,
                   struct mg_error *err);
+/* How many threads run its statements from now on; fewer than now wait for tasks to end. */
+int mg_duck_set_threads(struct mg_duck *duck, unsigned threads, struct mg_error *err);
 
 int mg_duck_connect(struct mg_duck *duck, struct mg_duck_conn **out, struct mg_error *err);
 void mg_duck_disconnect(struct mg_duck_conn *conn);

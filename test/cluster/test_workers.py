@@ -144,11 +144,11 @@ def test_sigterm_drains_a_worker(new_cluster):
 class Fake:
     """A worker of our own making, which does what it likes."""
 
-    def __init__(self, cluster, name="fake", user="worker", password=WORKER_PASSWORD):
+    def __init__(self, cluster, name="fake", user="worker", password=WORKER_PASSWORD, **more):
         login = base64.b64encode(f"{user}:{password}".encode()).decode()
         self.ws = connect(f"wss://localhost:{cluster.port}/worker", ssl=cluster.tls(), max_size=None,
                           additional_headers={"Authorization": "Basic " + login}, compression=None).__enter__()
-        self.send(type="hello", protocol=1, version="0.1.0", engine="v1.5.5", name=name, threads=64, memory=1 << 30)
+        self.send(type="hello", protocol=1, version="0.1.0", engine="v1.5.5", name=name, threads=64, memory=1 << 30, **more)
         self.welcome = self.receive()
         assert self.welcome["type"] == "welcome"
         self.lease = self.receive()
@@ -185,6 +185,40 @@ def test_a_wrong_hash_is_not_believed(lonely):
     assert fake.closed()
     assert lonely.get("/status").json()["workers"] == 0
     assert "wrong hash" in lonely.log()
+
+
+# ---- several on one machine ----
+
+def test_nodes_on_the_same_cores_share_their_threads(lonely):
+    first, elsewhere = Fake(lonely, "first", cores="here", share=True), Fake(lonely, "elsewhere", cores="there", share=True)
+    given = Fake(lonely, "given", cores="here", share=False)    # its operator set --threads: counted, never changed
+    assert first.receive() == {"type": "threads", "threads": 32}
+    third = Fake(lonely, "third", cores="here", share=True)
+    assert third.receive() == first.receive() == {"type": "threads", "threads": 21}
+    threads = "SELECT id, threads FROM cluster.nodes WHERE role = 'worker' ORDER BY 1"
+    assert run(lonely, threads) == [["elsewhere", 64], ["first", 21], ["given", 64], ["third", 21]]
+    third.ws.close()
+    assert first.receive() == {"type": "threads", "threads": 32}
+    given.ws.close()
+    assert first.receive() == {"type": "threads", "threads": 64}
+    assert run(lonely, threads) == [["elsewhere", 64], ["first", 64]]
+
+
+def test_a_worker_takes_its_share(lonely):
+    """Real ones and the server run on the same cores: what the server says is what the engines use."""
+    cores = run(lonely, "SELECT threads FROM cluster.nodes WHERE role = 'server'")[0][0]
+    names = ["w1", "w2"]
+    for name in names:
+        lonely.start_worker(name)
+    lonely.wait_workers(len(names))
+    share = max(1, (cores + (len(names) + 1) // 2) // (len(names) + 1))
+    assert run(lonely, "SELECT DISTINCT threads FROM cluster.nodes WHERE role = 'worker'") == [[share]]
+    for name in names:
+        deadline = time.monotonic() + 20
+        while share != cores and f"event=worker.threads threads={share}" not in lonely.log(name):
+            assert time.monotonic() < deadline, lonely.log(name)
+            time.sleep(0.05)
+    same(run(lonely, SQL, "?strategy=cut"), run(lonely, SQL, "?strategy=local"))
 
 
 SQL = "SELECT l_returnflag, count(*), sum(l_extendedprice) FROM lineitem GROUP BY 1 ORDER BY 1"

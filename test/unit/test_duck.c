@@ -661,6 +661,27 @@ static void test_progress_is_true(void **state)
 	assert_true(watch.progress_seen > 0 && watch.progress_seen <= 1);
 }
 
+static void test_threads_change_under_way(void **state)
+{
+	(void)state;
+	struct mg_error err;
+	struct mg_duck_options options = { .threads = 2 };
+	struct mg_duck *other = NULL;
+	struct mg_duck_conn *inside = NULL;
+	int64_t threads = 0;
+	mg_error_clear(&err);
+	assert_int_equal(mg_duck_open(&other, &options, &err), 0);
+	assert_int_equal(mg_duck_connect(other, &inside, &err), 0);
+	assert_int_equal(mg_duck_set_threads(other, 1, &err), 0);
+	assert_int_equal(mg_duck_int(inside, "SELECT current_setting('threads')", &threads, &err), 0);
+	assert_int_equal(threads, 1);
+	assert_int_not_equal(mg_duck_set_threads(other, 0, &err), 0);
+	assert_int_equal(mg_duck_int(inside, "SELECT current_setting('threads')", &threads, &err), 0);
+	assert_int_equal(threads, 1);
+	mg_duck_disconnect(inside);
+	mg_duck_close(other);
+}
+
 static void test_fence(void **state)
 {
 	(void)state;
@@ -726,6 +747,7 @@ int main(void)
 		cmocka_unit_test(test_one_interrupt_is_enough),
 		cmocka_unit_test(test_progress_is_true),
 		cmocka_unit_test(test_fence),
+		cmocka_unit_test(test_threads_change_under_way),
 		cmocka_unit_test(test_tpch_loads_twice),
 	};
 	return cmocka_run_group_tests(tests, open_all, close_all);

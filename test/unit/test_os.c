@@ -452,6 +452,39 @@ static void test_limits_of_this_machine_are_sane(void **state)
 	assert_true((long)mg_os_cores() <= online);
 }
 
+static void test_the_name_of_the_cores_tells_places_apart(void **state)
+{
+	(void)state;
+	char name[MG_OS_CORES_NAME_SIZE];
+	char other[MG_OS_CORES_NAME_SIZE];
+	mg_os_cores_name_below(folder, name);
+	assert_string_equal(name, ""); /* no boot id: this machine does not say which one it is */
+	put("/proc/sys/kernel/random/boot_id", "11111111-2222-3333-4444-555555555555\n");
+	put("/proc/self/cgroup", "0::/a\n");
+	mg_os_cores_name_below(folder, name);
+	assert_int_equal(strlen(name), MG_OS_CORES_NAME_SIZE - 1);
+	/* a group without a quota, or with one beyond the machine, uses the same cores */
+	put("/proc/self/cgroup", "0::/b\n");
+	put("/sys/fs/cgroup/b/cpu.max", "max 100000\n");
+	mg_os_cores_name_below(folder, other);
+	assert_string_equal(name, other);
+	put("/sys/fs/cgroup/b/cpu.max", "900000000 100000\n");
+	mg_os_cores_name_below(folder, other);
+	assert_string_equal(name, other);
+	/* two groups with quotas of their own do not */
+	put("/sys/fs/cgroup/b/cpu.max", "50000 100000\n");
+	mg_os_cores_name_below(folder, other);
+	assert_string_not_equal(name, other);
+	put("/proc/self/cgroup", "0::/c\n");
+	put("/sys/fs/cgroup/c/cpu.max", "50000 100000\n");
+	mg_os_cores_name_below(folder, name);
+	assert_string_not_equal(name, other);
+	/* nor do two machines */
+	put("/proc/sys/kernel/random/boot_id", "66666666-2222-3333-4444-555555555555\n");
+	mg_os_cores_name_below(folder, other);
+	assert_string_not_equal(name, other);
+}
+
 /* ---- clock, chance, terminal ---- */
 
 static void test_times_and_random_bytes(void **state)
@@ -557,6 +590,7 @@ int main(void)
 		IN_FOLDER(test_cgroup_v2_limits_of_all_ancestors_hold),
 		IN_FOLDER(test_cgroup_v1_limits_hold),
 		IN_FOLDER(test_limits_of_this_machine_are_sane),
+		IN_FOLDER(test_the_name_of_the_cores_tells_places_apart),
 		cmocka_unit_test(test_times_and_random_bytes),
 		cmocka_unit_test(test_small_things_are_had_at_the_fence),
 	};
