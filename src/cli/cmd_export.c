@@ -23,11 +23,8 @@
 #include <string.h>
 
 const struct mg_option mg_options_export[] = {
-	{ .name = "data-dir",
-	  .kind = MG_O_TEXT,
-	  .value = "DIR",
-	  .fallback = "merganser-data",
-	  .help = "the data directory to read when there is no --url; its server must be down" },
+	MG_OPTION_DATA_DIR(NULL,
+	                   "the data directory to read when there is no --url; its server must be down"),
 	{ .name = "output",
 	  .alias = "o",
 	  .kind = MG_O_TEXT,
@@ -39,11 +36,7 @@ const struct mg_option mg_options_export[] = {
 	  .fallback = "duckdb",
 	  .help = "one DuckDB file, or a folder with a file for each table" },
 	{ .name = "overwrite", .kind = MG_O_FLAG, .help = "replace an export that is there" },
-	{ .name = "threads",
-	  .kind = MG_O_INT,
-	  .max = 1024,
-	  .fallback = "0",
-	  .help = "0: what the machine gives" },
+	MG_OPTION_THREADS("0: what the machine gives"),
 	{ 0 },
 };
 

@@ -12,8 +12,7 @@
 static const struct mg_option no_options[] = { { 0 } };
 
 static const struct mg_option data_dir_options[] = {
-	{ .name = "data-dir", .kind = MG_O_TEXT, .value = "DIR", .fallback = "merganser-data",
-	  .help = "the cluster's data directory" },
+	MG_OPTION_DATA_DIR(NULL, "the cluster's data directory"),
 	{ 0 },
 };
 
@@ -65,14 +64,7 @@ static const struct mg_option cert_ca_options[] = {
 	  .kind = MG_O_TEXT,
 	  .fallback = "merganser CA",
 	  .help = "name of the CA" },
-	{ .name = "key-password",
-	  .alias = "password",
-	  .kind = MG_O_SECRET,
-	  .help = "encrypt the key with a password" },
-	{ .name = "key-password-file",
-	  .kind = MG_O_TEXT,
-	  .value = "FILE",
-	  .help = "read it from FILE" },
+	MG_OPTION_PASSWORD("key-password", "password", "encrypt the key with a password"),
 	{ .name = "overwrite", .kind = MG_O_FLAG, .help = "replace files that are there" },
 	{ 0 },
 };
@@ -86,8 +78,7 @@ static const struct mg_option cert_signed_options[] = {
 	  .help = "the CA that signs" },
 	{ .name = "ca-key-file", .kind = MG_O_TEXT, .value = "FILE", .fallback = "ca.key",
 	  .help = "and its key" },
-	{ .name = "ca-password", .kind = MG_O_SECRET, .help = "password of the CA's key" },
-	{ .name = "ca-password-file", .kind = MG_O_TEXT, .value = "FILE", .help = "read it from FILE" },
+	MG_OPTION_PASSWORD("ca-password", NULL, "password of the CA's key"),
 	{ .name = "overwrite", .kind = MG_O_FLAG, .help = "replace files that are there" },
 	{ 0 },
 };
@@ -110,14 +101,7 @@ static const struct mg_option cert_client_options[] = {
 	  .kind = MG_O_TEXT,
 	  .fallback = "client",
 	  .help = "name of the user" },
-	{ .name = "key-password",
-	  .alias = "password",
-	  .kind = MG_O_SECRET,
-	  .help = "encrypt the key with a password" },
-	{ .name = "key-password-file",
-	  .kind = MG_O_TEXT,
-	  .value = "FILE",
-	  .help = "read it from FILE" },
+	MG_OPTION_PASSWORD("key-password", "password", "encrypt the key with a password"),
 	{ 0 },
 };
 

@@ -29,6 +29,19 @@ int mg_command_export(const struct mg_options *options);
 int mg_command_completion(const struct mg_options *options);
 int mg_command_doctor(const struct mg_options *options);
 
+/* Entries that several tables have, each with its own help; alias_ NULL: none. */
+#define MG_OPTION_DATA_DIR(alias_, help_) \
+	{ .name = "data-dir", .alias = alias_, .kind = MG_O_TEXT, .value = "DIR", \
+	  .fallback = "merganser-data", .help = help_ }
+#define MG_OPTION_THREADS(help_) \
+	{ .name = "threads", .kind = MG_O_INT, .max = 1024, .fallback = "0", .help = help_ }
+#define MG_OPTION_MEMORY(help_) \
+	{ .name = "memory-limit", .alias = "memory", .kind = MG_O_SIZE, .fallback = "0", .help = help_ }
+/* A password and the file it may come from. */
+#define MG_OPTION_PASSWORD(name_, alias_, help_) \
+	{ .name = name_, .alias = alias_, .kind = MG_O_SECRET, .help = help_ }, \
+	{ .name = name_ "-file", .kind = MG_O_TEXT, .value = "FILE", .help = "read it from FILE" }
+
 /* Option tables that are shared or long. */
 extern const struct mg_option mg_options_shell[];
 extern const struct mg_option mg_options_demo[];
