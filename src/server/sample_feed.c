@@ -34,6 +34,28 @@ struct mg_sample_feed {
 	uint32_t part; /* being read */
 };
 
+/* A child is gone before its part is here. */
+static int child_died(struct mg_sample_feed *feed, struct mg_process *child, struct mg_error *err)
+{
+	int pid = child->pid;
+	int status = -1;
+	if (!mg_process_wait(child, END_MS, &status)) {
+		return mg_error_set(err, MG_E_NODE, "generator process %d closed its pipes in part %u", pid,
+		                    feed->part);
+	}
+	if (status > 128) {
+		mg_error_set(err, MG_E_NODE, "generator process %d was ended by signal %d in part %u of %u",
+		             pid, status - 128, feed->part, feed->options.parts);
+	} else {
+		mg_error_set(err, MG_E_NODE, "generator process %d ended with code %d in part %u of %u",
+		             pid, status, feed->part, feed->options.parts);
+	}
+	mg_error_hint(err,
+	              "Run bootstrap again: it makes what is missing. If memory was short, give it "
+	              "a smaller --memory-limit or fewer --threads.");
+	return MG_E_NODE;
+}
+
 /* The program that runs is exactly ours, also when its file was replaced meanwhile. */
 static int child_start(struct mg_sample_feed *feed, unsigned index, struct mg_error *err)
 {
@@ -65,6 +87,7 @@ static int child_start(struct mg_sample_feed *feed, unsigned index, struct mg_er
 		feed->count++;
 		mg_pipe_widen(child->in_fd);
 		rc = mg_pipe_write(child->in_fd, o->owner, MG_SLOTS * sizeof *o->owner, err);
+		rc = rc == MG_E_DISCONNECTED ? child_died(feed, child, err) : rc;
 	}
 	return rc == 0 ? 0 : mg_error_wrap(err, "while starting a generator process");
 }
@@ -103,28 +126,6 @@ void mg_sample_feed_close(struct mg_sample_feed *feed)
 		mg_process_wait(&feed->children[i], UINT32_MAX, NULL);
 	}
 	mg_free(feed);
-}
-
-/* The output of a child ended before its part did. */
-static int child_died(struct mg_sample_feed *feed, struct mg_process *child, struct mg_error *err)
-{
-	int pid = child->pid;
-	int status = -1;
-	if (!mg_process_wait(child, END_MS, &status)) {
-		return mg_error_set(err, MG_E_NODE, "generator process %d closed its output in part %u",
-		                    pid, feed->part);
-	}
-	if (status > 128) {
-		mg_error_set(err, MG_E_NODE, "generator process %d was ended by signal %d in part %u of %u",
-		             pid, status - 128, feed->part, feed->options.parts);
-	} else {
-		mg_error_set(err, MG_E_NODE, "generator process %d ended with code %d in part %u of %u",
-		             pid, status, feed->part, feed->options.parts);
-	}
-	mg_error_hint(err,
-	              "Run bootstrap again: it makes what is missing. If memory was short, give it "
-	              "a smaller --memory-limit or fewer --threads.");
-	return MG_E_NODE;
 }
 
 static int child_error(const struct mg_sample_frame *frame, struct mg_buf *bytes,
