@@ -24,7 +24,7 @@
 
 const struct mg_option mg_options_export[] = {
 	MG_OPTION_DATA_DIR(NULL,
-	                   "the data directory to read when there is no --url; its server must be down"),
+	               "the data directory to read when there is no --url; its server must be down"),
 	{ .name = "output",
 	  .alias = "o",
 	  .kind = MG_O_TEXT,
