@@ -86,22 +86,4 @@ int mg_plan_distribute(struct mg_plan_env *env, struct mg_node *root, struct mg_
  * constants that lie in one slot, *slot is it and the result is true. */
 bool mg_plan_one_slot(struct mg_plan_env *env, const struct mg_node *root, uint16_t *slot);
 
-/* ---- gather: the floor (gather.c) ---- */
-/* For each base table that the plan touches: the columns and directly applied filters needed.
- * stages: one GATHER stage a table, columns under their own names. */
-int mg_plan_gather(struct mg_plan_env *env, const struct mg_node *root, struct mg_stage ***stages,
-                   const char ***tables, size_t *count, struct mg_error *err);
-
-/* Human and JSON text of a plan, for EXPLAIN (explain.c). */
-struct mg_plan_text {
-	const char *step;   /* "local", "router", "cut", "gather" */
-	const char *reason; /* why this step */
-	struct mg_stage **stages;
-	size_t stage_count;
-	const char *notes;
-	const char *where; /* participants, as text */
-};
-void mg_plan_explain(struct mg_sb *sb, const struct mg_plan_text *text);
-void mg_plan_explain_json(struct mg_sb *sb, const struct mg_plan_text *text);
-
 #endif

@@ -12,6 +12,8 @@
  */
 #include "bed.h"
 
+#include "exec/explain.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -313,18 +315,18 @@ static bool right_up_to_ties(struct bed *bed, const struct bed_query *query,
 	return rc == 0 && bed_rows_contained(&all, got, query->types);
 }
 
-static void explain(const struct mg_plan_env *env, const char *notes)
+/* As EXPLAIN shows it, by the same code. */
+static void explain(const struct mg_plan_env *env, const char *notes, const char *sql)
 {
+	struct mg_explain *explained = mg_explain_new();
+	struct mg_way way = { .kind = MG_WAY_CUT, .step = "cut", .reason = "test bed" };
+	struct mg_run_stats stats = { 0 };
 	struct mg_sb sb = { 0 };
-	struct mg_plan_text text = { .step = "cut",
-		                         .reason = "test bed",
-		                         .stages = env->stages,
-		                         .stage_count = env->stage_count,
-		                         .notes = notes,
-		                         .where = "" };
-	mg_plan_explain(&sb, &text);
+	mg_explain_plan(explained, env, notes);
+	mg_explain_print(explained, &way, &stats, sql, false, false, &sb);
 	fprintf(stderr, "%s\n", mg_sb_text(&sb));
 	mg_sb_fini(&sb);
+	mg_explain_free(explained);
 }
 
 static void print_rows(const char *title, const struct bed_rows *rows)
@@ -338,60 +340,11 @@ static void print_rows(const char *title, const struct bed_rows *rows)
 	}
 }
 
-/* Base tables to the coordinator, then the original text there over views of what came. */
-static int run_gathered(struct bed *bed, const struct bed_query *query, struct mg_plan_env *env,
-                        const struct mg_node *root, struct bed_rows *got, struct mg_error *err)
-{
-	struct mg_stage **stages = NULL;
-	const char **tables = NULL;
-	size_t count = 0;
-	struct mg_duck_conn *conn = bed->parts[0].conn;
-	int rc = mg_plan_gather(env, root, &stages, &tables, &count, err);
-	for (size_t i = 0; rc == 0 && i < count; i++) {
-		struct mg_count made = { 0, 0 };
-		rc = bed_run_stage(bed, stages[i], &made, err);
-		const char *name = tables[i] + strlen("main.");
-		const struct bed_table *table = NULL;
-		for (size_t t = 0; t < bed->table_count; t++) {
-			table = strcmp(bed->tables[t].name, name) == 0 ? &bed->tables[t] : table;
-		}
-		struct mg_sb sb = { 0 };
-		mg_sb_addf(&sb, "CREATE OR REPLACE TEMP VIEW \"%s\" AS SELECT ", name);
-		for (size_t c = 0; table && c < table->column_count; c++) {
-			bool found = false;
-			for (size_t k = 0; k < stages[i]->column_count; k++) {
-				char *mark = mg_format(" AS \"%s\"", table->columns[c]);
-				found = found || strstr(stages[i]->sql, mark);
-				mg_free(mark);
-			}
-			mg_sb_addf(
-				&sb, found ? "%sCAST(\"%s\" AS %s) AS \"%s\"" : "%s%.0sCAST(NULL AS %s) AS \"%s\"",
-				c ? ", " : "", table->columns[c], table->types[c], table->columns[c]);
-		}
-		mg_sb_addf(&sb, " FROM merganser_exchange(%u)", stages[i]->id);
-		rc = rc ? rc : mg_duck_exec(conn, mg_sb_text(&sb), err);
-		mg_sb_fini(&sb);
-	}
-	if (rc == 0) {
-		char *text = as_text(query->text, query->types, query->column_count, false);
-		rc = bed_fetch(conn, text, got, err);
-		mg_free(text);
-	}
-	for (size_t i = 0; i < count; i++) {
-		mg_duck_execf(conn, NULL, "DROP VIEW IF EXISTS temp.main.\"%s\"",
-		              tables[i] + strlen("main."));
-	}
-	return rc;
-}
-
 static int run_distributed(struct bed *bed, const struct bed_query *query,
                            const struct options *options, struct mg_plan_env *env,
                            struct mg_node *root, struct bed_rows *got, struct mg_error *err)
 {
 	struct mg_stage *result = NULL;
-	if (options->strategy == MG_STRATEGY_GATHER) {
-		return run_gathered(bed, query, env, root, got, err);
-	}
 	if (options->dry) {
 		env->run = NULL;
 	}
@@ -490,14 +443,14 @@ static enum bed_verdict run_query(struct bed *bed, struct bed_query *query,
 			if (query->fails) {
 				fprintf(stderr, "plain DuckDB says: %s\n", query->error);
 			}
-			explain(&env, mg_sb_text(&notes));
+			explain(&env, mg_sb_text(&notes), query->text);
 			print_rows("wanted", &query->truth);
 			print_rows("got", &got);
 		}
 		mg_sb_fini(&layout);
 	}
 	if (options->explain && verdict != BED_WRONG) {
-		explain(&env, mg_sb_text(&notes));
+		explain(&env, mg_sb_text(&notes), query->text);
 	}
 	bed_drop_spools(bed);
 	mg_sb_fini(&notes);

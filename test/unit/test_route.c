@@ -1,5 +1,5 @@
 /* test_route.c - the router's slot of a constant is the slot that stored rows have, for every type
- * that may be routed; what is not pinned is not routed; what gather asks for. */
+ * that may be routed; what is not pinned is not routed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -176,97 +176,11 @@ static void test_the_rest_is_not_routed(void **state)
 	assert_int_equal(routed("SELECT v FROM t WHERE i = 3", "i", "s"), -1);
 }
 
-static void test_gather_asks_for_what_is_read(void **state)
-{
-	(void)state;
-	struct mg_arena *arena = mg_arena_new();
-	struct mg_error err;
-	struct mg_stage **stages = NULL;
-	const char **tables = NULL;
-	size_t count = 0;
-	mg_error_clear(&err);
-	key_columns[0] = "i";
-	key_count = 1;
-	struct mg_plan_env env = {
-		.arena = arena, .participants = 4, .find_table = find_table, .next_stage = 1
-	};
-	struct mg_node *root = bind(arena, "SELECT x.s FROM t x JOIN r ON r.i = x.v WHERE x.u > 3 "
-	                                   "UNION ALL SELECT s FROM t WHERE u = 1");
-	assert_int_equal(mg_plan_gather(&env, root, &stages, &tables, &count, &err), 0);
-	assert_int_equal(count, 2);
-	size_t t = strcmp(tables[0], "main.t") == 0 ? 0 : 1;
-	assert_string_equal(tables[t], "main.t");
-	assert_string_equal(tables[1 - t], "main.r");
-	assert_true(stages[t]->everywhere);
-	assert_false(stages[1 - t]->everywhere);
-	assert_int_equal(stages[t]->ship, MG_SHIP_GATHER);
-	assert_non_null(strstr(stages[t]->sql, "AS \"s\""));
-	assert_non_null(strstr(stages[t]->sql, " OR "));
-	assert_null(strstr(stages[t]->sql, "\"tz\""));
-	assert_null(strstr(stages[1 - t]->sql, "\"w\""));
-	root = bind(arena, "SELECT x.s FROM t x WHERE x.u > 3 UNION ALL SELECT s FROM t");
-	assert_int_equal(mg_plan_gather(&env, root, &stages, &tables, &count, &err), 0);
-	assert_int_equal(count, 1);
-	assert_null(strstr(stages[0]->sql, "WHERE"));
-	mg_arena_free(arena);
-}
-
-static void test_explain_says_the_same_twice(void **state)
-{
-	(void)state;
-	uint32_t inputs[] = { 1 };
-	const char *scans[] = { "main.t" };
-	struct mg_stage first = { .id = 1,
-		                      .ship = MG_SHIP_HASH,
-		                      .everywhere = true,
-		                      .sql = "SELECT \"a\"",
-		                      .label = "join",
-		                      .scans = scans,
-		                      .scan_count = 1,
-		                      .rows_estimate = 12 };
-	struct mg_stage last = { .id = 2,
-		                     .ship = MG_SHIP_RESULT,
-		                     .sql = "SELECT 1",
-		                     .label = "result",
-		                     .inputs = inputs,
-		                     .input_count = 1,
-		                     .rows_estimate = -1 };
-	struct mg_stage *stages[] = { &first, &last };
-	struct mg_plan_text text = { .step = "cut",
-		                         .reason = "because",
-		                         .stages = stages,
-		                         .stage_count = 2,
-		                         .notes = "one\ntwo\n",
-		                         .where = "3 nodes" };
-	struct mg_sb sb = { 0 };
-	mg_plan_explain(&sb, &text);
-	assert_string_equal(mg_sb_text(&sb),
-	                    "step: cut (because)\nwhere: 3 nodes\nstages:\n"
-	                    "  stage 1: hash (join), on every participant, about 12 rows\n    reads "
-	                    "tables main.t\n    SELECT \"a\"\n"
-	                    "  stage 2: result, on coordinator\n    reads stages 1\n    SELECT 1\n"
-	                    "notes:\n  one\n  two\n");
-	mg_sb_clear(&sb);
-	mg_plan_explain_json(&sb, &text);
-	struct mg_arena *arena = mg_arena_new();
-	struct mg_json *json = NULL;
-	assert_int_equal(mg_json_parse(arena, sb.ptr, sb.len, &json, NULL), 0);
-	assert_string_equal(mg_json_get_text(json, "step"), "cut");
-	assert_int_equal(mg_json_get(json, "stages")->count, 2);
-	assert_string_equal(mg_json_get_text(mg_json_at(mg_json_get(json, "stages"), 0), "sql"),
-	                    "SELECT \"a\"");
-	assert_int_equal(mg_json_get(json, "notes")->count, 2);
-	mg_arena_free(arena);
-	mg_sb_fini(&sb);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_constants_lie_where_rows_lie),
 		cmocka_unit_test(test_the_rest_is_not_routed),
-		cmocka_unit_test(test_gather_asks_for_what_is_read),
-		cmocka_unit_test(test_explain_says_the_same_twice),
 	};
 	return cmocka_run_group_tests(tests, open_all, close_all);
 }
