@@ -14,12 +14,14 @@
  * are dropped, for they belong to no answer.
  *
  * owner: a channel and its list belong to the loop; a request has two owners, loop and thread.
- * Limits: REQUESTS_MAX at once; MG_STREAM_HIGH in each stream, MG_STREAM_LOW in the write queue.
+ * Limits: REQUESTS_MAX at once; MG_STREAM_HIGH in each stream, MG_STREAM_LOW in the write queue;
+ * MG_WIRE_MESSAGE_MAX bytes a row.
  */
 #include "door/doors_int.h"
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "client/wire.h"
 #include "codec/arrow_ipc.h"
 #include "door/control_frame.h"
 #include "door/running.h"
@@ -134,6 +136,16 @@ static int put_arrow(struct request *request, uint8_t kind, uint64_t rows, struc
 {
 	uint8_t head[HEAD_BLOCK_SIZE] = { BLOCK_HEAD };
 
+	if (buf->size + MG_CLIENT_HEAD_SIZE > MG_WIRE_MESSAGE_MAX) {
+		/* Batches are cut by bytes, so this is a single row. */
+		mg_error_set(err, MG_E_LIMIT, "%s of %zu bytes is larger than a message to a client, %u MB",
+		             kind == 1 ? "a list of columns" : "a row of the answer", buf->size,
+		             MG_WIRE_MESSAGE_MAX >> 20);
+		mg_error_hint(err, "Ask for it over HTTP (POST /db/query), which has no such limit, or "
+		                   "select fewer columns.");
+		mg_buf_unref(buf);
+		return MG_E_LIMIT;
+	}
 	mg_control_head(head + 1, kind, request->id, rows);
 	struct mg_buf *block = mg_buf_copy(head, sizeof head);
 	int code = block ? mg_stream_put(request->stream, block, err)

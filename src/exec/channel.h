@@ -26,7 +26,8 @@
 #include "base/mem.h"
 #include "net/http.h"
 
-#define MG_CHANNEL_MESSAGE_MAX (16u << 20)
+/* Rows are cut into batches far below this; a single row may need more than a batch has. */
+#define MG_CHANNEL_MESSAGE_MAX (64u << 20)
 
 enum mg_frame_kind { MG_FRAME_SCHEMA = 1, MG_FRAME_BATCH = 2, MG_FRAME_CHUNK = 3 };
 
@@ -84,6 +85,7 @@ const char *mg_channel_peer(const struct mg_channel *channel);
 
 /* ---- the head, pure (fuzzed) ---- */
 #define MG_FRAME_HEAD 40
+#define MG_FRAME_PAYLOAD_MAX (MG_CHANNEL_MESSAGE_MAX - MG_FRAME_HEAD)
 void mg_frame_encode(uint8_t head[MG_FRAME_HEAD], const struct mg_frame *frame, const void *payload,
                      size_t size);
 int mg_frame_decode(const void *message, size_t size, struct mg_frame *frame, struct mg_error *err);

@@ -11,9 +11,11 @@
 
 #include "base/assert.h"
 #include "codec/arrow_ipc.h"
+#include "exec/channel.h"
 #include "os/clock.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct slot_of_stage {
@@ -236,6 +238,16 @@ static uint32_t far_target(const struct shipment *shipment)
 	return shipment->ship == MG_SHIP_GATHER ? 0 : MG_EXEC_EVERYBODY;
 }
 
+/* What does not fit into a frame cannot travel; where the rows lie together they need not. */
+static int check_frame(const struct mg_buf *buf, const char *what, struct mg_error *err)
+{
+	return buf->size <= MG_FRAME_PAYLOAD_MAX
+	           ? 0
+	           : mg_error_set(err, MG_E_UNSUPPORTED,
+	                          "%s of %zu bytes is larger than a frame between nodes, %u MB", what,
+	                          buf->size, MG_CHANNEL_MESSAGE_MAX >> 20);
+}
+
 static int ship_schema(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
 {
 	struct shipment *shipment = arg;
@@ -255,7 +267,8 @@ static int ship_schema(void *arg, const struct ArrowSchema *schema, struct mg_er
 	}
 	if (!code && goes_elsewhere(shipment)) {
 		uint32_t target = far_target(shipment);
-		code = part->send(part->arg, shipment->stage, target, true, message, 0, err);
+		code = check_frame(message, "a list of columns", err);
+		code = code ? code : part->send(part->arg, shipment->stage, target, true, message, 0, err);
 	}
 	mg_buf_unref(message);
 	return code;
@@ -265,6 +278,10 @@ static int send_far(struct shipment *shipment, uint32_t target, struct mg_buf *b
                     struct mg_error *err)
 {
 	struct mg_participant *part = shipment->part;
+	int code = check_frame(buf, "a row", err);
+	if (code) {
+		return code;
+	}
 	uint64_t copies = target == MG_EXEC_EVERYBODY ? part->node_count - 1 : 1;
 	shipment->stats->rows_sent += rows * copies;
 	shipment->stats->bytes_sent += buf->size * copies;

@@ -6,7 +6,7 @@
 
 #include "exec/coordinator.h"
 
-#define MG_PIVOT_VALUES_MAX 2000
+#define MG_PIVOT_VALUES_MAX 100000 /* DuckDB's own pivot_limit */
 
 /* *out: the statement with an IN list behind each ON expression, in arena; NULL when sql is no such
  * PIVOT. Asks by statements of the same client, so the wall stands before them as well. Fails as

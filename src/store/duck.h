@@ -17,6 +17,9 @@
 
 #include <nanoarrow/nanoarrow.h>
 
+/* A batch of more than one row is not larger; joined ones (below) at most twice as large. */
+#define MG_DUCK_BATCH_BYTES (4u << 20)
+
 struct mg_duck;
 struct mg_duck_conn;
 struct mg_duck_result;
@@ -78,13 +81,15 @@ mg_duck_result_schema(const struct mg_duck_result *result); /* owned by result *
 size_t mg_duck_result_columns(const struct mg_duck_result *result);
 const char *mg_duck_result_name(const struct mg_duck_result *result, size_t column);
 const char *mg_duck_result_type(const struct mg_duck_result *result, size_t column); /* SQL text */
-/* Next batch (at most rows_max rows, joined from DuckDB's 2048-row chunks when rows_max is larger);
+/* Next batch (at most rows_max rows, joined from DuckDB's 2048-row chunks when rows_max is larger;
+ * fewer rows when they are wide, in the end a single one);
  * *done at the end, then out is untouched.  Caller releases out. */
 int mg_duck_result_next(struct mg_duck_result *result, size_t rows_max, struct ArrowArray *out,
                         bool *done, struct mg_error *err);
 
 /* Run and scatter: the last column must be a USMALLINT slot; each row goes to sink->put with target
- * owner[slot], without that column, in batches of at most 2048 rows a target.
+ * owner[slot], without that column, in batches of at most 2048 rows a target, fewer when they are
+ * wide.
  * With owner NULL nothing is scattered and target is 0. */
 struct mg_duck_sink {
 	/* schema: of the rows given on; called once, before the first put */

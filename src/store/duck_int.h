@@ -33,6 +33,17 @@ struct mg_duck_conn {
 	struct mg_error failure; /* what one of our functions said; code 0: nothing */
 };
 
+/* duck_cut.c: chunks to batches that can be sent. */
+struct mg_duck_cutter {
+	struct mg_duck_conn *conn;
+	duckdb_logical_type *types; /* borrowed */
+	size_t columns;
+	struct ArrowArrayView view; /* to measure with */
+	duckdb_selection_vector all;
+	idx_t step; /* rows that fit into a batch, as far as we know */
+	bool opened;
+};
+
 struct mg_duck_result {
 	struct mg_duck_conn *conn;
 	duckdb_prepared_statement prepared;
@@ -45,6 +56,9 @@ struct mg_duck_result {
 	const char **names;
 	const char **texts; /* SQL text of each type */
 	struct ArrowSchema schema;
+	struct mg_duck_cutter cutter;
+	duckdb_data_chunk chunk; /* that is being handed on, from row chunk_at; or NULL */
+	idx_t chunk_at;
 	/* Batches that could not be joined wait here, from held_at to held_count. */
 	struct ArrowArray held[MG_DUCK_JOIN_MAX];
 	size_t held_at, held_count;
@@ -75,6 +89,15 @@ int mg_duck__to_arrow(struct mg_duck_conn *conn, duckdb_data_chunk chunk, struct
                       struct mg_error *err);
 int mg_duck__schema(struct mg_duck_conn *conn, duckdb_logical_type *types, const char **names,
                     size_t count, struct ArrowSchema *out, struct mg_error *err);
+
+/* duck_cut.c: rows of chunk from *from on, as many as fit, as a batch; *from moves behind them,
+ * *bytes is their size.  types and schema: of the first `columns` columns; types must stay. */
+int mg_duck__cutter_open(struct mg_duck_cutter *cutter, struct mg_duck_conn *conn,
+                         duckdb_logical_type *types, size_t columns,
+                         const struct ArrowSchema *schema, struct mg_error *err);
+void mg_duck__cutter_close(struct mg_duck_cutter *cutter);
+int mg_duck__cut(struct mg_duck_cutter *cutter, duckdb_data_chunk chunk, idx_t *from,
+                 struct ArrowArray *out, uint64_t *bytes, struct mg_error *err);
 
 /* duck_concat.c: one array of all the rows, by copying; fails MG_E_UNSUPPORTED for layouts it does
  * not know. */

@@ -89,7 +89,10 @@ static int columns_read(struct mg_duck_result *res, struct mg_error *err)
 		res->texts[i] = mg_arena_strdup(res->arena, mg_sb_text(&sb));
 		mg_sb_fini(&sb);
 	}
-	return mg_duck__schema(res->conn, res->types, res->names, res->count, &res->schema, err);
+	int rc = mg_duck__schema(res->conn, res->types, res->names, res->count, &res->schema, err);
+	return rc ? rc
+	          : mg_duck__cutter_open(&res->cutter, res->conn, res->types, res->count, &res->schema,
+	                                 err);
 }
 
 int mg_duck_query(struct mg_duck_conn *conn, const char *sql, struct mg_duck_result **out,
@@ -134,6 +137,8 @@ void mg_duck_result_free(struct mg_duck_result *res)
 		return;
 	}
 	held_release(res);
+	duckdb_destroy_data_chunk(&res->chunk);
+	mg_duck__cutter_close(&res->cutter);
 	if (res->schema.release) {
 		res->schema.release(&res->schema);
 	}
@@ -209,37 +214,47 @@ int mg_duck__schema(struct mg_duck_conn *conn, duckdb_logical_type *types, const
 	return mg_duck__error_data(err, duckdb_to_arrow_schema(conn->arrow, types, names, count, out));
 }
 
-/* One chunk as a batch; *done at the end. */
-static int batch_next(struct mg_duck_result *res, struct ArrowArray *out, bool *done,
-                      struct mg_error *err)
+/* A chunk as a batch, or as much of it as fits into one; *done at the end. */
+static int batch_next(struct mg_duck_result *res, struct ArrowArray *out, uint64_t *bytes,
+                      bool *done, struct mg_error *err)
 {
-	duckdb_data_chunk chunk = NULL;
-	int rc = mg_duck__fetch(res, &chunk, err);
-	if (rc != 0) {
-		return rc;
+	if (!res->chunk) {
+		int rc = mg_duck__fetch(res, &res->chunk, err);
+		if (rc != 0) {
+			return rc;
+		}
+		res->chunk_at = 0;
 	}
-	*done = chunk == NULL;
-	if (chunk) {
-		rc = mg_duck__to_arrow(res->conn, chunk, out, err);
-		duckdb_destroy_data_chunk(&chunk);
+	*done = res->chunk == NULL;
+	if (*done) {
+		return 0;
+	}
+	int rc = mg_duck__cut(&res->cutter, res->chunk, &res->chunk_at, out, bytes, err);
+	if (rc != 0 || res->chunk_at == duckdb_data_chunk_get_size(res->chunk)) {
+		duckdb_destroy_data_chunk(&res->chunk);
 	}
 	return rc;
 }
 
-/* Fill held with chunks for one batch of at most rows_max rows. */
+/* Fill held with chunks for one batch of at most rows_max rows, and not many more bytes than a
+ * batch has. */
 static int hold(struct mg_duck_result *res, size_t rows_max, struct mg_error *err)
 {
 	size_t rows = 0;
+	uint64_t bytes = 0;
 	bool ended = false;
 	int rc = 0;
 	res->held_at = 0;
 	res->held_count = 0;
 	while (rc == 0 && !ended && res->held_count < MG_DUCK_JOIN_MAX &&
-	       (res->held_count == 0 || (!res->apart && rows + MG_DUCK_CHUNK_ROWS <= rows_max))) {
+	       (res->held_count == 0 || (!res->apart && bytes < MG_DUCK_BATCH_BYTES &&
+	                                 rows + MG_DUCK_CHUNK_ROWS <= rows_max))) {
 		struct ArrowArray *next = &res->held[res->held_count];
-		rc = batch_next(res, next, &ended, err);
+		uint64_t size = 0;
+		rc = batch_next(res, next, &size, &ended, err);
 		if (rc == 0 && !ended) {
 			rows += (size_t)next->length;
+			bytes += size;
 			res->held_count++;
 		}
 	}

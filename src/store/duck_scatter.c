@@ -3,7 +3,8 @@
  *
  * Each chunk is split by one pass over its slots into selections, one per target, and copied column
  * by column into the target's pending chunk; a full one leaves as an Arrow batch of 2048 rows.  So
- * a batch is as large between nodes as inside DuckDB, however many targets there are.
+ * a batch is as large between nodes as inside DuckDB, however many targets there are.  Of wide rows
+ * fewer make a full chunk (duck_cut.c).
  *
  * Memory: one chunk per target.  owner: the connection's thread.
  */
@@ -27,6 +28,7 @@ struct scatter {
 	idx_t *rows;                         /* in pending */
 	duckdb_selection_vector *selections; /* per target, of the chunk at hand */
 	idx_t *selected;
+	struct mg_duck_cutter cutter;
 };
 
 static int scatter_open(struct scatter *s, uint32_t targets, struct mg_error *err)
@@ -56,6 +58,7 @@ static void scatter_close(struct scatter *s)
 			duckdb_destroy_selection_vector(s->selections[i]);
 		}
 	}
+	mg_duck__cutter_close(&s->cutter);
 	mg_free(s->pending);
 	mg_free(s->rows);
 	mg_free(s->selections);
@@ -64,12 +67,16 @@ static void scatter_close(struct scatter *s)
 
 static int put(struct scatter *s, uint32_t target, duckdb_data_chunk chunk, struct mg_error *err)
 {
-	struct ArrowArray batch;
-	int rc = mg_duck__to_arrow(s->conn, chunk, &batch, err);
-	if (rc == 0) {
-		rc = s->sink->put(s->sink->arg, target, &batch, err);
-		if (batch.release) {
-			batch.release(&batch);
+	int rc = 0;
+	for (idx_t from = 0; rc == 0 && from < duckdb_data_chunk_get_size(chunk);) {
+		struct ArrowArray batch;
+		uint64_t bytes = 0;
+		rc = mg_duck__cut(&s->cutter, chunk, &from, &batch, &bytes, err);
+		if (rc == 0) {
+			rc = s->sink->put(s->sink->arg, target, &batch, err);
+			if (batch.release) {
+				batch.release(&batch);
+			}
 		}
 	}
 	return rc;
@@ -95,7 +102,9 @@ static int add(struct scatter *s, uint32_t target, duckdb_data_chunk chunk,
 		s->pending[target] = duckdb_create_data_chunk(s->types, s->columns);
 	}
 	for (idx_t from = 0; from < count;) {
-		idx_t room = MG_DUCK_CHUNK_ROWS - s->rows[target];
+		/* What is pending may already be more than fits, since that was learnt in between. */
+		idx_t fit = s->cutter.step > s->rows[target] ? s->cutter.step : s->rows[target] + 1;
+		idx_t room = fit - s->rows[target];
 		idx_t end = count - from < room ? count : from + room;
 		for (size_t c = 0; c < s->columns; c++) {
 			duckdb_vector_copy_sel(duckdb_data_chunk_get_vector(chunk, c),
@@ -104,7 +113,7 @@ static int add(struct scatter *s, uint32_t target, duckdb_data_chunk chunk,
 		}
 		s->rows[target] += end - from;
 		from = end;
-		if (s->rows[target] == MG_DUCK_CHUNK_ROWS) {
+		if (s->rows[target] >= s->cutter.step) {
 			int rc = flush(s, target, err);
 			if (rc != 0) {
 				return rc;
@@ -177,7 +186,10 @@ static int announce(struct scatter *s, struct mg_duck_result *res, struct mg_err
 	}
 	int rc = mg_duck__schema(s->conn, res->types, res->names, s->columns, &schema, err);
 	if (rc == 0) {
-		rc = s->sink->begin(s->sink->arg, &schema, err);
+		rc = mg_duck__cutter_open(&s->cutter, s->conn, s->types, s->columns, &schema, err);
+		if (rc == 0) {
+			rc = s->sink->begin(s->sink->arg, &schema, err);
+		}
 		if (schema.release) {
 			schema.release(&schema);
 		}

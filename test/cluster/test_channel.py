@@ -352,3 +352,42 @@ def test_limits_of_messages_and_silence(new_cluster):
     quiet.send(json.dumps({"type": "ping"}))
     assert json.loads(quiet.recv(10))["type"] == "pong"
     quiet.close()
+
+
+# ---- rows of any width ----
+
+def batches(frames):
+    return [frame for frame in frames if frame["type"] == "binary" and frame["kind"] == 2]
+
+
+def test_thousands_of_columns_come_in_messages_of_a_size(cluster):
+    """7,500 columns by 1,200 rows are 72 MB: more than a client takes in one message."""
+    with Channel(cluster) as channel:
+        frames = channel.query("PIVOT (SELECT range % 7500 AS k, range % 1200 AS g FROM range(7500)) ON k USING count(*) GROUP BY g")
+        assert frames[-1]["type"] == "done", frames[-1]
+        assert max(len(frame["arrow"]) for frame in batches(frames)) < 8 << 20
+        assert sum(frame["rows"] for frame in batches(frames)) == 1200
+        table = table_of(frames)
+        assert table.num_rows == 1200 and table.num_columns == 7501
+        assert table.column_names[:4] == ["g", "0", "1", "2"]
+        assert all(sum(table.column(str(k)).to_pylist()) == 1 for k in (0, 1, 2, 3750, 7499))
+
+
+def test_wide_rows_are_cut(cluster):
+    with Channel(cluster) as channel:
+        frames = channel.query("SELECT range AS i, repeat('x', 40000) AS t FROM range(3000) ORDER BY i")
+        assert frames[-1]["type"] == "done", frames[-1]
+        assert max(len(frame["arrow"]) for frame in batches(frames)) < 8 << 20
+        assert table_of(frames).column("i").to_pylist() == list(range(3000))
+
+
+def test_one_row_above_a_message_is_told(cluster):
+    with Channel(cluster) as channel:
+        frames = channel.query("SELECT repeat(r_name, 10000000) AS t FROM region WHERE r_name = 'AFRICA'")
+        assert frames[-1]["type"] == "done" and len(batches(frames)) == 1, frames[-1]
+        error = channel.query("SELECT 1 AS a; SELECT repeat(r_name, 12000000) AS t FROM region WHERE r_name = 'AFRICA'")[-1]
+        assert error["type"] == "error" and error["statement"] == 2 and error["error"]["sqlstate"] == "54000", error
+        assert "64 MB" in error["error"]["message"] and "HTTP" in error["error"]["hint"]
+        assert channel.table("SELECT 1 AS a").to_pylist() == [{"a": 1}]
+    answer = cluster.get("/db/query?format=csv&q=SELECT+repeat(r_name,12000000)+AS+t+FROM+region+WHERE+r_name='AFRICA'")
+    assert answer.status == 200 and len(answer.body) == 72000003

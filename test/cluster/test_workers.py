@@ -385,3 +385,28 @@ def test_cancel_reaches_every_worker_within_100_ms(new_cluster, background):
     sent = stamp(cluster.log(), "query.cancel")
     for worker in ("a", "b"):
         assert stamp(cluster.log(worker), "query.cancelled") - sent < 0.1
+
+
+# ---- wide rows between nodes ----
+
+def test_wide_rows_travel_in_small_batches(new_cluster):
+    """2,048 of these rows are over 60 MB; nobody is asked to take them at once."""
+    cluster = new_cluster(scale=0.01)
+    cluster.start_server()
+    for name in ("a", "b"):
+        cluster.start_worker(name)
+    cluster.wait_workers(2)
+    wait_copies(cluster, 4)
+    wide = "SELECT repeat(o_comment, 700) AS t, o_orderkey AS k FROM orders WHERE o_orderkey < 16000"
+    for sql in (f"SELECT count(*), sum(length(t)), min(md5(t)) FROM (SELECT t, max(k) FROM ({wide}) GROUP BY t)",
+                f"SELECT count(*), sum(length(t)) FROM ({wide}) w JOIN customer ON length(t) % 1500 + 1 = c_custkey"):
+        for way in ("cut", "repartition", "broadcast"):
+            assert run(cluster, sql, f"?strategy={way}") == run(cluster, sql, "?strategy=local")
+    # A row that fits into no frame stays where it is: the server has every shard.
+    huge = ("SELECT count(*), sum(length(t)) FROM "
+            "(SELECT DISTINCT repeat(s_phone, 4500000) AS t FROM supplier WHERE s_suppkey IN (1, 2, 3, 4))")
+    assert run(cluster, huge, "?strategy=cut") == run(cluster, huge, "?strategy=local")
+    (reason,), = run(cluster, "SELECT reason FROM cluster.query_history WHERE step = 'local' AND sql LIKE '%4500000%' "
+                     "AND reason LIKE 'not distributed%'")
+    assert "larger than a frame between nodes" in reason
+    assert "event=query.retry" not in cluster.log() and "event=worker.left" not in cluster.log()

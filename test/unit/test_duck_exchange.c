@@ -73,6 +73,7 @@ struct encode {
 	struct mg_buf *schema;
 	bool lz4;
 	size_t batches, largest;
+	uint64_t largest_bytes; /* of a batch with more than one row */
 };
 
 static int encode_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
@@ -91,6 +92,9 @@ static int encode_put(void *arg, uint32_t target, struct ArrowArray *batch, stru
 	encode->largest = (size_t)batch->length > encode->largest ? (size_t)batch->length
 	                                                          : encode->largest;
 	int rc = mg_arrow_encode_batch(encode->encoder, batch, &buf, &raw, err);
+	if (batch->length > 1 && raw > encode->largest_bytes) {
+		encode->largest_bytes = raw;
+	}
 	if (rc == 0) {
 		rc = mg_spool_put(spools[1 + target], buf, (uint64_t)batch->length, err);
 		mg_buf_unref(buf);
@@ -382,6 +386,40 @@ static void test_scatter_places_every_row_once(void **state)
 	free(owner);
 }
 
+/* Rows so wide that 2048 of them are 60 MB, now and then one that alone is more than a batch. */
+static void test_wide_rows_are_cut_by_bytes(void **state)
+{
+	(void)state;
+	uint16_t *owner = owners(3);
+	exec_ok(
+		"CREATE OR REPLACE TABLE src AS SELECT i, CASE WHEN i % 1500 = 7 THEN repeat('x', "
+		"6000000) WHEN i % 5 = 0 THEN NULL ELSE repeat(chr(97 + (i % 26)::INT), 30000) END AS t, "
+		"CASE WHEN i % 3 = 0 THEN NULL ELSE [i, NULL, i + 1] END AS l, {'a': i, 'b': ['s' || i]} "
+		"AS s, MAP {i: 'm' || i} AS m, i % 2 = 0 AS b, [i, i + 1]::BIGINT[2] AS r, "
+		"('e' || (i % 3))::ENUM('e0', 'e1', 'e2') AS e FROM range(3000) t(i)");
+	for (uint32_t targets = 1; targets <= 3; targets += 2) {
+		struct encode encode =
+			scatter(targets == 1 ? "SELECT * FROM src" : "SELECT *, mg_slot(i) FROM src",
+		            targets == 1 ? NULL : owner, targets, false);
+		assert_true(encode.largest_bytes > MG_DUCK_BATCH_BYTES / 4);
+		assert_true(encode.largest_bytes <= MG_DUCK_BATCH_BYTES + 65536);
+		int64_t rows = 0;
+		for (uint32_t target = 1; target <= targets; target++) {
+			char sql[512];
+			snprintf(
+				sql, sizeof sql,
+				"SELECT count(*) FROM merganser_exchange(%u) x JOIN src y USING (i) WHERE x.t IS "
+				"NOT DISTINCT FROM y.t AND x.l IS NOT DISTINCT FROM y.l AND x.s = y.s AND x.m = "
+				"y.m AND x.b = y.b AND x.r = y.r AND x.e = y.e::VARCHAR",
+				target);
+			rows += sql_int(sql);
+			assert_true(mg_spool_rows(spools[target]) > 0);
+		}
+		assert_int_equal(rows, 3000);
+	}
+	free(owner);
+}
+
 static void test_scatter_refuses(void **state)
 {
 	(void)state;
@@ -503,6 +541,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_missing_exchange_and_no_context, clear_spools),
 		cmocka_unit_test_teardown(test_garbage_is_refused, clear_spools),
 		cmocka_unit_test_teardown(test_scatter_places_every_row_once, clear_spools),
+		cmocka_unit_test_teardown(test_wide_rows_are_cut_by_bytes, clear_spools),
 		cmocka_unit_test_teardown(test_scatter_refuses, clear_spools),
 		cmocka_unit_test_teardown(test_large_batches_are_cut, clear_spools),
 		cmocka_unit_test_teardown(test_parallel_readers, clear_spools),
