@@ -14,6 +14,7 @@
 #include "os/clock.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -24,6 +25,7 @@ struct part {
 	struct mg_worker *worker; /* NULL: this server */
 	enum part_state state;
 	struct mg_exec_stats stats;
+	struct mg_exec_reads reads; /* with options.profile */
 	struct mg_error err;
 	bool opened;
 };
@@ -58,6 +60,7 @@ void mg_attempt_unref(struct mg_attempt *attempt)
 	}
 	for (size_t i = 0; i < attempt->part_count; i++) {
 		mg_worker_unref(attempt->parts[i].worker);
+		mg_exec_reads_fini(&attempt->parts[i].reads);
 	}
 	mg_participant_close(attempt->local);
 	pthread_cond_destroy(&attempt->changed);
@@ -231,6 +234,7 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 		.timezone = options->timezone,
 		.budget = &attempt->budget,
 		.lz4 = any_far,
+		.profile = options->profile,
 		.send = send_local,
 		.arg = attempt,
 	};
@@ -253,8 +257,9 @@ static void open_remote(struct mg_attempt *attempt)
 		mg_sb_addf(&json, "{\"type\":\"open\",\"query\":%llu,\"name\":",
 		           (unsigned long long)attempt->number);
 		mg_sb_add_json(&json, options->name, strlen(options->name));
-		mg_sb_addf(&json, ",\"node\":%zu,\"nodes\":%zu,\"lz4\":%s,\"timezone\":", i,
-		           attempt->part_count, is_far(part) ? "true" : "false");
+		mg_sb_addf(&json, ",\"node\":%zu,\"nodes\":%zu,\"lz4\":%s,%s\"timezone\":", i,
+		           attempt->part_count, is_far(part) ? "true" : "false",
+		           options->profile ? "\"profile\":true," : "");
 		mg_sb_add_json(&json, options->timezone ? options->timezone : "",
 		               options->timezone ? strlen(options->timezone) : 0);
 		mg_sb_add(&json, ",\"tables\":[");
@@ -415,6 +420,36 @@ static void read_error(const struct mg_json *json, const char *node, struct mg_e
 	mg_copy_text(err->node, sizeof err->node, node);
 }
 
+static bool is_given(const struct part *part, uint32_t shard)
+{
+	bool given = shard == 0; /* the reference group is everybody's */
+	for (size_t i = 0; i < part->info.shard_count && !given; i++) {
+		given = part->info.shards[i] == shard;
+	}
+	return given;
+}
+
+/* A worker tells only of shards that it was given. */
+static int read_reads(struct part *part, const struct mg_json *list, struct mg_error *err)
+{
+	mg_exec_reads_clear(&part->reads);
+	mg_json_each(item, list) {
+		const char *shard = mg_json_text(mg_json_at(item, 0)),
+				   *table = mg_json_text(mg_json_at(item, 1)),
+				   *rows = mg_json_text(mg_json_at(item, 2)),
+				   *scanned = mg_json_text(mg_json_at(item, 3));
+		unsigned long id = strtoul(shard, NULL, 10);
+		if (id > UINT32_MAX || !is_given(part, (uint32_t)id) || !table[0]) {
+			return mg_error_set(err, MG_E_PROTOCOL,
+			                    "worker \"%s\" read a shard that it was not given",
+			                    part->info.node);
+		}
+		mg_exec_reads_add(&part->reads, (uint32_t)id, table, strtoull(rows, NULL, 10),
+		                  strtoull(scanned, NULL, 10));
+	}
+	return 0;
+}
+
 int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from,
                       const struct mg_json *json, struct mg_error *err)
 {
@@ -424,7 +459,11 @@ int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from,
 	struct part *part = &attempt->parts[index];
 	bool over = attempt->closed || attempt->cancelled || attempt->lost;
 	bool expected = index && attempt->stage == stage && part->state == PART_RUNNING;
-	if (expected) {
+	int code = 0;
+	if (expected && attempt->options.profile) {
+		code = read_reads(part, mg_json_get(json, "reads"), err);
+	}
+	if (expected && !code) {
 		const struct mg_json *error = mg_json_get(json, "error");
 		part->stats = (struct mg_exec_stats){
 			.rows = (uint64_t)mg_json_get_int(json, "rows", 0),
@@ -440,6 +479,9 @@ int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from,
 		pthread_cond_broadcast(&attempt->changed);
 	}
 	pthread_mutex_unlock(&attempt->lock);
+	if (code) {
+		return code;
+	}
 	if (!expected && !over) {
 		return mg_error_set(err, MG_E_PROTOCOL,
 		                    "worker \"%s\" ran stage %u, which it was not asked to",
@@ -525,6 +567,7 @@ static int run_local(struct mg_attempt *attempt, const struct mg_stage *stage, s
 	struct part *self = &attempt->parts[0];
 	int code =
 		mg_participant_run(attempt->local, stage->id, stage->ship, stage->sql, &self->stats, err);
+	mg_participant_reads(attempt->local, &self->reads);
 	pthread_mutex_lock(&attempt->lock);
 	/* A lost worker interrupts our own part: that loss is the reason, not the interruption. */
 	if (code && !attempt->lost && !attempt->cancelled) {
@@ -580,6 +623,7 @@ int mg_attempt_run_stage(struct mg_attempt *attempt, const struct mg_stage *stag
 		if (part->state != PART_FAILED) {
 			part->state = i == 0 || stage->everywhere ? PART_RUNNING : PART_IDLE;
 			part->stats = (struct mg_exec_stats){ 0 };
+			mg_exec_reads_clear(&part->reads);
 		}
 	}
 	pthread_mutex_unlock(&attempt->lock);
@@ -660,6 +704,12 @@ const struct mg_attempt_part *mg_attempt_part(const struct mg_attempt *attempt, 
 {
 	mg_assert(index < attempt->part_count);
 	return &attempt->parts[index].info;
+}
+
+const struct mg_exec_reads *mg_attempt_reads(const struct mg_attempt *attempt, size_t index)
+{
+	mg_assert(index < attempt->part_count);
+	return &attempt->parts[index].reads;
 }
 
 struct mg_participant *mg_attempt_local(struct mg_attempt *attempt)

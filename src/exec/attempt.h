@@ -28,6 +28,7 @@ struct mg_attempt_options {
 	const struct mg_table *tables; /* that the statement reads */
 	size_t table_count;
 	bool workers;           /* may take part */
+	bool profile;           /* count what is read: mg_attempt_reads */
 	const uint32_t *shards; /* shards to cover (ids from 1) */
 	size_t shard_count;
 	const struct mg_catalog_data *data;
@@ -56,6 +57,8 @@ void mg_attempt_cancel_parts(
 bool mg_attempt_is_lost(const struct mg_attempt *attempt); /* a participant was lost: try again */
 size_t mg_attempt_part_count(const struct mg_attempt *attempt);
 const struct mg_attempt_part *mg_attempt_part(const struct mg_attempt *attempt, size_t index);
+/* What that part read in the stage that ended last. */
+const struct mg_exec_reads *mg_attempt_reads(const struct mg_attempt *attempt, size_t index);
 struct mg_participant *mg_attempt_local(struct mg_attempt *attempt);
 uint64_t mg_attempt_moved_bytes(const struct mg_attempt *attempt);
 uint64_t mg_attempt_moved_rows(const struct mg_attempt *attempt);

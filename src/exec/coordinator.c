@@ -39,11 +39,32 @@ struct job {
 
 /* ---- the last step: SQL on the coordinator's own connection, rows to the sink ---- */
 
-static int finish(struct job *job, struct mg_attempt *attempt, const char *sql,
-                  struct mg_error *err)
+/* EXPLAIN ANALYZE: what the last step made and read, since `before` and `start`. */
+static void explain_answer(struct job *job, struct mg_attempt *attempt,
+                           const struct mg_stage *stage, const struct mg_run_stats *before,
+                           uint64_t start)
 {
+	const struct mg_run_stats *now = mg_run_stats(job->run);
+	struct mg_exec_stats stats = { .rows = now->rows - before->rows,
+		                           .bytes = now->bytes - before->bytes,
+		                           .micros = mg_clock_us() - start };
+	struct mg_exec_reads reads = { 0 };
+	mg_participant_reads(mg_attempt_local(attempt), &reads);
+	mg_explain_answer(job->explain, attempt, stage, &stats, &reads);
+	mg_exec_reads_fini(&reads);
+}
+
+/* stage: the last one of a cut, or NULL. */
+static int finish(struct job *job, struct mg_attempt *attempt, const struct mg_stage *stage,
+                  const char *sql, struct mg_error *err)
+{
+	struct mg_run_stats before = *mg_run_stats(job->run);
+	uint64_t start = mg_clock_us();
 	mg_attempt_finish(attempt);
 	int code = mg_pump_query(&job->pump, mg_participant_conn(mg_attempt_local(attempt)), sql, err);
+	if (!code && job->explain) {
+		explain_answer(job, attempt, stage, &before, start);
+	}
 	if (code && err->origin == MG_ORIGIN_NONE) {
 		err->origin = MG_ORIGIN_MERGE;
 	}
@@ -122,6 +143,7 @@ static int open_attempt(struct job *job, bool workers, const uint32_t *shards, s
 		.tables = job->way.tables,
 		.table_count = views ? job->way.table_count : 0,
 		.workers = workers,
+		.profile = job->explain != NULL,
 		.shards = shards,
 		.shard_count = shard_count,
 		.data = job->data,
@@ -166,7 +188,7 @@ static int run_local(struct job *job, const uint32_t *shards, size_t shard_count
 	}
 	if (!code) {
 		long label = shard >= 0 && !job->settings->summarize ? shard : -1;
-		code = finish(job, attempt, text ? job->text : dress(job, sql, label), err);
+		code = finish(job, attempt, NULL, text ? job->text : dress(job, sql, label), err);
 		close_attempt(job, attempt);
 	}
 	return code;
@@ -208,7 +230,7 @@ static int run_cut_once(struct job *job, bool workers, bool *again, struct mg_er
 	code = mg_plan_distribute(&env, job->bound.root, &result, err);
 	if (!code) {
 		mg_run_own_stats(job->run)->stages = (uint32_t)env.stage_count;
-		code = finish(job, attempt, dress(job, result->sql, -1), err);
+		code = finish(job, attempt, result, dress(job, result->sql, -1), err);
 	}
 	if (code && mg_attempt_is_lost(attempt) && !job->pump.began && !mg_run_cancelled(job->run)) {
 		*again = true;
@@ -240,6 +262,9 @@ static int run_cut(struct job *job, struct mg_error *err)
 	if (code == MG_E_UNSUPPORTED && !job->pump.began) {
 		mg_way_fall(&job->way, job->run, err->message);
 		mg_error_clear(err);
+		if (job->explain) {
+			mg_explain_restart(job->explain); /* its stages are not in the answer */
+		}
 		code = run_local(job, job->way.shards, job->way.shard_count, -1, err);
 	}
 	return code;

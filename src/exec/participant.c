@@ -30,7 +30,7 @@ struct mg_participant {
 	uint16_t owner[MG_SLOT_COUNT];
 	uint32_t node_index, node_count;
 	struct mg_spool_budget *budget;
-	bool lz4;
+	bool lz4, profile;
 	int (*send)(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,
 	            uint64_t rows, struct mg_error *err);
 	void *arg;
@@ -158,6 +158,10 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 	}
 	for (size_t i = 0; !code && i < open->table_count; i++) {
 		code = create_view(part->conn, &open->tables[i], err);
+	}
+	if (!code && open->profile) {
+		code = mg_duck_profile(part->conn, err);
+		part->profile = true;
 	}
 out:
 	if (code) {
@@ -388,4 +392,61 @@ void mg_participant_drop(struct mg_participant *part, uint32_t stage)
 	}
 	pthread_mutex_unlock(&part->lock);
 	mg_spool_unref(spool);
+}
+
+/* ---- what was read ---- */
+
+void mg_exec_reads_add(struct mg_exec_reads *reads, uint32_t shard, const char *table,
+                       uint64_t rows, uint64_t scanned)
+{
+	struct mg_exec_read read = { .shard = shard };
+	mg_copy_text(read.table, sizeof read.table, table);
+	size_t i = 0;
+	while (i < reads->count &&
+	       (reads->items[i].shard != shard || strcmp(reads->items[i].table, read.table) != 0)) {
+		i++;
+	}
+	if (i == reads->count) {
+		if (reads->count == MG_EXEC_READS_MAX) {
+			return;
+		}
+		mg_grow(reads->items, reads->count, reads->cap);
+		reads->items[reads->count++] = read;
+	}
+	reads->items[i].rows += rows;
+	reads->items[i].scanned += scanned;
+}
+
+void mg_exec_reads_clear(struct mg_exec_reads *reads)
+{
+	reads->count = 0;
+}
+
+void mg_exec_reads_fini(struct mg_exec_reads *reads)
+{
+	mg_free(reads->items);
+	*reads = (struct mg_exec_reads){ 0 };
+}
+
+/* Attached shards are called s0, s1, ... (engine.h); other tables are nobody's rows. */
+static void add_scan(void *arg, const struct mg_duck_scan *scan)
+{
+	const char *digits = scan->database + 1;
+	size_t len = strspn(digits, "0123456789");
+	if (scan->database[0] != 's' || !len || len > 9 || digits[len]) {
+		return;
+	}
+	struct mg_sb name = { 0 };
+	mg_sb_addf(&name, "%s.%s", scan->schema, scan->table);
+	mg_exec_reads_add(arg, (uint32_t)strtoul(digits, NULL, 10), mg_sb_text(&name), scan->rows,
+	                  scan->scanned);
+	mg_sb_fini(&name);
+}
+
+void mg_participant_reads(struct mg_participant *part, struct mg_exec_reads *reads)
+{
+	mg_exec_reads_clear(reads);
+	if (part->profile) {
+		mg_duck_scans(part->conn, add_scan, reads);
+	}
 }

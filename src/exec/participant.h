@@ -39,6 +39,7 @@ struct mg_exec_open {
 	const char *timezone;           /* or NULL */
 	struct mg_spool_budget *budget; /* borrowed */
 	bool lz4;                       /* compress what leaves this node */
+	bool profile;                   /* count what is read, for mg_participant_reads */
 	/* Rows that leave for another participant; schema first (rows 0), then batches; any thread of
 	 * the query.  Takes no ownership.  May block for back-pressure. */
 	int (*send)(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,
@@ -46,12 +47,33 @@ struct mg_exec_open {
 	void *arg;
 };
 
+#define MG_EXEC_TABLE_NAME 136
+#define MG_EXEC_READS_MAX 16384
+
 /* What a stage made here. */
 struct mg_exec_stats {
 	uint64_t rows, bytes;           /* made, raw */
 	uint64_t rows_sent, bytes_sent; /* to other participants, as encoded */
 	uint64_t micros;
 };
+
+/* Rows that a node read of one table in one shard; shard 0 is the reference group. */
+struct mg_exec_read {
+	uint32_t shard;
+	char table[MG_EXEC_TABLE_NAME]; /* "schema.table", cut */
+	uint64_t rows, scanned;         /* given to the statement; looked at */
+};
+/* One entry for each shard and table. */
+struct mg_exec_reads {
+	struct mg_exec_read *items;
+	size_t count, cap;
+};
+/* Add to the entry of shard and table, which is made when there is none; nothing beyond
+ * MG_EXEC_READS_MAX entries. */
+void mg_exec_reads_add(struct mg_exec_reads *reads, uint32_t shard, const char *table,
+                       uint64_t rows, uint64_t scanned);
+void mg_exec_reads_clear(struct mg_exec_reads *reads);
+void mg_exec_reads_fini(struct mg_exec_reads *reads);
 
 /* As a target: every participant but the sender. */
 #define MG_EXEC_EVERYBODY UINT32_MAX
@@ -75,6 +97,8 @@ void mg_participant_seal(struct mg_participant *part, uint32_t stage);
 /* The schema message of a stage's rows with a reference, or NULL. */
 struct mg_buf *mg_participant_schema(struct mg_participant *part, uint32_t stage);
 void mg_participant_drop(struct mg_participant *part, uint32_t stage); /* rows no longer needed */
+/* What the statement that ended last read here; reads is cleared first. Only with profile. */
+void mg_participant_reads(struct mg_participant *part, struct mg_exec_reads *reads);
 /* Connection to run a result stage or original text on (coordinator). */
 struct mg_duck_conn *mg_participant_conn(struct mg_participant *part);
 

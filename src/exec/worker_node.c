@@ -126,8 +126,22 @@ static void add_error(struct mg_sb *json, const struct mg_error *err)
 	mg_sb_add_char(json, '}');
 }
 
+static void add_reads(struct mg_sb *json, const struct mg_exec_reads *reads)
+{
+	mg_sb_add(json, ",\"reads\":[");
+	for (size_t i = 0; i < reads->count; i++) {
+		const struct mg_exec_read *read = &reads->items[i];
+		mg_sb_addf(json, "%s[%u,", i ? "," : "", read->shard);
+		mg_sb_add_json(json, read->table, strlen(read->table));
+		mg_sb_addf(json, ",%llu,%llu]", (unsigned long long)read->rows,
+		           (unsigned long long)read->scanned);
+	}
+	mg_sb_add_char(json, ']');
+}
+
+/* reads: NULL unless they are asked for. */
 static void report(struct part *part, uint32_t stage, const struct mg_exec_stats *stats,
-                   const struct mg_error *err)
+                   const struct mg_exec_reads *reads, const struct mg_error *err)
 {
 	struct mg_sb json = { 0 };
 	mg_sb_addf(&json,
@@ -137,6 +151,9 @@ static void report(struct part *part, uint32_t stage, const struct mg_exec_stats
 	           (unsigned long long)part->number, stage, (unsigned long long)stats->rows,
 	           (unsigned long long)stats->bytes, (unsigned long long)stats->rows_sent,
 	           (unsigned long long)stats->bytes_sent, (unsigned long long)stats->micros);
+	if (reads) {
+		add_reads(&json, reads);
+	}
 	if (err->code) {
 		add_error(&json, err);
 	}
@@ -148,12 +165,16 @@ static void report(struct part *part, uint32_t stage, const struct mg_exec_stats
 static void run_order(struct part *part, const struct order *order)
 {
 	struct mg_exec_stats stats = { 0 };
+	struct mg_exec_reads reads = { 0 };
 	struct mg_error err = part->err;
+	mg_log(MG_LOG_DEBUG, "stage.begin", "query=%s stage=%u", part->name, order->stage);
 	if (part->participant) {
 		mg_error_clear(&err);
 		mg_participant_run(part->participant, order->stage, order->ship, order->sql, &stats, &err);
+		mg_participant_reads(part->participant, &reads);
 	}
-	report(part, order->stage, &stats, &err);
+	report(part, order->stage, &stats, part->open.profile ? &reads : NULL, &err);
+	mg_exec_reads_fini(&reads);
 	mg_log(MG_LOG_DEBUG, "stage.ran", "query=%s stage=%u rows=%llu micros=%llu", part->name,
 	       order->stage, (unsigned long long)stats.rows, (unsigned long long)stats.micros);
 }
@@ -299,6 +320,7 @@ static int on_open(struct mg_worker_node *node, const struct mg_json *json, stru
 		.timezone = mg_arena_strdup(part->arena, timezone ? timezone : ""),
 		.budget = &part->budget,
 		.lz4 = mg_json_get_bool(json, "lz4", false),
+		.profile = mg_json_get_bool(json, "profile", false),
 		.send = send_rows,
 		.arg = part,
 	};
@@ -526,7 +548,7 @@ int mg_worker_node_data(struct mg_worker_node *node, const struct mg_frame *fram
 	if (code) {
 		/* Our own trouble (memory, disk): this query fails, the connection lives. */
 		struct mg_exec_stats none = { 0 };
-		report(part, frame->stage, &none, err);
+		report(part, frame->stage, &none, NULL, err);
 	}
 	let_go(node, part);
 	return 0;

@@ -101,6 +101,20 @@ struct mg_duck_sink {
 int mg_duck_scatter(struct mg_duck_conn *conn, const char *sql, const uint16_t *owner,
                     uint32_t target_count, const struct mg_duck_sink *sink, struct mg_error *err);
 
+/* ---- what a statement read ---- */
+struct mg_duck_scan {
+	const char *database, *schema, *table;
+	uint64_t
+		scanned;   /* rows that were looked at; fewer than the table has where statistics helped */
+	uint64_t rows; /* of them those that passed the scan's own filters */
+};
+/* From now on this connection counts what its statements read. */
+int mg_duck_profile(struct mg_duck_conn *conn, struct mg_error *err);
+/* The scans of the statement that ended last; a table may come several times, or not at all when
+ * its statistics were enough. */
+void mg_duck_scans(struct mg_duck_conn *conn,
+                   void (*each)(void *arg, const struct mg_duck_scan *scan), void *arg);
+
 /* ---- what the functions merganser_exchange(id), mg_slot(...), mg_mine(...), mg_node() see ---- */
 /* One per query and node, hung on each connection that works for the query; borrowed. */
 struct mg_spool;

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/str.h"
 #include "codec/slot.h"
 #include "os/clock.h"
 #include "store/duck.h"
@@ -196,6 +197,89 @@ static size_t stream_sum(const char *sql, size_t rows_max, int64_t *rows, int64_
 	}
 	mg_duck_result_free(res);
 	return batches;
+}
+
+/* 3,000 columns are 24 kB a row and 49 MB a chunk; batches stay small, joined or not. */
+static void test_wide_results_are_cut_by_bytes(void **state)
+{
+	(void)state;
+	enum { COLUMNS = 3000, ROWS = 5000 };
+	int64_t rows = 0, sum = 0;
+	struct mg_sb sql = { 0 };
+	mg_sb_add(&sql, "SELECT i");
+	for (int i = 1; i < COLUMNS; i++) {
+		mg_sb_addf(&sql, ", i AS c%d", i);
+	}
+	mg_sb_addf(&sql, " FROM range(%d) t(i)", ROWS);
+	size_t least = (size_t)ROWS * COLUMNS * 8 / MG_DUCK_BATCH_BYTES;
+	size_t batches = stream_sum(mg_sb_text(&sql), 2048, &rows, &sum);
+	assert_int_equal(rows, ROWS);
+	assert_int_equal(sum, (int64_t)ROWS * (ROWS - 1) / 2);
+	assert_in_range(batches, least, least * 3);
+	batches = stream_sum(mg_sb_text(&sql), 65536, &rows, &sum);
+	assert_int_equal(rows, ROWS);
+	assert_int_equal(sum, (int64_t)ROWS * (ROWS - 1) / 2);
+	assert_in_range(batches, least / 2, least * 2);
+	mg_sb_fini(&sql);
+	/* Rows that are wide only at first: the batches grow again. */
+	batches = stream_sum("SELECT i, CASE WHEN i < 2048 THEN repeat('x', 20000) END FROM "
+	                     "range(400000) t(i)",
+	                     2048, &rows, &sum);
+	assert_int_equal(rows, 400000);
+	assert_true(batches < 400);
+}
+
+struct seen_scans {
+	uint64_t rows, scanned;
+	size_t count;
+	char last[64];
+};
+
+static void see_scan(void *arg, const struct mg_duck_scan *scan)
+{
+	struct seen_scans *seen = arg;
+	seen->count++;
+	seen->rows += scan->rows;
+	seen->scanned += scan->scanned;
+	snprintf(seen->last, sizeof seen->last, "%s|%s|%s", scan->database, scan->schema, scan->table);
+}
+
+static void test_profile_counts_what_is_read(void **state)
+{
+	(void)state;
+	struct seen_scans seen = { 0 };
+	mg_duck_scans(conn, see_scan, &seen);
+	assert_int_equal(seen.count, 0);
+	struct mg_duck_conn *own = NULL;
+	struct mg_error err;
+	int64_t rows = 0;
+	mg_error_clear(&err);
+	assert_int_equal(mg_duck_connect(duck, &own, &err), 0);
+	assert_int_equal(mg_duck_profile(own, &err), 0);
+	assert_int_equal(
+		mg_duck_exec(own,
+	                 "ATTACH ':memory:' AS s7; CREATE SCHEMA s7.\"a.b\"; CREATE TABLE "
+	                 "s7.\"a.b\".\"it's \"\", {1=2}\" AS SELECT i FROM range(5000) t(i)",
+	                 &err),
+		0);
+	assert_int_equal(
+		mg_duck_int(own,
+	                "SELECT count(*) FROM (FROM s7.\"a.b\".\"it's \"\", {1=2}\" x JOIN "
+	                "s7.\"a.b\".\"it's \"\", {1=2}\" y ON x.i = y.i + 4000 OR x.i = y.i * "
+	                "9999)",
+	                &rows, &err),
+		0);
+	mg_duck_scans(own, see_scan, &seen);
+	assert_int_equal(seen.count, 2);
+	assert_int_equal(seen.rows, 10000);
+	assert_int_equal(seen.scanned, 10000);
+	assert_string_equal(seen.last, "s7|a.b|it's \", {1=2}");
+	seen = (struct seen_scans){ 0 };
+	assert_int_equal(mg_duck_int(own, "SELECT sum(range)::BIGINT FROM range(10)", &rows, &err), 0);
+	mg_duck_scans(own, see_scan, &seen);
+	assert_int_equal(seen.count, 0);
+	assert_int_equal(mg_duck_exec(own, "DETACH s7", &err), 0);
+	mg_duck_disconnect(own);
 }
 
 static void test_streams_all_rows(void **state)
@@ -733,6 +817,8 @@ int main(void)
 		cmocka_unit_test(test_errors_have_codes),
 		cmocka_unit_test(test_error_text_is_split),
 		cmocka_unit_test(test_streams_all_rows),
+		cmocka_unit_test(test_wide_results_are_cut_by_bytes),
+		cmocka_unit_test(test_profile_counts_what_is_read),
 		cmocka_unit_test(test_join_keeps_every_type),
 		cmocka_unit_test(test_late_error_of_a_stream),
 		cmocka_unit_test(test_abandoned_stream_leaves_connection_usable),
