@@ -152,8 +152,8 @@ struct mg_raft_log {
 	const struct mg_raft_log_ops *ops;
 };
 
-/* Put `count` records of one group, in order.  Returns their sequence: 1, 2, ... for each put.
- * `done` (may be NULL) runs once, after the sync that made them durable, or after the failure; never
+/* Put `count` records of one group, in order.  Returns their sequence: 1, 2, ... a put.
+ * `done` (may be NULL) runs once, after the sync that made them durable or the failure, never
  * inside put or flush.  Cannot fail: what fails later is told by `done`.
  * Blocks: never for the disk. */
 static inline uint64_t mg_raft_log_put(struct mg_raft_log *log, uint32_t group,
@@ -213,7 +213,7 @@ static inline void mg_raft_log_release(struct mg_raft_log *log, struct mg_entrie
 	log->ops->release(log, entries);
 }
 
-/* Tell the state of each group that holds anything, in the order of their numbers: what the log held
+/* Tell the state of each group that holds anything, by their numbers: what the log held
  * when it was opened, before the first put.  Entries follow by meta and read.
  * Fails: what `each` returns ends it and is returned. */
 static inline int mg_raft_log_replay(struct mg_raft_log *log,
