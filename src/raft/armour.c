@@ -1,5 +1,5 @@
 /*
- * armour.c - the seven rules around the core; why each is needed is told in armour.h.
+ * armour.c - the nine rules around the core; why each is needed is told in armour.h.
  *
  * Rule: pure functions of what they are given.  Each begins with its bit of the mask; with the bit
  * off it lets everything pass, which is only for tests that show what happens then.
@@ -9,8 +9,6 @@
 #include "base/assert.h"
 
 #include <inttypes.h>
-
-#define NOBODY UINT64_MAX
 
 /* A.  Entries at or below our snapshot are committed, so the leader's are the same as ours were. */
 void mg_armour_anchor(unsigned rules, const struct mg_core_info *info,
@@ -160,7 +158,7 @@ bool mg_armour_elects_itself(unsigned rules, const struct mg_members *members, u
 {
 	const struct mg_member *member = mg_members_find(members, node);
 
-	mg_assert(node > 0 && node != NOBODY);
+	mg_assert(node > 0 && node != MG_ARMOUR_NOBODY);
 	return (rules & MG_ARMOUR_TERM) && member != NULL && member->role == MG_MEMBER_VOTER &&
 	       mg_members_voters(members) == 1;
 }
@@ -170,8 +168,75 @@ struct mg_message mg_armour_next_term(uint64_t term)
 	mg_assert(term < UINT64_MAX);
 	return (struct mg_message){
 		.kind = MG_MESSAGE_VOTE,
-		.peer = NOBODY,
+		.peer = MG_ARMOUR_NOBODY,
 		.term = term + 1,
 		.vote = { .disrupt = true }, /* heard in spite of a leader; its empty log gets no vote */
 	};
+}
+
+static bool votes(const struct mg_members *members, uint64_t node)
+{
+	const struct mg_member *member = mg_members_find(members, node);
+
+	mg_assert(node > 0);
+	return member != NULL && member->role == MG_MEMBER_VOTER;
+}
+
+/* H.  Whether a vote counts is the candidate's matter, who looks at its own members. */
+bool mg_armour_answers(unsigned rules, const struct mg_members *members, uint64_t self)
+{
+	mg_assert(self > 0);
+	mg_assert(members->count <= MG_MEMBERS_MAX);
+	return (rules & MG_ARMOUR_BALLOT) && !votes(members, self);
+}
+
+bool mg_armour_grants(const struct mg_ballot *ballot, const struct mg_message *request)
+{
+	bool current = request->vote.last_term > ballot->last_term ||
+	               (request->vote.last_term == ballot->last_term &&
+	                request->vote.last_index >= ballot->last_index);
+
+	mg_assert(request->kind == MG_MESSAGE_VOTE);
+	mg_assert(request->vote.pre_vote || request->term <= ballot->term);
+	if (ballot->installing || (ballot->has_leader && !request->vote.disrupt) || !current) {
+		return false;
+	}
+	return request->vote.pre_vote ||
+	       (request->term == ballot->term && (ballot->vote == 0 || ballot->vote == request->peer));
+}
+
+/* I. */
+size_t mg_armour_farewell(unsigned rules, const struct mg_entry *entries, size_t count,
+                          uint64_t committed, const struct mg_members *members, uint64_t peer)
+{
+	struct mg_members changed;
+
+	mg_assert(count == 0 || entries != NULL);
+	if (!(rules & MG_ARMOUR_FAREWELL) || !votes(members, peer)) {
+		return count;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (entries[i].type == MG_ENTRY_CHANGE && entries[i].index > committed) {
+			int rc = mg_members_decode(entries[i].data, entries[i].size, &changed, NULL);
+
+			mg_assert(rc == 0); /* the core has decoded it before */
+			if (!votes(&changed, peer)) {
+				return i;
+			}
+		}
+	}
+	return count;
+}
+
+int mg_armour_keeps_vote(unsigned rules, const struct mg_members *members, uint64_t self,
+                         struct mg_error *err)
+{
+	mg_assert(self > 0);
+	mg_assert(members->count > 0);
+	if (!(rules & MG_ARMOUR_FAREWELL) || votes(members, self)) {
+		return 0;
+	}
+	(void)mg_error_set(err, MG_E_USAGE, "node %" PRIu64 " leads the group", self);
+	mg_error_hint(err, "Transfer the leadership first.");
+	return MG_E_USAGE;
 }

@@ -20,6 +20,12 @@
  *   G  term       The only voter of a group takes a new term before it elects itself, which the
  * core does in the term it has: what it sent of that term to a standby and lost in a crash, or what
  * another led in it, would be written a second time under the same number.
+ *   H  ballot     A node that is no voter in its own log votes all the same, by the host: it may be
+ * one in the candidate's log, and be needed.  The core refuses, and two voters, or one that has
+ * just taken in a second, then never elect anyone again.
+ *   I  farewell   Who is about to lose its vote does not get that entry before it is committed, and
+ * a leader does not take its own: a node that finds itself no voter never stands for election,
+ * although with the longest log nobody else can win.
  *
  * Rule: each is one pure function, and each can be switched off by a mask that only the internal
  * constructor of a node takes, so that tests show what each is needed for.
@@ -39,8 +45,13 @@ enum {
 	MG_ARMOUR_START = 1 << 4,
 	MG_ARMOUR_REFUSAL = 1 << 5,
 	MG_ARMOUR_TERM = 1 << 6,
-	MG_ARMOUR_ALL = (1 << 7) - 1,
+	MG_ARMOUR_BALLOT = 1 << 7,
+	MG_ARMOUR_FAREWELL = 1 << 8,
+	MG_ARMOUR_ALL = (1 << 9) - 1,
 };
+
+/* The sender of mg_armour_next_term; nothing goes back to it. */
+#define MG_ARMOUR_NOBODY UINT64_MAX
 
 /* How far behind the leader's log a standby may be when it is promoted, in entries. */
 #define MG_PROMOTION_LAG_MAX 1024
@@ -79,5 +90,26 @@ void mg_armour_refusal(unsigned rules, uint64_t own_term, struct mg_message *mes
 bool mg_armour_elects_itself(unsigned rules, const struct mg_members *members, uint64_t node);
 /* A request for a vote that cannot be granted, of nobody: it only raises the term. */
 struct mg_message mg_armour_next_term(uint64_t term);
+
+/* What a node knows when it is asked for its vote. */
+struct mg_ballot {
+	uint64_t term, vote;            /* its own; vote 0: none in this term */
+	uint64_t last_index, last_term; /* of its log */
+	bool has_leader;                /* it has heard of one within an election timeout */
+	bool installing;
+};
+
+/* H: does the host answer this request, because the core would refuse it as no voter? */
+bool mg_armour_answers(unsigned rules, const struct mg_members *members, uint64_t self);
+/* H: the vote, once our term is at least the request's (a pre-vote: whatever our term is). */
+bool mg_armour_grants(const struct mg_ballot *ballot, const struct mg_message *request);
+
+/* I: how many of these entries may go to `peer` now; `committed` is the leader's commit index,
+ * `members` those committed. */
+size_t mg_armour_farewell(unsigned rules, const struct mg_entry *entries, size_t count,
+                          uint64_t committed, const struct mg_members *members, uint64_t peer);
+/* I: may the leader `self` propose these members?  Fails: MG_E_USAGE. */
+int mg_armour_keeps_vote(unsigned rules, const struct mg_members *members, uint64_t self,
+                         struct mg_error *err);
 
 #endif

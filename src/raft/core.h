@@ -99,7 +99,7 @@ struct mg_core_out {
 	const struct mg_message *messages;
 	size_t message_count;
 	bool install; /* the message of this event, which was an INSTALL, replaces the log */
-	uint64_t commit;
+	uint64_t commit, stored;
 	uint64_t next_timer_ms; /* may lie in the past */
 	enum mg_role role;
 };

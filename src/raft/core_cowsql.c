@@ -546,7 +546,11 @@ static int step_start(struct mg_core *core, const struct mg_core_event *event,
 	raft.start.entries = core->entries;
 	raft.start.n_entries = (unsigned)event->start.count;
 	core->started = true;
-	return step(core, &raft, NULL, out, err);
+	rc = step(core, &raft, NULL, out, err);
+	mg_free(core->entries); /* as many as the log has; later steps need few */
+	core->entries = NULL;
+	core->entry_cap = 0;
+	return rc;
 }
 
 static int step_message(struct mg_core *core, const struct mg_core_event *event,
@@ -632,7 +636,8 @@ static int step_snapshot_taken(struct mg_core *core, const struct mg_core_event 
 
 	mg_assert(event->taken.compacted <= snapshot->index);
 	mg_assert(snapshot->index > core->raft.trail.snapshot.index);
-	mg_assert(snapshot->index <= core->raft.commit_index);
+	/* Not its commit index, which falls back when an old append comes late. */
+	mg_assert(snapshot->index <= core->raft.last_stored);
 	snapshot_in(snapshot, &raft.snapshot.metadata);
 	raft.snapshot.trailing = kept > UINT_MAX ? UINT_MAX : (unsigned)kept;
 	return step(core, &raft, NULL, out, err);
@@ -720,6 +725,7 @@ int mg_core_step(struct mg_core *core, const struct mg_core_event *event, struct
 		.vote = core->raft.voted_for,
 	};
 	out->commit = core->raft.commit_index;
+	out->stored = core->raft.last_stored;
 	out->next_timer_ms = raft_timeout(&core->raft);
 	out->role = role_of(core);
 	return rc;

@@ -22,7 +22,7 @@ enum { FLAG_DISRUPT = 1, FLAG_GRANTED = 1, FLAG_PRE_VOTE = 2, FLAG_YES = 1 };
 
 static void head_out(struct mg_out *out, size_t size, uint8_t kind, uint32_t group, uint64_t from)
 {
-	mg_assert(size >= MG_FRAME_HEAD_SIZE && size <= MG_FRAME_SIZE_MAX);
+	mg_assert(size >= MG_RAFT_FRAME_HEAD_SIZE && size <= MG_RAFT_FRAME_SIZE_MAX);
 	mg_assert(from > 0);
 	mg_out_u32(out, (uint32_t)size);
 	mg_out_u8(out, VERSION);
@@ -32,10 +32,10 @@ static void head_out(struct mg_out *out, size_t size, uint8_t kind, uint32_t gro
 	mg_out_u64(out, from);
 	mg_out_u64(out, 0);
 	mg_out_u64(out, 0);
-	mg_assert(out->size == MG_FRAME_HEAD_SIZE);
+	mg_assert(out->size == MG_RAFT_FRAME_HEAD_SIZE);
 }
 
-static size_t body_size(const struct mg_message *message, size_t members_size)
+static size_t body_size(const struct mg_message *message)
 {
 	size_t size = 8;
 
@@ -43,7 +43,7 @@ static size_t body_size(const struct mg_message *message, size_t members_size)
 	case MG_MESSAGE_APPEND:
 		size += 3 * 8 + 4;
 		for (size_t i = 0; i < message->append.count; i++) {
-			size += MG_FRAME_ENTRY_OVERHEAD + message->append.entries[i].size;
+			size += MG_RAFT_FRAME_ENTRY_OVERHEAD + message->append.entries[i].size;
 		}
 		return size;
 	case MG_MESSAGE_APPEND_RESULT:
@@ -53,7 +53,7 @@ static size_t body_size(const struct mg_message *message, size_t members_size)
 	case MG_MESSAGE_VOTE_RESULT:
 		return size + 1 + 2 * 2;
 	case MG_MESSAGE_INSTALL:
-		return size + 3 * 8 + 1 + members_size + 4 + message->install.manifest.size;
+		return size + mg_manifest_size(&message->install.manifest);
 	case MG_MESSAGE_TIMEOUT_NOW:
 		return size + 2 * 8;
 	}
@@ -63,7 +63,7 @@ static size_t body_size(const struct mg_message *message, size_t members_size)
 
 static void append_out(struct mg_out *out, const struct mg_message *message)
 {
-	mg_assert(message->append.count <= MG_FRAME_ENTRIES_MAX);
+	mg_assert(message->append.count <= MG_RAFT_FRAME_ENTRIES_MAX);
 	mg_out_u64(out, message->append.prev_index);
 	mg_out_u64(out, message->append.prev_term);
 	mg_out_u64(out, message->append.commit);
@@ -79,8 +79,7 @@ static void append_out(struct mg_out *out, const struct mg_message *message)
 	}
 }
 
-static void body_out(struct mg_out *out, const struct mg_message *message, const uint8_t *members,
-                     size_t members_size)
+static void body_out(struct mg_out *out, const struct mg_message *message)
 {
 	uint8_t flags = 0;
 
@@ -110,13 +109,7 @@ static void body_out(struct mg_out *out, const struct mg_message *message, const
 		mg_out_u16(out, message->vote_result.capacity);
 		return;
 	case MG_MESSAGE_INSTALL:
-		mg_out_u64(out, message->install.manifest.snapshot.index);
-		mg_out_u64(out, message->install.manifest.snapshot.term);
-		mg_out_u64(out, message->install.manifest.snapshot.members_index);
-		mg_out_u8(out, (uint8_t)members_size);
-		mg_out_bytes(out, members, members_size);
-		mg_out_u32(out, message->install.manifest.size);
-		mg_out_bytes(out, message->install.manifest.data, message->install.manifest.size);
+		mg_manifest_encode(out, &message->install.manifest);
 		return;
 	case MG_MESSAGE_TIMEOUT_NOW:
 		mg_out_u64(out, message->timeout_now.last_index);
@@ -125,39 +118,33 @@ static void body_out(struct mg_out *out, const struct mg_message *message, const
 	}
 }
 
-struct mg_buf *mg_frame_message(uint32_t group, uint64_t from, const struct mg_message *message)
+struct mg_buf *mg_raft_frame_message(uint32_t group, uint64_t from,
+                                     const struct mg_message *message)
 {
-	uint8_t members[MG_MEMBERS_SIZE_MAX];
-	size_t members_size = 0;
-
-	mg_assert(group < MG_GROUPS_MAX);
-	if (message->kind == MG_MESSAGE_INSTALL) {
-		mg_assert(message->install.manifest.size <= MG_MANIFEST_SIZE_MAX);
-		members_size = mg_members_encode(&message->install.manifest.snapshot.members, members);
-	}
-	size_t size = MG_FRAME_HEAD_SIZE + body_size(message, members_size);
+	size_t size = MG_RAFT_FRAME_HEAD_SIZE + body_size(message);
 	struct mg_buf *frame = mg_buf_new(size);
 
+	mg_assert(group < MG_GROUPS_MAX);
 	if (frame == NULL) {
 		return NULL;
 	}
 	struct mg_out out = mg_out(frame->data, size);
 
 	head_out(&out, size, (uint8_t)message->kind, group, from);
-	body_out(&out, message, members, members_size);
+	body_out(&out, message);
 	mg_assert(out.size == size);
 	frame->size = size;
 	return frame;
 }
 
-struct mg_buf *mg_frame_probes(uint8_t kind, uint64_t from, uint64_t round,
-                               const struct mg_probe *probes, size_t count)
+struct mg_buf *mg_raft_frame_probes(uint8_t kind, uint64_t from, uint64_t round,
+                                    const struct mg_probe *probes, size_t count)
 {
-	size_t each = kind == MG_FRAME_PROBE ? PROBE_SIZE : ANSWER_SIZE;
-	size_t size = MG_FRAME_HEAD_SIZE + 8 + 4 + count * each;
+	size_t each = kind == MG_RAFT_FRAME_PROBE ? PROBE_SIZE : ANSWER_SIZE;
+	size_t size = MG_RAFT_FRAME_HEAD_SIZE + 8 + 4 + count * each;
 
-	mg_assert(kind == MG_FRAME_PROBE || kind == MG_FRAME_ANSWER);
-	mg_assert(count > 0 && count <= MG_FRAME_PROBES_MAX);
+	mg_assert(kind == MG_RAFT_FRAME_PROBE || kind == MG_RAFT_FRAME_ANSWER);
+	mg_assert(count > 0 && count <= MG_RAFT_FRAME_PROBES_MAX);
 	struct mg_buf *frame = mg_buf_new(size);
 
 	if (frame == NULL) {
@@ -171,7 +158,7 @@ struct mg_buf *mg_frame_probes(uint8_t kind, uint64_t from, uint64_t round,
 	for (size_t i = 0; i < count; i++) {
 		mg_out_u32(&out, probes[i].group);
 		mg_out_u64(&out, probes[i].term);
-		if (kind == MG_FRAME_ANSWER) {
+		if (kind == MG_RAFT_FRAME_ANSWER) {
 			mg_out_u8(&out, probes[i].yes ? FLAG_YES : 0);
 		}
 	}
@@ -180,9 +167,9 @@ struct mg_buf *mg_frame_probes(uint8_t kind, uint64_t from, uint64_t round,
 	return frame;
 }
 
-void mg_frame_number(struct mg_buf *frame, uint64_t incarnation, uint64_t sequence)
+void mg_raft_frame_number(struct mg_buf *frame, uint64_t incarnation, uint64_t sequence)
 {
-	mg_assert(frame->size >= MG_FRAME_HEAD_SIZE);
+	mg_assert(frame->size >= MG_RAFT_FRAME_HEAD_SIZE);
 	mg_assert(incarnation > 0 && sequence > 0);
 	memcpy(frame->data + AT_INCARNATION, &incarnation, sizeof incarnation);
 	memcpy(frame->data + AT_INCARNATION + sizeof incarnation, &sequence, sizeof sequence);
@@ -191,7 +178,7 @@ void mg_frame_number(struct mg_buf *frame, uint64_t incarnation, uint64_t sequen
 /* ---- in ---------------------------------------------------------------------------------------
  */
 
-int mg_frame_size(const uint8_t *data, size_t available, size_t *size, struct mg_error *err)
+int mg_raft_frame_size(const uint8_t *data, size_t available, size_t *size, struct mg_error *err)
 {
 	uint32_t told;
 
@@ -200,11 +187,11 @@ int mg_frame_size(const uint8_t *data, size_t available, size_t *size, struct mg
 		return 0;
 	}
 	memcpy(&told, data + AT_SIZE, sizeof told);
-	if (told < MG_FRAME_HEAD_SIZE || told > MG_FRAME_SIZE_MAX) {
+	if (told < MG_RAFT_FRAME_HEAD_SIZE || told > MG_RAFT_FRAME_SIZE_MAX) {
 		return mg_error_set(err, MG_E_PROTOCOL, "a peer's frame of %" PRIu32 " bytes", told);
 	}
 	*size = told;
-	mg_assert(*size >= MG_FRAME_HEAD_SIZE);
+	mg_assert(*size >= MG_RAFT_FRAME_HEAD_SIZE);
 	return 0;
 }
 
@@ -216,8 +203,9 @@ static bool append_in(struct mg_arena *arena, struct mg_in *in, struct mg_messag
 	out->append.commit = mg_in_u64(in);
 	uint32_t count = mg_in_u32(in);
 
-	if (in->failed || count > MG_FRAME_ENTRIES_MAX || out->append.prev_index > UINT64_MAX / 2 ||
-	    (size_t)(in->end - in->at) < (size_t)count * MG_FRAME_ENTRY_OVERHEAD) {
+	if (in->failed || count > MG_RAFT_FRAME_ENTRIES_MAX ||
+	    out->append.prev_index > UINT64_MAX / 2 ||
+	    (size_t)(in->end - in->at) < (size_t)count * MG_RAFT_FRAME_ENTRY_OVERHEAD) {
 		return false;
 	}
 	struct mg_entry *entries = count == 0 ? NULL
@@ -237,23 +225,6 @@ static bool append_in(struct mg_arena *arena, struct mg_in *in, struct mg_messag
 	out->append.entries = entries;
 	out->append.count = count;
 	return true;
-}
-
-static bool install_in(struct mg_in *in, struct mg_message *out, struct mg_error *err)
-{
-	struct mg_manifest *manifest = &out->install.manifest;
-
-	manifest->snapshot.index = mg_in_u64(in);
-	manifest->snapshot.term = mg_in_u64(in);
-	manifest->snapshot.members_index = mg_in_u64(in);
-	uint8_t members_size = mg_in_u8(in);
-	const uint8_t *members = mg_in_bytes(in, members_size);
-
-	manifest->size = mg_in_u32(in);
-	manifest->data = mg_in_bytes(in, manifest->size);
-	out->install.index = manifest->snapshot.index;
-	return !in->failed && manifest->size <= MG_MANIFEST_SIZE_MAX && manifest->snapshot.index > 0 &&
-	       mg_members_decode(members, members_size, &manifest->snapshot.members, err) == 0;
 }
 
 static bool message_in(struct mg_arena *arena, struct mg_in *in, struct mg_message *out,
@@ -289,7 +260,11 @@ static bool message_in(struct mg_arena *arena, struct mg_in *in, struct mg_messa
 		out->vote_result.capacity = mg_in_u16(in);
 		return true;
 	case MG_MESSAGE_INSTALL:
-		return install_in(in, out, err);
+		if (mg_manifest_decode(in, &out->install.manifest, err) != 0) {
+			return false;
+		}
+		out->install.index = out->install.manifest.snapshot.index;
+		return true;
 	case MG_MESSAGE_TIMEOUT_NOW:
 		out->timeout_now.last_index = mg_in_u64(in);
 		out->timeout_now.last_term = mg_in_u64(in);
@@ -298,14 +273,14 @@ static bool message_in(struct mg_arena *arena, struct mg_in *in, struct mg_messa
 	return false;
 }
 
-static bool probes_in(struct mg_arena *arena, struct mg_in *in, struct mg_frame *out)
+static bool probes_in(struct mg_arena *arena, struct mg_in *in, struct mg_raft_frame *out)
 {
-	size_t each = out->kind == MG_FRAME_PROBE ? PROBE_SIZE : ANSWER_SIZE;
+	size_t each = out->kind == MG_RAFT_FRAME_PROBE ? PROBE_SIZE : ANSWER_SIZE;
 
 	out->round = mg_in_u64(in);
 	uint32_t count = mg_in_u32(in);
 
-	if (in->failed || count == 0 || count > MG_FRAME_PROBES_MAX ||
+	if (in->failed || count == 0 || count > MG_RAFT_FRAME_PROBES_MAX ||
 	    (size_t)(in->end - in->at) != (size_t)count * each) {
 		return false;
 	}
@@ -314,7 +289,7 @@ static bool probes_in(struct mg_arena *arena, struct mg_in *in, struct mg_frame 
 	for (uint32_t i = 0; i < count; i++) {
 		out->probes[i].group = mg_in_u32(in);
 		out->probes[i].term = mg_in_u64(in);
-		out->probes[i].yes = out->kind == MG_FRAME_ANSWER && (mg_in_u8(in) & FLAG_YES);
+		out->probes[i].yes = out->kind == MG_RAFT_FRAME_ANSWER && (mg_in_u8(in) & FLAG_YES);
 		if (out->probes[i].group >= MG_GROUPS_MAX) {
 			return false;
 		}
@@ -322,21 +297,21 @@ static bool probes_in(struct mg_arena *arena, struct mg_in *in, struct mg_frame 
 	return true;
 }
 
-int mg_frame_decode(struct mg_arena *arena, const uint8_t *data, size_t size, struct mg_frame *out,
-                    struct mg_error *err)
+int mg_raft_frame_decode(struct mg_arena *arena, const uint8_t *data, size_t size,
+                         struct mg_raft_frame *out, struct mg_error *err)
 {
 	struct mg_in in = mg_in(data, size);
 	uint32_t told = mg_in_u32(&in);
 	uint8_t version = mg_in_u8(&in);
 
-	*out = (struct mg_frame){ .kind = mg_in_u8(&in) };
+	*out = (struct mg_raft_frame){ .kind = mg_in_u8(&in) };
 	uint16_t zero = mg_in_u16(&in);
 
 	out->group = mg_in_u32(&in);
 	out->from = mg_in_u64(&in);
 	out->incarnation = mg_in_u64(&in);
 	out->sequence = mg_in_u64(&in);
-	if (in.failed || told != size || size > MG_FRAME_SIZE_MAX || zero != 0) {
+	if (in.failed || told != size || size > MG_RAFT_FRAME_SIZE_MAX || zero != 0) {
 		return mg_error_set(err, MG_E_PROTOCOL, "a peer's frame of %zu bytes is damaged", size);
 	}
 	if (version != VERSION) {
@@ -349,7 +324,7 @@ int mg_frame_decode(struct mg_arena *arena, const uint8_t *data, size_t size, st
 	}
 	bool sound;
 
-	if (out->kind == MG_FRAME_PROBE || out->kind == MG_FRAME_ANSWER) {
+	if (out->kind == MG_RAFT_FRAME_PROBE || out->kind == MG_RAFT_FRAME_ANSWER) {
 		sound = probes_in(arena, &in, out);
 	} else {
 		out->message.kind = out->kind;

@@ -27,7 +27,7 @@
  *
  * Rule: a frame is decoded whole or refused; every length is checked against the bytes that are
  * there before anything is made of it, and what is decoded points into the frame.  A frame is at
- * most MG_FRAME_SIZE_MAX, and a sender starts a new one at MG_FRAME_SIZE_SOFT.
+ * most MG_RAFT_FRAME_SIZE_MAX, and a sender starts a new one at MG_RAFT_FRAME_SIZE_SOFT.
  *
  * Pure; any thread.
  */
@@ -37,14 +37,14 @@
 #include "base/mem.h"
 #include "raft/message.h"
 
-#define MG_FRAME_HEAD_SIZE 36
-#define MG_FRAME_SIZE_SOFT (1024u * 1024)
-#define MG_FRAME_SIZE_MAX (MG_ENTRY_SIZE_MAX + 64 * 1024)
-#define MG_FRAME_ENTRIES_MAX 65536u
-#define MG_FRAME_PROBES_MAX 65536u
-#define MG_FRAME_ENTRY_OVERHEAD 13
+#define MG_RAFT_FRAME_HEAD_SIZE 36
+#define MG_RAFT_FRAME_SIZE_SOFT (1024u * 1024)
+#define MG_RAFT_FRAME_SIZE_MAX (MG_ENTRY_SIZE_MAX + 64 * 1024)
+#define MG_RAFT_FRAME_ENTRIES_MAX 65536u
+#define MG_RAFT_FRAME_PROBES_MAX 65536u
+#define MG_RAFT_FRAME_ENTRY_OVERHEAD 13
 
-enum { MG_FRAME_PROBE = 16, MG_FRAME_ANSWER = 17 };
+enum { MG_RAFT_FRAME_PROBE = 16, MG_RAFT_FRAME_ANSWER = 17 };
 
 /* One group of a probe: "is your current term at most this one?", or of its answer. */
 struct mg_probe {
@@ -53,7 +53,7 @@ struct mg_probe {
 	bool yes;      /* answer */
 };
 
-struct mg_frame {
+struct mg_raft_frame {
 	uint8_t kind;
 	uint32_t group;
 	uint64_t from, incarnation, sequence;
@@ -63,19 +63,20 @@ struct mg_frame {
 	size_t probe_count;
 };
 
-/* The frame without its numbers, which mg_frame_number puts in when it is really sent.  Entries of
- * an append must be filled in.  NULL when there is no memory. */
-struct mg_buf *mg_frame_message(uint32_t group, uint64_t from, const struct mg_message *message);
-struct mg_buf *mg_frame_probes(uint8_t kind, uint64_t from, uint64_t round,
-                               const struct mg_probe *probes, size_t count);
-void mg_frame_number(struct mg_buf *frame, uint64_t incarnation, uint64_t sequence);
+/* The frame without its numbers, which mg_raft_frame_number puts in when it is really sent. Entries
+ * of an append must be filled in.  NULL when there is no memory. */
+struct mg_buf *mg_raft_frame_message(uint32_t group, uint64_t from,
+                                     const struct mg_message *message);
+struct mg_buf *mg_raft_frame_probes(uint8_t kind, uint64_t from, uint64_t round,
+                                    const struct mg_probe *probes, size_t count);
+void mg_raft_frame_number(struct mg_buf *frame, uint64_t incarnation, uint64_t sequence);
 
 /* Size of the frame whose first bytes these are: 0 when more are needed to tell.
  * Fails: MG_E_PROTOCOL, then the connection is of no use any more. */
-int mg_frame_size(const uint8_t *data, size_t available, size_t *size, struct mg_error *err);
+int mg_raft_frame_size(const uint8_t *data, size_t available, size_t *size, struct mg_error *err);
 
 /* Decode one whole frame.  Arrays lie in the arena, bytes in `data`.  Fails: MG_E_PROTOCOL. */
-int mg_frame_decode(struct mg_arena *arena, const uint8_t *data, size_t size, struct mg_frame *out,
-                    struct mg_error *err);
+int mg_raft_frame_decode(struct mg_arena *arena, const uint8_t *data, size_t size,
+                         struct mg_raft_frame *out, struct mg_error *err);
 
 #endif

@@ -42,7 +42,7 @@
  * and the owner answers with `poll`.
  *
  * Limits: MG_ENTRY_SIZE_MAX an entry, MG_MANIFEST_SIZE_MAX a manifest, MG_GROUPS_MAX groups.
- * What is put and not yet durable is bounded by the host (struct mg_node_options).
+ * What is put and not yet durable is bounded by the host (struct mg_raft_node_options).
  */
 #ifndef MG_RAFT_LOG_H
 #define MG_RAFT_LOG_H

@@ -10,6 +10,7 @@
 #ifndef MG_RAFT_MESSAGE_H
 #define MG_RAFT_MESSAGE_H
 
+#include "base/bytes.h"
 #include "raft/log.h"
 #include "raft/members.h"
 
@@ -72,5 +73,15 @@ struct mg_message {
 		} timeout_now;
 	};
 };
+
+/* A manifest's bytes, in frames and in the log's marks: version u8, index u64, term u64,
+ * members_index u64, members (u8 size, bytes), data (u32 size, bytes). */
+size_t mg_manifest_size(const struct mg_manifest *manifest);
+void mg_manifest_encode(struct mg_out *out, const struct mg_manifest *manifest);
+/* data points into the bytes.  Fails: MG_E_PROTOCOL for what is damaged or not sound. */
+int mg_manifest_decode(struct mg_in *in, struct mg_manifest *out, struct mg_error *err);
+
+struct mg_manifest mg_manifest_copy(const struct mg_manifest *manifest); /* owns its data */
+void mg_manifest_fini(struct mg_manifest *manifest); /* of a copy; zeroed after */
 
 #endif

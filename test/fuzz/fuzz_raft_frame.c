@@ -6,15 +6,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check_again(const struct mg_frame *frame, const uint8_t *data, size_t size)
+static void check_again(const struct mg_raft_frame *frame, const uint8_t *data, size_t size)
 {
-	bool message = frame->kind < MG_FRAME_PROBE;
-	struct mg_buf *again = message ? mg_frame_message(frame->group, frame->from, &frame->message)
-	                               : mg_frame_probes(frame->kind, frame->from, frame->round,
-	                                                 frame->probes, frame->probe_count);
+	bool message = frame->kind < MG_RAFT_FRAME_PROBE;
+	struct mg_buf *again = message
+	                           ? mg_raft_frame_message(frame->group, frame->from, &frame->message)
+	                           : mg_raft_frame_probes(frame->kind, frame->from, frame->round,
+	                                                  frame->probes, frame->probe_count);
 
 	mg_assert(again != NULL);
-	mg_frame_number(again, frame->incarnation, frame->sequence);
+	mg_raft_frame_number(again, frame->incarnation, frame->sequence);
 	mg_assert(again->size == size);
 	/* Flags may hold bits without a meaning, which do not come back. */
 	mg_assert(frame->kind != MG_MESSAGE_APPEND || memcmp(again->data, data, size) == 0);
@@ -24,12 +25,12 @@ static void check_again(const struct mg_frame *frame, const uint8_t *data, size_
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct mg_arena *arena = mg_arena_new();
-	struct mg_frame frame;
+	struct mg_raft_frame frame;
 	struct mg_error err = { 0 };
 	size_t told;
 
-	if (mg_frame_size(data, size, &told, &err) == 0 && told <= size && told > 0) {
-		if (mg_frame_decode(arena, data, told, &frame, &err) == 0) {
+	if (mg_raft_frame_size(data, size, &told, &err) == 0 && told <= size && told > 0) {
+		if (mg_raft_frame_decode(arena, data, told, &frame, &err) == 0) {
 			check_again(&frame, data, told);
 		} else {
 			mg_assert(err.code == MG_E_PROTOCOL);

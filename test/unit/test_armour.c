@@ -1,5 +1,5 @@
 /*
- * test_armour.c - the seven rules around the core: each with what happens without it.
+ * test_armour.c - the nine rules around the core: each with what happens without it.
  *
  * Every test drives the real core twice, with the rule and with its bit of the mask off, and the
  * second run must end as armour.h says: in the library's assertion, or in a state that never heals.
@@ -455,6 +455,126 @@ static void test_term_is_new_when_a_node_elects_itself(void **state)
 	assert_int_equal(term_led_alone(MG_ARMOUR_ALL & ~MG_ARMOUR_TERM), 1);
 }
 
+/* ---- H: ballot --------------------------------------------------------------------------------
+ */
+
+/* Node 2 is a standby in its own log; in candidate 1's it is the second voter.  Who answers? */
+static bool standby_votes(unsigned rules)
+{
+	struct kit kit;
+	uint8_t bytes[MG_MEMBERS_SIZE_MAX];
+	struct mg_members members = { .list = { { 1, MG_MEMBER_VOTER }, { 2, MG_MEMBER_STANDBY } },
+		                          .count = 2 };
+	struct mg_entry change = kit_change(2, 1, &members, bytes);
+	struct mg_message ask = { .kind = MG_MESSAGE_VOTE,
+		                      .peer = 1,
+		                      .term = 2,
+		                      .vote = { .last_index = 3, .last_term = 1, .disrupt = true } };
+	struct mg_ballot ballot = { .term = 2, .last_index = 2, .last_term = 1 };
+	struct mg_core_info info;
+	bool granted;
+
+	kit_start(&kit, 2, 3, 0);
+	assert_int_equal(kit_append(&kit, 1, 1, 1, 1, 1, &change, 1), 0);
+	kit_stored(&kit, 2);
+	mg_core_info(kit.core, &info);
+	if (mg_armour_answers(rules, &info.members, 2)) {
+		granted = mg_armour_grants(&ballot, &ask);
+	} else {
+		assert_int_equal(kit_message(&kit, &ask), 0);
+		granted = kit.out.messages[0].vote_result.granted;
+	}
+	kit_free(&kit);
+	return granted;
+}
+
+static void test_ballot_is_cast_by_who_may_be_a_voter(void **state)
+{
+	struct mg_members voters = kit_voters(3);
+
+	(void)state;
+	assert_false(mg_armour_answers(MG_ARMOUR_ALL, &voters, 3));
+	assert_true(mg_armour_answers(MG_ARMOUR_ALL, &voters, 4));
+	assert_true(standby_votes(MG_ARMOUR_ALL));
+	assert_false(standby_votes(MG_ARMOUR_ALL & ~MG_ARMOUR_BALLOT));
+}
+
+static void test_ballot_keeps_the_rules_of_votes(void **state)
+{
+	struct mg_ballot ballot = { .term = 5, .last_index = 10, .last_term = 4 };
+	struct mg_message ask = {
+		.kind = MG_MESSAGE_VOTE, .peer = 1, .term = 5, .vote = { .last_index = 10, .last_term = 4 }
+	};
+
+	(void)state;
+	assert_true(mg_armour_grants(&ballot, &ask));
+	ballot.vote = 2;
+	assert_false(mg_armour_grants(&ballot, &ask)); /* one vote of a term */
+	ballot.vote = 1;
+	assert_true(mg_armour_grants(&ballot, &ask));
+	ask.term = 4;
+	assert_false(mg_armour_grants(&ballot, &ask)); /* an old term */
+	ask.term = 5;
+	ask.vote.last_index = 9;
+	assert_false(mg_armour_grants(&ballot, &ask)); /* a shorter log */
+	ask.vote.last_term = 5;
+	assert_true(mg_armour_grants(&ballot, &ask));
+	ballot.has_leader = true;
+	assert_false(mg_armour_grants(&ballot, &ask));
+	ask.vote.disrupt = true;
+	assert_true(mg_armour_grants(&ballot, &ask));
+	ballot.installing = true;
+	assert_false(mg_armour_grants(&ballot, &ask));
+	ballot.installing = false;
+	ballot.vote = 2;
+	ask.vote.pre_vote = true;
+	ask.term = 9;
+	assert_true(mg_armour_grants(&ballot, &ask)); /* a pre-vote binds nobody */
+}
+
+/* ---- I: farewell ------------------------------------------------------------------------------
+ */
+
+/* Of voters 1 and 2, leader 1 takes the vote of 2, loses the entry in a crash, and needs the vote
+ * of 2, whose log would be the longer one.  Does 2 grant it? */
+static bool votes_after_farewell(unsigned rules)
+{
+	struct kit kit;
+	uint8_t bytes[MG_MEMBERS_SIZE_MAX];
+	struct mg_members before = kit_voters(2), after = kit_voters(1);
+	struct mg_entry entries[2] = { kit_command(2, 1), kit_change(3, 1, &after, bytes) };
+	size_t count = mg_armour_farewell(rules, entries, 2, 2, &before, 2);
+	struct mg_message vote = { .kind = MG_MESSAGE_VOTE,
+		                       .peer = 1,
+		                       .term = 2,
+		                       .vote = { .last_index = 2, .last_term = 1, .disrupt = true } };
+
+	kit_start(&kit, 2, 2, 0);
+	assert_int_equal(kit_append(&kit, 1, 1, 1, 1, 2, entries, count), 0);
+	kit_stored(&kit, 1 + count);
+	assert_int_equal(kit_message(&kit, &vote), 0);
+	bool granted = kit.out.messages[0].vote_result.granted;
+
+	kit_free(&kit);
+	return granted;
+}
+
+static void test_farewell_comes_after_the_commit(void **state)
+{
+	struct mg_members before = kit_voters(3), after = kit_voters(2);
+	uint8_t bytes[MG_MEMBERS_SIZE_MAX];
+	struct mg_entry change = kit_change(3, 1, &after, bytes);
+
+	(void)state;
+	assert_true(votes_after_farewell(MG_ARMOUR_ALL));
+	assert_false(votes_after_farewell(MG_ARMOUR_ALL & ~MG_ARMOUR_FAREWELL));
+	assert_int_equal(mg_armour_farewell(MG_ARMOUR_ALL, &change, 1, 2, &before, 2), 1);
+	assert_int_equal(mg_armour_farewell(MG_ARMOUR_ALL, &change, 1, 2, &before, 3), 0);
+	assert_int_equal(mg_armour_farewell(MG_ARMOUR_ALL, &change, 1, 3, &before, 3), 1);
+	assert_int_equal(mg_armour_keeps_vote(MG_ARMOUR_ALL, &after, 3, NULL), MG_E_USAGE);
+	assert_int_equal(mg_armour_keeps_vote(MG_ARMOUR_ALL, &after, 2, NULL), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -469,6 +589,9 @@ int main(void)
 		cmocka_unit_test(test_start_refuses_a_log_with_a_hole),
 		cmocka_unit_test(test_refusal_tells_the_higher_term),
 		cmocka_unit_test(test_term_is_new_when_a_node_elects_itself),
+		cmocka_unit_test(test_ballot_is_cast_by_who_may_be_a_voter),
+		cmocka_unit_test(test_ballot_keeps_the_rules_of_votes),
+		cmocka_unit_test(test_farewell_comes_after_the_commit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

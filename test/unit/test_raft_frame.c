@@ -68,26 +68,26 @@ static void test_each_message_comes_back(void **state)
 	messages(sent);
 	for (int i = 0; i < 6; i++) {
 		struct mg_arena *arena = mg_arena_new();
-		struct mg_buf *bytes = mg_frame_message(3, 2, &sent[i]);
-		struct mg_frame frame;
+		struct mg_buf *bytes = mg_raft_frame_message(3, 2, &sent[i]);
+		struct mg_raft_frame frame;
 		struct mg_error err;
 		size_t size;
 
-		assert_int_equal(mg_frame_decode(arena, bytes->data, bytes->size, &frame, &err),
+		assert_int_equal(mg_raft_frame_decode(arena, bytes->data, bytes->size, &frame, &err),
 		                 MG_E_PROTOCOL); /* no number yet */
-		mg_frame_number(bytes, 77, 88);
-		assert_int_equal(mg_frame_size(bytes->data, bytes->size, &size, &err), 0);
+		mg_raft_frame_number(bytes, 77, 88);
+		assert_int_equal(mg_raft_frame_size(bytes->data, bytes->size, &size, &err), 0);
 		assert_int_equal(size, bytes->size);
-		assert_int_equal(mg_frame_decode(arena, bytes->data, bytes->size, &frame, &err), 0);
+		assert_int_equal(mg_raft_frame_decode(arena, bytes->data, bytes->size, &frame, &err), 0);
 		assert_int_equal(frame.group, 3);
 		assert_int_equal(frame.from, 2);
 		assert_int_equal(frame.incarnation, 77);
 		assert_int_equal(frame.sequence, 88);
 		assert_int_equal(frame.message.kind, i + 1);
 		/* The same bytes again, now made of what was decoded. */
-		struct mg_buf *again = mg_frame_message(3, 2, &frame.message);
+		struct mg_buf *again = mg_raft_frame_message(3, 2, &frame.message);
 
-		mg_frame_number(again, 77, 88);
+		mg_raft_frame_number(again, 77, 88);
 		assert_int_equal(again->size, bytes->size);
 		assert_memory_equal(again->data, bytes->data, bytes->size);
 		mg_buf_unref(again);
@@ -100,18 +100,18 @@ static void test_probes_come_back(void **state)
 {
 	struct mg_probe probes[2] = { { .group = 1, .term = 9, .yes = true }, { .group = 65535 } };
 	struct mg_arena *arena = mg_arena_new();
-	struct mg_frame frame;
+	struct mg_raft_frame frame;
 
 	(void)state;
-	for (uint8_t kind = MG_FRAME_PROBE; kind <= MG_FRAME_ANSWER; kind++) {
-		struct mg_buf *bytes = mg_frame_probes(kind, 4, 123, probes, 2);
+	for (uint8_t kind = MG_RAFT_FRAME_PROBE; kind <= MG_RAFT_FRAME_ANSWER; kind++) {
+		struct mg_buf *bytes = mg_raft_frame_probes(kind, 4, 123, probes, 2);
 
-		mg_frame_number(bytes, 1, 1);
-		assert_int_equal(mg_frame_decode(arena, bytes->data, bytes->size, &frame, NULL), 0);
+		mg_raft_frame_number(bytes, 1, 1);
+		assert_int_equal(mg_raft_frame_decode(arena, bytes->data, bytes->size, &frame, NULL), 0);
 		assert_int_equal(frame.round, 123);
 		assert_int_equal(frame.probe_count, 2);
 		assert_int_equal(frame.probes[0].term, 9);
-		assert_int_equal(frame.probes[0].yes, kind == MG_FRAME_ANSWER);
+		assert_int_equal(frame.probes[0].yes, kind == MG_RAFT_FRAME_ANSWER);
 		assert_int_equal(frame.probes[1].group, 65535);
 		mg_buf_unref(bytes);
 	}
@@ -125,11 +125,11 @@ static void test_short_and_long_frames_are_refused(void **state)
 	(void)state;
 	messages(sent);
 	for (int i = 0; i < 6; i++) {
-		struct mg_buf *bytes = mg_frame_message(3, 2, &sent[i]);
+		struct mg_buf *bytes = mg_raft_frame_message(3, 2, &sent[i]);
 		struct mg_arena *arena = mg_arena_new();
-		struct mg_frame frame;
+		struct mg_raft_frame frame;
 
-		mg_frame_number(bytes, 1, 1);
+		mg_raft_frame_number(bytes, 1, 1);
 		for (uint32_t cut = 0; cut < bytes->size; cut++) {
 			uint8_t *copy = malloc(cut + 1);
 
@@ -137,7 +137,7 @@ static void test_short_and_long_frames_are_refused(void **state)
 			if (cut >= 4) {
 				memcpy(copy, &cut, 4);
 			}
-			assert_int_equal(mg_frame_decode(arena, copy, cut, &frame, NULL), MG_E_PROTOCOL);
+			assert_int_equal(mg_raft_frame_decode(arena, copy, cut, &frame, NULL), MG_E_PROTOCOL);
 			free(copy);
 		}
 		mg_buf_unref(bytes);
@@ -147,15 +147,16 @@ static void test_short_and_long_frames_are_refused(void **state)
 
 static void test_sizes_that_cannot_be_are_refused(void **state)
 {
-	static const uint32_t sizes[] = { 0, MG_FRAME_HEAD_SIZE - 1, MG_FRAME_SIZE_MAX + 1,
+	static const uint32_t sizes[] = { 0, MG_RAFT_FRAME_HEAD_SIZE - 1, MG_RAFT_FRAME_SIZE_MAX + 1,
 		                              UINT32_MAX };
 	size_t size;
 
 	(void)state;
 	for (size_t i = 0; i < 4; i++) {
-		assert_int_equal(mg_frame_size((const uint8_t *)&sizes[i], 4, &size, NULL), MG_E_PROTOCOL);
+		assert_int_equal(mg_raft_frame_size((const uint8_t *)&sizes[i], 4, &size, NULL),
+		                 MG_E_PROTOCOL);
 	}
-	assert_int_equal(mg_frame_size((const uint8_t *)sizes, 3, &size, NULL), 0);
+	assert_int_equal(mg_raft_frame_size((const uint8_t *)sizes, 3, &size, NULL), 0);
 	assert_int_equal(size, 0);
 }
 
