@@ -3,14 +3,15 @@
 #   make            build/merganser                 make check-all  every test, hours
 #   make demo       a cluster with data, to look at make asan|tsan  tests under a sanitizer
 #   make check      the gate                        make fuzz [T=10] [TARGET=name]
-#   make bench      figures beside plain DuckDB     make lint | fmt | clean
+#   make bench      figures beside plain DuckDB     make sim [SEED=n]  histories of consensus
+#   make lint | fmt | clean
 
 MAKEFLAGS += --no-print-directory
 PYTHON := deps/cache/venv/bin/python
 MESON := deps/cache/venv/bin/meson
 DIR ?= build
 
-.PHONY: build demo check check-all asan tsan fuzz bench lint fmt clean
+.PHONY: build demo check check-all asan tsan sim fuzz bench lint fmt clean
 
 build:
 	@deps/fetch
@@ -38,6 +39,11 @@ fuzz:
 	@deps/fetch fuzz
 	@tools/build build-fuzz
 	@$(PYTHON) tools/fuzz.py --seconds $(or $(T),10) $(TARGET)
+
+sim:
+	@deps/fetch
+	@tools/build $(DIR) test/sim/sim
+	@$(DIR)/test/sim/sim $(if $(SEED),--seed $(SEED) --trace,--seeds 10000)
 
 bench: build
 	@$(PYTHON) bench/run.py $(BENCH)

@@ -1,0 +1,224 @@
+/*
+ * sim.h - a cluster in one process, on one thread, under a simulated clock, network and disk.
+ *
+ * The code under test is src/raft as it is in the product, from frames and the armour to reads,
+ * members and snapshots; only what lies behind its seams is ours.
+ *
+ * Rule: everything that happens follows from the seed.  Chance comes from sim_random alone, time
+ * from the queue of events, whose ties are broken by the order in which they were made.
+ *
+ *     world.c    events, clock, network, life and death of nodes
+ *     disk.c     the log: what a crash leaves is a prefix of what was put
+ *     model.c    a state machine: a chain of hashes; checkpoints, snapshots
+ *     play.c     clients, reads, changes of members, faults, the calm at the end
+ *     check.c    what must never happen, and what must
+ */
+#ifndef MG_TEST_SIM_H
+#define MG_TEST_SIM_H
+
+#include "raft/raft_int.h"
+
+#define SIM_NODES 5
+#define SIM_GROUPS_MAX 3
+
+/* ---- one run ----------------------------------------------------------------------------------
+ */
+
+struct sim_options {
+	uint64_t seed;
+	uint64_t virtual_ms;
+	unsigned rules;  /* of the host; MG_RULE_ALL unless a control */
+	bool skip_fsync; /* control: what is told as durable is not */
+	bool trace;      /* every decision, on stdout */
+};
+
+/* Drawn from the seed. */
+struct sim_profile {
+	bool churn;     /* members come and go */
+	bool fifo;      /* links keep their order */
+	bool snapshots; /* often, with short tails */
+	uint32_t groups;
+	size_t voters, voters_min;
+	unsigned drop, duplicate; /* per mille */
+	unsigned disk_slow;       /* per mille of syncs */
+	unsigned apply_ms;        /* the most an apply takes; 0: at once */
+};
+
+struct sim_result {
+	uint64_t events, committed, acknowledged, refused, unknown, reads, elections, changes, installs,
+		crashes;
+};
+
+enum sim_event_kind {
+	SIM_FRAME,
+	SIM_SYNC,
+	SIM_APPLIED,
+	SIM_FROZEN,
+	SIM_PULLED,
+	SIM_ADOPTED,
+	SIM_CLIENT,
+	SIM_FAULT,
+	SIM_RESUME,
+};
+
+struct sim_event {
+	uint64_t at, order;
+	enum sim_event_kind kind;
+	uint32_t node, group, from;
+	uint64_t life; /* of the node; an event of an earlier one is void */
+	struct mg_buf *frame;
+};
+
+/* ---- disk (disk.c) ----------------------------------------------------------------------------
+ */
+
+struct sim_entry {
+	uint64_t term;
+	uint8_t type;
+	struct mg_buf *data;
+};
+
+struct sim_replica_log {
+	bool present;
+	struct mg_hard_state hard_state;
+	struct mg_snapshot_mark mark; /* manifest in mark_data */
+	struct mg_buf *mark_data;
+	uint64_t first;
+	struct sim_entry *entries;
+	size_t count, cap;
+	uint64_t bytes;
+};
+
+struct sim_record {
+	uint32_t group;
+	enum mg_raft_log_kind kind;
+	struct mg_hard_state hard_state;
+	struct mg_snapshot_mark mark;
+	uint64_t index;
+	struct sim_entry entry; /* data also of a mark */
+	bool last;              /* of its put: then `done` */
+	mg_raft_log_done done;
+	void *arg;
+	uint64_t sequence;
+};
+
+struct sim_records {
+	struct sim_record *list;
+	size_t count, cap;
+};
+
+struct sim_disk {
+	struct mg_raft_log base;
+	uint32_t node;
+	struct sim_replica_log put[SIM_GROUPS_MAX], durable[SIM_GROUPS_MAX];
+	struct sim_records gathered, syncing, finished; /* finished: `done` is due */
+	struct sim_records lied; /* told as durable, and not: only with skip_fsync */
+	bool flushed;
+	uint64_t sequence;
+};
+
+void sim_disk_init(struct sim_disk *disk, uint32_t node);
+void sim_disk_fini(struct sim_disk *disk);
+void sim_disk_synced(struct sim_disk *disk);
+/* The process died: of what was not synced a prefix is left. */
+void sim_disk_crash(struct sim_disk *disk);
+
+/* ---- state machine (model.c) ------------------------------------------------------------------
+ */
+
+struct sim_state {
+	uint64_t index, hash;
+};
+
+struct sim_model {
+	struct mg_sm base;
+	uint32_t node, group;
+	struct sim_state now;     /* applied, in memory */
+	struct sim_state durable; /* of the last checkpoint */
+	struct sim_state kept;    /* what the newest snapshot describes; others may pull it */
+	struct sim_state pulled;  /* durable beside */
+	uint64_t applying;        /* last index in hand */
+	uint32_t pull_from;
+	struct sim_state pulling;
+	struct mg_group *owner; /* NULL when the node is down */
+};
+
+void sim_model_init(struct sim_model *model, uint32_t node, uint32_t group);
+void sim_model_event(struct sim_model *model, const struct sim_event *event);
+void sim_model_crash(struct sim_model *model);
+
+/* ---- world (world.c) --------------------------------------------------------------------------
+ */
+
+struct sim_node {
+	struct mg_env env;
+	struct mg_net net;
+	uint32_t id;
+	bool up;
+	uint64_t life;
+	uint64_t paused_until;             /* 0: runs */
+	uint64_t wake_ms;                  /* world time */
+	uint64_t clock_offset, clock_rate; /* of its own clock; rate in per mille */
+	struct mg_raft_node *node;
+	struct sim_disk disk;
+	struct sim_model models[SIM_GROUPS_MAX];
+};
+
+struct sim_world {
+	struct sim_options options;
+	struct sim_profile profile;
+	struct sim_result result;
+	uint64_t random;
+	uint64_t now_ms, order;
+	uint64_t incarnation;
+	struct sim_event *queue;
+	size_t queue_count, queue_cap;
+	struct sim_node nodes[SIM_NODES + 1]; /* from 1 */
+	bool cut[SIM_NODES + 1][SIM_NODES + 1];
+	uint64_t arrival[SIM_NODES + 1][SIM_NODES + 1]; /* the last one, for FIFO links */
+	bool calm;
+	char failure[256];
+};
+
+extern struct sim_world sim; /* one at a time */
+
+uint64_t sim_random(void);
+uint64_t sim_below(uint64_t bound);
+bool sim_chance(uint64_t per_mille);
+void sim_push(struct sim_event event);
+void sim_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void sim_trace(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+bool sim_run(const struct sim_options *options, struct sim_result *result, char *failure,
+             size_t failure_size);
+
+void sim_start(uint32_t node);
+void sim_crash(uint32_t node);
+void sim_open(uint32_t node, uint32_t group);
+struct mg_group *sim_group(uint32_t node, uint32_t group); /* NULL unless it is up and open */
+
+/* ---- play (play.c) ----------------------------------------------------------------------------
+ */
+
+void sim_play_begin(void);
+void sim_play_client(void);
+void sim_play_fault(void);
+void sim_play_resumed(uint32_t node);
+struct mg_members sim_first_members(void);
+
+/* ---- checks (check.c) -------------------------------------------------------------------------
+ */
+
+void sim_check_begin(void);
+void sim_check_end(void);
+void sim_check_fini(void);
+void sim_check_role(uint32_t node, uint32_t group, enum mg_role role, uint64_t term);
+void sim_check_applied(uint32_t group, uint64_t index, uint64_t term, uint64_t hash,
+                       uint64_t command);
+void sim_check_calm(void);
+uint64_t sim_command_new(uint32_t group);
+void sim_command_withdrawn(uint64_t command); /* propose itself failed */
+void sim_command_ended(uint64_t command, int error, uint64_t index);
+uint64_t sim_committed(uint32_t group);
+void sim_read_ended(uint32_t group, uint64_t committed_before, int error, uint64_t index);
+
+#endif
