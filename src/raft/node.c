@@ -107,12 +107,27 @@ struct mg_group *mg_raft_node_group(struct mg_raft_node *node, uint32_t group)
 	return group < node->group_cap ? node->groups[group] : NULL;
 }
 
+/* A crash may leave of a beginning its hard state alone, which is nothing to start from. */
 bool mg_raft_node_knows(struct mg_raft_node *node, uint32_t group)
 {
 	struct mg_raft_log_state state;
 
 	mg_assert(group < MG_GROUPS_MAX);
-	return mg_raft_log_state(node->options.log, group, &state);
+	return mg_raft_log_state(node->options.log, group, &state) &&
+	       (state.snapshot.index > 0 || state.last >= state.first);
+}
+
+/* The hard state of a beginning: at least this term, and what the log has of an earlier try. */
+static struct mg_hard_state first_hard_state(struct mg_raft_node *node, uint32_t group,
+                                             uint64_t term)
+{
+	struct mg_raft_log_state state = { .group = group };
+
+	mg_assert(term > 0);
+	if (mg_raft_log_state(node->options.log, group, &state) && state.hard_state.term >= term) {
+		return state.hard_state;
+	}
+	return (struct mg_hard_state){ .term = term };
 }
 
 void mg_raft_node__dirty(struct mg_group *group)
@@ -156,7 +171,7 @@ int mg_raft_node_birth(struct mg_raft_node *node, uint32_t group, const struct m
 	uint8_t bytes[MG_MEMBERS_SIZE_MAX];
 	size_t size = mg_members_encode(members, bytes);
 	struct mg_raft_log_record records[2] = {
-		{ .kind = MG_RAFT_LOG_HARD_STATE, .hard_state = { .term = 1 } },
+		{ .kind = MG_RAFT_LOG_HARD_STATE, .hard_state = first_hard_state(node, group, 1) },
 		{ .kind = MG_RAFT_LOG_ENTRY,
 		  .entry = { .index = 1,
 		             .term = 1,
@@ -184,7 +199,8 @@ int mg_raft_node_seed(struct mg_raft_node *node, uint32_t group, const struct mg
 	mg_manifest_encode(&out, manifest);
 	mg_assert(out.size == size);
 	struct mg_raft_log_record records[2] = {
-		{ .kind = MG_RAFT_LOG_HARD_STATE, .hard_state = { .term = manifest->snapshot.term } },
+		{ .kind = MG_RAFT_LOG_HARD_STATE,
+		  .hard_state = first_hard_state(node, group, manifest->snapshot.term) },
 		{ .kind = MG_RAFT_LOG_SNAPSHOT,
 		  .snapshot = { .index = manifest->snapshot.index,
 		                .term = manifest->snapshot.term,
