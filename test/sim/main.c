@@ -46,21 +46,22 @@ static const struct control {
 	const char *name;
 	unsigned rules; /* off */
 	bool skip_fsync;
+	bool slow_disk; /* what it prevents happens while a sync takes long */
 	uint64_t seeds; /* within which it must fail; 0: shown by its unit test alone */
 } controls[] = {
-	{ "anchor", MG_ARMOUR_ANCHOR, false, 2000 },
-	{ "pieces", MG_ARMOUR_PIECES, false, 2000 },
-	{ "promotion", MG_ARMOUR_PROMOTION, false, 2000 },
-	{ "numbers", MG_ARMOUR_NUMBERS, false, 2000 },
-	{ "start", MG_ARMOUR_START, false, 2000 },
-	{ "refusal", MG_ARMOUR_REFUSAL, false, 0 },
-	{ "term", MG_ARMOUR_TERM, false, 2000 },
-	{ "ballot", MG_ARMOUR_BALLOT, false, 2000 },
-	{ "farewell", MG_ARMOUR_FAREWELL, false, 2000 },
-	{ "hold", MG_RULE_HOLD, false, 2000 },
-	{ "probe", MG_RULE_PROBE, false, 2000 },
-	{ "probe-term", MG_RULE_PROBE_TERM, false, 2000 },
-	{ "fsync", 0, true, 2000 },
+	{ "anchor", MG_ARMOUR_ANCHOR, false, false, 2000 },
+	{ "pieces", MG_ARMOUR_PIECES, false, false, 2000 },
+	{ "promotion", MG_ARMOUR_PROMOTION, false, false, 0 },
+	{ "numbers", MG_ARMOUR_NUMBERS, false, false, 2000 },
+	{ "start", MG_ARMOUR_START, false, false, 2000 },
+	{ "refusal", MG_ARMOUR_REFUSAL, false, false, 0 },
+	{ "term", MG_ARMOUR_TERM, false, false, 2000 },
+	{ "ballot", MG_ARMOUR_BALLOT, false, false, 2000 },
+	{ "farewell", MG_ARMOUR_FAREWELL, false, false, 2000 },
+	{ "hold", MG_RULE_HOLD, false, true, 2000 },
+	{ "probe", MG_RULE_PROBE, false, false, 2000 },
+	{ "probe-term", MG_RULE_PROBE_TERM, false, false, 2000 },
+	{ "fsync", 0, true, false, 2000 },
 };
 
 static void add(struct sim_result *sum, const struct sim_result *one)
@@ -204,6 +205,7 @@ static int run_controls(struct work work)
 		work.seeds = controls[i].seeds;
 		work.options.rules = MG_RULE_ALL & ~controls[i].rules;
 		work.options.skip_fsync = controls[i].skip_fsync;
+		work.options.slow_disk = controls[i].slow_disk;
 		bool bitten = run(&work, &ran, &sum) > 0;
 
 		printf("without %s: %s within %" PRIu64 " seeds\n", controls[i].name,
@@ -232,7 +234,7 @@ static int run_one(const struct work *work)
 static int usage(void)
 {
 	(void)fprintf(stderr, "usage: sim [--seeds N] [--first SEED] [--seed SEED] [--trace] [--ms N]\n"
-	                      "           [--workers N] [--without RULE] [--controls]\n"
+	                      "           [--workers N] [--without RULE] [--slow-disk] [--controls]\n"
 	                      "rules:");
 	for (size_t i = 0; i < sizeof controls / sizeof controls[0]; i++) {
 		(void)fprintf(stderr, " %s", controls[i].name);
@@ -271,6 +273,8 @@ int main(int argc, char **argv)
 
 		if (strcmp(argv[i], "--trace") == 0) {
 			work.options.trace = true;
+		} else if (strcmp(argv[i], "--slow-disk") == 0) {
+			work.options.slow_disk = true;
 		} else if (strcmp(argv[i], "--controls") == 0) {
 			control = true;
 		} else if (value == NULL) {

@@ -29,6 +29,7 @@ struct sim_options {
 	uint64_t virtual_ms;
 	unsigned rules;  /* of the host; MG_RULE_ALL unless a control */
 	bool skip_fsync; /* control: what is told as durable is not */
+	bool slow_disk;  /* every third sync takes long */
 	bool trace;      /* every decision, on stdout */
 };
 

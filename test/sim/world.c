@@ -424,6 +424,9 @@ static void draw_profile(void)
 	profile->drop = sim_chance(667) ? (unsigned)sim_below(60) : 0;
 	profile->duplicate = sim_chance(500) ? (unsigned)sim_below(50) : 0;
 	profile->disk_slow = sim_chance(300) ? (unsigned)sim_below(60) : 0;
+	if (sim.options.slow_disk) {
+		profile->disk_slow = 333;
+	}
 	profile->apply_ms = sim_chance(500) ? (unsigned)sim_below(40) : 0;
 }
 
