@@ -1,5 +1,5 @@
 /*
- * armour.c - the nine rules around the core; why each is needed is told in armour.h.
+ * armour.c - the ten rules around the core; why each is needed is told in armour.h.
  *
  * Rule: pure functions of what they are given.  Each begins with its bit of the mask; with the bit
  * off it lets everything pass, which is only for tests that show what happens then.
@@ -239,4 +239,11 @@ int mg_armour_keeps_vote(unsigned rules, const struct mg_members *members, uint6
 	(void)mg_error_set(err, MG_E_USAGE, "node %" PRIu64 " leads the group", self);
 	mg_error_hint(err, "Transfer the leadership first.");
 	return MG_E_USAGE;
+}
+
+/* J.  Who is no candidate needs no result; a higher term it learns from every other message. */
+bool mg_armour_counts(unsigned rules, enum mg_role role)
+{
+	mg_assert((unsigned)role < MG_ROLE_COUNT);
+	return !(rules & MG_ARMOUR_COUNTING) || role == MG_ROLE_CANDIDATE;
 }

@@ -26,6 +26,9 @@
  *   I  farewell   Who is about to lose its vote does not get that entry before it is committed, and
  * a leader does not take its own: a node that finds itself no voter never stands for election,
  * although with the longest log nobody else can win.
+ *   J  counting   Only a candidate hears the result of a vote: in another role the core looks for
+ * its election in memory that holds something else by then, the bytes of a pointer, and acts by
+ * chance.
  *
  * Rule: each is one pure function, and each can be switched off by a mask that only the internal
  * constructor of a node takes, so that tests show what each is needed for.
@@ -47,7 +50,8 @@ enum {
 	MG_ARMOUR_TERM = 1 << 6,
 	MG_ARMOUR_BALLOT = 1 << 7,
 	MG_ARMOUR_FAREWELL = 1 << 8,
-	MG_ARMOUR_ALL = (1 << 9) - 1,
+	MG_ARMOUR_COUNTING = 1 << 9,
+	MG_ARMOUR_ALL = (1 << 10) - 1,
 };
 
 /* The sender of mg_armour_next_term; nothing goes back to it. */
@@ -111,5 +115,8 @@ size_t mg_armour_farewell(unsigned rules, const struct mg_entry *entries, size_t
 /* I: may the leader `self` propose these members?  Fails: MG_E_USAGE. */
 int mg_armour_keeps_vote(unsigned rules, const struct mg_members *members, uint64_t self,
                          struct mg_error *err);
+
+/* J: may a node in this role hear the result of a vote? */
+bool mg_armour_counts(unsigned rules, enum mg_role role);
 
 #endif

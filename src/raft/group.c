@@ -461,6 +461,11 @@ int mg_group__message(struct mg_group *group, struct mg_message *message, struct
 			return 0; /* we have voted in this term */
 		}
 		break;
+	case MG_MESSAGE_VOTE_RESULT:
+		if (!mg_armour_counts(group->node->rules, info.role)) {
+			return 0;
+		}
+		break;
 	case MG_MESSAGE_TIMEOUT_NOW:
 		if (mg_armour_elects_itself(group->node->rules, &info.members, group->node->options.self)) {
 			return 0;
