@@ -578,41 +578,15 @@ static void test_farewell_comes_after_the_commit(void **state)
 /* ---- J: counting ------------------------------------------------------------------------------
  */
 
-/* The terms of followers after a late result of a higher term, whose leaders' names lie at
- * addresses that end otherwise: the same, or not? */
-static bool followers_agree(unsigned rules)
-{
-	enum { FOLLOWERS = 64 };
-	struct kit kits[FOLLOWERS];
-	void *between[FOLLOWERS];
-	bool same = true;
-
-	for (size_t i = 0; i < FOLLOWERS; i++) {
-		struct mg_message result = { .kind = MG_MESSAGE_VOTE_RESULT, .peer = 3, .term = 4 };
-		struct mg_entry none = kit_command(2, 1);
-
-		between[i] = malloc(24 + 16 * i);
-		kit_start(&kits[i], 1, 3, 0);
-		assert_int_equal(kit_append(&kits[i], 2, 1, 1, 1, 1, &none, 0), 0);
-		if (mg_armour_counts(rules, kits[i].out.role)) {
-			assert_int_equal(kit_message(&kits[i], &result), 0);
-		}
-		same = same && kits[i].out.hard_state.term == kits[0].out.hard_state.term;
-	}
-	for (size_t i = 0; i < FOLLOWERS; i++) {
-		kit_free(&kits[i]);
-		free(between[i]);
-	}
-	return same;
-}
-
-static void test_counting_is_not_by_chance(void **state)
+/* What happens without it depends on the address of a name, hence on chance: the simulator's
+ * control "counting" shows it, as a seed that gives two histories. */
+static void test_counting_is_for_candidates(void **state)
 {
 	(void)state;
 	assert_true(mg_armour_counts(MG_ARMOUR_ALL, MG_ROLE_CANDIDATE));
 	assert_false(mg_armour_counts(MG_ARMOUR_ALL, MG_ROLE_LEADER));
-	assert_true(followers_agree(MG_ARMOUR_ALL));
-	assert_false(followers_agree(MG_ARMOUR_ALL & ~MG_ARMOUR_COUNTING));
+	assert_false(mg_armour_counts(MG_ARMOUR_ALL, MG_ROLE_FOLLOWER));
+	assert_true(mg_armour_counts(MG_ARMOUR_ALL & ~MG_ARMOUR_COUNTING, MG_ROLE_FOLLOWER));
 }
 
 int main(void)
@@ -632,7 +606,7 @@ int main(void)
 		cmocka_unit_test(test_ballot_is_cast_by_who_may_be_a_voter),
 		cmocka_unit_test(test_ballot_keeps_the_rules_of_votes),
 		cmocka_unit_test(test_farewell_comes_after_the_commit),
-		cmocka_unit_test(test_counting_is_not_by_chance),
+		cmocka_unit_test(test_counting_is_for_candidates),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
