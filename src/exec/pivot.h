@@ -6,7 +6,7 @@
 
 #include "exec/coordinator.h"
 
-#define MG_PIVOT_VALUES_MAX 100000 /* DuckDB's own pivot_limit */
+#define MG_PIVOT_VALUES_MAX 99999 /* as the engine: fewer than its pivot_limit */
 
 /* *out: the statement with an IN list behind each ON expression, in arena; NULL when sql is no such
  * PIVOT. Asks by statements of the same client, so the wall stands before them as well. Fails as
