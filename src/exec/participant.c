@@ -382,18 +382,6 @@ struct mg_buf *mg_participant_schema(struct mg_participant *part, uint32_t stage
 	return schema;
 }
 
-void mg_participant_drop(struct mg_participant *part, uint32_t stage)
-{
-	pthread_mutex_lock(&part->lock);
-	struct slot_of_stage *slot = find_locked(part, stage);
-	struct mg_spool *spool = slot ? slot->spool : NULL;
-	if (slot) {
-		*slot = part->stages[--part->stage_count];
-	}
-	pthread_mutex_unlock(&part->lock);
-	mg_spool_unref(spool);
-}
-
 /* ---- what was read ---- */
 
 void mg_exec_reads_add(struct mg_exec_reads *reads, uint32_t shard, const char *table,

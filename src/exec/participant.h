@@ -96,7 +96,6 @@ int mg_participant_accept(struct mg_participant *part, uint32_t stage, bool sche
 void mg_participant_seal(struct mg_participant *part, uint32_t stage);
 /* The schema message of a stage's rows with a reference, or NULL. */
 struct mg_buf *mg_participant_schema(struct mg_participant *part, uint32_t stage);
-void mg_participant_drop(struct mg_participant *part, uint32_t stage); /* rows no longer needed */
 /* What the statement that ended last read here; reads is cleared first. Only with profile. */
 void mg_participant_reads(struct mg_participant *part, struct mg_exec_reads *reads);
 /* Connection to run a result stage or original text on (coordinator). */

@@ -21,6 +21,7 @@ struct mg_run {
 	struct mg_attempt *attempt; /* with a reference; NULL between attempts */
 	struct mg_duck_conn *conn;  /* of the planning database while the statement runs there */
 	int code;                   /* 0, MG_E_CANCELLED or MG_E_TIMEOUT */
+	atomic_bool stopped;        /* code is set, for conn: the engine forgets early interrupts */
 	uint32_t stages_done, stages_planned;
 	int (*fill)(void *arg, struct mg_duck_conn *conn, bool *transaction, struct mg_error *err);
 	void *fill_arg;
@@ -68,6 +69,7 @@ void mg_run_cancel(struct mg_run *run, int code)
 	pthread_mutex_lock(&run->lock);
 	if (!run->code) {
 		run->code = code;
+		atomic_store(&run->stopped, true);
 	}
 	struct mg_attempt *attempt = run->attempt;
 	if (attempt) {
@@ -138,7 +140,13 @@ int mg_run_attach_conn(struct mg_run *run, struct mg_duck_conn *conn, struct mg_
 {
 	pthread_mutex_lock(&run->lock);
 	int code = conn ? run->code : 0;
-	if (!code) {
+	if (!code && conn != run->conn) {
+		if (run->conn) {
+			mg_duck_set_stop(run->conn, NULL);
+		}
+		if (conn) {
+			mg_duck_set_stop(conn, &run->stopped);
+		}
 		run->conn = conn;
 	}
 	pthread_mutex_unlock(&run->lock);
@@ -158,13 +166,6 @@ void mg_run_stage_end(struct mg_run *run)
 {
 	pthread_mutex_lock(&run->lock);
 	run->stages_done++;
-	pthread_mutex_unlock(&run->lock);
-}
-
-void mg_run_plan_stages(struct mg_run *run, uint32_t count)
-{
-	pthread_mutex_lock(&run->lock);
-	run->stages_planned = count;
 	pthread_mutex_unlock(&run->lock);
 }
 

@@ -19,8 +19,6 @@ int mg_run_fill_catalog(struct mg_run *run, struct mg_duck_conn *conn, bool *tra
                         struct mg_error *err);
 void mg_run_stage_begin(struct mg_run *run);
 void mg_run_stage_end(struct mg_run *run);
-void mg_run_plan_stages(struct mg_run *run,
-                        uint32_t count); /* stages that the plan is likely to have */
 struct mg_run_stats *mg_run_own_stats(struct mg_run *run); /* owner: the query's thread */
 int mg_run_cancel_error(struct mg_run *run, struct mg_error *err);
 
