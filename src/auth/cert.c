@@ -18,6 +18,7 @@
 
 #include "auth/cert_int.h"
 #include "base/assert.h"
+#include "net/net.h"
 #include "os/file.h"
 
 enum {
@@ -79,20 +80,6 @@ static X509 *read_cert(const char *file, struct mg_error *err)
 	return cert;
 }
 
-/* For PEM_read: without a password nobody is asked at the terminal. */
-static int give_password(char *buf, int size, int writing, void *arg)
-{
-	const char *password = arg;
-	size_t len = password != NULL ? strlen(password) : 0;
-
-	(void)writing;
-	if (len == 0 || len > (size_t)size) {
-		return -1;
-	}
-	memcpy(buf, password, len);
-	return (int)len;
-}
-
 static EVP_PKEY *read_key(const char *file, const char *password, struct mg_error *err)
 {
 	BIO *bio = mg_cert__open(file, err);
@@ -100,7 +87,7 @@ static EVP_PKEY *read_key(const char *file, const char *password, struct mg_erro
 	if (bio == NULL) {
 		return NULL;
 	}
-	EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, give_password, (void *)password);
+	EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, mg_tls_give_passphrase, (void *)password);
 
 	BIO_free(bio);
 	if (key == NULL) {

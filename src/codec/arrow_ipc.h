@@ -28,6 +28,8 @@ int mg_arrow_encode_schema(struct mg_arrow_encoder *encoder, struct mg_buf **out
  * *raw_bytes: size before compression. */
 int mg_arrow_encode_batch(struct mg_arrow_encoder *encoder, const struct ArrowArray *array,
                           struct mg_buf **out, uint64_t *raw_bytes, struct mg_error *err);
+/* Bytes that the buffers of a batch hold, with those of its children; dictionaries do not count. */
+uint64_t mg_arrow_buffer_bytes(const struct ArrowArrayView *view);
 /* The 8 bytes that end a stream. */
 extern const uint8_t mg_arrow_end[8];
 

@@ -1,6 +1,8 @@
 /* arrow_schema.c - the shapes of columns that may be encoded and decoded. */
 #include "codec/arrow_schema.h"
 
+#include "codec/arrow_ipc.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -108,4 +110,18 @@ int mg_arrow__set_view(struct ArrowArrayView *view, const struct ArrowArray *arr
 {
 	int failed = point_at(view, array, why);
 	return failed ? failed : ArrowArrayViewValidate(view, NANOARROW_VALIDATION_LEVEL_DEFAULT, why);
+}
+
+uint64_t mg_arrow_buffer_bytes(const struct ArrowArrayView *view)
+{
+	uint64_t bytes = 0;
+	for (int i = 0; i < NANOARROW_MAX_FIXED_BUFFERS; i++) {
+		if (view->buffer_views[i].size_bytes > 0) {
+			bytes += (uint64_t)view->buffer_views[i].size_bytes;
+		}
+	}
+	for (int64_t i = 0; i < view->n_children; i++) {
+		bytes += mg_arrow_buffer_bytes(view->children[i]);
+	}
+	return bytes;
 }

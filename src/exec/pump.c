@@ -6,6 +6,7 @@
  */
 #include "exec/pump.h"
 
+#include "codec/arrow_ipc.h"
 #include "exec/run.h"
 
 #include <string.h>
@@ -27,21 +28,6 @@ void mg_pump_fini(struct mg_pump *pump)
 	if (pump->schema.release) {
 		ArrowSchemaRelease(&pump->schema);
 	}
-}
-
-/* Bytes that the buffers of a batch hold, with those of its children and dictionaries. */
-static uint64_t view_bytes(const struct ArrowArrayView *view)
-{
-	uint64_t bytes = 0;
-	for (int i = 0; i < NANOARROW_MAX_FIXED_BUFFERS; i++) {
-		if (view->buffer_views[i].size_bytes > 0) {
-			bytes += (uint64_t)view->buffer_views[i].size_bytes;
-		}
-	}
-	for (int64_t i = 0; i < view->n_children; i++) {
-		bytes += view_bytes(view->children[i]);
-	}
-	return bytes;
 }
 
 /* The result's schema under the result's names: Arrow forbids nothing that SQL allows in names. */
@@ -108,7 +94,7 @@ static int hand_on(struct mg_pump *pump, struct ArrowArray *batch, struct mg_err
 	struct mg_run_stats *stats = mg_run_own_stats(pump->run);
 	stats->rows += (uint64_t)batch->length;
 	if (ArrowArrayViewSetArray(pump->view, batch, NULL) == NANOARROW_OK) {
-		stats->bytes += view_bytes(pump->view);
+		stats->bytes += mg_arrow_buffer_bytes(pump->view);
 	}
 	return pump->rows->batch(pump->rows->arg, batch, err);
 }
@@ -233,7 +219,7 @@ static int keep_all(struct mg_pump *pump, struct mg_duck_result *result, struct 
 		mg_grow(kept->batches, kept->count, kept->cap);
 		kept->batches[kept->count++] = batch;
 		if (ArrowArrayViewSetArray(pump->view, &batch, NULL) == NANOARROW_OK) {
-			kept->bytes += view_bytes(pump->view);
+			kept->bytes += mg_arrow_buffer_bytes(pump->view);
 		}
 		if (kept->bytes > KEPT_BYTES_MAX) {
 			code = mg_error_set(err, MG_E_LIMIT, "the answer from the catalog is larger than %d MB",

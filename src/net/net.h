@@ -50,6 +50,9 @@ struct mg_tls_client_options {
 };
 /* Does the file hold a key that wants a passphrase? */
 bool mg_tls_key_encrypted(const char *key_file);
+/* OpenSSL's callback for a passphrase: gives arg, a text or NULL.  OpenSSL would ask the terminal;
+ * a server must fail instead. */
+int mg_tls_give_passphrase(char *buf, int size, int writing, void *arg);
 int mg_tls_server(struct mg_tls **out, const struct mg_tls_server_options *options,
                   struct mg_error *err);
 /* Reads the files again; old connections keep theirs. When it fails nothing has changed. */

@@ -103,8 +103,7 @@ bool mg_tls_key_encrypted(const char *key_file)
 	return encrypted;
 }
 
-/* OpenSSL would ask the terminal for the passphrase of a key: a server must fail instead. */
-static int give_passphrase(char *buf, int size, int writing, void *arg)
+int mg_tls_give_passphrase(char *buf, int size, int writing, void *arg)
 {
 	const char *password = arg;
 	size_t len = password != NULL ? strlen(password) : 0;
@@ -143,7 +142,7 @@ int mg_tls__identity(SSL_CTX *ctx, const char *cert_file, const char *key_file,
 	if (key_file == NULL) {
 		key_file = cert_file;
 	}
-	SSL_CTX_set_default_passwd_cb(ctx, give_passphrase);
+	SSL_CTX_set_default_passwd_cb(ctx, mg_tls_give_passphrase);
 	SSL_CTX_set_default_passwd_cb_userdata(ctx, (void *)password);
 	ERR_clear_error();
 	if (SSL_CTX_use_certificate_chain_file(ctx, cert_file) != 1) {

@@ -7,11 +7,14 @@
  */
 #include "raft/log_index.h"
 
+#include "base/bytes.h"
 #include "base/mem.h"
 
 #include <string.h>
 
 #define STATE_FIXED 32u /* vote, last, mark index, mark term; then the manifest */
+/* Entries of a group that a restart believes: 1.6 GB of places. */
+#define SPAN_MAX (UINT64_C(1) << 26)
 
 /* ---- groups ---- */
 
@@ -218,13 +221,13 @@ void mg_log_group_state(const struct mg_log_group *group, struct mg_log_head *he
 		                          .index = group->first,
 		                          .term = group->hard_state.term,
 		                          .kind = MG_LOG_KIND_STATE };
-	mg_log_put_u64(bytes, group->hard_state.vote);
-	mg_log_put_u64(bytes + 8, group->last);
-	mg_log_put_u64(bytes + 16, group->mark.index);
-	mg_log_put_u64(bytes + 24, group->mark.term);
-	if (group->mark.manifest_size) {
-		memcpy(bytes + STATE_FIXED, group->manifest, group->mark.manifest_size);
-	}
+	struct mg_out out = mg_out(bytes, size);
+
+	mg_out_u64(&out, group->hard_state.vote);
+	mg_out_u64(&out, group->last);
+	mg_out_u64(&out, group->mark.index);
+	mg_out_u64(&out, group->mark.term);
+	mg_out_bytes(&out, group->manifest, group->mark.manifest_size);
 	*payload = bytes;
 }
 
@@ -232,20 +235,22 @@ static int apply_state(struct mg_log_index *index, struct mg_log_group *group,
                        const struct mg_log_head *head, const uint8_t *payload, uint32_t segment,
                        struct mg_error *err)
 {
-	if (head->size < STATE_FIXED || head->index == 0) {
+	struct mg_in in = mg_in(payload, head->size);
+	uint64_t vote = mg_in_u64(&in), last = mg_in_u64(&in);
+	uint64_t mark = mg_in_u64(&in), mark_term = mg_in_u64(&in);
+
+	if (in.failed || head->index == 0) {
 		return mg_error_set(err, MG_E_CORRUPT, "the state of group %u is too short", group->id);
 	}
-	uint64_t last = mg_log_get_u64(payload + 8), mark = mg_log_get_u64(payload + 16);
 
-	if (last + 1 < head->index || last - (head->index - 1) > UINT32_MAX) {
+	if (last + 1 < head->index || last - (head->index - 1) > SPAN_MAX) {
 		return mg_error_set(err, MG_E_CORRUPT, "group %u has entries from %llu to %llu", group->id,
 		                    (unsigned long long)head->index, (unsigned long long)last);
 	}
 	set_hard_state(index, group,
-	               (struct mg_hard_state){ head->term, mg_log_get_u64(payload) }, segment);
+	               (struct mg_hard_state){ head->term, vote }, segment);
 	if (mark) {
-		set_mark(index, group, mark, mg_log_get_u64(payload + 24), payload + STATE_FIXED,
-		         head->size - STATE_FIXED, segment);
+		set_mark(index, group, mark, mark_term, in.at, (uint32_t)(in.end - in.at), segment);
 	}
 	cut_tail(index, group, last + 1);
 	cut_head(index, group, head->index - 1);
@@ -285,12 +290,16 @@ static int apply_entry(struct mg_log_index *index, struct mg_log_group *group, b
 {
 	bool next = head->index == group->last + 1;
 	bool rewrite = head->kind == MG_LOG_KIND_REWRITE;
+	bool empty = mg_log_group_count(group) == 0;
 
 	if (head->index == 0 || (!rewrite && !next && (strict || !fresh)) ||
 	    (rewrite && head->index > group->last + 1 && !fresh)) {
 		return misfit(head, group, strict, err);
 	}
 	/* A rewritten one in front of what was seen: all between is still to come. */
+	if (!strict && !empty && head->index < group->first && group->last - head->index >= SPAN_MAX) {
+		return misfit(head, group, strict, err);
+	}
 	set_entry(index, group, head, segment, offset);
 	return 0;
 }
@@ -307,6 +316,10 @@ int mg_log_index_apply(struct mg_log_index *index, const struct mg_log_head *hea
 	bool empty = mg_log_group_count(group) == 0;
 
 	mg_assert(segment > 0);
+	/* Nothing may overflow behind it; a vote is no index. */
+	if (head->index == UINT64_MAX && head->kind != MG_RAFT_LOG_HARD_STATE) {
+		return misfit(head, group, strict, err);
+	}
 	switch (head->kind) {
 	case MG_RAFT_LOG_ENTRY:
 	case MG_LOG_KIND_REWRITE:

@@ -3,73 +3,56 @@
  */
 #include "raft/log_record.h"
 
-#include "base/assert.h"
+#include "base/bytes.h"
 #include "raft/log.h"
 
-#include <string.h>
 #include <xxhash.h>
 
-static void put_u32(uint8_t *out, uint32_t value)
+void mg_log_record_write(uint8_t *bytes, const struct mg_log_head *head, const void *payload)
 {
-	for (int i = 0; i < 4; i++) {
-		out[i] = (uint8_t)(value >> (8 * i));
-	}
-}
+	struct mg_out out = mg_out(bytes, mg_log_record_size(head->size));
+	static const uint8_t zeros[MG_LOG_ALIGN];
 
-static uint32_t get_u32(const uint8_t *bytes)
-{
-	uint32_t value = 0;
-
-	for (int i = 0; i < 4; i++) {
-		value |= (uint32_t)bytes[i] << (8 * i);
-	}
-	return value;
-}
-
-void mg_log_put_u64(uint8_t *out, uint64_t value)
-{
-	put_u32(out, (uint32_t)value);
-	put_u32(out + 4, (uint32_t)(value >> 32));
-}
-
-uint64_t mg_log_get_u64(const uint8_t *bytes)
-{
-	return get_u32(bytes) | (uint64_t)get_u32(bytes + 4) << 32;
-}
-
-void mg_log_record_write(uint8_t *out, const struct mg_log_head *head, const void *payload)
-{
 	mg_assert(head->size == 0 || payload);
-	mg_log_put_u64(out, 0);
-	put_u32(out + 8, head->size);
-	put_u32(out + 12, head->group);
-	mg_log_put_u64(out + 16, head->batch);
-	mg_log_put_u64(out + 24, head->index);
-	mg_log_put_u64(out + 32, head->term);
-	out[40] = head->kind;
-	out[41] = head->type;
-	out[42] = head->flags;
-	memset(out + 43, 0, MG_LOG_HEAD_SIZE - 43);
-	if (head->size) {
-		memcpy(out + MG_LOG_HEAD_SIZE, payload, head->size);
-	}
-	size_t end = MG_LOG_HEAD_SIZE + head->size;
+	mg_out_u64(&out, 0); /* the checksum, when it is sealed */
+	mg_out_u32(&out, head->size);
+	mg_out_u32(&out, head->group);
+	mg_out_u64(&out, head->batch);
+	mg_out_u64(&out, head->index);
+	mg_out_u64(&out, head->term);
+	mg_out_u8(&out, head->kind);
+	mg_out_u8(&out, head->type);
+	mg_out_u8(&out, head->flags);
+	mg_out_bytes(&out, zeros, MG_LOG_HEAD_SIZE - out.size);
+	mg_out_bytes(&out, payload, head->size);
+	mg_out_bytes(&out, zeros, out.cap - out.size);
+}
 
-	memset(out + end, 0, mg_log_record_size(head->size) - end);
+/* Returns the checksum that the record carries. *clean: what must be zero is. */
+static uint64_t read_head(const uint8_t *bytes, struct mg_log_head *head, bool *clean)
+{
+	struct mg_in in = mg_in(bytes, MG_LOG_HEAD_SIZE);
+	uint64_t sum = mg_in_u64(&in);
+
+	head->size = mg_in_u32(&in);
+	head->group = mg_in_u32(&in);
+	head->batch = mg_in_u64(&in);
+	head->index = mg_in_u64(&in);
+	head->term = mg_in_u64(&in);
+	head->kind = mg_in_u8(&in);
+	head->type = mg_in_u8(&in);
+	head->flags = mg_in_u8(&in);
+	*clean = mg_in_u8(&in) == 0;
+	*clean = mg_in_u32(&in) == 0 && *clean;
+	mg_assert(mg_in_done(&in));
+	return sum;
 }
 
 void mg_log_record_head(const uint8_t *bytes, struct mg_log_head *head)
 {
-	*head = (struct mg_log_head){
-		.size = get_u32(bytes + 8),
-		.group = get_u32(bytes + 12),
-		.batch = mg_log_get_u64(bytes + 16),
-		.index = mg_log_get_u64(bytes + 24),
-		.term = mg_log_get_u64(bytes + 32),
-		.kind = bytes[40],
-		.type = bytes[41],
-		.flags = bytes[42],
-	};
+	bool clean;
+
+	(void)read_head(bytes, head, &clean);
 }
 
 static uint64_t checksum(const uint8_t *record, size_t size, uint64_t seed)
@@ -83,7 +66,10 @@ void mg_log_record_seal(uint8_t *record, uint8_t flags, uint64_t seed)
 
 	record[42] |= flags;
 	mg_log_record_head(record, &head);
-	mg_log_put_u64(record, checksum(record, mg_log_record_size(head.size), seed));
+	size_t size = mg_log_record_size(head.size);
+	struct mg_out out = mg_out(record, size);
+
+	mg_out_u64(&out, checksum(record, size, seed));
 }
 
 /* Cheap checks first: a search for records looks at every eighth byte. */
@@ -93,13 +79,14 @@ bool mg_log_record_read(const uint8_t *bytes, size_t left, uint64_t seed,
 	if (left < MG_LOG_HEAD_SIZE) {
 		return false;
 	}
-	mg_log_record_head(bytes, head);
+	bool clean;
+	uint64_t sum = read_head(bytes, head, &clean);
 	bool known = (head->kind >= MG_RAFT_LOG_ENTRY && head->kind <= MG_RAFT_LOG_REMOVE) ||
 	             (head->kind >= MG_LOG_KIND_REWRITE && head->kind <= MG_LOG_KIND_SEAL);
 
-	if (!known || bytes[43] || get_u32(bytes + 44) || head->group >= MG_GROUPS_MAX ||
+	if (!known || !clean || head->group >= MG_GROUPS_MAX ||
 	    head->size > MG_ENTRY_SIZE_MAX || mg_log_record_size(head->size) > left) {
 		return false;
 	}
-	return mg_log_get_u64(bytes) == checksum(bytes, mg_log_record_size(head->size), seed);
+	return sum == checksum(bytes, mg_log_record_size(head->size), seed);
 }

@@ -48,8 +48,8 @@ static inline size_t mg_log_record_size(size_t payload)
 	return MG_LOG_HEAD_SIZE + (payload + MG_LOG_ALIGN - 1) / MG_LOG_ALIGN * MG_LOG_ALIGN;
 }
 
-/* Write head and payload; out holds mg_log_record_size(head->size).  Sealed later. */
-void mg_log_record_write(uint8_t *out, const struct mg_log_head *head, const void *payload);
+/* Write head and payload; bytes holds mg_log_record_size(head->size).  Sealed later. */
+void mg_log_record_write(uint8_t *bytes, const struct mg_log_head *head, const void *payload);
 /* The last touch before the disk: more flags, then the checksum. */
 void mg_log_record_seal(uint8_t *record, uint8_t flags, uint64_t seed);
 /* Is there a whole record at bytes, of which `left` can be read?  Fills head. */
@@ -57,9 +57,5 @@ bool mg_log_record_read(const uint8_t *bytes, size_t left, uint64_t seed,
                         struct mg_log_head *head);
 /* Its head alone, unchecked: of bytes that mg_log_record_write wrote. */
 void mg_log_record_head(const uint8_t *bytes, struct mg_log_head *head);
-
-/* Little-endian numbers, for payloads too. */
-void mg_log_put_u64(uint8_t *out, uint64_t value);
-uint64_t mg_log_get_u64(const uint8_t *bytes);
 
 #endif

@@ -10,6 +10,7 @@
  */
 #include "raft/log_file_int.h"
 
+#include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -69,10 +70,12 @@ void mg_log__count(void *arg, uint32_t number, int items, int64_t bytes)
 
 static void write_head(uint8_t head[MG_LOG_SEGMENT_HEAD], uint32_t number)
 {
+	struct mg_out out = mg_out(head, MG_LOG_SEGMENT_HEAD);
+
 	memset(head, 0, MG_LOG_SEGMENT_HEAD);
-	memcpy(head, MAGIC, 8);
-	mg_log_put_u64(head + 8, number);
-	mg_log_put_u64(head + 16, XXH3_64bits(head, 16));
+	mg_out_bytes(&out, MAGIC, 8);
+	mg_out_u64(&out, number);
+	mg_out_u64(&out, XXH3_64bits(head, out.size));
 }
 
 bool mg_log__head_valid(const uint8_t head[MG_LOG_SEGMENT_HEAD], uint32_t number)
@@ -333,6 +336,36 @@ static size_t rewrite_entry(struct mg_log_file *log, const struct mg_log_group *
 	return mg_log_record_size(place.size);
 }
 
+static bool has_items(const struct mg_log_group *group, uint32_t segment)
+{
+	bool has = group->hard_state_segment == segment || group->mark_segment == segment;
+
+	for (uint64_t at = group->first; !has && at <= group->last; at++) {
+		has = mg_log_group_place(group, at)->segment == segment;
+	}
+	return has;
+}
+
+/* Some of the group that the cursor stands on; true when it has no more. */
+static bool rewrite_group(struct mg_log_file *log, const struct mg_log_group *group, size_t *done)
+{
+	if (!log->rewrite_entry) {
+		if (!has_items(group, log->rewriting)) {
+			return true;
+		}
+		*done += rewrite_state(log, group);
+		log->rewrite_entry = group->first;
+	}
+	/* Meanwhile the host may have cut it in front. */
+	uint64_t at = log->rewrite_entry < group->first ? group->first : log->rewrite_entry;
+
+	while (at <= group->last && *done < REWRITE_STEP && !log->rewrite_off) {
+		*done += rewrite_entry(log, group, at++);
+	}
+	log->rewrite_entry = at;
+	return at > group->last;
+}
+
 void mg_log__rewrite(struct mg_log_file *log)
 {
 	size_t done = 0;
@@ -343,26 +376,9 @@ void mg_log__rewrite(struct mg_log_file *log)
 		log->rewrite_entry = 0;
 	}
 	while (log->rewriting && !log->rewrite_off && done < REWRITE_STEP) {
-		struct mg_log_group *group = mg_log_index_find(&log->index, log->rewrite_group);
+		const struct mg_log_group *group = mg_log_index_find(&log->index, log->rewrite_group);
 
-		if (group && !log->rewrite_entry &&
-		    (group->hard_state_segment == log->rewriting ||
-		     group->mark_segment == log->rewriting || mg_log_group_count(group))) {
-			bool needed = group->hard_state_segment == log->rewriting ||
-			              group->mark_segment == log->rewriting;
-
-			for (uint64_t at = group->first; !needed && at <= group->last; at++) {
-				needed = mg_log_group_place(group, at)->segment == log->rewriting;
-			}
-			done += needed ? rewrite_state(log, group) : 0;
-			log->rewrite_entry = needed ? group->first : group->last + 1;
-		}
-		for (uint64_t at = log->rewrite_entry; group && at <= group->last && done < REWRITE_STEP;
-		     at++) {
-			done += at >= group->first ? rewrite_entry(log, group, at) : 0;
-			log->rewrite_entry = at + 1;
-		}
-		if (!group || log->rewrite_entry > group->last || !mg_log_group_count(group)) {
+		if (!group || rewrite_group(log, group, &done)) {
 			log->rewrite_entry = 0;
 			log->rewrite_group++;
 			log->rewriting = log->rewrite_group < log->index.cap ? log->rewriting : 0;

@@ -14,6 +14,7 @@
  *
  * owner: the connection's thread.
  */
+#include "codec/arrow_ipc.h"
 #include "store/duck_int.h"
 
 #include <string.h>
@@ -45,20 +46,6 @@ void mg_duck__cutter_close(struct mg_duck_cutter *cutter)
 		duckdb_destroy_selection_vector(cutter->all);
 		cutter->all = NULL;
 	}
-}
-
-static uint64_t view_bytes(const struct ArrowArrayView *view)
-{
-	uint64_t bytes = 0;
-	for (int i = 0; i < NANOARROW_MAX_FIXED_BUFFERS; i++) {
-		if (view->buffer_views[i].size_bytes > 0) {
-			bytes += (uint64_t)view->buffer_views[i].size_bytes;
-		}
-	}
-	for (int64_t i = 0; i < view->n_children; i++) {
-		bytes += view_bytes(view->children[i]);
-	}
-	return bytes;
 }
 
 /* Rows [from, from + rows) of chunk as an array. */
@@ -104,7 +91,7 @@ int mg_duck__cut(struct mg_duck_cutter *cutter, duckdb_data_chunk chunk, idx_t *
 			continue;
 		}
 		*bytes = ArrowArrayViewSetArray(&cutter->view, out, NULL) == NANOARROW_OK
-		             ? view_bytes(&cutter->view)
+		             ? mg_arrow_buffer_bytes(&cutter->view)
 		             : 0;
 		if (*bytes > MG_DUCK_BATCH_BYTES && rows > 1) {
 			out->release(out);

@@ -274,8 +274,41 @@ static bool same_state(struct bed *bed, const struct model *groups)
 	return true;
 }
 
+struct replay {
+	struct bed *bed;
+	uint32_t next, count;
+};
+
+static int on_replay(void *arg, const struct mg_raft_log_state *state, struct mg_error *err)
+{
+	struct replay *replay = arg;
+	struct mg_raft_log_state same;
+
+	(void)err;
+	assert_true(state->group >= replay->next);
+	assert_true(mg_raft_log_state(replay->bed->log, state->group, &same));
+	assert_int_equal(state->last, same.last);
+	replay->next = state->group + 1;
+	replay->count++;
+	return 0;
+}
+
+static void check_replay(struct bed *bed, const struct model *groups)
+{
+	struct replay replay = { .bed = bed };
+	struct mg_error err;
+	uint32_t used = 0;
+
+	for (uint32_t i = 0; i < GROUPS; i++) {
+		used += groups[i].used;
+	}
+	assert_int_equal(mg_raft_log_replay(bed->log, on_replay, &replay, &err), 0);
+	assert_int_equal(replay.count, used);
+}
+
 static void check_all(struct bed *bed, const struct model *groups)
 {
+	check_replay(bed, groups);
 	for (uint32_t i = 0; i < GROUPS; i++) {
 		struct mg_raft_log_state state;
 
