@@ -1,0 +1,311 @@
+/*
+ * The raft thread: what many threads propose is there, in order, after a close and after a kill;
+ * what is under way at a stop hears so.
+ */
+#include "base/log.h"
+#include "os/file.h"
+#include "unit/replica_kit.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#define THREADS 8
+#define EACH 1250
+#define WINDOW 16
+
+static char root[64];
+
+static int make_root(void **state)
+{
+	(void)state;
+	snprintf(root, sizeof root, "/tmp/mg_raft_host.XXXXXX");
+	return mkdtemp(root) ? 0 : -1;
+}
+
+static int remove_root(void **state)
+{
+	(void)state;
+	return mg_tree_remove(root, NULL);
+}
+
+static void *propose_many(void *arg)
+{
+	struct kit_proposer *proposer = arg;
+
+	(void)kit_propose(proposer, 1, EACH);
+	return NULL;
+}
+
+/* Each one's commands, 1 .. count, in their order; returns how many there are in all. */
+static size_t check_order(struct kit_replica *replica, uint32_t *last, uint32_t froms)
+{
+	memset(last, 0, froms * sizeof *last);
+	pthread_mutex_lock(&replica->lock);
+	for (size_t i = 0; i < replica->applied_count; i++) {
+		struct kit_command command = replica->applied[i];
+
+		assert_true(command.from < froms);
+		assert_int_equal(command.number, last[command.from] + 1);
+		last[command.from] = command.number;
+	}
+	size_t count = replica->applied_count;
+	pthread_mutex_unlock(&replica->lock);
+	return count;
+}
+
+static void test_all_proposals_are_there_in_order(void **state)
+{
+	struct kit_replica replica;
+	struct kit_proposer proposers[THREADS];
+	pthread_t threads[THREADS];
+	uint32_t last[THREADS];
+
+	(void)state;
+	kit_open(&replica, root, 1, 1, NULL);
+	assert_int_equal(mg_raft_host_start(replica.host, NULL), 0);
+	kit_await_leader(&replica);
+	for (uint32_t i = 0; i < THREADS; i++) {
+		kit_proposer_init(&proposers[i], &replica, i, WINDOW);
+		assert_int_equal(pthread_create(&threads[i], NULL, propose_many, &proposers[i]), 0);
+	}
+	for (uint32_t i = 0; i < THREADS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(proposers[i].error, 0);
+		assert_int_equal(proposers[i].acknowledged, EACH);
+		kit_proposer_fini(&proposers[i]);
+	}
+	assert_int_equal(check_order(&replica, last, THREADS), THREADS * EACH);
+	uint64_t incarnation = mg_raft_host_incarnation(replica.host);
+	kit_close(&replica);
+
+	kit_open(&replica, root, 1, 1, NULL);
+	assert_true(mg_raft_host_incarnation(replica.host) > incarnation);
+	assert_int_equal(mg_raft_host_start(replica.host, NULL), 0);
+	kit_await_applied(&replica, THREADS * EACH);
+	assert_int_equal(check_order(&replica, last, THREADS), THREADS * EACH);
+	kit_close(&replica);
+}
+
+/* ---- kill -9 ---- */
+
+static int acks_fd;
+
+static void tell_ack(struct kit_proposer *proposer, uint32_t number)
+{
+	(void)proposer;
+	mg_assert(write(acks_fd, &number, sizeof number) == sizeof number);
+}
+
+static _Noreturn void propose_until_killed(void)
+{
+	struct kit_replica replica;
+	struct kit_proposer proposer;
+
+	kit_open(&replica, root, 1, 1, NULL);
+	mg_assert(mg_raft_host_start(replica.host, NULL) == 0);
+	kit_await_leader(&replica);
+	kit_proposer_init(&proposer, &replica, 0, WINDOW);
+	proposer.on_ack = tell_ack;
+	(void)kit_propose(&proposer, 1, UINT32_MAX);
+	abort();
+}
+
+static void test_what_was_acknowledged_survives_a_kill(void **state)
+{
+	struct kit_replica replica;
+	uint32_t acknowledged = 0, number, last[1];
+	int fds[2], status;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	acks_fd = fds[1];
+	pid_t child = fork();
+
+	if (child == 0) {
+		close(fds[0]);
+		propose_until_killed();
+	}
+	assert_true(child > 0);
+	close(fds[1]);
+	while (acknowledged < 500) {
+		assert_int_equal(read(fds[0], &acknowledged, sizeof acknowledged), sizeof acknowledged);
+	}
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	while (read(fds[0], &number, sizeof number) == sizeof number) {
+		acknowledged = number;
+	}
+	close(fds[0]);
+
+	kit_open(&replica, root, 1, 1, NULL);
+	assert_int_equal(mg_raft_host_start(replica.host, NULL), 0);
+	kit_await_applied(&replica, acknowledged);
+	assert_true(check_order(&replica, last, 1) >= acknowledged);
+	kit_close(&replica);
+}
+
+/* ---- stop ---- */
+
+static void count_run(void *arg)
+{
+	struct kit_replica *replica = arg;
+
+	assert_null(mg_raft_host_node(replica->host));
+	replica->applied_count++;
+}
+
+static void test_stop_ends_what_waits_and_posts_still_run(void **state)
+{
+	struct kit_replica replica;
+	struct kit_proposer proposer;
+
+	(void)state;
+	/* One of two members: it never leads, so nothing is ever committed. */
+	kit_open(&replica, root, 1, 2, NULL);
+	assert_int_equal(mg_raft_host_start(replica.host, NULL), 0);
+	mg_raft_host_stop(replica.host);
+	mg_raft_host_stop(replica.host);
+	kit_proposer_init(&proposer, &replica, 0, 1);
+	assert_int_equal(kit_propose(&proposer, 1, 1), MG_E_SHUTDOWN);
+	kit_proposer_fini(&proposer);
+	for (int i = 0; i < 100; i++) {
+		mg_raft_host_post(replica.host, count_run, &replica);
+	}
+	mg_raft_host_call(replica.host, count_run, &replica);
+	assert_int_equal(replica.applied_count, 101);
+	kit_close(&replica);
+}
+
+/* A state machine that never answers: what was committed waits, and hears of the end. */
+static void keep(struct mg_sm *sm, const struct mg_entry *entries, size_t count)
+{
+	struct kit_replica *replica = (struct kit_replica *)sm;
+
+	(void)entries;
+	(void)count;
+	pthread_mutex_lock(&replica->lock);
+	replica->applied_count++;
+	pthread_cond_broadcast(&replica->changed);
+	pthread_mutex_unlock(&replica->lock);
+}
+
+static void hear(void *arg, int error, uint64_t index, uint64_t leader)
+{
+	(void)index;
+	(void)leader;
+	atomic_store((atomic_int *)arg, error);
+}
+
+struct lone {
+	struct kit_replica *replica;
+	atomic_int error;
+};
+
+static void propose_lone(void *arg)
+{
+	struct lone *lone = arg;
+
+	assert_int_equal(
+		mg_group_propose(lone->replica->group, "lone one", 8, hear, &lone->error, NULL), 0);
+}
+
+static void test_stop_tells_that_an_outcome_is_unknown(void **state)
+{
+	struct mg_sm_ops ops = kit_sm_ops;
+	struct kit_replica replica;
+	struct lone lone = { .replica = &replica };
+
+	(void)state;
+	ops.apply = keep;
+	kit_open(&replica, root, 1, 1, NULL);
+	replica.sm.ops = &ops;
+	assert_int_equal(mg_raft_host_start(replica.host, NULL), 0);
+	kit_await_leader(&replica);
+	kit_await_applied(&replica, 1);
+	mg_raft_host_call(replica.host, propose_lone, &lone);
+	assert_int_equal(atomic_load(&lone.error), 0);
+	mg_raft_host_stop(replica.host);
+	assert_int_equal(atomic_load(&lone.error), MG_E_UNKNOWN_OUTCOME);
+	kit_close(&replica);
+}
+
+/* ---- starts ---- */
+
+static void test_incarnations_rise(void **state)
+{
+	struct mg_raft_host *host;
+	struct mg_error err = { 0 };
+	struct mg_raft_host_options options = {
+		.dir = root, .self = 7, .incarnation = UINT64_MAX - 2, .log_segment_bytes = KIT_SEGMENT
+	};
+
+	(void)state;
+	assert_int_equal(mg_raft_host_open(&host, &options, &err), 0);
+	assert_int_equal(mg_raft_host_self(host), 7);
+	mg_raft_host_close(host);
+	assert_int_equal(mg_raft_host_open(&host, &options, &err), MG_E_USAGE);
+	assert_non_null(strstr(err.message, "is not higher"));
+	options.incarnation = 0;
+	assert_int_equal(mg_raft_host_open(&host, &options, &err), 0);
+	assert_true(mg_raft_host_incarnation(host) == UINT64_MAX - 1);
+	mg_raft_host_close(host);
+
+	char *path = mg_path_join(root, "log/incarnation");
+
+	assert_int_equal(mg_file_write(path, "many\n", 5, 0600, NULL), 0);
+	assert_int_equal(mg_raft_host_open(&host, &options, &err), MG_E_CORRUPT);
+	assert_non_null(strstr(err.message, "incarnation"));
+	mg_free(path);
+}
+
+/* ---- speed: told, not judged ---- */
+
+static void measure(struct kit_replica *replica, uint32_t from, unsigned window, uint32_t count)
+{
+	struct kit_proposer proposer;
+	uint64_t start = mg_clock_us();
+
+	kit_proposer_init(&proposer, replica, from, window);
+	assert_int_equal(kit_propose(&proposer, 1, count), 0);
+	printf("             %2u under way: %8.0f commits/s\n", window,
+	       count * 1e6 / (double)(mg_clock_us() - start));
+	kit_proposer_fini(&proposer);
+}
+
+static void test_how_fast(void **state)
+{
+	struct kit_replica replica;
+
+	(void)state;
+	kit_open(&replica, root, 1, 1, NULL);
+	assert_int_equal(mg_raft_host_start(replica.host, NULL), 0);
+	kit_await_leader(&replica);
+	measure(&replica, 0, 1, 300);
+	measure(&replica, 1, 32, 5000);
+	kit_close(&replica);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_all_proposals_are_there_in_order, make_root,
+		                                remove_root),
+		cmocka_unit_test_setup_teardown(test_what_was_acknowledged_survives_a_kill, make_root,
+		                                remove_root),
+		cmocka_unit_test_setup_teardown(test_stop_ends_what_waits_and_posts_still_run, make_root,
+		                                remove_root),
+		cmocka_unit_test_setup_teardown(test_stop_tells_that_an_outcome_is_unknown, make_root,
+		                                remove_root),
+		cmocka_unit_test_setup_teardown(test_incarnations_rise, make_root, remove_root),
+		cmocka_unit_test_setup_teardown(test_how_fast, make_root, remove_root),
+	};
+
+	mg_log_open(&(struct mg_log_options){ .level = MG_LOG_OFF });
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
