@@ -55,7 +55,7 @@ int mg_armour_promotion(unsigned rules, const struct mg_core *core, uint64_t nod
 
 	mg_assert(node > 0);
 	mg_core_info(core, &info);
-	if (info.role != MG_ROLE_LEADER) {
+	if (info.role != MG_RAFT_LEADER) {
 		return mg_error_set(err, MG_E_UNAVAILABLE, "this node does not lead the group");
 	}
 	if (!mg_core_match(core, node, &match)) {
@@ -242,8 +242,8 @@ int mg_armour_keeps_vote(unsigned rules, const struct mg_members *members, uint6
 }
 
 /* J.  Who is no candidate needs no result; a higher term it learns from every other message. */
-bool mg_armour_counts(unsigned rules, enum mg_role role)
+bool mg_armour_counts(unsigned rules, enum mg_raft_role role)
 {
-	mg_assert((unsigned)role < MG_ROLE_COUNT);
-	return !(rules & MG_ARMOUR_COUNTING) || role == MG_ROLE_CANDIDATE;
+	mg_assert((unsigned)role < MG_RAFT_ROLE_COUNT);
+	return !(rules & MG_ARMOUR_COUNTING) || role == MG_RAFT_CANDIDATE;
 }

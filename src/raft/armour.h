@@ -117,6 +117,6 @@ int mg_armour_keeps_vote(unsigned rules, const struct mg_members *members, uint6
                          struct mg_error *err);
 
 /* J: may a node in this role hear the result of a vote? */
-bool mg_armour_counts(unsigned rules, enum mg_role role);
+bool mg_armour_counts(unsigned rules, enum mg_raft_role role);
 
 #endif

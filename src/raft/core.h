@@ -28,9 +28,9 @@
 
 struct mg_core;
 
-enum mg_role { MG_ROLE_FOLLOWER, MG_ROLE_CANDIDATE, MG_ROLE_LEADER, MG_ROLE_COUNT };
+enum mg_raft_role { MG_RAFT_FOLLOWER, MG_RAFT_CANDIDATE, MG_RAFT_LEADER, MG_RAFT_ROLE_COUNT };
 
-const char *mg_role_name(enum mg_role role);
+const char *mg_raft_role_name(enum mg_raft_role role);
 
 struct mg_core_options {
 	uint64_t self;        /* node, from 1 */
@@ -101,7 +101,7 @@ struct mg_core_out {
 	bool install; /* the message of this event, which was an INSTALL, replaces the log */
 	uint64_t commit, stored;
 	uint64_t next_timer_ms; /* may lie in the past */
-	enum mg_role role;
+	enum mg_raft_role role;
 };
 
 enum mg_catch_up {
@@ -113,7 +113,7 @@ enum mg_catch_up {
 
 struct mg_core_info {
 	uint64_t term, vote;
-	enum mg_role role;
+	enum mg_raft_role role;
 	uint64_t leader; /* 0: not known */
 	uint64_t commit, stored, last;
 	uint64_t snapshot_index;

@@ -51,11 +51,11 @@ struct mg_core {
 	size_t change_count, change_cap;
 };
 
-const char *mg_role_name(enum mg_role role)
+const char *mg_raft_role_name(enum mg_raft_role role)
 {
-	static const char *const names[MG_ROLE_COUNT] = { "follower", "candidate", "leader" };
+	static const char *const names[MG_RAFT_ROLE_COUNT] = { "follower", "candidate", "leader" };
 
-	mg_assert((unsigned)role < MG_ROLE_COUNT);
+	mg_assert((unsigned)role < MG_RAFT_ROLE_COUNT);
 	return names[role];
 }
 
@@ -683,15 +683,15 @@ static int step_simple(struct mg_core *core, const struct mg_core_event *event,
 	return step(core, &raft, NULL, out, err);
 }
 
-static enum mg_role role_of(const struct mg_core *core)
+static enum mg_raft_role role_of(const struct mg_core *core)
 {
 	switch (core->raft.state) {
 	case RAFT_LEADER:
-		return MG_ROLE_LEADER;
+		return MG_RAFT_LEADER;
 	case RAFT_CANDIDATE:
-		return MG_ROLE_CANDIDATE;
+		return MG_RAFT_CANDIDATE;
 	default:
-		return MG_ROLE_FOLLOWER;
+		return MG_RAFT_FOLLOWER;
 	}
 }
 

@@ -272,7 +272,7 @@ static void follow_role(struct mg_group *group, const struct mg_core_out *out)
 {
 	struct mg_raft_node *node = group->node;
 	bool changed = group->role != out->role || group->term != out->hard_state.term;
-	bool led = group->role == MG_ROLE_LEADER && changed;
+	bool led = group->role == MG_RAFT_LEADER && changed;
 
 	mg_assert(out->hard_state.term >= group->term);
 	group->role = out->role;
@@ -282,7 +282,7 @@ static void follow_role(struct mg_group *group, const struct mg_core_out *out)
 	}
 	group->stored = out->stored;
 	group->core_ms = out->next_timer_ms;
-	if (group->role == MG_ROLE_LEADER && group->leader_term != group->term) {
+	if (group->role == MG_RAFT_LEADER && group->leader_term != group->term) {
 		group->leader_term = group->term;
 		group->barrier_due = out->append_count == 0;
 	}
@@ -293,7 +293,7 @@ static void follow_role(struct mg_group *group, const struct mg_core_out *out)
 		mg_group__fail_reads(group, MG_E_UNAVAILABLE);
 		mg_group__refuse_queue(group, MG_E_UNAVAILABLE);
 	}
-	if (group->role == MG_ROLE_LEADER) {
+	if (group->role == MG_RAFT_LEADER) {
 		mg_log(MG_LOG_INFO, "raft.leader", "group=%" PRIu32 " term=%" PRIu64, group->id,
 		       group->term);
 	}
@@ -397,7 +397,7 @@ static int on_vote(struct mg_group *group, const struct mg_core_info *info,
 		.installing = group->pull >= MG_PULL_STORING,
 	};
 
-	mg_assert(info->role == MG_ROLE_FOLLOWER || !info->installing);
+	mg_assert(info->role == MG_RAFT_FOLLOWER || !info->installing);
 	if (!pre_vote && request->term > group->term && !ballot.installing &&
 	    (!ballot.has_leader || request->vote.disrupt)) {
 		struct mg_message raise = mg_armour_next_term(request->term - 1);
@@ -452,7 +452,7 @@ int mg_group__message(struct mg_group *group, struct mg_message *message, struct
 	case MG_MESSAGE_INSTALL:
 		return mg_group__on_install(group, message, err);
 	case MG_MESSAGE_VOTE:
-		if (info.role == MG_ROLE_FOLLOWER && info.last > 0 &&
+		if (info.role == MG_RAFT_FOLLOWER && info.last > 0 &&
 		    mg_armour_answers(group->node->rules, &info.members, group->node->options.self)) {
 			return on_vote(group, &info, message, err);
 		}
@@ -601,7 +601,7 @@ void mg_group__timer(struct mg_group *group)
 		struct mg_core_info info;
 
 		mg_core_info(group->core, &info);
-		if (info.role == MG_ROLE_FOLLOWER &&
+		if (info.role == MG_RAFT_FOLLOWER &&
 		    mg_armour_elects_itself(group->node->rules, &info.members, group->node->options.self)) {
 			struct mg_message raise = mg_armour_next_term(info.term);
 
@@ -627,7 +627,7 @@ uint64_t mg_group__leader(const struct mg_group *group)
 
 	mg_assert(group->core != NULL);
 	mg_core_info(group->core, &info);
-	mg_assert(info.leader != group->node->options.self || info.role == MG_ROLE_LEADER);
+	mg_assert(info.leader != group->node->options.self || info.role == MG_RAFT_LEADER);
 	return info.leader;
 }
 

@@ -44,7 +44,7 @@ struct mg_raft_node_options {
 	unsigned proposal_timeout_ms; /* 10,000: then its outcome is unknown */
 	unsigned read_timeout_ms;     /* 5,000 */
 	/* What happens, for logs and checkers; may be NULL. */
-	void (*on_role)(void *arg, uint32_t group, enum mg_role role, uint64_t term);
+	void (*on_role)(void *arg, uint32_t group, enum mg_raft_role role, uint64_t term);
 	void (*on_trace)(void *arg, uint32_t group, const char *text);
 	void *watch_arg;
 };

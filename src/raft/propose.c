@@ -49,7 +49,7 @@ static int refuse_not_leader(struct mg_group *group, struct mg_error *err)
 {
 	uint64_t leader = mg_group__leader(group);
 
-	mg_assert(leader != group->node->options.self || group->role == MG_ROLE_LEADER);
+	mg_assert(leader != group->node->options.self || group->role == MG_RAFT_LEADER);
 	mg_assert(group->node->options.self > 0);
 	(void)mg_error_set(err, MG_E_UNAVAILABLE, "this node does not lead group %" PRIu32, group->id);
 	if (leader != 0) {
@@ -70,7 +70,7 @@ static int enqueue(struct mg_group *group, uint8_t type, const void *data, size_
 		return mg_error_set(err, group->failed, "this replica of group %" PRIu32 " is broken",
 		                    group->id);
 	}
-	if (group->role != MG_ROLE_LEADER) {
+	if (group->role != MG_RAFT_LEADER) {
 		return refuse_not_leader(group, err);
 	}
 	if (size > MG_ENTRY_SIZE_MAX) {
@@ -173,7 +173,7 @@ void mg_group__barrier(struct mg_group *group)
 	struct mg_entry barrier = { .type = MG_ENTRY_BARRIER };
 	struct mg_core_event event = { .kind = MG_CORE_PROPOSE, .propose = { &barrier, 1 } };
 
-	mg_assert(group->role == MG_ROLE_LEADER);
+	mg_assert(group->role == MG_RAFT_LEADER);
 	mg_assert(group->barrier_due);
 	/* When it fails (a full disk) the next turn tries again. */
 	group->barrier_due = mg_group__step(group, &event, NULL) != 0;
@@ -183,10 +183,10 @@ void mg_group__propose_queue(struct mg_group *group)
 {
 	struct mg_entry entries[MG_PROPOSE_COUNT_MAX];
 
-	if (group->barrier_due && group->role == MG_ROLE_LEADER) {
+	if (group->barrier_due && group->role == MG_RAFT_LEADER) {
 		mg_group__barrier(group);
 	}
-	while (group->queue != NULL && group->role == MG_ROLE_LEADER) {
+	while (group->queue != NULL && group->role == MG_RAFT_LEADER) {
 		struct mg_raft_log_state state = { .first = 1 };
 		struct mg_proposal *list;
 		size_t count = take_batch(group, entries, &list);
@@ -209,7 +209,7 @@ void mg_group__propose_queue(struct mg_group *group)
 			list = next;
 		}
 	}
-	mg_assert(group->queue == NULL || group->role != MG_ROLE_LEADER);
+	mg_assert(group->queue == NULL || group->role != MG_RAFT_LEADER);
 	if (group->queue != NULL) {
 		mg_group__refuse_queue(group, MG_E_UNAVAILABLE);
 	}
@@ -293,7 +293,7 @@ static int promote(struct mg_group *group, struct mg_members *members, uint64_t 
 {
 	const struct mg_member *member = mg_members_find(members, node);
 
-	mg_assert(group->role == MG_ROLE_LEADER);
+	mg_assert(group->role == MG_RAFT_LEADER);
 	if (member == NULL) {
 		return mg_error_set(err, MG_E_NOT_FOUND, "node %" PRIu64 " is no member of group %" PRIu32,
 		                    node, group->id);
@@ -339,7 +339,7 @@ int mg_group_change(struct mg_group *group, enum mg_change change, uint64_t node
 
 	mg_assert(node > 0);
 	mg_assert(!group->closed);
-	if (group->failed || group->role != MG_ROLE_LEADER) {
+	if (group->failed || group->role != MG_RAFT_LEADER) {
 		return refuse_not_leader(group, err);
 	}
 	mg_core_info(group->core, &info);

@@ -76,7 +76,7 @@ struct mg_group {
 	bool dirty;
 	struct mg_group *next_dirty;
 
-	enum mg_role role;
+	enum mg_raft_role role;
 	uint64_t term, commit, stored;
 	struct mg_hard_state ballot; /* what rule H voted, beside the core */
 	uint64_t heard_ms;           /* of a leader; 0: never */

@@ -23,7 +23,7 @@
 bool mg_group__can_read(const struct mg_group *group)
 {
 	mg_assert(group->core != NULL);
-	return !group->failed && group->role == MG_ROLE_LEADER &&
+	return !group->failed && group->role == MG_RAFT_LEADER &&
 	       mg_group__term_of(group, group->commit) == group->term;
 }
 
@@ -49,7 +49,7 @@ static void probe_peers(struct mg_group *group)
 	struct mg_core_info info;
 
 	mg_core_info(group->core, &info);
-	mg_assert(info.role == MG_ROLE_LEADER);
+	mg_assert(info.role == MG_RAFT_LEADER);
 	group->round = node->round;
 	group->round_ms = node->now_ms + node->options.heartbeat_ms;
 	group->yes.count = 0;
@@ -77,7 +77,7 @@ static bool confirmed(struct mg_group *group)
 	size_t yes = 0;
 
 	mg_core_info(group->core, &info);
-	mg_assert(info.role == MG_ROLE_LEADER);
+	mg_assert(info.role == MG_RAFT_LEADER);
 	mg_assert(info.term == group->round_term);
 	for (size_t i = 0; i < info.members.count; i++) {
 		const struct mg_member *member = &info.members.list[i];
@@ -126,7 +126,7 @@ void mg_group__answer(struct mg_group *group, uint64_t from, uint64_t round, boo
 	mg_assert(from > 0);
 	mg_assert(from != group->node->options.self);
 	if (!yes || group->failed || group->probing == NULL || round != group->round ||
-	    group->role != MG_ROLE_LEADER || group->term != group->round_term) {
+	    group->role != MG_RAFT_LEADER || group->term != group->round_term) {
 		return;
 	}
 	if (mg_members_set(&group->yes, from, MG_MEMBER_VOTER, NULL) == 0) {
@@ -191,7 +191,7 @@ int mg_group_read_index(struct mg_group *group, mg_read_cb cb, void *arg, struct
 {
 	mg_assert(cb != NULL);
 	mg_assert(!group->closed);
-	if (group->failed || group->role != MG_ROLE_LEADER) {
+	if (group->failed || group->role != MG_RAFT_LEADER) {
 		uint64_t leader = mg_group__leader(group);
 
 		(void)mg_error_set(err, MG_E_UNAVAILABLE, "this node does not lead group %" PRIu32,

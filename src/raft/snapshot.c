@@ -157,7 +157,7 @@ static uint64_t compacted(const struct mg_group *group, const struct mg_snapshot
 	mg_core_info(group->core, &info);
 	(void)mg_raft_log_state(options->log, group->id, &state);
 	/* A leader keeps more for its slowest member, as long as the log has room for it. */
-	for (size_t i = 0; info.role == MG_ROLE_LEADER && i < info.members.count; i++) {
+	for (size_t i = 0; info.role == MG_RAFT_LEADER && i < info.members.count; i++) {
 		uint64_t match;
 
 		if (state.bytes < 2 * options->snapshot_bytes &&

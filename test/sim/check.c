@@ -85,9 +85,9 @@ static void check_completeness(uint32_t node, uint32_t group, uint64_t term)
 	}
 }
 
-void sim_check_role(uint32_t node, uint32_t group, enum mg_role role, uint64_t term)
+void sim_check_role(uint32_t node, uint32_t group, enum mg_raft_role role, uint64_t term)
 {
-	if (role != MG_ROLE_LEADER) {
+	if (role != MG_RAFT_LEADER) {
 		return;
 	}
 	sim.result.elections++;
@@ -242,7 +242,7 @@ void sim_check_end(void)
 
 			if (it != NULL) {
 				mg_group_info(it, &info);
-				leader = info.core.role == MG_ROLE_LEADER && info.core.term > leader.core.term
+				leader = info.core.role == MG_RAFT_LEADER && info.core.term > leader.core.term
 				             ? info
 				             : leader;
 			}

@@ -143,7 +143,7 @@ static void visit(uint32_t node, uint32_t id)
 {
 	struct mg_group *group = sim_group(node, id);
 
-	if (group == NULL || group->role != MG_ROLE_LEADER) {
+	if (group == NULL || group->role != MG_RAFT_LEADER) {
 		return;
 	}
 	if (sim.profile.churn && !sim.calm && sim_chance(60)) {
@@ -189,7 +189,7 @@ void sim_play_resumed(uint32_t node)
 	for (uint32_t id = 0; id < sim.profile.groups; id++) {
 		struct mg_group *group = sim_group(node, id);
 
-		if (group != NULL && group->role == MG_ROLE_LEADER) {
+		if (group != NULL && group->role == MG_RAFT_LEADER) {
 			ask_read(group, id);
 			propose(group, id);
 		}
@@ -204,7 +204,7 @@ static void pause_node(uint32_t node)
 	for (uint32_t other = 1; other <= SIM_NODES; other++) { /* a leader if there is one */
 		struct mg_group *group = sim_group(other, 0);
 
-		if (group != NULL && group->role == MG_ROLE_LEADER) {
+		if (group != NULL && group->role == MG_RAFT_LEADER) {
 			node = other;
 		}
 	}

@@ -212,7 +212,7 @@ struct mg_members sim_first_members(void);
 void sim_check_begin(void);
 void sim_check_end(void);
 void sim_check_fini(void);
-void sim_check_role(uint32_t node, uint32_t group, enum mg_role role, uint64_t term);
+void sim_check_role(uint32_t node, uint32_t group, enum mg_raft_role role, uint64_t term);
 void sim_check_applied(uint32_t group, uint64_t index, uint64_t term, uint64_t hash,
                        uint64_t command);
 void sim_check_calm(void);

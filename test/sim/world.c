@@ -180,11 +180,11 @@ static void on_send(struct mg_net *net, uint64_t peer, struct mg_buf *frame)
 /* ---- life of a node ---------------------------------------------------------------------------
  */
 
-static void on_role(void *arg, uint32_t group, enum mg_role role, uint64_t term)
+static void on_role(void *arg, uint32_t group, enum mg_raft_role role, uint64_t term)
 {
 	const struct sim_node *node = arg;
 
-	sim_trace("node %u group %u: %s of term %llu", node->id, group, mg_role_name(role),
+	sim_trace("node %u group %u: %s of term %llu", node->id, group, mg_raft_role_name(role),
 	          (unsigned long long)term);
 	sim_check_role(node->id, group, role, term);
 }

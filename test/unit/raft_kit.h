@@ -146,7 +146,7 @@ static inline void kit_elect(struct kit *kit)
 
 	(void)kit_timer(kit);
 	mg_core_info(kit->core, &info);
-	mg_assert(info.role == MG_ROLE_CANDIDATE);
+	mg_assert(info.role == MG_RAFT_CANDIDATE);
 	for (int pre_vote = 1; pre_vote >= 0; pre_vote--) {
 		mg_core_info(kit->core, &info);
 		for (size_t i = 0; i < info.members.count; i++) {
@@ -160,13 +160,13 @@ static inline void kit_elect(struct kit *kit)
 				                 .capacity = 60000 },
 			};
 
-			if (kit->out.role == MG_ROLE_CANDIDATE && (vote.peer == 2 || vote.peer == 3)) {
+			if (kit->out.role == MG_RAFT_CANDIDATE && (vote.peer == 2 || vote.peer == 3)) {
 				(void)kit_message(kit, &vote);
 				break;
 			}
 		}
 	}
-	mg_assert(kit->out.role == MG_ROLE_LEADER);
+	mg_assert(kit->out.role == MG_RAFT_LEADER);
 }
 
 static inline int kit_result(struct kit *kit, uint64_t peer, uint64_t term, uint64_t rejected,

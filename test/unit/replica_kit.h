@@ -44,7 +44,7 @@ struct kit_replica {
 	struct kit_command *applied;
 	size_t applied_count, applied_cap;
 	uint64_t applied_index;
-	enum mg_role role;
+	enum mg_raft_role role;
 	uint64_t leader;
 };
 
@@ -137,7 +137,7 @@ static void *kit_applier(void *arg)
 	return NULL;
 }
 
-static void kit_on_role(void *arg, uint32_t group, enum mg_role role, uint64_t term)
+static void kit_on_role(void *arg, uint32_t group, enum mg_raft_role role, uint64_t term)
 {
 	struct kit_replica *replica = arg;
 
@@ -215,7 +215,7 @@ static void kit_wait(struct kit_replica *replica, const char *what)
 static void kit_await_leader(struct kit_replica *replica)
 {
 	pthread_mutex_lock(&replica->lock);
-	while (replica->role != MG_ROLE_LEADER) {
+	while (replica->role != MG_RAFT_LEADER) {
 		kit_wait(replica, "leadership");
 	}
 	pthread_mutex_unlock(&replica->lock);

@@ -385,7 +385,7 @@ static uint64_t term_after_refusal(unsigned rules)
 	kit_stored(&voter, 3);
 	assert_int_equal(kit_timer(&candidate), 0);
 	kit_timer(&voter);
-	assert_int_equal(candidate.out.role, MG_ROLE_CANDIDATE);
+	assert_int_equal(candidate.out.role, MG_RAFT_CANDIDATE);
 	struct mg_message ask = candidate.out.messages[0];
 
 	assert_true(ask.vote.pre_vote);
@@ -440,7 +440,7 @@ static uint64_t term_led_alone(unsigned rules)
 		assert_int_equal(kit.out.hard_state.vote, 0);
 	}
 	assert_int_equal(kit_timer(&kit), 0);
-	assert_int_equal(kit.out.role, MG_ROLE_LEADER);
+	assert_int_equal(kit.out.role, MG_RAFT_LEADER);
 	uint64_t term = kit.out.hard_state.term;
 
 	kit_free(&kit);
@@ -583,10 +583,10 @@ static void test_farewell_comes_after_the_commit(void **state)
 static void test_counting_is_for_candidates(void **state)
 {
 	(void)state;
-	assert_true(mg_armour_counts(MG_ARMOUR_ALL, MG_ROLE_CANDIDATE));
-	assert_false(mg_armour_counts(MG_ARMOUR_ALL, MG_ROLE_LEADER));
-	assert_false(mg_armour_counts(MG_ARMOUR_ALL, MG_ROLE_FOLLOWER));
-	assert_true(mg_armour_counts(MG_ARMOUR_ALL & ~MG_ARMOUR_COUNTING, MG_ROLE_FOLLOWER));
+	assert_true(mg_armour_counts(MG_ARMOUR_ALL, MG_RAFT_CANDIDATE));
+	assert_false(mg_armour_counts(MG_ARMOUR_ALL, MG_RAFT_LEADER));
+	assert_false(mg_armour_counts(MG_ARMOUR_ALL, MG_RAFT_FOLLOWER));
+	assert_true(mg_armour_counts(MG_ARMOUR_ALL & ~MG_ARMOUR_COUNTING, MG_RAFT_FOLLOWER));
 }
 
 int main(void)
