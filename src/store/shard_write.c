@@ -1,0 +1,464 @@
+/*
+ * shard_write.c - see shard_write.h.
+ *
+ * New rows go through DuckDB's appender, which costs no parsing and no plan.  Rows that exist are
+ * found by their id: the batch becomes the table merganser_exchange(0) of one statement.
+ */
+#include "store/shard_write.h"
+
+#include "base/assert.h"
+#include "base/str.h"
+#include "codec/arrow_ipc.h"
+#include "store/duck_append.h"
+#include "store/duck_inlet.h"
+#include "store/spool.h"
+
+#include <sodium.h>
+#include <string.h>
+
+struct mg_shard_writer {
+	struct mg_duck_conn *conn;
+	struct mg_duck_context context;
+	struct mg_spool_budget budget;
+	struct mg_spool *spool; /* the batch that a statement reads */
+	char database[16];
+	bool in_transaction, has_pending;
+
+	/* Of _mg.meta: what changes, and the rest as SQL values. */
+	uint64_t applied, next_rid, rid_at_begin;
+	char *identity;
+
+	/* The table that rows are being appended to, with columns as in ipc_schema. */
+	struct mg_duck_appender *appender;
+	struct mg_duck_inlet *inlet;
+	struct mg_buf *ipc_schema;
+	char *schema, *table;
+};
+
+static struct mg_spool *find_spool(void *arg, uint32_t stage)
+{
+	struct mg_shard_writer *writer = arg;
+
+	return stage == 0 ? writer->spool : NULL;
+}
+
+/* ---- open ---- */
+
+static int read_u64(struct mg_shard_writer *writer, const char *column, uint64_t *out,
+                    struct mg_error *err)
+{
+	char *sql = mg_format("SELECT %s::BIGINT FROM %s._mg.meta", column, writer->database);
+	int64_t value = 0;
+	int code = mg_duck_int(writer->conn, sql, &value, err);
+
+	*out = (uint64_t)value;
+	mg_free(sql);
+	return code;
+}
+
+static int read_meta(struct mg_shard_writer *writer, struct mg_error *err)
+{
+	char *sql = mg_format("SELECT concat_ws(', ', file_format, '''' || engine_version || '''', "
+	                      "'''' || cluster_id || '''', shard, shard_count, slot_first, slot_last) "
+	                      "|| chr(10) || '''' || replace(sample, '''', '''''') || '''' "
+	                      "FROM %s._mg.meta",
+	                      writer->database);
+	int code = mg_duck_text(writer->conn, sql, &writer->identity, err);
+
+	mg_free(sql);
+	code = code ? code : read_u64(writer, "applied_index", &writer->applied, err);
+	code = code ? code : read_u64(writer, "next_rid", &writer->next_rid, err);
+	if (!code && !writer->identity) {
+		code = mg_error_set(err, MG_E_CORRUPT, "the file of %s does not say whose it is",
+		                    writer->database);
+	}
+	int64_t pending = 0;
+
+	if (!code) {
+		sql = mg_format("SELECT count(*) FROM duckdb_tables() WHERE database_name = '%s' AND "
+		                "schema_name = '_mg' AND table_name = 'pending'",
+		                writer->database);
+		code = mg_duck_int(writer->conn, sql, &pending, err);
+		mg_free(sql);
+	}
+	writer->has_pending = pending > 0;
+	return code;
+}
+
+int mg_shard_writer_open(struct mg_shard_writer **out, struct mg_duck *duck, const char *database,
+                         struct mg_error *err)
+{
+	struct mg_shard_writer *writer = mg_alloc0(sizeof *writer);
+
+	mg_copy_text(writer->database, sizeof writer->database, database);
+	writer->budget.limit = UINT64_MAX; /* one batch, in memory already */
+	writer->context = (struct mg_duck_context){ .find_spool = find_spool, .arg = writer };
+	*out = NULL;
+	int code = mg_duck_connect(duck, &writer->conn, err);
+
+	if (!code) {
+		mg_duck_set_context(writer->conn, &writer->context);
+		code = read_meta(writer, err);
+	}
+	if (code) {
+		mg_shard_writer_close(writer);
+		return mg_error_wrap(err, "while opening %s for writing", database);
+	}
+	*out = writer;
+	return 0;
+}
+
+/* ---- the open appender ---- */
+
+static void forget_appender(struct mg_shard_writer *writer)
+{
+	mg_duck_inlet_free(writer->inlet);
+	mg_buf_unref(writer->ipc_schema);
+	mg_free(writer->schema);
+	mg_free(writer->table);
+	writer->inlet = NULL;
+	writer->ipc_schema = NULL;
+	writer->schema = writer->table = NULL;
+}
+
+/* Rows appended so far are seen by statements from now on. */
+static int end_append(struct mg_shard_writer *writer, struct mg_error *err)
+{
+	struct mg_duck_appender *appender = writer->appender;
+
+	writer->appender = NULL;
+	forget_appender(writer);
+	return mg_duck_appender_close(appender, err);
+}
+
+static int begin_append(struct mg_shard_writer *writer, const char *schema, const char *table,
+                        struct mg_buf *ipc_schema, struct mg_error *err)
+{
+	if (writer->appender && writer->ipc_schema == ipc_schema &&
+	    mg_text_eq(writer->schema, schema) && mg_text_eq(writer->table, table)) {
+		return 0;
+	}
+	int code = end_append(writer, err);
+
+	code = code ? code
+	            : mg_duck_appender_open(&writer->appender, writer->conn, writer->database, schema,
+	                                    table, &writer->next_rid, err);
+	code = code ? code : mg_duck_inlet_new(&writer->inlet, writer->conn, ipc_schema, true, err);
+	if (!code) {
+		writer->ipc_schema = mg_buf_ref(ipc_schema);
+		writer->schema = mg_strdup(schema);
+		writer->table = mg_strdup(table);
+	}
+	return code;
+}
+
+void mg_shard_writer_close(struct mg_shard_writer *writer)
+{
+	if (!writer) {
+		return;
+	}
+	mg_shard_writer_rollback(writer);
+	if (writer->conn) {
+		mg_duck_disconnect(writer->conn);
+	}
+	mg_free(writer->identity);
+	mg_free(writer);
+}
+
+uint64_t mg_shard_writer_applied(const struct mg_shard_writer *writer)
+{
+	return writer->applied;
+}
+
+/* ---- a transaction ---- */
+
+int mg_shard_writer_begin(struct mg_shard_writer *writer, struct mg_error *err)
+{
+	mg_assert(!writer->in_transaction);
+	int code = mg_duck_exec(writer->conn, "BEGIN", err);
+
+	writer->in_transaction = code == 0;
+	writer->rid_at_begin = writer->next_rid;
+	return code;
+}
+
+void mg_shard_writer_rollback(struct mg_shard_writer *writer)
+{
+	struct mg_error ignored;
+
+	mg_duck_appender_drop(writer->appender);
+	writer->appender = NULL;
+	forget_appender(writer);
+	if (writer->in_transaction) {
+		(void)mg_duck_exec(writer->conn, "ROLLBACK", &ignored);
+		writer->in_transaction = false;
+		writer->next_rid = writer->rid_at_begin;
+	}
+}
+
+/* `identity` has two parts, between which next_rid stands. */
+static int write_meta(struct mg_shard_writer *writer, uint64_t index, uint64_t term,
+                      struct mg_error *err)
+{
+	const char *line = strchr(writer->identity, '\n');
+
+	mg_assert(line != NULL);
+	return mg_duck_execf(writer->conn, err,
+	                     "DELETE FROM %s._mg.meta; INSERT INTO %s._mg.meta VALUES (%llu, %llu, 0, "
+	                     "0, %.*s, %llu, %s)",
+	                     writer->database, writer->database, (unsigned long long)index,
+	                     (unsigned long long)term, (int)(line - writer->identity), writer->identity,
+	                     (unsigned long long)writer->next_rid, line + 1);
+}
+
+int mg_shard_writer_commit(struct mg_shard_writer *writer, uint64_t index, uint64_t term,
+                           struct mg_error *err)
+{
+	mg_assert(writer->in_transaction && index > writer->applied);
+	int code = end_append(writer, err);
+
+	code = code ? code : write_meta(writer, index, term, err);
+	code = code ? code : mg_duck_exec(writer->conn, "COMMIT", err);
+	if (code) {
+		return mg_error_wrap(err, "while applying entries to %s", writer->database);
+	}
+	writer->in_transaction = false;
+	writer->applied = index;
+	return 0;
+}
+
+/* ---- rows ---- */
+
+int mg_shard_writer_insert(struct mg_shard_writer *writer, const char *schema, const char *table,
+                           struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
+                           struct mg_error *err)
+{
+	int code = begin_append(writer, schema, table, ipc_schema, err);
+
+	return code ? code : mg_duck_inlet_put(writer->inlet, writer->appender, ipc_batch, err);
+}
+
+/* How many columns the batch has. */
+static int count_columns(struct mg_buf *ipc_schema, size_t *columns, struct mg_error *err)
+{
+	struct mg_arrow_decoder *decoder = NULL;
+	size_t used = 0;
+	int code = mg_arrow_decoder_new(&decoder, err);
+
+	code = code ? code
+	            : mg_arrow_decode_schema(decoder, ipc_schema->data, ipc_schema->size, &used, err);
+	if (!code) {
+		*columns = (size_t)mg_arrow_decoder_schema(decoder)->n_children;
+	}
+	mg_arrow_decoder_free(decoder);
+	return code;
+}
+
+static void add_table(struct mg_sb *sql, const struct mg_shard_writer *writer, const char *schema,
+                      const char *table)
+{
+	mg_sb_addf(sql, "%s.", writer->database);
+	mg_sb_add_ident(sql, schema);
+	mg_sb_add_char(sql, '.');
+	mg_sb_add_ident(sql, table);
+}
+
+static int run_delete(struct mg_shard_writer *writer, const char *schema, const char *table,
+                      struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, "DELETE FROM ");
+	add_table(&sql, writer, schema, table);
+	mg_sb_add(&sql, " WHERE _mg_rid IN (SELECT rid FROM merganser_exchange(0))");
+	int code = mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
+
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* The columns by place: rid, the user's, slot; stored as rid, slot, the user's. */
+static int run_insert(struct mg_shard_writer *writer, const char *schema, const char *table,
+                      size_t columns, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, "INSERT INTO ");
+	add_table(&sql, writer, schema, table);
+	mg_sb_addf(&sql, " SELECT c0, c%zu", columns - 1);
+	for (size_t i = 1; i + 1 < columns; i++) {
+		mg_sb_addf(&sql, ", c%zu", i);
+	}
+	mg_sb_add(&sql, " FROM merganser_exchange(0) AS rows(");
+	for (size_t i = 0; i < columns; i++) {
+		mg_sb_addf(&sql, "%sc%zu", i ? ", " : "", i);
+	}
+	mg_sb_add_char(&sql, ')');
+	int code = mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
+
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* A spool with this one batch, which the statement reads; rows are only an estimate for it. */
+static int lend_batch(struct mg_shard_writer *writer, struct mg_buf *ipc_schema,
+                      struct mg_buf *ipc_batch, struct mg_error *err)
+{
+	writer->spool = mg_spool_new(&writer->budget);
+	int code = mg_spool_set_schema(writer->spool, ipc_schema, err);
+
+	code = code ? code : mg_spool_put(writer->spool, ipc_batch, 1, err);
+	mg_spool_seal(writer->spool);
+	return code;
+}
+
+static void take_back(struct mg_shard_writer *writer)
+{
+	mg_spool_unref(writer->spool);
+	writer->spool = NULL;
+}
+
+int mg_shard_writer_replace(struct mg_shard_writer *writer, const char *schema, const char *table,
+                            struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
+                            struct mg_error *err)
+{
+	size_t columns = 0;
+	int code = end_append(writer, err);
+
+	code = code ? code : count_columns(ipc_schema, &columns, err);
+	if (!code && columns < 3) {
+		code = mg_error_set(err, MG_E_PROTOCOL, "rows to be replaced have no columns");
+	}
+	code = code ? code : lend_batch(writer, ipc_schema, ipc_batch, err);
+	code = code ? code : run_delete(writer, schema, table, err);
+	code = code ? code : run_insert(writer, schema, table, columns, err);
+	take_back(writer);
+	return code;
+}
+
+int mg_shard_writer_delete(struct mg_shard_writer *writer, const char *schema, const char *table,
+                           struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
+                           struct mg_error *err)
+{
+	int code = end_append(writer, err);
+
+	code = code ? code : lend_batch(writer, ipc_schema, ipc_batch, err);
+	code = code ? code : run_delete(writer, schema, table, err);
+	take_back(writer);
+	return code;
+}
+
+/* ---- tables ---- */
+
+int mg_shard_writer_create(struct mg_shard_writer *writer, const char *schema, const char *table,
+                           const char *columns, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	int code = end_append(writer, err);
+
+	mg_sb_addf(&sql, "CREATE SCHEMA IF NOT EXISTS %s.", writer->database);
+	mg_sb_add_ident(&sql, schema);
+	mg_sb_add(&sql, "; CREATE OR REPLACE TABLE ");
+	add_table(&sql, writer, schema, table);
+	mg_sb_addf(&sql, " (_mg_rid BIGINT, _mg_slot USMALLINT, %s)", columns);
+	code = code ? code : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
+	mg_sb_fini(&sql);
+	return code;
+}
+
+int mg_shard_writer_drop(struct mg_shard_writer *writer, const char *schema, const char *table,
+                         struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	int code = end_append(writer, err);
+
+	mg_sb_add(&sql, "DROP TABLE IF EXISTS ");
+	add_table(&sql, writer, schema, table);
+	code = code ? code : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* ---- checkpoints ---- */
+
+static int write_pending(struct mg_shard_writer *writer, const uint8_t *bytes, size_t size,
+                         struct mg_error *err)
+{
+	if (size == 0 && !writer->has_pending) {
+		return 0;
+	}
+	char *hex = mg_try_alloc(2 * size + 1), *ignored = NULL;
+	char *sql = mg_format("INSERT INTO %s._mg.pending VALUES ($1)", writer->database);
+
+	if (!hex) {
+		mg_free(sql);
+		return mg_error_set(err, MG_E_NOMEM, "no memory for %zu pending bytes", size);
+	}
+	(void)sodium_bin2hex(hex, 2 * size + 1, bytes, size);
+	int code = mg_duck_execf(writer->conn, err,
+	                         "BEGIN; CREATE TABLE IF NOT EXISTS %s._mg.pending (bytes VARCHAR); "
+	                         "DELETE FROM %s._mg.pending",
+	                         writer->database, writer->database);
+
+	if (!code && size > 0) {
+		code = mg_duck_text_of(writer->conn, sql, (struct mg_str){ hex, 2 * size }, &ignored, err);
+	}
+	struct mg_error also;
+
+	(void)mg_duck_exec(writer->conn, code ? "ROLLBACK" : "COMMIT", code ? &also : err);
+	writer->has_pending = writer->has_pending || code == 0;
+	mg_free(ignored);
+	mg_free(sql);
+	mg_free(hex);
+	return code;
+}
+
+int mg_shard_writer_checkpoint(struct mg_shard_writer *writer, const void *pending, size_t size,
+                               struct mg_error *err)
+{
+	mg_assert(!writer->in_transaction);
+	int code = write_pending(writer, pending, size, err);
+
+	code = code ? code : mg_duck_execf(writer->conn, err, "CHECKPOINT %s", writer->database);
+	if (code && strstr(err->message, "transactions active")) {
+		return mg_error_set(err, MG_E_BUSY, "readers with an older snapshot hold up a checkpoint");
+	}
+	return code ? mg_error_wrap(err, "while writing the file of %s", writer->database) : 0;
+}
+
+static int from_hex(const char *hex, struct mg_buf **out, struct mg_error *err)
+{
+	size_t size = strlen(hex) / 2;
+	struct mg_buf *buf = mg_buf_new(size);
+
+	if (!buf) {
+		return mg_error_set(err, MG_E_NOMEM, "no memory for %zu pending bytes", size);
+	}
+	if (sodium_hex2bin(buf->data, size, hex, 2 * size, NULL, &buf->size, NULL) != 0 ||
+	    buf->size != size) {
+		mg_buf_unref(buf);
+		return mg_error_set(err, MG_E_CORRUPT, "pending bytes are no hex digits");
+	}
+	*out = buf;
+	return 0;
+}
+
+int mg_shard_writer_pending(struct mg_shard_writer *writer, struct mg_buf **out,
+                            struct mg_error *err)
+{
+	char *hex = NULL;
+
+	*out = NULL;
+	if (!writer->has_pending) {
+		return 0;
+	}
+	char *sql = mg_format("SELECT bytes FROM %s._mg.pending", writer->database);
+	int code = mg_duck_text(writer->conn, sql, &hex, err);
+
+	if (!code && hex) {
+		code = from_hex(hex, out, err);
+	}
+	mg_free(hex);
+	mg_free(sql);
+	return code;
+}

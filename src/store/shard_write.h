@@ -1,0 +1,59 @@
+/*
+ * shard_write.h - changes to the file of one shard, by its log's entries.
+ *
+ *     open -> begin -> insert, replace, delete, create, drop ... -> commit -> ... -> checkpoint
+ *
+ * The file is attached with RECOVERY_MODE no_wal_writes: a commit is in memory, and the file holds
+ * what the last checkpoint wrote.  The applied index stands in `_mg.meta` of the same file and
+ * changes in the same transaction, so after a crash it says exactly what the file holds.
+ *
+ * Rule: no statement here is an UPDATE: with one, DuckDB refuses checkpoints while older readers
+ * run.  A row changes by DELETE and INSERT in one transaction.
+ *
+ * What the state machine holds beside the tables (transactions in doubt) is given to the checkpoint
+ * as bytes, which lie in `_mg.pending`, made when there are any.
+ *
+ * Thread: one at a time.
+ */
+#ifndef MG_STORE_SHARD_WRITE_H
+#define MG_STORE_SHARD_WRITE_H
+
+#include "store/duck.h"
+
+struct mg_shard_writer;
+
+/* `database` is attached for writing.  Owns a connection of its own. */
+int mg_shard_writer_open(struct mg_shard_writer **out, struct mg_duck *duck, const char *database,
+                         struct mg_error *err);
+void mg_shard_writer_close(struct mg_shard_writer *writer);             /* NULL is fine */
+uint64_t mg_shard_writer_applied(const struct mg_shard_writer *writer); /* committed in memory */
+
+int mg_shard_writer_begin(struct mg_shard_writer *writer, struct mg_error *err);
+/* Rows as redo.h says; row ids of an INSERT are drawn here. */
+int mg_shard_writer_insert(struct mg_shard_writer *writer, const char *schema, const char *table,
+                           struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
+                           struct mg_error *err);
+int mg_shard_writer_replace(struct mg_shard_writer *writer, const char *schema, const char *table,
+                            struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
+                            struct mg_error *err);
+int mg_shard_writer_delete(struct mg_shard_writer *writer, const char *schema, const char *table,
+                           struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
+                           struct mg_error *err);
+int mg_shard_writer_create(struct mg_shard_writer *writer, const char *schema, const char *table,
+                           const char *columns, struct mg_error *err);
+int mg_shard_writer_drop(struct mg_shard_writer *writer, const char *schema, const char *table,
+                         struct mg_error *err);
+
+/* All entries up to `index` are in. */
+int mg_shard_writer_commit(struct mg_shard_writer *writer, uint64_t index, uint64_t term,
+                           struct mg_error *err);
+void mg_shard_writer_rollback(struct mg_shard_writer *writer);
+/* Write all that is committed to the file, durably, and `pending` with it.  Fails: MG_E_BUSY when a
+ * reader with an older snapshot is in the way (after DDL): later. */
+int mg_shard_writer_checkpoint(struct mg_shard_writer *writer, const void *pending, size_t size,
+                               struct mg_error *err);
+/* What the last checkpoint was given; NULL when nothing.  The caller unrefs. */
+int mg_shard_writer_pending(struct mg_shard_writer *writer, struct mg_buf **out,
+                            struct mg_error *err);
+
+#endif

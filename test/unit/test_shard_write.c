@@ -1,0 +1,327 @@
+/*
+ * test_shard_write.c - rows into the file of a shard by its writer, and what a crash leaves.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "codec/arrow_ipc.h"
+#include "codec/slot.h"
+#include "os/file.h"
+#include "store/shard_file.h"
+#include "store/shard_write.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SHARD 3
+
+static char *dir;
+static struct mg_duck *duck;
+static struct mg_duck_conn *conn;
+static struct mg_shard_writer *writer;
+static struct mg_error err;
+
+#define ok(call)                                                             \
+	do {                                                                     \
+		int code_ = (call);                                                  \
+		if (code_) {                                                         \
+			fail_msg("%s: %d %s %s", #call, code_, err.message, err.detail); \
+		}                                                                    \
+	} while (0)
+
+static char *path_of(const char *name)
+{
+	return mg_format("%s/%s", dir, name);
+}
+
+/* ---- a shard's file, and the life of the process over it ---- */
+
+static void make_file(void)
+{
+	static const char *const names[] = { "k", "e", "l" };
+	static const char *const types[] = { "INTEGER", "ENUM('low', 'high')", "VARCHAR[]" };
+	const struct mg_shard_meta meta = { .cluster_id = "0123",
+		                                .sample = "it's",
+		                                .shard = SHARD,
+		                                .shard_count = 4,
+		                                .slot_last = 16383,
+		                                .file_format = 1 };
+	const struct mg_duck_options options = { .threads = 2, .lossless_arrow = true };
+	struct mg_shard_file *file = NULL;
+	char sha256[65];
+	uint64_t bytes;
+	char *shards = path_of("shards");
+
+	ok(mg_dir_make(shards, 0700, &err));
+	ok(mg_duck_open(&duck, &options, &err));
+	ok(mg_shard_file_create(&file, duck, dir, &meta, &err));
+	ok(mg_shard_file_table(file, "main", "t", names, types, 3, &err));
+	ok(mg_shard_file_finish(file, sha256, &bytes, &err));
+	mg_duck_close(duck);
+	mg_free(shards);
+}
+
+/* Opens `name` of the directory as a server does. */
+static void live(const char *name)
+{
+	const struct mg_duck_options options = { .threads = 2, .lossless_arrow = true };
+	char *path = path_of(name);
+
+	ok(mg_duck_open(&duck, &options, &err));
+	ok(mg_duck_connect(duck, &conn, &err));
+	ok(mg_duck_exec(conn, "SET GLOBAL wal_autocheckpoint = '1TB'", &err));
+	ok(mg_duck_execf(conn, &err, "ATTACH '%s' AS s3 (RECOVERY_MODE no_wal_writes)", path));
+	ok(mg_shard_writer_open(&writer, duck, "s3", &err));
+	mg_free(path);
+}
+
+static void die(void)
+{
+	mg_shard_writer_close(writer);
+	mg_duck_disconnect(conn);
+	mg_duck_close(duck);
+	writer = NULL;
+}
+
+static int begin(void **state)
+{
+	(void)state;
+	char name[] = "/tmp/mg-shard-write-XXXXXX";
+
+	dir = mg_strdup(mkdtemp(name));
+	make_file();
+	live("shards/0003.duckdb");
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	die();
+	mg_tree_remove(dir, NULL);
+	mg_free(dir);
+	return 0;
+}
+
+/* ---- batches ---- */
+
+struct batch {
+	struct mg_arrow_encoder *encoder;
+	struct mg_buf *schema, *rows;
+};
+
+static int batch_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *error)
+{
+	struct batch *batch = arg;
+	int code = mg_arrow_encoder_new(&batch->encoder, schema, false, error);
+
+	return code ? code : mg_arrow_encode_schema(batch->encoder, &batch->schema, error);
+}
+
+static int batch_put(void *arg, uint32_t target, struct ArrowArray *array, struct mg_error *error)
+{
+	struct batch *batch = arg;
+	uint64_t raw;
+
+	(void)target;
+	assert_null(batch->rows);
+	return mg_arrow_encode_batch(batch->encoder, array, &batch->rows, &raw, error);
+}
+
+/* The rows of a statement, all in one batch. */
+static struct batch rows_of(const char *select)
+{
+	struct batch batch = { 0 };
+	const struct mg_duck_sink sink = { .begin = batch_begin, .put = batch_put, .arg = &batch };
+
+	ok(mg_duck_scatter(conn, select, NULL, 1, &sink, &err));
+	assert_non_null(batch.rows);
+	return batch;
+}
+
+static void batch_fini(struct batch *batch)
+{
+	mg_arrow_encoder_free(batch->encoder);
+	mg_buf_unref(batch->schema);
+	mg_buf_unref(batch->rows);
+}
+
+static void insert(const char *select)
+{
+	struct batch batch = rows_of(select);
+
+	ok(mg_shard_writer_insert(writer, "main", "t", batch.schema, batch.rows, &err));
+	batch_fini(&batch);
+}
+
+static void replace(const char *select)
+{
+	struct batch batch = rows_of(select);
+
+	ok(mg_shard_writer_replace(writer, "main", "t", batch.schema, batch.rows, &err));
+	batch_fini(&batch);
+}
+
+static void erase(const char *select)
+{
+	struct batch batch = rows_of(select);
+
+	ok(mg_shard_writer_delete(writer, "main", "t", batch.schema, batch.rows, &err));
+	batch_fini(&batch);
+}
+
+static void expect(const char *sql, const char *want)
+{
+	char *text = NULL;
+
+	ok(mg_duck_text(conn, sql, &text, &err));
+	assert_non_null(text);
+	assert_string_equal(text, want);
+	mg_free(text);
+}
+
+static const char all_rows[] =
+	"SELECT string_agg(concat_ws(':', _mg_rid & 65535, _mg_slot, k, e, l), ' ' ORDER BY _mg_rid) "
+	"FROM s3.main.t";
+
+/* ---- tests ---- */
+
+static void test_rows_come_change_and_go(void **state)
+{
+	(void)state;
+	ok(mg_shard_writer_begin(writer, &err));
+	insert("SELECT 1 AS k, 'low'::ENUM('low', 'high') AS e, ['a', NULL] AS l, 7::USMALLINT AS slot "
+	       "UNION ALL SELECT 2, NULL, [], 8::USMALLINT");
+	insert("SELECT 3 AS k, 'high'::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, 9::USMALLINT "
+	       "AS slot");
+	ok(mg_shard_writer_commit(writer, 5, 1, &err));
+	expect(all_rows, "0:7:1:low:[a, NULL] 1:8:2:[] 2:9:3:high");
+	assert_int_equal(mg_shard_writer_applied(writer), 5);
+
+	/* In one transaction: what was just inserted is replaced, then deleted. */
+	ok(mg_shard_writer_begin(writer, &err));
+	insert("SELECT 4 AS k, 'low'::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, 1::USMALLINT AS "
+	       "slot");
+	replace("SELECT (3::BIGINT << 48) + i AS rid, 10 + i::INTEGER AS k, "
+	        "'high'::ENUM('low', 'high') AS e, ['z'] AS l, 7::USMALLINT AS slot "
+	        "FROM (VALUES (0), (3)) AS v(i)");
+	erase("SELECT (3::BIGINT << 48) + 1 AS rid");
+	ok(mg_shard_writer_commit(writer, 6, 1, &err));
+	expect(all_rows, "0:7:10:high:[z] 2:9:3:high 3:7:13:high:[z]");
+	expect("SELECT concat_ws(' ', applied_index, next_rid & 65535, shard, sample, cluster_id) "
+	       "FROM s3._mg.meta",
+	       "6 4 3 it's 0123");
+}
+
+static void test_a_rollback_leaves_nothing(void **state)
+{
+	(void)state;
+	ok(mg_shard_writer_begin(writer, &err));
+	insert("SELECT 1 AS k, NULL::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, 7::USMALLINT AS "
+	       "slot");
+	mg_shard_writer_rollback(writer);
+	expect("SELECT count(*)::VARCHAR FROM s3.main.t", "0");
+	ok(mg_shard_writer_begin(writer, &err));
+	insert("SELECT 2 AS k, NULL::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, 7::USMALLINT AS "
+	       "slot");
+	ok(mg_shard_writer_commit(writer, 1, 1, &err));
+	expect(all_rows, "0:7:2"); /* the id was given back */
+}
+
+static void test_tables_come_and_go(void **state)
+{
+	(void)state;
+	ok(mg_shard_writer_begin(writer, &err));
+	ok(mg_shard_writer_create(writer, "other", "x#1", "\"a b\" INTEGER, c DECIMAL(5, 2)", &err));
+	ok(mg_shard_writer_commit(writer, 1, 1, &err));
+	expect("SELECT count(*)::VARCHAR FROM s3.other.\"x#1\"", "0");
+	ok(mg_shard_writer_begin(writer, &err));
+	ok(mg_shard_writer_drop(writer, "other", "x#1", &err));
+	ok(mg_shard_writer_drop(writer, "other", "x#1", &err));
+	ok(mg_shard_writer_commit(writer, 2, 1, &err));
+	expect("SELECT count(*)::VARCHAR FROM duckdb_tables() WHERE schema_name = 'other'", "0");
+}
+
+/* What a kill leaves is a copy of the file as it lies there: DuckDB writes nothing to it between
+ * checkpoints. */
+static void crash(const char *copy)
+{
+	char *command = mg_format("cp '%s/shards/0003.duckdb' '%s/%s'", dir, dir, copy);
+
+	assert_int_equal(system(command), 0);
+	die();
+	live(copy);
+	mg_free(command);
+}
+
+static void test_a_crash_leaves_the_last_checkpoint(void **state)
+{
+	(void)state;
+	struct mg_buf *pending = NULL;
+
+	ok(mg_shard_writer_begin(writer, &err));
+	insert("SELECT i::INTEGER AS k, NULL::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, "
+	       "7::USMALLINT AS slot FROM range(2000) AS r(i)");
+	ok(mg_shard_writer_commit(writer, 9, 1, &err));
+	ok(mg_shard_writer_checkpoint(writer, "in doubt", 8, &err));
+	ok(mg_shard_writer_begin(writer, &err));
+	erase("SELECT (3::BIGINT << 48) + i AS rid FROM range(1000) AS r(i)");
+	ok(mg_shard_writer_commit(writer, 10, 1, &err));
+	expect("SELECT count(*)::VARCHAR FROM s3.main.t", "1000");
+	crash("copy-1.duckdb");
+	assert_int_equal(mg_shard_writer_applied(writer), 9);
+	expect("SELECT count(*)::VARCHAR FROM s3.main.t", "2000");
+	ok(mg_shard_writer_pending(writer, &pending, &err));
+	assert_non_null(pending);
+	assert_int_equal(pending->size, 8);
+	assert_memory_equal(pending->data, "in doubt", 8);
+	mg_buf_unref(pending);
+}
+
+static void test_nothing_pending_is_nothing(void **state)
+{
+	(void)state;
+	struct mg_buf *pending = NULL;
+
+	ok(mg_shard_writer_checkpoint(writer, "x", 1, &err));
+	ok(mg_shard_writer_checkpoint(writer, NULL, 0, &err));
+	ok(mg_shard_writer_pending(writer, &pending, &err));
+	assert_null(pending);
+}
+
+static void test_readers_do_not_hold_up_a_checkpoint(void **state)
+{
+	(void)state;
+	struct mg_duck_conn *reader = NULL;
+
+	ok(mg_shard_writer_begin(writer, &err));
+	insert("SELECT i::INTEGER AS k, NULL::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, "
+	       "7::USMALLINT AS slot FROM range(2000) AS r(i)");
+	ok(mg_shard_writer_commit(writer, 1, 1, &err));
+	ok(mg_duck_connect(duck, &reader, &err));
+	ok(mg_duck_exec(reader, "BEGIN; SELECT count(*) FROM s3.main.t", &err));
+	ok(mg_shard_writer_begin(writer, &err));
+	replace("SELECT (3::BIGINT << 48) + i AS rid, 0::INTEGER AS k, NULL::ENUM('low', 'high') AS e, "
+	        "NULL::VARCHAR[] AS l, 7::USMALLINT AS slot FROM range(100) AS r(i)");
+	ok(mg_shard_writer_commit(writer, 2, 1, &err));
+	ok(mg_shard_writer_checkpoint(writer, NULL, 0, &err));
+	mg_duck_disconnect(reader);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_rows_come_change_and_go, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_rollback_leaves_nothing, begin, end),
+		cmocka_unit_test_setup_teardown(test_tables_come_and_go, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_crash_leaves_the_last_checkpoint, begin, end),
+		cmocka_unit_test_setup_teardown(test_nothing_pending_is_nothing, begin, end),
+		cmocka_unit_test_setup_teardown(test_readers_do_not_hold_up_a_checkpoint, begin, end),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
