@@ -21,6 +21,7 @@
 
 /* Larger than any cluster's: about 300 bytes a shard or column. */
 #define FILE_BYTES_MAX (256u << 20)
+#define CHANGE_TRIES_MAX 8 /* when others change it at the same time */
 
 /* One version; freed with its last reader. */
 struct version {
@@ -35,6 +36,8 @@ struct mg_catalog {
 	struct version *current;
 	char *path; /* of the file */
 	char *dir;  /* that holds it */
+	int (*propose)(void *arg, const char *text, size_t len, struct mg_error *err);
+	void *propose_arg;
 };
 
 /* ---- versions ---- */
@@ -177,34 +180,125 @@ static int version_copy(const struct version *from, struct version **out, struct
 	return rc;
 }
 
-int mg_catalog_change(struct mg_catalog *catalog,
-                      int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
-                                    struct mg_error *err),
-                      void *arg, struct mg_error *err)
+/* Readers see it from now on; the one before is gone with its last reader. */
+static void publish(struct mg_catalog *catalog, struct version *next)
+{
+	pthread_mutex_lock(&catalog->lock);
+	struct version *old = catalog->current;
+	catalog->current = next;
+	pthread_mutex_unlock(&catalog->lock);
+	version_unref(old);
+}
+
+/* The next version goes into the log, and comes back by adopt; *done: it did, and nothing else. */
+static int change_by_log(struct mg_catalog *catalog, const struct version *next, bool *done,
+                         struct mg_error *err)
+{
+	struct mg_sb text = { 0 };
+	struct mg_sb now = { 0 };
+	mg_catalog__write(&next->data, &text);
+	int rc = catalog->propose(catalog->propose_arg, mg_sb_text(&text), text.len, err);
+	if (rc == 0) {
+		/* Equal but for the index of its entry, which adopt alone knows. */
+		const struct mg_catalog_data *data = mg_catalog_take(catalog);
+		struct mg_catalog_data shown = *data;
+		shown.applied = next->data.applied;
+		mg_catalog__write(&shown, &now);
+		mg_catalog_give(catalog, data);
+		*done = now.len == text.len && memcmp(mg_sb_text(&now), mg_sb_text(&text), now.len) == 0;
+	}
+	mg_sb_fini(&text);
+	mg_sb_fini(&now);
+	return rc;
+}
+
+static int change_once(struct mg_catalog *catalog,
+                       int (*change)(void *arg, struct mg_arena *arena,
+                                     struct mg_catalog_data *data, struct mg_error *err),
+                       void *arg, bool *done, struct mg_error *err)
 {
 	struct version *next = NULL;
-	pthread_mutex_lock(&catalog->write_lock);
-	int rc = version_copy(catalog->current, &next, err);
+	const struct mg_catalog_data *base = mg_catalog_take(catalog);
+	int rc = version_copy(
+		(const struct version *)((uintptr_t)base - offsetof(struct version, data)), &next, err);
+	mg_catalog_give(catalog, base);
 	if (rc == 0) {
 		rc = change(arg, next->arena, &next->data, err);
 	}
 	if (rc == 0) {
 		next->data.version++;
-		rc = save(catalog, &next->data, err);
+		*done = !catalog->propose;
+		rc = catalog->propose ? change_by_log(catalog, next, done, err)
+		                      : save(catalog, &next->data, err);
 	}
-	if (rc == 0) {
-		pthread_mutex_lock(&catalog->lock);
-		struct version *old = catalog->current;
-		catalog->current = next;
-		pthread_mutex_unlock(&catalog->lock);
-		next = old;
+	if (rc == 0 && !catalog->propose) {
+		publish(catalog, next);
+		next = NULL;
 	}
 	version_unref(next);
+	return rc;
+}
+
+int mg_catalog_change(struct mg_catalog *catalog,
+                      int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                                    struct mg_error *err),
+                      void *arg, struct mg_error *err)
+{
+	bool done = false;
+	int rc = 0;
+	pthread_mutex_lock(&catalog->write_lock);
+	for (int i = 0; rc == 0 && !done && i < CHANGE_TRIES_MAX; i++) {
+		rc = change_once(catalog, change, arg, &done, err);
+	}
 	pthread_mutex_unlock(&catalog->write_lock);
+	if (rc == 0 && !done) {
+		mg_error_set(err, MG_E_BUSY, "the catalog is being changed by others");
+		mg_error_hint(err, "Nothing was done: try again.");
+		rc = MG_E_BUSY;
+	}
+	return rc;
+}
+
+/* ---- as a state machine ---- */
+
+void mg_catalog_set_log(struct mg_catalog *catalog,
+                        int (*propose)(void *arg, const char *text, size_t len,
+                                       struct mg_error *err),
+                        void *arg)
+{
+	pthread_mutex_lock(&catalog->write_lock);
+	catalog->propose = propose;
+	catalog->propose_arg = arg;
+	pthread_mutex_unlock(&catalog->write_lock);
+}
+
+int mg_catalog_adopt(struct mg_catalog *catalog, const char *text, size_t len, uint64_t index,
+                     struct mg_error *err)
+{
+	struct version *next = version_new();
+	const struct mg_catalog_data *current = mg_catalog_take(catalog);
+	uint64_t version = current->version, applied = current->applied;
+	mg_catalog_give(catalog, current);
+	int rc = mg_catalog__read(next->arena, text, len, &next->data, err);
+	if (rc == 0 && index > applied && next->data.version == version + 1) {
+		next->data.applied = index;
+		rc = save(catalog, &next->data, err);
+		if (rc == 0) {
+			publish(catalog, next);
+			next = NULL;
+		}
+	}
+	version_unref(next);
 	return rc;
 }
 
 /* ---- look-ups ---- */
+
+const char *mg_table_stored(struct mg_arena *arena, const struct mg_table *table)
+{
+	return table->id ? mg_arena_format(arena, "%s#%llu", table->name, (unsigned long long)table->id)
+	                 : table->name;
+}
 
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name)

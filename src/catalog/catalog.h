@@ -30,6 +30,9 @@ struct mg_table {
 	size_t primary_key_count;
 	uint64_t rows, bytes;
 	uint32_t version;
+	uint64_t id; /* of its making; 0: by bootstrap */
+	/* Columns and CHECKs as SQL, with defaults, without keys; "": what columns say. */
+	const char *definition;
 };
 
 struct mg_view {
@@ -75,6 +78,7 @@ struct mg_catalog_data {
 	struct mg_user *users;
 	size_t user_count;
 	const char *sample; /* "tpch 1", or "" */
+	uint64_t applied;   /* entries of the catalog's group that this version holds */
 };
 
 struct mg_catalog;
@@ -87,13 +91,29 @@ void mg_catalog_free(struct mg_catalog *catalog);
 /* A snapshot, valid until given back. */
 const struct mg_catalog_data *mg_catalog_take(struct mg_catalog *catalog);
 void mg_catalog_give(struct mg_catalog *catalog, const struct mg_catalog_data *data);
-/* Change a copy under the writer's lock and publish it, saved and synced, when change returns 0.
- * data's new texts must live in arena. */
+/* Change a copy under the writer's lock and publish it, saved and synced, when change returns 0;
+ * with a log (below) the change may be tried again on a newer version.  data's new texts must live
+ * in arena. */
 int mg_catalog_change(struct mg_catalog *catalog,
                       int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
                                     struct mg_error *err),
                       void *arg, struct mg_error *err);
 
+/* ---- as a state machine ---- */
+/* From now on a change is proposed, as the text of the next version, and published by adopt.
+ * propose returns when the text has been adopted, or another one before it. */
+void mg_catalog_set_log(struct mg_catalog *catalog,
+                        int (*propose)(void *arg, const char *text, size_t len,
+                                       struct mg_error *err),
+                        void *arg);
+/* What the log has committed at index: published and saved when it is the version after the current
+ * one, else nothing changes: a change that was made meanwhile wins.  One thread. */
+int mg_catalog_adopt(struct mg_catalog *catalog, const char *text, size_t len, uint64_t index,
+                     struct mg_error *err);
+
+/* The name under which shard files hold the table: a table of the same name that was dropped before
+ * had another one. */
+const char *mg_table_stored(struct mg_arena *arena, const struct mg_table *table);
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name);
 const struct mg_user *mg_catalog_find_user(const struct mg_catalog_data *data, const char *name);

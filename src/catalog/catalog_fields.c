@@ -35,6 +35,7 @@ const struct mg_field mg_catalog__head_fields[] = {
 	TEXT("sample", "sample", struct mg_catalog_data, sample),
 	NUMBER("version", "catalog_version", MG_FIELD_U64, struct mg_catalog_data, version),
 	NUMBER("shard_count", "shard_count", MG_FIELD_U32, struct mg_catalog_data, shard_count),
+	NUMBER("applied", NULL, MG_FIELD_U64, struct mg_catalog_data, applied),
 	END,
 };
 
@@ -61,6 +62,8 @@ const struct mg_field mg_catalog__table_fields[] = {
 	NUMBER("rows", "rows", MG_FIELD_U64, struct mg_table, rows),
 	NUMBER("bytes", NULL, MG_FIELD_U64, struct mg_table, bytes),
 	NUMBER("version", NULL, MG_FIELD_U32, struct mg_table, version),
+	NUMBER("id", NULL, MG_FIELD_U64, struct mg_table, id),
+	TEXT("definition", NULL, struct mg_table, definition),
 	END,
 };
 

@@ -23,6 +23,9 @@ struct mg_shard_writer {
 	struct mg_spool *spool; /* the batch that a statement reads */
 	char database[16];
 	bool in_transaction, has_pending;
+	char **tables; /* "schema\ntable" of what the file has; as of the transaction */
+	size_t table_count, table_cap;
+	bool tables_changed; /* by the open transaction */
 
 	/* Of _mg.meta: what changes, and the rest as SQL values. */
 	uint64_t applied, next_rid, rid_at_begin;
@@ -40,6 +43,65 @@ static struct mg_spool *find_spool(void *arg, uint32_t stage)
 	struct mg_shard_writer *writer = arg;
 
 	return stage == 0 ? writer->spool : NULL;
+}
+
+/* ---- tables ---- */
+
+static void forget_tables(struct mg_shard_writer *writer)
+{
+	for (size_t i = 0; i < writer->table_count; i++) {
+		mg_free(writer->tables[i]);
+	}
+	writer->table_count = 0;
+}
+
+static void note_table(struct mg_shard_writer *writer, const char *schema, const char *table)
+{
+	mg_grow(writer->tables, writer->table_count, writer->table_cap);
+	writer->tables[writer->table_count++] = mg_format("%s\n%s", schema, table);
+}
+
+static size_t find_table(const struct mg_shard_writer *writer, const char *schema,
+                         const char *table)
+{
+	size_t len = strlen(schema), i = 0;
+
+	while (i < writer->table_count &&
+	       !(strncmp(writer->tables[i], schema, len) == 0 && writer->tables[i][len] == '\n' &&
+	         strcmp(writer->tables[i] + len + 1, table) == 0)) {
+		i++;
+	}
+	return i;
+}
+
+/* Rows for a table that is gone go nowhere, as if they had come before it went. */
+static bool has_table(const struct mg_shard_writer *writer, const char *schema, const char *table)
+{
+	return find_table(writer, schema, table) < writer->table_count;
+}
+
+/* Names of tables hold no line break, which our catalog refuses. */
+static int read_tables(struct mg_shard_writer *writer, struct mg_error *err)
+{
+	char *sql = mg_format("SELECT string_agg(schema_name || chr(10) || table_name || chr(10), '') "
+	                      "FROM duckdb_tables() WHERE database_name = '%s'",
+	                      writer->database);
+	char *list = NULL, *rest = NULL;
+	int code = mg_duck_text(writer->conn, sql, &list, err);
+
+	forget_tables(writer);
+	for (char *schema = list ? strtok_r(list, "\n", &rest) : NULL; schema;
+	     schema = strtok_r(NULL, "\n", &rest)) {
+		char *table = strtok_r(NULL, "\n", &rest);
+
+		if (table) {
+			note_table(writer, schema, table);
+		}
+	}
+	writer->tables_changed = false;
+	mg_free(list);
+	mg_free(sql);
+	return code;
 }
 
 /* ---- open ---- */
@@ -100,6 +162,7 @@ int mg_shard_writer_open(struct mg_shard_writer **out, struct mg_duck *duck, con
 		mg_duck_set_context(writer->conn, &writer->context);
 		code = read_meta(writer, err);
 	}
+	code = code ? code : read_tables(writer, err);
 	if (code) {
 		mg_shard_writer_close(writer);
 		return mg_error_wrap(err, "while opening %s for writing", database);
@@ -161,6 +224,8 @@ void mg_shard_writer_close(struct mg_shard_writer *writer)
 	if (writer->conn) {
 		mg_duck_disconnect(writer->conn);
 	}
+	forget_tables(writer);
+	mg_free(writer->tables);
 	mg_free(writer->identity);
 	mg_free(writer);
 }
@@ -193,6 +258,9 @@ void mg_shard_writer_rollback(struct mg_shard_writer *writer)
 		(void)mg_duck_exec(writer->conn, "ROLLBACK", &ignored);
 		writer->in_transaction = false;
 		writer->next_rid = writer->rid_at_begin;
+		if (writer->tables_changed) {
+			(void)read_tables(writer, &ignored);
+		}
 	}
 }
 
@@ -223,6 +291,7 @@ int mg_shard_writer_commit(struct mg_shard_writer *writer, uint64_t index, uint6
 		return mg_error_wrap(err, "while applying entries to %s", writer->database);
 	}
 	writer->in_transaction = false;
+	writer->tables_changed = false;
 	writer->applied = index;
 	return 0;
 }
@@ -233,6 +302,9 @@ int mg_shard_writer_insert(struct mg_shard_writer *writer, const char *schema, c
                            struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
                            struct mg_error *err)
 {
+	if (!has_table(writer, schema, table)) {
+		return 0;
+	}
 	int code = begin_append(writer, schema, table, ipc_schema, err);
 
 	return code ? code : mg_duck_inlet_put(writer->inlet, writer->appender, ipc_batch, err);
@@ -322,6 +394,9 @@ int mg_shard_writer_replace(struct mg_shard_writer *writer, const char *schema, 
                             struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
                             struct mg_error *err)
 {
+	if (!has_table(writer, schema, table)) {
+		return 0;
+	}
 	size_t columns = 0;
 	int code = end_append(writer, err);
 
@@ -340,6 +415,9 @@ int mg_shard_writer_delete(struct mg_shard_writer *writer, const char *schema, c
                            struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
                            struct mg_error *err)
 {
+	if (!has_table(writer, schema, table)) {
+		return 0;
+	}
 	int code = end_append(writer, err);
 
 	code = code ? code : lend_batch(writer, ipc_schema, ipc_batch, err);
@@ -348,7 +426,7 @@ int mg_shard_writer_delete(struct mg_shard_writer *writer, const char *schema, c
 	return code;
 }
 
-/* ---- tables ---- */
+/* ---- tables come and go ---- */
 
 int mg_shard_writer_create(struct mg_shard_writer *writer, const char *schema, const char *table,
                            const char *columns, struct mg_error *err)
@@ -362,6 +440,10 @@ int mg_shard_writer_create(struct mg_shard_writer *writer, const char *schema, c
 	add_table(&sql, writer, schema, table);
 	mg_sb_addf(&sql, " (_mg_rid BIGINT, _mg_slot USMALLINT, %s)", columns);
 	code = code ? code : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
+	if (!code && !has_table(writer, schema, table)) {
+		note_table(writer, schema, table);
+		writer->tables_changed = true;
+	}
 	mg_sb_fini(&sql);
 	return code;
 }
@@ -375,6 +457,13 @@ int mg_shard_writer_drop(struct mg_shard_writer *writer, const char *schema, con
 	mg_sb_add(&sql, "DROP TABLE IF EXISTS ");
 	add_table(&sql, writer, schema, table);
 	code = code ? code : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
+	size_t at = find_table(writer, schema, table);
+
+	if (!code && at < writer->table_count) {
+		mg_free(writer->tables[at]);
+		writer->tables[at] = writer->tables[--writer->table_count];
+		writer->tables_changed = true;
+	}
 	mg_sb_fini(&sql);
 	return code;
 }

@@ -1,0 +1,85 @@
+/*
+ * lane.c - see lane.h.
+ */
+#include "replica/lane.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+
+struct mg_lane {
+	pthread_t thread;
+	pthread_mutex_t lock; /* guards the rest */
+	pthread_cond_t changed;
+	void (*task)(void *arg);
+	void *arg;
+	bool stopping;
+};
+
+static void *work(void *arg)
+{
+	struct mg_lane *lane = arg;
+
+	pthread_mutex_lock(&lane->lock);
+	for (;;) {
+		while (!lane->task && !lane->stopping) {
+			pthread_cond_wait(&lane->changed, &lane->lock);
+		}
+		if (!lane->task) {
+			break;
+		}
+		void (*task)(void *) = lane->task;
+		void *task_arg = lane->arg;
+
+		lane->task = NULL; /* the next one may be given as soon as this one has answered */
+		pthread_mutex_unlock(&lane->lock);
+		task(task_arg);
+		pthread_mutex_lock(&lane->lock);
+	}
+	pthread_mutex_unlock(&lane->lock);
+	return NULL;
+}
+
+int mg_lane_start(struct mg_lane **out, struct mg_error *err)
+{
+	struct mg_lane *lane = mg_alloc0(sizeof *lane);
+
+	*out = NULL;
+	pthread_mutex_init(&lane->lock, NULL);
+	pthread_cond_init(&lane->changed, NULL);
+	if (pthread_create(&lane->thread, NULL, work, lane) != 0) {
+		pthread_cond_destroy(&lane->changed);
+		pthread_mutex_destroy(&lane->lock);
+		mg_free(lane);
+		return mg_error_set(err, MG_E_NOMEM, "no thread for a state machine");
+	}
+	*out = lane;
+	return 0;
+}
+
+void mg_lane_run(struct mg_lane *lane, void (*task)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&lane->lock);
+	mg_assert(!lane->task && !lane->stopping);
+	lane->task = task;
+	lane->arg = arg;
+	pthread_cond_signal(&lane->changed);
+	pthread_mutex_unlock(&lane->lock);
+}
+
+void mg_lane_stop(struct mg_lane *lane)
+{
+	if (!lane) {
+		return;
+	}
+	pthread_mutex_lock(&lane->lock);
+	lane->stopping = true;
+	pthread_cond_signal(&lane->changed);
+	pthread_mutex_unlock(&lane->lock);
+	pthread_join(lane->thread, NULL);
+	pthread_cond_destroy(&lane->changed);
+	pthread_mutex_destroy(&lane->lock);
+	mg_free(lane);
+}

@@ -1,0 +1,21 @@
+/*
+ * lane.h - a thread that does one thing at a time: what a state machine has in hand.
+ *
+ *     start -> run, run, ... -> stop
+ *
+ * Thread: run by one thread; a task is given only when the one before has said that it is over, by
+ * whatever it posted.
+ */
+#ifndef MG_REPLICA_LANE_H
+#define MG_REPLICA_LANE_H
+
+#include "base/error.h"
+
+struct mg_lane;
+
+int mg_lane_start(struct mg_lane **out, struct mg_error *err); /* MG_E_NOMEM: no thread */
+void mg_lane_run(struct mg_lane *lane, void (*task)(void *arg), void *arg);
+/* Waits for the task in hand, which still posts its answer.  Frees; NULL is fine. */
+void mg_lane_stop(struct mg_lane *lane);
+
+#endif

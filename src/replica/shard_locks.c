@@ -1,0 +1,137 @@
+/*
+ * shard_locks.c - see shard_locks.h.
+ */
+#include "replica/shard_locks.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <time.h>
+
+#define LOOK_NS (50 * 1000000L) /* how often who waits asks whether it should go on */
+
+struct holders {
+	uint32_t of[3];  /* by mode */
+	uint32_t alters; /* that wait */
+};
+
+struct mg_shard_locks {
+	pthread_mutex_t lock; /* guards the rest */
+	pthread_cond_t changed;
+	struct holders *shards;
+	size_t count;
+};
+
+struct mg_shard_locks *mg_shard_locks_new(size_t shard_count)
+{
+	struct mg_shard_locks *locks = mg_alloc0(sizeof *locks);
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&locks->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&locks->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	locks->shards = mg_alloc0(shard_count * sizeof *locks->shards);
+	locks->count = shard_count;
+	return locks;
+}
+
+void mg_shard_locks_free(struct mg_shard_locks *locks)
+{
+	if (locks) {
+		pthread_cond_destroy(&locks->changed);
+		pthread_mutex_destroy(&locks->lock);
+		mg_free(locks->shards);
+		mg_free(locks);
+	}
+}
+
+static bool is_free(const struct holders *holders, enum mg_lock_mode mode)
+{
+	if (holders->of[MG_LOCK_ALTER]) {
+		return false;
+	}
+	switch (mode) {
+	case MG_LOCK_ADD:
+		return !holders->alters;
+	case MG_LOCK_CHANGE:
+		return !holders->alters && !holders->of[MG_LOCK_CHANGE];
+	case MG_LOCK_ALTER:
+		return !holders->of[MG_LOCK_ADD] && !holders->of[MG_LOCK_CHANGE];
+	}
+	return false;
+}
+
+static bool are_free(const struct mg_shard_locks *locks, enum mg_lock_mode mode,
+                     const uint32_t *shards, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		mg_assert(shards[i] < locks->count);
+		if (!is_free(&locks->shards[shards[i]], mode)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static void rest(struct mg_shard_locks *locks)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += LOOK_NS;
+	until.tv_sec += until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	(void)pthread_cond_timedwait(&locks->changed, &locks->lock, &until);
+}
+
+static void count_alters(struct mg_shard_locks *locks, const uint32_t *shards, size_t count, int by)
+{
+	for (size_t i = 0; i < count; i++) {
+		locks->shards[shards[i]].alters += (uint32_t)by;
+	}
+}
+
+int mg_shard_locks_take(struct mg_shard_locks *locks, enum mg_lock_mode mode,
+                        const uint32_t *shards, size_t count, bool (*stopped)(void *arg), void *arg,
+                        struct mg_error *err)
+{
+	int code = 0;
+
+	pthread_mutex_lock(&locks->lock);
+	if (mode == MG_LOCK_ALTER) {
+		count_alters(locks, shards, count, 1);
+	}
+	while (!code && !are_free(locks, mode, shards, count)) {
+		rest(locks);
+		if (stopped && stopped(arg)) {
+			code = mg_error_set(err, MG_E_CANCELLED, "cancelled while it waited for other writers");
+		}
+	}
+	if (mode == MG_LOCK_ALTER) {
+		count_alters(locks, shards, count, -1);
+	}
+	for (size_t i = 0; !code && i < count; i++) {
+		locks->shards[shards[i]].of[mode]++;
+	}
+	if (code) {
+		pthread_cond_broadcast(&locks->changed); /* an ALTER less that others wait behind */
+	}
+	pthread_mutex_unlock(&locks->lock);
+	return code;
+}
+
+void mg_shard_locks_give(struct mg_shard_locks *locks, enum mg_lock_mode mode,
+                         const uint32_t *shards, size_t count)
+{
+	pthread_mutex_lock(&locks->lock);
+	for (size_t i = 0; i < count; i++) {
+		mg_assert(locks->shards[shards[i]].of[mode] > 0);
+		locks->shards[shards[i]].of[mode]--;
+	}
+	pthread_cond_broadcast(&locks->changed);
+	pthread_mutex_unlock(&locks->lock);
+}

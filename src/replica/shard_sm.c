@@ -1,0 +1,589 @@
+/*
+ * shard_sm.c - see shard_sm.h.
+ *
+ * On the lane, for a batch of entries: begin, every command in order, commit with the last index;
+ * then the raft thread hears it.  Commands that only move a transaction along change memory alone,
+ * and the file's index stays behind until rows change or a checkpoint comes: both write it.
+ *
+ * `lock` guards what questions ask: parts in doubt, decisions, the failure.
+ */
+#include "replica/shard_sm.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "replica/lane.h"
+#include "replica/redo.h"
+#include "store/shard_write.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A part of a prepared transaction. */
+struct part {
+	struct mg_txid transaction;
+	uint32_t home;
+	struct mg_buf *redo;
+};
+
+struct decision {
+	struct mg_txid transaction;
+	bool commit;
+};
+
+struct mg_shard_sm {
+	struct mg_sm seam;
+	struct mg_shard_sm_options options;
+	struct mg_shard_writer *writer;
+	struct mg_lane *lane;
+	uint64_t index, term; /* applied, of the lane */
+	uint64_t durable;     /* as of the start */
+	bool writing;         /* the batch in hand has begun a transaction of the engine */
+
+	/* In the raft thread's hand until it is answered. */
+	const struct mg_entry *entries;
+	size_t entry_count;
+	int frozen;
+
+	pthread_mutex_t lock;
+	struct part *parts; /* in the order of their entries */
+	size_t part_count, part_cap;
+	struct decision *decisions;
+	size_t decision_count, decision_cap;
+	int failed;
+	struct mg_error failure;
+};
+
+static bool same(const struct mg_txid *a, const struct mg_txid *b)
+{
+	return memcmp(a, b, sizeof *a) == 0;
+}
+
+/* ---- transactions, under the lock ---- */
+
+static void drop_parts(struct mg_shard_sm *sm, const struct mg_txid *txid)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < sm->part_count; i++) {
+		if (same(&sm->parts[i].transaction, txid)) {
+			mg_buf_unref(sm->parts[i].redo);
+		} else {
+			sm->parts[kept++] = sm->parts[i];
+		}
+	}
+	sm->part_count = kept;
+}
+
+static void add_part(struct mg_shard_sm *sm, const struct mg_command *command, struct mg_buf *redo)
+{
+	mg_grow(sm->parts, sm->part_count, sm->part_cap);
+	sm->parts[sm->part_count++] = (struct part){ command->transaction, command->home, redo };
+}
+
+static struct decision *find_decision(struct mg_shard_sm *sm, const struct mg_txid *txid)
+{
+	for (size_t i = 0; i < sm->decision_count; i++) {
+		if (same(&sm->decisions[i].transaction, txid)) {
+			return &sm->decisions[i];
+		}
+	}
+	return NULL;
+}
+
+static void add_decision(struct mg_shard_sm *sm, const struct mg_txid *txid, bool commit)
+{
+	if (!find_decision(sm, txid)) { /* the first one counts */
+		mg_grow(sm->decisions, sm->decision_count, sm->decision_cap);
+		sm->decisions[sm->decision_count++] = (struct decision){ *txid, commit };
+	}
+}
+
+static void drop_decision(struct mg_shard_sm *sm, const struct mg_txid *txid)
+{
+	struct decision *decision = find_decision(sm, txid);
+
+	if (decision) {
+		*decision = sm->decisions[--sm->decision_count];
+	}
+}
+
+/* ---- rows, on the lane ---- */
+
+static int begin_writing(struct mg_shard_sm *sm, struct mg_error *err)
+{
+	if (sm->writing) {
+		return 0;
+	}
+	if (sm->options.on_write) {
+		sm->options.on_write(sm->options.arg, sm->options.shard);
+	}
+	int code = mg_shard_writer_begin(sm->writer, err);
+
+	sm->writing = code == 0;
+	return code;
+}
+
+static int apply_op(struct mg_shard_sm *sm, const struct mg_redo_op *op, struct mg_error *err)
+{
+	switch (op->kind) {
+	case MG_REDO_INSERT:
+		return mg_shard_writer_insert(sm->writer, op->schema, op->table, op->ipc_schema,
+		                              op->ipc_batch, err);
+	case MG_REDO_REPLACE:
+		return mg_shard_writer_replace(sm->writer, op->schema, op->table, op->ipc_schema,
+		                               op->ipc_batch, err);
+	case MG_REDO_DELETE:
+		return mg_shard_writer_delete(sm->writer, op->schema, op->table, op->ipc_schema,
+		                              op->ipc_batch, err);
+	case MG_REDO_CREATE:
+		return mg_shard_writer_create(sm->writer, op->schema, op->table, op->columns, err);
+	case MG_REDO_DROP:
+		return mg_shard_writer_drop(sm->writer, op->schema, op->table, err);
+	}
+	return mg_error_set(err, MG_E_CORRUPT, "a redo operation of kind %d", op->kind);
+}
+
+static int apply_redo(struct mg_shard_sm *sm, struct mg_in in, struct mg_error *err)
+{
+	struct mg_redo *redo = mg_redo_new();
+	size_t count = 0;
+	int code = mg_redo_decode(redo, sm->options.shard, &in, err);
+
+	code = code ? code : begin_writing(sm, err);
+	const struct mg_redo_op *ops = mg_redo_ops(redo, sm->options.shard, &count);
+
+	for (size_t i = 0; !code && i < count; i++) {
+		code = apply_op(sm, &ops[i], err);
+	}
+	mg_redo_free(redo);
+	return code;
+}
+
+/* The rows of a prepared transaction, as the lane alone changes the parts. */
+static int apply_parts(struct mg_shard_sm *sm, const struct mg_txid *txid, struct mg_error *err)
+{
+	int code = 0;
+
+	for (size_t i = 0; !code && i < sm->part_count; i++) {
+		const struct part *part = &sm->parts[i];
+
+		if (same(&part->transaction, txid)) {
+			code = apply_redo(sm, mg_in(part->redo->data, part->redo->size), err);
+		}
+	}
+	return code;
+}
+
+/* ---- commands, on the lane ---- */
+
+static int prepare(struct mg_shard_sm *sm, const struct mg_command *command, struct mg_error *err)
+{
+	size_t size = (size_t)(command->redo.end - command->redo.at);
+	struct mg_buf *redo = mg_buf_copy(command->redo.at, size);
+
+	if (!redo) {
+		return mg_error_set(err, MG_E_NOMEM, "no memory for a prepared transaction of %zu bytes",
+		                    size);
+	}
+	pthread_mutex_lock(&sm->lock);
+	add_part(sm, command, redo);
+	pthread_mutex_unlock(&sm->lock);
+	return 0;
+}
+
+/* The rows of the transaction, when it is to happen, and then it is in doubt no more. */
+static int settle(struct mg_shard_sm *sm, const struct mg_txid *txid, bool commit,
+                  struct mg_error *err)
+{
+	int code = commit ? apply_parts(sm, txid, err) : 0;
+
+	pthread_mutex_lock(&sm->lock);
+	drop_parts(sm, txid);
+	pthread_mutex_unlock(&sm->lock);
+	return code;
+}
+
+static int decide(struct mg_shard_sm *sm, const struct mg_command *command, struct mg_error *err)
+{
+	pthread_mutex_lock(&sm->lock);
+	add_decision(sm, &command->transaction, command->commit);
+	bool commit = find_decision(sm, &command->transaction)->commit;
+	pthread_mutex_unlock(&sm->lock);
+	return settle(sm, &command->transaction, commit, err);
+}
+
+static int apply_command(struct mg_shard_sm *sm, const struct mg_entry *entry, struct mg_error *err)
+{
+	struct mg_command command;
+	int code = mg_command_decode(entry->data, entry->size, &command, err);
+
+	if (code) {
+		return code;
+	}
+	switch (command.kind) {
+	case MG_COMMAND_WRITE:
+		return apply_redo(sm, command.redo, err);
+	case MG_COMMAND_PREPARE:
+		return prepare(sm, &command, err);
+	case MG_COMMAND_DECIDE:
+		return decide(sm, &command, err);
+	case MG_COMMAND_COMMIT:
+	case MG_COMMAND_ABORT:
+		return settle(sm, &command.transaction, command.kind == MG_COMMAND_COMMIT, err);
+	case MG_COMMAND_FORGET:
+		pthread_mutex_lock(&sm->lock);
+		drop_decision(sm, &command.transaction);
+		pthread_mutex_unlock(&sm->lock);
+		return 0;
+	}
+	return mg_error_set(err, MG_E_CORRUPT, "a command of kind %d", command.kind);
+}
+
+/* ---- the seam ---- */
+
+static void fail(struct mg_shard_sm *sm, const struct mg_error *err)
+{
+	mg_log(MG_LOG_ERROR, "shard.broken", "shard=%" PRIu32 " index=%" PRIu64 " error=\"%s\"",
+	       sm->options.shard, sm->index, err->message);
+	pthread_mutex_lock(&sm->lock);
+	sm->failed = err->code ? err->code : MG_E_INTERNAL;
+	sm->failure = *err;
+	pthread_mutex_unlock(&sm->lock);
+}
+
+static struct mg_group *group_of(struct mg_shard_sm *sm)
+{
+	struct mg_raft_node *node = mg_raft_host_node(sm->options.host);
+
+	return node ? mg_raft_node_group(node, sm->options.group) : NULL;
+}
+
+static void tell_applied(void *arg)
+{
+	struct mg_shard_sm *sm = arg;
+	struct mg_group *group = group_of(sm);
+
+	if (group && sm->failed) {
+		mg_group_fail(group, sm->failed);
+	} else if (group) {
+		mg_group_applied(group, sm->index);
+	}
+}
+
+static void apply_batch(void *arg)
+{
+	struct mg_shard_sm *sm = arg;
+	const struct mg_entry *last = &sm->entries[sm->entry_count - 1];
+	struct mg_error err = { 0 };
+	int code = 0;
+
+	sm->writing = false;
+	for (size_t i = 0; !code && i < sm->entry_count; i++) {
+		if (sm->entries[i].type == MG_ENTRY_COMMAND) {
+			code = apply_command(sm, &sm->entries[i], &err);
+		}
+	}
+	if (!code && sm->writing) {
+		code = mg_shard_writer_commit(sm->writer, last->index, last->term, &err);
+	}
+	if (code) {
+		mg_shard_writer_rollback(sm->writer);
+		fail(sm, &err);
+	} else {
+		sm->index = last->index;
+		sm->term = last->term;
+	}
+	mg_raft_host_post(sm->options.host, tell_applied, sm);
+}
+
+static struct mg_shard_sm *of(struct mg_sm *seam)
+{
+	return (struct mg_shard_sm *)seam;
+}
+
+static void sm_apply(struct mg_sm *seam, const struct mg_entry *entries, size_t count)
+{
+	struct mg_shard_sm *sm = of(seam);
+
+	mg_assert(count > 0);
+	sm->entries = entries;
+	sm->entry_count = count;
+	mg_lane_run(sm->lane, apply_batch, sm);
+}
+
+static uint64_t sm_durable_index(struct mg_sm *seam)
+{
+	return of(seam)->durable;
+}
+
+/* ---- checkpoints ---- */
+
+/* What is in doubt, as bytes: u32 parts, each with transaction, home, u32 size, redo; u32
+ * decisions, each with transaction, u8. */
+static struct mg_buf *pending_encode(struct mg_shard_sm *sm)
+{
+	size_t size = 8 + sm->decision_count * (sizeof(struct mg_txid) + 1);
+
+	for (size_t i = 0; i < sm->part_count; i++) {
+		size += sizeof(struct mg_txid) + 8 + sm->parts[i].redo->size;
+	}
+	struct mg_buf *buf = mg_buf_new(size);
+
+	if (!buf) {
+		return NULL;
+	}
+	struct mg_out out = mg_out(buf->data, size);
+
+	mg_out_u32(&out, (uint32_t)sm->part_count);
+	for (size_t i = 0; i < sm->part_count; i++) {
+		const struct part *part = &sm->parts[i];
+
+		mg_out_bytes(&out, &part->transaction, sizeof part->transaction);
+		mg_out_u32(&out, part->home);
+		mg_out_u32(&out, (uint32_t)part->redo->size);
+		mg_out_bytes(&out, part->redo->data, part->redo->size);
+	}
+	mg_out_u32(&out, (uint32_t)sm->decision_count);
+	for (size_t i = 0; i < sm->decision_count; i++) {
+		mg_out_bytes(&out, &sm->decisions[i].transaction, sizeof(struct mg_txid));
+		mg_out_u8(&out, sm->decisions[i].commit);
+	}
+	buf->size = out.size;
+	return buf;
+}
+
+static int pending_decode(struct mg_shard_sm *sm, const struct mg_buf *buf, struct mg_error *err)
+{
+	struct mg_in in = mg_in(buf->data, buf->size);
+	uint32_t count = mg_in_u32(&in);
+
+	for (uint32_t i = 0; !in.failed && i < count; i++) {
+		struct mg_command command = { 0 };
+
+		mg_in_number(&in, &command.transaction, sizeof command.transaction);
+		command.home = mg_in_u32(&in);
+		uint32_t size = mg_in_u32(&in);
+		const uint8_t *redo = mg_in_bytes(&in, size);
+
+		if (redo) {
+			add_part(sm, &command, mg_buf_copy(redo, size));
+		}
+	}
+	count = mg_in_u32(&in);
+	for (uint32_t i = 0; !in.failed && i < count; i++) {
+		struct mg_txid txid;
+
+		mg_in_number(&in, &txid, sizeof txid);
+		add_decision(sm, &txid, mg_in_u8(&in) == 1);
+	}
+	return mg_in_done(&in) ? 0
+	                       : mg_error_set(err, MG_E_CORRUPT,
+	                                      "shard %" PRIu32 " does not know what it has prepared",
+	                                      sm->options.shard);
+}
+
+static int write_checkpoint(struct mg_shard_sm *sm, struct mg_error *err)
+{
+	bool nothing = sm->part_count == 0 && sm->decision_count == 0;
+	struct mg_buf *pending = nothing ? NULL : pending_encode(sm);
+	int code = nothing || pending ? 0 : mg_error_set(err, MG_E_NOMEM, "no memory for a checkpoint");
+
+	if (!code && sm->index > mg_shard_writer_applied(sm->writer)) {
+		code = mg_shard_writer_begin(sm->writer, err);
+		code = code ? code : mg_shard_writer_commit(sm->writer, sm->index, sm->term, err);
+		if (code) {
+			mg_shard_writer_rollback(sm->writer);
+		}
+	}
+	code = code ? code
+	            : mg_shard_writer_checkpoint(sm->writer, pending ? pending->data : NULL,
+	                                         pending ? pending->size : 0, err);
+	mg_buf_unref(pending);
+	return code;
+}
+
+static void tell_frozen(void *arg)
+{
+	struct mg_shard_sm *sm = arg;
+	struct mg_group *group = group_of(sm);
+	char manifest[64];
+	int size = snprintf(manifest, sizeof manifest, "{\"shard\":%" PRIu32 ",\"index\":%" PRIu64 "}",
+	                    sm->options.shard, sm->index);
+
+	if (group) {
+		mg_group_frozen(group, sm->frozen, manifest, (size_t)size);
+	}
+}
+
+static void freeze_now(void *arg)
+{
+	struct mg_shard_sm *sm = arg;
+	struct mg_error err = { 0 };
+
+	sm->frozen = write_checkpoint(sm, &err);
+	if (sm->frozen) {
+		mg_log(sm->frozen == MG_E_BUSY ? MG_LOG_INFO : MG_LOG_ERROR, "shard.checkpoint",
+		       "shard=%" PRIu32 " error=\"%s\"", sm->options.shard, err.message);
+	}
+	mg_raft_host_post(sm->options.host, tell_frozen, sm);
+}
+
+static void sm_freeze(struct mg_sm *seam)
+{
+	struct mg_shard_sm *sm = of(seam);
+
+	mg_lane_run(sm->lane, freeze_now, sm);
+}
+
+/* A cluster of one has nobody to pull from. */
+static void sm_pull(struct mg_sm *seam, uint64_t peer, const struct mg_manifest *manifest)
+{
+	struct mg_group *group = group_of(of(seam));
+
+	(void)peer;
+	(void)manifest;
+	if (group) {
+		mg_group_pulled(group, MG_E_UNSUPPORTED);
+	}
+}
+
+static void sm_adopt(struct mg_sm *seam, const struct mg_manifest *manifest)
+{
+	struct mg_group *group = group_of(of(seam));
+
+	(void)manifest;
+	if (group) {
+		mg_group_adopted(group, MG_E_UNSUPPORTED);
+	}
+}
+
+static const struct mg_sm_ops ops = {
+	.apply = sm_apply,
+	.durable_index = sm_durable_index,
+	.freeze = sm_freeze,
+	.pull = sm_pull,
+	.adopt = sm_adopt,
+};
+
+/* ---- life ---- */
+
+static int read_pending(struct mg_shard_sm *sm, struct mg_error *err)
+{
+	struct mg_buf *pending = NULL;
+	int code = mg_shard_writer_pending(sm->writer, &pending, err);
+
+	code = !code && pending ? pending_decode(sm, pending, err) : code;
+	mg_buf_unref(pending);
+	return code;
+}
+
+int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options *options,
+                     struct mg_error *err)
+{
+	struct mg_shard_sm *sm = mg_alloc0(sizeof *sm);
+	char database[16];
+
+	*out = NULL;
+	sm->seam.ops = &ops;
+	sm->options = *options;
+	pthread_mutex_init(&sm->lock, NULL);
+	(void)snprintf(database, sizeof database, "s%" PRIu32, options->shard);
+	int code = mg_shard_writer_open(&sm->writer, options->duck, database, err);
+
+	code = code ? code : read_pending(sm, err);
+	code = code ? code : mg_lane_start(&sm->lane, err);
+	if (code) {
+		mg_shard_sm_free(sm);
+		return code;
+	}
+	sm->durable = sm->index = mg_shard_writer_applied(sm->writer);
+	*out = sm;
+	return 0;
+}
+
+struct mg_sm *mg_shard_sm_seam(struct mg_shard_sm *sm)
+{
+	return &sm->seam;
+}
+
+void mg_shard_sm_stop(struct mg_shard_sm *sm)
+{
+	mg_lane_stop(sm->lane);
+	sm->lane = NULL;
+}
+
+void mg_shard_sm_free(struct mg_shard_sm *sm)
+{
+	if (!sm) {
+		return;
+	}
+	mg_lane_stop(sm->lane);
+	mg_shard_writer_close(sm->writer);
+	for (size_t i = 0; i < sm->part_count; i++) {
+		mg_buf_unref(sm->parts[i].redo);
+	}
+	mg_free(sm->parts);
+	mg_free(sm->decisions);
+	pthread_mutex_destroy(&sm->lock);
+	mg_free(sm);
+}
+
+/* ---- questions ---- */
+
+enum mg_outcome_known mg_shard_sm_decided(struct mg_shard_sm *sm, const struct mg_txid *txid)
+{
+	pthread_mutex_lock(&sm->lock);
+	const struct decision *decision = find_decision(sm, txid);
+	enum mg_outcome_known known = !decision          ? MG_OUTCOME_NONE
+	                              : decision->commit ? MG_OUTCOME_COMMIT
+	                                                 : MG_OUTCOME_ABORT;
+	pthread_mutex_unlock(&sm->lock);
+	return known;
+}
+
+size_t mg_shard_sm_in_doubt(struct mg_shard_sm *sm, struct mg_in_doubt *list, size_t max)
+{
+	size_t count = 0;
+
+	pthread_mutex_lock(&sm->lock);
+	for (size_t i = 0; i < sm->part_count; i++) {
+		const struct part *part = &sm->parts[i];
+		bool again = false;
+
+		for (size_t k = 0; k < i && !again; k++) {
+			again = same(&sm->parts[k].transaction, &part->transaction);
+		}
+		if (!again && count < max) {
+			list[count] = (struct mg_in_doubt){ part->transaction, part->home };
+		}
+		count += !again;
+	}
+	pthread_mutex_unlock(&sm->lock);
+	return count;
+}
+
+size_t mg_shard_sm_decisions(struct mg_shard_sm *sm, struct mg_in_doubt *list, size_t max)
+{
+	pthread_mutex_lock(&sm->lock);
+	size_t count = sm->decision_count;
+
+	for (size_t i = 0; i < count && i < max; i++) {
+		list[i] = (struct mg_in_doubt){ sm->decisions[i].transaction, sm->options.shard };
+	}
+	pthread_mutex_unlock(&sm->lock);
+	return count;
+}
+
+int mg_shard_sm_failed(struct mg_shard_sm *sm, struct mg_error *err)
+{
+	pthread_mutex_lock(&sm->lock);
+	int failed = sm->failed;
+
+	if (failed && err) {
+		*err = sm->failure;
+	}
+	pthread_mutex_unlock(&sm->lock);
+	return failed;
+}

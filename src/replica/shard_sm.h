@@ -1,0 +1,55 @@
+/*
+ * shard_sm.h - one shard as a state machine: its group's entries into its file.
+ *
+ * Rule: what a batch of entries changes and the index behind it are one transaction of the file's
+ * engine; so a start goes on behind what the last checkpoint wrote, and nothing is applied twice.
+ * A transaction in doubt (prepared, not yet settled) is held in memory and goes into the file with
+ * a checkpoint.
+ *
+ * Thread: made and freed by the node's; apply and freeze are called on the raft thread and run on a
+ * lane of their own; the questions may be asked by any thread.
+ */
+#ifndef MG_REPLICA_SHARD_SM_H
+#define MG_REPLICA_SHARD_SM_H
+
+#include "raft/seams.h"
+#include "replica/command.h"
+#include "replica/raft_host.h"
+#include "store/duck.h"
+
+struct mg_shard_sm;
+
+struct mg_shard_sm_options {
+	struct mg_raft_host *host;
+	struct mg_duck *duck; /* has the file attached for writing, as "s<shard>" */
+	uint32_t shard, group;
+	/* Before rows of it change, and after a checkpoint wrote them; on the lane. */
+	void (*on_write)(void *arg, uint32_t shard);
+	void *arg;
+};
+
+int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options *options,
+                     struct mg_error *err);
+struct mg_sm *mg_shard_sm_seam(struct mg_shard_sm *sm);
+/* Ends the lane.  Before mg_raft_host_stop. */
+void mg_shard_sm_stop(struct mg_shard_sm *sm);
+void mg_shard_sm_free(struct mg_shard_sm *sm); /* NULL is fine */
+
+enum mg_outcome_known { MG_OUTCOME_NONE, MG_OUTCOME_COMMIT, MG_OUTCOME_ABORT };
+
+/* What this shard, as a home, has decided. */
+enum mg_outcome_known mg_shard_sm_decided(struct mg_shard_sm *sm, const struct mg_txid *txid);
+
+struct mg_in_doubt {
+	struct mg_txid transaction;
+	uint32_t home;
+};
+/* Prepared here and not settled; and decided here and not forgotten (home is this shard).  Copies
+ * at most max; returns how many there are. */
+size_t mg_shard_sm_in_doubt(struct mg_shard_sm *sm, struct mg_in_doubt *list, size_t max);
+size_t mg_shard_sm_decisions(struct mg_shard_sm *sm, struct mg_in_doubt *list, size_t max);
+
+/* Why it has stopped applying, or 0. */
+int mg_shard_sm_failed(struct mg_shard_sm *sm, struct mg_error *err);
+
+#endif
