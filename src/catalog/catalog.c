@@ -58,6 +58,11 @@ static void version_unref(struct version *version)
 	}
 }
 
+static struct version *version_of(const struct mg_catalog_data *data)
+{
+	return (struct version *)((uintptr_t)data - offsetof(struct version, data));
+}
+
 const struct mg_catalog_data *mg_catalog_take(struct mg_catalog *catalog)
 {
 	pthread_mutex_lock(&catalog->lock);
@@ -71,7 +76,7 @@ void mg_catalog_give(struct mg_catalog *catalog, const struct mg_catalog_data *d
 {
 	(void)catalog;
 	if (data) {
-		version_unref((struct version *)((uintptr_t)data - offsetof(struct version, data)));
+		version_unref(version_of(data));
 	}
 }
 
@@ -219,8 +224,7 @@ static int change_once(struct mg_catalog *catalog,
 {
 	struct version *next = NULL;
 	const struct mg_catalog_data *base = mg_catalog_take(catalog);
-	int rc = version_copy(
-		(const struct version *)((uintptr_t)base - offsetof(struct version, data)), &next, err);
+	int rc = version_copy(version_of(base), &next, err);
 	mg_catalog_give(catalog, base);
 	if (rc == 0) {
 		rc = change(arg, next->arena, &next->data, err);
@@ -287,6 +291,24 @@ int mg_catalog_adopt(struct mg_catalog *catalog, const char *text, size_t len, u
 			publish(catalog, next);
 			next = NULL;
 		}
+	}
+	version_unref(next);
+	return rc;
+}
+
+int mg_catalog_note_applied(struct mg_catalog *catalog, uint64_t index, struct mg_error *err)
+{
+	struct version *next = NULL;
+	const struct mg_catalog_data *current = mg_catalog_take(catalog);
+	int rc = index > current->applied ? version_copy(version_of(current), &next, err) : 0;
+	mg_catalog_give(catalog, current);
+	if (next) {
+		next->data.applied = index;
+		rc = save(catalog, &next->data, err);
+	}
+	if (next && rc == 0) {
+		publish(catalog, next);
+		next = NULL;
 	}
 	version_unref(next);
 	return rc;

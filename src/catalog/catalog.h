@@ -110,6 +110,8 @@ void mg_catalog_set_log(struct mg_catalog *catalog,
  * one, else nothing changes: a change that was made meanwhile wins.  One thread. */
 int mg_catalog_adopt(struct mg_catalog *catalog, const char *text, size_t len, uint64_t index,
                      struct mg_error *err);
+/* All entries up to index are in it: saved, without a new version.  The same thread. */
+int mg_catalog_note_applied(struct mg_catalog *catalog, uint64_t index, struct mg_error *err);
 
 /* The name under which shard files hold the table: a table of the same name that was dropped before
  * had another one. */

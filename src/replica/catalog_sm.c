@@ -1,5 +1,8 @@
 /*
  * catalog_sm.c - see catalog_sm.h.
+ *
+ * Entries that change nothing (barriers, changes that lost) move the index in memory alone, until a
+ * snapshot saves it.
  */
 #include "replica/catalog_sm.h"
 
@@ -16,7 +19,8 @@ struct mg_catalog_sm {
 	struct mg_lane *lane;
 	const struct mg_entry *entries; /* in hand until answered */
 	size_t entry_count;
-	int failed;
+	uint64_t index; /* applied, of the lane */
+	int failed, frozen;
 };
 
 static struct mg_catalog_sm *of(struct mg_sm *seam)
@@ -48,7 +52,7 @@ static void tell_applied(void *arg)
 	if (group && sm->failed) {
 		mg_group_fail(group, sm->failed);
 	} else if (group) {
-		mg_group_applied(group, sm->entries[sm->entry_count - 1].index);
+		mg_group_applied(group, sm->index);
 	}
 }
 
@@ -66,6 +70,7 @@ static void apply_batch(void *arg)
 			                              entry->size, entry->index, &err);
 		}
 	}
+	sm->index = sm->entries[sm->entry_count - 1].index;
 	if (sm->failed) {
 		mg_log(MG_LOG_ERROR, "catalog.broken", "error=\"%s\"", err.message);
 	} else if (sm->options.on_change && version_of(sm->options.catalog) != before) {
@@ -103,15 +108,24 @@ static void tell_frozen(void *arg)
 	                    version_of(sm->options.catalog));
 
 	if (group) {
-		mg_group_frozen(group, 0, manifest, (size_t)size);
+		mg_group_frozen(group, sm->frozen, manifest, (size_t)size);
 	}
+}
+
+static void freeze_now(void *arg)
+{
+	struct mg_catalog_sm *sm = arg;
+	struct mg_error err = { 0 };
+
+	sm->frozen = mg_catalog_note_applied(sm->options.catalog, sm->index, &err);
+	mg_raft_host_post(sm->options.host, tell_frozen, sm);
 }
 
 static void sm_freeze(struct mg_sm *seam)
 {
 	struct mg_catalog_sm *sm = of(seam);
 
-	mg_raft_host_post(sm->options.host, tell_frozen, sm); /* it is saved already */
+	mg_lane_run(sm->lane, freeze_now, sm);
 }
 
 /* A cluster of one has nobody to pull from. */
@@ -158,6 +172,7 @@ int mg_catalog_sm_open(struct mg_catalog_sm **out, const struct mg_catalog_sm_op
 		mg_free(sm);
 		return code;
 	}
+	sm->index = sm_durable_index(&sm->seam);
 	*out = sm;
 	return 0;
 }
