@@ -224,6 +224,9 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	mg_engine_exec_tables(attempt->arena, options->tables, options->table_count,
 	                      attempt->parts[0].info.shards, attempt->parts[0].info.shard_count,
 	                      &tables);
+	if (options->row_ids) {
+		mg_engine_exec_row_ids(attempt->arena, tables, options->table_count);
+	}
 	struct mg_exec_open open = {
 		.duck = mg_engine_duck(options->engine),
 		.node_index = 0,

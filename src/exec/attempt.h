@@ -28,6 +28,7 @@ struct mg_attempt_options {
 	const struct mg_table *tables; /* that the statement reads */
 	size_t table_count;
 	bool workers;           /* may take part */
+	bool row_ids;           /* the tables have _mg_rid too; without workers */
 	bool profile;           /* count what is read: mg_attempt_reads */
 	const uint32_t *shards; /* shards to cover (ids from 1) */
 	size_t shard_count;

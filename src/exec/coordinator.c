@@ -142,7 +142,8 @@ static int open_attempt(struct job *job, bool workers, const uint32_t *shards, s
 		.timezone = job->settings->timezone,
 		.tables = job->way.tables,
 		.table_count = views ? job->way.table_count : 0,
-		.workers = workers,
+		.workers = workers && !job->settings->row_ids,
+		.row_ids = job->settings->row_ids,
 		.profile = job->explain != NULL,
 		.shards = shards,
 		.shard_count = shard_count,
@@ -300,6 +301,7 @@ static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
 		.timezone = job->settings->timezone,
 		.attach = attach_conn,
 		.arg = job->run,
+		.row_ids = job->settings->row_ids,
 	};
 	code = mg_plandb_bind(mg_engine_plandb(job->engine), job->arena, &settings, job->text,
 	                      &job->bound, err);

@@ -26,6 +26,9 @@ struct mg_run_settings {
 	enum mg_strategy strategy;
 	char timezone[64];   /* "" : UTC */
 	uint64_t timeout_ms; /* 0: none */
+	/* A statement of ours, whose rowid is the id of the stored row: no worker takes part, because
+	 * the ids must be of now, and the text itself never runs. */
+	bool row_ids;
 };
 
 /* Where the rows go; called from the query's thread, one call at a time. */

@@ -107,6 +107,24 @@ void mg_engine_exec_tables(struct mg_arena *arena, const struct mg_table *tables
 	*out = list;
 }
 
+void mg_engine_exec_row_ids(struct mg_arena *arena, struct mg_exec_table *tables,
+                            size_t table_count)
+{
+	for (size_t i = 0; i < table_count; i++) {
+		struct mg_exec_table *table = &tables[i];
+		size_t count = table->column_count;
+		const char **columns = mg_arena_new_array(arena, const char *, count + 1);
+		const char **types = mg_arena_new_array(arena, const char *, count + 1);
+		columns[0] = "_mg_rid";
+		types[0] = "BIGINT";
+		memcpy(columns + 1, table->columns, count * sizeof *columns);
+		memcpy(types + 1, table->types, count * sizeof *types);
+		table->columns = columns;
+		table->types = types;
+		table->column_count = count + 1;
+	}
+}
+
 /* ---- views under the tables' own names, for original text ---- */
 
 static int create_schema(struct mg_duck_conn *conn, const char *schema, struct mg_error *err)

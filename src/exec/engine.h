@@ -69,6 +69,9 @@ int mg_engine_detach(struct mg_duck *duck, uint32_t shard, struct mg_error *err)
 void mg_engine_exec_tables(struct mg_arena *arena, const struct mg_table *tables,
                            size_t table_count, const uint32_t *shards, size_t shard_count,
                            struct mg_exec_table **out);
+/* Give each table the column _mg_rid, the id of a stored row, in front. */
+void mg_engine_exec_row_ids(struct mg_arena *arena, struct mg_exec_table *tables,
+                            size_t table_count);
 /* Threads and memory by default: what the cgroup, else the machine, gives. */
 unsigned mg_engine_default_threads(void);
 /* The even share of each of `nodes` nodes that run on the same cores, rounded; at least 1. */

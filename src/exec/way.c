@@ -170,7 +170,7 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
                   const struct mg_bound *bound, struct mg_error *err)
 {
 	*way = (struct mg_way){ 0 };
-	way->original_text = !bound->text_refused;
+	way->original_text = !bound->text_refused && !settings->row_ids;
 	way->tables = mg_arena_new_array(arena, struct mg_table, data->table_count + 1);
 	way->places = mg_arena_new_array(arena, struct mg_table_place, data->table_count + 1);
 	way->shards = mg_arena_new_array(arena, uint32_t, data->shard_count + 1);
@@ -200,7 +200,9 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 		snprintf(reason, sizeof reason, "not distributed: %s",
 		         bound->unsupported ? bound->unsupported : "unknown plan");
 		if (!way->original_text) {
-			return refuse(bound, bound->text_refused, err);
+			return refuse(bound,
+			              settings->row_ids ? "these rows cannot be found" : bound->text_refused,
+			              err);
 		}
 		return take(way, MG_WAY_LOCAL, "local", reason);
 	}
@@ -227,6 +229,9 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 	}
 	if (settings->distributed == MG_DISTRIBUTED_FALSE) {
 		return take(way, MG_WAY_LOCAL, "local", "distributed = false");
+	}
+	if (settings->row_ids) {
+		return take(way, MG_WAY_LOCAL, "local", "rows are chosen for writing");
 	}
 	if (!ready_workers(engine, arena)) {
 		return take(way, MG_WAY_LOCAL, "local",

@@ -18,32 +18,26 @@
  *
  * owner: any thread; the lock guards the pool and the deadlines, nothing is run under it.
  */
-#include "sql/plandb.h"
-
 #include "os/clock.h"
+#include "sql/plandb_int.h"
 #include "sql/statement.h"
 #include "sql/wall.h"
 #include "store/duck.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 enum {
-	POOL_SIZE = 16, /* more than cores: a constant call that cannot be interrupted keeps one */
 	WAIT_MS_MAX = 20 * 1000, /* for one of them */
-	LENT_MAX = 2, /* connections that run users' catalog statements; the others plan */
-	PLAN_MS_MAX = 60 * 1000,  /* for a text that runs only as a plan */
-	SPARE_MS_MAX = 5 * 1000,  /* for the plan of a text that may run without one */
-	ESTIMATE_MS_MAX = 300,    /* a plan that took longer gets no estimates: they cost as much */
+	PLAN_MS_MAX = 60 * 1000, /* for a text that runs only as a plan */
+	SPARE_MS_MAX = 5 * 1000, /* for the plan of a text that may run without one */
+	ESTIMATE_MS_MAX = 300,   /* a plan that took longer gets no estimates: they cost as much */
 	SQL_MB_MAX = 16,
-	AST_MB_MAX = 128,         /* of JSON; the wall must read it */
-	PLAN_MB_MAX = 64,         /* of JSON; past it the text runs without a plan, or not at all */
+	AST_MB_MAX = 128, /* of JSON; the wall must read it */
+	PLAN_MB_MAX = 64, /* of JSON; past it the text runs without a plan, or not at all */
 	CATALOG_MS_MAX = 60 * 1000,
 	OWN_MS_MAX = 3600 * 1000, /* SQL of ours: filling with samples */
 	MEMORY_MB = 512,
-	ZONE_MAX = 64,
 };
 
 /* Optimizers that make operators which cannot be serialised, that only make sense within one
@@ -57,29 +51,8 @@ static const char disabled[] =
 	"sampling_pushdown,"
 	"empty_result_pullup,unnest_rewriter,extension";
 
-struct plan_conn {
-	struct mg_duck_conn *duck;
-	struct mg_duck_conn *binder; /* optimizes nothing: for names and types */
-	char zone[ZONE_MAX]; /* TimeZone that is set */
-	bool lent;           /* to a statement of a user */
-	bool busy;
-	bool expired;             /* the watchdog has interrupted it */
-	struct timespec deadline; /* while busy */
-	int limit_ms;             /* that the deadline stands for */
-};
-
-struct mg_plandb {
-	struct mg_duck *duck;
-	struct plan_conn conns[POOL_SIZE];
-	size_t lent; /* of conns, to users' statements */
-	pthread_mutex_t lock;
-	pthread_cond_t freed;   /* a connection is free again */
-	pthread_cond_t changed; /* for the watchdog: a deadline was set, or the end has come */
-	pthread_t watchdog;
-	bool watched, closing;
-	int limit_ms;  /* for one bind; set once, at open */
-	int64_t views; /* how many the catalog has; negative: to be counted */
-};
+/* Connections that each use may have at once; planning may have them all. */
+static const size_t used_max[MG_PLANDB_USES] = { MG_PLANDB_POOL, 2, 6 };
 
 /* ---- time limit ---- */
 
@@ -106,8 +79,8 @@ static void *watch(void *arg)
 		struct timespec now, next = { 0 };
 
 		clock_gettime(CLOCK_MONOTONIC, &now);
-		for (size_t i = 0; i < POOL_SIZE; i++) {
-			struct plan_conn *conn = &db->conns[i];
+		for (size_t i = 0; i < MG_PLANDB_POOL; i++) {
+			struct mg_plan_conn *conn = &db->conns[i];
 
 			if (!conn->busy) {
 				continue;
@@ -133,16 +106,17 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-static struct plan_conn *take(struct mg_plandb *db, int ms, bool lend, struct mg_error *err)
+struct mg_plan_conn *mg_plandb__take(struct mg_plandb *db, int ms, enum mg_plandb_use use,
+                                     struct mg_error *err)
 {
-	struct plan_conn *conn = NULL;
+	struct mg_plan_conn *conn = NULL;
 	struct timespec now, until;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	until = time_after(now, WAIT_MS_MAX);
 	pthread_mutex_lock(&db->lock);
 	while (!conn) {
-		for (size_t i = 0; i < POOL_SIZE && !conn && !(lend && db->lent >= LENT_MAX); i++) {
+		for (size_t i = 0; i < MG_PLANDB_POOL && !conn && db->used[use] < used_max[use]; i++) {
 			conn = db->conns[i].busy ? NULL : &db->conns[i];
 		}
 		if (!conn && pthread_cond_timedwait(&db->freed, &db->lock, &until) == ETIMEDOUT) {
@@ -153,8 +127,8 @@ static struct plan_conn *take(struct mg_plandb *db, int ms, bool lend, struct mg
 		}
 	}
 	conn->busy = true;
-	conn->lent = lend;
-	db->lent += lend;
+	conn->use = use;
+	db->used[use]++;
 	conn->expired = false;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	conn->deadline = time_after(now, ms);
@@ -165,7 +139,7 @@ static struct plan_conn *take(struct mg_plandb *db, int ms, bool lend, struct mg
 }
 
 /* From now on ms at most, if that is less than what is left. */
-static void hurry(struct mg_plandb *db, struct plan_conn *conn, int ms)
+static void hurry(struct mg_plandb *db, struct mg_plan_conn *conn, int ms)
 {
 	struct timespec now;
 
@@ -181,18 +155,32 @@ static void hurry(struct mg_plandb *db, struct plan_conn *conn, int ms)
 	pthread_mutex_unlock(&db->lock);
 }
 
-static void give(struct mg_plandb *db, struct plan_conn *conn)
+void mg_plandb__give(struct mg_plandb *db, struct mg_plan_conn *conn)
 {
 	pthread_mutex_lock(&db->lock);
 	conn->busy = false;
-	db->lent -= conn->lent;
+	db->used[conn->use]--;
 	pthread_cond_broadcast(&db->freed); /* who waits may wait for different things */
 	pthread_mutex_unlock(&db->lock);
 }
 
+bool mg_plandb__unwatch(struct mg_plandb *db, struct mg_plan_conn *conn)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	pthread_mutex_lock(&db->lock);
+	bool expired = conn->expired;
+
+	conn->deadline = time_after(now, OWN_MS_MAX);
+	pthread_mutex_unlock(&db->lock);
+	return !expired;
+}
+
 /* After each step: a step that ended, well or not, when the time was up is the last one.  (A
  * constant function call cannot be interrupted inside; the next step would only repeat it.) */
-static int in_time(struct mg_plandb *db, struct plan_conn *conn, int code, struct mg_error *err)
+int mg_plandb__in_time(struct mg_plandb *db, struct mg_plan_conn *conn, int code,
+                       struct mg_error *err)
 {
 	pthread_mutex_lock(&db->lock);
 	bool expired = conn->expired;
@@ -207,7 +195,7 @@ static int in_time(struct mg_plandb *db, struct plan_conn *conn, int code, struc
 	return code;
 }
 
-static int set_zone(struct plan_conn *conn, const char *zone, struct mg_error *err)
+int mg_plandb__set_zone(struct mg_plan_conn *conn, const char *zone, struct mg_error *err)
 {
 	struct mg_sb sb = { 0 };
 
@@ -217,7 +205,7 @@ static int set_zone(struct plan_conn *conn, const char *zone, struct mg_error *e
 	if (strcmp(conn->zone, zone) == 0) {
 		return 0;
 	}
-	if (strlen(zone) >= ZONE_MAX) {
+	if (strlen(zone) >= MG_PLANDB_ZONE_MAX) {
 		return mg_error_set(err, MG_E_USAGE, "the name of the time zone is too long");
 	}
 	mg_sb_add(&sb, "SET TimeZone = ");
@@ -254,7 +242,7 @@ static int check_setting(struct mg_duck_conn *conn, const char *name, const char
 	return code;
 }
 
-static int open_conn(struct mg_plandb *db, struct plan_conn *conn, struct mg_error *err)
+static int open_conn(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_error *err)
 {
 	int code = mg_duck_connect(db->duck, &conn->duck, err);
 
@@ -263,7 +251,7 @@ static int open_conn(struct mg_plandb *db, struct plan_conn *conn, struct mg_err
 	code = code ? code : mg_duck_exec(conn->binder, "USE merganser.main", err);
 	code = code ? code : mg_duck_exec(conn->binder, "PRAGMA disable_optimizer", err);
 	code = code ? code : mg_duck_exec(conn->duck, "SET explain_output = 'optimized_only'", err);
-	code = code ? code : set_zone(conn, "UTC", err);
+	code = code ? code : mg_plandb__set_zone(conn, "UTC", err);
 	code = code ? code : check_setting(conn->duck, "explain_output", "optimized_only", err);
 	return code ? code
 	            : check_setting(conn->duck, "disabled_optimizers", "statistics_propagation", err);
@@ -287,7 +275,7 @@ static int open_all(struct mg_plandb *db, struct mg_error *err)
 	if (conn) {
 		mg_duck_disconnect(conn);
 	}
-	for (size_t i = 0; !code && i < POOL_SIZE; i++) {
+	for (size_t i = 0; !code && i < MG_PLANDB_POOL; i++) {
 		code = open_conn(db, &db->conns[i], err);
 	}
 	/* Each connection stands in "merganser" now: nothing needs the first database any more. */
@@ -337,7 +325,7 @@ void mg_plandb_close(struct mg_plandb *db)
 		pthread_mutex_unlock(&db->lock);
 		pthread_join(db->watchdog, NULL);
 	}
-	for (size_t i = 0; i < POOL_SIZE; i++) {
+	for (size_t i = 0; i < MG_PLANDB_POOL; i++) {
 		if (db->conns[i].duck) {
 			mg_duck_disconnect(db->conns[i].duck);
 		}
@@ -356,7 +344,7 @@ void mg_plandb_close(struct mg_plandb *db)
 
 int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, OWN_MS_MAX, false, err);
+	struct mg_plan_conn *conn = mg_plandb__take(db, OWN_MS_MAX, MG_PLANDB_PLANS, err);
 
 	if (!conn) {
 		return MG_E_BUSY;
@@ -368,7 +356,7 @@ int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err)
 		db->views = -1;
 		pthread_mutex_unlock(&db->lock);
 	}
-	give(db, conn);
+	mg_plandb__give(db, conn);
 	return code;
 }
 
@@ -385,26 +373,26 @@ void mg_plandb_set_limit(struct mg_plandb *db, int ms)
 int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out,
                      struct mg_error *err)
 {
-	struct plan_conn *conn = take(db, CATALOG_MS_MAX, true, err);
+	struct mg_plan_conn *conn = mg_plandb__take(db, CATALOG_MS_MAX, MG_PLANDB_LENT, err);
 
 	*out = NULL;
 	if (!conn) {
 		return MG_E_BUSY;
 	}
-	int code = set_zone(conn, timezone, err);
+	int code = mg_plandb__set_zone(conn, timezone, err);
 
 	*out = code ? NULL : conn->duck;
 	if (code) {
-		give(db, conn);
+		mg_plandb__give(db, conn);
 	}
 	return code;
 }
 
 void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *duck)
 {
-	for (size_t i = 0; i < POOL_SIZE; i++) {
+	for (size_t i = 0; i < MG_PLANDB_POOL; i++) {
 		if (db->conns[i].duck == duck) {
-			give(db, &db->conns[i]);
+			mg_plandb__give(db, &db->conns[i]);
 		}
 	}
 }
@@ -412,7 +400,7 @@ void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *duck)
 /* ---- bind ---- */
 
 /* SELECT function($1) of a text, whose one value is JSON of at most mb_max. */
-static int ask_json(struct plan_conn *conn, struct mg_arena *arena, const char *question,
+static int ask_json(struct mg_plan_conn *conn, struct mg_arena *arena, const char *question,
                     const char *text, size_t mb_max, struct mg_json **out, struct mg_error *err)
 {
 	char *json = NULL;
@@ -435,8 +423,8 @@ static int ask_json(struct plan_conn *conn, struct mg_arena *arena, const char *
 	return code;
 }
 
-static int describe(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
-                    struct mg_bound *out, struct mg_error *err)
+int mg_plandb__describe(struct mg_plan_conn *conn, struct mg_arena *arena, const char *sql,
+                        struct mg_bound *out, struct mg_error *err)
 {
 	int code = mg_duck_describe(conn->binder, arena, sql, &out->column_count, &out->names,
 	                            &out->types, err);
@@ -448,7 +436,7 @@ static int describe(struct plan_conn *conn, struct mg_arena *arena, const char *
 }
 
 /* The text has no AST: a syntax error, or a statement that is no SELECT. */
-static int explain_no_ast(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
+static int explain_no_ast(struct mg_plan_conn *conn, struct mg_arena *arena, const char *sql,
                           const struct mg_json *ast, struct mg_bound *out, struct mg_error *err)
 {
 	const char *type = mg_json_get_text(ast, "error_type");
@@ -456,7 +444,7 @@ static int explain_no_ast(struct plan_conn *conn, struct mg_arena *arena, const 
 	struct mg_lexer lexer;
 
 	if (type && strcmp(type, "not implemented") != 0) {
-		int code = describe(conn, arena, sql, out, err);
+		int code = mg_plandb__describe(conn, arena, sql, out, err);
 
 		return code ? code
 		            : mg_error_set(err, MG_E_SYNTAX, "%s",
@@ -473,7 +461,7 @@ static int explain_no_ast(struct plan_conn *conn, struct mg_arena *arena, const 
 }
 
 /* A table name that looks like a file would be opened as one if no table had it. */
-static int check_file_names(struct plan_conn *conn, const struct mg_wall_view *view,
+static int check_file_names(struct mg_plan_conn *conn, const struct mg_wall_view *view,
                             struct mg_error *err)
 {
 	for (size_t i = 0; i < view->table_count; i++) {
@@ -507,7 +495,7 @@ static int check_file_names(struct plan_conn *conn, const struct mg_wall_view *v
 
 /* Does a table of users have a name of the catalog's own views?  Then it is meant, and not answered
  * from samples. */
-static int check_shadows(struct plan_conn *conn, const struct mg_wall_view *view,
+static int check_shadows(struct mg_plan_conn *conn, const struct mg_wall_view *view,
                          struct mg_bound *out, struct mg_error *err)
 {
 	int64_t shadows = 0;
@@ -525,7 +513,7 @@ static int check_shadows(struct plan_conn *conn, const struct mg_wall_view *view
 }
 
 /* Most catalogs have no view, and then nobody needs to look for one. */
-static int count_views(struct mg_plandb *db, struct plan_conn *conn, int64_t *views,
+static int count_views(struct mg_plandb *db, struct mg_plan_conn *conn, int64_t *views,
                        struct mg_error *err)
 {
 	pthread_mutex_lock(&db->lock);
@@ -546,7 +534,7 @@ static int count_views(struct mg_plandb *db, struct plan_conn *conn, int64_t *vi
 }
 
 /* Text that names a view runs only as the plan: the engine has tables alone. */
-static int check_views(struct mg_plandb *db, struct plan_conn *conn,
+static int check_views(struct mg_plandb *db, struct mg_plan_conn *conn,
                        const struct mg_wall_view *view, struct mg_bound *out, struct mg_error *err)
 {
 	int64_t views = 0;
@@ -577,14 +565,20 @@ static int check_views(struct mg_plandb *db, struct plan_conn *conn,
 	return code;
 }
 
-/* The wall: what the text asks for, before anything of it is bound. */
-static int look(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *arena,
-                const char *sql, struct mg_bound *out, struct mg_error *err)
+int mg_plandb__ask_ast(struct mg_plan_conn *conn, struct mg_arena *arena, const char *sql,
+                       struct mg_json **out, struct mg_error *err)
 {
-	struct mg_wall_view view = { 0 };
+	return ask_json(conn, arena, "SELECT json_serialize_sql($1::VARCHAR)", sql, AST_MB_MAX, out,
+	                err);
+}
+
+/* The wall: what the text asks for, before anything of it is bound. */
+int mg_plandb__look(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_arena *arena,
+                    const char *sql, struct mg_wall_view *view, struct mg_bound *out,
+                    struct mg_error *err)
+{
 	struct mg_json *ast = NULL;
-	int code = ask_json(conn, arena, "SELECT json_serialize_sql($1::VARCHAR)", sql, AST_MB_MAX,
-	                    &ast, err);
+	int code = mg_plandb__ask_ast(conn, arena, sql, &ast, err);
 
 	if (code) {
 		return code;
@@ -592,20 +586,19 @@ static int look(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 	if (mg_json_get_bool(ast, "error", true)) {
 		return explain_no_ast(conn, arena, sql, ast, out, err);
 	}
-	code = mg_wall_look(arena, ast, &view, err);
+	code = mg_wall_look(arena, ast, view, err);
 	if (!code) {
-		code = check_file_names(conn, &view, err);
+		code = check_file_names(conn, view, err);
 	}
 	if (!code) {
-		out->text_refused = view.why;
-		out->catalog_only = view.catalog && !view.table_count;
-		code = check_views(db, conn, &view, out, err);
-		code = code ? code : check_shadows(conn, &view, out, err);
+		out->text_refused = view->why;
+		out->catalog_only = view->catalog && !view->table_count;
+		code = check_views(db, conn, view, out, err);
+		code = code ? code : check_shadows(conn, view, out, err);
 	}
 	if (code && err) {
 		err->origin = MG_ORIGIN_PLANNER;
 	}
-	mg_wall_view_fini(&view);
 	return code;
 }
 
@@ -670,7 +663,7 @@ static int cast_root(struct mg_arena *arena, struct mg_bound *out, struct mg_err
 }
 
 /* EXPLAIN's tree with the estimated rows, or NULL: then the planner guesses. */
-static struct mg_json *estimates(struct plan_conn *conn, struct mg_arena *arena, const char *sql)
+static struct mg_json *estimates(struct mg_plan_conn *conn, struct mg_arena *arena, const char *sql)
 {
 	struct mg_duck_result *result = NULL;
 	struct ArrowArray batch = { 0 };
@@ -733,7 +726,7 @@ static bool needs_estimates(const struct mg_json *plan)
 
 /* The text binds, but has no plan: a constant of it cannot be computed, which is the statement's
  * own error, or the engine cannot serialise what it planned, which is none. */
-static int explain_no_plan(struct plan_conn *conn, struct mg_arena *arena, const char *sql,
+static int explain_no_plan(struct mg_plan_conn *conn, struct mg_arena *arena, const char *sql,
                            const struct mg_json *answer, struct mg_error *err)
 {
 	const char *message = mg_json_get_text(answer, "error_message");
@@ -751,8 +744,20 @@ static int explain_no_plan(struct plan_conn *conn, struct mg_arena *arena, const
 	                    message ? message : "no reason given");
 }
 
-static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *arena,
-                const char *sql, struct mg_bound *out, struct mg_error *err)
+/* Row ids that a plan asks for are the column that every stored row has.  Where the plan only wants
+ * some column, to count rows, nobody asks for it, and it goes with the pruning. */
+static void name_row_ids(struct mg_node *node)
+{
+	for (size_t i = 0; node->op == MG_OP_SCAN && i < node->column_count; i++) {
+		node->cols[i] = node->cols[i] ? node->cols[i] : "_mg_rid";
+	}
+	for (size_t i = 0; i < node->kid_count; i++) {
+		name_row_ids(node->kids[i]);
+	}
+}
+
+static int plan(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_arena *arena,
+                const char *sql, bool row_ids, struct mg_bound *out, struct mg_error *err)
 {
 	struct mg_json *answer = NULL;
 	struct mg_node *node = NULL;
@@ -762,7 +767,7 @@ static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 	bool cheap = mg_clock_ms() - start <= ESTIMATE_MS_MAX;
 
 	/* A plan that came late is a plan: nothing dear follows. */
-	code = code ? in_time(db, conn, code, err) : 0;
+	code = code ? mg_plandb__in_time(db, conn, code, err) : 0;
 	if (!code && mg_json_get_bool(answer, "error", true)) {
 		return explain_no_plan(conn, arena, sql, answer, err);
 	}
@@ -780,6 +785,9 @@ static int plan(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *a
 	code =
 		code ? code
 			 : mg_plan_read_sized(arena, mg_json_at(plans, 0), mg_json_at(explain, 0), &node, err);
+	if (!code && row_ids) {
+		name_row_ids(node);
+	}
 	code = code ? code : mg_plan_prune(arena, node, &out->root, err);
 	return code ? code : cast_root(arena, out, err);
 }
@@ -790,22 +798,24 @@ static bool is_too_dear(int code)
 	return code == MG_E_TIMEOUT || code == MG_E_NOMEM || code == MG_E_LIMIT;
 }
 
-/* From now on whoever ends the statement interrupts this connection; NULL: none. */
-static int attach(const struct mg_plan_settings *settings, struct mg_duck_conn *duck,
-                  struct mg_error *err)
+int mg_plandb__attach(const struct mg_plan_settings *settings, struct mg_duck_conn *duck,
+                      struct mg_error *err)
 {
 	return settings && settings->attach ? settings->attach(settings->arg, duck, err) : 0;
 }
 
 /* *fall: what failed is not the statement, but our knowledge of it. */
-static int bind_text(struct mg_plandb *db, struct plan_conn *conn, struct mg_arena *arena,
+static int bind_text(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_arena *arena,
                      const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,
                      bool *fall, struct mg_error *err)
 {
-	int code = attach(settings, conn->duck, err);
+	struct mg_wall_view view = { 0 };
+	int code = mg_plandb__attach(settings, conn->duck, err);
 
-	code = code ? code : set_zone(conn, settings ? settings->timezone : NULL, err);
-	code = code ? code : in_time(db, conn, look(db, conn, arena, sql, out, err), err);
+	code = code ? code : mg_plandb__set_zone(conn, settings ? settings->timezone : NULL, err);
+	code = code ? code : mg_plandb__look(db, conn, arena, sql, &view, out, err);
+	code = mg_plandb__in_time(db, conn, code, err);
+	mg_wall_view_fini(&view);
 	if (code) {
 		return code;
 	}
@@ -814,15 +824,17 @@ static int bind_text(struct mg_plandb *db, struct plan_conn *conn, struct mg_are
 	if (text_runs) {
 		hurry(db, conn, SPARE_MS_MAX);
 	}
-	code = attach(settings, conn->binder, err);
-	code = code ? code : in_time(db, conn, describe(conn, arena, sql, out, err), err);
-	code = code ? code : attach(settings, conn->duck, err);
+	code = mg_plandb__attach(settings, conn->binder, err);
+	code = code
+	           ? code
+	           : mg_plandb__in_time(db, conn, mg_plandb__describe(conn, arena, sql, out, err), err);
+	code = code ? code : mg_plandb__attach(settings, conn->duck, err);
 	if (!code && out->catalog_only) {
 		out->unsupported = "only catalog tables are read";
 		return 0;
 	}
 	if (!code) {
-		code = plan(db, conn, arena, sql, out, err);
+		code = plan(db, conn, arena, sql, settings && settings->row_ids, out, err);
 		*fall = code == MG_E_UNSUPPORTED;
 	}
 	*fall = *fall || (text_runs && is_too_dear(code));
@@ -839,7 +851,7 @@ int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
 	if (strlen(sql) > (size_t)SQL_MB_MAX << 20) {
 		return mg_error_set(err, MG_E_LIMIT, "a statement may have at most %d MB", SQL_MB_MAX);
 	}
-	struct plan_conn *conn = take(db, db->limit_ms, false, err);
+	struct mg_plan_conn *conn = mg_plandb__take(db, db->limit_ms, MG_PLANDB_PLANS, err);
 
 	if (!conn) {
 		return MG_E_BUSY;
@@ -848,8 +860,8 @@ int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
 	bool fall = false;
 	int code = bind_text(db, conn, arena, settings, sql, out, &fall, &why);
 
-	(void)attach(settings, NULL, NULL);
-	give(db, conn);
+	(void)mg_plandb__attach(settings, NULL, NULL);
+	mg_plandb__give(db, conn);
 	if (fall) {
 		out->root = NULL;
 		out->unsupported = mg_arena_strdup(arena, why.message);

@@ -36,6 +36,9 @@ struct mg_plan_settings {
 	 * whoever cancels it can interrupt that; an error ends the bind.  NULL: nobody can. */
 	int (*attach)(void *arg, struct mg_duck_conn *conn, struct mg_error *err);
 	void *arg;
+	/* A statement of ours that may name rowid, which then is the row's id in its shard
+	 * (_mg_rid); the tables of whoever runs the plan must have that column. */
+	bool row_ids;
 };
 
 /* Bind and optimize: the tree, the result's names and types (as SQL texts).  When the statement is
@@ -59,5 +62,30 @@ void mg_plandb_set_limit(struct mg_plandb *db, int ms);
 int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
                    const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,
                    struct mg_error *err);
+
+/* ---- writes (plandb_write.c) ---- */
+
+/* What a text that reads would touch, as the wall sees it. */
+struct mg_plandb_view {
+	bool tables;  /* of users */
+	bool catalog; /* tables or functions of the catalog */
+	bool row_ids; /* a column called rowid */
+	bool own;     /* functions that are none of the engine's */
+};
+
+/* Fails as mg_plandb_bind does before it binds. */
+int mg_plandb_look(struct mg_plandb *db, struct mg_arena *arena,
+                   const struct mg_plan_settings *settings, const char *sql,
+                   struct mg_plandb_view *out, struct mg_error *err);
+/* Is the text of any kind well formed; with bind, which needs a text that the wall has seen, does
+ * it mean something?  Nothing is run. */
+int mg_plandb_check(struct mg_plandb *db, struct mg_arena *arena,
+                    const struct mg_plan_settings *settings, const char *sql, bool bind,
+                    struct mg_error *err);
+/* Let work run statements on a connection inside of a transaction, and roll that back.  work may
+ * set the connection's context.  Fails: what work returned; MG_E_TIMEOUT after 60 s. */
+int mg_plandb_try(struct mg_plandb *db, const struct mg_plan_settings *settings,
+                  int (*work)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
+                  void *arg, struct mg_error *err);
 
 #endif

@@ -248,6 +248,7 @@ static int walk_function(struct walker *walker, const struct mg_json *json,
 	case MG_FUNCTION_PURE:
 		break;
 	case MG_FUNCTION_UNKNOWN:
+		walker->view->own = true;
 		refuse_text(walker, "a function that is not on the list");
 		break;
 	case MG_FUNCTION_PLANNED:
@@ -278,6 +279,7 @@ static void check_column(struct walker *walker, const struct mg_json *json)
 
 	mg_json_each(name, names) {
 		if (mg_str_eq_nocase(name->text, MG_STR("rowid"))) {
+			walker->view->row_ids = true;
 			refuse_text(walker, "rowid is no column of a sharded table");
 		}
 	}

@@ -16,6 +16,8 @@ struct mg_wall_table {
 struct mg_wall_view {
 	const char *why; /* why the text may not run in the engine, or NULL */
 	bool catalog;    /* reads catalog tables or functions, SHOW, DESCRIBE */
+	bool row_ids;    /* a column is called rowid */
+	bool own;        /* calls a function that is none of the engine's */
 	bool bare;       /* a catalog table is named without its schema: a user's may be meant */
 	struct mg_wall_table *tables; /* user tables named in the text (heap: mg_wall_view_fini) */
 	size_t table_count, table_cap;

@@ -1,0 +1,64 @@
+/*
+ * write.h - a statement that writes, as the rows that it would store: everything up to the redo.
+ *
+ * It takes no lock and commits nothing.  The caller holds off other writers of what the statement
+ * reads (mg_write_target tells), calls mg_write_rows, and commits the redo.
+ *
+ * Blocks; call it from a query thread, never from a loop.
+ */
+#ifndef MG_EXEC_WRITE_H
+#define MG_EXEC_WRITE_H
+
+#include "catalog/catalog.h"
+#include "exec/coordinator.h"
+#include "replica/redo.h"
+#include "sql/dml.h"
+
+/* What a statement writes, from its text alone. */
+struct mg_write_target {
+	enum mg_dml_verb verb;
+	const char *name;             /* "INSERT" */
+	const struct mg_table *table; /* of data */
+	/* What it stores depends on rows that are there: its own table's or others'.  Without it, it is
+	 * rows of constants, and nobody need wait for anybody. */
+	bool reads;
+};
+
+/* Fails: MG_E_SYNTAX, MG_E_UNSUPPORTED, MG_E_NO_TABLE, MG_E_BIND for a view. */
+int mg_write_target(const struct mg_catalog_data *data, struct mg_arena *arena,
+                    struct mg_str statement, struct mg_write_target *out, struct mg_error *err);
+
+struct mg_write_request {
+	struct mg_str statement; /* one, without its ";" */
+	bool lossless;           /* RETURNING's rows: as struct mg_rows has it */
+};
+
+struct mg_write_result {
+	struct mg_arena *arena;     /* of all texts below */
+	const char *verb;           /* "INSERT" */
+	const char *schema, *table; /* that it writes */
+	uint64_t rows;              /* affected */
+	bool returning;             /* it has rows for the client: mg_write_hand_out */
+	size_t column_count;
+	const char **names, **types;
+	struct ArrowSchema columns;
+	struct ArrowArray *batches;
+	size_t batch_count, batch_cap;
+	uint64_t bytes; /* of batches; at most MG_WRITE_RETURNING_MAX */
+};
+
+#define MG_WRITE_RETURNING_MAX (64u << 20)
+
+/* Appends to redo what the statement stores; on failure what redo then holds is of no use.
+ * Fails: DuckDB's own errors with their SQLSTATEs, 23505 for a key that is there, MG_E_CARDINALITY
+ * for a row that UPDATE ... FROM finds twice, MG_E_LIMIT from the redo, MG_E_CANCELLED,
+ * MG_E_TIMEOUT. */
+int mg_write_rows(struct mg_engine *engine, struct mg_run *run,
+                  const struct mg_run_settings *settings, const struct mg_write_request *request,
+                  struct mg_redo *redo, struct mg_write_result *out, struct mg_error *err);
+/* RETURNING's rows, once the redo is committed; may be called once. */
+int mg_write_hand_out(struct mg_write_result *result, const struct mg_rows *rows,
+                      struct mg_error *err);
+void mg_write_result_fini(struct mg_write_result *result); /* in any case */
+
+#endif

@@ -1,0 +1,191 @@
+/*
+ * write_insert.c - INSERT.
+ *
+ * VALUES that read no table run in the planning database as they stand, so that DEFAULT and the
+ * cast of each value are DuckDB's own.  Everything else is a source whose rows come in chunks.
+ */
+#include "exec/write_int.h"
+
+#include <string.h>
+
+#define NAMED_MAX 1000 /* columns of a source whose names are compared with each other */
+
+/* "INSERT INTO table (columns) " */
+static void add_head(struct mg_sb *sql, const struct mg_write *write, const char *const *columns,
+                     size_t count)
+{
+	mg_sb_add(sql, "INSERT INTO ");
+	mg_write__add_table(sql, write);
+	for (size_t i = 0; i < count; i++) {
+		mg_sb_add(sql, i ? ", " : " (");
+		mg_sb_add_ident(sql, columns[i]);
+	}
+	mg_sb_add(sql, count ? ") " : " ");
+}
+
+/* The rows in MG_WRITE_TRIED are needed once more. */
+static bool is_needed_again(const struct mg_write *write)
+{
+	return write->dml.returning.len > 0;
+}
+
+/* What the table would hold lies in MG_WRITE_TRIED. */
+static int store(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, "SELECT ");
+	mg_write__add_columns(&sql, write);
+	mg_write__add_slots(&sql, write);
+	mg_sb_add(&sql, " FROM (SELECT ");
+	mg_write__add_stored(&sql, write, 0, true);
+	mg_sb_addf(&sql, " FROM merganser_exchange(%d))", MG_WRITE_TRIED);
+	int code = mg_write__redo_query(write, MG_REDO_INSERT, conn, mg_sb_text(&sql), err);
+
+	if (!code && write->dml.returning.len) {
+		code = mg_write__returning(write, conn, err);
+	}
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* sql is an INSERT without RETURNING. */
+static int try_rows(struct mg_write *write, struct mg_duck_conn *conn, struct mg_sb *sql,
+                    struct mg_error *err)
+{
+	bool again = is_needed_again(write);
+
+	mg_duck_set_context(conn, &write->context);
+	mg_sb_add(sql, "\nRETURNING ");
+	mg_write__add_columns(sql, write);
+	if (!again) {
+		mg_write__add_slots(sql, write);
+		return mg_write__redo_query(write, MG_REDO_INSERT, conn, mg_sb_text(sql), err);
+	}
+	int code =
+		write->spools[MG_WRITE_TRIED].spool ? mg_write__spool_empty(write, MG_WRITE_TRIED, err) : 0;
+
+	code = code ? code : mg_write__spool_query(write, MG_WRITE_TRIED, conn, mg_sb_text(sql), err);
+	if (!code) {
+		mg_write__spool_seal(write, MG_WRITE_TRIED);
+		code = store(write, conn, err);
+	}
+	return code;
+}
+
+/* The statement's own text. */
+static int try_text(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	struct mg_write *write = arg;
+	const struct mg_dml *dml = &write->dml;
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add_len(&sql, dml->with.ptr, dml->with.len);
+	mg_sb_add(&sql, dml->with.len ? "\n" : "");
+	add_head(&sql, write, dml->columns, dml->column_count);
+	mg_sb_add(&sql, dml->default_values ? "DEFAULT VALUES" : "");
+	mg_sb_add_len(&sql, dml->source.ptr, dml->source.len);
+	int code = try_rows(write, conn, &sql, err);
+
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* A name of the source that stands for one column: DuckDB's messages name it. */
+static bool is_own_name(const struct mg_write *write, size_t column)
+{
+	for (size_t i = 0; i < write->source_columns; i++) {
+		if (i != column && mg_text_eq_nocase(write->source_names[i], write->source_names[column])) {
+			return false;
+		}
+	}
+	return write->source_names[column][0] && write->source_columns <= NAMED_MAX;
+}
+
+/* SELECT of the chunk, under the source's names. */
+static void add_chunk(struct mg_sb *sql, const struct mg_write *write)
+{
+	struct mg_sb names = { 0 };
+
+	for (size_t i = 0; i < write->source_columns; i++) {
+		char *name = is_own_name(write, i) ? mg_strdup(write->source_names[i])
+		                                   : mg_format("merganser c%zu", i);
+
+		mg_sb_add(&names, i ? ", " : "");
+		mg_sb_add_ident(&names, name);
+		mg_sb_add(sql, i ? ", " : "SELECT ");
+		mg_sb_add_ident(sql, name);
+		mg_write__add_type(sql, write->source_types[i]);
+		mg_free(name);
+	}
+	mg_sb_addf(sql, " FROM merganser_exchange(%d) AS mg(%s)", MG_WRITE_SOURCE, mg_sb_text(&names));
+	mg_sb_fini(&names);
+}
+
+/* A chunk of the source. */
+static int try_chunk(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	struct mg_write *write = arg;
+	const struct mg_dml *dml = &write->dml;
+	struct mg_sb sql = { 0 };
+
+	if (dml->by_name) {
+		add_head(&sql, write, write->source_names, write->source_columns);
+	} else {
+		add_head(&sql, write, dml->columns, dml->column_count);
+	}
+	add_chunk(&sql, write);
+	int code = try_rows(write, conn, &sql, err);
+
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* WITH ... and the source as one statement that reads. */
+static const char *source_text(struct mg_write *write)
+{
+	const struct mg_dml *dml = &write->dml;
+
+	if (!dml->with.len) {
+		return mg_arena_strndup(write->arena, dml->source.ptr, dml->source.len);
+	}
+	return mg_arena_format(write->arena, "%.*s\n%.*s", MG_STR_ARG(dml->with),
+	                       MG_STR_ARG(dml->source));
+}
+
+static int try_here(struct mg_write *write, struct mg_error *err)
+{
+	const struct mg_plan_settings settings = mg_write__plan_settings(write);
+
+	return mg_plandb_try(mg_engine_plandb(write->engine), &settings, try_text, write, err);
+}
+
+int mg_write__insert(struct mg_write *write, struct mg_error *err)
+{
+	const struct mg_dml *dml = &write->dml;
+	struct mg_plandb_view view = { 0 };
+	int code = 0;
+
+	if (dml->default_values && dml->with.len) {
+		return mg_error_set(err, MG_E_UNSUPPORTED, "WITH has no use beside DEFAULT VALUES");
+	}
+	if (dml->conflict) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "ON CONFLICT is not supported yet");
+		return code;
+	}
+	const char *source = source_text(write);
+
+	code = dml->default_values ? 0 : mg_write__look(write, source, &view, err);
+	if (code) {
+		return code;
+	}
+	/* A function of users may read tables inside. */
+	if (dml->default_values || (dml->values && !view.tables && !view.catalog && !view.own)) {
+		code = try_here(write, err);
+	} else {
+		code = mg_write__check(write, err);
+		code = code ? code : mg_write__source(write, source, try_chunk, err);
+	}
+	write->result->rows = write->outlets[MG_REDO_INSERT].rows;
+	return code;
+}

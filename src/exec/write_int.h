@@ -1,0 +1,116 @@
+/* write_int.h - what the files write*.c share: a statement under way, its rows, its redo. */
+#ifndef MG_EXEC_WRITE_INT_H
+#define MG_EXEC_WRITE_INT_H
+
+#include "exec/engine.h"
+#include "exec/write.h"
+#include "store/spool.h"
+
+/* A chunk of rows that is tried at once, so that what the planning database holds is bounded. */
+#define MG_WRITE_CHUNK_ROWS 122880
+#define MG_WRITE_CHUNK_BYTES (16u << 20)
+
+/* merganser_exchange(id) of a statement under way. */
+enum {
+	MG_WRITE_SOURCE,   /* a chunk of what the source gave */
+	MG_WRITE_TRIED,    /* the chunk as the table would hold it */
+	MG_WRITE_KEYS,     /* primary keys of all chunks */
+	MG_WRITE_RETURNED, /* of the chunk */
+	MG_WRITE_SPOOLS
+};
+
+struct mg_write_spool {
+	struct mg_spool *spool;
+	struct mg_arrow_encoder *encoder;
+	struct mg_buf *schema;
+	uint64_t rows, bytes;
+	bool sealed;
+};
+
+/* Rows on their way into the redo: one for each kind. */
+struct mg_write_outlet {
+	struct mg_write *write;
+	enum mg_redo_kind kind;
+	struct mg_arrow_encoder *encoder;
+	struct mg_buf *schema;
+	uint64_t rows;
+};
+
+struct mg_write {
+	struct mg_engine *engine;
+	struct mg_run *run;
+	struct mg_run_settings settings; /* for what it reads */
+	const struct mg_write_request *request;
+	struct mg_arena *arena;
+	const struct mg_catalog_data *data;
+	const struct mg_table *table;
+	struct mg_dml dml;
+	const char *text; /* zero-terminated */
+	struct mg_redo *redo;
+	struct mg_write_result *result;
+	struct mg_spool_budget budget;
+	struct mg_write_spool spools[MG_WRITE_SPOOLS];
+	struct mg_write_outlet outlets[MG_REDO_DELETE + 1];
+	struct mg_duck_context context; /* of the connections that try rows */
+	uint16_t owner[MG_SLOT_COUNT];  /* the shard of each slot */
+	/* Of the source, from its first row on. */
+	const char **source_names, **source_types;
+	size_t source_columns;
+	/* Of RETURNING, likewise. */
+	const char **returned_names, **returned_types;
+	size_t returned_columns;
+};
+
+/* ---- write_spool.c ---- */
+void mg_write__open(struct mg_write *write);
+void mg_write__close(struct mg_write *write);
+/* Columns become c0, c1, ...  Rows are added to what is there, until it is sealed. */
+int mg_write__spool_begin(struct mg_write *write, size_t id, const struct ArrowSchema *schema,
+                          struct mg_error *err);
+int mg_write__spool_put(struct mg_write *write, size_t id, struct ArrowArray *batch,
+                        struct mg_error *err);
+void mg_write__spool_seal(struct mg_write *write, size_t id);
+/* No rows again, the same columns. */
+int mg_write__spool_empty(struct mg_write *write, size_t id, struct mg_error *err);
+/* Add the rows of sql. */
+int mg_write__spool_query(struct mg_write *write, size_t id, struct mg_duck_conn *conn,
+                          const char *sql, struct mg_error *err);
+/* Rows of sql, whose last column is a slot, to the redo of its shards. */
+int mg_write__redo_query(struct mg_write *write, enum mg_redo_kind kind, struct mg_duck_conn *conn,
+                         const char *sql, struct mg_error *err);
+/* A batch as it stands. */
+int mg_write__redo_begin(struct mg_write *write, enum mg_redo_kind kind,
+                         const struct ArrowSchema *schema, struct mg_error *err);
+int mg_write__redo_put(struct mg_write *write, enum mg_redo_kind kind, uint32_t shard,
+                       struct ArrowArray *batch, struct mg_error *err);
+
+/* ---- SQL of the table (write_spool.c) ---- */
+void mg_write__add_table(struct mg_sb *sql, const struct mg_write *write);
+void mg_write__add_columns(struct mg_sb *sql, const struct mg_write *write);
+/* "c<i>::type, ..." of the table's columns, the first of which is column `first` of the spool. */
+void mg_write__add_stored(struct mg_sb *sql, const struct mg_write *write, size_t first,
+                          bool named);
+/* ", mg_slot(...) AS slot, mg_slot(...)": the stored one, and the one that scatters. */
+void mg_write__add_slots(struct mg_sb *sql, const struct mg_write *write);
+/* "::type", and "c<i>::type" of a spool's column. */
+void mg_write__add_type(struct mg_sb *sql, const char *type);
+void mg_write__add_cast(struct mg_sb *sql, size_t column, const char *type);
+
+/* ---- write.c ---- */
+struct mg_plan_settings mg_write__plan_settings(struct mg_write *write);
+/* Run sql, which reads, and hand its rows to `take` in chunks that lie in MG_WRITE_SOURCE, inside
+ * of mg_plandb_try. */
+int mg_write__source(struct mg_write *write, const char *sql,
+                     int (*take)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
+                     struct mg_error *err);
+/* The wall: what a text that reads would touch. */
+int mg_write__look(struct mg_write *write, const char *sql, struct mg_plandb_view *view,
+                   struct mg_error *err);
+/* The whole statement, once the wall has seen its parts, as DuckDB understands it. */
+int mg_write__check(struct mg_write *write, struct mg_error *err);
+/* What lies in MG_WRITE_TRIED, once more into the table, for RETURNING. */
+int mg_write__returning(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err);
+
+int mg_write__insert(struct mg_write *write, struct mg_error *err); /* write_insert.c */
+
+#endif

@@ -1,0 +1,278 @@
+/*
+ * write_spool.c - the rows of a statement that writes: between its steps, and into its redo.
+ *
+ * Rule: what one step made is sealed before the next one reads it.
+ *
+ * owner: the query's thread; DuckDB's threads read sealed spools.
+ */
+#include "codec/arrow_ipc.h"
+#include "exec/write_int.h"
+
+#include "base/assert.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct mg_spool *find_spool(void *arg, uint32_t stage)
+{
+	struct mg_write *write = arg;
+
+	return stage < MG_WRITE_SPOOLS && write->spools[stage].sealed ? write->spools[stage].spool
+	                                                              : NULL;
+}
+
+void mg_write__open(struct mg_write *write)
+{
+	mg_engine_budget(write->engine, &write->budget);
+	write->context = (struct mg_duck_context){
+		.owner = write->owner,
+		.find_spool = find_spool,
+		.arg = write,
+	};
+	for (uint32_t i = 1; write->table->key_count && i <= write->data->shard_count; i++) {
+		const struct mg_shard *shard = &write->data->shards[i];
+
+		for (uint32_t slot = shard->slot_first; slot <= shard->slot_last; slot++) {
+			write->owner[slot] = (uint16_t)shard->id;
+		}
+	}
+}
+
+void mg_write__close(struct mg_write *write)
+{
+	for (size_t i = 0; i < MG_WRITE_SPOOLS; i++) {
+		struct mg_write_spool *own = &write->spools[i];
+
+		if (own->encoder) {
+			mg_arrow_encoder_free(own->encoder);
+		}
+		mg_buf_unref(own->schema);
+		if (own->spool) {
+			mg_spool_unref(own->spool);
+		}
+	}
+	for (size_t i = 0; i <= MG_REDO_DELETE; i++) {
+		if (write->outlets[i].encoder) {
+			mg_arrow_encoder_free(write->outlets[i].encoder);
+		}
+		mg_buf_unref(write->outlets[i].schema);
+	}
+}
+
+/* ---- spools ---- */
+
+int mg_write__spool_begin(struct mg_write *write, size_t id, const struct ArrowSchema *schema,
+                          struct mg_error *err)
+{
+	struct mg_write_spool *own = &write->spools[id];
+	struct ArrowSchema renamed;
+
+	if (own->spool) {
+		return 0;
+	}
+	if (ArrowSchemaDeepCopy(schema, &renamed) != NANOARROW_OK) {
+		return mg_error_set(err, MG_E_NOMEM, "no memory for the columns of the rows");
+	}
+	int code = 0;
+
+	for (int64_t i = 0; !code && i < renamed.n_children; i++) {
+		char name[24];
+
+		(void)snprintf(name, sizeof name, "c%lld", (long long)i);
+		code = ArrowSchemaSetName(renamed.children[i], name) == NANOARROW_OK
+		           ? 0
+		           : mg_error_set(err, MG_E_NOMEM, "no memory for the columns of the rows");
+	}
+	code = code ? code : mg_arrow_encoder_new(&own->encoder, &renamed, false, err);
+	code = code ? code : mg_arrow_encode_schema(own->encoder, &own->schema, err);
+	ArrowSchemaRelease(&renamed);
+	return code ? code : mg_write__spool_empty(write, id, err);
+}
+
+int mg_write__spool_empty(struct mg_write *write, size_t id, struct mg_error *err)
+{
+	struct mg_write_spool *own = &write->spools[id];
+
+	if (own->spool) {
+		mg_spool_unref(own->spool);
+	}
+	own->spool = mg_spool_new(&write->budget);
+	own->rows = own->bytes = 0;
+	own->sealed = false;
+	return mg_spool_set_schema(own->spool, own->schema, err);
+}
+
+int mg_write__spool_put(struct mg_write *write, size_t id, struct ArrowArray *batch,
+                        struct mg_error *err)
+{
+	struct mg_write_spool *own = &write->spools[id];
+	struct mg_buf *buf = NULL;
+	uint64_t raw = 0;
+	int code = mg_arrow_encode_batch(own->encoder, batch, &buf, &raw, err);
+
+	mg_assert(!own->sealed);
+	code = code ? code : mg_spool_put(own->spool, buf, (uint64_t)batch->length, err);
+	own->rows += (uint64_t)batch->length;
+	own->bytes += raw;
+	mg_buf_unref(buf);
+	return code;
+}
+
+void mg_write__spool_seal(struct mg_write *write, size_t id)
+{
+	mg_spool_seal(write->spools[id].spool);
+	write->spools[id].sealed = true;
+}
+
+/* A spool as a sink of mg_duck_scatter. */
+struct inflow {
+	struct mg_write *write;
+	size_t id;
+};
+
+static int inflow_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
+{
+	struct inflow *inflow = arg;
+
+	return mg_write__spool_begin(inflow->write, inflow->id, schema, err);
+}
+
+static int inflow_put(void *arg, uint32_t target, struct ArrowArray *batch, struct mg_error *err)
+{
+	struct inflow *inflow = arg;
+
+	(void)target;
+	return mg_write__spool_put(inflow->write, inflow->id, batch, err);
+}
+
+int mg_write__spool_query(struct mg_write *write, size_t id, struct mg_duck_conn *conn,
+                          const char *sql, struct mg_error *err)
+{
+	struct inflow inflow = { write, id };
+	const struct mg_duck_sink sink = { .begin = inflow_begin, .put = inflow_put, .arg = &inflow };
+
+	return mg_duck_scatter(conn, sql, NULL, 1, &sink, err);
+}
+
+/* ---- the redo ---- */
+
+int mg_write__redo_begin(struct mg_write *write, enum mg_redo_kind kind,
+                         const struct ArrowSchema *schema, struct mg_error *err)
+{
+	struct mg_write_outlet *outlet = &write->outlets[kind];
+
+	/* Every chunk has the columns of the first: they come from the same table. */
+	if (outlet->encoder) {
+		return 0;
+	}
+	outlet->write = write;
+	outlet->kind = kind;
+	int code = mg_arrow_encoder_new(&outlet->encoder, schema, false, err);
+
+	return code ? code : mg_arrow_encode_schema(outlet->encoder, &outlet->schema, err);
+}
+
+int mg_write__redo_put(struct mg_write *write, enum mg_redo_kind kind, uint32_t shard,
+                       struct ArrowArray *batch, struct mg_error *err)
+{
+	struct mg_write_outlet *outlet = &write->outlets[kind];
+	struct mg_buf *buf = NULL;
+	uint64_t raw = 0;
+	int code = mg_arrow_encode_batch(outlet->encoder, batch, &buf, &raw, err);
+
+	code = code ? code
+	            : mg_redo_rows(write->redo, shard, kind, write->table->schema, write->table->name,
+	                           outlet->schema, buf, (uint32_t)batch->length, err);
+	outlet->rows += (uint64_t)batch->length;
+	mg_buf_unref(buf);
+	return code;
+}
+
+static int outflow_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
+{
+	struct mg_write_outlet *outlet = arg;
+
+	return mg_write__redo_begin(outlet->write, outlet->kind, schema, err);
+}
+
+static int outflow_put(void *arg, uint32_t target, struct ArrowArray *batch, struct mg_error *err)
+{
+	struct mg_write_outlet *outlet = arg;
+
+	return mg_write__redo_put(outlet->write, outlet->kind, target, batch, err);
+}
+
+int mg_write__redo_query(struct mg_write *write, enum mg_redo_kind kind, struct mg_duck_conn *conn,
+                         const char *sql, struct mg_error *err)
+{
+	struct mg_write_outlet *outlet = &write->outlets[kind];
+	const struct mg_duck_sink sink = { .begin = outflow_begin, .put = outflow_put, .arg = outlet };
+
+	outlet->write = write;
+	outlet->kind = kind;
+	return mg_duck_scatter(conn, sql, write->owner, write->data->shard_count + 1, &sink, err);
+}
+
+/* ---- SQL ---- */
+
+void mg_write__add_table(struct mg_sb *sql, const struct mg_write *write)
+{
+	mg_sb_add_ident(sql, write->table->schema);
+	mg_sb_add_char(sql, '.');
+	mg_sb_add_ident(sql, write->table->name);
+}
+
+void mg_write__add_columns(struct mg_sb *sql, const struct mg_write *write)
+{
+	for (size_t i = 0; i < write->table->column_count; i++) {
+		mg_sb_add(sql, i ? ", " : "");
+		mg_sb_add_ident(sql, write->table->columns[i].name);
+	}
+}
+
+/* Types without values of their own need no cast, and have none. */
+void mg_write__add_type(struct mg_sb *sql, const char *type)
+{
+	if (!strstr(type, "\"NULL\"") && !strchr(type, '{')) {
+		mg_sb_addf(sql, "::%s", type);
+	}
+}
+
+void mg_write__add_cast(struct mg_sb *sql, size_t column, const char *type)
+{
+	mg_sb_addf(sql, "c%zu", column);
+	mg_write__add_type(sql, type);
+}
+
+void mg_write__add_stored(struct mg_sb *sql, const struct mg_write *write, size_t first, bool named)
+{
+	for (size_t i = 0; i < write->table->column_count; i++) {
+		mg_sb_add(sql, i ? ", " : "");
+		mg_write__add_cast(sql, first + i, write->table->columns[i].type);
+		if (named) {
+			mg_sb_add(sql, " AS ");
+			mg_sb_add_ident(sql, write->table->columns[i].name);
+		}
+	}
+}
+
+static void add_slot(struct mg_sb *sql, const struct mg_table *table)
+{
+	if (!table->key_count) {
+		mg_sb_add(sql, "0::USMALLINT");
+		return;
+	}
+	for (size_t i = 0; i < table->key_count; i++) {
+		mg_sb_add(sql, i ? ", " : "mg_slot(");
+		mg_sb_add_ident(sql, table->keys[i]);
+	}
+	mg_sb_add_char(sql, ')');
+}
+
+void mg_write__add_slots(struct mg_sb *sql, const struct mg_write *write)
+{
+	mg_sb_add(sql, ", ");
+	add_slot(sql, write->table);
+	mg_sb_add(sql, " AS slot, ");
+	add_slot(sql, write->table);
+}

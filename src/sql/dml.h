@@ -1,0 +1,67 @@
+/*
+ * dml.h - the head of a statement that writes: which table, which columns, and the texts in
+ * between, which DuckDB reads.
+ *
+ * Only keywords outside of parentheses are looked for; what stands between them stays text, as it
+ * was written.  Whether it is right SQL is DuckDB's to say: a caller hands it the whole statement
+ * first, so what is read here is known to be well formed, and errors of this file are for those
+ * that are not, and for what cannot be written yet.
+ *
+ * Pure; any thread.
+ */
+#ifndef MG_SQL_DML_H
+#define MG_SQL_DML_H
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+#define MG_DML_COLUMNS_MAX 100000
+
+enum mg_dml_verb { MG_DML_INSERT, MG_DML_UPDATE, MG_DML_DELETE, MG_DML_TRUNCATE };
+
+enum mg_dml_conflict {
+	MG_DML_CONFLICT_NONE,
+	MG_DML_CONFLICT_IGNORE,  /* INSERT OR IGNORE */
+	MG_DML_CONFLICT_REPLACE, /* INSERT OR REPLACE */
+	MG_DML_CONFLICT_CLAUSE   /* ON CONFLICT ... */
+};
+
+/* column = expr of UPDATE */
+struct mg_dml_set {
+	const char *column;
+	struct mg_str expr; /* or DEFAULT */
+	bool is_default;
+};
+
+struct mg_dml {
+	enum mg_dml_verb verb;
+	const char *name;                     /* "INSERT" */
+	struct mg_str with;                   /* WITH ... in front of the verb, or empty */
+	const char *catalog, *schema, *table; /* without quotes; "" when not written */
+	const char *alias;                    /* or NULL */
+	/* INSERT */
+	const char **columns; /* column_count 0: none are named */
+	size_t column_count;
+	bool by_name;
+	bool values; /* source starts with VALUES */
+	bool default_values;
+	struct mg_str source; /* VALUES ..., SELECT ..., or empty with default_values */
+	enum mg_dml_conflict conflict;
+	struct mg_str conflict_text; /* ON CONFLICT ... */
+	/* UPDATE */
+	struct mg_dml_set *sets;
+	size_t set_count;
+	/* UPDATE: FROM; DELETE: USING; without the word, or empty */
+	struct mg_str from;
+	struct mg_str where;     /* without the word, or empty */
+	struct mg_str returning; /* without the word, or empty */
+	/* Some word of an INSERT may start a table; the others read their own. */
+	bool reads;
+};
+
+/* text: one statement without its ";".  Fails: MG_E_SYNTAX, MG_E_UNSUPPORTED, MG_E_LIMIT. */
+int mg_dml_parse(struct mg_arena *arena, struct mg_str text, struct mg_dml *out,
+                 struct mg_error *err);
+
+#endif
