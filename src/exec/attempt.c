@@ -218,6 +218,15 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	const struct mg_attempt_options *options = &attempt->options;
 	struct mg_exec_table *tables;
 	bool any_far = false;
+	size_t pinned_count = 0;
+	uint32_t *pinned =
+		mg_arena_new_array(attempt->arena, uint32_t, attempt->parts[0].info.shard_count + 1);
+	if (options->reference) {
+		pinned[pinned_count++] = 0;
+	}
+	for (size_t i = 0; i < attempt->parts[0].info.shard_count; i++) {
+		pinned[pinned_count++] = attempt->parts[0].info.shards[i];
+	}
 	for (size_t i = 1; i < attempt->part_count; i++) {
 		any_far |= is_far(&attempt->parts[i]);
 	}
@@ -238,6 +247,9 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 		.budget = &attempt->budget,
 		.lz4 = any_far,
 		.profile = options->profile,
+		.replica = mg_engine_replica(options->engine),
+		.pinned = pinned,
+		.pinned_count = pinned_count,
 		.send = send_local,
 		.arg = attempt,
 	};
@@ -329,6 +341,14 @@ int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *op
 	if (code) {
 		mg_attempt_close(attempt);
 		return code;
+	}
+	/* The snapshot was taken after the workers were chosen: what changed in between may be in it
+	 * and not in their copies. */
+	for (size_t i = 1; i < attempt->part_count; i++) {
+		const struct part *part = &attempt->parts[i];
+		if (!mg_hub_holds(hub, part->worker, part->info.shards, part->info.shard_count)) {
+			mg_attempt_on_lost(attempt, part->worker, "its copies are out of date");
+		}
 	}
 	open_remote(attempt);
 	*out = attempt;

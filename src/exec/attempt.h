@@ -30,6 +30,7 @@ struct mg_attempt_options {
 	bool workers;           /* may take part */
 	bool row_ids;           /* the tables have _mg_rid too; without workers */
 	bool profile;           /* count what is read: mg_attempt_reads */
+	bool reference;         /* it reads tables without partitions, too */
 	const uint32_t *shards; /* shards to cover (ids from 1) */
 	size_t shard_count;
 	const struct mg_catalog_data *data;

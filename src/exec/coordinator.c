@@ -133,6 +133,16 @@ static void plan_env(struct job *job, struct stage_run *at, size_t participants,
 	};
 }
 
+/* A text whose plan is not known may read any. */
+static bool reads_reference(const struct job *job)
+{
+	bool any = !job->bound.root;
+	for (size_t i = 0; i < job->way.table_count && !any; i++) {
+		any = job->way.tables[i].key_count == 0;
+	}
+	return any;
+}
+
 static int open_attempt(struct job *job, bool workers, const uint32_t *shards, size_t shard_count,
                         bool views, struct mg_attempt **out, struct mg_error *err)
 {
@@ -145,6 +155,7 @@ static int open_attempt(struct job *job, bool workers, const uint32_t *shards, s
 		.workers = workers && !job->settings->row_ids,
 		.row_ids = job->settings->row_ids,
 		.profile = job->explain != NULL,
+		.reference = reads_reference(job),
 		.shards = shards,
 		.shard_count = shard_count,
 		.data = job->data,

@@ -1,6 +1,6 @@
 /*
- * engine.h - this node's engine: a DuckDB with the shard files attached read-only, the planning
- * database, and the workers that are connected.
+ * engine.h - this node's engine: a DuckDB with the shard files attached, the planning database, the
+ * replicas that change both, and the workers that are connected.
  *
  * Attached names: "s0" is the reference group, "s1"... are the shards.  Views of the user's tables,
  * with the user's columns only, stand under their own names for original text.
@@ -17,6 +17,7 @@
 
 struct mg_engine;
 struct mg_hub;
+struct mg_replica;
 
 struct mg_engine_options {
 	const char *data_dir;
@@ -37,8 +38,9 @@ struct mg_plandb *mg_engine_plandb(struct mg_engine *engine);
 struct mg_duck *mg_engine_duck(struct mg_engine *engine);
 const char *mg_engine_spill_dir(struct mg_engine *engine); /* empty at each start */
 struct mg_hub *mg_engine_hub(struct mg_engine *engine);
-/* Rows of the catalog's table number `table` that the planning database holds. */
-uint64_t mg_engine_sample_rows(const struct mg_engine *engine, size_t table);
+struct mg_replica *mg_engine_replica(struct mg_engine *engine);
+/* Rows of the table that the planning database holds. */
+uint64_t mg_engine_sample_rows(struct mg_engine *engine, const struct mg_table *table);
 unsigned mg_engine_threads(const struct mg_engine *engine);
 bool mg_engine_threads_given(const struct mg_engine *engine); /* by the operator */
 uint64_t mg_engine_memory(const struct mg_engine *engine);

@@ -11,6 +11,7 @@
 #include "exec/attempt.h"
 #include "os/clock.h"
 #include "os/random.h"
+#include "replica/replica.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#define QUIET_MS 2000u /* a shard that has just changed will change again soon */
 
 /* ---- references ---- */
 
@@ -130,7 +133,8 @@ static void add_tables(struct mg_sb *json, const struct mg_catalog_data *data)
 		mg_sb_add_json(json, table->schema, strlen(table->schema));
 		mg_sb_add(json, ",\"name\":");
 		mg_sb_add_json(json, table->name, strlen(table->name));
-		mg_sb_addf(json, ",\"partitioned\":%s,\"columns\":[", table->key_count ? "true" : "false");
+		mg_sb_addf(json, ",\"id\":%llu,\"partitioned\":%s,\"columns\":[",
+		           (unsigned long long)table->id, table->key_count ? "true" : "false");
 		for (size_t c = 0; c < table->column_count; c++) {
 			mg_sb_add(json, c ? ",[" : "[");
 			mg_sb_add_json(json, table->columns[c].name, strlen(table->columns[c].name));
@@ -502,6 +506,7 @@ void mg_hub_tick(struct mg_hub *hub)
 			mg_channel_abort(worker->channel, "no sign of life");
 		}
 	}
+	mg_hub__release_stale(hub);
 	mg_hub__exchange(hub);
 	pthread_mutex_unlock(&hub->lock);
 }
@@ -572,6 +577,80 @@ bool mg_hub_drain(struct mg_hub *hub, const char *id)
 uint64_t mg_hub_bytes_moved(struct mg_hub *hub)
 {
 	return atomic_load(&hub->bytes_moved);
+}
+
+/* ---- shards that change ---- */
+
+void mg_hub_shard_changes(struct mg_hub *hub, uint32_t shard)
+{
+	pthread_mutex_lock(&hub->lock);
+	mg_assert(shard <= hub->shard_count);
+	hub->changes[shard].count++;
+	hub->changes[shard].changed_ms = mg_clock_ms();
+	mg_hub__withdraw(hub, shard);
+	pthread_mutex_unlock(&hub->lock);
+}
+
+bool mg_hub_stale_shard(struct mg_hub *hub, uint32_t *shard, uint64_t *count)
+{
+	bool found = false;
+	uint64_t now = mg_clock_ms();
+	pthread_mutex_lock(&hub->lock);
+	for (uint32_t i = 0; hub->worker_count && !found && i <= hub->shard_count; i++) {
+		const struct mg_changes *changes = &hub->changes[i];
+		found = changes->stale && now - changes->changed_ms >= QUIET_MS;
+		if (found) {
+			*shard = i;
+			*count = changes->count;
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+	return found;
+}
+
+void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char *sha256,
+                  uint64_t bytes)
+{
+	pthread_mutex_lock(&hub->lock);
+	struct mg_changes *changes = &hub->changes[shard];
+	if (changes->stale && changes->count == count) {
+		changes->stale = false;
+		hub->shards[shard].bytes = bytes;
+		mg_copy_text(hub->shards[shard].sha256, sizeof hub->shards[shard].sha256, sha256);
+		mg_hub__release_stale(hub);
+		mg_hub__lease_all(hub);
+	}
+	pthread_mutex_unlock(&hub->lock);
+}
+
+void mg_hub_tables_changed(struct mg_hub *hub)
+{
+	struct mg_sb json = { 0 };
+	pthread_mutex_lock(&hub->lock);
+	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(hub->engine));
+	mg_sb_add(&json, "{\"type\":\"tables\",");
+	add_tables(&json, data);
+	mg_sb_add_char(&json, '}');
+	mg_catalog_give(mg_engine_catalog(hub->engine), data);
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		if (hub->workers[i]->greeted) {
+			mg_channel_send(hub->workers[i]->channel, mg_sb_text(&json));
+		}
+	}
+	pthread_mutex_unlock(&hub->lock);
+	mg_sb_fini(&json);
+}
+
+bool mg_hub_holds(struct mg_hub *hub, const struct mg_worker *worker, const uint32_t *shards,
+                  size_t count)
+{
+	pthread_mutex_lock(&hub->lock);
+	bool holds = worker->holding[0] == MG_HELD;
+	for (size_t i = 0; i < count && holds; i++) {
+		holds = worker->holding[shards[i]] == MG_HELD;
+	}
+	pthread_mutex_unlock(&hub->lock);
+	return holds;
 }
 
 /* ---- for queries ---- */
@@ -660,26 +739,29 @@ int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_d
                struct mg_error *err)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
+	struct mg_replica *replica = mg_engine_replica(engine);
 	struct mg_hub *hub = mg_alloc0(sizeof *hub);
 	hub->engine = engine;
 	hub->silence_ms = MG_HUB_SILENCE_MS;
 	hub->shard_count = data->shard_count;
-	hub->has_data = data->table_count > 0;
 	mg_copy_text(hub->cluster_id, sizeof hub->cluster_id, data->cluster_id);
 	mg_os_cores_name(hub->cores);
 	hub->files = mg_alloc(sizeof *hub->files * (data->shard_count + 1));
 	hub->shards = mg_alloc0(sizeof *hub->shards * (data->shard_count + 1));
 	hub->asked = mg_alloc0(sizeof *hub->asked * (data->shard_count + 1));
+	hub->changes = mg_alloc0(sizeof *hub->changes * (data->shard_count + 1));
 	pthread_mutex_init(&hub->lock, NULL);
 	pthread_cond_init(&hub->left, NULL);
 	for (uint32_t i = 0; i <= data->shard_count; i++) {
 		hub->files[i] = -1;
 	}
 	int code = 0;
-	for (uint32_t i = 0; !code && hub->has_data && i <= data->shard_count; i++) {
+	for (uint32_t i = 0; !code && i <= data->shard_count; i++) {
 		hub->shards[i] =
 			(struct mg_shard){ .id = data->shards[i].id, .bytes = data->shards[i].bytes };
 		mg_copy_text(hub->shards[i].sha256, sizeof hub->shards[i].sha256, data->shards[i].sha256);
+		/* The catalog has the hash of a file as it was loaded. */
+		hub->changes[i].stale = !data->shards[i].sha256[0] || mg_replica_wrote(replica, i);
 		char path[4096];
 		snprintf(path, sizeof path, "%s/%s", data_dir, data->shards[i].file);
 		hub->files[i] = open(path, O_RDONLY | O_CLOEXEC);
@@ -721,6 +803,7 @@ void mg_hub_free(struct mg_hub *hub)
 	mg_free(hub->queries);
 	mg_free(hub->files);
 	mg_free(hub->shards);
+	mg_free(hub->changes);
 	mg_free(hub->asked);
 	mg_free(hub);
 }

@@ -46,6 +46,21 @@ uint64_t mg_hub_bytes_moved(struct mg_hub *hub);
 /* Stop giving a worker new work; true when it is known. */
 bool mg_hub_drain(struct mg_hub *hub, const char *id);
 
+/* ---- shards that change ---- */
+/* Before rows of it change: copies of it are given to no query that begins from now on. */
+void mg_hub_shard_changes(struct mg_hub *hub, uint32_t shard);
+/* A shard without copies that workers should have and that has been quiet for a while; *count: of
+ * its changes so far. */
+bool mg_hub_stale_shard(struct mg_hub *hub, uint32_t *shard, uint64_t *count);
+/* Its file is now this one, if it has not changed since it was counted; copies may be leased. */
+void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char *sha256,
+                  uint64_t bytes);
+/* Workers learn the catalog's tables anew. */
+void mg_hub_tables_changed(struct mg_hub *hub);
+/* All these are still current copies. */
+bool mg_hub_holds(struct mg_hub *hub, const struct mg_worker *worker, const uint32_t *shards,
+                  size_t count);
+
 /* ---- for queries ---- */
 /* Workers that are ready, each with a reference and the shards that it holds (ids from 1, sorted).
  */

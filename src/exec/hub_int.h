@@ -20,6 +20,15 @@ enum mg_holding {
 	MG_HELD,
 	MG_RELEASING,
 	MG_DECLINED,
+	MG_STALE, /* the shard has changed since: given to no new query, released when none uses it */
+};
+
+/* What has become of a shard since its file was hashed. */
+struct mg_changes {
+	bool stale;           /* the hash is not that of what is served: no copy is leased */
+	uint64_t count;       /* of times it changed */
+	uint64_t changed_ms;  /* the last time */
+	uint64_t stale_after; /* queries up to this number may use what is STALE */
 };
 
 struct mg_worker {
@@ -54,10 +63,10 @@ struct mg_hub {
 	uint64_t silence_ms; /* of a worker that is given up */
 	size_t message_max;
 	int *files; /* long-lived descriptors by shard id: an open and close would drop locks */
-	struct mg_shard *shards; /* copies of what is served */
+	struct mg_shard *shards;    /* copies of what is served */
+	struct mg_changes *changes; /* by shard id */
 	uint64_t *asked; /* by shard id: how often workers could have been asked for it, of late */
 	unsigned ticks;
-	bool has_data;
 	pthread_mutex_t lock;
 	pthread_cond_t left; /* a worker has left */
 	struct mg_worker **workers;
@@ -84,5 +93,10 @@ void mg_hub__decline(struct mg_hub *hub, struct mg_worker *worker, uint32_t shar
  * for.
  */
 void mg_hub__exchange(struct mg_hub *hub);
+
+/* A shard is about to change: no copy of it is given to a query any more. */
+void mg_hub__withdraw(struct mg_hub *hub, uint32_t shard);
+/* Take back stale copies that no query can be using any more. */
+void mg_hub__release_stale(struct mg_hub *hub);
 
 #endif

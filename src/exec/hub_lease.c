@@ -45,7 +45,8 @@ static uint64_t bytes_leased(const struct mg_worker *worker)
 {
 	uint64_t bytes = 0;
 	for (uint32_t i = 0; i <= worker->hub->shard_count; i++) {
-		bool counts = has_copy(worker, i) || worker->holding[i] == MG_RELEASING;
+		bool counts = has_copy(worker, i) || worker->holding[i] == MG_RELEASING ||
+		              worker->holding[i] == MG_STALE;
 		bytes += counts ? worker->hub->shards[i].bytes : 0;
 	}
 	return bytes;
@@ -54,7 +55,7 @@ static uint64_t bytes_leased(const struct mg_worker *worker)
 /* May it be leased this shard, as far as room goes? */
 static bool has_room(const struct mg_worker *worker, uint32_t shard)
 {
-	return worker->holding[shard] == MG_NOT_LEASED &&
+	return worker->holding[shard] == MG_NOT_LEASED && !worker->hub->changes[shard].stale &&
 	       (!worker->cache_bytes ||
 	        bytes_leased(worker) + worker->hub->shards[shard].bytes <= worker->cache_bytes);
 }
@@ -133,12 +134,12 @@ static void send_leases(struct mg_worker *worker, struct mg_sb *json)
 
 void mg_hub__lease(struct mg_hub *hub, struct mg_worker *worker)
 {
-	if (!hub->has_data || !is_alive(worker)) {
+	if (!is_alive(worker)) {
 		return;
 	}
 	struct mg_sb json = { 0 };
 	size_t share = share_of_each(hub);
-	if (worker->holding[0] == MG_NOT_LEASED) {
+	if (worker->holding[0] == MG_NOT_LEASED && !hub->changes[0].stale) {
 		add_lease(worker, &json, 0); /* without it nothing can be read: it declines by itself */
 	}
 	for (uint32_t shard; (shard = choose(hub, worker, share)) != 0;) {
@@ -192,7 +193,7 @@ static void finish_release(struct mg_hub *hub, struct mg_worker *worker)
 			       worker->wanted);
 		}
 	}
-	if (worker->holding[worker->wanted] == MG_NOT_LEASED) {
+	if (worker->holding[worker->wanted] == MG_NOT_LEASED && !hub->changes[worker->wanted].stale) {
 		add_lease(worker, &json, worker->wanted);
 		send_leases(worker, &json);
 	}
@@ -219,8 +220,8 @@ static void begin_release(struct mg_hub *hub, struct mg_worker *worker)
 		if (worker->holding[i] == MG_HELD &&
 		    (!victim || worker->asked[i] < worker->asked[victim])) {
 			victim = i;
-		} else if (worker->holding[i] == MG_NOT_LEASED && hub->asked[i] > hub->asked[wanted] &&
-		           is_unheld(hub, i)) {
+		} else if (worker->holding[i] == MG_NOT_LEASED && !hub->changes[i].stale &&
+		           hub->asked[i] > hub->asked[wanted] && is_unheld(hub, i)) {
 			wanted = i;
 		}
 	}
@@ -232,6 +233,41 @@ static void begin_release(struct mg_hub *hub, struct mg_worker *worker)
 	worker->holding[victim] = MG_RELEASING;
 	worker->release_after = hub->next_query;
 	worker->wanted = wanted;
+}
+
+/* ---- shards that change ---- */
+
+void mg_hub__withdraw(struct mg_hub *hub, uint32_t shard)
+{
+	struct mg_changes *changes = &hub->changes[shard];
+	if (changes->stale) {
+		return;
+	}
+	changes->stale = true;
+	changes->stale_after = hub->next_query;
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		struct mg_worker *worker = hub->workers[i];
+		if (worker->holding[shard] == MG_LEASED) {
+			/* What it is copying changes under its hands. */
+			mg_channel_close(worker->channel, "a shard changed while it was being copied");
+		} else if (worker->holding[shard] == MG_HELD || worker->holding[shard] == MG_RELEASING) {
+			worker->holding[shard] = MG_STALE;
+		}
+	}
+}
+
+void mg_hub__release_stale(struct mg_hub *hub)
+{
+	for (uint32_t shard = 0; shard <= hub->shard_count; shard++) {
+		bool in_use = is_in_use(hub, hub->changes[shard].stale_after);
+		for (size_t i = 0; !in_use && i < hub->worker_count; i++) {
+			struct mg_worker *worker = hub->workers[i];
+			if (worker->holding[shard] == MG_STALE) {
+				worker->holding[shard] = MG_NOT_LEASED;
+				mg_channel_sendf(worker->channel, "{\"type\":\"release\",\"shard\":%u}", shard);
+			}
+		}
+	}
 }
 
 static void forget_half(struct mg_hub *hub)

@@ -13,6 +13,7 @@
 #include "codec/arrow_ipc.h"
 #include "exec/channel.h"
 #include "os/clock.h"
+#include "replica/replica.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -98,7 +99,7 @@ void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table)
 		mg_sb_add_char(sql, '.');
 		mg_sb_add_ident(sql, table->schema);
 		mg_sb_add_char(sql, '.');
-		mg_sb_add_ident(sql, table->table);
+		mg_sb_add_ident(sql, table->stored);
 	}
 	if (!table->database_count) {
 		mg_sb_add(sql, "SELECT ");
@@ -123,6 +124,22 @@ static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *ta
 	mg_sb_fini(&sql);
 	mg_sb_fini(&name);
 	return code ? mg_error_wrap(err, "while preparing table \"%s\"", table->table) : 0;
+}
+
+/* One snapshot of each database, all of the same moment: DuckDB takes one when a transaction first
+ * touches a database, and between cut_begin and cut_end nothing becomes visible in several. */
+static int pin(struct mg_participant *part, const struct mg_exec_open *open, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	mg_sb_add(&sql, "BEGIN");
+	for (size_t i = 0; i < open->pinned_count; i++) {
+		mg_sb_addf(&sql, "%sSELECT 1 FROM s%u._mg.meta", i ? " UNION ALL " : "; ", open->pinned[i]);
+	}
+	mg_replica_cut_begin(open->replica);
+	int code = mg_duck_exec(part->conn, mg_sb_text(&sql), err);
+	mg_replica_cut_end(open->replica);
+	mg_sb_fini(&sql);
+	return code ? mg_error_wrap(err, "while taking a snapshot") : 0;
 }
 
 int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open,
@@ -155,6 +172,9 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 		mg_sb_add_literal(&sql, open->timezone, strlen(open->timezone));
 		code = mg_duck_exec(part->conn, mg_sb_text(&sql), err);
 		mg_sb_fini(&sql);
+	}
+	if (!code && open->replica && open->pinned_count > 1) {
+		code = pin(part, open, err);
 	}
 	for (size_t i = 0; !code && i < open->table_count; i++) {
 		code = create_view(part->conn, &open->tables[i], err);

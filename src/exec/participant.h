@@ -19,6 +19,7 @@
 /* A table as the participant must see it: which attached databases hold rows of it here. */
 struct mg_exec_table {
 	const char *schema, *table;
+	const char *stored;   /* its name in the databases */
 	const char **columns; /* the user's, in order */
 	size_t column_count;
 	const char **databases; /* attached names, e.g. "s3"; none: an empty table */
@@ -28,6 +29,8 @@ struct mg_exec_table {
 
 /* Append the SELECT that is this table: its columns over all its databases, or no rows. */
 void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table);
+
+struct mg_replica;
 
 struct mg_exec_open {
 	struct mg_duck *duck;
@@ -40,6 +43,11 @@ struct mg_exec_open {
 	struct mg_spool_budget *budget; /* borrowed */
 	bool lz4;                       /* compress what leaves this node */
 	bool profile;                   /* count what is read, for mg_participant_reads */
+	/* Databases of which the whole query reads one consistent cut, taken now; NULL: they do not
+	 * change. */
+	struct mg_replica *replica;
+	const uint32_t *pinned; /* shards */
+	size_t pinned_count;
 	/* Rows that leave for another participant; schema first (rows 0), then batches; any thread of
 	 * the query.  Takes no ownership.  May block for back-pressure. */
 	int (*send)(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,

@@ -52,7 +52,7 @@ static void add_table(struct mg_way *way, const struct mg_table *table, uint64_t
 	}
 }
 
-static int collect(struct mg_way *way, const struct mg_engine *engine,
+static int collect(struct mg_way *way, struct mg_engine *engine,
                    const struct mg_catalog_data *data, const struct mg_node *node,
                    struct mg_error *err)
 {
@@ -62,7 +62,7 @@ static int collect(struct mg_way *way, const struct mg_engine *engine,
 			return mg_error_set(err, MG_E_NO_TABLE, "table \"%s.%s\" has no rows on this cluster",
 			                    node->schema, node->table);
 		}
-		add_table(way, table, mg_engine_sample_rows(engine, (size_t)(table - data->tables)));
+		add_table(way, table, mg_engine_sample_rows(engine, table));
 	}
 	int code = 0;
 	for (size_t i = 0; !code && i < node->kid_count; i++) {

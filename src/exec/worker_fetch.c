@@ -118,7 +118,7 @@ int mg_fetch_release(struct mg_fetch *fetch, const struct mg_json *json, struct 
 {
 	int64_t id = mg_json_get_int(json, "shard", -1);
 	pthread_mutex_lock(&fetch->lock);
-	int code = id >= 1 && id < fetch->shard_count && fetch->shards[id].state == HELD
+	int code = id >= 0 && id < fetch->shard_count && fetch->shards[id].state == HELD
 	               ? 0
 	               : mg_error_set(err, MG_E_PROTOCOL, "shard %lld is released, but not held here",
 	                              (long long)id);

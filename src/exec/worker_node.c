@@ -259,6 +259,22 @@ static int pin(struct part *part, uint32_t shard, struct mg_error *err)
 	return 0;
 }
 
+/* With texts of its own: the catalog may be told anew while the query runs. */
+static struct mg_table copy_table(struct mg_arena *arena, const struct mg_table *table)
+{
+	struct mg_table copy = *table;
+	copy.schema = mg_arena_strdup(arena, table->schema);
+	copy.name = mg_arena_strdup(arena, table->name);
+	copy.columns = mg_arena_new_array(arena, struct mg_column, table->column_count + 1);
+	for (size_t i = 0; i < table->column_count; i++) {
+		copy.columns[i] = (struct mg_column){
+			.name = mg_arena_strdup(arena, table->columns[i].name),
+			.type = mg_arena_strdup(arena, table->columns[i].type),
+		};
+	}
+	return copy;
+}
+
 static int read_tables(struct part *part, const struct mg_json *json, struct mg_error *err)
 {
 	struct mg_worker_node *node = part->node;
@@ -286,7 +302,7 @@ static int read_tables(struct part *part, const struct mg_json *json, struct mg_
 			found = mg_text_eq(node->tables[i].schema, schema) &&
 			        mg_text_eq(node->tables[i].name, name);
 			if (found) {
-				tables[table_count++] = node->tables[i];
+				tables[table_count++] = copy_table(part->arena, &node->tables[i]);
 			}
 		}
 		if (!found) {
@@ -449,9 +465,8 @@ static void cancel(struct mg_worker_node *node, uint64_t number, bool close)
 	pthread_mutex_unlock(&node->lock);
 }
 
-static int on_welcome(struct mg_worker_node *node, const struct mg_json *json)
+static void read_catalog_locked(struct mg_worker_node *node, const struct mg_json *json)
 {
-	pthread_mutex_lock(&node->lock);
 	mg_arena_free(node->catalog_arena);
 	struct mg_arena *arena = node->catalog_arena = mg_arena_new();
 	const struct mg_json *tables = mg_json_get(json, "tables");
@@ -462,6 +477,7 @@ static int on_welcome(struct mg_worker_node *node, const struct mg_json *json)
 		const struct mg_json *columns = mg_json_get(item, "columns");
 		table->schema = mg_arena_strdup(arena, mg_json_text(mg_json_get(item, "schema")));
 		table->name = mg_arena_strdup(arena, mg_json_text(mg_json_get(item, "name")));
+		table->id = (uint64_t)mg_json_get_int(item, "id", 0);
 		table->key_count = mg_json_get_bool(item, "partitioned", false);
 		table->columns =
 			mg_arena_new_array(arena, struct mg_column, (columns ? columns->count : 0) + 1);
@@ -471,6 +487,21 @@ static int on_welcome(struct mg_worker_node *node, const struct mg_json *json)
 			to->type = mg_arena_strdup(arena, mg_json_text(mg_json_at(column, 1)));
 		}
 	}
+}
+
+/* Tables came, went or changed; queries that are open have copies of what they were told. */
+static int on_tables(struct mg_worker_node *node, const struct mg_json *json)
+{
+	pthread_mutex_lock(&node->lock);
+	read_catalog_locked(node, json);
+	pthread_mutex_unlock(&node->lock);
+	return 0;
+}
+
+static int on_welcome(struct mg_worker_node *node, const struct mg_json *json)
+{
+	pthread_mutex_lock(&node->lock);
+	read_catalog_locked(node, json);
 	mg_copy_text(node->cluster, sizeof node->cluster, mg_json_get_text(json, "cluster"));
 	pthread_mutex_unlock(&node->lock);
 	mg_log(MG_LOG_INFO, "worker.welcome", "worker=%s cluster=%s",
@@ -496,6 +527,9 @@ int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *js
 	uint64_t number = (uint64_t)mg_json_get_int(json, "query", 0);
 	if (mg_text_eq(type, "welcome")) {
 		return on_welcome(node, json);
+	}
+	if (mg_text_eq(type, "tables")) {
+		return on_tables(node, json);
 	}
 	if (mg_text_eq(type, "lease")) {
 		return mg_fetch_lease(node->fetch, json, err);

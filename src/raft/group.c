@@ -294,7 +294,7 @@ static void follow_role(struct mg_group *group, const struct mg_core_out *out)
 		mg_group__refuse_queue(group, MG_E_UNAVAILABLE);
 	}
 	if (group->role == MG_RAFT_LEADER) {
-		mg_log(MG_LOG_INFO, "raft.leader", "group=%" PRIu32 " term=%" PRIu64, group->id,
+		mg_log(MG_LOG_DEBUG, "raft.leader", "group=%" PRIu32 " term=%" PRIu64, group->id,
 		       group->term);
 	}
 	if (node->options.on_role != NULL) {

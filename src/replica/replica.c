@@ -17,7 +17,7 @@
 enum {
 	SELF = 1, /* a cluster of one */
 	START_MS_MAX = 600 * 1000,
-	STOP_MS_MAX = 5 * 1000, /* for the checkpoints of a stop */
+	CHECKPOINT_MS_MAX = 5 * 1000,
 	PROPOSAL_MS_MAX = 60 * 1000,
 };
 
@@ -216,8 +216,7 @@ static int open_groups(struct mg_replica *replica, struct mg_error *err)
 
 struct look {
 	struct mg_replica *replica;
-	bool ready;     /* all lead and have applied what they had to */
-	bool snapshots; /* and a snapshot holds it */
+	bool ready; /* all lead and have applied what they had to */
 	int failed;
 };
 
@@ -226,7 +225,7 @@ static void look_now(void *arg)
 	struct look *look = arg;
 	struct mg_raft_node *node = mg_raft_host_node(look->replica->host);
 
-	look->ready = look->snapshots = true;
+	look->ready = true;
 	for (uint32_t i = 0; node && i <= mg_replica__group(look->replica->options.shard_count); i++) {
 		struct mg_group *group = mg_raft_node_group(node, i);
 		struct mg_group_info info = { 0 };
@@ -235,11 +234,8 @@ static void look_now(void *arg)
 			continue;
 		}
 		mg_group_info(group, &info);
-		const struct mg_manifest *snapshot = mg_group_snapshot(group);
-
 		look->failed = look->failed ? look->failed : info.failed;
 		look->ready = look->ready && info.can_read && info.applied >= info.core.commit;
-		look->snapshots = look->snapshots && snapshot && snapshot->snapshot.index >= info.applied;
 	}
 }
 
@@ -319,33 +315,72 @@ int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *op
 	return 0;
 }
 
-static void ask_snapshots(void *arg)
+/* ---- checkpoints ---- */
+
+struct ask {
+	struct mg_replica *replica;
+	uint32_t group;
+	uint64_t index; /* to be in a snapshot; 0: as much as is applied now */
+	bool done;
+	int failed;
+};
+
+static void ask_now(void *arg)
 {
-	struct mg_replica *replica = arg;
-	struct mg_raft_node *node = mg_raft_host_node(replica->host);
+	struct ask *ask = arg;
+	struct mg_raft_node *node = mg_raft_host_node(ask->replica->host);
+	struct mg_group *group = node ? mg_raft_node_group(node, ask->group) : NULL;
+	struct mg_group_info info = { .failed = MG_E_SHUTDOWN };
 
-	for (uint32_t i = 0; node && i <= mg_replica__group(replica->options.shard_count); i++) {
-		struct mg_group *group = mg_raft_node_group(node, i);
+	if (group) {
+		mg_group_info(group, &info);
+		const struct mg_manifest *snapshot = mg_group_snapshot(group);
 
-		if (group) {
+		ask->index = ask->index ? ask->index : info.applied;
+		ask->done = snapshot && snapshot->snapshot.index >= ask->index;
+		if (!ask->done) {
 			mg_group_ask_snapshot(group);
 		}
 	}
+	ask->failed = info.failed;
+}
+
+int mg_replica_checkpoint(struct mg_replica *replica, uint32_t shard, struct mg_error *err)
+{
+	struct ask ask = { .replica = replica, .group = mg_replica__group(shard) };
+	uint64_t until = mg_clock_ms() + CHECKPOINT_MS_MAX;
+
+	if (!mg_shard_sm_dirty(replica->shards[shard])) {
+		return 0;
+	}
+	for (;;) {
+		mg_raft_host_call(replica->host, ask_now, &ask);
+		if (ask.done || ask.failed) {
+			return ask.failed
+			           ? mg_error_set(err, ask.failed, "shard %" PRIu32 " is out of service", shard)
+			           : 0;
+		}
+		if (mg_clock_ms() >= until) {
+			return mg_error_set(err, MG_E_BUSY, "shard %" PRIu32 " could not be written yet",
+			                    shard);
+		}
+		rest_ms(2);
+	}
+}
+
+bool mg_replica_wrote(struct mg_replica *replica, uint32_t shard)
+{
+	return mg_shard_sm_wrote(replica->shards[shard]);
 }
 
 /* What the files do not hold yet is in the log: this only saves the next start its time. */
 static void write_checkpoints(struct mg_replica *replica)
 {
-	uint64_t until = mg_clock_ms() + STOP_MS_MAX;
-	struct look look = { .replica = replica };
+	for (uint32_t i = 0; i <= replica->options.shard_count; i++) {
+		struct mg_error err = { 0 };
 
-	mg_raft_host_call(replica->host, ask_snapshots, replica);
-	do {
-		mg_raft_host_call(replica->host, look_now, &look);
-		if (!look.snapshots) {
-			rest_ms(5);
-		}
-	} while (!look.snapshots && !look.failed && mg_clock_ms() < until);
+		(void)mg_replica_checkpoint(replica, i, &err);
+	}
 }
 
 void mg_replica_close(struct mg_replica *replica)

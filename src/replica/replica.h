@@ -61,6 +61,12 @@ void mg_replica_unlock(struct mg_replica *replica, enum mg_lock_mode mode, const
 void mg_replica_cut_begin(struct mg_replica *replica);
 void mg_replica_cut_end(struct mg_replica *replica);
 
+/* Write all that is committed to the shard's file; nothing when it holds that.  Fails: MG_E_BUSY
+ * when a reader is in the way: later. */
+int mg_replica_checkpoint(struct mg_replica *replica, uint32_t shard, struct mg_error *err);
+/* Rows of the shard have ever been changed since it was loaded. */
+bool mg_replica_wrote(struct mg_replica *replica, uint32_t shard);
+
 /* 0, or why this node cannot write any more. */
 int mg_replica_failed(struct mg_replica *replica, struct mg_error *err);
 

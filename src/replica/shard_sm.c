@@ -51,6 +51,7 @@ struct mg_shard_sm {
 	size_t part_count, part_cap;
 	struct decision *decisions;
 	size_t decision_count, decision_cap;
+	bool dirty, wrote;
 	int failed;
 	struct mg_error failure;
 };
@@ -272,6 +273,15 @@ static void tell_applied(void *arg)
 	}
 }
 
+/* What is not in the file yet: rows, or transactions in doubt. */
+static void note_state(struct mg_shard_sm *sm, bool dirty)
+{
+	pthread_mutex_lock(&sm->lock);
+	sm->dirty = sm->dirty || dirty;
+	sm->wrote = sm->wrote || dirty;
+	pthread_mutex_unlock(&sm->lock);
+}
+
 static void apply_batch(void *arg)
 {
 	struct mg_shard_sm *sm = arg;
@@ -294,6 +304,7 @@ static void apply_batch(void *arg)
 	} else {
 		sm->index = last->index;
 		sm->term = last->term;
+		note_state(sm, sm->writing || sm->part_count > 0 || sm->decision_count > 0);
 	}
 	mg_raft_host_post(sm->options.host, tell_applied, sm);
 }
@@ -401,6 +412,11 @@ static int write_checkpoint(struct mg_shard_sm *sm, struct mg_error *err)
 	            : mg_shard_writer_checkpoint(sm->writer, pending ? pending->data : NULL,
 	                                         pending ? pending->size : 0, err);
 	mg_buf_unref(pending);
+	if (!code) {
+		pthread_mutex_lock(&sm->lock);
+		sm->dirty = false;
+		pthread_mutex_unlock(&sm->lock);
+	}
 	return code;
 }
 
@@ -499,6 +515,7 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 		return code;
 	}
 	sm->durable = sm->index = mg_shard_writer_applied(sm->writer);
+	sm->wrote = sm->durable > 0;
 	*out = sm;
 	return 0;
 }
@@ -574,6 +591,22 @@ size_t mg_shard_sm_decisions(struct mg_shard_sm *sm, struct mg_in_doubt *list, s
 	}
 	pthread_mutex_unlock(&sm->lock);
 	return count;
+}
+
+bool mg_shard_sm_dirty(struct mg_shard_sm *sm)
+{
+	pthread_mutex_lock(&sm->lock);
+	bool dirty = sm->dirty;
+	pthread_mutex_unlock(&sm->lock);
+	return dirty;
+}
+
+bool mg_shard_sm_wrote(struct mg_shard_sm *sm)
+{
+	pthread_mutex_lock(&sm->lock);
+	bool wrote = sm->wrote;
+	pthread_mutex_unlock(&sm->lock);
+	return wrote;
 }
 
 int mg_shard_sm_failed(struct mg_shard_sm *sm, struct mg_error *err)

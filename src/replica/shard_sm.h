@@ -49,6 +49,10 @@ struct mg_in_doubt {
 size_t mg_shard_sm_in_doubt(struct mg_shard_sm *sm, struct mg_in_doubt *list, size_t max);
 size_t mg_shard_sm_decisions(struct mg_shard_sm *sm, struct mg_in_doubt *list, size_t max);
 
+/* Something is applied that the file does not hold; or was, since the file was made. */
+bool mg_shard_sm_dirty(struct mg_shard_sm *sm);
+bool mg_shard_sm_wrote(struct mg_shard_sm *sm);
+
 /* Why it has stopped applying, or 0. */
 int mg_shard_sm_failed(struct mg_shard_sm *sm, struct mg_error *err);
 

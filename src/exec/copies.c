@@ -1,0 +1,111 @@
+/*
+ * copies.c - see copies.h.
+ *
+ * Rule: a file that is offered holds exactly what the shard held when its changes were counted: the
+ * hub takes the offer only if the count is still the same, and from the first change after it no
+ * copy is leased or used any more.
+ */
+#include "exec/copies.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "exec/engine_int.h"
+#include "os/file.h"
+
+#include <time.h>
+
+#define LOOK_MS 250
+
+struct mg_copies {
+	struct mg_engine *engine;
+	pthread_t thread;
+	pthread_mutex_t lock; /* guards stopping */
+	pthread_cond_t changed;
+	bool stopping;
+};
+
+static void renew(struct mg_copies *copies, uint32_t shard, uint64_t count)
+{
+	struct mg_engine *engine = copies->engine;
+	char *path = mg_format("%s/shards/%04u.duckdb", engine->data_dir, shard);
+	char sha256[MG_SHA256_TEXT_SIZE];
+	struct mg_error err = { 0 };
+	uint64_t bytes = 0;
+	int code = mg_replica_checkpoint(engine->replica, shard, &err);
+
+	code = code ? code : mg_file_sha256(path, sha256, &err);
+	code = code ? code : mg_file_size(path, &bytes, &err);
+	if (!code) {
+		mg_hub_offer(engine->hub, shard, count, sha256, bytes);
+	} else if (code != MG_E_BUSY) {
+		mg_log(MG_LOG_WARN, "copies.renew", "shard=%u error=\"%s\"", shard, err.message);
+	}
+	mg_free(path);
+}
+
+static void *work(void *arg)
+{
+	struct mg_copies *copies = arg;
+
+	pthread_mutex_lock(&copies->lock);
+	while (!copies->stopping) {
+		uint32_t shard;
+		uint64_t count;
+
+		pthread_mutex_unlock(&copies->lock);
+		bool found = mg_hub_stale_shard(copies->engine->hub, &shard, &count);
+
+		if (found) {
+			renew(copies, shard, count);
+		}
+		pthread_mutex_lock(&copies->lock);
+		if (!copies->stopping) {
+			struct timespec until;
+
+			clock_gettime(CLOCK_MONOTONIC, &until);
+			until.tv_nsec += (found ? 1 : LOOK_MS) * 1000000L;
+			until.tv_sec += until.tv_nsec / 1000000000L;
+			until.tv_nsec %= 1000000000L;
+			(void)pthread_cond_timedwait(&copies->changed, &copies->lock, &until);
+		}
+	}
+	pthread_mutex_unlock(&copies->lock);
+	return NULL;
+}
+
+int mg_copies_start(struct mg_copies **out, struct mg_engine *engine, struct mg_error *err)
+{
+	struct mg_copies *copies = mg_alloc0(sizeof *copies);
+	pthread_condattr_t attr;
+
+	*out = NULL;
+	copies->engine = engine;
+	pthread_mutex_init(&copies->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&copies->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	if (pthread_create(&copies->thread, NULL, work, copies) != 0) {
+		pthread_cond_destroy(&copies->changed);
+		pthread_mutex_destroy(&copies->lock);
+		mg_free(copies);
+		return mg_error_set(err, MG_E_NOMEM, "no thread to keep copies of shards current");
+	}
+	*out = copies;
+	return 0;
+}
+
+void mg_copies_stop(struct mg_copies *copies)
+{
+	if (!copies) {
+		return;
+	}
+	pthread_mutex_lock(&copies->lock);
+	copies->stopping = true;
+	pthread_cond_signal(&copies->changed);
+	pthread_mutex_unlock(&copies->lock);
+	pthread_join(copies->thread, NULL);
+	pthread_cond_destroy(&copies->changed);
+	pthread_mutex_destroy(&copies->lock);
+	mg_free(copies);
+}

@@ -1,0 +1,47 @@
+/* engine_int.h - struct mg_engine from the inside: for engine*.c only. */
+#ifndef MG_EXEC_ENGINE_INT_H
+#define MG_EXEC_ENGINE_INT_H
+
+#include "exec/copies.h"
+#include "exec/engine.h"
+#include "exec/hub.h"
+#include "replica/replica.h"
+
+#include <pthread.h>
+
+/* A table or view that the engine and the planning database show. */
+struct mg_shown {
+	char *schema, *name;
+	char *text; /* a view's SELECT, a table's definition: another one is another object */
+	uint64_t id;
+	bool view;
+	uint64_t sample_rows; /* of a table, in the planning database */
+};
+
+struct mg_engine {
+	struct mg_engine_options options;
+	char *data_dir, *spill_dir, *node_name, *address;
+	struct mg_catalog *catalog;
+	struct mg_duck *duck;
+	struct mg_plandb *plandb;
+	struct mg_hub *hub;
+	struct mg_replica *replica;
+	struct mg_copies *copies;
+	_Atomic(struct mg_hub *) served; /* the hub, from when all is open: before, nothing is told */
+	uint64_t since_ms;
+	bool threads_given;
+
+	pthread_mutex_t shown_lock; /* guards shown */
+	struct mg_shown *shown;
+	size_t shown_count, shown_cap;
+};
+
+/* ---- engine_tables.c ---- */
+/* Views over all shards, and the planning database with its sample, as `data` says.  Once. */
+int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data,
+                    struct mg_error *err);
+/* The catalog has changed: what came, went or is another one now.  One thread at a time. */
+void mg_engine__show_again(struct mg_engine *engine);
+void mg_engine__show_free(struct mg_engine *engine);
+
+#endif

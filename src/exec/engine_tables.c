@@ -1,0 +1,451 @@
+/*
+ * engine_tables.c - what the catalog says, as objects: a view over all shards in the engine, a real
+ * table with a sample in the planning database.
+ *
+ * Rule: an object is there before the statement that made it is answered, and gone before the one
+ * that dropped it is: the catalog's state machine calls show_again in between.
+ *
+ * A table without partitions is sampled whole up to a size; others are sampled by the same range of
+ * slots, so that joins keep matching.
+ */
+#include "exec/engine_int.h"
+
+#include "base/log.h"
+#include "codec/arrow_ipc.h"
+#include "store/spool.h"
+
+#include <string.h>
+
+#define SAMPLE_ROWS_MIN 10000u
+#define SAMPLE_ALL_ROWS 100000u /* reference tables up to here are sampled whole */
+
+/* ---- views under the tables' own names, for original text ---- */
+
+static int create_schema(struct mg_duck_conn *conn, const char *schema, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	mg_sb_add(&sql, "CREATE SCHEMA IF NOT EXISTS ");
+	mg_sb_add_ident(&sql, schema);
+	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
+	mg_sb_fini(&sql);
+	return code;
+}
+
+static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *table,
+                       struct mg_error *err)
+{
+	int code = create_schema(conn, table->schema, err);
+	if (code) {
+		return code;
+	}
+	struct mg_sb sql = { 0 };
+	mg_sb_add(&sql, "CREATE OR REPLACE VIEW ");
+	mg_sb_add_ident(&sql, table->schema);
+	mg_sb_add_char(&sql, '.');
+	mg_sb_add_ident(&sql, table->table);
+	mg_sb_add(&sql, " AS ");
+	mg_exec_table_select(&sql, table);
+	code = mg_duck_exec(conn, mg_sb_text(&sql), err);
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* ---- the planning database: the same tables, real, with a sample ---- */
+
+static void add_table_ddl(struct mg_sb *sql, const struct mg_table *table)
+{
+	mg_sb_add(sql, "CREATE SCHEMA IF NOT EXISTS ");
+	mg_sb_add_ident(sql, table->schema);
+	mg_sb_add(sql, "; CREATE TABLE ");
+	mg_sb_add_ident(sql, table->schema);
+	mg_sb_add_char(sql, '.');
+	mg_sb_add_ident(sql, table->name);
+	mg_sb_add_char(sql, '(');
+	mg_sb_add(sql, table->definition);
+	for (size_t i = 0; !*table->definition && i < table->column_count; i++) {
+		mg_sb_add(sql, i ? ", " : "");
+		mg_sb_add_ident(sql, table->columns[i].name);
+		mg_sb_addf(sql, " %s%s", table->columns[i].type,
+		           table->columns[i].not_null ? " NOT NULL" : "");
+	}
+	mg_sb_add_char(sql, ')');
+}
+
+/* The same fraction of every partitioned table, as a range of slots, so that joins keep matching.
+ */
+static double sample_fraction(const struct mg_catalog_data *data)
+{
+	uint64_t largest = 0;
+	for (size_t i = 0; i < data->table_count; i++) {
+		if (data->tables[i].key_count && data->tables[i].rows > largest) {
+			largest = data->tables[i].rows;
+		}
+	}
+	if (largest <= SAMPLE_ROWS_MIN) {
+		return 1.0;
+	}
+	double fraction = (double)SAMPLE_ROWS_MIN / (double)largest;
+	return fraction > 0.01 ? fraction : 0.01;
+}
+
+static void add_sample_sql(struct mg_sb *sql, struct mg_arena *arena,
+                           const struct mg_catalog_data *data, const struct mg_table *table,
+                           double fraction)
+{
+	mg_sb_add(sql, "SELECT ");
+	for (size_t i = 0; i < table->column_count; i++) {
+		mg_sb_add(sql, i ? ", " : "");
+		mg_sb_add_ident(sql, table->columns[i].name);
+	}
+	unsigned last = (unsigned)(fraction * MG_SLOT_COUNT);
+	/* Slots from 0 on lie in the first shard: its file alone is read unless the fraction is larger.
+	 */
+	mg_sb_add(sql, " FROM (");
+	uint32_t first = table->key_count ? 1 : 0, end = table->key_count ? data->shard_count : 0;
+	bool any = false;
+	for (uint32_t i = first; i <= end; i++) {
+		if (table->key_count && data->shards[i].slot_first > last) {
+			break;
+		}
+		mg_sb_addf(sql, "%sSELECT * FROM s%u.", any ? " UNION ALL " : "", i);
+		mg_sb_add_ident(sql, table->schema);
+		mg_sb_add_char(sql, '.');
+		mg_sb_add_ident(sql, mg_table_stored(arena, table));
+		any = true;
+	}
+	mg_sb_add_char(sql, ')');
+	if (table->key_count && fraction < 1.0) {
+		mg_sb_addf(sql, " WHERE _mg_slot < %u", last ? last : 1);
+	} else if (!table->key_count) {
+		mg_sb_addf(sql, " LIMIT %u", SAMPLE_ALL_ROWS);
+	}
+}
+
+/* ---- what is shown ---- */
+
+static void shown_fini(struct mg_shown *shown)
+{
+	mg_free(shown->schema);
+	mg_free(shown->name);
+	mg_free(shown->text);
+}
+
+static void note(struct mg_engine *engine, const char *schema, const char *name, const char *text,
+                 uint64_t id, bool view, uint64_t sample_rows)
+{
+	pthread_mutex_lock(&engine->shown_lock);
+	mg_grow(engine->shown, engine->shown_count, engine->shown_cap);
+	engine->shown[engine->shown_count++] = (struct mg_shown){
+		.schema = mg_strdup(schema),
+		.name = mg_strdup(name),
+		.text = mg_strdup(text),
+		.id = id,
+		.view = view,
+		.sample_rows = sample_rows,
+	};
+	pthread_mutex_unlock(&engine->shown_lock);
+}
+
+uint64_t mg_engine_sample_rows(struct mg_engine *engine, const struct mg_table *table)
+{
+	uint64_t rows = 0;
+
+	pthread_mutex_lock(&engine->shown_lock);
+	for (size_t i = 0; i < engine->shown_count; i++) {
+		const struct mg_shown *shown = &engine->shown[i];
+
+		if (!shown->view && mg_text_eq(shown->schema, table->schema) &&
+		    mg_text_eq(shown->name, table->name)) {
+			rows = shown->sample_rows;
+		}
+	}
+	pthread_mutex_unlock(&engine->shown_lock);
+	return rows;
+}
+
+/* ---- objects come ---- */
+
+/* The rows of a statement of the engine, for the planning database. */
+struct sample {
+	struct mg_spool_budget budget;
+	struct mg_spool *spool;
+	struct mg_arrow_encoder *encoder;
+};
+
+static int sample_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
+{
+	struct sample *sample = arg;
+	struct mg_buf *message = NULL;
+	int code = mg_arrow_encoder_new(&sample->encoder, schema, false, err);
+
+	code = code ? code : mg_arrow_encode_schema(sample->encoder, &message, err);
+	code = code ? code : mg_spool_set_schema(sample->spool, message, err);
+	mg_buf_unref(message);
+	return code;
+}
+
+static int sample_put(void *arg, uint32_t target, struct ArrowArray *batch, struct mg_error *err)
+{
+	struct sample *sample = arg;
+	struct mg_buf *buf = NULL;
+	uint64_t raw;
+	int code = mg_arrow_encode_batch(sample->encoder, batch, &buf, &raw, err);
+
+	(void)target;
+	code = code ? code : mg_spool_put(sample->spool, buf, (uint64_t)batch->length, err);
+	mg_buf_unref(buf);
+	return code;
+}
+
+static struct mg_spool *sample_spool(void *arg, uint32_t stage)
+{
+	const struct sample *sample = arg;
+
+	return stage == 0 ? sample->spool : NULL;
+}
+
+/* Into the planning database's own table; *rows: how many the planner sees, by which its estimates
+ * are scaled. */
+static int load_sample(struct mg_engine *engine, const struct mg_table *table,
+                       struct sample *sample, struct mg_error *err)
+{
+	const struct mg_duck_context context = { .find_spool = sample_spool, .arg = sample };
+	struct mg_duck_conn *conn = NULL;
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, "INSERT INTO ");
+	mg_sb_add_ident(&sql, table->schema);
+	mg_sb_add_char(&sql, '.');
+	mg_sb_add_ident(&sql, table->name);
+	mg_sb_add(&sql, " SELECT * FROM merganser_exchange(0)");
+	int code = mg_plandb_borrow(engine->plandb, NULL, &conn, err);
+
+	if (!code) {
+		mg_duck_set_context(conn, &context);
+		code = mg_duck_exec(conn, mg_sb_text(&sql), err);
+		mg_duck_set_context(conn, NULL);
+		mg_plandb_give_back(engine->plandb, conn);
+	}
+	mg_sb_fini(&sql);
+	return code;
+}
+
+static int take_sample(struct mg_engine *engine, struct mg_duck_conn *conn,
+                       const struct mg_catalog_data *data, const struct mg_table *table,
+                       double fraction, uint64_t *rows, struct mg_error *err)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_sb sql = { 0 };
+	struct sample sample = { .budget = { .limit = UINT64_MAX } };
+	const struct mg_duck_sink sink = { .begin = sample_begin, .put = sample_put, .arg = &sample };
+
+	sample.spool = mg_spool_new(&sample.budget);
+	add_sample_sql(&sql, arena, data, table, fraction);
+	int code = mg_duck_scatter(conn, mg_sb_text(&sql), NULL, 1, &sink, err);
+
+	if (!code) {
+		mg_spool_seal(sample.spool);
+		*rows = mg_spool_rows(sample.spool);
+		code = *rows ? load_sample(engine, table, &sample, err) : 0;
+	}
+	mg_arrow_encoder_free(sample.encoder);
+	mg_spool_unref(sample.spool);
+	mg_sb_fini(&sql);
+	mg_arena_free(arena);
+	return code;
+}
+
+static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
+                      const struct mg_catalog_data *data, const struct mg_table *table,
+                      double fraction, struct mg_error *err)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_sb sql = { 0 };
+	uint32_t *all = mg_arena_new_array(arena, uint32_t, data->shard_count + 1);
+	struct mg_exec_table *made;
+	uint64_t rows = 0;
+
+	for (uint32_t i = 0; i < data->shard_count; i++) {
+		all[i] = i + 1;
+	}
+	mg_engine_exec_tables(arena, table, 1, all, data->shard_count, &made);
+	int code = create_view(conn, made, err);
+
+	if (!code) {
+		add_table_ddl(&sql, table);
+		code = mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
+	}
+	if (!code && fraction > 0) {
+		code = take_sample(engine, conn, data, table, fraction, &rows, err);
+	}
+	if (!code) {
+		note(engine, table->schema, table->name, table->definition, table->id, false, rows);
+	}
+	mg_sb_fini(&sql);
+	mg_arena_free(arena);
+	return code ? mg_error_wrap(err, "while showing table \"%s\"", table->name) : 0;
+}
+
+static void add_view_ddl(struct mg_sb *sql, const struct mg_view *view)
+{
+	mg_sb_add(sql, "CREATE OR REPLACE VIEW ");
+	mg_sb_add_ident(sql, view->schema);
+	mg_sb_add_char(sql, '.');
+	mg_sb_add_ident(sql, view->name);
+	mg_sb_addf(sql, " AS %s", view->sql);
+}
+
+/* A view whose tables are gone stays in the catalog and is shown when they are back. */
+static void show_view(struct mg_engine *engine, struct mg_duck_conn *conn,
+                      const struct mg_view *view)
+{
+	struct mg_error err = { 0 };
+	struct mg_sb sql = { 0 }, schema = { 0 };
+	int code = create_schema(conn, view->schema, &err);
+
+	mg_sb_add(&schema, "CREATE SCHEMA IF NOT EXISTS ");
+	mg_sb_add_ident(&schema, view->schema);
+	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&schema), &err);
+	add_view_ddl(&sql, view);
+	code = code ? code : mg_duck_exec(conn, mg_sb_text(&sql), &err);
+	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), &err);
+	if (code) {
+		mg_log(MG_LOG_WARN, "view.broken", "view=%s.%s error=\"%s\"", view->schema, view->name,
+		       err.message);
+	} else {
+		note(engine, view->schema, view->name, view->sql, 0, true, 0);
+	}
+	mg_sb_fini(&schema);
+	mg_sb_fini(&sql);
+}
+
+int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data,
+                    struct mg_error *err)
+{
+	struct mg_duck_conn *conn = NULL;
+	double fraction = sample_fraction(data);
+	int code = mg_duck_connect(engine->duck, &conn, err);
+
+	code = code ? code : mg_plandb_seal(engine->plandb, err);
+	for (size_t i = 0; !code && i < data->table_count; i++) {
+		code = show_table(engine, conn, data, &data->tables[i], fraction, err);
+	}
+	for (size_t i = 0; !code && i < data->view_count; i++) {
+		show_view(engine, conn, &data->views[i]);
+	}
+	mg_duck_disconnect(conn);
+	return code ? mg_error_wrap(err, "while showing the tables of the catalog") : 0;
+}
+
+/* ---- objects go ---- */
+
+static void drop(struct mg_engine *engine, struct mg_duck_conn *conn, const struct mg_shown *shown)
+{
+	struct mg_error err = { 0 };
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, "DROP VIEW IF EXISTS ");
+	mg_sb_add_ident(&sql, shown->schema);
+	mg_sb_add_char(&sql, '.');
+	mg_sb_add_ident(&sql, shown->name);
+	int code = mg_duck_exec(conn, mg_sb_text(&sql), &err);
+
+	mg_sb_clear(&sql);
+	mg_sb_addf(&sql, "DROP %s IF EXISTS ", shown->view ? "VIEW" : "TABLE");
+	mg_sb_add_ident(&sql, shown->schema);
+	mg_sb_add_char(&sql, '.');
+	mg_sb_add_ident(&sql, shown->name);
+	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), &err);
+	if (code) {
+		mg_log(MG_LOG_ERROR, "catalog.show", "dropped=%s.%s error=\"%s\"", shown->schema,
+		       shown->name, err.message);
+	}
+	mg_sb_fini(&sql);
+}
+
+static bool is_in(const struct mg_catalog_data *data, const struct mg_shown *shown)
+{
+	for (size_t i = 0; shown->view && i < data->view_count; i++) {
+		const struct mg_view *view = &data->views[i];
+
+		if (mg_text_eq(view->schema, shown->schema) && mg_text_eq(view->name, shown->name)) {
+			return mg_text_eq(view->sql, shown->text);
+		}
+	}
+	for (size_t i = 0; !shown->view && i < data->table_count; i++) {
+		const struct mg_table *table = &data->tables[i];
+
+		if (mg_text_eq(table->schema, shown->schema) && mg_text_eq(table->name, shown->name)) {
+			return table->id == shown->id && mg_text_eq(table->definition, shown->text);
+		}
+	}
+	return false;
+}
+
+static bool is_shown(struct mg_engine *engine, const char *schema, const char *name)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&engine->shown_lock);
+	for (size_t i = 0; i < engine->shown_count && !found; i++) {
+		found = mg_text_eq(engine->shown[i].schema, schema) &&
+		        mg_text_eq(engine->shown[i].name, name);
+	}
+	pthread_mutex_unlock(&engine->shown_lock);
+	return found;
+}
+
+static void drop_what_went(struct mg_engine *engine, struct mg_duck_conn *conn,
+                           const struct mg_catalog_data *data)
+{
+	for (size_t i = 0; i < engine->shown_count;) {
+		struct mg_shown shown = engine->shown[i];
+
+		if (is_in(data, &shown)) {
+			i++;
+			continue;
+		}
+		drop(engine, conn, &shown);
+		pthread_mutex_lock(&engine->shown_lock);
+		engine->shown[i] = engine->shown[--engine->shown_count];
+		pthread_mutex_unlock(&engine->shown_lock);
+		shown_fini(&shown);
+	}
+}
+
+void mg_engine__show_again(struct mg_engine *engine)
+{
+	struct mg_duck_conn *conn = NULL;
+	struct mg_error err = { 0 };
+	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
+	int code = mg_duck_connect(engine->duck, &conn, &err);
+
+	if (!code) {
+		drop_what_went(engine, conn, data);
+	}
+	for (size_t i = 0; !code && i < data->table_count; i++) {
+		const struct mg_table *table = &data->tables[i];
+
+		if (!is_shown(engine, table->schema, table->name)) {
+			code = show_table(engine, conn, data, table, 0, &err);
+		}
+	}
+	for (size_t i = 0; !code && i < data->view_count; i++) {
+		if (!is_shown(engine, data->views[i].schema, data->views[i].name)) {
+			show_view(engine, conn, &data->views[i]);
+		}
+	}
+	if (code) {
+		mg_log(MG_LOG_ERROR, "catalog.show", "error=\"%s\"", err.message);
+	}
+	mg_duck_disconnect(conn);
+	mg_catalog_give(engine->catalog, data);
+}
+
+void mg_engine__show_free(struct mg_engine *engine)
+{
+	for (size_t i = 0; i < engine->shown_count; i++) {
+		shown_fini(&engine->shown[i]);
+	}
+	mg_free(engine->shown);
+}
