@@ -159,8 +159,14 @@ static int source_batch(void *arg, struct ArrowArray *batch, struct mg_error *er
 	const struct mg_write_spool *spool = &source->write->spools[MG_WRITE_SOURCE];
 	int code = 0;
 
-	/* A batch may have twice the bytes that one is cut at. */
+	if (source->write->has_rids) {
+		code = mg_write__rids_add(source->write, &source->write->rids, batch, err);
+	}
+	if (code || !source->take) {
+		return code;
+	}
 	if (spool->rows + (uint64_t)batch->length > MG_WRITE_CHUNK_ROWS ||
+	    /* A batch may have twice the bytes that one is cut at. */
 	    (spool->rows && spool->bytes + 2 * MG_DUCK_BATCH_BYTES > MG_WRITE_CHUNK_BYTES)) {
 		code = source_flush(source, err);
 	}
@@ -179,8 +185,9 @@ int mg_write__source(struct mg_write *write, const char *sql,
 		mg_coordinator_run(write->engine, write->run, &write->settings, mg_str(sql), &rows, err);
 
 	/* RETURNING has columns also when it has no rows. */
-	bool more = !code && (write->spools[MG_WRITE_SOURCE].rows > 0 ||
-	                      (write->result->returning && !write->result->columns.release));
+	bool more = !code && take &&
+	            (write->spools[MG_WRITE_SOURCE].rows > 0 ||
+	             (write->result->returning && !write->result->columns.release));
 
 	return more ? source_flush(&source, err) : code;
 }
@@ -255,7 +262,8 @@ static int keep_returned(struct mg_write *write, struct mg_duck_conn *conn, stru
 	return code;
 }
 
-int mg_write__returning(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
+int mg_write__returning(struct mg_write *write, struct mg_duck_conn *conn, size_t id, size_t first,
+                        struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
 	int code = 0;
@@ -263,8 +271,8 @@ int mg_write__returning(struct mg_write *write, struct mg_duck_conn *conn, struc
 	mg_sb_add(&sql, "INSERT INTO ");
 	mg_write__add_table(&sql, write);
 	mg_sb_add(&sql, " SELECT ");
-	mg_write__add_stored(&sql, write, 0, false);
-	mg_sb_addf(&sql, " FROM merganser_exchange(%d) RETURNING %.*s", MG_WRITE_TRIED,
+	mg_write__add_stored(&sql, write, first, false);
+	mg_sb_addf(&sql, " FROM merganser_exchange(%zu) RETURNING %.*s", id,
 	           MG_STR_ARG(write->dml.returning));
 	if (!write->returned_names) {
 		code = mg_duck_describe(conn, write->arena, mg_sb_text(&sql), &write->returned_columns,
@@ -388,7 +396,9 @@ int mg_write_rows(struct mg_engine *engine, struct mg_run *run,
 		code = look_at_returning(write, err);
 	}
 	if (!code) {
-		code = mg_write__insert(write, err);
+		code = write->dml.verb == MG_DML_INSERT   ? mg_write__insert(write, err)
+		       : write->dml.verb == MG_DML_UPDATE ? mg_write__update(write, err)
+		                                          : mg_write__delete(write, err);
 	}
 	/* What the source read went to no client. */
 	mg_run_own_stats(run)->rows = out->returning ? out->rows : 0;

@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-#define NAMED_MAX 1000 /* columns of a source whose names are compared with each other */
-
 /* "INSERT INTO table (columns) " */
 static void add_head(struct mg_sb *sql, const struct mg_write *write, const char *const *columns,
                      size_t count)
@@ -26,7 +24,7 @@ static void add_head(struct mg_sb *sql, const struct mg_write *write, const char
 /* The rows in MG_WRITE_TRIED are needed once more. */
 static bool is_needed_again(const struct mg_write *write)
 {
-	return write->dml.returning.len > 0;
+	return write->dml.returning.len > 0 || write->table->primary_key_count > 0;
 }
 
 /* What the table would hold lies in MG_WRITE_TRIED. */
@@ -42,8 +40,11 @@ static int store(struct mg_write *write, struct mg_duck_conn *conn, struct mg_er
 	mg_sb_addf(&sql, " FROM merganser_exchange(%d))", MG_WRITE_TRIED);
 	int code = mg_write__redo_query(write, MG_REDO_INSERT, conn, mg_sb_text(&sql), err);
 
+	if (!code && write->table->primary_key_count) {
+		code = mg_write__keep_keys(write, conn, false, err);
+	}
 	if (!code && write->dml.returning.len) {
-		code = mg_write__returning(write, conn, err);
+		code = mg_write__returning(write, conn, MG_WRITE_TRIED, 0, err);
 	}
 	mg_sb_fini(&sql);
 	return code;
@@ -91,37 +92,6 @@ static int try_text(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 	return code;
 }
 
-/* A name of the source that stands for one column: DuckDB's messages name it. */
-static bool is_own_name(const struct mg_write *write, size_t column)
-{
-	for (size_t i = 0; i < write->source_columns; i++) {
-		if (i != column && mg_text_eq_nocase(write->source_names[i], write->source_names[column])) {
-			return false;
-		}
-	}
-	return write->source_names[column][0] && write->source_columns <= NAMED_MAX;
-}
-
-/* SELECT of the chunk, under the source's names. */
-static void add_chunk(struct mg_sb *sql, const struct mg_write *write)
-{
-	struct mg_sb names = { 0 };
-
-	for (size_t i = 0; i < write->source_columns; i++) {
-		char *name = is_own_name(write, i) ? mg_strdup(write->source_names[i])
-		                                   : mg_format("merganser c%zu", i);
-
-		mg_sb_add(&names, i ? ", " : "");
-		mg_sb_add_ident(&names, name);
-		mg_sb_add(sql, i ? ", " : "SELECT ");
-		mg_sb_add_ident(sql, name);
-		mg_write__add_type(sql, write->source_types[i]);
-		mg_free(name);
-	}
-	mg_sb_addf(sql, " FROM merganser_exchange(%d) AS mg(%s)", MG_WRITE_SOURCE, mg_sb_text(&names));
-	mg_sb_fini(&names);
-}
-
 /* A chunk of the source. */
 static int try_chunk(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 {
@@ -134,7 +104,7 @@ static int try_chunk(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 	} else {
 		add_head(&sql, write, dml->columns, dml->column_count);
 	}
-	add_chunk(&sql, write);
+	mg_write__add_chunk(&sql, write, NULL);
 	int code = try_rows(write, conn, &sql, err);
 
 	mg_sb_fini(&sql);
@@ -186,6 +156,7 @@ int mg_write__insert(struct mg_write *write, struct mg_error *err)
 		code = mg_write__check(write, err);
 		code = code ? code : mg_write__source(write, source, try_chunk, err);
 	}
+	code = code ? code : mg_write__check_keys(write, err);
 	write->result->rows = write->outlets[MG_REDO_INSERT].rows;
 	return code;
 }

@@ -36,6 +36,11 @@ struct mg_write_outlet {
 	uint64_t rows;
 };
 
+struct mg_write_rids {
+	int64_t *ids; /* heap */
+	size_t count, cap;
+};
+
 struct mg_write {
 	struct mg_engine *engine;
 	struct mg_run *run;
@@ -56,6 +61,9 @@ struct mg_write {
 	/* Of the source, from its first row on. */
 	const char **source_names, **source_types;
 	size_t source_columns;
+	bool has_rids;              /* the source's first column is rowid */
+	struct mg_write_rids rids;  /* that the source found */
+	struct mg_write_rids moved; /* of them, those whose row goes to another shard */
 	/* Of RETURNING, likewise. */
 	const char **returned_names, **returned_types;
 	size_t returned_columns;
@@ -90,16 +98,21 @@ void mg_write__add_columns(struct mg_sb *sql, const struct mg_write *write);
 /* "c<i>::type, ..." of the table's columns, the first of which is column `first` of the spool. */
 void mg_write__add_stored(struct mg_sb *sql, const struct mg_write *write, size_t first,
                           bool named);
+void mg_write__add_slot(struct mg_sb *sql, const struct mg_write *write); /* mg_slot(...) */
 /* ", mg_slot(...) AS slot, mg_slot(...)": the stored one, and the one that scatters. */
 void mg_write__add_slots(struct mg_sb *sql, const struct mg_write *write);
 /* "::type", and "c<i>::type" of a spool's column. */
 void mg_write__add_type(struct mg_sb *sql, const char *type);
 void mg_write__add_cast(struct mg_sb *sql, size_t column, const char *type);
 
+/* SELECT of the chunk in MG_WRITE_SOURCE under the source's names, without columns to skip. */
+void mg_write__add_chunk(struct mg_sb *sql, const struct mg_write *write, const bool *skip);
+
 /* ---- write.c ---- */
 struct mg_plan_settings mg_write__plan_settings(struct mg_write *write);
 /* Run sql, which reads, and hand its rows to `take` in chunks that lie in MG_WRITE_SOURCE, inside
- * of mg_plandb_try. */
+ * of mg_plandb_try.  With write->has_rids the first column goes into write->rids as well, and take
+ * may be NULL. */
 int mg_write__source(struct mg_write *write, const char *sql,
                      int (*take)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
                      struct mg_error *err);
@@ -108,9 +121,29 @@ int mg_write__look(struct mg_write *write, const char *sql, struct mg_plandb_vie
                    struct mg_error *err);
 /* The whole statement, once the wall has seen its parts, as DuckDB understands it. */
 int mg_write__check(struct mg_write *write, struct mg_error *err);
-/* What lies in MG_WRITE_TRIED, once more into the table, for RETURNING. */
-int mg_write__returning(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err);
+/* Rows of the table, from column `first` of spool `id` on, once more into it, for RETURNING. */
+int mg_write__returning(struct mg_write *write, struct mg_duck_conn *conn, size_t id, size_t first,
+                        struct mg_error *err);
+
+/* ---- write_rids.c ---- */
+/* Row ids; sorted when they are complete. */
+int mg_write__rids_add(struct mg_write *write, struct mg_write_rids *rids,
+                       const struct ArrowArray *batch, struct mg_error *err);
+/* Sort and drop what comes twice; true when something did. */
+bool mg_write__rids_unite(struct mg_write_rids *rids);
+/* DELETE of the united ids, to the redo of their shards. */
+int mg_write__rids_delete(struct mg_write *write, const struct mg_write_rids *rids,
+                          struct mg_error *err);
+
+/* ---- write_key.c ---- */
+/* The keys of the rows in MG_WRITE_TRIED; with_rids: they replace the rows of MG_WRITE_SOURCE. */
+int mg_write__keep_keys(struct mg_write *write, struct mg_duck_conn *conn, bool with_rids,
+                        struct mg_error *err);
+/* No two rows have one key, nor has one a key that is there. */
+int mg_write__check_keys(struct mg_write *write, struct mg_error *err);
 
 int mg_write__insert(struct mg_write *write, struct mg_error *err); /* write_insert.c */
+int mg_write__update(struct mg_write *write, struct mg_error *err); /* write_change.c */
+int mg_write__delete(struct mg_write *write, struct mg_error *err); /* write_change.c */
 
 #endif

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NAMED_MAX 1000 /* columns of a source whose names are compared with each other */
+
 static struct mg_spool *find_spool(void *arg, uint32_t stage)
 {
 	struct mg_write *write = arg;
@@ -51,6 +53,8 @@ void mg_write__close(struct mg_write *write)
 			mg_spool_unref(own->spool);
 		}
 	}
+	mg_free(write->rids.ids);
+	mg_free(write->moved.ids);
 	for (size_t i = 0; i <= MG_REDO_DELETE; i++) {
 		if (write->outlets[i].encoder) {
 			mg_arrow_encoder_free(write->outlets[i].encoder);
@@ -256,8 +260,48 @@ void mg_write__add_stored(struct mg_sb *sql, const struct mg_write *write, size_
 	}
 }
 
-static void add_slot(struct mg_sb *sql, const struct mg_table *table)
+/* A name of the source that stands for one column: DuckDB's messages name it. */
+static bool is_own_name(const struct mg_write *write, size_t column)
 {
+	if (write->source_columns > NAMED_MAX || !write->source_names[column][0]) {
+		return false;
+	}
+	for (size_t i = 0; i < write->source_columns; i++) {
+		if (i != column && mg_text_eq_nocase(write->source_names[i], write->source_names[column])) {
+			return false;
+		}
+	}
+	return true;
+}
+
+void mg_write__add_chunk(struct mg_sb *sql, const struct mg_write *write, const bool *skip)
+{
+	struct mg_sb names = { 0 };
+	bool first = true;
+
+	mg_sb_add(sql, "SELECT ");
+	for (size_t i = 0; i < write->source_columns; i++) {
+		char *name = is_own_name(write, i) ? mg_strdup(write->source_names[i])
+		                                   : mg_format("merganser c%zu", i);
+
+		mg_sb_add(&names, i ? ", " : "");
+		mg_sb_add_ident(&names, name);
+		if (!skip || !skip[i]) {
+			mg_sb_add(sql, first ? "" : ", ");
+			mg_sb_add_ident(sql, name);
+			mg_write__add_type(sql, write->source_types[i]);
+			first = false;
+		}
+		mg_free(name);
+	}
+	mg_sb_addf(sql, " FROM merganser_exchange(%d) AS mg(%s)", MG_WRITE_SOURCE, mg_sb_text(&names));
+	mg_sb_fini(&names);
+}
+
+void mg_write__add_slot(struct mg_sb *sql, const struct mg_write *write)
+{
+	const struct mg_table *table = write->table;
+
 	if (!table->key_count) {
 		mg_sb_add(sql, "0::USMALLINT");
 		return;
@@ -272,7 +316,7 @@ static void add_slot(struct mg_sb *sql, const struct mg_table *table)
 void mg_write__add_slots(struct mg_sb *sql, const struct mg_write *write)
 {
 	mg_sb_add(sql, ", ");
-	add_slot(sql, write->table);
+	mg_write__add_slot(sql, write);
 	mg_sb_add(sql, " AS slot, ");
-	add_slot(sql, write->table);
+	mg_write__add_slot(sql, write);
 }

@@ -140,6 +140,9 @@ static bool is_on_conflict(const struct parser *parser)
 		return false;
 	}
 	token = mg_lex_next(&ahead);
+	if (word_is(token, "on")) {
+		return word_is(mg_lex_next(&ahead), "constraint");
+	}
 	if (is_sign(token, '(')) {
 		do {
 			depth += is_sign(token, '(');
@@ -147,7 +150,7 @@ static bool is_on_conflict(const struct parser *parser)
 			token = mg_lex_next(&ahead);
 		} while (depth && !is_end(token));
 	}
-	return word_is(token, "do") || word_is(token, "where") || word_is(token, "on");
+	return word_is(token, "do");
 }
 
 static bool ends_here(const struct parser *parser, const struct ends *ends, struct mg_token before)
@@ -511,6 +514,9 @@ static int take_set(struct parser *parser, struct mg_dml *out, size_t *cap)
 		set->column = columns[i];
 		set->expr = parts_count > 1 || (parts_count == 1 && count == 1) ? parts[i] : expr;
 		set->is_default = is_default(set->expr);
+		if (!set->expr.len) {
+			return expected(parser, "an expression");
+		}
 	}
 	return 0;
 }
@@ -581,7 +587,7 @@ static const struct {
 /* The definitions of WITH; the verb stands right behind the last one's ")". */
 static int take_with(struct parser *parser, struct mg_dml *out)
 {
-	static const char *const part[] = { "as", "using", "not", "materialized", NULL };
+	static const char *const part[] = { "as", "using", NULL };
 	const char *start = parser->token.text.ptr;
 	size_t depth = 0;
 	bool closed = false;

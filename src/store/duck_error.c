@@ -40,6 +40,8 @@ static const struct rule rules[] = {
 	{ "Binder", "Referenced table", MG_E_NO_TABLE, NULL },
 	{ "Binder", "Referenced column", MG_E_NO_COLUMN, NULL },
 	{ "Binder", "does not have a column named", MG_E_NO_COLUMN, NULL },
+	{ "Binder", "does not have a column with name", MG_E_NO_COLUMN, NULL },
+	{ "Binder", "Referenced update column", MG_E_NO_COLUMN, NULL },
 	{ "Binder", "not found in FROM clause", MG_E_NO_COLUMN, NULL },
 	{ "Binder", "Could not find key", MG_E_NO_COLUMN, NULL },
 	{ "Binder", "No function matches", MG_E_NO_FUNCTION, NULL },

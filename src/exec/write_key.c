@@ -1,0 +1,219 @@
+/*
+ * write_key.c - PRIMARY KEY: no two rows of a statement have one key, nor has one a key that is
+ * there.
+ *
+ * No index stands behind it: the keys of the statement are joined with the table's, shard by shard,
+ * and only those shards are looked at that rows go to, because a key's row lies where the key
+ * leads. The caller sees to it that nobody else writes there meanwhile.
+ */
+#include "exec/run.h"
+#include "exec/write_int.h"
+
+#include <string.h>
+
+/* ---- keys of the statement: the row's id or NULL, then the key ---- */
+
+int mg_write__keep_keys(struct mg_write *write, struct mg_duck_conn *conn, bool with_rids,
+                        struct mg_error *err)
+{
+	const struct mg_table *table = write->table;
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, with_rids ? "SELECT \"merganser rid\"" : "SELECT NULL::BIGINT");
+	for (size_t i = 0; i < table->primary_key_count; i++) {
+		mg_sb_add(&sql, ", ");
+		mg_sb_add_ident(&sql, table->primary_key[i]);
+	}
+	mg_sb_add(&sql, " FROM ");
+	if (with_rids) {
+		mg_sb_addf(&sql,
+		           "(SELECT c0 AS \"merganser rid\" FROM merganser_exchange(%d)) POSITIONAL JOIN ",
+		           MG_WRITE_SOURCE);
+	}
+	mg_sb_add(&sql, "(SELECT ");
+	mg_write__add_stored(&sql, write, 0, true);
+	mg_sb_addf(&sql, " FROM merganser_exchange(%d))", MG_WRITE_TRIED);
+	int code = mg_write__spool_query(write, MG_WRITE_KEYS, conn, mg_sb_text(&sql), err);
+
+	mg_sb_fini(&sql);
+	return code;
+}
+
+static const char *type_of(const struct mg_table *table, const char *column)
+{
+	for (size_t i = 0; i < table->column_count; i++) {
+		if (mg_text_eq_nocase(table->columns[i].name, column)) {
+			return table->columns[i].type;
+		}
+	}
+	return "VARCHAR";
+}
+
+/* ---- errors, in DuckDB's words ---- */
+
+static int fail(struct mg_error *err, const char *sqlstate, const char *before, const char *key,
+                const char *after)
+{
+	int code = mg_error_set(err, MG_E_DATA, "%s%s%s", before, key, after);
+
+	if (err) {
+		mg_copy_text(err->sqlstate, sizeof err->sqlstate, sqlstate);
+	}
+	return code;
+}
+
+/* The first text of sql, or nothing. */
+static int ask(struct mg_duck_conn *conn, struct mg_sb *sql, char **out, struct mg_error *err)
+{
+	int code = mg_duck_text(conn, mg_sb_text(sql), out, err);
+
+	mg_sb_clear(sql);
+	return code;
+}
+
+/* 'k: ' || k || ', j: ' || j, or without the names. */
+static void add_key_text(struct mg_sb *sql, const struct mg_table *table, bool names)
+{
+	for (size_t i = 0; i < table->primary_key_count; i++) {
+		struct mg_sb name = { 0 };
+
+		mg_sb_addf(&name, names ? "%s%s: " : "%s%.0s", i ? ", " : "", table->primary_key[i]);
+		mg_sb_add(sql, i ? " || " : "");
+		mg_sb_add_literal(sql, mg_sb_text(&name), name.len);
+		mg_sb_addf(sql, " || n.k%zu::VARCHAR", i);
+		mg_sb_fini(&name);
+	}
+}
+
+static void add_keys(struct mg_sb *sql, const struct mg_table *table)
+{
+	mg_sb_add(sql, "(SELECT c0 AS rid");
+	for (size_t i = 0; i < table->primary_key_count; i++) {
+		mg_sb_addf(sql, ", c%zu::%s AS k%zu", i + 1, type_of(table, table->primary_key[i]), i);
+	}
+	mg_sb_addf(sql, " FROM merganser_exchange(%d)) AS n", MG_WRITE_KEYS);
+}
+
+static int check_null(const struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	const struct mg_table *table = write->table;
+	struct mg_sb sql = { 0 };
+	int code = 0;
+
+	for (size_t i = 0; !code && i < table->primary_key_count; i++) {
+		char *found = NULL;
+
+		mg_sb_add(&sql, "SELECT 'x' FROM ");
+		add_keys(&sql, table);
+		mg_sb_addf(&sql, " WHERE k%zu IS NULL LIMIT 1", i);
+		code = ask(conn, &sql, &found, err);
+		if (!code && found) {
+			mg_sb_addf(&sql, "%s.%s", table->name, table->primary_key[i]);
+			code = fail(err, "23502", "NOT NULL constraint failed: ", mg_sb_text(&sql), "");
+		}
+		mg_free(found);
+	}
+	mg_sb_fini(&sql);
+	return code;
+}
+
+static int check_twice(const struct mg_write *write, struct mg_duck_conn *conn,
+                       struct mg_error *err)
+{
+	const struct mg_table *table = write->table;
+	struct mg_sb sql = { 0 };
+	char *key = NULL;
+
+	mg_sb_add(&sql, "SELECT ");
+	add_key_text(&sql, table, false);
+	mg_sb_add(&sql, " FROM ");
+	add_keys(&sql, table);
+	for (size_t i = 0; i < table->primary_key_count; i++) {
+		mg_sb_addf(&sql, i ? ", k%zu" : " GROUP BY k%zu", i);
+	}
+	mg_sb_add(&sql, " HAVING count(*) > 1 LIMIT 1");
+	int code = ask(conn, &sql, &key, err);
+
+	if (!code && key) {
+		code = fail(err, "23505", "PRIMARY KEY or UNIQUE constraint violation: duplicate key \"",
+		            key, "\"");
+	}
+	mg_free(key);
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* A row of that shard with one of the keys, which this statement does not replace. */
+static int check_shard(const struct mg_write *write, struct mg_duck_conn *conn, uint32_t shard,
+                       struct mg_error *err)
+{
+	const struct mg_table *table = write->table;
+	struct mg_sb sql = { 0 };
+	char *key = NULL;
+
+	mg_sb_add(&sql, "SELECT ");
+	add_key_text(&sql, table, true);
+	mg_sb_addf(&sql, " FROM s%u.", shard);
+	mg_write__add_table(&sql, write);
+	mg_sb_add(&sql, " AS o JOIN ");
+	add_keys(&sql, table);
+	for (size_t i = 0; i < table->primary_key_count; i++) {
+		mg_sb_add(&sql, i ? " AND o." : " ON o.");
+		mg_sb_add_ident(&sql, table->primary_key[i]);
+		mg_sb_addf(&sql, " = n.k%zu", i);
+	}
+	if (write->dml.verb == MG_DML_UPDATE) {
+		mg_sb_addf(&sql,
+		           " WHERE NOT EXISTS (SELECT 1 FROM merganser_exchange(%d) AS u WHERE u.c0 = "
+		           "o._mg_rid)",
+		           MG_WRITE_KEYS);
+	}
+	mg_sb_add(&sql, " LIMIT 1");
+	int code = ask(conn, &sql, &key, err);
+
+	if (!code && key) {
+		code = fail(err, "23505", "duplicate key \"", key, "\" violates primary key constraint");
+	}
+	mg_free(key);
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* The redo may hold what earlier statements wrote elsewhere. */
+static bool may_hold(const struct mg_write *write, uint32_t shard)
+{
+	return (shard > 0) == (write->table->key_count > 0);
+}
+
+static int check(const struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	const uint32_t *shards;
+	size_t count = mg_redo_shards(write->redo, &shards);
+	int code = check_null(write, conn, err);
+
+	code = code ? code : check_twice(write, conn, err);
+	for (size_t i = 0; !code && i < count; i++) {
+		code = may_hold(write, shards[i]) ? check_shard(write, conn, shards[i], err) : 0;
+	}
+	return code;
+}
+
+int mg_write__check_keys(struct mg_write *write, struct mg_error *err)
+{
+	struct mg_duck_conn *conn = NULL;
+
+	if (!write->spools[MG_WRITE_KEYS].spool) {
+		return 0;
+	}
+	mg_write__spool_seal(write, MG_WRITE_KEYS);
+	int code = mg_duck_connect(mg_engine_duck(write->engine), &conn, err);
+
+	if (!code) {
+		mg_duck_set_context(conn, &write->context);
+		code = mg_run_attach_conn(write->run, conn, err);
+		code = code ? code : check(write, conn, err);
+		(void)mg_run_attach_conn(write->run, NULL, NULL);
+		mg_duck_disconnect(conn);
+	}
+	return code;
+}

@@ -1,0 +1,2 @@
+DELETE FROM t * x USING u JOIN v USING (k) WHERE x.k IN (SELECT 'a' -- c
+) RETURNING *

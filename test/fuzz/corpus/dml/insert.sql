@@ -1,0 +1,1 @@
+WITH x AS (SELECT 1) INSERT OR REPLACE INTO a."b c" AS q (k, "l") BY NAME SELECT 1 AS k FROM x ON CONFLICT (k) DO UPDATE SET v = excluded.v WHERE t.v > 1 RETURNING *, k + 1

@@ -1,0 +1,1 @@
+TRUNCATE TABLE m.s.t

@@ -1,0 +1,1 @@
+UPDATE ONLY s.t AS x SET (a, b) = ROW(1, f(2, [3])), c =-DEFAULT, d = a IS DISTINCT FROM b FROM u, (SELECT 1) v WHERE x.k = u.k RETURNING k
