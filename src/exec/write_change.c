@@ -172,6 +172,19 @@ static bool sets_any(const struct mg_write *write, const char *const *columns, s
 	return false;
 }
 
+/* An INSERT, which fills in defaults, needs a column that it gets. */
+static bool sets_all_to_default(const struct mg_write *write)
+{
+	for (size_t i = 0; i < write->table->column_count; i++) {
+		const struct mg_dml_set *set = find_set(write, write->table->columns[i].name);
+
+		if (!set || !set->is_default) {
+			return false;
+		}
+	}
+	return true;
+}
+
 static const char *update_text(struct mg_write *write)
 {
 	struct mg_sb sql = { 0 };
@@ -220,7 +233,7 @@ static int try_rows(struct mg_write *write, struct mg_duck_conn *conn, struct mg
 			first = false;
 		}
 	}
-	mg_sb_add(&sql, first ? " " : ") ");
+	mg_sb_add(&sql, ") ");
 	mg_write__add_chunk(&sql, write, skip);
 	mg_sb_add(&sql, " RETURNING ");
 	mg_write__add_columns(&sql, write);
@@ -350,6 +363,10 @@ int mg_write__update(struct mg_write *write, struct mg_error *err)
 	int code = look(write, err);
 
 	write->has_rids = write->settings.row_ids = true;
+	if (!code && sets_all_to_default(write)) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "UPDATE cannot set every column to DEFAULT");
+		mg_error_hint(err, "Write the value of one of them.");
+	}
 	code = code ? code : mg_write__source(write, update_text(write), update_chunk, err);
 	write->result->rows = write->rids.count;
 	if (!code && mg_write__rids_unite(&write->rids)) {

@@ -49,6 +49,7 @@ struct mg_write {
 	struct mg_arena *arena;
 	const struct mg_catalog_data *data;
 	const struct mg_table *table;
+	const char *stored; /* its name in the shards' files */
 	struct mg_dml dml;
 	const char *text; /* zero-terminated */
 	struct mg_redo *redo;

@@ -154,7 +154,9 @@ static int check_shard(const struct mg_write *write, struct mg_duck_conn *conn, 
 	mg_sb_add(&sql, "SELECT ");
 	add_key_text(&sql, table, true);
 	mg_sb_addf(&sql, " FROM s%u.", shard);
-	mg_write__add_table(&sql, write);
+	mg_sb_add_ident(&sql, table->schema);
+	mg_sb_add_char(&sql, '.');
+	mg_sb_add_ident(&sql, write->stored);
 	mg_sb_add(&sql, " AS o JOIN ");
 	add_keys(&sql, table);
 	for (size_t i = 0; i < table->primary_key_count; i++) {

@@ -25,6 +25,7 @@ static struct mg_spool *find_spool(void *arg, uint32_t stage)
 
 void mg_write__open(struct mg_write *write)
 {
+	write->stored = mg_table_stored(write->arena, write->table);
 	mg_engine_budget(write->engine, &write->budget);
 	write->context = (struct mg_duck_context){
 		.owner = write->owner,
@@ -185,7 +186,7 @@ int mg_write__redo_put(struct mg_write *write, enum mg_redo_kind kind, uint32_t 
 	int code = mg_arrow_encode_batch(outlet->encoder, batch, &buf, &raw, err);
 
 	code = code ? code
-	            : mg_redo_rows(write->redo, shard, kind, write->table->schema, write->table->name,
+	            : mg_redo_rows(write->redo, shard, kind, write->table->schema, write->stored,
 	                           outlet->schema, buf, (uint32_t)batch->length, err);
 	outlet->rows += (uint64_t)batch->length;
 	mg_buf_unref(buf);

@@ -58,7 +58,17 @@ static const struct kit_table tables[] = {
 	  .name = "pr",
 	  .columns = { { "name", "VARCHAR", true }, { "n", "INTEGER", false } },
 	  .primary_key = { "name" },
+	  .id = 7,
 	  .rows = "SELECT 'n' || i, i FROM range(10) r(i)" },
+	{ .schema = "main",
+	  .name = "def",
+	  .columns = { { "k", "INTEGER" }, { "a", "INTEGER" }, { "b", "VARCHAR" }, { "c", "DATE" } },
+	  .definition =
+	      "k INTEGER NOT NULL DEFAULT 40 + 2, a INTEGER DEFAULT 7 CHECK (a < 100), b VARCHAR "
+	      "DEFAULT 'x' || 'y', c DATE, CHECK (k <> a)",
+	  .keys = { "k" },
+	  .id = 12,
+	  .rows = "SELECT i, i + 1, 'b', NULL FROM range(20) r(i)" },
 };
 
 static int open_all(void **state)
@@ -331,6 +341,24 @@ static void test_primary_key(void **state)
 	kit_fails("UPDATE pr SET name = 'n4' WHERE name = 'n3'", "23505", NULL);
 }
 
+static void test_defaults_and_checks(void **state)
+{
+	(void)state;
+	kit_same("main", "def", "INSERT INTO def DEFAULT VALUES");
+	kit_same("main", "def", "INSERT INTO def DEFAULT VALUES RETURNING *");
+	kit_same("main", "def", "INSERT INTO def (a, c) VALUES (DEFAULT, '2020-01-01'), (3, NULL)");
+	kit_same("main", "def", "INSERT INTO def (b) SELECT b FROM t WHERE k < 3");
+	kit_same("main", "def", "UPDATE def SET a = DEFAULT, b = DEFAULT WHERE k > 10");
+	kit_same("main", "def", "UPDATE def SET k = DEFAULT WHERE k = 3");
+	kit_same("main", "def", "UPDATE def SET (k, a, b, c) = (DEFAULT, DEFAULT, DEFAULT, NULL)");
+	kit_fails("UPDATE def SET (k, a, b, c) = (DEFAULT, DEFAULT, DEFAULT, DEFAULT)", "0A000",
+	          "UPDATE cannot set every column to DEFAULT");
+	kit_fails("INSERT INTO def (k, a) VALUES (1, 100)", "23514", NULL);
+	kit_fails("INSERT INTO def (k, a) SELECT 5, 5 FROM t", "23514", NULL);
+	kit_fails("UPDATE def SET a = k", "23514", NULL);
+	kit_fails("UPDATE def SET k = NULL", "23502", NULL);
+}
+
 /* rowid of our own statements is the id of the stored row, whichever way they take. */
 static void test_row_ids(void **state)
 {
@@ -503,6 +531,7 @@ int main(void)
 		cmocka_unit_test(test_update),
 		cmocka_unit_test(test_change_errors),
 		cmocka_unit_test(test_primary_key),
+		cmocka_unit_test(test_defaults_and_checks),
 		cmocka_unit_test(test_row_ids),
 		cmocka_unit_test(test_full_name),
 		cmocka_unit_test(test_planning_database_stays_as_it_was),

@@ -35,6 +35,8 @@ struct kit_table {
 	struct kit_column columns[12];
 	const char *keys[3], *primary_key[3];
 	const char *rows; /* SELECT that fills it */
+	const char *definition;
+	uint64_t id; /* in its stored name */
 };
 
 static char kit_dir[64];
@@ -120,7 +122,10 @@ static int kit_fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *d
 		const struct kit_table *from = &kit_tables[i];
 		struct mg_table *table = &data->tables[i];
 
-		*table = (struct mg_table){ .schema = from->schema, .name = from->name };
+		*table = (struct mg_table){ .schema = from->schema,
+			                        .name = from->name,
+			                        .id = from->id,
+			                        .definition = from->definition ? from->definition : "" };
 		table->column_count = kit_columns(from);
 		table->columns = mg_arena_new_array(arena, struct mg_column, table->column_count);
 		for (size_t c = 0; c < table->column_count; c++) {
@@ -158,7 +163,8 @@ static void kit_plain_tables(void)
 		struct mg_sb sql = { 0 };
 
 		mg_sb_addf(&sql, "CREATE TABLE \"%s\".\"%s\"(", table->schema, table->name);
-		for (size_t c = 0; c < kit_columns(table); c++) {
+		mg_sb_add(&sql, table->definition ? table->definition : "");
+		for (size_t c = 0; !table->definition && c < kit_columns(table); c++) {
 			mg_sb_addf(&sql, "%s\"%s\" %s%s", c ? ", " : "", table->columns[c].name,
 			           table->columns[c].type, table->columns[c].not_null ? " NOT NULL" : "");
 		}
@@ -176,6 +182,14 @@ static void kit_plain_tables(void)
 		mg_sb_fini(&sql);
 	}
 	kit_sql("CREATE VIEW v AS SELECT * FROM t");
+}
+
+static const char *kit_stored(const struct kit_table *table)
+{
+	static char name[64];
+
+	snprintf(name, sizeof name, table->id ? "%s#%d" : "%s", table->name, (int)table->id);
+	return name;
 }
 
 static void kit_add_slot(struct mg_sb *sql, const struct kit_table *table)
@@ -215,11 +229,12 @@ static void kit_shard_files(void)
 			types[c] = table->columns[c].type;
 		}
 		for (uint32_t i = table->keys[0] ? 1 : 0; i <= (table->keys[0] ? KIT_SHARDS : 0); i++) {
-			kit_must(mg_shard_file_table(files[i], table->schema, table->name, names, types, count,
-			                             &err),
+			kit_must(mg_shard_file_table(files[i], table->schema, kit_stored(table), names, types,
+			                             count, &err),
 			         &err, "table");
 			kit_must(mg_duck_appender_open(&appenders[i], files[i]->conn, files[i]->database,
-			                               table->schema, table->name, &files[i]->next_rid, &err),
+			                               table->schema, kit_stored(table), &files[i]->next_rid,
+			                               &err),
 			         &err, "appender");
 		}
 		mg_sb_add(&sql, "SELECT *");
@@ -262,7 +277,7 @@ static void kit_model(void)
 		mg_sb_addf(&sql, "CREATE TABLE model.\"%s\" AS ", table->name);
 		for (uint32_t i = table->keys[0] ? 1 : 0; i <= (table->keys[0] ? KIT_SHARDS : 0); i++) {
 			mg_sb_addf(&sql, "%sSELECT *, %u AS _shard FROM s%u.\"%s\".\"%s\"",
-			           i > 1 ? " UNION ALL " : "", i, i, table->schema, table->name);
+			           i > 1 ? " UNION ALL " : "", i, i, table->schema, kit_stored(table));
 		}
 		kit_sql(mg_sb_text(&sql));
 		mg_sb_fini(&sql);
@@ -325,7 +340,8 @@ static void kit_close(void)
 static const struct kit_table *kit_table(const char *schema, const char *name)
 {
 	for (size_t i = 0; i < kit_table_count; i++) {
-		if (strcmp(kit_tables[i].schema, schema) == 0 && strcmp(kit_tables[i].name, name) == 0) {
+		if (strcmp(kit_tables[i].schema, schema) == 0 &&
+		    strcmp(kit_stored(&kit_tables[i]), name) == 0) {
 			return &kit_tables[i];
 		}
 	}
@@ -610,7 +626,11 @@ static void kit_same(const char *schema, const char *table, const char *statemen
 		         affected);
 	}
 	kit_apply(redo);
-	kit_compare(kit_table(schema, table), statement);
+	for (size_t i = 0; i < kit_table_count; i++) {
+		if (strcmp(kit_tables[i].name, table) == 0) {
+			kit_compare(&kit_tables[i], statement);
+		}
+	}
 	kit_sql("ROLLBACK");
 	kit_rows_fini(&want);
 	kit_rows_fini(&have);
