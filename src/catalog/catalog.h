@@ -75,6 +75,8 @@ struct mg_catalog_data {
 	size_t table_count;
 	struct mg_view *views;
 	size_t view_count;
+	const char **schemas; /* that were made by CREATE SCHEMA */
+	size_t schema_count;
 	struct mg_user *users;
 	size_t user_count;
 	const char *sample; /* "tpch 1", or "" */

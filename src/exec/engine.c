@@ -9,6 +9,7 @@
 #include "exec/engine_int.h"
 
 #include "base/log.h"
+#include "exec/define.h"
 #include "exec/hub.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -287,6 +288,7 @@ static int open_parts(struct mg_engine *engine, struct mg_error *err)
 	data = mg_catalog_take(engine->catalog); /* the log may have had a newer one */
 	code = mg_plandb_open(&engine->plandb, err);
 	code = code ? code : mg_engine__show(engine, data, err);
+	code = code ? code : mg_define_sweep(engine, err);
 	code = code ? code : mg_hub_new(&engine->hub, engine, engine->data_dir, err);
 	code = code ? code : mg_copies_start(&engine->copies, engine, err);
 	mg_catalog_give(engine->catalog, data);

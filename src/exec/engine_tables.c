@@ -319,6 +319,24 @@ static void show_view(struct mg_engine *engine, struct mg_duck_conn *conn,
 	mg_sb_fini(&sql);
 }
 
+/* Schemas stay until the next start: an empty one does no harm. */
+static int show_schemas(struct mg_engine *engine, struct mg_duck_conn *conn,
+                        const struct mg_catalog_data *data, struct mg_error *err)
+{
+	int code = 0;
+
+	for (size_t i = 0; !code && i < data->schema_count; i++) {
+		struct mg_sb sql = { 0 };
+
+		mg_sb_add(&sql, "CREATE SCHEMA IF NOT EXISTS ");
+		mg_sb_add_ident(&sql, data->schemas[i]);
+		code = create_schema(conn, data->schemas[i], err);
+		code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
+		mg_sb_fini(&sql);
+	}
+	return code;
+}
+
 int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data,
                     struct mg_error *err)
 {
@@ -327,6 +345,7 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 	int code = mg_duck_connect(engine->duck, &conn, err);
 
 	code = code ? code : mg_plandb_seal(engine->plandb, err);
+	code = code ? code : show_schemas(engine, conn, data, err);
 	for (size_t i = 0; !code && i < data->table_count; i++) {
 		code = show_table(engine, conn, data, &data->tables[i], fraction, err);
 	}
@@ -422,6 +441,7 @@ void mg_engine__show_again(struct mg_engine *engine)
 
 	if (!code) {
 		drop_what_went(engine, conn, data);
+		code = show_schemas(engine, conn, data, &err);
 	}
 	for (size_t i = 0; !code && i < data->table_count; i++) {
 		const struct mg_table *table = &data->tables[i];

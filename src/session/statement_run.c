@@ -1,8 +1,9 @@
 /*
  * statement_run.c - the statements of one request, one after the other.
  *
- * What reads goes to the coordinator as a query: listed, limited in time, with a slot.  What only
- * changes or shows the session is answered here.  Everything else is refused with a message that
+ * What reads goes to the coordinator as a query: listed, limited in time, with a slot; so does what
+ * changes rows or tables, on the thread of the request.  What only changes or shows the session is
+ * answered here.  Everything else is refused with a message that
  * says what to do. Settings are copied when a statement begins.
  *
  * Rule: between begin and end of an answer the sink gets rows of that statement only, and end is
@@ -11,6 +12,8 @@
 #include "session/session.h"
 
 #include "base/mem.h"
+#include "exec/change.h"
+#include "exec/define.h"
 #include "session/apart.h"
 #include "session/session_int.h"
 #include "session/text_rows.h"
@@ -152,23 +155,18 @@ static int run_cancel(struct job *job, struct mg_error *err)
 
 static int refuse(const struct mg_statement *statement, struct mg_error *err)
 {
-	static const char writes[] = "This version serves reads; writes come with replication.";
 	int code;
 
 	switch (statement->kind) {
 	case MG_S_DML:
-		code = mg_error_set(err, MG_E_READ_ONLY, "cannot run %s: this server serves reads",
-		                    statement->verb);
-		mg_error_hint(err, "%s", writes);
-		return code;
 	case MG_S_DDL:
-		code = mg_error_set(err, MG_E_READ_ONLY, "cannot run %s: tables cannot be changed yet",
+		code = mg_error_set(err, MG_E_READ_ONLY, "%s is not taken here: this door only reads",
 		                    statement->verb);
-		mg_error_hint(err, "%s", writes);
+		mg_error_hint(err, "Use the shell (merganser sql) or POST /db/execute.");
 		return code;
 	case MG_S_TRANSACTION:
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported yet", statement->verb);
-		mg_error_hint(err, "Each statement reads one snapshot of its own. %s", writes);
+		mg_error_hint(err, "Each statement is a transaction of its own.");
 		return code;
 	case MG_S_COPY:
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "COPY is not supported yet");
@@ -225,8 +223,7 @@ static void rows_notice(void *arg, const char *text)
 static int run_select(struct job *job, struct mg_error *err)
 {
 	struct mg_sb none = { 0 };
-	int code =
-		mg_apart_run(job->apart, job->query, &job->sink->slot, &none, &job->left, err);
+	int code = mg_apart_run(job->apart, job->query, &job->sink->slot, &none, &job->left, err);
 
 	mg_slot_leave(&job->sink->slot);
 	if (code) {
@@ -339,6 +336,24 @@ static void stop_query(void *arg)
 	mg_apart_stop(job->apart);
 }
 
+/* Listed, limited in time, and known to the sink from now on. */
+static void begin_query(struct job *job, void (*stop)(void *arg))
+{
+	const struct mg_query_begin begin = { .session = job->session->id,
+		                                  .user = job->session->user,
+		                                  .sql = job->statement->text,
+		                                  .timeout_ms = job->settings.run.timeout_ms,
+		                                  .stop = stop,
+		                                  .arg = job };
+
+	job->query = mg_query_begin(job->session->sessions->queries, &begin);
+	job->answer.query_id = mg_query_id(job->query);
+	mg_copy_text(job->outcome->query_id, sizeof job->outcome->query_id, job->answer.query_id);
+	if (job->sink->query) {
+		job->sink->query(job->sink->arg, job->query);
+	}
+}
+
 static int run_query(struct job *job, struct mg_error *err)
 {
 	struct mg_sessions *sessions = job->session->sessions;
@@ -363,19 +378,7 @@ static int run_query(struct job *job, struct mg_error *err)
 		.analyze = statement->analyze,
 		.json = statement->json,
 	});
-	job->query = mg_query_begin(
-		sessions->queries, &(struct mg_query_begin){ .session = job->session->id,
-	                                                 .user = job->session->user,
-	                                                 .sql = job->statement->text,
-	                                                 .timeout_ms = job->settings.run.timeout_ms,
-	                                                 .stop = stop_query,
-	                                                 .arg = job });
-	job->answer.query_id = mg_query_id(job->query);
-	(void)snprintf(job->outcome->query_id, sizeof job->outcome->query_id, "%s",
-	               job->answer.query_id);
-	if (sink->query) {
-		sink->query(sink->arg, job->query);
-	}
+	begin_query(job, stop_query);
 	sink->slot.admission = admission_of(job);
 	int code = mg_slot_enter(&sink->slot, query_stopped, job->query, err);
 
@@ -401,6 +404,80 @@ static int run_query(struct job *job, struct mg_error *err)
 	}
 	job->query = NULL;
 	job->apart = NULL;
+	return code;
+}
+
+/* ---- changes ---- */
+
+/* Nobody is left behind here: a change that is committing is waited for. */
+static void stop_change(void *arg)
+{
+	struct job *job = arg;
+
+	if (job->sink->stop) {
+		job->sink->stop(job->sink->arg);
+	}
+}
+
+static int carry_out_change(struct job *job, struct mg_change_result *result, struct mg_error *err)
+{
+	struct mg_sink *sink = job->sink;
+	struct mg_engine *engine = mg_sessions_engine(job->session->sessions);
+	const struct mg_rows rows = {
+		.begin = rows_begin,
+		.batch = rows_batch,
+		.notice = rows_notice,
+		.lossless = sink->lossless,
+		.batch_rows = sink->batch_rows,
+		.arg = job,
+	};
+	const struct mg_change_request request = { .statement = job->statement->text, .rows = &rows };
+	struct mg_run *run = mg_query_run(job->query);
+
+	return job->statement->kind == MG_S_DML
+	           ? mg_change_run(engine, run, &job->settings.run, &request, result, err)
+	           : mg_define_run(engine, run, &job->settings.run, &request, result, err);
+}
+
+static int answer_change(struct job *job, const struct mg_change_result *result,
+                         struct mg_error *err)
+{
+	int code = result->returned ? 0 : job->sink->begin(job->sink->arg, &job->answer, err);
+
+	job->stats = *mg_run_stats(mg_query_run(job->query));
+	job->stats.rows = result->rows;
+	job->stats.step = "write";
+	job->stats.reason[0] = '\0';
+	job->answer.stats = &job->stats;
+	job->answer.elapsed_ms = mg_query_elapsed_ms(job->query);
+	mg_copy_text(job->answer.tag, sizeof job->answer.tag, result->tag);
+	return code ? code : job->sink->end(job->sink->arg, &job->answer, err);
+}
+
+static int run_change(struct job *job, struct mg_error *err)
+{
+	struct mg_sessions *sessions = job->session->sessions;
+	struct mg_sink *sink = job->sink;
+	struct mg_change_result result = { 0 };
+
+	begin_query(job, stop_change);
+	sink->slot.admission = sessions->admission;
+	int code = mg_slot_enter(&sink->slot, query_stopped, job->query, err);
+
+	if (!code) {
+		mg_query_running(job->query);
+		code = carry_out_change(job, &result, err);
+	}
+	mg_slot_leave(&sink->slot);
+	if (code && code != MG_E_UNKNOWN_OUTCOME && mg_query_stopped(job->query)) {
+		code = say_why_stopped(job, err);
+	}
+	code = code ? code : answer_change(job, &result, err);
+	if (sink->query) {
+		sink->query(sink->arg, NULL);
+	}
+	mg_query_end(job->query, code ? err : NULL);
+	job->query = NULL;
 	return code;
 }
 
@@ -433,6 +510,9 @@ static int run_statement(struct job *job, struct mg_arena *arena, struct mg_erro
 	case MG_S_EXPLAIN:
 		code = check_explained(arena, job->statement, err);
 		return code ? code : run_query(job, err);
+	case MG_S_DML:
+	case MG_S_DDL:
+		return run_change(job, err);
 	case MG_S_SET:
 	case MG_S_RESET:
 		return run_set(job, err);

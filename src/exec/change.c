@@ -1,0 +1,100 @@
+/*
+ * change.c - see change.h.
+ *
+ * What only adds rows waits for nobody but those who change tables; what depends on rows that are
+ * there holds its table's shards from before it reads until it has committed, so no row changes in
+ * between.
+ */
+#include "exec/change.h"
+
+#include "exec/engine.h"
+#include "exec/run.h"
+#include "exec/write.h"
+#include "replica/replica.h"
+
+#include <stdio.h>
+
+static bool is_cancelled(void *run)
+{
+	return mg_run_cancelled(run);
+}
+
+static enum mg_lock_mode mode_of(const struct mg_write_target *target)
+{
+	return target->reads || target->table->primary_key_count ? MG_LOCK_CHANGE : MG_LOCK_ADD;
+}
+
+/* Any of its rows may lie in any of these. */
+static size_t shards_of(const struct mg_catalog_data *data, const struct mg_table *table,
+                        uint32_t *shards)
+{
+	if (!table->key_count) {
+		shards[0] = 0;
+		return 1;
+	}
+	for (uint32_t i = 0; i < data->shard_count; i++) {
+		shards[i] = i + 1;
+	}
+	return data->shard_count;
+}
+
+static int write_locked(struct mg_engine *engine, struct mg_run *run,
+                        const struct mg_run_settings *settings,
+                        const struct mg_change_request *request, struct mg_write_result *result,
+                        struct mg_error *err)
+{
+	const struct mg_write_request write = { .statement = request->statement,
+		                                    .lossless = request->rows->lossless };
+	struct mg_redo *redo = mg_redo_new();
+	int code = mg_write_rows(engine, run, settings, &write, redo, result, err);
+
+	if (!code && mg_run_cancelled(run)) {
+		code = mg_run_cancel_error(run, err); /* the last moment at which it can be */
+	}
+	code = code ? code : mg_replica_commit(mg_engine_replica(engine), redo, err);
+	mg_redo_free(redo);
+	return code;
+}
+
+static void tell(struct mg_change_result *out, const struct mg_write_result *result)
+{
+	bool insert = mg_text_eq(result->verb, "INSERT");
+
+	out->rows = result->rows;
+	out->returned = result->returning;
+	(void)snprintf(out->tag, sizeof out->tag, "%s%s %llu", result->verb, insert ? " 0" : "",
+	               (unsigned long long)result->rows);
+}
+
+int mg_change_run(struct mg_engine *engine, struct mg_run *run,
+                  const struct mg_run_settings *settings, const struct mg_change_request *request,
+                  struct mg_change_result *out, struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(engine);
+	struct mg_arena *arena = mg_arena_new();
+	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
+	uint32_t *shards = mg_arena_new_array(arena, uint32_t, data->shard_count + 1);
+	struct mg_write_target target;
+	struct mg_write_result result = { 0 };
+	size_t count = 0;
+	int code = mg_write_target(data, arena, request->statement, &target, err);
+
+	if (!code) {
+		count = shards_of(data, target.table, shards);
+		code = mg_replica_lock(replica, mode_of(&target), shards, count, is_cancelled, run, err);
+	}
+	if (!code) {
+		code = write_locked(engine, run, settings, request, &result, err);
+		mg_replica_unlock(replica, mode_of(&target), shards, count);
+		if (!code) {
+			tell(out, &result);
+		}
+		if (!code && result.returning) {
+			code = mg_write_hand_out(&result, request->rows, err);
+		}
+		mg_write_result_fini(&result);
+	}
+	mg_catalog_give(mg_engine_catalog(engine), data);
+	mg_arena_free(arena);
+	return code;
+}

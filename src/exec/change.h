@@ -1,0 +1,28 @@
+/*
+ * change.h - a statement that changes rows: locks, rows, commit.
+ *
+ * Thread: any that may block: it waits for other writers, the log and the disk.
+ */
+#ifndef MG_EXEC_CHANGE_H
+#define MG_EXEC_CHANGE_H
+
+#include "exec/coordinator.h"
+
+struct mg_change_request {
+	struct mg_str statement;    /* one, without its ";" */
+	const struct mg_rows *rows; /* RETURNING's rows and notices; begin is only called for rows */
+};
+
+struct mg_change_result {
+	char tag[64];  /* "INSERT 0 3", "CREATE TABLE" */
+	uint64_t rows; /* affected */
+	bool returned; /* rows were handed out */
+};
+
+/* statement: one, of kind MG_S_DML.  0: it happened, whole.  MG_E_UNKNOWN_OUTCOME: nobody knows.
+ * Any other: nothing happened. */
+int mg_change_run(struct mg_engine *engine, struct mg_run *run,
+                  const struct mg_run_settings *settings, const struct mg_change_request *request,
+                  struct mg_change_result *out, struct mg_error *err);
+
+#endif

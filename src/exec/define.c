@@ -1,0 +1,745 @@
+/*
+ * define.c - see define.h.
+ *
+ * One statement at a time: `lock` is held from the look at the catalog until it has changed.
+ */
+#include "exec/define.h"
+
+#include "base/json.h"
+#include "base/log.h"
+#include "exec/engine.h"
+#include "exec/run.h"
+#include "os/random.h"
+#include "replica/replica.h"
+#include "sql/ddl.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct define {
+	struct mg_engine *engine;
+	struct mg_run *run;
+	const struct mg_run_settings *settings;
+	const struct mg_change_request *request;
+	struct mg_arena *arena;
+	const struct mg_catalog_data *data; /* as the statement found it */
+	struct mg_ddl ddl;
+	const char *schema;    /* of the object */
+	struct mg_table table; /* CREATE TABLE: what becomes of it */
+	struct mg_view view;   /* CREATE VIEW */
+};
+
+/* ---- the catalog ---- */
+
+static bool has_schema(const struct mg_catalog_data *data, const char *schema)
+{
+	bool found = mg_text_eq_nocase(schema, "main");
+
+	for (size_t i = 0; i < data->schema_count && !found; i++) {
+		found = mg_text_eq_nocase(data->schemas[i], schema);
+	}
+	for (size_t i = 0; i < data->table_count && !found; i++) {
+		found = mg_text_eq_nocase(data->tables[i].schema, schema);
+	}
+	for (size_t i = 0; i < data->view_count && !found; i++) {
+		found = mg_text_eq_nocase(data->views[i].schema, schema);
+	}
+	return found;
+}
+
+static const struct mg_view *find_view(const struct mg_catalog_data *data, const char *schema,
+                                       const char *name)
+{
+	for (size_t i = 0; i < data->view_count; i++) {
+		if (mg_text_eq_nocase(data->views[i].schema, schema) &&
+		    mg_text_eq_nocase(data->views[i].name, name)) {
+			return &data->views[i];
+		}
+	}
+	return NULL;
+}
+
+static void remove_table(struct mg_catalog_data *data, const char *schema, const char *name)
+{
+	const struct mg_table *table = mg_catalog_find_table(data, schema, name);
+
+	if (table) {
+		size_t at = (size_t)(table - data->tables);
+
+		data->table_count--;
+		memmove(&data->tables[at], &data->tables[at + 1],
+		        (data->table_count - at) * sizeof *data->tables);
+	}
+}
+
+static void remove_view(struct mg_catalog_data *data, const char *schema, const char *name)
+{
+	const struct mg_view *view = find_view(data, schema, name);
+
+	if (view) {
+		size_t at = (size_t)(view - data->views);
+
+		data->view_count--;
+		memmove(&data->views[at], &data->views[at + 1],
+		        (data->view_count - at) * sizeof *data->views);
+	}
+}
+
+static int add_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                     struct mg_error *err)
+{
+	const struct define *define = arg;
+	struct mg_table *tables = mg_arena_new_array(arena, struct mg_table, data->table_count + 1);
+
+	(void)err;
+	remove_table(data, define->table.schema, define->table.name); /* OR REPLACE */
+	memcpy(tables, data->tables, data->table_count * sizeof *tables);
+	tables[data->table_count++] = define->table;
+	data->tables = tables;
+	return 0;
+}
+
+static int add_view(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                    struct mg_error *err)
+{
+	const struct define *define = arg;
+	struct mg_view *views = mg_arena_new_array(arena, struct mg_view, data->view_count + 1);
+
+	(void)err;
+	remove_view(data, define->view.schema, define->view.name);
+	memcpy(views, data->views, data->view_count * sizeof *views);
+	views[data->view_count++] = define->view;
+	data->views = views;
+	return 0;
+}
+
+static int add_schema(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                      struct mg_error *err)
+{
+	const struct define *define = arg;
+	const char **schemas = mg_arena_new_array(arena, const char *, data->schema_count + 1);
+
+	(void)err;
+	for (size_t i = 0; i < data->schema_count; i++) {
+		schemas[i] = data->schemas[i];
+	}
+	schemas[data->schema_count++] = define->ddl.name;
+	data->schemas = schemas;
+	return 0;
+}
+
+static int drop_object(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                       struct mg_error *err)
+{
+	const struct define *define = arg;
+	size_t kept = 0;
+
+	(void)arena;
+	(void)err;
+	switch (define->ddl.kind) {
+	case MG_DDL_TABLE:
+		remove_table(data, define->schema, define->ddl.name);
+		break;
+	case MG_DDL_VIEW:
+		remove_view(data, define->schema, define->ddl.name);
+		break;
+	case MG_DDL_SCHEMA:
+		for (size_t i = 0; i < data->schema_count; i++) {
+			if (!mg_text_eq_nocase(data->schemas[i], define->ddl.name)) {
+				data->schemas[kept++] = data->schemas[i];
+			}
+		}
+		data->schema_count = kept;
+		break;
+	}
+	return 0;
+}
+
+static int change_catalog(struct define *define,
+                          int (*change)(void *arg, struct mg_arena *arena,
+                                        struct mg_catalog_data *data, struct mg_error *err),
+                          struct mg_error *err)
+{
+	return mg_catalog_change(mg_engine_catalog(define->engine), change, define, err);
+}
+
+/* ---- what DuckDB makes of a table's definition ---- */
+
+static void add_path(struct mg_sb *sql, const char *schema, const char *name)
+{
+	mg_sb_add_ident(sql, schema);
+	mg_sb_add_char(sql, '.');
+	mg_sb_add_ident(sql, name);
+}
+
+/* The value of `select` as JSON. */
+static int ask_json(struct define *define, struct mg_duck_conn *conn, const char *select,
+                    struct mg_json **out, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	char *text = NULL;
+
+	mg_sb_addf(&sql, "SELECT to_json(list(x))::VARCHAR FROM (%s AND schema_name = ", select);
+	mg_sb_add_literal(&sql, define->schema, strlen(define->schema));
+	mg_sb_add(&sql, " AND table_name = ");
+	mg_sb_add_literal(&sql, define->ddl.name, strlen(define->ddl.name));
+	mg_sb_add(&sql, ") AS rows(x)");
+	int code = mg_duck_text(conn, mg_sb_text(&sql), &text, err);
+
+	if (!code) {
+		char *kept = mg_arena_strdup(define->arena, text ? text : "[]");
+
+		code = mg_json_parse(define->arena, kept, strlen(kept), out, err);
+	}
+	mg_free(text);
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* Functions that no client may call may not stand in a definition, either. */
+static int check_expression(struct define *define, const char *text, struct mg_error *err)
+{
+	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
+	struct mg_plandb_view view;
+	char *sql = mg_arena_format(define->arena, "SELECT %s", text);
+	int code =
+		mg_plandb_look(mg_engine_plandb(define->engine), define->arena, &settings, sql, &view, err);
+
+	if (!code && view.tables) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "a definition may not read tables: %s", text);
+	}
+	return code;
+}
+
+static int read_columns(struct define *define, const struct mg_json *columns, struct mg_sb *text,
+                        struct mg_error *err)
+{
+	struct mg_table *table = &define->table;
+	int code = 0;
+
+	table->columns = mg_arena_new_array(define->arena, struct mg_column, columns->count + 1);
+	mg_json_each(item, columns) {
+		struct mg_column *column = &table->columns[table->column_count++];
+		const char *initial = mg_json_get_text(item, "initial");
+
+		column->name = mg_json_get_text(item, "name");
+		column->type = mg_json_get_text(item, "type");
+		column->not_null = !mg_json_get_bool(item, "nullable", true);
+		if (strncmp(column->name, "_mg_", 4) == 0) {
+			return mg_error_set(err, MG_E_BIND,
+			                    "a column may not be called \"%s\": names that "
+			                    "begin with _mg_ are ours",
+			                    column->name);
+		}
+		mg_sb_add(text, table->column_count > 1 ? ", " : "");
+		mg_sb_add_ident(text, column->name);
+		mg_sb_addf(text, " %s%s", column->type, column->not_null ? " NOT NULL" : "");
+		if (initial && *initial && !mg_text_eq_nocase(initial, "NULL")) {
+			mg_sb_addf(text, " DEFAULT (%s)", initial);
+			code = code ? code : check_expression(define, initial, err);
+		}
+	}
+	return code;
+}
+
+static int read_primary_key(struct define *define, const struct mg_json *names,
+                            struct mg_error *err)
+{
+	struct mg_table *table = &define->table;
+
+	table->primary_key = mg_arena_new_array(define->arena, const char *, names->count + 1);
+	mg_json_each(name, names) {
+		table->primary_key[table->primary_key_count++] = mg_json_text(name);
+	}
+	for (size_t k = 0; k < define->ddl.key_count; k++) {
+		bool found = false;
+
+		for (size_t i = 0; i < table->primary_key_count; i++) {
+			found = found || mg_text_eq_nocase(table->primary_key[i], define->ddl.keys[k]);
+		}
+		if (!found) {
+			mg_error_set(err, MG_E_UNSUPPORTED,
+			             "the primary key must hold \"%s\", by which the table is partitioned",
+			             define->ddl.keys[k]);
+			mg_error_hint(err, "Rows of equal keys must lie in one shard to be found: partition by "
+			                   "a part of the primary key, or add the column to it.");
+			return MG_E_UNSUPPORTED;
+		}
+	}
+	return 0;
+}
+
+static int read_constraints(struct define *define, const struct mg_json *constraints,
+                            struct mg_sb *text, struct mg_error *err)
+{
+	int code = 0;
+
+	mg_json_each(item, constraints) {
+		const char *type = mg_json_get_text(item, "type");
+
+		if (code || mg_text_eq(type, "NOT NULL")) {
+			continue;
+		}
+		if (mg_text_eq(type, "PRIMARY KEY")) {
+			code = read_primary_key(define, mg_json_get(item, "columns"), err);
+		} else if (mg_text_eq(type, "CHECK")) {
+			code = check_expression(define, mg_json_get_text(item, "expression"), err);
+			mg_sb_addf(text, ", CHECK (%s)", mg_json_get_text(item, "expression"));
+		} else {
+			code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported yet", type);
+			mg_error_hint(err, "There are NOT NULL, CHECK, DEFAULT and PRIMARY KEY.");
+		}
+	}
+	return code;
+}
+
+/* The partition key's columns, as the table calls them, and of a type that can be hashed. */
+static int read_keys(struct define *define, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	struct mg_table *table = &define->table;
+	struct mg_sb sql = { 0 };
+
+	table->keys = mg_arena_new_array(define->arena, const char *, define->ddl.key_count + 1);
+	mg_sb_add(&sql, "SELECT mg_slot(");
+	for (size_t k = 0; k < define->ddl.key_count; k++) {
+		const char *name = NULL;
+
+		for (size_t i = 0; i < table->column_count && !name; i++) {
+			name = mg_text_eq_nocase(table->columns[i].name, define->ddl.keys[k])
+			           ? table->columns[i].name
+			           : NULL;
+		}
+		if (!name) {
+			mg_sb_fini(&sql);
+			return mg_error_set(err, MG_E_NO_COLUMN,
+			                    "PARTITIONED BY names \"%s\", which is no column of the table",
+			                    define->ddl.keys[k]);
+		}
+		table->keys[table->key_count++] = name;
+		mg_sb_add(&sql, k ? ", " : "");
+		mg_sb_add_ident(&sql, name);
+	}
+	mg_sb_add(&sql, ") FROM ");
+	add_path(&sql, define->schema, define->ddl.name);
+	int code = table->key_count ? mg_duck_exec(conn, mg_sb_text(&sql), err) : 0;
+
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* In a transaction of the planning database, which is rolled back: DuckDB reads the definition. */
+static int try_table(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	static const char columns_sql[] =
+		"SELECT {name: column_name, type: data_type, nullable: is_nullable, initial: "
+		"column_default} FROM duckdb_columns() WHERE database_name = 'merganser'";
+	static const char constraints_sql[] =
+		"SELECT {type: constraint_type, expression: expression, columns: "
+		"constraint_column_names} FROM duckdb_constraints() WHERE database_name = 'merganser'";
+	struct define *define = arg;
+	struct mg_json *columns = NULL, *constraints = NULL;
+	struct mg_sb sql = { 0 }, text = { 0 };
+
+	mg_sb_add(&sql, define->ddl.or_replace ? "CREATE OR REPLACE TABLE " : "CREATE TABLE ");
+	add_path(&sql, define->schema, define->ddl.name);
+	mg_sb_addf(&sql, " (%.*s)", MG_STR_ARG(define->ddl.columns));
+	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
+
+	code = code ? code : ask_json(define, conn, columns_sql, &columns, err);
+	code = code ? code : ask_json(define, conn, constraints_sql, &constraints, err);
+	code = code ? code : read_columns(define, columns, &text, err);
+	code = code ? code : read_constraints(define, constraints, &text, err);
+	code = code ? code : read_keys(define, conn, err);
+	define->table.definition = mg_arena_strdup(define->arena, mg_sb_text(&text));
+	mg_sb_fini(&sql);
+	mg_sb_fini(&text);
+	return code;
+}
+
+/* ---- CREATE TABLE ---- */
+
+/* Its columns in a shard's file: no default, no constraint. */
+static void make_in_shards(struct define *define, struct mg_redo *redo)
+{
+	const struct mg_table *table = &define->table;
+	const char *stored = mg_table_stored(define->arena, table);
+	struct mg_sb columns = { 0 };
+	uint32_t first = table->key_count ? 1 : 0;
+	uint32_t last = table->key_count ? define->data->shard_count : 0;
+
+	for (size_t i = 0; i < table->column_count; i++) {
+		mg_sb_add(&columns, i ? ", " : "");
+		mg_sb_add_ident(&columns, table->columns[i].name);
+		mg_sb_addf(&columns, " %s", table->columns[i].type);
+	}
+	for (uint32_t i = first; i <= last; i++) {
+		mg_redo_create(redo, i, table->schema, stored, mg_sb_text(&columns));
+	}
+	mg_sb_fini(&columns);
+}
+
+static int drop_in_shards(struct define *define, const struct mg_table *table, struct mg_error *err)
+{
+	struct mg_redo *redo = mg_redo_new();
+	uint32_t first = table->key_count ? 1 : 0;
+	uint32_t last = table->key_count ? define->data->shard_count : 0;
+
+	for (uint32_t i = first; i <= last; i++) {
+		mg_redo_drop(redo, i, table->schema, mg_table_stored(define->arena, table));
+	}
+	int code = mg_replica_commit(mg_engine_replica(define->engine), redo, err);
+
+	mg_redo_free(redo);
+	return code;
+}
+
+static int publish_table(struct define *define, const struct mg_table *replaced,
+                         struct mg_error *err)
+{
+	struct mg_redo *redo = mg_redo_new();
+	struct mg_error ignored;
+
+	make_in_shards(define, redo);
+	int code = mg_replica_commit(mg_engine_replica(define->engine), redo, err);
+
+	mg_redo_free(redo);
+	if (!code) {
+		code = change_catalog(define, add_table, err);
+		if (code && code != MG_E_UNKNOWN_OUTCOME) {
+			(void)drop_in_shards(define, &define->table, &ignored);
+		} else if (!code && replaced) {
+			(void)drop_in_shards(define, replaced, &ignored); /* else the next start sweeps it */
+		}
+	}
+	return code;
+}
+
+/* Columns of a query's result, as the text between the parentheses of CREATE TABLE. */
+static int columns_of_query(struct define *define, struct mg_error *err)
+{
+	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
+	struct mg_ddl *ddl = &define->ddl;
+	struct mg_bound bound;
+	struct mg_sb text = { 0 };
+	char *query = mg_arena_strndup(define->arena, ddl->query.ptr, ddl->query.len);
+	int code = mg_plandb_bind(mg_engine_plandb(define->engine), define->arena, &settings, query,
+	                          &bound, err);
+
+	if (code) {
+		return code;
+	}
+	if (ddl->name_count > bound.column_count) {
+		return mg_error_set(err, MG_E_BIND, "%zu names for the %zu columns of the query",
+		                    ddl->name_count, bound.column_count);
+	}
+	for (size_t i = 0; i < bound.column_count; i++) {
+		mg_sb_add(&text, i ? ", " : "");
+		mg_sb_add_ident(&text, i < ddl->name_count ? ddl->names[i] : bound.names[i]);
+		mg_sb_addf(&text, " %s", bound.types[i]);
+	}
+	ddl->columns = mg_str(mg_arena_strdup(define->arena, mg_sb_text(&text)));
+	mg_sb_fini(&text);
+	return 0;
+}
+
+static void say_reference(const struct define *define)
+{
+	const struct mg_rows *rows = define->request->rows;
+
+	if (!define->table.key_count && rows->notice) {
+		rows->notice(rows->arg,
+		             "the table is a reference table: every node has all of it; PARTITIONED BY "
+		             "(column) behind the columns spreads it over the shards");
+	}
+}
+
+static int create_table(struct define *define, struct mg_error *err)
+{
+	const struct mg_ddl *ddl = &define->ddl;
+	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
+	const struct mg_table *old = mg_catalog_find_table(define->data, define->schema, ddl->name);
+	int code = ddl->query.len ? columns_of_query(define, err) : 0;
+
+	define->table = (struct mg_table){
+		.schema = define->schema,
+		.name = ddl->name,
+		.id = mg_random_u64() >> 12 | 1, /* a number that JSON keeps */
+		.definition = "",
+	};
+	code = code
+	           ? code
+	           : mg_plandb_try(mg_engine_plandb(define->engine), &settings, try_table, define, err);
+	code = code ? code : publish_table(define, old, err);
+	if (!code) {
+		say_reference(define);
+	}
+	return code;
+}
+
+/* The rows of CREATE TABLE ... AS; without them there is no table. */
+static int fill_table(struct define *define, struct mg_change_result *out, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	struct mg_change_request request = { .rows = define->request->rows };
+	struct mg_error ignored;
+
+	mg_sb_add(&sql, "INSERT INTO ");
+	add_path(&sql, define->schema, define->ddl.name);
+	mg_sb_addf(&sql, "\n%.*s", MG_STR_ARG(define->ddl.query));
+	request.statement = mg_str(mg_sb_text(&sql));
+	int code = mg_change_run(define->engine, define->run, define->settings, &request, out, err);
+
+	if (code && code != MG_E_UNKNOWN_OUTCOME &&
+	    change_catalog(define, drop_object, &ignored) == 0) {
+		(void)drop_in_shards(define, &define->table, &ignored);
+	}
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* ---- CREATE VIEW, CREATE SCHEMA ---- */
+
+static int create_view(struct define *define, struct mg_error *err)
+{
+	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
+	const struct mg_ddl *ddl = &define->ddl;
+	struct mg_bound bound;
+	struct mg_sb text = { 0 };
+	char *query = mg_arena_strndup(define->arena, ddl->query.ptr, ddl->query.len);
+	int code = mg_plandb_bind(mg_engine_plandb(define->engine), define->arena, &settings, query,
+	                          &bound, err);
+
+	if (code) {
+		return code;
+	}
+	if (ddl->name_count > bound.column_count) {
+		return mg_error_set(err, MG_E_BIND, "%zu names for the %zu columns of the query",
+		                    ddl->name_count, bound.column_count);
+	}
+	if (ddl->name_count) {
+		mg_sb_addf(&text, "SELECT * FROM (%s\n) AS q(", query);
+		for (size_t i = 0; i < ddl->name_count; i++) {
+			mg_sb_add(&text, i ? ", " : "");
+			mg_sb_add_ident(&text, ddl->names[i]);
+		}
+		mg_sb_add_char(&text, ')');
+	} else {
+		mg_sb_add(&text, query);
+	}
+	define->view = (struct mg_view){ .schema = define->schema,
+		                             .name = ddl->name,
+		                             .sql = mg_arena_strdup(define->arena, mg_sb_text(&text)) };
+	mg_sb_fini(&text);
+	return change_catalog(define, add_view, err);
+}
+
+/* ---- DROP ---- */
+
+static int drop_table(struct define *define, struct mg_error *err)
+{
+	const struct mg_table *table =
+		mg_catalog_find_table(define->data, define->schema, define->ddl.name);
+	struct mg_replica *replica = mg_engine_replica(define->engine);
+	uint32_t first = table->key_count ? 1 : 0;
+	size_t count = table->key_count ? define->data->shard_count : 1;
+	uint32_t *shards = mg_arena_new_array(define->arena, uint32_t, count);
+
+	for (size_t i = 0; i < count; i++) {
+		shards[i] = first + (uint32_t)i;
+	}
+	int code = mg_replica_lock(replica, MG_LOCK_ALTER, shards, count, NULL, NULL, err);
+
+	if (!code) {
+		code = change_catalog(define, drop_object, err);
+		code = code ? code : drop_in_shards(define, table, err);
+		mg_replica_unlock(replica, MG_LOCK_ALTER, shards, count);
+	}
+	return code;
+}
+
+static int drop_schema(struct define *define, struct mg_error *err)
+{
+	const char *name = define->ddl.name;
+	size_t objects = 0;
+
+	for (size_t i = 0; i < define->data->table_count; i++) {
+		objects += mg_text_eq_nocase(define->data->tables[i].schema, name);
+	}
+	for (size_t i = 0; i < define->data->view_count; i++) {
+		objects += mg_text_eq_nocase(define->data->views[i].schema, name);
+	}
+	if (objects || mg_text_eq_nocase(name, "main")) {
+		mg_error_set(err, MG_E_BIND, "schema \"%s\" holds %zu tables and views", name, objects);
+		mg_error_hint(err, "Drop them first.");
+		return MG_E_BIND;
+	}
+	return change_catalog(define, drop_object, err);
+}
+
+/* ---- the statement ---- */
+
+/* *done: there is nothing to do (IF EXISTS, IF NOT EXISTS). */
+static int check_object(const struct define *define, bool *done, struct mg_error *err)
+{
+	const struct mg_ddl *ddl = &define->ddl;
+	bool table = mg_catalog_find_table(define->data, define->schema, ddl->name) != NULL;
+	bool view = find_view(define->data, define->schema, ddl->name) != NULL;
+	bool create = ddl->verb == MG_DDL_CREATE;
+	bool there = ddl->kind == MG_DDL_SCHEMA  ? has_schema(define->data, ddl->name)
+	             : ddl->kind == MG_DDL_TABLE ? table
+	                                         : view;
+	static const char *const kinds[] = { "table", "view", "schema" };
+
+	*done = false;
+	if (ddl->kind != MG_DDL_SCHEMA && !has_schema(define->data, define->schema)) {
+		*done = !create && ddl->if_exists;
+		return *done ? 0
+		             : mg_error_set(err, MG_E_BIND, "there is no schema \"%s\"", define->schema);
+	}
+	if (ddl->kind != MG_DDL_SCHEMA && !there && (table || view)) {
+		return mg_error_set(err, create ? MG_E_DUPLICATE : MG_E_NO_TABLE,
+		                    "\"%s\" is a %s, not a %s", ddl->name, table ? "table" : "view",
+		                    kinds[ddl->kind]);
+	}
+	if (create && there && !ddl->or_replace) {
+		*done = ddl->if_not_exists;
+		return *done ? 0
+		             : mg_error_set(err, MG_E_DUPLICATE, "the %s \"%s\" is there already",
+		                            kinds[ddl->kind], ddl->name);
+	}
+	if (!create && !there) {
+		*done = ddl->if_exists;
+		return *done ? 0
+		             : mg_error_set(err, MG_E_NO_TABLE, "there is no %s \"%s\"", kinds[ddl->kind],
+		                            ddl->name);
+	}
+	return 0;
+}
+
+static int check_name(const struct define *define, struct mg_error *err)
+{
+	const char *names[] = { define->schema, define->ddl.name };
+
+	for (size_t i = 0; i < 2; i++) {
+		if (!*names[i] || strlen(names[i]) > 200 || strpbrk(names[i], "\n#")) {
+			return mg_error_set(err, MG_E_BIND,
+			                    "a name has 1 to 200 bytes and neither # nor a line break");
+		}
+		if (strncmp(names[i], "_mg", 3) == 0 || mg_text_eq_nocase(names[i], "cluster")) {
+			return mg_error_set(err, MG_E_BIND, "the name \"%s\" is ours", names[i]);
+		}
+	}
+	return 0;
+}
+
+static int carry_out(struct define *define, struct mg_error *err)
+{
+	bool create = define->ddl.verb == MG_DDL_CREATE;
+
+	switch (define->ddl.kind) {
+	case MG_DDL_TABLE:
+		return create ? create_table(define, err) : drop_table(define, err);
+	case MG_DDL_VIEW:
+		return create ? create_view(define, err) : change_catalog(define, drop_object, err);
+	case MG_DDL_SCHEMA:
+		return create ? change_catalog(define, add_schema, err) : drop_schema(define, err);
+	}
+	return mg_error_set(err, MG_E_INTERNAL, "DDL of an unknown kind");
+}
+
+int mg_define_run(struct mg_engine *engine, struct mg_run *run,
+                  const struct mg_run_settings *settings, const struct mg_change_request *request,
+                  struct mg_change_result *out, struct mg_error *err)
+{
+	struct define define = { .engine = engine,
+		                     .run = run,
+		                     .settings = settings,
+		                     .request = request,
+		                     .arena = mg_arena_new() };
+	bool done = false;
+	int code = mg_ddl_parse(define.arena, request->statement, &define.ddl, err);
+
+	pthread_mutex_lock(&lock);
+	define.data = mg_catalog_take(mg_engine_catalog(engine));
+	define.schema = *define.ddl.schema ? define.ddl.schema : "main";
+	code = code ? code : check_name(&define, err);
+	code = code ? code : check_object(&define, &done, err);
+	code = code || done ? code : carry_out(&define, err);
+	mg_catalog_give(mg_engine_catalog(engine), define.data);
+	pthread_mutex_unlock(&lock);
+	if (!code && !done && define.ddl.verb == MG_DDL_CREATE && define.ddl.kind == MG_DDL_TABLE &&
+	    define.ddl.query.len && !define.ddl.no_data) {
+		code = fill_table(&define, out, err);
+	}
+	if (!code) {
+		mg_copy_text(out->tag, sizeof out->tag, define.ddl.tag);
+		out->returned = false;
+	}
+	mg_arena_free(define.arena);
+	return code;
+}
+
+/* ---- what was left behind ---- */
+
+static bool is_named(struct mg_arena *arena, const struct mg_catalog_data *data, const char *schema,
+                     const char *stored)
+{
+	for (size_t i = 0; i < data->table_count; i++) {
+		if (mg_text_eq(data->tables[i].schema, schema) &&
+		    mg_text_eq(mg_table_stored(arena, &data->tables[i]), stored)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void sweep_shard(struct mg_arena *arena, const struct mg_catalog_data *data,
+                        const struct mg_json *tables, uint32_t shard, struct mg_redo *redo)
+{
+	mg_json_each(item, tables) {
+		const char *schema = mg_json_get_text(item, "s"), *table = mg_json_get_text(item, "t");
+
+		if (strchr(table, '#') && !is_named(arena, data, schema, table)) {
+			mg_log(MG_LOG_INFO, "table.swept", "shard=%u table=%s.%s", shard, schema, table);
+			mg_redo_drop(redo, shard, schema, table);
+		}
+	}
+}
+
+int mg_define_sweep(struct mg_engine *engine, struct mg_error *err)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_redo *redo = mg_redo_new();
+	struct mg_duck_conn *conn = NULL;
+	int code = mg_duck_connect(mg_engine_duck(engine), &conn, err);
+
+	for (uint32_t i = 0; !code && i <= data->shard_count; i++) {
+		char *text = NULL, sql[256];
+		struct mg_json *tables = NULL;
+
+		(void)snprintf(sql, sizeof sql,
+		               "SELECT to_json(list({s: schema_name, t: table_name}))::VARCHAR FROM "
+		               "duckdb_tables() WHERE database_name = 's%u' AND schema_name <> '_mg'",
+		               i);
+		code = mg_duck_text(conn, sql, &text, err);
+		if (!code && text) {
+			char *kept = mg_arena_strdup(arena, text);
+
+			code = mg_json_parse(arena, kept, strlen(kept), &tables, err);
+		}
+		if (!code && tables) {
+			sweep_shard(arena, data, tables, i, redo);
+		}
+		mg_free(text);
+	}
+	code = code ? code : mg_replica_commit(mg_engine_replica(engine), redo, err);
+	mg_duck_disconnect(conn);
+	mg_redo_free(redo);
+	mg_arena_free(arena);
+	mg_catalog_give(mg_engine_catalog(engine), data);
+	return code;
+}

@@ -1,0 +1,24 @@
+/*
+ * define.h - statements that make or drop tables, views and schemas.
+ *
+ * DuckDB reads the definition in the planning database, where it is tried and rolled back; what it
+ * made of it goes into the catalog.  A table's own files come first: its name there is new, so
+ * nobody sees it until the catalog names it, and a table that never got so far is swept away at the
+ * next start.
+ *
+ * Thread: any that may block.
+ */
+#ifndef MG_EXEC_DEFINE_H
+#define MG_EXEC_DEFINE_H
+
+#include "exec/change.h"
+
+/* statement: one, of kind MG_S_DDL.  Notices go to request->rows. */
+int mg_define_run(struct mg_engine *engine, struct mg_run *run,
+                  const struct mg_run_settings *settings, const struct mg_change_request *request,
+                  struct mg_change_result *out, struct mg_error *err);
+/* Tables in shard files that no version of the catalog names: of statements that were interrupted.
+ * Before anybody writes. */
+int mg_define_sweep(struct mg_engine *engine, struct mg_error *err);
+
+#endif

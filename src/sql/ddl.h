@@ -1,0 +1,40 @@
+/*
+ * ddl.h - the head of a statement that makes or drops a table, view or schema.
+ *
+ * As dml.h: the texts in between are DuckDB's to read; here stands which object it is about, and
+ * what DuckDB does not have: PARTITIONED BY.
+ *
+ * Pure; any thread.
+ */
+#ifndef MG_SQL_DDL_H
+#define MG_SQL_DDL_H
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+enum mg_ddl_verb { MG_DDL_CREATE, MG_DDL_DROP };
+enum mg_ddl_kind { MG_DDL_TABLE, MG_DDL_VIEW, MG_DDL_SCHEMA };
+
+struct mg_ddl {
+	enum mg_ddl_verb verb;
+	enum mg_ddl_kind kind;
+	const char *tag; /* "CREATE TABLE" */
+	bool or_replace, if_not_exists, if_exists, cascade;
+	const char *schema, *name; /* "" when not written; a schema's name stands in `name` */
+	/* CREATE TABLE: what stands between the parentheses, or empty with AS. */
+	struct mg_str columns;
+	const char **keys; /* PARTITIONED BY */
+	size_t key_count;
+	struct mg_str query; /* CREATE TABLE ... AS, CREATE VIEW ... AS: the SELECT, or empty */
+	bool no_data;        /* WITH NO DATA */
+	const char **names;  /* of columns, in front of AS */
+	size_t name_count;
+};
+
+/* text: one statement without its ";".  Fails: MG_E_SYNTAX, MG_E_UNSUPPORTED for DDL that does not
+ * exist here yet. */
+int mg_ddl_parse(struct mg_arena *arena, struct mg_str text, struct mg_ddl *out,
+                 struct mg_error *err);
+
+#endif
