@@ -49,6 +49,15 @@ int mg_cert_server_create(const char *cert_file, const char *key_file, const cha
 int mg_cert_client_create(const char *cert_file, const char *key_file, const char *ca_cert,
                           const char *ca_key, const char *ca_key_password, const char *common_name,
                           const char *key_password, bool overwrite, struct mg_error *err);
+/* What a node shows to the other nodes, at both ends of a connection: its number as a URI
+ * (MG_NET_NODE_URI). */
+int mg_cert_node_create(const char *cert_file, const char *key_file, const char *ca_cert,
+                        const char *ca_key, const char *ca_key_password, uint64_t node,
+                        bool overwrite, struct mg_error *err);
+/* `tls/node.crt` and `tls/node.key` of a data directory: stay when they are this node's, of the
+ * directory's CA and good for a month; else they are made, which needs `tls/ca.key`.
+ * Fails: MG_E_NOT_FOUND when that is missing. */
+int mg_cert_node_ensure(const char *data_dir, uint64_t node, struct mg_error *err);
 /* The common name of the first certificate in a file, in arena: whom it logs in. */
 int mg_cert_common_name(struct mg_arena *arena, const char *cert_file, const char **name,
                         struct mg_error *err);

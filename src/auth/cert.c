@@ -1,5 +1,5 @@
 /*
- * cert.c - the cluster's own certificates: a CA, servers, clients. EC P-256, SHA-256, X.509
+ * cert.c - the cluster's own certificates: a CA, servers, clients, nodes. EC P-256, SHA-256, X.509
  * version 3.
  *
  * The CA signs leaves only (pathlen 0). Critical: basicConstraints and keyUsage everywhere. Keys
@@ -15,6 +15,7 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 #include <string.h>
+#include <time.h>
 
 #include "auth/cert_int.h"
 #include "base/assert.h"
@@ -28,6 +29,7 @@ enum {
 	BACKDATE = 60 * 60, /* clocks differ */
 	SERIAL_SIZE = 16,
 	FILE_MAX = 1 << 20,
+	RENEW_DAYS = 30, /* before its end, a node makes itself a new one */
 };
 
 int mg_cert__fail(struct mg_error *err, int code, const char *what, const char *name)
@@ -247,8 +249,10 @@ static int add_names(GENERAL_NAMES *all, int type, const char *const *texts, str
 	return 0;
 }
 
-static int add_subject_names(X509 *cert, const struct mg_cert_names *names, struct mg_error *err)
+static int add_subject_names(X509 *cert, const struct mg_cert_names *names, const char *uri,
+                             struct mg_error *err)
 {
+	const char *const uris[] = { uri, NULL };
 	GENERAL_NAMES *all = sk_GENERAL_NAME_new_null();
 	int status = 0;
 
@@ -258,6 +262,9 @@ static int add_subject_names(X509 *cert, const struct mg_cert_names *names, stru
 	status = add_names(all, GEN_DNS, names->dns, err);
 	if (status == 0) {
 		status = add_names(all, GEN_IPADD, names->ips, err);
+	}
+	if (status == 0) {
+		status = add_names(all, GEN_URI, uris, err);
 	}
 	if (status == 0 && sk_GENERAL_NAME_num(all) == 0) {
 		status = mg_error_set(err, MG_E_USAGE,
@@ -271,10 +278,15 @@ static int add_subject_names(X509 *cert, const struct mg_cert_names *names, stru
 	return status;
 }
 
-enum kind { KIND_CA, KIND_SERVER, KIND_CLIENT };
+enum kind { KIND_CA, KIND_SERVER, KIND_CLIENT, KIND_NODE };
 
 static bool add_extensions(X509 *cert, X509 *issuer, enum kind kind)
 {
+	static const char *const purposes[] = {
+		[KIND_SERVER] = "serverAuth",
+		[KIND_CLIENT] = "clientAuth",
+		[KIND_NODE] = "serverAuth,clientAuth",
+	};
 	bool done =
 		add_extension(cert, issuer, NID_basic_constraints,
 	                  kind == KIND_CA ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE") &&
@@ -285,13 +297,12 @@ static bool add_extensions(X509 *cert, X509 *issuer, enum kind kind)
 		add_extension(cert, issuer, NID_authority_key_identifier, "keyid:always");
 
 	if (done && kind != KIND_CA) {
-		done = add_extension(cert, issuer, NID_ext_key_usage,
-		                     kind == KIND_SERVER ? "serverAuth" : "clientAuth");
+		done = add_extension(cert, issuer, NID_ext_key_usage, purposes[kind]);
 	}
 	return done;
 }
 
-/* ca, ca_key: NULL for a certificate that signs itself. */
+/* ca, ca_key: NULL for a certificate that signs itself.  A node's common name is its URI. */
 static int build(X509 **out, EVP_PKEY *key, enum kind kind, const struct mg_cert_names *names,
                  X509 *ca, EVP_PKEY *ca_key, struct mg_error *err)
 {
@@ -319,8 +330,8 @@ static int build(X509 **out, EVP_PKEY *key, enum kind kind, const struct mg_cert
 			mg_cert__fail(err, MG_E_INTERNAL, "cannot make a certificate for", names->common_name);
 		goto out;
 	}
-	if (kind == KIND_SERVER) {
-		status = add_subject_names(cert, names, err);
+	if (kind == KIND_SERVER || kind == KIND_NODE) {
+		status = add_subject_names(cert, names, kind == KIND_NODE ? names->common_name : NULL, err);
 		if (status != 0) {
 			goto out;
 		}
@@ -458,5 +469,93 @@ int mg_cert_client_create(const char *cert_file, const char *key_file, const cha
 		                signer.key, overwrite, err);
 	}
 	close_signer(&signer);
+	return status;
+}
+
+/* ---- nodes ---- */
+
+static char *node_uri(uint64_t node)
+{
+	mg_assert(node > 0);
+	return mg_format("%s%llu", MG_NET_NODE_URI, (unsigned long long)node);
+}
+
+int mg_cert_node_create(const char *cert_file, const char *key_file, const char *ca_cert,
+                        const char *ca_key, const char *ca_key_password, uint64_t node,
+                        bool overwrite, struct mg_error *err)
+{
+	char *uri = node_uri(node);
+	const struct mg_cert_names names = { .common_name = uri };
+	struct signer signer;
+	int status = open_signer(&signer, ca_cert, ca_key, ca_key_password, err);
+
+	if (status == 0) {
+		status = create(cert_file, key_file, NULL, KIND_NODE, &names, signer.cert, signer.key,
+		                overwrite, err);
+	}
+	close_signer(&signer);
+	mg_free(uri);
+	return status;
+}
+
+static bool has_uri(const X509 *cert, const char *uri)
+{
+	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	bool found = false;
+
+	for (int i = 0; names != NULL && i < sk_GENERAL_NAME_num(names); i++) {
+		int type;
+		const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
+
+		found = found || (type == GEN_URI && (size_t)ASN1_STRING_length(value) == strlen(uri) &&
+		                  memcmp(ASN1_STRING_get0_data(value), uri, strlen(uri)) == 0);
+	}
+	GENERAL_NAMES_free(names);
+	return found;
+}
+
+/* Is what is there this node's, signed by this CA, and good for some time? */
+static bool node_is_good(const char *cert_file, const char *key_file, const char *ca_file,
+                         uint64_t node)
+{
+	X509 *cert = mg_file_exists(key_file) ? read_cert(cert_file, NULL) : NULL;
+	X509 *ca = read_cert(ca_file, NULL);
+	time_t soon = time(NULL) + (time_t)RENEW_DAYS * DAY;
+	char *uri = node_uri(node);
+	bool good = cert != NULL && ca != NULL && has_uri(cert, uri) &&
+	            X509_verify(cert, X509_get0_pubkey(ca)) == 1 &&
+	            X509_cmp_time(X509_get0_notAfter(cert), &soon) > 0;
+
+	ERR_clear_error();
+	mg_free(uri);
+	X509_free(ca);
+	X509_free(cert);
+	return good;
+}
+
+int mg_cert_node_ensure(const char *data_dir, uint64_t node, struct mg_error *err)
+{
+	char *cert = mg_path_join(data_dir, "tls/node.crt");
+	char *key = mg_path_join(data_dir, "tls/node.key");
+	char *ca = mg_path_join(data_dir, "tls/ca.crt");
+	char *ca_key = mg_path_join(data_dir, "tls/ca.key");
+	int status = 0;
+
+	if (!node_is_good(cert, key, ca, node)) {
+		if (mg_file_exists(ca) && mg_file_exists(ca_key)) {
+			status = mg_cert_node_create(cert, key, ca, ca_key, NULL, node, true, err);
+		} else {
+			status = mg_error_set(err, MG_E_NOT_FOUND,
+			                      "\"%s\" is no certificate that the other nodes would take", cert);
+			mg_error_detail(err, "It must be of node %llu, signed by \"%s\", and good for %d days.",
+			                (unsigned long long)node, ca, RENEW_DAYS);
+			mg_error_hint(err, "Put the cluster's ca.crt and ca.key beside it: with them the node "
+			                   "makes its own.");
+		}
+	}
+	mg_free(ca_key);
+	mg_free(ca);
+	mg_free(key);
+	mg_free(cert);
 	return status;
 }

@@ -385,9 +385,7 @@ static void do_handshake(struct mg_conn *conn)
 		if (size > 0 && size < sizeof conn->alpn) {
 			memcpy(conn->alpn, alpn, size);
 		}
-		if (SSL_is_server(conn->ssl)) {
-			conn->cert = mg_peer_cert__take(conn->ssl);
-		}
+		conn->cert = mg_peer_cert__take(conn->ssl);
 		conn->last_io_ms = uv_now(&conn->loop->uv);
 		opened(conn);
 		return;

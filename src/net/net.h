@@ -15,6 +15,10 @@
 #include "base/mem.h"
 
 #define MG_NET_HELLO_MS 10000
+/* By this ALPN name a client says that it is a node of the cluster, and by this URI, with its
+ * number behind it, a certificate says which one. */
+#define MG_NET_ALPN_PEER "merganser-peer"
+#define MG_NET_NODE_URI "merganser://node/"
 
 struct mg_loop;
 struct mg_conn;
@@ -40,10 +44,14 @@ struct mg_tls_server_options {
 	const char *key_password;   /* of an encrypted key, or NULL */
 	const char *client_ca_file; /* NULL: no client certificates are asked for */
 	const char *const *alpn;    /* in order of preference, NULL-terminated; or NULL */
+	/* What a client that offers MG_NET_ALPN_PEER gets in place of all this: another certificate,
+	 * another CA.  Counted; or NULL. */
+	struct mg_tls *peers;
 };
 struct mg_tls_client_options {
 	const char *roots_file; /* NULL with insecure false: the system's roots */
 	bool insecure_skip_verify;
+	bool any_host; /* verify, but not for whom it is: the caller asks mg_conn_cert */
 	const char *cert_file, *key_file; /* or NULL; key_file NULL: in the certificate's file */
 	const char *key_password;         /* of an encrypted key, or NULL */
 	const char *const *alpn;
@@ -82,10 +90,11 @@ uint64_t mg_conn_id(const struct mg_conn *conn);
 const char *mg_conn_peer(const struct mg_conn *conn); /* "127.0.0.1:5432" */
 const char *mg_conn_alpn(const struct mg_conn *conn); /* "" when none */
 bool mg_conn_is_tls(const struct mg_conn *conn);
-/* The certificate that a client showed, or NULL. It is asked for, never demanded: a handshake with
- * a bad one succeeds, so that the door can say in words what is wrong with it. */
+/* The certificate that the other end showed, or NULL. A client's is asked for, never demanded: a
+ * handshake with a bad one succeeds, so that the door can say in words what is wrong with it. */
 struct mg_peer_cert {
 	bool good;        /* signed by our CA, for clients, in time; and the name below is one */
+	uint64_t node;    /* signed so, and made for the node of this number, never for a user; or 0 */
 	char name[64];    /* the one common name of its subject; "" when it is none */
 	char reason[120]; /* why it is not good */
 	int64_t until_s;  /* wall clock: the last second that it is good for */

@@ -73,7 +73,8 @@ void mg_loop__remove_conn(struct mg_loop *loop, struct mg_conn *conn);
 struct mg_tls {
 	atomic_int refs;
 	bool server;
-	bool insecure;
+	bool insecure, any_host;
+	struct mg_tls *peers; /* of a server: for clients that are nodes; or NULL */
 	char *cert_file, *key_file, *ca_file, *key_password;
 	uint8_t *alpn; /* wire form: length, name, length, name */
 	unsigned alpn_size;
@@ -130,10 +131,10 @@ struct mg_conn {
 	char reason[200]; /* why it is dead */
 
 	SSL *ssl;
-	struct mg_peer_cert *cert; /* accepted: what the client has shown, or NULL */
-	struct mg_tls *tls; /* of start_tls; a listener holds its own */
-	SSL *ssl_next;      /* start_tls: as soon as the queue is empty */
-	bool ssl_broken;    /* no call but SSL_free any more */
+	struct mg_peer_cert *cert; /* what the other end has shown, or NULL */
+	struct mg_tls *tls;        /* of start_tls; a listener holds its own */
+	SSL *ssl_next;             /* start_tls: as soon as the queue is empty */
+	bool ssl_broken;           /* no call but SSL_free any more */
 	bool read_wants_write, write_wants_read;
 
 	const struct mg_protocol *protocol;

@@ -81,6 +81,42 @@ static int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_s
 	return SSL_TLSEXT_ERR_OK;
 }
 
+/* The names of an ALPN extension: their size in two bytes, then each behind its own. */
+static bool offers(const unsigned char *list, size_t size, const char *name)
+{
+	for (size_t at = 2; at < size && (size_t)list[at] < size - at; at += 1 + list[at]) {
+		if (list[at] == strlen(name) && memcmp(list + at + 1, name, list[at]) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The first message of a client, before any certificate is chosen: is it a node? */
+static int on_client_hello(SSL *ssl, int *alert, void *arg)
+{
+	const struct mg_tls *tls = arg;
+	const unsigned char *list = NULL;
+	size_t size = 0;
+
+	if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &list,
+	                              &size) != 1 ||
+	    !offers(list, size, MG_NET_ALPN_PEER)) {
+		return SSL_CLIENT_HELLO_SUCCESS;
+	}
+	pthread_mutex_lock(&tls->peers->lock);
+	SSL_CTX *ctx = SSL_set_SSL_CTX(ssl, tls->peers->ctx);
+
+	pthread_mutex_unlock(&tls->peers->lock);
+	if (ctx == NULL) {
+		*alert = SSL_AD_INTERNAL_ERROR;
+		return SSL_CLIENT_HELLO_ERROR;
+	}
+	/* The rest of what a connection has of its context it took when it was made. */
+	SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), SSL_CTX_get_verify_callback(ctx));
+	return SSL_CLIENT_HELLO_SUCCESS;
+}
+
 /* ---- contexts ---- */
 
 bool mg_tls_key_encrypted(const char *key_file)
@@ -227,6 +263,9 @@ static int build(const struct mg_tls *tls, SSL_CTX **out, struct mg_error *err)
 	} else if (tls->alpn != NULL) {
 		(void)SSL_CTX_set_alpn_protos(ctx, tls->alpn, tls->alpn_size);
 	}
+	if (tls->peers != NULL) {
+		SSL_CTX_set_client_hello_cb(ctx, on_client_hello, (void *)tls);
+	}
 	*out = ctx;
 	return 0;
 }
@@ -276,6 +315,7 @@ int mg_tls_server(struct mg_tls **out, const struct mg_tls_server_options *optio
 		tls_new(options->cert_file, options->key_file, options->client_ca_file, options->alpn);
 
 	tls->server = true;
+	tls->peers = mg_tls__ref(options->peers);
 	tls->key_password = copy(options->key_password);
 	return tls_open(out, tls, err);
 }
@@ -287,6 +327,7 @@ int mg_tls_client(struct mg_tls **out, const struct mg_tls_client_options *optio
 		tls_new(options->cert_file, options->key_file, options->roots_file, options->alpn);
 
 	tls->insecure = options->insecure_skip_verify;
+	tls->any_host = options->any_host;
 	tls->key_password = copy(options->key_password);
 	return tls_open(out, tls, err);
 }
@@ -322,6 +363,7 @@ void mg_tls_unref(struct mg_tls *tls)
 		return;
 	}
 	SSL_CTX_free(tls->ctx);
+	mg_tls_unref(tls->peers);
 	(void)pthread_mutex_destroy(&tls->lock);
 	mg_free(tls->cert_file);
 	mg_free(tls->key_file);
@@ -364,7 +406,7 @@ SSL *mg_tls__open(struct mg_tls *tls, const char *host, struct mg_error *err)
 		return ssl;
 	}
 	SSL_set_connect_state(ssl);
-	if (host != NULL && expect_host(ssl, host) != 1) {
+	if (host != NULL && !tls->any_host && expect_host(ssl, host) != 1) {
 		SSL_free(ssl);
 		(void)mg_error_set(err, MG_E_USAGE, "\"%s\" is no name of a host", host);
 		return NULL;

@@ -612,6 +612,9 @@ void mg_raft_node_turn(struct mg_raft_node *node)
 	}
 	send_probes(node);
 	mg_raft_log_flush(node->options.log);
+	if (node->options.net->ops->flush != NULL) {
+		node->options.net->ops->flush(node->options.net);
+	}
 	env->ops->wake_at(env, node->deadline_ms);
 	mg_assert(node->dirty == NULL);
 }

@@ -39,6 +39,8 @@ struct mg_net_ops {
 	 * comes to mg_raft_node_receive of the peer, whole.  Bounded for each peer by what it drops
 	 * then. */
 	void (*send)(struct mg_net *net, uint64_t peer, struct mg_buf *frame);
+	/* The turn is over: what was gathered may go.  May be NULL. */
+	void (*flush)(struct mg_net *net);
 };
 
 struct mg_net {

@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size_t len = strnlen(peer.name, sizeof peer.name);
 
 		mg_assert(len < sizeof peer.name && mg_utf8_valid(peer.name, len));
-		mg_assert(peer.good == (verify == X509_V_OK && len > 0));
+		mg_assert(!peer.good || (verify == X509_V_OK && len > 0 && peer.node == 0));
+		mg_assert(peer.node == 0 || verify == X509_V_OK);
 		mg_assert(peer.good == (peer.reason[0] == '\0'));
 		for (size_t i = 0; i < len; i++) {
 			mg_assert((unsigned char)peer.name[i] >= 0x20 && peer.name[i] != 0x7f);

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "net_kit.h"
+#include "os/file.h"
 
 static struct kit_certs certs;
 
@@ -253,6 +254,72 @@ static void test_show_says_names_and_times(void **state)
 	mg_sb_fini(&out);
 }
 
+static void copy_file(const char *from, const char *dir, const char *name)
+{
+	char *path = mg_path_join(dir, name);
+	char *text = slurp(from);
+
+	assert_int_equal(mg_file_write(path, text, strlen(text), 0600, NULL), 0);
+	mg_free(path);
+}
+
+static void test_a_node_makes_its_certificate_when_it_must(void **state)
+{
+	struct mg_error err = { 0 };
+	char dir[] = "/tmp/mg-test-XXXXXX";
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	char *cert = mg_path_join(dir, "tls/node.crt");
+	char *key = mg_path_join(dir, "tls/node.key");
+	char *ca_key = mg_path_join(dir, "tls/ca.key");
+	char *tls = mg_path_join(dir, "tls");
+
+	assert_int_equal(mg_dir_make(tls, 0700, &err), 0);
+	/* A directory that was given its certificates, and no CA's key. */
+	copy_file(certs.ca, dir, "tls/ca.crt");
+	assert_int_equal(mg_cert_node_ensure(dir, 3, &err), MG_E_NOT_FOUND);
+	assert_non_null(strstr(err.hint, "ca.key"));
+	assert_int_equal(access(cert, F_OK), -1);
+	copy_file(certs.ca_key, dir, "tls/ca.key");
+	kit_must(mg_cert_node_ensure(dir, 3, &err), &err);
+	X509 *ca = load(certs.ca);
+	X509 *leaf = load(cert);
+
+	assert_int_equal(verify(ca, leaf, X509_PURPOSE_SSL_SERVER), X509_V_OK);
+	assert_int_equal(verify(ca, leaf, X509_PURPOSE_SSL_CLIENT), X509_V_OK);
+	X509_free(leaf);
+	X509_free(ca);
+	/* What is good stays, with or without the CA's key. */
+	char *before = slurp(cert);
+
+	kit_must(mg_cert_node_ensure(dir, 3, &err), &err);
+	assert_int_equal(unlink(ca_key), 0);
+	kit_must(mg_cert_node_ensure(dir, 3, &err), &err);
+	char *after = slurp(cert);
+
+	assert_string_equal(before, after);
+	/* Of another node, or of another CA, it is not good. */
+	assert_int_equal(mg_cert_node_ensure(dir, 4, &err), MG_E_NOT_FOUND);
+	copy_file(certs.ca_key, dir, "tls/ca.key");
+	kit_must(mg_cert_node_ensure(dir, 4, &err), &err);
+	char *name = mg_path_join(dir, "tls/ca.crt");
+
+	kit_must(mg_cert_ca_create(name, ca_key, "another CA", NULL, true, &err), &err);
+	kit_must(mg_cert_node_ensure(dir, 4, &err), &err);
+	ca = load(name);
+	leaf = load(cert);
+	assert_int_equal(verify(ca, leaf, X509_PURPOSE_SSL_SERVER), X509_V_OK);
+	X509_free(leaf);
+	X509_free(ca);
+	mg_free(name);
+	kit_must(mg_tree_remove(dir, &err), &err);
+	mg_free(tls);
+	mg_free(ca_key);
+	mg_free(key);
+	mg_free(cert);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,6 +331,7 @@ int main(void)
 		cmocka_unit_test(test_encrypted_ca_key_needs_its_password),
 		cmocka_unit_test(test_wrong_signer_and_wrong_names_are_refused),
 		cmocka_unit_test(test_show_says_names_and_times),
+		cmocka_unit_test(test_a_node_makes_its_certificate_when_it_must),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -355,6 +355,75 @@ static void test_client_certificates_are_asked_for_and_checked(void **state)
 	(void)unlink(key);
 }
 
+/* Node 7 is told from users: by its ALPN it is shown, and checked by, what is for nodes. */
+static void test_nodes_get_certificates_of_their_own(void **state)
+{
+	static const char *const http[] = { "http/1.1", NULL };
+	static const char *const peer[] = { MG_NET_ALPN_PEER, NULL };
+	struct kit_server server = { 0 };
+	struct mg_error err = { 0 };
+	struct dialled dialled;
+	char cert[96], key[96], foreign[96], foreign_key[96];
+	struct mg_tls *peers = NULL;
+	/* To clients this server is a stranger: another CA has signed its certificate. */
+	struct mg_tls_server_options options = {
+		.cert_file = others.cert, .key_file = others.key, .client_ca_file = others.ca, .alpn = http
+	};
+	struct mg_tls_server_options for_peers = {
+		.cert_file = cert, .key_file = key, .client_ca_file = certs.ca, .alpn = peer
+	};
+	struct mg_tls_client_options node = {
+		.roots_file = certs.ca, .cert_file = cert, .key_file = key, .alpn = peer, .any_host = true
+	};
+	struct mg_tls_client_options stranger = { .roots_file = certs.ca,
+		                                      .cert_file = foreign,
+		                                      .key_file = foreign_key,
+		                                      .alpn = peer,
+		                                      .any_host = true };
+	struct mg_tls_client_options client = {
+		.roots_file = others.ca, .cert_file = cert, .key_file = key, .alpn = http
+	};
+	const struct mg_tls_client_options *all[] = { &node, &stranger, &client };
+
+	(void)state;
+	(void)snprintf(cert, sizeof cert, "%s/node.crt", certs.dir);
+	(void)snprintf(key, sizeof key, "%s/node.key", certs.dir);
+	(void)snprintf(foreign, sizeof foreign, "%s/node.crt", others.dir);
+	(void)snprintf(foreign_key, sizeof foreign_key, "%s/node.key", others.dir);
+	kit_must(mg_cert_node_create(cert, key, certs.ca, certs.ca_key, NULL, 7, false, &err), &err);
+	kit_must(
+		mg_cert_node_create(foreign, foreign_key, others.ca, others.ca_key, NULL, 7, false, &err),
+		&err);
+	kit_must(mg_tls_server(&peers, &for_peers, &err), &err);
+	options.peers = peers;
+	kit_must(mg_tls_server(&server.tls, &options, &err), &err);
+	start(&server, false, (struct mg_listen_options){ 0 });
+	for (int i = 0; i < 3; i++) {
+		dial(&dialled, "localhost", mg_listener_port(server.listener), all[i], 0);
+		assert_non_null(dialled.conn);
+		assert_string_equal(mg_conn_alpn(dialled.conn), i < 2 ? MG_NET_ALPN_PEER : "http/1.1");
+		/* What the server shows. */
+		assert_int_equal(mg_conn_cert(dialled.conn)->node, i < 2 ? 7 : 0);
+		assert_false(mg_conn_cert(dialled.conn)->good && i < 2);
+		kit_gate_reset(&dialled.done);
+		dialled.to_get = 5;
+		kit_on_loop(dialled.loop, say_hello, &dialled);
+		assert_true(kit_gate_wait(&dialled.done, 1));
+		/* What it sees: as a client, a node is nobody, whoever has signed it. */
+		assert_int_equal(seen_cert.node, i == 0 ? 7 : 0);
+		assert_false(seen_cert.good);
+		assert_string_equal(seen_cert.reason,
+		                    i == 0 ? "it is a node's, not a user's" : "another CA has signed it");
+		mg_loop_stop(dialled.loop);
+	}
+	kit_server_stop(&server);
+	mg_tls_unref(peers);
+	(void)unlink(cert);
+	(void)unlink(key);
+	(void)unlink(foreign);
+	(void)unlink(foreign_key);
+}
+
 static void test_encrypted_keys_want_their_passphrase(void **state)
 {
 	char cert[96], key[96];
@@ -444,6 +513,7 @@ int main(void)
 		cmocka_unit_test(test_alpn_and_cipher_are_the_preferred_ones),
 		cmocka_unit_test(test_reload_serves_new_connections_and_keeps_old_ones),
 		cmocka_unit_test(test_client_certificates_are_asked_for_and_checked),
+		cmocka_unit_test(test_nodes_get_certificates_of_their_own),
 		cmocka_unit_test(test_encrypted_keys_want_their_passphrase),
 		cmocka_unit_test(test_wrong_files_are_named),
 		cmocka_unit_test(test_tls_starts_on_a_live_connection),
