@@ -186,14 +186,25 @@ static void kit_open(struct kit_replica *replica, const char *dir, uint64_t self
 	mg_assert(pthread_create(&replica->applier, NULL, kit_applier, replica) == 0);
 }
 
-static void kit_close(struct kit_replica *replica)
+/* The first half of the end: nothing is applied and nothing is sent any more. */
+static void kit_stop(struct kit_replica *replica)
 {
 	/* First the state machine, which may be reading what the node has handed it. */
 	pthread_mutex_lock(&replica->lock);
+	bool first = !replica->ending;
+
 	replica->ending = true;
 	pthread_cond_broadcast(&replica->changed);
 	pthread_mutex_unlock(&replica->lock);
-	pthread_join(replica->applier, NULL);
+	if (first) {
+		pthread_join(replica->applier, NULL);
+	}
+	mg_raft_host_stop(replica->host);
+}
+
+static void kit_close(struct kit_replica *replica)
+{
+	kit_stop(replica);
 	mg_raft_host_close(replica->host);
 	mg_free(replica->applied);
 	pthread_cond_destroy(&replica->changed);
@@ -221,7 +232,7 @@ static void kit_await_leader(struct kit_replica *replica)
 	pthread_mutex_unlock(&replica->lock);
 }
 
-static void kit_await_applied(struct kit_replica *replica, size_t commands)
+static __attribute__((unused)) void kit_await_applied(struct kit_replica *replica, size_t commands)
 {
 	pthread_mutex_lock(&replica->lock);
 	while (replica->applied_count < commands) {
