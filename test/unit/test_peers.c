@@ -297,6 +297,37 @@ static void test_a_leader_dies_and_comes_back(void **state)
 	stop_all(nodes);
 }
 
+/* Told, not judged. */
+static void measure(struct node *nodes, unsigned window, uint32_t count)
+{
+	struct kit_proposer proposer;
+	struct node *leader = leader_of(nodes);
+
+	if (leader == NULL) {
+		return;
+	}
+	uint64_t start = mg_clock_us();
+
+	kit_proposer_init(&proposer, &leader->replica, 1, window);
+	if (kit_propose(&proposer, 1, count) == 0) {
+		printf("             three nodes, %2u under way: %8.0f commits/s\n", window,
+		       count * 1e6 / (double)(mg_clock_us() - start));
+	}
+	kit_proposer_fini(&proposer);
+}
+
+static void test_how_fast(void **state)
+{
+	struct node nodes[NODES];
+
+	(void)state;
+	start_all(nodes);
+	propose(nodes, 1, 1);
+	measure(nodes, 1, 200);
+	measure(nodes, 32, 3000);
+	stop_all(nodes);
+}
+
 /* Break every connection between the nodes, as a network does; returns how many ends. */
 static int cut_all(const struct node *nodes)
 {
@@ -856,6 +887,7 @@ int main(void)
 		cmocka_unit_test(test_beats_are_sent_and_silence_ends_a_connection),
 		cmocka_unit_test(test_a_full_queue_drops_whole_frames_and_keeps_the_order),
 		cmocka_unit_test(test_who_sends_faster_than_raft_takes_has_to_wait),
+		cmocka_unit_test(test_how_fast),
 	};
 
 	mg_log_open(
