@@ -22,6 +22,7 @@
 
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <raft.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -744,6 +745,14 @@ static void on_trace(struct raft_tracer *tracer, int type, const void *info)
 	}
 }
 
+/* The library has one heap for the process, in which several nodes may live, each with a thread. */
+static void set_heap(void)
+{
+	raft_heap_set(&heap);
+}
+
+static pthread_once_t heap_once = PTHREAD_ONCE_INIT;
+
 struct mg_core *mg_core_new(const struct mg_core_options *options)
 {
 	struct mg_core *core = mg_alloc0(sizeof *core);
@@ -752,7 +761,7 @@ struct mg_core *mg_core_new(const struct mg_core_options *options)
 	mg_assert(options->self > 0);
 	mg_assert(options->election_ms > options->heartbeat_ms && options->heartbeat_ms > 0);
 	mg_assert(options->inflight_max > 0);
-	raft_heap_set(&heap);
+	(void)pthread_once(&heap_once, set_heap);
 	(void)snprintf(name, sizeof name, "%" PRIu64, options->self);
 	int rv = raft_init(&core->raft, NULL, NULL, options->self, name);
 

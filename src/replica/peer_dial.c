@@ -124,6 +124,7 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *error, void 
 	struct mg_error err = { 0 };
 
 	if (conn == NULL) {
+		node->refused = false;
 		failed(node, error->message);
 		return;
 	}
