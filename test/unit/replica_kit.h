@@ -151,8 +151,9 @@ static void kit_on_role(void *arg, uint32_t group, enum mg_raft_role role, uint6
 
 /* A replica of KIT_GROUP on node `self` of nodes 1 .. members, born when the log is empty; its host
  * is not started yet. */
-static void kit_open(struct kit_replica *replica, const char *dir, uint64_t self, uint64_t members,
-                     struct mg_net *net)
+static void kit_open_with(struct kit_replica *replica, const char *dir, uint64_t self,
+                          uint64_t members, struct mg_net *net,
+                          void (*on_failed)(void *arg, int code))
 {
 	struct mg_error err = { 0 };
 	struct mg_raft_host_options options = {
@@ -160,6 +161,7 @@ static void kit_open(struct kit_replica *replica, const char *dir, uint64_t self
 		.self = self,
 		.net = net,
 		.log_segment_bytes = KIT_SEGMENT,
+		.on_failed = on_failed,
 		.raft = { .election_ms = 300,
 		          .heartbeat_ms = 50,
 		          .on_role = kit_on_role,
@@ -184,6 +186,12 @@ static void kit_open(struct kit_replica *replica, const char *dir, uint64_t self
 	}
 	mg_assert(mg_raft_node_open(node, KIT_GROUP, &replica->sm, &replica->group, &err) == 0);
 	mg_assert(pthread_create(&replica->applier, NULL, kit_applier, replica) == 0);
+}
+
+static void kit_open(struct kit_replica *replica, const char *dir, uint64_t self, uint64_t members,
+                     struct mg_net *net)
+{
+	kit_open_with(replica, dir, self, members, net, NULL);
 }
 
 /* The first half of the end: nothing is applied and nothing is sent any more. */

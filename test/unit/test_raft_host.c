@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -235,6 +236,56 @@ static void test_stop_tells_that_an_outcome_is_unknown(void **state)
 	kit_close(&replica);
 }
 
+/* ---- a disk that fails ---- */
+
+static atomic_int failures, failed_with;
+
+static void on_failed(void *arg, int code)
+{
+	(void)arg;
+	atomic_fetch_add(&failures, 1);
+	atomic_store(&failed_with, code);
+}
+
+/* In a process of its own: files may not grow, so that the log's next segments cannot be made. */
+static _Noreturn void propose_until_the_disk_fails(void)
+{
+	struct rlimit limit = { .rlim_cur = KIT_SEGMENT / 2, .rlim_max = KIT_SEGMENT / 2 };
+	struct kit_replica replica;
+	struct kit_proposer proposer;
+
+	kit_open_with(&replica, root, 1, 1, NULL, on_failed);
+	mg_assert(mg_raft_host_start(replica.host, NULL) == 0);
+	kit_await_leader(&replica);
+	signal(SIGXFSZ, SIG_IGN);
+	mg_assert(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+	kit_proposer_init(&proposer, &replica, 0, WINDOW);
+	int error = kit_propose(&proposer, 1, 1000000);
+
+	mg_assert(error != 0 && proposer.acknowledged > 0);
+	kit_proposer_fini(&proposer);
+	kit_close(&replica);
+	mg_assert(atomic_load(&failures) == 1);
+	mg_assert(atomic_load(&failed_with) == MG_E_IO);
+	_exit(0);
+}
+
+static void test_a_disk_that_fails_ends_it_and_is_told_once(void **state)
+{
+	int status;
+
+	(void)state;
+	pid_t child = fork();
+
+	if (child == 0) {
+		propose_until_the_disk_fails();
+	}
+	assert_true(child > 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* ---- starts ---- */
 
 static void test_incarnations_rise(void **state)
@@ -301,6 +352,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_stop_ends_what_waits_and_posts_still_run, make_root,
 		                                remove_root),
 		cmocka_unit_test_setup_teardown(test_stop_tells_that_an_outcome_is_unknown, make_root,
+		                                remove_root),
+		cmocka_unit_test_setup_teardown(test_a_disk_that_fails_ends_it_and_is_told_once, make_root,
 		                                remove_root),
 		cmocka_unit_test_setup_teardown(test_incarnations_rise, make_root, remove_root),
 		cmocka_unit_test_setup_teardown(test_how_fast, make_root, remove_root),
