@@ -18,6 +18,7 @@
 #include "exec/way.h"
 #include "os/clock.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define ATTEMPTS_MAX 4 /* the last one asks no worker, so it cannot lose one */
@@ -80,7 +81,11 @@ static const char *dress(struct job *job, const char *sql, long shard)
 		mg_sb_addf(&out, "CAST(%ld AS INTEGER) AS shard, ", shard);
 	}
 	for (size_t i = 0; i < job->bound.column_count; i++) {
-		mg_sb_addf(&out, "%sCAST(c%zu AS %s) AS ", i ? ", " : "", i, job->bound.types[i]);
+		char column[24];
+		snprintf(column, sizeof column, "c%zu", i);
+		mg_sb_add(&out, i ? ", " : "");
+		mg_cast_add(&out, column, job->bound.types[i]);
+		mg_sb_add(&out, " AS ");
 		mg_sb_add_ident(&out, job->bound.names[i]);
 	}
 	mg_sb_addf(&out, " FROM (%s) AS mg", sql);

@@ -324,6 +324,9 @@ static int read_function_data(struct mg_reader *reader, const struct mg_json *js
 	if (strcmp(expr->name, "age") == 0 && expr->kid_count == 1) {
 		return mg_read_refuse(reader, "function age of one value: the coordinator's clock counts");
 	}
+	if (strcmp(expr->name, "alias") == 0) {
+		return mg_read_refuse(reader, "function alias: it answers the names of the text itself");
+	}
 	if (mg_json_is(data, MG_JSON_OBJECT) && data->count > 0) {
 		if (mg_json_is(mg_json_get(data, "lambda_expr"), MG_JSON_OBJECT) &&
 		    data_only(data, lambda)) {

@@ -480,7 +480,10 @@ static int print_quantiles(struct printer *printer, const struct mg_expr *expr,
 {
 	const struct mg_json *quantiles = mg_json_get(data, "quantiles");
 	bool descending = mg_json_get_bool(data, "desc", false);
-	bool list = quantiles->count > 1 || mg_type_is(expr->type, "LIST");
+	/* A list of quantiles answers a list, and so does one quantile of lists. */
+	bool list = quantiles->count > 1 ||
+	            (mg_type_is(expr->type, "LIST") &&
+	             !(expr->kid_count && mg_type_equal(expr->type, expr->kids[0]->type)));
 	size_t i = 0;
 
 	add(printer, list ? ", [" : ", ");
@@ -527,7 +530,8 @@ static int print_bind_data(struct printer *printer, const struct mg_expr *expr)
 	}
 	if (strcmp(expr->name, "bitstring_agg") == 0 &&
 	    mg_json_get_bool(mg_json_get(data, "min"), "is_null", true)) {
-		return 0;
+		/* The engine takes them from statistics of the table, and moved rows have none. */
+		return unsupported(printer->err, "bitstring_agg without bounds");
 	}
 	if (strcmp(expr->name, "bitstring_agg") == 0) {
 		const struct mg_type *type = expr->kids[0]->type;
@@ -822,13 +826,10 @@ static int print_operator(struct printer *printer, const struct mg_expr *expr)
 
 static int print_cast(struct printer *printer, const struct mg_expr *expr)
 {
-	add(printer, expr->try_cast ? "TRY_CAST(" : "CAST(");
-	int code = print(printer, expr->kids[0]);
+	int code = mg_cast_open(printer->sb, expr->type, expr->try_cast, printer->err);
 
-	add(printer, " AS ");
-	code = code ? code : mg_type_text(printer->sb, expr->type, printer->err);
-	add(printer, ")");
-	return code;
+	code = code ? code : print(printer, expr->kids[0]);
+	return code ? code : mg_cast_close(printer->sb, expr->type, printer->err);
 }
 
 static int print_compare(struct printer *printer, const struct mg_expr *expr)

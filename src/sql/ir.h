@@ -260,5 +260,8 @@ int mg_expr_print(struct mg_arena *arena, const struct mg_expr *expr, const char
                   struct mg_error *err);
 int mg_type_print(struct mg_arena *arena, const struct mg_type *type, char **sql,
                   struct mg_error *err);
+/* Append a cast of the SQL `what` to the type that the engine describes as `type`, even when no
+ * CAST can name that: STRUCT(INTEGER, VARCHAR). */
+void mg_cast_add(struct mg_sb *sb, const char *what, const char *type);
 
 #endif

@@ -175,13 +175,15 @@ static int write_empty(struct writer *writer, const struct mg_node *node)
 {
 	add(writer, "SELECT ");
 	for (size_t i = 0; i < node->column_count; i++) {
-		add(writer, i ? ", CAST(NULL AS " : "CAST(NULL AS ");
-		int code = mg_type_text(writer->sb, node->types[i], writer->err);
+		add(writer, i ? ", " : "");
+		int code = mg_cast_open(writer->sb, node->types[i], false, writer->err);
 
+		add(writer, "NULL");
+		code = code ? code : mg_cast_close(writer->sb, node->types[i], writer->err);
 		if (code) {
 			return code;
 		}
-		mg_sb_addf(writer->sb, ") AS c%zu", i);
+		mg_sb_addf(writer->sb, " AS c%zu", i);
 	}
 	write_dummy(writer, node->column_count);
 	add(writer, " WHERE false");

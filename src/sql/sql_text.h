@@ -12,6 +12,15 @@
 /* Append a type that a CAST may name.  Fails: MG_E_UNSUPPORTED. */
 int mg_type_text(struct mg_sb *sb, const struct mg_type *type, struct mg_error *err);
 
+/* A cast of what is appended between the two, to any type (type_cast.c).
+ * Fails: MG_E_UNSUPPORTED. */
+int mg_cast_open(struct mg_sb *sb, const struct mg_type *type, bool try_cast, struct mg_error *err);
+int mg_cast_close(struct mg_sb *sb, const struct mg_type *type, struct mg_error *err);
+/* Holds a struct without field names, which no CAST can name. */
+bool mg_type_unnamed(const struct mg_type *type);
+/* A type from the text that the engine describes it with, or NULL. */
+const struct mg_type *mg_type_parse(struct mg_arena *arena, const char *text);
+
 /* Append a constant: value is the JSON object {type, is_null, value}, type its type. */
 int mg_value_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type,
                   struct mg_error *err);

@@ -438,26 +438,16 @@ static int union_text(struct mg_sb *sb, const struct mg_json *kids, const struct
 	return code;
 }
 
-static bool struct_is_unnamed(const struct mg_type *type)
-{
-	for (size_t i = 0; i < type->child_count; i++) {
-		if (struct_is_unnamed(type->children[i]) ||
-		    (strcmp(type->id, "STRUCT") == 0 && !(type->names && type->names[i][0]))) {
-			return true;
-		}
-	}
-	return false;
-}
-
 static int nested_text(struct mg_sb *sb, const struct mg_json *value, const struct mg_type *type,
                        struct mg_error *err)
 {
 	const struct mg_json *kids = mg_json_get(value, "children");
 	const char *id = type->id;
-	bool cast = !struct_is_unnamed(type); /* such a type cannot be written */
-	int code;
+	int code = mg_cast_open(sb, type, false, err);
 
-	mg_sb_add(sb, cast ? "CAST(" : "");
+	if (code) {
+		return code;
+	}
 	if (strcmp(id, "STRUCT") == 0) {
 		code = struct_text(sb, kids, type, err);
 	} else if (strcmp(id, "MAP") == 0) {
@@ -467,13 +457,7 @@ static int nested_text(struct mg_sb *sb, const struct mg_json *value, const stru
 	} else {
 		code = list_text(sb, kids, type->children[0], err);
 	}
-	if (code || !cast) {
-		return code;
-	}
-	mg_sb_add(sb, " AS ");
-	code = mg_type_text(sb, type, err);
-	mg_sb_add(sb, ")");
-	return code;
+	return code ? code : mg_cast_close(sb, type, err);
 }
 
 /* ---- all together ---- */
@@ -561,12 +545,13 @@ int mg_value_text(struct mg_sb *sb, const struct mg_json *object, const struct m
 	int code;
 
 	if (mg_json_get_bool(object, "is_null", false) || !value || mg_json_is(value, MG_JSON_NULL)) {
-		if (strcmp(id, "NULL") == 0 || struct_is_unnamed(type)) {
+		if (strcmp(id, "NULL") == 0) {
 			mg_sb_add(sb, "NULL");
 			return 0;
 		}
-		mg_sb_add(sb, "CAST(NULL");
-		return cast_text(sb, type, err);
+		code = mg_cast_open(sb, type, false, err);
+		mg_sb_add(sb, "NULL");
+		return code ? code : mg_cast_close(sb, type, err);
 	}
 	if (plain_text(sb, value, type, err, &code)) {
 		return code;

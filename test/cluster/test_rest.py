@@ -145,6 +145,27 @@ def test_same_answer_as_duckdb(cluster):
     assert [(r[0], r[1], str(r[2]), r[3]) for r in got] == [(e[0], e[1], str(e[2]), e[3]) for e in expected]
 
 
+@pytest.mark.parametrize("strategy", ["cut", "gather", "repartition"])
+@pytest.mark.parametrize("sql, types", [
+    ("SELECT (o_orderkey, o_totalprice) FROM orders WHERE o_orderkey < 40 ORDER BY o_orderkey", ["STRUCT(BIGINT, DECIMAL(15,2))"]),
+    ("SELECT o_orderkey, [(map{'k': o_custkey}, {'q': o_orderstatus}::JSON)] FROM orders WHERE o_orderkey < 40 ORDER BY 1",
+     ["BIGINT", "STRUCT(MAP(VARCHAR, BIGINT), JSON)[]"]),
+    ("SELECT o_custkey, max((o_orderdate, o_clerk)) FROM orders GROUP BY 1 ORDER BY 1 LIMIT 30",
+     ["BIGINT", "STRUCT(DATE, VARCHAR)"]),
+])
+def test_structs_without_field_names(cluster, strategy, sql, types):
+    """No CAST can name their type, so the coordinator has to reach it in another way."""
+    here = query(cluster, sql, path="?distributed=false").json()["result"]
+    cut = query(cluster, sql, path=f"?strategy={strategy}").json()["result"]
+    assert here["types"] == types
+    assert cut == here
+
+
+def test_names_of_the_text_itself(cluster):
+    sql = "SELECT alias(o_custkey) FROM orders WHERE o_orderkey < 3"
+    assert values(query(cluster, sql, path="?strategy=cut")) == [["o_custkey"], ["o_custkey"]]
+
+
 # ---- one reading statement ----
 
 @pytest.mark.parametrize("sql", [

@@ -185,8 +185,15 @@ static char *as_text(const char *sql, const char *const *types, size_t count, bo
 	struct mg_sb sb = { 0 };
 	mg_sb_add(&sb, "SELECT ");
 	for (size_t i = 0; i < count; i++) {
-		mg_sb_addf(&sb, cast ? "%sCAST(CAST(c%zu AS %s) AS VARCHAR)" : "%sCAST(c%zu AS VARCHAR)",
-		           i ? ", " : "", i, types[i]);
+		char column[24];
+		snprintf(column, sizeof column, "c%zu", i);
+		mg_sb_add(&sb, i ? ", CAST(" : "CAST(");
+		if (cast) {
+			mg_cast_add(&sb, column, types[i]);
+		} else {
+			mg_sb_add(&sb, column);
+		}
+		mg_sb_add(&sb, " AS VARCHAR)");
 	}
 	mg_sb_addf(&sb, " FROM (%s\n) t(", sql);
 	for (size_t i = 0; i < count; i++) {
