@@ -50,9 +50,10 @@ struct mg_channel *mg_worker_channel(struct mg_worker *worker)
 	return worker->channel;
 }
 
-static bool is_ready_locked(const struct mg_worker *worker)
+/* Holds what a statement can be given: the reference group and a shard. */
+static bool has_copies_locked(const struct mg_worker *worker)
 {
-	if (!worker->greeted || worker->lost || worker->draining || worker->holding[0] != MG_HELD) {
+	if (worker->holding[0] != MG_HELD) {
 		return false;
 	}
 	for (uint32_t i = 1; i <= worker->hub->shard_count; i++) {
@@ -63,11 +64,24 @@ static bool is_ready_locked(const struct mg_worker *worker)
 	return false;
 }
 
+/* A worker waits for its copies, unless there is nothing to copy. */
+static bool is_ready_locked(const struct mg_worker *worker)
+{
+	return worker->greeted && !worker->lost && !worker->draining &&
+	       (!worker->hub->has_data || has_copies_locked(worker));
+}
+
 static void tell(struct mg_hub *hub, const char *event, const char *worker)
 {
 	if (hub->on_event) {
 		hub->on_event(hub->event_arg, event, worker);
 	}
+}
+
+static void say_ready(struct mg_hub *hub, const struct mg_worker *worker)
+{
+	tell(hub, "worker.ready", worker->id);
+	mg_log(MG_LOG_INFO, "worker.ready", "worker=%s", worker->id);
 }
 
 void mg_hub_on_event(struct mg_hub *hub,
@@ -229,6 +243,9 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 	tell(hub, "worker.joined", worker->id);
 	mg_log(MG_LOG_INFO, "worker.joined", "worker=%s address=%s threads=%u", worker->id,
 	       mg_channel_peer(worker->channel), worker->threads);
+	if (is_ready_locked(worker)) {
+		say_ready(hub, worker);
+	}
 	pthread_mutex_unlock(&hub->lock);
 	return 0;
 }
@@ -298,8 +315,7 @@ static int on_held(struct mg_hub *hub, struct mg_worker *worker, const struct mg
 			worker->holding[shard] = MG_HELD;
 		}
 		if (!before && is_ready_locked(worker)) {
-			tell(hub, "worker.ready", worker->id);
-			mg_log(MG_LOG_INFO, "worker.ready", "worker=%s", worker->id);
+			say_ready(hub, worker);
 		}
 	}
 	pthread_mutex_unlock(&hub->lock);
@@ -663,7 +679,7 @@ void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_me
 	*count = 0;
 	for (size_t i = 0; i < hub->worker_count; i++) {
 		struct mg_worker *worker = hub->workers[i];
-		if (!is_ready_locked(worker)) {
+		if (!is_ready_locked(worker) || !has_copies_locked(worker)) {
 			continue;
 		}
 		struct mg_hub_member *member = &(*out)[(*count)++];

@@ -117,6 +117,20 @@ def test_any_number_of_workers_gives_the_same_answer(new_cluster):
         assert run(cluster, "SELECT count(*) FROM lineitem") == total
 
 
+def test_a_worker_of_a_cluster_without_tables_is_ready(new_cluster):
+    """There is nothing to lease, so there is nothing to wait for."""
+    cluster = new_cluster(scale=0)
+    cluster.start_server()
+    cluster.start_worker("w0")
+    cluster.wait_workers(1)
+    assert "event=worker.ready worker=w0" in cluster.log()
+    done = cluster.run("cluster", "check", "--url", cluster.url, "--tls-roots", cluster.ca, "-u", USER, "--password", PASSWORD)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+    assert cluster.rows("SELECT count(*) FROM range(10)", "?strategy=cut") == [[10]]
+    assert cluster.rows("SELECT state, shards FROM cluster.nodes WHERE role = 'worker'") == [["ready", 0]]
+    assert set(cluster.stop().values()) == {0}
+
+
 def test_a_server_that_comes_back_gets_its_workers_back(new_cluster):
     cluster = new_cluster(scale=0.01)
     cluster.start_server()
