@@ -111,6 +111,15 @@ static struct mg_catalog *catalog_new(const char *data_dir)
 	return catalog;
 }
 
+bool mg_catalog_exists(const char *data_dir)
+{
+	char *path = mg_path_join(data_dir, "log/catalog.json");
+	bool there = mg_file_exists(path);
+
+	mg_free(path);
+	return there;
+}
+
 int mg_catalog_load(struct mg_catalog **out, const char *data_dir, struct mg_error *err)
 {
 	struct mg_catalog *catalog = catalog_new(data_dir);

@@ -85,6 +85,7 @@ struct mg_catalog_data {
 
 struct mg_catalog;
 
+bool mg_catalog_exists(const char *data_dir); /* load has something to read */
 int mg_catalog_load(struct mg_catalog **out, const char *data_dir,
                     struct mg_error *err); /* MG_E_NOT_FOUND: none there */
 int mg_catalog_new(struct mg_catalog **out, const char *data_dir,

@@ -425,27 +425,60 @@ static int bind_all(const struct addrinfo *address, uint16_t port, struct mg_lis
 	return 0;
 }
 
-static int open_sockets(struct mg_listener *listener, const char *host_port, struct mg_error *err)
+static int resolve(const char *host_port, struct addrinfo **found, uint16_t *number,
+                   struct mg_error *err)
 {
 	char host[256], port[8];
 	struct addrinfo hints = { .ai_family = AF_UNSPEC,
 		                      .ai_socktype = SOCK_STREAM,
 		                      .ai_flags = AI_PASSIVE };
-	struct addrinfo *found = NULL;
 	int status = mg_net__split(host_port, host, sizeof host, port, sizeof port, err);
+
+	if (status != 0) {
+		mg_error_hint(err, "Give the address to listen on as HOST:PORT, such as 127.0.0.1:8765; "
+		                   "0.0.0.0:8765 is every address of this machine.");
+		return status;
+	}
+	int unknown = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, found);
+
+	if (unknown != 0) {
+		(void)mg_error_set(err, MG_E_USAGE, "cannot listen on \"%s\": %s", host_port,
+		                   gai_strerror(unknown));
+		mg_error_hint(err, "Give a name or address of this machine; 0.0.0.0 is all of them.");
+		return MG_E_USAGE;
+	}
+	*number = (uint16_t)strtoul(port, NULL, 10);
+	return 0;
+}
+
+static int listen_failed(const char *host_port, int error, struct mg_error *err)
+{
+	if (error == EADDRINUSE) {
+		(void)mg_error_set(err, MG_E_IO, "cannot listen on \"%s\": address in use", host_port);
+		mg_error_hint(err, "Another program has this port: see \"ss -ltnp\", or choose another one "
+		                   "with --listen.");
+		return MG_E_IO;
+	}
+	int code = mg_error_errno(err, error, "cannot listen on \"%s\"", host_port);
+
+	if (error == EADDRNOTAVAIL) {
+		mg_error_hint(err, "Give a name or address of this machine; 0.0.0.0 is all of them.");
+	} else if (error == EACCES) {
+		mg_error_hint(err, "Ports below 1024 are for root: choose another one with --listen.");
+	}
+	return code;
+}
+
+static int open_sockets(struct mg_listener *listener, const char *host_port, struct mg_error *err)
+{
+	struct addrinfo *found = NULL;
+	uint16_t number = 0;
+	int status = resolve(host_port, &found, &number, err);
+	int error = EADDRNOTAVAIL;
 
 	if (status != 0) {
 		return status;
 	}
-	int unknown = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &found);
-
-	if (unknown != 0) {
-		return mg_error_set(err, MG_E_USAGE, "cannot listen on \"%s\": %s", host_port,
-		                    gai_strerror(unknown));
-	}
-	uint16_t number = (uint16_t)strtoul(port, NULL, 10);
-	int error = EADDRNOTAVAIL;
-
 	for (const struct addrinfo *address = found; address != NULL && error != 0;
 	     address = address->ai_next) {
 		for (int i = 0; i < PORT_TRIES; i++) {
@@ -456,13 +489,44 @@ static int open_sockets(struct mg_listener *listener, const char *host_port, str
 		}
 	}
 	freeaddrinfo(found);
-	if (error == EADDRINUSE) {
-		(void)mg_error_set(err, MG_E_IO, "cannot listen on \"%s\": address in use", host_port);
-		mg_error_hint(err, "Another program has this port: see \"ss -ltnp\", or choose another one "
-		                   "with --listen.");
-		return MG_E_IO;
+	return error == 0 ? 0 : listen_failed(host_port, error, err);
+}
+
+int mg_listen_check(const char *const *host_ports, size_t count, struct mg_error *err)
+{
+	int fds[MG_LISTEN_CHECK_MAX];
+	size_t bound = 0;
+	int status = 0;
+
+	mg_assert(count <= MG_LISTEN_CHECK_MAX);
+	for (; bound < count; bound++) {
+		struct addrinfo *found = NULL;
+		uint16_t number = 0;
+		int error = EADDRNOTAVAIL;
+
+		status = resolve(host_ports[bound], &found, &number, err);
+		if (status != 0) {
+			break;
+		}
+		for (const struct addrinfo *address = found; address != NULL && error != 0;
+		     address = address->ai_next) {
+			error = bind_one(address, number, false, &fds[bound]);
+		}
+		freeaddrinfo(found);
+		/* Two sockets may be bound to one port (SO_REUSEADDR) until one of them listens. */
+		if (error == 0 && bound + 1 < count && listen(fds[bound], 1) != 0) {
+			error = errno;
+			(void)close(fds[bound]);
+		}
+		if (error != 0) {
+			status = listen_failed(host_ports[bound], error, err);
+			break;
+		}
 	}
-	return error == 0 ? 0 : mg_error_errno(err, error, "cannot listen on \"%s\"", host_port);
+	while (bound > 0) {
+		(void)close(fds[--bound]);
+	}
+	return status;
 }
 
 int mg_listen(struct mg_listener **out, struct mg_loop **loops, size_t loop_count,

@@ -133,6 +133,10 @@ struct mg_listen_options {
  * "address in use", which says who to ask. */
 int mg_listen(struct mg_listener **out, struct mg_loop **loops, size_t loop_count,
               const struct mg_listen_options *options, struct mg_error *err);
+/* Whether mg_listen could have these addresses, all of them at once: each is parsed, resolved,
+ * bound and given back. Fails as mg_listen does. */
+#define MG_LISTEN_CHECK_MAX 4
+int mg_listen_check(const char *const *host_ports, size_t count, struct mg_error *err);
 uint16_t mg_listener_port(const struct mg_listener *listener);
 void mg_listener_close(struct mg_listener *listener);
 

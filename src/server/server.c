@@ -90,9 +90,21 @@ static int check_complete(struct server *server, struct mg_error *err)
 	return MG_E_USAGE;
 }
 
+/* Before a directory is made: a start that cannot succeed leaves nothing behind. */
+static int check_addresses(const struct server *server, struct mg_error *err)
+{
+	const struct mg_server_options *options = server->options;
+	const char *addresses[] = { options->listen, options->listen_http };
+
+	return mg_listen_check(addresses, options->listen_http ? 2 : 1, err);
+}
+
 static int open_directory(struct server *server, struct mg_error *err)
 {
-	int code = mg_dir_make(server->data_dir, 0700, err);
+	int code = mg_catalog_exists(server->data_dir) ? 0 : check_addresses(server, err);
+	if (!code) {
+		code = mg_dir_make(server->data_dir, 0700, err);
+	}
 	if (!code) {
 		code = mg_dir_lock(server->data_dir, &server->lock, err);
 	}

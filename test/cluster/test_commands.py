@@ -190,6 +190,19 @@ def test_the_cluster_commands_answer_people_and_programs(cluster):
     assert done.returncode == 2
 
 
+def test_a_server_that_cannot_listen_leaves_no_directory(cluster, tmp_path):
+    data = tmp_path / "data"
+    busy = f"127.0.0.1:{cluster.port}"
+    for args, message, hint in (
+        (["--listen", "abc"], '"abc" is no address of the form HOST:PORT', "127.0.0.1:8765"),
+        (["--listen", busy], f'cannot listen on "{busy}": address in use', "--listen"),
+        (["--listen", "127.0.0.1:0", "--listen-http", busy], f'"{busy}": address in use', "--listen"),
+    ):
+        done = run("server", "--data-dir", data, *args)
+        assert done.returncode == 1 and message in done.stderr and hint in done.stderr, done.stderr
+        assert "made a new cluster" not in done.stderr and not data.exists()
+
+
 def test_the_manifest_is_written_from_the_directory(cluster):
     as_json = json.loads(
         run("cluster", "manifest", "--data-dir", cluster.data, "--format", "json").stdout

@@ -315,15 +315,43 @@ static void test_port_in_use_is_an_error_that_says_so(void **state)
 	assert_int_equal(mg_listen(&second, server.loops, 2, &options, &err), MG_E_USAGE);
 	options.host_port = "127.0.0.1:99999";
 	assert_int_equal(mg_listen(&second, server.loops, 2, &options, &err), MG_E_USAGE);
+	/* The check alone says the same, and keeps nothing. */
+	const char *const busy[] = { "127.0.0.1:0", address };
+
+	mg_error_clear(&err);
+	assert_int_equal(mg_listen_check(busy, 2, &err), MG_E_IO);
+	assert_non_null(strstr(err.message, "address in use"));
 	kit_server_stop(&server);
+	const char *const twice[] = { address, address };
+
+	assert_int_equal(mg_listen_check(twice, 2, &err), MG_E_IO);
+	assert_int_equal(mg_listen_check(busy, 2, &err), 0);
 	/* And it is free again at once. */
 	start(&server, false, (struct mg_listen_options){ .host_port = address });
 	kit_server_stop(&server);
 }
 
+static void test_a_bad_address_is_told_what_to_write(void **state)
+{
+	static const char *const bad[] = { "abc",           "127.0.0.1",
+		                               "127.0.0.1:",    "127.0.0.1:99999",
+		                               "::1:80",        "no.such.host.invalid:80",
+		                               "192.0.2.1:8765" };
+	struct mg_error err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		mg_error_clear(&err);
+		assert_int_not_equal(mg_listen_check(&bad[i], 1, &err), 0);
+		assert_non_null(strstr(err.message, bad[i]));
+		assert_non_null(strstr(err.hint, "0.0.0.0"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_bad_address_is_told_what_to_write),
 		cmocka_unit_test(test_plaintext_is_told_to_use_tls),
 		cmocka_unit_test(test_postgres_asks_for_tls_in_its_own_way),
 		cmocka_unit_test(test_silence_is_closed_in_every_phase),
