@@ -45,6 +45,7 @@ struct mg_channel {
 	size_t posted; /* bytes on their way to the loop */
 	bool blocked;  /* the socket is slow: queue above the high mark */
 	bool closed;
+	bool abandoned; /* it never opened: its handler hears nothing */
 	char reason[400];
 	atomic_ullong heard_ms, bytes_sent;
 };
@@ -230,12 +231,14 @@ static void *channel_thread(void *arg)
 		mg_buf_unref(item->buf);
 		mg_free(item);
 	}
-	channel->handler.closed(channel->handler.arg, channel->reason);
+	if (!channel->abandoned) {
+		channel->handler.closed(channel->handler.arg, channel->reason);
+	}
 	mg_channel_unref(channel);
 	return NULL;
 }
 
-static void start_thread(struct mg_channel *channel)
+static int start_thread(struct mg_channel *channel, struct mg_error *err)
 {
 	pthread_t thread;
 	pthread_attr_t attributes;
@@ -244,7 +247,26 @@ static void start_thread(struct mg_channel *channel)
 	mg_channel_ref(channel);
 	int failed = pthread_create(&thread, &attributes, channel_thread, channel);
 	pthread_attr_destroy(&attributes);
-	mg_assert(!failed);
+	if (!failed) {
+		return 0;
+	}
+	mg_channel_unref(channel);
+	int code = mg_error_set(err, MG_E_NOMEM, "the system gives no thread for the connection of %s",
+	                        channel->peer);
+	mg_error_hint(err, "Raise the limit of threads (ulimit -u, pids.max of the container).");
+	mg_log(MG_LOG_ERROR, "channel.refused", "peer=%s error=\"%s\"", channel->peer, err->message);
+	return code;
+}
+
+/* A channel that never opened: nobody is told that it is closed. */
+static void abandon(struct mg_channel *channel)
+{
+	pthread_mutex_lock(&channel->lock);
+	channel->abandoned = channel->closed = true;
+	pthread_cond_broadcast(&channel->inbox_changed);
+	pthread_mutex_unlock(&channel->lock);
+	mg_channel_unref(channel);
+	mg_channel_unref(channel);
 }
 
 /* ---- WebSocket callbacks, on the loop ---- */
@@ -338,14 +360,20 @@ struct mg_channel *mg_channel_accept(struct mg_http_request *request,
                                      const struct mg_channel_handler *handler)
 {
 	struct mg_channel *channel = channel_new(handler, mg_http_conn(request));
+	struct mg_error err;
+	mg_error_clear(&err);
 	set_limits(channel);
-	channel->ws = mg_ws_accept(request, &channel->ws_handler, channel);
-	if (!channel->ws) {
-		mg_channel_unref(channel);
-		mg_channel_unref(channel);
+	/* The thread first: once the upgrade is answered, a refusal has no words any more. */
+	if (start_thread(channel, &err)) {
+		mg_http_reply_error(request, &err);
+		abandon(channel);
 		return NULL;
 	}
-	start_thread(channel);
+	channel->ws = mg_ws_accept(request, &channel->ws_handler, channel);
+	if (!channel->ws) {
+		abandon(channel);
+		return NULL;
+	}
 	return channel;
 }
 
@@ -358,12 +386,17 @@ static void on_opened(struct mg_ws *ws, void *state, int http_status)
 
 struct mg_channel *mg_channel_connect(struct mg_conn *conn, const char *host, const char *path,
                                       const char *headers, const struct mg_channel_handler *handler,
-                                      void (*opened)(void *arg, int status))
+                                      void (*opened)(void *arg, int status), struct mg_error *err)
 {
 	struct mg_channel *channel = channel_new(handler, conn);
 	set_limits(channel);
 	channel->opened = opened;
-	start_thread(channel);
+	if (start_thread(channel, err)) {
+		abandon(channel);
+		mg_conn_set_protocol(conn, NULL, NULL);
+		mg_conn_close(conn);
+		return NULL;
+	}
 	channel->ws =
 		mg_ws_connect(conn, host, path, headers, &channel->ws_handler, on_opened, channel);
 	return channel;

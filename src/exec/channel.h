@@ -52,14 +52,15 @@ struct mg_channel_handler {
 	size_t message_max; /* bytes of one message; at least MG_CHANNEL_MESSAGE_MAX is taken */
 };
 
-/* Server: take over an upgrade request (on its loop). NULL when the request was no upgrade. */
+/* Server: take over an upgrade request (on its loop). NULL when the request was no upgrade, or no
+ * thread can be had for the channel; either way the peer has been answered. */
 struct mg_channel *mg_channel_accept(struct mg_http_request *request,
                                      const struct mg_channel_handler *handler);
 /* Worker: on a dialled connection (on its loop); opened is called with the HTTP status of the
- * upgrade. */
+ * upgrade. NULL when no thread can be had: MG_E_NOMEM, and the connection is closed. */
 struct mg_channel *mg_channel_connect(struct mg_conn *conn, const char *host, const char *path,
                                       const char *headers, const struct mg_channel_handler *handler,
-                                      void (*opened)(void *arg, int status));
+                                      void (*opened)(void *arg, int status), struct mg_error *err);
 
 struct mg_channel *mg_channel_ref(struct mg_channel *channel);
 void mg_channel_unref(struct mg_channel *channel);

@@ -115,9 +115,15 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *a
 		mg_conn_close(conn);
 		return;
 	}
+	struct mg_error failure;
+	mg_error_clear(&failure);
 	worker->channel = mg_channel_connect(conn, worker->options->server, "/worker", worker->headers,
-	                                     &handler, on_opened);
+	                                     &handler, on_opened, &failure);
+	bool made = worker->channel != NULL;
 	pthread_mutex_unlock(&worker->lock);
+	if (!made) {
+		set_state(worker, LINK_DOWN, failure.message);
+	}
 }
 
 /* ---- one connection ---- */

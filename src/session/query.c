@@ -49,6 +49,7 @@ struct mg_queries {
 	pthread_mutex_t lock;
 	pthread_cond_t limits_changed;
 	pthread_t watchdog;
+	bool watched; /* the thread was started */
 	bool stopping;
 	struct mg_admission *admission;
 	uint64_t slow_ms;
@@ -110,7 +111,8 @@ static void *watchdog_main(void *arg)
 	return NULL;
 }
 
-struct mg_queries *mg_queries_new(struct mg_admission *admission, uint64_t slow_ms)
+int mg_queries_new(struct mg_queries **out, struct mg_admission *admission, uint64_t slow_ms,
+                   struct mg_error *err)
 {
 	struct mg_queries *queries = mg_alloc0(sizeof *queries);
 	pthread_condattr_t attr;
@@ -128,8 +130,16 @@ struct mg_queries *mg_queries_new(struct mg_admission *admission, uint64_t slow_
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&queries->limits_changed, &attr);
 	pthread_condattr_destroy(&attr);
-	mg_assert(pthread_create(&queries->watchdog, NULL, watchdog_main, queries) == 0);
-	return queries;
+	int failed = pthread_create(&queries->watchdog, NULL, watchdog_main, queries);
+
+	queries->watched = failed == 0;
+	if (failed) {
+		mg_queries_free(queries);
+		*out = NULL;
+		return mg_error_errno(err, failed, "cannot start the thread that ends statements in time");
+	}
+	*out = queries;
+	return 0;
 }
 
 static void past_fini(struct past *past)
@@ -151,7 +161,9 @@ void mg_queries_free(struct mg_queries *queries)
 	queries->stopping = true;
 	pthread_cond_signal(&queries->limits_changed);
 	pthread_mutex_unlock(&queries->lock);
-	pthread_join(queries->watchdog, NULL);
+	if (queries->watched) {
+		pthread_join(queries->watchdog, NULL);
+	}
 	for (size_t i = 0; i < MG_HISTORY_MAX; i++) {
 		past_fini(&queries->history[i]);
 	}

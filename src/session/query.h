@@ -47,8 +47,9 @@ struct mg_query_info {
 };
 
 /* slow_ms: a statement that takes longer is logged; 0: never. admission: woken on cancel; borrowed.
- */
-struct mg_queries *mg_queries_new(struct mg_admission *admission, uint64_t slow_ms);
+ * Fails: the system gives no thread. */
+int mg_queries_new(struct mg_queries **out, struct mg_admission *admission, uint64_t slow_ms,
+                   struct mg_error *err);
 void mg_queries_free(struct mg_queries *queries); /* no query may be listed; NULL is fine */
 
 struct mg_query_begin {

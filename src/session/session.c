@@ -31,19 +31,17 @@ int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *
 	sessions->admission = mg_admission_new(options->running_max, options->queue_max);
 	sessions->watchers = mg_admission_new(WATCHERS_MAX, options->queue_max);
 	mg_admission_wake_also(sessions->admission, sessions->watchers);
-	sessions->queries = mg_queries_new(sessions->admission, options->slow_ms);
 	sessions->open_metric =
 		mg_metric_gauge("merganser_sessions", "", "Clients that are logged in.");
-	int code = mg_system_tables_new(
-		&sessions->tables,
-		&(struct mg_system_tables_options){ .engine = options->engine,
-	                                        .queries = sessions->queries,
-	                                        .replicas = options->replicas,
-	                                        .arg = options->arg,
-	                                        .settings = options->settings,
-	                                        .setting_count = options->setting_count },
-		err);
+	int code = mg_queries_new(&sessions->queries, sessions->admission, options->slow_ms, err);
+	struct mg_system_tables_options tables = { .engine = options->engine,
+		                                       .queries = sessions->queries,
+		                                       .replicas = options->replicas,
+		                                       .arg = options->arg,
+		                                       .settings = options->settings,
+		                                       .setting_count = options->setting_count };
 
+	code = code ? code : mg_system_tables_new(&sessions->tables, &tables, err);
 	if (code) {
 		mg_sessions_free(sessions);
 		return code;
@@ -55,7 +53,9 @@ int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *
 void mg_sessions_stop(struct mg_sessions *sessions)
 {
 	atomic_store(&sessions->stopping, true);
-	mg_queries_cancel_session(sessions->queries, NULL);
+	if (sessions->queries) { /* else it never began */
+		mg_queries_cancel_session(sessions->queries, NULL);
+	}
 	mg_pool_stop(sessions->pool); /* every client is told, then */
 	mg_pool_stop(sessions->runners);
 }

@@ -10,7 +10,10 @@
 #include "exec/channel.h"
 #include "os/clock.h"
 
+#include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -108,6 +111,23 @@ static bool await(struct end *end, const uint64_t *value, uint64_t want)
 	return reached;
 }
 
+/* The system gives no thread to the fail_at-th asking from now on; 0: to all. */
+static atomic_int fail_at;
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *),
+                   void *arg)
+{
+	static int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+	if (!next) {
+		*(void **)&next = dlsym(RTLD_NEXT, "pthread_create");
+	}
+	if (atomic_load(&fail_at) && atomic_fetch_sub(&fail_at, 1) == 1) {
+		return EAGAIN;
+	}
+	return next(thread, attributes, body, arg);
+}
+
 static bool await_flag(struct end *end, const bool *flag)
 {
 	uint64_t until = mg_clock_ms() + 20000;
@@ -156,18 +176,23 @@ static bool choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t
 	return true;
 }
 
+static struct mg_error refusal; /* of the near end's channel */
+
 static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *arg)
 {
 	(void)arg, (void)err;
 	struct mg_channel_handler handler = handler_of(&near_end);
 	struct mg_channel *channel =
-		conn ? mg_channel_connect(conn, "localhost", "/worker", "", &handler, on_opened) : NULL;
+		conn ? mg_channel_connect(conn, "localhost", "/worker", "", &handler, on_opened, &refusal)
+			 : NULL;
 	pthread_mutex_lock(&near_end.lock);
 	near_end.channel = channel;
+	near_end.closed |= !channel;
+	pthread_cond_broadcast(&near_end.changed);
 	pthread_mutex_unlock(&near_end.lock);
 }
 
-static int setup(void **state)
+static int dial(void **state)
 {
 	(void)state;
 	struct mg_error err;
@@ -182,10 +207,24 @@ static int setup(void **state)
 	char address[64];
 	snprintf(address, sizeof address, "127.0.0.1:%u", mg_listener_port(listener));
 	mg_dial(loop, address, NULL, 5000, on_dialled, NULL);
+	return 0;
+}
+
+static int setup(void **state)
+{
+	dial(state);
 	assert_true(await_flag(&near_end, &near_end.opened));
 	assert_true(await_flag(&far_end, &far_end.opened));
 	assert_int_equal(near_end.status, 101);
 	return 0;
+}
+
+static void stop(void)
+{
+	mg_channel_unref(near_end.channel);
+	mg_channel_unref(far_end.channel);
+	mg_listener_close(listener);
+	mg_loop_stop(loop);
 }
 
 static int teardown(void **state)
@@ -194,11 +233,36 @@ static int teardown(void **state)
 	mg_channel_close(near_end.channel, "test over");
 	assert_true(await_flag(&near_end, &near_end.closed));
 	assert_true(await_flag(&far_end, &far_end.closed));
-	mg_channel_unref(near_end.channel);
-	mg_channel_unref(far_end.channel);
-	mg_listener_close(listener);
-	mg_loop_stop(loop);
+	stop();
 	return 0;
+}
+
+/* One thread for the loop, one for the near end's channel, and none for the far end's. */
+static void test_without_a_thread_a_connection_is_refused(void **state)
+{
+	atomic_store(&fail_at, 3);
+	dial(state);
+	assert_true(await_flag(&near_end, &near_end.closed));
+	assert_int_equal(near_end.status, 429);
+	assert_non_null(strstr(near_end.reason, "gives no thread"));
+	pthread_mutex_lock(&far_end.lock);
+	assert_false(far_end.opened || far_end.closed);
+	pthread_mutex_unlock(&far_end.lock);
+	stop();
+	setup(state); /* the next one is served */
+	teardown(state);
+}
+
+static void test_without_a_thread_nothing_is_connected(void **state)
+{
+	atomic_store(&fail_at, 2);
+	dial(state);
+	assert_true(await_flag(&near_end, &near_end.closed));
+	assert_null(near_end.channel);
+	assert_false(near_end.opened);
+	assert_int_equal(refusal.code, MG_E_NOMEM);
+	assert_non_null(strstr(refusal.hint, "limit of threads"));
+	stop();
 }
 
 static struct mg_buf *payload_of(uint64_t number)
@@ -328,6 +392,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_handler_that_refuses_closes_both_ends, setup,
 		                                teardown),
 		cmocka_unit_test_setup_teardown(test_text_that_is_no_control_frame_closes, setup, teardown),
+		cmocka_unit_test(test_without_a_thread_a_connection_is_refused),
+		cmocka_unit_test(test_without_a_thread_nothing_is_connected),
 		cmocka_unit_test(test_a_flipped_bit_is_noticed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

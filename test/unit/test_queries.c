@@ -23,9 +23,8 @@ static int setup(void **state)
 {
 	(void)state;
 	admission = mg_admission_new(2, 10);
-	queries = mg_queries_new(admission, 0);
 	atomic_store(&stops, 0);
-	return 0;
+	return mg_queries_new(&queries, admission, 0, NULL);
 }
 
 static int teardown(void **state)
