@@ -64,11 +64,22 @@ static bool has_copies_locked(const struct mg_worker *worker)
 	return false;
 }
 
+/* Shards are being written, all of them: there is nothing to copy now. */
+static bool all_stale_locked(const struct mg_hub *hub)
+{
+	for (uint32_t i = 1; i <= hub->shard_count; i++) {
+		if (!hub->changes[i].stale) {
+			return false;
+		}
+	}
+	return true;
+}
+
 /* A worker waits for its copies, unless there is nothing to copy. */
 static bool is_ready_locked(const struct mg_worker *worker)
 {
 	return worker->greeted && !worker->lost && !worker->draining &&
-	       (!worker->hub->has_data || has_copies_locked(worker));
+	       (all_stale_locked(worker->hub) || has_copies_locked(worker));
 }
 
 static void tell(struct mg_hub *hub, const char *event, const char *worker)

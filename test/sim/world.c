@@ -221,7 +221,7 @@ void sim_open(uint32_t id, uint32_t group)
 void sim_start(uint32_t id)
 {
 	static const struct mg_env_ops env = { on_now, on_random, on_wake_at };
-	static const struct mg_net_ops net = { on_send };
+	static const struct mg_net_ops net = { .send = on_send };
 	struct sim_node *node = &sim.nodes[id];
 
 	mg_assert(!node->up);
