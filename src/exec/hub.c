@@ -631,6 +631,12 @@ bool mg_hub_stale_shard(struct mg_hub *hub, uint32_t *shard, uint64_t *count)
 			*count = changes->count;
 		}
 	}
+	if (!found && hub->offered) {
+		/* All together, so that each worker gets its share and not what was ready first. */
+		hub->offered = false;
+		mg_hub__release_stale(hub);
+		mg_hub__lease_all(hub);
+	}
 	pthread_mutex_unlock(&hub->lock);
 	return found;
 }
@@ -644,8 +650,7 @@ void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char
 		changes->stale = false;
 		hub->shards[shard].bytes = bytes;
 		mg_copy_text(hub->shards[shard].sha256, sizeof hub->shards[shard].sha256, sha256);
-		mg_hub__release_stale(hub);
-		mg_hub__lease_all(hub);
+		hub->offered = true;
 	}
 	pthread_mutex_unlock(&hub->lock);
 }

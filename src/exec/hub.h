@@ -50,9 +50,9 @@ bool mg_hub_drain(struct mg_hub *hub, const char *id);
 /* Before rows of it change: copies of it are given to no query that begins from now on. */
 void mg_hub_shard_changes(struct mg_hub *hub, uint32_t shard);
 /* A shard without copies that workers should have and that has been quiet for a while; *count: of
- * its changes so far. */
+ * its changes so far.  When there is none, what was offered since is leased. */
 bool mg_hub_stale_shard(struct mg_hub *hub, uint32_t *shard, uint64_t *count);
-/* Its file is now this one, if it has not changed since it was counted; copies may be leased. */
+/* Its file is now this one, if it has not changed since it was counted. */
 void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char *sha256,
                   uint64_t bytes);
 /* Workers learn the catalog's tables anew. */

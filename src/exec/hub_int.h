@@ -65,6 +65,7 @@ struct mg_hub {
 	int *files; /* long-lived descriptors by shard id: an open and close would drop locks */
 	struct mg_shard *shards;    /* copies of what is served */
 	struct mg_changes *changes; /* by shard id */
+	bool offered;               /* some may be leased again, and are not yet */
 	uint64_t *asked; /* by shard id: how often workers could have been asked for it, of late */
 	unsigned ticks;
 	pthread_mutex_t lock;

@@ -1,7 +1,7 @@
 """Real clusters for the tests of this folder: bootstrap, one server, workers, all on this machine.
 
-`cluster` lives for the whole run: TPC-H at a small scale, 4 shards, 2 workers. A test that kills or
-changes something makes its own with `new_cluster`.
+`cluster` lives for the whole run: TPC-H at a small scale, 4 shards, 2 workers; `empty` likewise, without
+tables. A test that kills something, or changes what others read, makes its own with `new_cluster`.
 """
 import base64
 import json
@@ -131,6 +131,24 @@ class Cluster:
         assert answer.status == 200, answer.body
         return answer.json()["result"]["values"]
 
+    def shell(self, sql, timeout=60):
+        """Statements through the shell, as a finished process; rows are CSV."""
+        return subprocess.run([PROGRAM, "sql", self.url, "--username", USER, "--tls-roots", self.ca, "--format", "csv", "-c", sql],
+                              capture_output=True, text=True, timeout=timeout, check=False,
+                              env={**os.environ, "MERGANSER_PASSWORD": PASSWORD})
+
+    def sql(self, sql, **kwargs):
+        """What statements that go well print."""
+        result = self.shell(sql, **kwargs)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def refused(self, sql):
+        """What the shell says of a statement that fails."""
+        result = self.shell(sql)
+        assert result.returncode == 3, (result.returncode, result.stdout, result.stderr)
+        return result.stderr
+
     def wait_copies(self, shards, worker="%", seconds=20):
         """Until the workers of that name hold so many shards, beside the reference group."""
         sql = f"SELECT coalesce(sum(shards), 0)::INTEGER FROM cluster.nodes WHERE role = 'worker' AND id LIKE '{worker}'"
@@ -197,6 +215,18 @@ def new_cluster():
 
     yield make
     for one in made:
+        one.remove()
+
+
+@pytest.fixture(scope="session")
+def empty():
+    """A cluster without sample data, for tables of tests: each its own names."""
+    one = Cluster(scale=0)
+    try:
+        one.start_server()
+        yield one
+        assert one.stop() == {"server": 0}
+    finally:
         one.remove()
 
 

@@ -1,0 +1,213 @@
+"""Statements that write: what is acknowledged stays, whole, whatever dies; and everybody reads it."""
+import random
+import signal
+import threading
+import time
+
+import pytest
+
+
+# ---- tables ----
+
+def test_a_table_is_made_filled_and_dropped(empty):
+    empty.sql("CREATE TABLE t (k INTEGER, v VARCHAR DEFAULT 'none', d DECIMAL(5,2)) PARTITIONED BY (k)")
+    empty.sql("INSERT INTO t (k) SELECT i FROM range(1000) r(i); INSERT INTO t VALUES (-1, DEFAULT, 1.25), (NULL, 'null', 2)")
+    assert empty.rows("SELECT count(*), count(k), min(k), sum(d), count(DISTINCT v) FROM t") == [[1002, 1001, -1, "3.25", 2]]
+    assert empty.sql("UPDATE t SET v = v || k, d = 9 WHERE k < 3 RETURNING k").split() == ["k", "-1", "0", "1", "2"]
+    empty.sql("DELETE FROM t WHERE k >= 10")
+    assert empty.rows("SELECT k, v, d FROM t WHERE k < 2 ORDER BY k") == [[-1, "none-1", "9.00"], [0, "none0", "9.00"], [1, "none1", "9.00"]]
+    assert empty.rows("SELECT count(*) FROM t") == [[12]]
+    assert "42P07" in empty.refused("CREATE TABLE t (a INTEGER)")
+    empty.sql("CREATE TABLE IF NOT EXISTS t (a INTEGER); CREATE OR REPLACE TABLE t (a INTEGER) PARTITIONED BY (a)")
+    assert empty.rows("SELECT count(*) FROM t") == [[0]]
+    empty.sql("DROP TABLE t; DROP TABLE IF EXISTS t")
+    assert "42P01" in empty.refused("SELECT * FROM t")
+    assert "42P01" in empty.refused("DROP TABLE t")
+
+
+def test_a_reference_table_says_that_it_is_one(empty):
+    result = empty.shell("CREATE TABLE ref AS SELECT i AS a, i * 2 AS b FROM range(10) r(i)")
+    assert "PARTITIONED BY" in result.stderr
+    assert empty.rows("SELECT sum(a), sum(b) FROM ref") == [["45", "90"]]
+    empty.sql("DROP TABLE ref")
+
+
+def test_views_and_schemas(empty):
+    empty.sql("CREATE SCHEMA s; CREATE TABLE s.t (a INTEGER) PARTITIONED BY (a); INSERT INTO s.t VALUES (1), (2), (3)")
+    empty.sql("CREATE VIEW s.v (twice) AS SELECT a * 2 FROM s.t; CREATE OR REPLACE VIEW s.v (twice) AS SELECT a * 2 FROM s.t WHERE a > 1")
+    assert empty.rows("SELECT sum(twice) FROM s.v") == [["10"]]
+    assert "holds" in empty.refused("DROP SCHEMA s")
+    assert "is a view" in empty.refused("DROP TABLE s.v")
+    assert "needs a table" in empty.refused("INSERT INTO s.v VALUES (1)")
+    assert "no schema" in empty.refused("CREATE TABLE nowhere.t (a INTEGER)")
+    empty.sql("DROP VIEW s.v; DROP TABLE s.t; DROP SCHEMA s")
+    assert "no schema" in empty.refused("CREATE TABLE s.t (a INTEGER)")
+
+
+@pytest.mark.parametrize("statement, says", [
+    ("CREATE TABLE x (a INTEGER[]) PARTITIONED BY (a)", "a"),
+    ("CREATE TABLE x (a INTEGER) PARTITIONED BY (b)", "no column"),
+    ("CREATE TABLE x (a INTEGER, b INTEGER PRIMARY KEY) PARTITIONED BY (a)", "primary key must hold"),
+    ("CREATE TABLE x (a INTEGER UNIQUE)", "UNIQUE"),
+    ("CREATE TABLE x (a INTEGER, _mg_rid INTEGER)", "_mg_"),
+    ("CREATE TABLE x ()", "column"),
+    ("CREATE TABLE \"a#1\" (a INTEGER)", "#"),
+    ("CREATE TABLE cluster.x (a INTEGER)", "cluster"),
+    ("CREATE TABLE x (a VARCHAR DEFAULT (SELECT content FROM read_text('/etc/passwd')))", ""),
+    ("CREATE TABLE x (a VARCHAR DEFAULT current_setting('threads'))", ""),
+    ("CREATE VIEW x AS SELECT * FROM read_csv('/etc/passwd')", ""),
+    ("CREATE TABLE x AS SELECT * FROM read_csv('/etc/passwd')", ""),
+    ("CREATE TEMP TABLE x (a INTEGER)", "TEMP"),
+    ("ALTER TABLE x ADD COLUMN b INTEGER", "ALTER"),
+    ("CREATE INDEX i ON x (a)", "CREATE"),
+    ("CREATE TABLE x (a INTEGER) PARTITIONED BY (a", "\")\""),
+])
+def test_what_cannot_be_made_is_refused_and_leaves_nothing(empty, statement, says):
+    assert says in empty.refused(statement)
+    assert empty.rows("SELECT count(*) FROM information_schema.tables WHERE table_name = 'x'") == [[0]]
+
+
+@pytest.mark.parametrize("statement, state", [
+    ("INSERT INTO c VALUES (1, NULL, 1)", "23502"),
+    ("INSERT INTO c VALUES (1, 'a', 101)", "23514"),
+    ("INSERT INTO c VALUES (7, 'a', 1)", "23505"),
+    ("INSERT INTO c VALUES (8, 'a', 1), (8, 'b', 1)", "23505"),
+    ("INSERT INTO c VALUES ('x', 'a', 1)", "22P02"),
+    ("INSERT INTO c VALUES (1, 'a')", "42"),
+    ("INSERT INTO c (nope) VALUES (1)", "42703"),
+    ("INSERT INTO nope VALUES (1)", "42P01"),
+    ("UPDATE c SET n = 200", "23514"),
+    ("UPDATE c SET rowid = 1", "42"),
+    ("DELETE FROM c WHERE rowid = 1", ""),
+])
+def test_a_statement_that_is_refused_changes_nothing(empty, statement, state):
+    empty.sql("CREATE OR REPLACE TABLE c (k INTEGER PRIMARY KEY, s VARCHAR NOT NULL, n INTEGER CHECK (n < 100)) PARTITIONED BY (k)")
+    empty.sql("INSERT INTO c VALUES (7, 'seven', 7)")
+    assert state in empty.refused(statement)
+    assert empty.rows("SELECT * FROM c") == [[7, "seven", 7]]
+
+
+def test_chance_and_time_have_one_value_for_good(empty):
+    empty.sql("CREATE OR REPLACE TABLE r (k INTEGER, x DOUBLE, u UUID, t TIMESTAMPTZ DEFAULT now()) PARTITIONED BY (k)")
+    empty.sql("INSERT INTO r (k, x, u) SELECT i, random(), uuid() FROM range(100) r(i)")
+    before = empty.rows("SELECT * FROM r ORDER BY k")
+    assert len({row[1] for row in before}) == 100
+    assert empty.rows("SELECT * FROM r ORDER BY k") == before
+
+
+# ---- workers ----
+
+def test_workers_never_answer_with_what_was(new_cluster):
+    cluster = new_cluster(scale=0.01)
+    cluster.start_server()
+    cluster.start_worker("one")
+    cluster.start_worker("two")
+    cluster.wait_workers(2)
+    cluster.wait_copies(4)
+    cluster.sql("CREATE TABLE t (k INTEGER, v INTEGER) PARTITIONED BY (k)")
+    for i in range(5):
+        cluster.sql(f"INSERT INTO t SELECT i, {i} FROM range(1000) r(i)")
+        for strategy in ("cut", "gather", "local"):
+            assert cluster.rows("SELECT count(*), sum(v) FROM t", f"?strategy={strategy}") == [
+                [1000 * (i + 1), str(1000 * sum(range(i + 1)))]]
+    # Quiet again, they get copies with the new table in it.
+    cluster.wait_copies(4)
+    assert cluster.rows("SELECT count(*) FROM t JOIN lineitem ON k = l_orderkey", "?strategy=cut") == cluster.rows(
+        "SELECT count(*) FROM t JOIN lineitem ON k = l_orderkey", "?strategy=local")
+    plan = cluster.sql("SET strategy = 'cut'; EXPLAIN ANALYZE SELECT sum(v) FROM t")
+    assert "one" in plan and "two" in plan
+
+
+def test_workers_come_while_rows_are_written(new_cluster):
+    cluster = new_cluster(scale=0.01)
+    cluster.start_server()
+    cluster.sql("CREATE TABLE t (k INTEGER) PARTITIONED BY (k)")
+    stop = threading.Event()
+    counts = []
+
+    def write():
+        while not stop.is_set():
+            cluster.sql("INSERT INTO t SELECT i FROM range(10) r(i)")
+            counts.append(10)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for i in range(3):
+            cluster.start_worker(f"w{i}")
+            for _ in range(5):
+                before = len(counts)
+                [[seen]] = cluster.rows("SELECT count(*) FROM t", "?strategy=cut")
+                assert seen % 10 == 0 and seen >= 10 * before
+    finally:
+        stop.set()
+        writer.join()
+    cluster.wait_copies(6)
+    assert cluster.rows("SELECT count(*) FROM t", "?strategy=cut") == [[10 * len(counts)]]
+
+
+# ---- kills ----
+
+def fill_until(cluster, stop, acked, lock, seed):
+    chance = random.Random(seed)
+    while not stop.is_set():
+        with lock:
+            key = acked["next"]
+            acked["next"] += 1
+        # One row by its shard alone, or ten over all shards: whole or not at all.
+        values = (f"({key}, 0)" if chance.random() < 0.5 else
+                  ", ".join(f"({key}, {i * 7919})" for i in range(10)))
+        result = cluster.shell(f"INSERT INTO t VALUES {values}")
+        if result.returncode == 0:
+            with lock:
+                acked["keys"][key] = values.count("(")
+
+
+def kill_cycles(cluster, cycles):
+    cluster.sql("CREATE TABLE t (k INTEGER, p INTEGER) PARTITIONED BY (p)")
+    acked, lock = {"next": 0, "keys": {}}, threading.Lock()
+    for cycle in range(cycles):
+        stop = threading.Event()
+        writers = [threading.Thread(target=fill_until, args=(cluster, stop, acked, lock, 1000 * cycle + i)) for i in range(4)]
+        for writer in writers:
+            writer.start()
+        before = len(acked["keys"])
+        while len(acked["keys"]) < before + 12:
+            time.sleep(0.01)
+        time.sleep(random.Random(cycle).random() / 10)
+        cluster.processes["server"].send_signal(signal.SIGKILL)
+        cluster.processes["server"].wait()
+        stop.set()
+        for writer in writers:
+            writer.join()
+        cluster.start_server()
+        found = {key: rows for key, rows in cluster.rows("SELECT k, count(*) FROM t GROUP BY k")}
+        assert {key: found.get(key) for key in acked["keys"]} == acked["keys"]
+        assert set(found.values()) <= {1, 10}, "a transaction is there in part, or twice"
+        acked["keys"] = found
+
+
+def test_what_was_acknowledged_survives_kills(new_cluster):
+    cluster = new_cluster(scale=0)
+    cluster.start_server()
+    kill_cycles(cluster, 8)
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_survives_200_kills(new_cluster):
+    cluster = new_cluster(scale=0)
+    cluster.start_server()
+    kill_cycles(cluster, 200)
+
+
+def test_a_directory_without_writes_becomes_one_with_them(new_cluster):
+    cluster = new_cluster(scale=0.01)
+    cluster.start_server()
+    cluster.sql("DELETE FROM lineitem WHERE l_orderkey % 2 = 0; INSERT INTO region VALUES (9, 'MOON', 'far')")
+    [[left]] = cluster.rows("SELECT count(*) FROM lineitem")
+    for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        cluster.processes["server"].send_signal(how)
+        cluster.processes["server"].wait()
+        cluster.start_server()
+        assert cluster.rows("SELECT count(*), min(l_orderkey % 2) FROM lineitem") == [[left, 1]]
+        assert cluster.rows("SELECT count(*) FROM region") == [[6]]
