@@ -12,6 +12,9 @@ static void text_out(struct mg_out *out, const char *text)
 {
 	size_t size = strnlen(text, MG_HELLO_TEXT_MAX);
 
+	while (size > 0 && !mg_utf8_valid(text, size)) {
+		size--; /* it was cut in the middle of a character */
+	}
 	mg_out_u8(out, (uint8_t)size);
 	mg_out_bytes(out, text, size);
 }

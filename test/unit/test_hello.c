@@ -54,6 +54,20 @@ static void test_a_hello_comes_back(void **state)
 	assert_same(&refusal, &back);
 }
 
+static void test_a_long_text_is_cut_between_characters(void **state)
+{
+	uint8_t bytes[MG_HELLO_SIZE_MAX];
+	struct mg_hello refusal = { .kind = MG_HELLO_REFUSAL }, back;
+
+	(void)state;
+	for (size_t i = 0; i + 1 < MG_HELLO_TEXT_MAX; i += 2) {
+		memcpy(refusal.text + i, "\xc3\xa4", 2);
+	}
+	refusal.text[MG_HELLO_TEXT_MAX - 1] = '\xc3'; /* as a copy into a fixed field leaves it */
+	assert_int_equal(mg_hello_decode(bytes, mg_hello_encode(&refusal, bytes), &back, NULL), 0);
+	assert_int_equal(strlen(back.text), MG_HELLO_TEXT_MAX - 1);
+}
+
 /* The bytes are frozen: other versions of this program read them. */
 static void test_the_bytes_are_as_documented(void **state)
 {
@@ -116,6 +130,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_hello_comes_back),
+		cmocka_unit_test(test_a_long_text_is_cut_between_characters),
 		cmocka_unit_test(test_the_bytes_are_as_documented),
 		cmocka_unit_test(test_later_versions_may_say_more),
 		cmocka_unit_test(test_half_of_it_and_texts_that_are_none_are_refused),

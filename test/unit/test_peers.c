@@ -717,6 +717,42 @@ static void test_beats_are_sent_and_silence_ends_a_connection(void **state)
 	node_stop(&bed.node);
 }
 
+/* A frame in pieces of one byte reaches raft, and what raft says to it comes back. */
+static void test_frames_come_in_any_pieces_and_are_answered(void **state)
+{
+	struct bed bed;
+	struct mg_probe probe = { .group = KIT_GROUP, .term = 1000 };
+	struct mg_buf *question = mg_raft_frame_probes(MG_RAFT_FRAME_PROBE, 9, 1, &probe, 1);
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_raft_frame answer;
+	uint32_t size = MG_LINK_BEAT_SIZE;
+	uint8_t bytes[256];
+
+	(void)state;
+	bed_open(&bed, 0, 0);
+	struct guest guest = enter(&bed, 5);
+
+	mg_raft_frame_number(question, 5, 1);
+	for (size_t i = 0; i < question->size; i++) {
+		kit_peer_send(&guest.peer, question->data + i, 1);
+	}
+	while (size == MG_LINK_BEAT_SIZE) {
+		kit_peer_expect_size(&guest.peer, &size, sizeof size);
+	}
+	assert_in_range(size, MG_RAFT_FRAME_HEAD_SIZE, sizeof bytes);
+	memcpy(bytes, &size, sizeof size);
+	kit_peer_expect_size(&guest.peer, bytes + sizeof size, size - sizeof size);
+	assert_int_equal(mg_raft_frame_decode(arena, bytes, size, &answer, NULL), 0);
+	assert_int_equal(answer.kind, MG_RAFT_FRAME_ANSWER);
+	assert_int_equal(answer.from, 1);
+	assert_int_equal(answer.probe_count, 1);
+	assert_true(answer.probes[0].group == KIT_GROUP && answer.probes[0].yes);
+	mg_arena_free(arena);
+	mg_buf_unref(question);
+	kit_peer_close(&guest.peer);
+	node_stop(&bed.node);
+}
+
 /* ---- bounds ---- */
 
 #define PIECE (256u * 1024)
@@ -885,6 +921,7 @@ int main(void)
 		cmocka_unit_test(test_half_a_hello_and_broken_frames_cost_only_their_connection),
 		cmocka_unit_test(test_the_newer_connection_stays_and_older_starts_are_refused),
 		cmocka_unit_test(test_beats_are_sent_and_silence_ends_a_connection),
+		cmocka_unit_test(test_frames_come_in_any_pieces_and_are_answered),
 		cmocka_unit_test(test_a_full_queue_drops_whole_frames_and_keeps_the_order),
 		cmocka_unit_test(test_who_sends_faster_than_raft_takes_has_to_wait),
 		cmocka_unit_test(test_how_fast),
