@@ -153,6 +153,17 @@ static int source_flush(struct source *source, struct mg_error *err)
 	return code ? code : mg_write__spool_empty(write, MG_WRITE_SOURCE, err);
 }
 
+static int check_whole(const struct mg_write_spool *spool, uint64_t rows, struct mg_error *err)
+{
+	if (spool->rows + rows <= MG_WRITE_WHOLE_ROWS && spool->bytes <= MG_WRITE_WHOLE_BYTES) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_LIMIT, "ON CONFLICT takes at most %u rows and %u MB at once",
+	             MG_WRITE_WHOLE_ROWS, MG_WRITE_WHOLE_BYTES >> 20);
+	mg_error_hint(err, "Insert the rows in several statements.");
+	return MG_E_LIMIT;
+}
+
 static int source_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
 {
 	struct source *source = arg;
@@ -162,8 +173,12 @@ static int source_batch(void *arg, struct ArrowArray *batch, struct mg_error *er
 	if (source->write->has_rids) {
 		code = mg_write__rids_add(source->write, &source->write->rids, batch, err);
 	}
-	if (code || !source->take) {
+	if (code || (!source->take && source->write->has_rids)) {
 		return code;
+	}
+	if (!source->take) {
+		code = check_whole(spool, (uint64_t)batch->length, err);
+		return code ? code : mg_write__spool_put(source->write, MG_WRITE_SOURCE, batch, err);
 	}
 	if (spool->rows + (uint64_t)batch->length > MG_WRITE_CHUNK_ROWS ||
 	    /* A batch may have twice the bytes that one is cut at. */
@@ -262,11 +277,27 @@ static int keep_returned(struct mg_write *write, struct mg_duck_conn *conn, stru
 	return code;
 }
 
+int mg_write__return_query(struct mg_write *write, struct mg_duck_conn *conn, const char *sql,
+                           struct mg_error *err)
+{
+	int code = write->returned_names
+	               ? mg_write__spool_empty(write, MG_WRITE_RETURNED, err)
+	               : mg_duck_describe(conn, write->arena, sql, &write->returned_columns,
+	                                  &write->returned_names, &write->returned_types, err);
+
+	code = code ? code : mg_write__spool_query(write, MG_WRITE_RETURNED, conn, sql, err);
+	if (!code) {
+		mg_write__spool_seal(write, MG_WRITE_RETURNED);
+		code = count_returned(write, err);
+		code = code ? code : keep_returned(write, conn, err);
+	}
+	return code;
+}
+
 int mg_write__returning(struct mg_write *write, struct mg_duck_conn *conn, size_t id, size_t first,
                         struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
-	int code = 0;
 
 	mg_sb_add(&sql, "INSERT INTO ");
 	mg_write__add_table(&sql, write);
@@ -274,19 +305,8 @@ int mg_write__returning(struct mg_write *write, struct mg_duck_conn *conn, size_
 	mg_write__add_stored(&sql, write, first, false);
 	mg_sb_addf(&sql, " FROM merganser_exchange(%zu) RETURNING %.*s", id,
 	           MG_STR_ARG(write->dml.returning));
-	if (!write->returned_names) {
-		code = mg_duck_describe(conn, write->arena, mg_sb_text(&sql), &write->returned_columns,
-		                        &write->returned_names, &write->returned_types, err);
-	} else {
-		code = mg_write__spool_empty(write, MG_WRITE_RETURNED, err);
-	}
-	code = code ? code
-	            : mg_write__spool_query(write, MG_WRITE_RETURNED, conn, mg_sb_text(&sql), err);
-	if (!code) {
-		mg_write__spool_seal(write, MG_WRITE_RETURNED);
-		code = count_returned(write, err);
-		code = code ? code : keep_returned(write, conn, err);
-	}
+	int code = mg_write__return_query(write, conn, mg_sb_text(&sql), err);
+
 	mg_sb_fini(&sql);
 	return code;
 }

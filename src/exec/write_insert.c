@@ -139,10 +139,6 @@ int mg_write__insert(struct mg_write *write, struct mg_error *err)
 	if (dml->default_values && dml->with.len) {
 		return mg_error_set(err, MG_E_UNSUPPORTED, "WITH has no use beside DEFAULT VALUES");
 	}
-	if (dml->conflict) {
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "ON CONFLICT is not supported yet");
-		return code;
-	}
 	const char *source = source_text(write);
 
 	code = dml->default_values ? 0 : mg_write__look(write, source, &view, err);
@@ -150,7 +146,13 @@ int mg_write__insert(struct mg_write *write, struct mg_error *err)
 		return code;
 	}
 	/* A function of users may read tables inside. */
-	if (dml->default_values || (dml->values && !view.tables && !view.catalog && !view.own)) {
+	bool here = dml->default_values || (dml->values && !view.tables && !view.catalog && !view.own);
+
+	if (dml->conflict) {
+		code = mg_write__conflict(write, source, here, err);
+		return code ? code : mg_write__check_keys(write, err);
+	}
+	if (here) {
 		code = try_here(write, err);
 	} else {
 		code = mg_write__check(write, err);

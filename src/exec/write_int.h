@@ -9,6 +9,9 @@
 /* A chunk of rows that is tried at once, so that what the planning database holds is bounded. */
 #define MG_WRITE_CHUNK_ROWS 122880
 #define MG_WRITE_CHUNK_BYTES (16u << 20)
+/* A source that is needed at once. */
+#define MG_WRITE_WHOLE_ROWS (1u << 20)
+#define MG_WRITE_WHOLE_BYTES (64u << 20)
 
 /* merganser_exchange(id) of a statement under way. */
 enum {
@@ -16,6 +19,7 @@ enum {
 	MG_WRITE_TRIED,    /* the chunk as the table would hold it */
 	MG_WRITE_KEYS,     /* primary keys of all chunks */
 	MG_WRITE_RETURNED, /* of the chunk */
+	MG_WRITE_THERE,    /* ON CONFLICT: rows of the table, the id in front */
 	MG_WRITE_SPOOLS
 };
 
@@ -112,8 +116,8 @@ void mg_write__add_chunk(struct mg_sb *sql, const struct mg_write *write, const 
 /* ---- write.c ---- */
 struct mg_plan_settings mg_write__plan_settings(struct mg_write *write);
 /* Run sql, which reads, and hand its rows to `take` in chunks that lie in MG_WRITE_SOURCE, inside
- * of mg_plandb_try.  With write->has_rids the first column goes into write->rids as well, and take
- * may be NULL. */
+ * of mg_plandb_try.  With write->has_rids the first column goes into write->rids as well, and
+ * without take nowhere else.  Without both, all rows come to lie in MG_WRITE_SOURCE, not sealed. */
 int mg_write__source(struct mg_write *write, const char *sql,
                      int (*take)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
                      struct mg_error *err);
@@ -143,6 +147,12 @@ int mg_write__keep_keys(struct mg_write *write, struct mg_duck_conn *conn, bool 
 /* No two rows have one key, nor has one a key that is there. */
 int mg_write__check_keys(struct mg_write *write, struct mg_error *err);
 
+/* RETURNING's rows, by a query that makes them. */
+int mg_write__return_query(struct mg_write *write, struct mg_duck_conn *conn, const char *sql,
+                           struct mg_error *err);
+
+/* INSERT with OR or ON CONFLICT; here: source runs in the planning database (write_conflict.c). */
+int mg_write__conflict(struct mg_write *write, const char *source, bool here, struct mg_error *err);
 int mg_write__insert(struct mg_write *write, struct mg_error *err); /* write_insert.c */
 int mg_write__update(struct mg_write *write, struct mg_error *err); /* write_change.c */
 int mg_write__delete(struct mg_write *write, struct mg_error *err); /* write_change.c */

@@ -343,22 +343,7 @@ static int take_or(struct parser *parser, struct mg_dml *out)
 	return 0;
 }
 
-static int take_conflict(struct parser *parser, struct mg_dml *out)
-{
-	static const char *const words[] = { "returning", NULL };
-	const struct ends ends = { .words = words };
-
-	if (!is_on_conflict(parser)) {
-		return 0;
-	}
-	if (out->conflict) {
-		return mg_error_set(parser->err, MG_E_SYNTAX,
-		                    "ON CONFLICT cannot stand beside INSERT OR %s",
-		                    out->conflict == MG_DML_CONFLICT_REPLACE ? "REPLACE" : "IGNORE");
-	}
-	out->conflict = MG_DML_CONFLICT_CLAUSE;
-	return take_text(parser, &ends, &out->conflict_text);
-}
+static int take_conflict(struct parser *parser, struct mg_dml *out);
 
 static int take_source(struct parser *parser, struct mg_dml *out)
 {
@@ -521,20 +506,59 @@ static int take_set(struct parser *parser, struct mg_dml *out, size_t *cap)
 	return 0;
 }
 
+static int take_sets(struct parser *parser, struct mg_dml *out)
+{
+	size_t cap = 0;
+	int code = take_word(parser, "set") ? 0 : expected(parser, "SET");
+
+	do {
+		code = code ? code : take_set(parser, out, &cap);
+	} while (!code && take_sign(parser, ','));
+	return code;
+}
+
+/* ON CONFLICT [target] DO NOTHING, or DO UPDATE SET ... [WHERE ...] */
+static int take_conflict(struct parser *parser, struct mg_dml *out)
+{
+	static const char *const words[] = { "do", NULL };
+	const struct ends ends = { .words = words };
+	const char *start = parser->token.text.ptr;
+	struct mg_str target;
+
+	if (!is_on_conflict(parser)) {
+		return 0;
+	}
+	if (out->conflict) {
+		return mg_error_set(parser->err, MG_E_SYNTAX,
+		                    "ON CONFLICT cannot stand beside INSERT OR %s",
+		                    out->conflict == MG_DML_CONFLICT_REPLACE ? "REPLACE" : "IGNORE");
+	}
+	out->conflict = MG_DML_CONFLICT_CLAUSE;
+	next(parser);
+	next(parser);
+	int code = take_text(parser, &ends, &target);
+
+	if (!code && !take_word(parser, "do")) {
+		code = expected(parser, "DO");
+	}
+	if (!code && take_word(parser, "update")) {
+		code = take_sets(parser, out);
+		code = code ? code : take_where(parser, out);
+	} else if (!code && !take_word(parser, "nothing")) {
+		code = expected(parser, "NOTHING or UPDATE");
+	}
+	out->conflict_text = between(start, parser->end);
+	return code;
+}
+
 static int take_update(struct parser *parser, struct mg_dml *out)
 {
 	static const char *const words[] = { "set", NULL };
 	static const char *const from_ends[] = { "where", "returning", NULL };
 	const struct ends ends = { .words = from_ends };
-	size_t cap = 0;
 	int code = take_target(parser, words, out);
 
-	if (!code && !take_word(parser, "set")) {
-		code = expected(parser, "SET");
-	}
-	do {
-		code = code ? code : take_set(parser, out, &cap);
-	} while (!code && take_sign(parser, ','));
+	code = code ? code : take_sets(parser, out);
 	if (!code && take_word(parser, "from")) {
 		code = take_some_text(parser, &ends, "a table", &out->from);
 	}

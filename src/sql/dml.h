@@ -48,7 +48,7 @@ struct mg_dml {
 	bool default_values;
 	struct mg_str source; /* VALUES ..., SELECT ..., or empty with default_values */
 	enum mg_dml_conflict conflict;
-	struct mg_str conflict_text; /* ON CONFLICT ... */
+	struct mg_str conflict_text; /* ON CONFLICT ...; its SET and WHERE are sets and where too */
 	/* UPDATE */
 	struct mg_dml_set *sets;
 	size_t set_count;

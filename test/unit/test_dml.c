@@ -113,8 +113,8 @@ static void test_insert(void **state)
 		  "INSERT [][][t] values source<VALUES (1)> conflict<ON CONFLICT DO NOTHING>" },
 		{ "INSERT INTO t VALUES (1) ON CONFLICT (a, b) DO UPDATE SET c = excluded.c WHERE t.c > 1 "
 		  "RETURNING *",
-		  "INSERT [][][t] values source<VALUES (1)> conflict<ON CONFLICT (a, b) DO UPDATE SET c = "
-		  "excluded.c WHERE t.c > 1> returning<*>" },
+		  "INSERT [][][t] values c=excluded.c source<VALUES (1)> conflict<ON CONFLICT (a, b) DO "
+		  "UPDATE SET c = excluded.c WHERE t.c > 1> where<t.c > 1> returning<*>" },
 		{ "INSERT INTO t SELECT * FROM a JOIN b ON conflict = 1",
 		  "INSERT [][][t] source<SELECT * FROM a JOIN b ON conflict = 1>" },
 		{ "INSERT INTO t SELECT * FROM a JOIN b ON conflict ON CONFLICT DO NOTHING",
@@ -210,6 +210,8 @@ static void test_errors(void **state)
 		{ "INSERT OR FAIL INTO t VALUES (1)", MG_E_SYNTAX, "REPLACE or IGNORE" },
 		{ "INSERT OR IGNORE INTO t VALUES (1) ON CONFLICT DO NOTHING", MG_E_SYNTAX,
 		  "ON CONFLICT cannot stand beside INSERT OR IGNORE" },
+		{ "INSERT INTO t VALUES (1) ON CONFLICT DO", MG_E_SYNTAX, "NOTHING or UPDATE is missing" },
+		{ "INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE", MG_E_SYNTAX, "SET is missing" },
 		{ "INSERT INTO t VALUES (1) RETURNING", MG_E_SYNTAX, "the list of RETURNING" },
 		{ "INSERT INTO t BY SELECT 1", MG_E_SYNTAX, "NAME or POSITION" },
 		{ "UPDATE t", MG_E_SYNTAX, "SET is missing" },

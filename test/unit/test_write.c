@@ -69,6 +69,14 @@ static const struct kit_table tables[] = {
 	  .keys = { "k" },
 	  .id = 12,
 	  .rows = "SELECT i, i + 1, 'b', NULL FROM range(20) r(i)" },
+	{ .schema = "main",
+	  .name = "upsert",
+	  .columns = { { "k", "BIGINT" }, { "n", "INTEGER" } },
+	  .definition = "k BIGINT, n INTEGER NOT NULL DEFAULT 5 CHECK (n >= 0)",
+	  .keys = { "k" },
+	  .primary_key = { "k" },
+	  .id = 13,
+	  .rows = "SELECT i, i FROM range(50) r(i)" },
 };
 
 static int open_all(void **state)
@@ -341,6 +349,83 @@ static void test_primary_key(void **state)
 	kit_fails("UPDATE pr SET name = 'n4' WHERE name = 'n3'", "23505", NULL);
 }
 
+static void test_on_conflict(void **state)
+{
+	static const char *const texts[] = {
+		"INSERT INTO pk VALUES (3, 0, 'a'), (300, 0, 'b') ON CONFLICT DO NOTHING",
+		"INSERT INTO pk VALUES (3, 0, 'a'), (300, 0, 'b') ON CONFLICT (j, k) DO NOTHING RETURNING "
+		"*",
+		"INSERT OR IGNORE INTO pk VALUES (3, 0, 'a'), (300, 0, 'b')",
+		"INSERT OR REPLACE INTO pk VALUES (3, 0, 'a'), (300, 0, 'b')",
+		"INSERT OR REPLACE INTO pk (j, k) VALUES (0, 3)",
+		"INSERT OR REPLACE INTO pk BY NAME SELECT 3 AS k, 'x' AS v, 1 AS j",
+		"INSERT INTO pk VALUES (3, 0, 'a'), (300, 0, 'b') ON CONFLICT DO UPDATE SET v = excluded.v",
+		"INSERT INTO pk VALUES (3, 0, 'a') ON CONFLICT (k, j) DO UPDATE SET v = pk.v || excluded.v "
+		"|| "
+		"v RETURNING *",
+		"INSERT INTO pk AS q VALUES (3, 0, 'a') ON CONFLICT DO UPDATE SET v = q.v || '!'",
+		"INSERT INTO pk SELECT k, j, 'new' FROM pk ON CONFLICT DO UPDATE SET v = excluded.v WHERE "
+		"pk.k % 2 = 0",
+		"INSERT INTO pk SELECT k + 15, j, v FROM pk ON CONFLICT DO NOTHING RETURNING k, j",
+		"INSERT INTO pk VALUES (3, 0, 'a'), (3, 0, 'b'), (400, 1, 'c'), (400, 1, 'd') ON CONFLICT "
+		"DO "
+		"UPDATE SET v = excluded.v",
+		"INSERT INTO pk VALUES (3, 0, 'a') ON CONFLICT DO UPDATE SET v = pk.v",
+		"INSERT INTO pk VALUES (3, 0, 'a') ON CONFLICT DO UPDATE SET k = 700",
+		"INSERT INTO pk VALUES (3, 0, 'a') ON CONFLICT DO UPDATE SET (j, v) = (55, DEFAULT)",
+		"INSERT INTO pk (k, j) SELECT 1, 1 FROM pk WHERE false ON CONFLICT DO NOTHING",
+		"INSERT INTO pk VALUES ((SELECT min(k) FROM pk), 0, 'm') ON CONFLICT DO UPDATE SET v = "
+		"excluded.v",
+		"WITH x AS (SELECT 4 AS k, 1 AS j) INSERT INTO pk (k, j) FROM x ON CONFLICT DO UPDATE SET "
+		"v = "
+		"NULL",
+		"INSERT INTO pk (k, j, v) VALUES (3, 0, DEFAULT) ON CONFLICT DO UPDATE SET v = excluded.v",
+		"INSERT INTO pk SELECT i // 3, i % 3, 'bulk' FROM range(60, 20000) r(i) ON CONFLICT DO "
+		"UPDATE "
+		"SET v = excluded.v || pk.v",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		kit_same("main", "pk", texts[i]);
+	}
+	kit_same("main", "pr",
+	         "INSERT INTO pr VALUES ('n1', 100), ('z', 1) ON CONFLICT DO UPDATE SET n = "
+	         "pr.n + excluded.n");
+	kit_same("main", "pr", "INSERT OR REPLACE INTO pr VALUES ('n1', 100) RETURNING n");
+	kit_same("main", "upsert",
+	         "INSERT INTO upsert VALUES (1, 1) ON CONFLICT DO UPDATE SET n = "
+	         "upsert.n + 1");
+	kit_same("main", "upsert",
+	         "INSERT INTO upsert (k) VALUES (1), (999) ON CONFLICT DO UPDATE SET n "
+	         "= upsert.n + excluded.n");
+	kit_same("main", "upsert",
+	         "INSERT INTO upsert (k, n) VALUES ('1', NULL) ON CONFLICT DO UPDATE "
+	         "SET n = upsert.n + 1");
+	kit_fails("INSERT INTO upsert VALUES (1, NULL) ON CONFLICT DO UPDATE SET n = excluded.n",
+	          "23502", NULL);
+	kit_fails("INSERT INTO upsert VALUES (1, 5) ON CONFLICT DO UPDATE SET n = -1", "23514", NULL);
+	kit_fails("INSERT INTO upsert VALUES (1000, -1) ON CONFLICT DO NOTHING", "23514", NULL);
+	kit_fails("INSERT INTO pk VALUES (3, 0, 'a') ON CONFLICT (k) DO NOTHING", "42000", NULL);
+	kit_fails("INSERT INTO pk VALUES (3, 0, 'a') ON CONFLICT DO UPDATE SET k = 5", "23505", NULL);
+	kit_fails("INSERT INTO pk VALUES (3, 0, 'a') ON CONFLICT DO UPDATE SET nope = 5", "42703",
+	          NULL);
+	kit_fails("INSERT INTO pk VALUES (3, 0, 'a') ON CONFLICT DO UPDATE SET v = (SELECT 1)", "42000",
+	          NULL);
+	kit_fails("INSERT INTO pk VALUES (3, 0, 'a') ON CONFLICT DO UPDATE SET v = getenv('HOME')",
+	          "42501", "");
+	kit_fails("INSERT INTO pk VALUES (3, 0, 'a') ON CONFLICT DO UPDATE SET v = 1 WHERE "
+	          "getenv('HOME') = 'x'",
+	          "42501", "");
+	kit_fails("INSERT INTO pk VALUES (3, 'x', 'a') ON CONFLICT DO NOTHING", "22P02", NULL);
+	kit_fails("INSERT INTO pk SELECT 'x', 1, 'a' FROM pk ON CONFLICT DO NOTHING", "22P02", "");
+	kit_fails("INSERT INTO pk VALUES (3, NULL, 'a') ON CONFLICT DO NOTHING", "23502", NULL);
+	kit_fails("INSERT INTO pk (k) VALUES (3) ON CONFLICT DO NOTHING", "0A000", "");
+	kit_fails("INSERT INTO t VALUES (3) ON CONFLICT DO NOTHING", "42000", "table \"t\" has no");
+	kit_fails("INSERT INTO pk SELECT range, 1, 'x' FROM range(2000000) ON CONFLICT DO NOTHING",
+	          "54000", "ON CONFLICT takes at most");
+}
+
 static void test_defaults_and_checks(void **state)
 {
 	(void)state;
@@ -531,6 +616,7 @@ int main(void)
 		cmocka_unit_test(test_update),
 		cmocka_unit_test(test_change_errors),
 		cmocka_unit_test(test_primary_key),
+		cmocka_unit_test(test_on_conflict),
 		cmocka_unit_test(test_defaults_and_checks),
 		cmocka_unit_test(test_row_ids),
 		cmocka_unit_test(test_full_name),
