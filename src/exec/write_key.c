@@ -94,25 +94,46 @@ static void add_keys(struct mg_sb *sql, const struct mg_table *table)
 	mg_sb_addf(sql, " FROM merganser_exchange(%d)) AS n", MG_WRITE_KEYS);
 }
 
+static bool is_not_null(const struct mg_table *table, const char *column)
+{
+	for (size_t i = 0; i < table->column_count; i++) {
+		if (mg_text_eq_nocase(table->columns[i].name, column)) {
+			return table->columns[i].not_null;
+		}
+	}
+	return false;
+}
+
+/* Where the columns do not say so themselves. */
 static int check_null(const struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
 {
 	const struct mg_table *table = write->table;
 	struct mg_sb sql = { 0 };
+	char *found = NULL;
+	bool any = false;
 	int code = 0;
 
-	for (size_t i = 0; !code && i < table->primary_key_count; i++) {
-		char *found = NULL;
+	mg_sb_add(&sql, "SELECT coalesce(");
+	for (size_t i = 0; i < table->primary_key_count; i++) {
+		const char *name = table->primary_key[i];
 
-		mg_sb_add(&sql, "SELECT 'x' FROM ");
-		add_keys(&sql, table);
-		mg_sb_addf(&sql, " WHERE k%zu IS NULL LIMIT 1", i);
-		code = ask(conn, &sql, &found, err);
-		if (!code && found) {
-			mg_sb_addf(&sql, "%s.%s", table->name, table->primary_key[i]);
-			code = fail(err, "23502", "NOT NULL constraint failed: ", mg_sb_text(&sql), "");
+		if (!is_not_null(table, name)) {
+			mg_sb_addf(&sql, "%sCASE WHEN k%zu IS NULL THEN ", any ? ", " : "", i);
+			mg_sb_add_literal(&sql, name, strlen(name));
+			mg_sb_add(&sql, " END");
+			any = true;
 		}
-		mg_free(found);
 	}
+	mg_sb_add(&sql, ") AS key FROM ");
+	add_keys(&sql, table);
+	mg_sb_add(&sql, " WHERE key IS NOT NULL LIMIT 1");
+	code = any ? ask(conn, &sql, &found, err) : 0;
+	if (!code && found) {
+		mg_sb_clear(&sql);
+		mg_sb_addf(&sql, "%s.%s", table->name, found);
+		code = fail(err, "23502", "NOT NULL constraint failed: ", mg_sb_text(&sql), "");
+	}
+	mg_free(found);
 	mg_sb_fini(&sql);
 	return code;
 }
@@ -193,7 +214,9 @@ static int check(const struct mg_write *write, struct mg_duck_conn *conn, struct
 	size_t count = mg_redo_shards(write->redo, &shards);
 	int code = check_null(write, conn, err);
 
-	code = code ? code : check_twice(write, conn, err);
+	if (!code && write->spools[MG_WRITE_KEYS].rows > 1) {
+		code = check_twice(write, conn, err);
+	}
 	for (size_t i = 0; !code && i < count; i++) {
 		code = may_hold(write, shards[i]) ? check_shard(write, conn, shards[i], err) : 0;
 	}
