@@ -4,6 +4,7 @@
  * VALUES that read no table run in the planning database as they stand, so that DEFAULT and the
  * cast of each value are DuckDB's own.  Everything else is a source whose rows come in chunks.
  */
+#include "exec/run.h"
 #include "exec/write_int.h"
 
 #include <string.h>
@@ -134,7 +135,14 @@ int mg_write__insert(struct mg_write *write, struct mg_error *err)
 {
 	const struct mg_dml *dml = &write->dml;
 	struct mg_plandb_view view = { 0 };
-	int code = 0;
+	bool done = false;
+	int code = mg_write__plain(write, &done, err);
+
+	if (code || done) {
+		mg_run_own_stats(write->run)->step = "literals";
+		write->result->rows = write->outlets[MG_REDO_INSERT].rows;
+		return code;
+	}
 
 	if (dml->default_values && dml->with.len) {
 		return mg_error_set(err, MG_E_UNSUPPORTED, "WITH has no use beside DEFAULT VALUES");
@@ -153,6 +161,7 @@ int mg_write__insert(struct mg_write *write, struct mg_error *err)
 		return code ? code : mg_write__check_keys(write, err);
 	}
 	if (here) {
+		mg_run_own_stats(write->run)->step = "values";
 		code = try_here(write, err);
 	} else {
 		code = mg_write__check(write, err);

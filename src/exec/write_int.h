@@ -153,6 +153,8 @@ int mg_write__return_query(struct mg_write *write, struct mg_duck_conn *conn, co
 
 /* INSERT with OR or ON CONFLICT; here: source runs in the planning database (write_conflict.c). */
 int mg_write__conflict(struct mg_write *write, const char *source, bool here, struct mg_error *err);
+/* INSERT of literals, without DuckDB; *done false: it is none (write_plain.c). */
+int mg_write__plain(struct mg_write *write, bool *done, struct mg_error *err);
 int mg_write__insert(struct mg_write *write, struct mg_error *err); /* write_insert.c */
 int mg_write__update(struct mg_write *write, struct mg_error *err); /* write_change.c */
 int mg_write__delete(struct mg_write *write, struct mg_error *err); /* write_change.c */

@@ -61,6 +61,25 @@ static const struct kit_table tables[] = {
 	  .id = 7,
 	  .rows = "SELECT 'n' || i, i FROM range(10) r(i)" },
 	{ .schema = "main",
+	  .name = "plain",
+	  .columns = { { "k", "BIGINT" },
+	               { "s", "VARCHAR", true },
+	               { "d", "DECIMAL(10,2)" },
+	               { "f", "DOUBLE" },
+	               { "b", "BOOLEAN" },
+	               { "t1", "TINYINT" },
+	               { "t2", "SMALLINT" },
+	               { "t4", "INTEGER" },
+	               { "u1", "UTINYINT" },
+	               { "u2", "USMALLINT" },
+	               { "u4", "UINTEGER" },
+	               { "dt", "DATE" } },
+	  .definition =
+	      "k BIGINT, s VARCHAR NOT NULL, d DECIMAL(10,2), f DOUBLE, b BOOLEAN, t1 TINYINT, t2 "
+	      "SMALLINT, t4 INTEGER, u1 UTINYINT, u2 USMALLINT, u4 UINTEGER, dt DATE",
+	  .keys = { "s", "d", "f" },
+	  .id = 14 },
+	{ .schema = "main",
 	  .name = "def",
 	  .columns = { { "k", "INTEGER" }, { "a", "INTEGER" }, { "b", "VARCHAR" }, { "c", "DATE" } },
 	  .definition =
@@ -349,6 +368,93 @@ static void test_primary_key(void **state)
 	kit_fails("UPDATE pr SET name = 'n4' WHERE name = 'n3'", "23505", NULL);
 }
 
+/* Literals are written without DuckDB, and as DuckDB would; what is no plain literal goes to it. */
+static void test_literals(void **state)
+{
+	static const struct {
+		const char *values;
+		bool literals;
+	} cases[] = {
+		{ "(1, 'a', 1.25, 0.1, true, 1, 2, 3, 4, 5, 6, '2024-02-29')", true },
+		{ "(NULL, 'x', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)", true },
+		{ "(-9223372036854775, '', -99999999.99, -0.0, FALSE, -128, -32768, -2147483648, 0, 0, 0, "
+		  "'0001-01-01')",
+		  true },
+		{ "(999999999999999999, 'it''s; -- \"x\" /*', 0, 123456789012.345, True, 127, 32767, "
+		  "2147483647, "
+		  "255, 65535, 4294967295, '9999-12-31')",
+		  true },
+		{ "(1, 'a', 1, 1, NULL, 1, 1, 1, 1, 1, 1, '1970-01-01'), (2, 'b', 2.5, -7, NULL, 1, 1, 1, "
+		  "1, 1, "
+		  "1, '1969-12-31'), (3, 'ä€😀', 3.10, (-7), NULL, 1, 1, 1, 1, 1, 1, '1600-02-29')",
+		  true },
+		{ "((-5), 'p', (2), CAST('1e300' AS DOUBLE), (NULL), (1), 1, 1, 1, 1, 1, NULL)", true },
+		{ "/* c */ (007, 'p', 1.50, CAST('-1.5E-3' AS DOUBLE), NULL, 1, 1, 1, 1, 1, 1, NULL) -- d",
+		  true },
+		{ "('1', 'a', 1, 1, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, 5, 1, 1, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1.0, 'a', 1, 1, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, 'a', 1.255, 1, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, 'a', 1, 1e3, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, 'a', 1, 0.12345678901234567, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, 'a', 1, 1, 1, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, 'a', 1, 1, 'yes', 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, 'a' || 'b', 1, 1, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, E'a\\n', 1, 1, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, $$a$$, 1, 1, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, 'a', 1, 1, NULL, 1, 1, 1, 1, 1, 1, '2024-1-1')", false },
+		{ "(1, 'a', 1, 1, NULL, 1, 1, 1, 1, 1, 1, 'epoch')", false },
+		{ "(1_000, 'a', 1, 1, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(- -1, 'a', 1, 1, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+		{ "(1, 'a', 1, 1, NULL, 1, 1, 1, 1, 1, 1, NULL), (2, upper('b'), 1, 1, NULL, 1, 1, 1, 1, "
+		  "1, 1, "
+		  "NULL)",
+		  false },
+		{ "(DEFAULT, 'a', 1, 1, NULL, 1, 1, 1, 1, 1, 1, NULL)", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		char *text = mg_format("INSERT INTO plain VALUES %s", cases[i].values);
+
+		kit_same("main", "plain", text);
+		if (strcmp(kit_step, cases[i].literals ? "literals" : "values") != 0) {
+			fail_msg("%s: went by \"%s\"", text, kit_step);
+		}
+		mg_free(text);
+	}
+	kit_same("main", "plain", "INSERT INTO plain (dt, \"S\", d) VALUES ('2000-01-01', 'q', 7)");
+	assert_string_equal(kit_step, "literals");
+	kit_fails("INSERT INTO plain (b) VALUES (1)", "23502", NULL);
+	kit_fails("INSERT INTO plain (s, s) VALUES ('x', 'y')", "42000", NULL);
+	kit_fails("INSERT INTO plain (s, nope) VALUES ('x', 'y')", "42703", NULL);
+	kit_fails("INSERT INTO plain (s, t1) VALUES ('x', 128)", "22003", NULL);
+	kit_fails("INSERT INTO plain (s, dt) VALUES ('x', '2023-02-29')", "22003", "");
+	kit_fails("INSERT INTO plain (s) VALUES ('x', 1)", "42000", NULL);
+	kit_fails("INSERT INTO plain (s) VALUES ('x'), ('y', 1)", "42601", NULL);
+	kit_same("main", "plain", "INSERT INTO plain (s) VALUES ('x'),");
+	kit_fails("INSERT INTO plain (s) VALUES ('x') ('y')", "42601", NULL);
+	kit_fails("INSERT INTO plain (s) VALUES (NULL)", "23502", NULL);
+
+	/* More rows than a batch of the redo holds, to every shard. */
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, "INSERT INTO plain (s, k, d) VALUES ");
+	for (int i = 0; i < 9000; i++) {
+		mg_sb_addf(&sql, "%s('r%d', %d, %d.%d)", i ? ", " : "", i % 5000, i, i, i % 10);
+	}
+	kit_same("main", "plain", mg_sb_text(&sql));
+	assert_string_equal(kit_step, "literals");
+	mg_sb_fini(&sql);
+	kit_same("main", "r", "INSERT INTO r VALUES (7, 'seven'), (8, NULL)");
+	assert_string_equal(kit_step, "literals");
+	/* Tables with more to say. */
+	kit_same("main", "def", "INSERT INTO def VALUES (1, 2, 'x', NULL)");
+	assert_string_equal(kit_step, "values");
+	kit_same("main", "pk", "INSERT INTO pk VALUES (1000, 2, 'x')");
+	assert_string_equal(kit_step, "values");
+}
+
 static void test_on_conflict(void **state)
 {
 	static const char *const texts[] = {
@@ -616,6 +722,7 @@ int main(void)
 		cmocka_unit_test(test_update),
 		cmocka_unit_test(test_change_errors),
 		cmocka_unit_test(test_primary_key),
+		cmocka_unit_test(test_literals),
 		cmocka_unit_test(test_on_conflict),
 		cmocka_unit_test(test_defaults_and_checks),
 		cmocka_unit_test(test_row_ids),

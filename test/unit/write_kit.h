@@ -580,6 +580,8 @@ static int kit_plain(const char *statement, struct kit_rows *rows, int64_t *affe
 	return code;
 }
 
+static char kit_step[32]; /* which way the write took */
+
 static int kit_write(const char *statement, struct mg_redo *redo, struct mg_write_result *result,
                      struct mg_error *err)
 {
@@ -589,6 +591,7 @@ static int kit_write(const char *statement, struct mg_redo *redo, struct mg_writ
 	mg_error_clear(err);
 	int code = mg_write_rows(kit_engine, run, &kit_settings, &request, redo, result, err);
 
+	mg_copy_text(kit_step, sizeof kit_step, mg_run_stats(run)->step);
 	mg_run_free(run);
 	return code;
 }
