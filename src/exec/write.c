@@ -342,7 +342,7 @@ void mg_write_result_fini(struct mg_write_result *result)
 /* ---- the whole ---- */
 
 /* DuckDB's own words for what is no statement, where it has some. */
-static int say_syntax(struct mg_write *write, int code, struct mg_error *err)
+int mg_write__say_syntax(struct mg_write *write, int code, struct mg_error *err)
 {
 	const struct mg_plan_settings settings = mg_write__plan_settings(write);
 	struct mg_error own;
@@ -368,7 +368,7 @@ static int parse(struct mg_write *write, struct mg_error *err)
 	write->text = mg_arena_strndup(write->arena, statement.ptr, statement.len);
 	int code = mg_dml_parse(write->arena, statement, &write->dml, err);
 
-	return code ? say_syntax(write, code, err)
+	return code ? mg_write__say_syntax(write, code, err)
 	            : find_table(write->data, &write->dml, &write->table, err);
 }
 

@@ -67,12 +67,8 @@ static const char *taken(struct mg_write *write, struct mg_sb *sql)
 /* What the text itself asks for: without the columns that we add. */
 static int look(struct mg_write *write, struct mg_error *err)
 {
-	const struct mg_plan_settings settings = mg_write__plan_settings(write);
 	struct mg_plandb_view view;
 	struct mg_sb sql = { 0 };
-	/* Well formed as a whole first: then the pieces are what they seem to be. */
-	int code = mg_plandb_check(mg_engine_plandb(write->engine), write->arena, &settings,
-	                           write->text, false, err);
 
 	add_with(&sql, write);
 	mg_sb_add(&sql, "SELECT 1");
@@ -84,8 +80,14 @@ static int look(struct mg_write *write, struct mg_error *err)
 	add_from(&sql, write);
 	const char *text = taken(write, &sql);
 
-	code = code ? code : mg_write__look(write, text, &view, err);
-	if (!code && view.row_ids) {
+	/* The pieces are what they seem to be when they are well formed together here, and as they were
+	 * written, in the check. */
+	int code = mg_write__look(write, text, &view, err);
+
+	if (code) {
+		return mg_write__say_syntax(write, code, err);
+	}
+	if (view.row_ids) {
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "row id of table \"%s\"", write->table->name);
 		mg_error_hint(err, "Rows of a sharded table have no rowid; name them by their columns.");
 	}

@@ -124,6 +124,8 @@ int mg_write__source(struct mg_write *write, const char *sql,
 /* The wall: what a text that reads would touch. */
 int mg_write__look(struct mg_write *write, const char *sql, struct mg_plandb_view *view,
                    struct mg_error *err);
+/* DuckDB's own words for a syntax error, which is about the text as it was written. */
+int mg_write__say_syntax(struct mg_write *write, int code, struct mg_error *err);
 /* The whole statement, once the wall has seen its parts, as DuckDB understands it. */
 int mg_write__check(struct mg_write *write, struct mg_error *err);
 /* Rows of the table, from column `first` of spool `id` on, once more into it, for RETURNING. */

@@ -161,6 +161,25 @@ int mg_write__spool_query(struct mg_write *write, size_t id, struct mg_duck_conn
 
 /* ---- the redo ---- */
 
+/* Columns of users that are called as ours get another name: whoever reads the batch as a table
+ * needs each name once, and knows the user's by their place. */
+static int rename_clashes(struct ArrowSchema *schema, enum mg_redo_kind kind, struct mg_error *err)
+{
+	int64_t first = kind == MG_REDO_INSERT ? 0 : 1;
+
+	for (int64_t i = first; i + 1 < schema->n_children; i++) {
+		const char *name = schema->children[i]->name;
+		const char *other = mg_text_eq_nocase(name, "rid")    ? "merganser rid"
+		                    : mg_text_eq_nocase(name, "slot") ? "merganser slot"
+		                                                      : NULL;
+
+		if (other && ArrowSchemaSetName(schema->children[i], other) != NANOARROW_OK) {
+			return mg_error_set(err, MG_E_NOMEM, "no memory for the columns of the rows");
+		}
+	}
+	return 0;
+}
+
 int mg_write__redo_begin(struct mg_write *write, enum mg_redo_kind kind,
                          const struct ArrowSchema *schema, struct mg_error *err)
 {
@@ -172,9 +191,17 @@ int mg_write__redo_begin(struct mg_write *write, enum mg_redo_kind kind,
 	}
 	outlet->write = write;
 	outlet->kind = kind;
-	int code = mg_arrow_encoder_new(&outlet->encoder, schema, false, err);
+	struct ArrowSchema own;
 
-	return code ? code : mg_arrow_encode_schema(outlet->encoder, &outlet->schema, err);
+	if (ArrowSchemaDeepCopy(schema, &own) != NANOARROW_OK) {
+		return mg_error_set(err, MG_E_NOMEM, "no memory for the columns of the rows");
+	}
+	int code = rename_clashes(&own, kind, err);
+
+	code = code ? code : mg_arrow_encoder_new(&outlet->encoder, &own, false, err);
+	code = code ? code : mg_arrow_encode_schema(outlet->encoder, &outlet->schema, err);
+	ArrowSchemaRelease(&own);
+	return code;
 }
 
 int mg_write__redo_put(struct mg_write *write, enum mg_redo_kind kind, uint32_t shard,

@@ -11,6 +11,8 @@
 
 #include "write_kit.h"
 
+#include "replica/replica.h"
+
 static const struct kit_table tables[] = {
 	{ .schema = "main",
 	  .name = "t",
@@ -710,6 +712,89 @@ static void test_target(void **state)
 	mg_catalog_give(kit_catalog, data);
 }
 
+/* Statement after statement, each committed: the cluster answers as plain DuckDB does. */
+static void commit(const char *table, const char *statement)
+{
+	struct mg_redo *redo = mg_redo_new();
+	struct mg_run *run = mg_run_new();
+	struct mg_write_result result;
+	struct kit_rows want = { 0 }, have = { 0 };
+	const struct mg_rows rows = {
+		.begin = kit_rows_begin, .batch = kit_rows_batch, .lossless = true, .arg = &have
+	};
+	char *question = mg_format("SELECT * FROM %s", table);
+	struct mg_error err;
+	int64_t count;
+
+	kit_must(kit_write(statement, redo, &result, &err), &err, statement);
+	kit_must(mg_replica_commit(mg_engine_replica(kit_engine), redo, &err), &err, statement);
+	kit_sql(statement);
+	kit_must(kit_plain(question, &want, &count, &err), &err, question);
+	kit_must(mg_coordinator_run(kit_engine, run, &kit_settings, mg_str(question), &rows, &err),
+	         &err, question);
+	kit_sort(&want.text);
+	kit_sort(&have.text);
+	if (strcmp(mg_sb_text(&have.text), mg_sb_text(&want.text)) != 0) {
+		fail_msg("%s leaves other rows:\n%s\n---\n%s", statement, mg_sb_text(&have.text),
+		         mg_sb_text(&want.text));
+	}
+	kit_rows_fini(&want);
+	kit_rows_fini(&have);
+	mg_write_result_fini(&result);
+	mg_run_free(run);
+	mg_redo_free(redo);
+	mg_free(question);
+}
+
+static void test_committed(void **state)
+{
+	static const char *const texts[][2] = {
+		{ "t", "INSERT INTO t VALUES (1000, 1, 'a', 1.5), (1001, NULL, 'ü', 2.25)" },
+		{ "t", "UPDATE t SET a = a + 1, b = b || '!' WHERE k % 2 = 0" },
+		{ "t", "UPDATE t SET k = k + 5000 WHERE k < 100" },
+		{ "t", "INSERT INTO t SELECT k + 10000, a, b, d FROM t" },
+		{ "t", "DELETE FROM t USING r WHERE t.a = r.id AND r.id < 3" },
+		{ "t", "UPDATE t SET a = r.id, b = r.name FROM r WHERE t.a = r.id + 1" },
+		{ "r", "INSERT INTO r SELECT id + 100, name FROM r" },
+		{ "r", "UPDATE r SET name = NULL WHERE id > 105" },
+		{ "r", "DELETE FROM r WHERE id = 3" },
+		{ "types", "INSERT INTO types SELECT * REPLACE (k || 'b' AS k) FROM types" },
+		{ "types", "UPDATE types SET e = 'high', l = [7], m = MAP {'z': 9} WHERE k LIKE '%1%'" },
+		{ "types", "UPDATE types SET k = k || 'x', iv = INTERVAL 5 DAY" },
+		{ "types", "INSERT INTO types (k) VALUES (NULL)" },
+		{ "types", "DELETE FROM types WHERE e = 'mid' AND h > 1" },
+		{ "s.\"Odd name\"", "UPDATE s.\"Odd name\" SET slot = 1 - slot, rid = NULL" },
+		{ "s.\"Odd name\"", "INSERT INTO s.\"Odd name\" VALUES ('a', 1, '2020-02-02')" },
+		{ "pk", "INSERT INTO pk VALUES (100, 1, 'a')" },
+		{ "pk", "INSERT INTO pk VALUES (100, 1, 'b'), (101, 1, 'c') ON CONFLICT DO UPDATE SET v = "
+		        "pk.v || excluded.v" },
+		{ "pk", "UPDATE pk SET k = k + 1, v = 'up'" },
+		{ "pk", "INSERT OR IGNORE INTO pk SELECT k + 1, j, 'dup' FROM pk" },
+		{ "upsert",
+		  "INSERT INTO upsert VALUES (1, 1), (77, 7) ON CONFLICT DO UPDATE SET n = upsert.n "
+		  "+ 100" },
+		{ "upsert",
+		  "INSERT INTO upsert VALUES (1, 1), (77, 7) ON CONFLICT DO UPDATE SET n = upsert.n "
+		  "+ 100" },
+		{ "plain",
+		  "INSERT INTO plain VALUES (1, 'a', 1.25, 0.1, true, 1, 2, 3, 4, 5, 6, '2024-02-29'), "
+		  "(NULL, 'b', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)" },
+		{ "def", "INSERT INTO def DEFAULT VALUES" },
+		{ "def", "UPDATE def SET a = DEFAULT WHERE k = 42" },
+		{ "def", "TRUNCATE def" },
+		{ "def", "INSERT INTO def (k) SELECT k FROM t WHERE k < 2000 AND k <> 7" },
+		{ "t", "DELETE FROM t" },
+		{ "t", "INSERT INTO t (k) SELECT range FROM range(20000)" },
+		{ "t", "DELETE FROM t WHERE k % 3 = 0" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		commit(texts[i][0], texts[i][1]);
+	}
+	kit_fails("INSERT INTO pk VALUES (102, 1, 'again')", "23505", NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -730,6 +815,7 @@ int main(void)
 		cmocka_unit_test(test_planning_database_stays_as_it_was),
 		cmocka_unit_test(test_cancelled),
 		cmocka_unit_test(test_target),
+		cmocka_unit_test(test_committed), /* the last one: the others know the first rows */
 	};
 
 	return cmocka_run_group_tests(tests, open_all, close_all);

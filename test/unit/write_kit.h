@@ -356,34 +356,6 @@ static void kit_add_columns(struct mg_sb *sql, const struct kit_table *table)
 	}
 }
 
-/* The same columns, called c0, c1, ...: a table's own may be called "slot" too. */
-static struct mg_buf *kit_renamed(struct mg_buf *ipc_schema)
-{
-	struct mg_arrow_decoder *decoder = NULL;
-	struct mg_arrow_encoder *encoder = NULL;
-	struct ArrowSchema schema;
-	struct mg_buf *out = NULL;
-	struct mg_error err;
-	size_t used;
-
-	kit_must(mg_arrow_decoder_new(&decoder, &err), &err, "decoder");
-	kit_must(mg_arrow_decode_schema(decoder, ipc_schema->data, ipc_schema->size, &used, &err), &err,
-	         "schema");
-	assert_int_equal(ArrowSchemaDeepCopy(mg_arrow_decoder_schema(decoder), &schema), 0);
-	for (int64_t i = 0; i < schema.n_children; i++) {
-		char name[16];
-
-		snprintf(name, sizeof name, "c%d", (int)i);
-		assert_int_equal(ArrowSchemaSetName(schema.children[i], name), 0);
-	}
-	kit_must(mg_arrow_encoder_new(&encoder, &schema, false, &err), &err, "encoder");
-	kit_must(mg_arrow_encode_schema(encoder, &out, &err), &err, "schema");
-	ArrowSchemaRelease(&schema);
-	mg_arrow_encoder_free(encoder);
-	mg_arrow_decoder_free(decoder);
-	return out;
-}
-
 static void kit_apply_op(uint32_t shard, const struct mg_redo_op *op)
 {
 	const struct kit_table *table = kit_table(op->schema, op->table);
@@ -394,10 +366,7 @@ static void kit_apply_op(uint32_t shard, const struct mg_redo_op *op)
 
 	assert_true(op->rows > 0 && op->rows <= MG_REDO_ROWS_MAX);
 	kit_spool = mg_spool_new(&budget);
-	struct mg_buf *schema = kit_renamed(op->ipc_schema);
-
-	kit_must(mg_spool_set_schema(kit_spool, schema, &err), &err, "schema");
-	mg_buf_unref(schema);
+	kit_must(mg_spool_set_schema(kit_spool, op->ipc_schema, &err), &err, "schema");
 	kit_must(mg_spool_put(kit_spool, op->ipc_batch, op->rows, &err), &err, "batch");
 	mg_spool_seal(kit_spool);
 	assert_int_equal(kit_int("SELECT count(*) FROM merganser_exchange(1)"), op->rows);
@@ -405,25 +374,31 @@ static void kit_apply_op(uint32_t shard, const struct mg_redo_op *op)
 		/* Each id is a row of that shard, and named once. */
 		snprintf(check, sizeof check,
 		         "SELECT count(DISTINCT _mg_rid) FROM model.\"%s\" WHERE _shard = %u AND _mg_rid "
-		         "IN (SELECT c0 FROM merganser_exchange(1))",
+		         "IN (SELECT rid FROM merganser_exchange(1))",
 		         table->name, shard);
 		assert_int_equal(kit_int(check), op->rows);
 		mg_sb_addf(&sql,
-		           "DELETE FROM model.\"%s\" WHERE _mg_rid IN (SELECT c0 FROM "
+		           "DELETE FROM model.\"%s\" WHERE _mg_rid IN (SELECT rid FROM "
 		           "merganser_exchange(1))",
 		           table->name);
 		kit_sql(mg_sb_text(&sql));
 		mg_sb_clear(&sql);
 	}
 	if (op->kind != MG_REDO_DELETE) {
+		/* By place, as the shards do. */
 		bool replace = op->kind == MG_REDO_REPLACE;
+		size_t count = kit_columns(table);
 
 		mg_sb_addf(&sql, "INSERT INTO model.\"%s\" SELECT %s, c%zu", table->name,
-		           replace ? "c0" : "-1", kit_columns(table) + replace);
-		for (size_t c = 0; c < kit_columns(table); c++) {
+		           replace ? "c0" : "-1", count + replace);
+		for (size_t c = 0; c < count; c++) {
 			mg_sb_addf(&sql, ", c%zu::%s", c + replace, table->columns[c].type);
 		}
-		mg_sb_addf(&sql, ", %u FROM merganser_exchange(1)", shard);
+		mg_sb_addf(&sql, ", %u FROM merganser_exchange(1) AS x(", shard);
+		for (size_t c = 0; c <= count + replace; c++) {
+			mg_sb_addf(&sql, "%sc%zu", c ? ", " : "", c);
+		}
+		mg_sb_add(&sql, ")");
 		kit_sql(mg_sb_text(&sql));
 	}
 	mg_sb_fini(&sql);
