@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "exec/engine.h"
-#include "exec/run.h"
+#include "exec/write.h"
 #include "os/random.h"
 #include "replica/replica.h"
 #include "sql/ddl.h"
@@ -94,8 +94,12 @@ static int add_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *
 	const struct define *define = arg;
 	struct mg_table *tables = mg_arena_new_array(arena, struct mg_table, data->table_count + 1);
 
-	(void)err;
-	remove_table(data, define->table.schema, define->table.name); /* OR REPLACE */
+	if (!define->ddl.or_replace &&
+	    mg_catalog_find_table(data, define->table.schema, define->table.name)) {
+		return mg_error_set(err, MG_E_DUPLICATE, "the table \"%s\" is there already",
+		                    define->table.name); /* since a moment ago */
+	}
+	remove_table(data, define->table.schema, define->table.name);
 	memcpy(tables, data->tables, data->table_count * sizeof *tables);
 	tables[data->table_count++] = define->table;
 	data->tables = tables;
@@ -396,6 +400,26 @@ static int drop_in_shards(struct define *define, const struct mg_table *table, s
 	return code;
 }
 
+/* A part of the query's rows is complete. */
+static int append_rows(void *arg, struct mg_redo *redo, struct mg_error *err)
+{
+	const struct define *define = arg;
+
+	return mg_replica_append(mg_engine_replica(define->engine), redo, err);
+}
+
+/* The rows of CREATE TABLE ... AS, while nobody sees the table. */
+static int fill_table(struct define *define, struct mg_error *err)
+{
+	const struct mg_write_load load = {
+		.query = define->ddl.query, .table = &define->table, .flush = append_rows, .arg = define
+	};
+
+	return mg_write_load(define->engine, define->run, define->settings, &load, &define->table.rows,
+	                     err);
+}
+
+/* Files first, then rows, then the catalog: what ends in between is swept at the next start. */
 static int publish_table(struct define *define, const struct mg_table *replaced,
                          struct mg_error *err)
 {
@@ -406,13 +430,15 @@ static int publish_table(struct define *define, const struct mg_table *replaced,
 	int code = mg_replica_commit(mg_engine_replica(define->engine), redo, err);
 
 	mg_redo_free(redo);
-	if (!code) {
-		code = change_catalog(define, add_table, err);
-		if (code && code != MG_E_UNKNOWN_OUTCOME) {
-			(void)drop_in_shards(define, &define->table, &ignored);
-		} else if (!code && replaced) {
-			(void)drop_in_shards(define, replaced, &ignored); /* else the next start sweeps it */
-		}
+	if (code) {
+		return code;
+	}
+	code = define->ddl.query.len && !define->ddl.no_data ? fill_table(define, err) : 0;
+	code = code ? code : change_catalog(define, add_table, err);
+	if (code && code != MG_E_UNKNOWN_OUTCOME) {
+		(void)drop_in_shards(define, &define->table, &ignored);
+	} else if (!code && replaced) {
+		(void)drop_in_shards(define, replaced, &ignored); /* else the next start sweeps it */
 	}
 	return code;
 }
@@ -476,27 +502,6 @@ static int create_table(struct define *define, struct mg_error *err)
 	if (!code) {
 		say_reference(define);
 	}
-	return code;
-}
-
-/* The rows of CREATE TABLE ... AS; without them there is no table. */
-static int fill_table(struct define *define, struct mg_change_result *out, struct mg_error *err)
-{
-	struct mg_sb sql = { 0 };
-	struct mg_change_request request = { .rows = define->request->rows };
-	struct mg_error ignored;
-
-	mg_sb_add(&sql, "INSERT INTO ");
-	add_path(&sql, define->schema, define->ddl.name);
-	mg_sb_addf(&sql, "\n%.*s", MG_STR_ARG(define->ddl.query));
-	request.statement = mg_str(mg_sb_text(&sql));
-	int code = mg_change_run(define->engine, define->run, define->settings, &request, out, err);
-
-	if (code && code != MG_E_UNKNOWN_OUTCOME &&
-	    change_catalog(define, drop_object, &ignored) == 0) {
-		(void)drop_in_shards(define, &define->table, &ignored);
-	}
-	mg_sb_fini(&sql);
 	return code;
 }
 
@@ -670,13 +675,10 @@ int mg_define_run(struct mg_engine *engine, struct mg_run *run,
 	code = code || done ? code : carry_out(&define, err);
 	mg_catalog_give(mg_engine_catalog(engine), define.data);
 	pthread_mutex_unlock(&lock);
-	if (!code && !done && define.ddl.verb == MG_DDL_CREATE && define.ddl.kind == MG_DDL_TABLE &&
-	    define.ddl.query.len && !define.ddl.no_data) {
-		code = fill_table(&define, out, err);
-	}
 	if (!code) {
 		mg_copy_text(out->tag, sizeof out->tag, define.ddl.tag);
 		out->returned = false;
+		out->rows = define.table.rows;
 	}
 	mg_arena_free(define.arena);
 	return code;

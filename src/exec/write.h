@@ -56,6 +56,18 @@ struct mg_write_result {
 int mg_write_rows(struct mg_engine *engine, struct mg_run *run,
                   const struct mg_run_settings *settings, const struct mg_write_request *request,
                   struct mg_redo *redo, struct mg_write_result *out, struct mg_error *err);
+/* The rows of a query into a table of the same columns that need not be in the catalog: as INSERTs
+ * in redo, which flush empties from time to time. */
+struct mg_write_load {
+	struct mg_str query; /* that reads, without its ";" */
+	const struct mg_table *table;
+	int (*flush)(void *arg, struct mg_redo *redo, struct mg_error *err);
+	void *arg;
+};
+int mg_write_load(struct mg_engine *engine, struct mg_run *run,
+                  const struct mg_run_settings *settings, const struct mg_write_load *load,
+                  uint64_t *rows, struct mg_error *err);
+
 /* RETURNING's rows, once the redo is committed; may be called once. */
 int mg_write_hand_out(struct mg_write_result *result, const struct mg_rows *rows,
                       struct mg_error *err);

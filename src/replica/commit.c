@@ -99,13 +99,13 @@ static int propose_step(struct mg_replica *replica, uint32_t shard, enum mg_comm
 	return mg_replica__propose(replica, mg_replica__group(shard), &head, NULL, 0, wait, err);
 }
 
-static int prepare(struct mg_replica *replica, const struct mg_redo *redo, const uint32_t *shards,
-                   size_t count, const struct mg_txid *txid, struct mg_wait_for *wait,
-                   struct mg_error *err)
+/* All parts of all shards, under heads like this one, at once. */
+static int propose_parts(struct mg_replica *replica, const struct mg_redo *redo,
+                         const struct mg_command *head, struct mg_wait_for *wait,
+                         struct mg_error *err)
 {
-	const struct mg_command head = { .kind = MG_COMMAND_PREPARE,
-		                             .transaction = *txid,
-		                             .home = shards[0] };
+	const uint32_t *shards;
+	size_t count = mg_redo_shards(redo, &shards);
 	int code = 0;
 
 	for (size_t i = 0; !code && i < count; i++) {
@@ -115,11 +115,11 @@ static int prepare(struct mg_replica *replica, const struct mg_redo *redo, const
 		while (!code && from < ops) {
 			struct mg_redo *part = next_part(redo, shards[i], &from);
 
-			code = propose_redo(replica, part, shards[i], &head, wait, err);
+			code = propose_redo(replica, part, shards[i], head, wait, err);
 			mg_redo_free(part);
 		}
 	}
-	/* Also after a failure: none may come behind the abort. */
+	/* Also after a failure: none may come behind what is done about it. */
 	struct mg_error waited = { 0 };
 	int end = mg_wait_all(wait, &waited);
 
@@ -189,7 +189,10 @@ static int commit_several(struct mg_replica *replica, const struct mg_redo *redo
 
 	mg_random_bytes(&txid, sizeof txid);
 	mg_wait_init(&wait);
-	int code = prepare(replica, redo, shards, count, &txid, &wait, err);
+	const struct mg_command prepare = { .kind = MG_COMMAND_PREPARE,
+		                                .transaction = txid,
+		                                .home = shards[0] };
+	int code = propose_parts(replica, redo, &prepare, &wait, err);
 
 	if (code) {
 		abort_prepared(replica, shards, count, &txid, &wait);
@@ -232,6 +235,20 @@ int mg_replica_commit(struct mg_replica *replica, const struct mg_redo *redo, st
 	return count == 1 && mg_redo_size(redo, shards[0]) <= PART_BYTES_MAX
 	           ? commit_one(replica, redo, shards[0], err)
 	           : commit_several(replica, redo, shards, count, err);
+}
+
+int mg_replica_append(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err)
+{
+	const struct mg_command head = { .kind = MG_COMMAND_WRITE };
+	struct mg_wait_for wait;
+	int code = mg_replica_failed(replica, err);
+
+	if (!code) {
+		mg_wait_init(&wait);
+		code = propose_parts(replica, redo, &head, &wait, err);
+		mg_wait_fini(&wait);
+	}
+	return code;
 }
 
 /* ---- after a crash ---- */

@@ -38,20 +38,25 @@ struct mg_redo *mg_redo_new(void)
 	return mg_alloc0(sizeof(struct mg_redo));
 }
 
-void mg_redo_free(struct mg_redo *redo)
+void mg_redo_clear(struct mg_redo *redo)
 {
-	if (!redo) {
-		return;
-	}
 	for (size_t i = 0; i < redo->count; i++) {
 		for (size_t k = 0; k < redo->parts[i].count; k++) {
 			op_fini(&redo->parts[i].ops[k]);
 		}
 		mg_free(redo->parts[i].ops);
 	}
-	mg_free(redo->parts);
-	mg_free(redo->shards);
-	mg_free(redo);
+	redo->count = 0;
+}
+
+void mg_redo_free(struct mg_redo *redo)
+{
+	if (redo) {
+		mg_redo_clear(redo);
+		mg_free(redo->parts);
+		mg_free(redo->shards);
+		mg_free(redo);
+	}
 }
 
 /* ---- building ---- */

@@ -47,6 +47,7 @@ struct mg_redo;
 
 struct mg_redo *mg_redo_new(void);
 void mg_redo_free(struct mg_redo *redo); /* NULL is fine */
+void mg_redo_clear(struct mg_redo *redo);
 /* Rows for a shard, behind what it has.  Takes references.  Equal texts and the same schema buffer
  * as the operation before cost nothing again.  Fails: MG_E_LIMIT. */
 int mg_redo_rows(struct mg_redo *redo, uint32_t shard, enum mg_redo_kind kind, const char *schema,

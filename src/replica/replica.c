@@ -18,6 +18,7 @@ enum {
 	SELF = 1, /* a cluster of one */
 	START_MS_MAX = 600 * 1000,
 	CHECKPOINT_MS_MAX = 5 * 1000,
+	KEEP_ENTRIES = 1, /* behind a snapshot: there is no follower that lags */
 	PROPOSAL_MS_MAX = 60 * 1000,
 };
 
@@ -283,7 +284,7 @@ int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *op
 	const struct mg_raft_host_options host = {
 		.dir = options->dir,
 		.self = SELF,
-		.raft = { .proposal_timeout_ms = PROPOSAL_MS_MAX },
+		.raft = { .proposal_timeout_ms = PROPOSAL_MS_MAX, .keep_entries = KEEP_ENTRIES },
 		.on_failed = on_log_failed,
 		.on_failed_arg = replica,
 	};

@@ -42,6 +42,10 @@ void mg_replica_close(struct mg_replica *replica);
  * happened, and never will. */
 int mg_replica_commit(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err);
 
+/* The same, but each shard by itself: rows of tables that no version of the catalog names yet,
+ * which count only with that.  On failure some of them may be stored. */
+int mg_replica_append(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err);
+
 /* What a writer means to do with the tables of a shard, from before it reads them until it has
  * committed. */
 enum mg_lock_mode {
