@@ -9,8 +9,9 @@
 #include "exec/coordinator.h"
 
 struct mg_change_request {
-	struct mg_str statement;    /* one, without its ";" */
-	const struct mg_rows *rows; /* RETURNING's rows and notices; begin is only called for rows */
+	struct mg_str statement;       /* one, without its ";" */
+	const struct mg_rows *rows;    /* RETURNING's rows and notices; begin is only called for rows */
+	bool partition_by_primary_key; /* CREATE TABLE without PARTITIONED BY */
 };
 
 struct mg_change_result {

@@ -304,6 +304,11 @@ static int read_constraints(struct define *define, const struct mg_json *constra
 static int read_keys(struct define *define, struct mg_duck_conn *conn, struct mg_error *err)
 {
 	struct mg_table *table = &define->table;
+
+	if (!define->ddl.key_count && define->request->partition_by_primary_key) {
+		define->ddl.keys = table->primary_key;
+		define->ddl.key_count = table->primary_key_count;
+	}
 	struct mg_sb sql = { 0 };
 
 	table->keys = mg_arena_new_array(define->arena, const char *, define->ddl.key_count + 1);
@@ -443,6 +448,24 @@ static int publish_table(struct define *define, const struct mg_table *replaced,
 	return code;
 }
 
+/* A second "a" becomes "a_1", as in DuckDB. */
+static void name_apart(struct define *define, const char **names, size_t index)
+{
+	const char *name = names[index];
+
+	for (unsigned number = 1;; number++) {
+		bool taken = false;
+
+		for (size_t i = 0; i < index && !taken; i++) {
+			taken = mg_text_eq_nocase(names[i], names[index]);
+		}
+		if (!taken) {
+			return;
+		}
+		names[index] = mg_arena_format(define->arena, "%s_%u", name, number);
+	}
+}
+
 /* Columns of a query's result, as the text between the parentheses of CREATE TABLE. */
 static int columns_of_query(struct define *define, struct mg_error *err)
 {
@@ -461,9 +484,13 @@ static int columns_of_query(struct define *define, struct mg_error *err)
 		return mg_error_set(err, MG_E_BIND, "%zu names for the %zu columns of the query",
 		                    ddl->name_count, bound.column_count);
 	}
+	for (size_t i = 0; i < ddl->name_count; i++) {
+		bound.names[i] = ddl->names[i];
+	}
 	for (size_t i = 0; i < bound.column_count; i++) {
+		name_apart(define, bound.names, i);
 		mg_sb_add(&text, i ? ", " : "");
-		mg_sb_add_ident(&text, i < ddl->name_count ? ddl->names[i] : bound.names[i]);
+		mg_sb_add_ident(&text, bound.names[i]);
 		mg_sb_addf(&text, " %s", bound.types[i]);
 	}
 	ddl->columns = mg_str(mg_arena_strdup(define->arena, mg_sb_text(&text)));

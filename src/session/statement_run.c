@@ -431,7 +431,11 @@ static int carry_out_change(struct job *job, struct mg_change_result *result, st
 		.batch_rows = sink->batch_rows,
 		.arg = job,
 	};
-	const struct mg_change_request request = { .statement = job->statement->text, .rows = &rows };
+	const struct mg_change_request request = {
+		.statement = job->statement->text,
+		.rows = &rows,
+		.partition_by_primary_key = job->settings.partition_by_primary_key,
+	};
 	struct mg_run *run = mg_query_run(job->query);
 
 	return job->statement->kind == MG_S_DML

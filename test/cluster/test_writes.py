@@ -15,7 +15,8 @@ def test_a_table_is_made_filled_and_dropped(empty):
     assert empty.rows("SELECT count(*), count(k), min(k), sum(d), count(DISTINCT v) FROM t") == [[1002, 1001, -1, "3.25", 2]]
     assert empty.sql("UPDATE t SET v = v || k, d = 9 WHERE k < 3 RETURNING k").split() == ["k", "-1", "0", "1", "2"]
     empty.sql("DELETE FROM t WHERE k >= 10")
-    assert empty.rows("SELECT k, v, d FROM t WHERE k < 2 ORDER BY k") == [[-1, "none-1", "9.00"], [0, "none0", "9.00"], [1, "none1", "9.00"]]
+    assert empty.rows("SELECT k, v, d FROM t WHERE k < 2 ORDER BY k") == [
+        [-1, "none-1", "9.00"], [0, "none0", "9.00"], [1, "none1", "9.00"]]
     assert empty.rows("SELECT count(*) FROM t") == [[12]]
     assert "42P07" in empty.refused("CREATE TABLE t (a INTEGER)")
     empty.sql("CREATE TABLE IF NOT EXISTS t (a INTEGER); CREATE OR REPLACE TABLE t (a INTEGER) PARTITIONED BY (a)")
