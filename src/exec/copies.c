@@ -4,6 +4,8 @@
  * Rule: a file that is offered holds exactly what the shard held when its changes were counted: the
  * hub takes the offer only if the count is still the same, and from the first change after it no
  * copy is leased or used any more.
+ *
+ * The same thread keeps the counts of rows up, which the planner reads.
  */
 #include "exec/copies.h"
 
@@ -57,6 +59,9 @@ static void *work(void *arg)
 
 		if (found) {
 			renew(copies, shard, count);
+		}
+		if (!atomic_exchange(&copies->engine->measured, true)) {
+			mg_engine__measure(copies->engine);
 		}
 		pthread_mutex_lock(&copies->lock);
 		if (!copies->stopping) {

@@ -208,6 +208,7 @@ static void on_write(void *arg, uint32_t shard)
 {
 	struct mg_engine *engine = arg;
 	struct mg_hub *hub = atomic_load(&engine->served);
+	atomic_store(&engine->measured, false);
 	if (hub) {
 		mg_hub_shard_changes(hub, shard);
 	}

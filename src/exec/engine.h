@@ -39,8 +39,9 @@ struct mg_duck *mg_engine_duck(struct mg_engine *engine);
 const char *mg_engine_spill_dir(struct mg_engine *engine); /* empty at each start */
 struct mg_hub *mg_engine_hub(struct mg_engine *engine);
 struct mg_replica *mg_engine_replica(struct mg_engine *engine);
-/* Rows of the table that the planning database holds. */
-uint64_t mg_engine_sample_rows(struct mg_engine *engine, const struct mg_table *table);
+/* Rows of the table as of a moment ago, and how many of them the planning database holds. */
+void mg_engine_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t *rows,
+                    uint64_t *sample_rows);
 unsigned mg_engine_threads(const struct mg_engine *engine);
 bool mg_engine_threads_given(const struct mg_engine *engine); /* by the operator */
 uint64_t mg_engine_memory(const struct mg_engine *engine);

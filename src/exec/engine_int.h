@@ -15,7 +15,8 @@ struct mg_shown {
 	char *text; /* a view's SELECT, a table's definition: another one is another object */
 	uint64_t id;
 	bool view;
-	uint64_t sample_rows; /* of a table, in the planning database */
+	uint64_t rows;        /* of a table, lately */
+	uint64_t sample_rows; /* of them in the planning database */
 };
 
 struct mg_engine {
@@ -27,6 +28,7 @@ struct mg_engine {
 	struct mg_hub *hub;
 	struct mg_replica *replica;
 	struct mg_copies *copies;
+	atomic_bool measured;            /* false: rows have changed since */
 	_Atomic(struct mg_hub *) served; /* the hub, from when all is open: before, nothing is told */
 	uint64_t since_ms;
 	bool threads_given;
@@ -42,6 +44,8 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
                     struct mg_error *err);
 /* The catalog has changed: what came, went or is another one now.  One thread at a time. */
 void mg_engine__show_again(struct mg_engine *engine);
+/* Count rows anew, and sample again what has outgrown its sample.  One thread at a time. */
+void mg_engine__measure(struct mg_engine *engine);
 void mg_engine__show_free(struct mg_engine *engine);
 
 #endif

@@ -10,6 +10,7 @@
  */
 #include "exec/engine_int.h"
 
+#include "base/json.h"
 #include "base/log.h"
 #include "codec/arrow_ipc.h"
 #include "store/spool.h"
@@ -17,6 +18,7 @@
 #include <string.h>
 
 #define SAMPLE_ROWS_MIN 10000u
+#define SAMPLE_ROWS_LEAST 1000u /* fewer of a larger table are no sample of it */
 #define SAMPLE_ALL_ROWS 100000u /* reference tables up to here are sampled whole */
 
 /* ---- views under the tables' own names, for original text ---- */
@@ -71,14 +73,14 @@ static void add_table_ddl(struct mg_sb *sql, const struct mg_table *table)
 	mg_sb_add_char(sql, ')');
 }
 
-/* The same fraction of every partitioned table, as a range of slots, so that joins keep matching.
- */
-static double sample_fraction(const struct mg_catalog_data *data)
+/* The same fraction of every partitioned table, as a range of slots, so that joins keep matching;
+ * rows: of each table. */
+static double sample_fraction(const struct mg_catalog_data *data, const uint64_t *rows)
 {
 	uint64_t largest = 0;
 	for (size_t i = 0; i < data->table_count; i++) {
-		if (data->tables[i].key_count && data->tables[i].rows > largest) {
-			largest = data->tables[i].rows;
+		if (data->tables[i].key_count && rows[i] > largest) {
+			largest = rows[i];
 		}
 	}
 	if (largest <= SAMPLE_ROWS_MIN) {
@@ -146,21 +148,75 @@ static void note(struct mg_engine *engine, const char *schema, const char *name,
 	pthread_mutex_unlock(&engine->shown_lock);
 }
 
-uint64_t mg_engine_sample_rows(struct mg_engine *engine, const struct mg_table *table)
+/* Under the lock; NULL when it is not shown (any more). */
+static struct mg_shown *find_shown(struct mg_engine *engine, const struct mg_table *table)
 {
-	uint64_t rows = 0;
-
-	pthread_mutex_lock(&engine->shown_lock);
 	for (size_t i = 0; i < engine->shown_count; i++) {
-		const struct mg_shown *shown = &engine->shown[i];
+		struct mg_shown *shown = &engine->shown[i];
 
 		if (!shown->view && mg_text_eq(shown->schema, table->schema) &&
 		    mg_text_eq(shown->name, table->name)) {
-			rows = shown->sample_rows;
+			return shown;
 		}
 	}
+	return NULL;
+}
+
+void mg_engine_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t *rows,
+                    uint64_t *sample_rows)
+{
+	pthread_mutex_lock(&engine->shown_lock);
+	const struct mg_shown *shown = find_shown(engine, table);
+
+	*rows = shown ? shown->rows : table->rows;
+	*sample_rows = shown ? shown->sample_rows : 0;
 	pthread_mutex_unlock(&engine->shown_lock);
-	return rows;
+}
+
+static void note_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t rows,
+                      const uint64_t *sample_rows)
+{
+	pthread_mutex_lock(&engine->shown_lock);
+	struct mg_shown *shown = find_shown(engine, table);
+
+	if (shown) {
+		shown->rows = rows;
+		shown->sample_rows = sample_rows ? *sample_rows : shown->sample_rows;
+	}
+	pthread_mutex_unlock(&engine->shown_lock);
+}
+
+/* How many rows the shards hold of each table, as DuckDB knows it without a scan: deleted ones
+ * count until a checkpoint. */
+static int measure(struct mg_duck_conn *conn, const struct mg_catalog_data *data, uint64_t *rows,
+                   struct mg_error *err)
+{
+	static const char sql[] =
+		"SELECT to_json(list({s: s, t: t, n: n}))::VARCHAR FROM (SELECT schema_name AS s, "
+		"table_name AS t, sum(estimated_size)::BIGINT AS n FROM duckdb_tables() WHERE "
+		"regexp_full_match(database_name, 's[0-9]+') AND schema_name <> '_mg' GROUP BY ALL)";
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_json *list = NULL;
+	char *text = NULL;
+	int code = mg_duck_text(conn, sql, &text, err);
+
+	memset(rows, 0, data->table_count * sizeof *rows);
+	if (!code && text) {
+		code = mg_json_parse(arena, text, strlen(text), &list, err);
+	}
+	mg_json_each(item, list) {
+		for (size_t i = 0; i < data->table_count; i++) {
+			const struct mg_table *table = &data->tables[i];
+
+			if (mg_text_eq(mg_json_get_text(item, "s"), table->schema) &&
+			    mg_text_eq(mg_json_get_text(item, "t"), mg_table_stored(arena, table))) {
+				rows[i] = (uint64_t)mg_json_get_int(item, "n", 0);
+			}
+		}
+	}
+	mg_free(text);
+	mg_arena_free(arena);
+	return code;
 }
 
 /* ---- objects come ---- */
@@ -211,21 +267,28 @@ static int load_sample(struct mg_engine *engine, const struct mg_table *table,
 {
 	const struct mg_duck_context context = { .find_spool = sample_spool, .arg = sample };
 	struct mg_duck_conn *conn = NULL;
-	struct mg_sb sql = { 0 };
+	struct mg_error ignored;
+	struct mg_sb sql = { 0 }, name = { 0 };
 
-	mg_sb_add(&sql, "INSERT INTO ");
-	mg_sb_add_ident(&sql, table->schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, table->name);
-	mg_sb_add(&sql, " SELECT * FROM merganser_exchange(0)");
+	mg_sb_add_ident(&name, table->schema);
+	mg_sb_add_char(&name, '.');
+	mg_sb_add_ident(&name, table->name);
+	mg_sb_addf(&sql,
+	           "BEGIN; DELETE FROM %s; INSERT INTO %s SELECT * FROM merganser_exchange(0); "
+	           "COMMIT",
+	           mg_sb_text(&name), mg_sb_text(&name));
 	int code = mg_plandb_borrow(engine->plandb, NULL, &conn, err);
 
 	if (!code) {
 		mg_duck_set_context(conn, &context);
 		code = mg_duck_exec(conn, mg_sb_text(&sql), err);
+		if (code) {
+			(void)mg_duck_exec(conn, "ROLLBACK", &ignored);
+		}
 		mg_duck_set_context(conn, NULL);
 		mg_plandb_give_back(engine->plandb, conn);
 	}
+	mg_sb_fini(&name);
 	mg_sb_fini(&sql);
 	return code;
 }
@@ -257,7 +320,7 @@ static int take_sample(struct mg_engine *engine, struct mg_duck_conn *conn,
 
 static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
                       const struct mg_catalog_data *data, const struct mg_table *table,
-                      double fraction, struct mg_error *err)
+                      uint64_t total, double fraction, struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_sb sql = { 0 };
@@ -280,6 +343,7 @@ static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
 	}
 	if (!code) {
 		note(engine, table->schema, table->name, table->definition, table->id, false, rows);
+		note_rows(engine, table, total, NULL);
 	}
 	mg_sb_fini(&sql);
 	mg_arena_free(arena);
@@ -341,18 +405,22 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
                     struct mg_error *err)
 {
 	struct mg_duck_conn *conn = NULL;
-	double fraction = sample_fraction(data);
+	uint64_t *rows = mg_alloc0((data->table_count + 1) * sizeof *rows);
 	int code = mg_duck_connect(engine->duck, &conn, err);
 
 	code = code ? code : mg_plandb_seal(engine->plandb, err);
 	code = code ? code : show_schemas(engine, conn, data, err);
+	code = code ? code : measure(conn, data, rows, err);
+	double fraction = sample_fraction(data, rows);
+
 	for (size_t i = 0; !code && i < data->table_count; i++) {
-		code = show_table(engine, conn, data, &data->tables[i], fraction, err);
+		code = show_table(engine, conn, data, &data->tables[i], rows[i], fraction, err);
 	}
 	for (size_t i = 0; !code && i < data->view_count; i++) {
 		show_view(engine, conn, &data->views[i]);
 	}
 	mg_duck_disconnect(conn);
+	mg_free(rows);
 	return code ? mg_error_wrap(err, "while showing the tables of the catalog") : 0;
 }
 
@@ -447,7 +515,7 @@ void mg_engine__show_again(struct mg_engine *engine)
 		const struct mg_table *table = &data->tables[i];
 
 		if (!is_shown(engine, table->schema, table->name)) {
-			code = show_table(engine, conn, data, table, 0, &err);
+			code = show_table(engine, conn, data, table, table->rows, 0, &err);
 		}
 	}
 	for (size_t i = 0; !code && i < data->view_count; i++) {
@@ -459,6 +527,45 @@ void mg_engine__show_again(struct mg_engine *engine)
 		mg_log(MG_LOG_ERROR, "catalog.show", "error=\"%s\"", err.message);
 	}
 	mg_duck_disconnect(conn);
+	mg_catalog_give(engine->catalog, data);
+}
+
+/* ---- tables that grow ---- */
+
+/* A sample that the table has outgrown leads the planner astray. */
+static bool is_outgrown(struct mg_engine *engine, const struct mg_table *table, uint64_t rows)
+{
+	uint64_t before, sample_rows;
+
+	mg_engine_rows(engine, table, &before, &sample_rows);
+	return rows > SAMPLE_ROWS_LEAST && sample_rows < SAMPLE_ROWS_LEAST;
+}
+
+void mg_engine__measure(struct mg_engine *engine)
+{
+	struct mg_duck_conn *conn = NULL;
+	struct mg_error err = { 0 };
+	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
+	uint64_t *rows = mg_alloc0((data->table_count + 1) * sizeof *rows);
+	int code = mg_duck_connect(engine->duck, &conn, &err);
+
+	code = code ? code : measure(conn, data, rows, &err);
+	double fraction = sample_fraction(data, rows);
+
+	for (size_t i = 0; !code && i < data->table_count; i++) {
+		const struct mg_table *table = &data->tables[i];
+		uint64_t sample_rows;
+		bool again = is_outgrown(engine, table, rows[i]);
+
+		code = again ? take_sample(engine, conn, data, table, fraction, &sample_rows, &err) : 0;
+		note_rows(engine, table, rows[i], again && !code ? &sample_rows : NULL);
+	}
+	if (code) {
+		/* A table may go while it is looked at: the next time it is not there. */
+		mg_log(MG_LOG_INFO, "catalog.measure", "error=\"%s\"", err.message);
+	}
+	mg_duck_disconnect(conn);
+	mg_free(rows);
 	mg_catalog_give(engine->catalog, data);
 }
 

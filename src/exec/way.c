@@ -29,8 +29,12 @@ static uint64_t table_bytes(const struct mg_table *table)
 	return table->bytes > wide ? table->bytes : wide;
 }
 
-static void add_table(struct mg_way *way, const struct mg_table *table, uint64_t sample_rows)
+static void add_table(struct mg_way *way, const struct mg_table *named, uint64_t rows,
+                      uint64_t sample_rows)
 {
+	struct mg_table counted = *named;
+	const struct mg_table *table = &counted;
+	counted.rows = rows;
 	for (size_t i = 0; i < way->table_count; i++) {
 		if (mg_text_eq(way->tables[i].schema, table->schema) &&
 		    mg_text_eq(way->tables[i].name, table->name)) {
@@ -52,9 +56,8 @@ static void add_table(struct mg_way *way, const struct mg_table *table, uint64_t
 	}
 }
 
-static int collect(struct mg_way *way, struct mg_engine *engine,
-                   const struct mg_catalog_data *data, const struct mg_node *node,
-                   struct mg_error *err)
+static int collect(struct mg_way *way, struct mg_engine *engine, const struct mg_catalog_data *data,
+                   const struct mg_node *node, struct mg_error *err)
 {
 	if (node->op == MG_OP_SCAN) {
 		const struct mg_table *table = mg_catalog_find_table(data, node->schema, node->table);
@@ -62,7 +65,9 @@ static int collect(struct mg_way *way, struct mg_engine *engine,
 			return mg_error_set(err, MG_E_NO_TABLE, "table \"%s.%s\" has no rows on this cluster",
 			                    node->schema, node->table);
 		}
-		add_table(way, table, mg_engine_sample_rows(engine, table));
+		uint64_t rows, sample_rows;
+		mg_engine_rows(engine, table, &rows, &sample_rows);
+		add_table(way, table, rows, sample_rows);
 	}
 	int code = 0;
 	for (size_t i = 0; !code && i < node->kid_count; i++) {
@@ -200,9 +205,8 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 		snprintf(reason, sizeof reason, "not distributed: %s",
 		         bound->unsupported ? bound->unsupported : "unknown plan");
 		if (!way->original_text) {
-			return refuse(bound,
-			              settings->row_ids ? "these rows cannot be found" : bound->text_refused,
-			              err);
+			return refuse(
+				bound, settings->row_ids ? "these rows cannot be found" : bound->text_refused, err);
 		}
 		return take(way, MG_WAY_LOCAL, "local", reason);
 	}

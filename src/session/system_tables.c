@@ -209,7 +209,9 @@ static void fill_tables(struct rows *rows, const struct mg_catalog_data *data)
 {
 	for (size_t i = 0; i < data->table_count; i++) {
 		const struct mg_table *table = &data->tables[i];
+		uint64_t count, sampled;
 
+		mg_engine_rows(rows->tables->options.engine, table, &count, &sampled);
 		row_begin(rows);
 		add_text(rows, table->schema);
 		add_text(rows, table->name);
@@ -217,7 +219,7 @@ static void fill_tables(struct rows *rows, const struct mg_catalog_data *data)
 		add_list(rows, table->keys, table->key_count);
 		add_list(rows, table->primary_key, table->primary_key_count);
 		add_int(rows, table->column_count);
-		add_int(rows, table->rows);
+		add_int(rows, count);
 		add_int(rows, table->bytes);
 		row_end(rows);
 	}
