@@ -10,6 +10,7 @@
 #include "base/assert.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,23 +28,64 @@ static _Noreturn void out_of_memory(size_t size)
 
 /* ---- heap ---- */
 
-static bool (*more_memory)(void);
+static bool (*more_memory)(bool frugal);
 
-void mg_mem_on_failure(bool (*more)(void))
+void mg_mem_on_failure(bool (*more)(bool frugal))
 {
 	more_memory = more;
 }
 
 /* After a failure: is it worth another try? */
-static bool may_retry(size_t size)
+static bool may_retry(size_t size, bool frugal)
 {
-	return size <= SMALL_MAX && more_memory && more_memory();
+	return size <= SMALL_MAX && more_memory && more_memory(frugal);
 }
 
-void *mg_mem_small(size_t size)
+/* Of each period in which memory is tight: its number; 0: it is not. */
+static atomic_uint tight_now;
+
+void mg_mem_tight(bool tight)
 {
+	static atomic_uint periods;
+
+	if (!tight) {
+		atomic_store(&tight_now, 0);
+	} else if (!atomic_load(&tight_now)) {
+		atomic_store(&tight_now, atomic_fetch_add(&periods, 1) + 1);
+	}
+}
+
+bool mg_mem_is_tight(void)
+{
+	return atomic_load_explicit(&tight_now, memory_order_relaxed) != 0;
+}
+
+/* malloc takes a page for a few bytes when its arenas cannot grow, so little becomes much. */
+static bool has_enough(size_t size)
+{
+	static _Thread_local unsigned period;
+	static _Thread_local size_t taken;
+	unsigned now = atomic_load(&tight_now);
+
+	if (now != period) {
+		period = now;
+		taken = 0;
+	}
+	taken += size;
+	if (!now || taken <= MG_MEM_TIGHT_BYTES) {
+		return false;
+	}
+	taken = 0; /* it failed: what undoes its work may ask for some bytes again */
+	return true;
+}
+
+void *mg_mem_small(size_t size, bool frugal)
+{
+	if (frugal && has_enough(size)) {
+		return NULL;
+	}
 	void *ptr = mg_try_alloc(size);
-	while (!ptr && may_retry(size)) {
+	while (!ptr && may_retry(size, frugal)) {
 		ptr = mg_try_alloc(size);
 	}
 	return ptr;
@@ -56,7 +98,7 @@ void *mg_try_alloc(size_t size)
 
 void *mg_alloc(size_t size)
 {
-	void *ptr = mg_mem_small(size);
+	void *ptr = mg_mem_small(size, false);
 	if (!ptr) {
 		out_of_memory(size);
 	}
@@ -66,7 +108,7 @@ void *mg_alloc(size_t size)
 static void *small_zeroed(size_t size)
 {
 	void *ptr = calloc(1, size ? size : 1);
-	while (!ptr && may_retry(size)) {
+	while (!ptr && may_retry(size, false)) {
 		ptr = calloc(1, size ? size : 1);
 	}
 	return ptr;
@@ -84,7 +126,7 @@ void *mg_alloc0(size_t size)
 void *mg_realloc(void *ptr, size_t size)
 {
 	void *grown = realloc(ptr, size ? size : 1);
-	while (!grown && may_retry(size)) {
+	while (!grown && may_retry(size, false)) {
 		grown = realloc(ptr, size ? size : 1);
 	}
 	if (!grown) {

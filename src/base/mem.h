@@ -23,11 +23,16 @@ void *mg_try_alloc(size_t size); /* NULL when out of memory */
 char *mg_strdup(const char *text);
 char *mg_strndup(const char *text, size_t len);
 char *mg_format(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* heap text */
-/* Asked when memory is refused: true: more may be had now, try again.  Set once, at the start; any
+/* Asked when memory is refused: true: more may be had now, try again.  frugal: the caller can do
+ * without, so a thread that asks again and again is to be refused.  Set once, at the start; any
  * thread calls it. */
-void mg_mem_on_failure(bool (*more)(void));
+void mg_mem_on_failure(bool (*more)(bool frugal));
+/* While memory is tight a frugal thread is refused once whenever it has taken MG_MEM_TIGHT_BYTES. */
+#define MG_MEM_TIGHT_BYTES (32 * 1024)
+void mg_mem_tight(bool tight);
+bool mg_mem_is_tight(void);
 /* malloc that asks so for small sizes (512 KiB); NULL when out of memory. */
-void *mg_mem_small(size_t size);
+void *mg_mem_small(size_t size, bool frugal);
 void mg_free(void *ptr);                                                     /* NULL is fine */
 
 /* Grow array `ptr` (count used, cap allocated) so that one more fits. */

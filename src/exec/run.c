@@ -20,7 +20,7 @@ struct mg_run {
 	pthread_mutex_t lock;
 	struct mg_attempt *attempt; /* with a reference; NULL between attempts */
 	struct mg_duck_conn *conn;  /* of the planning database while the statement runs there */
-	int code;                   /* 0, MG_E_CANCELLED or MG_E_TIMEOUT */
+	int code;                   /* 0, MG_E_CANCELLED, MG_E_TIMEOUT or MG_E_NOMEM */
 	atomic_bool stopped;        /* code is set, for conn: the engine forgets early interrupts */
 	uint32_t stages_done, stages_planned;
 	int (*fill)(void *arg, struct mg_duck_conn *conn, bool *transaction, struct mg_error *err);
@@ -103,6 +103,9 @@ int mg_run_cancel_error(struct mg_run *run, struct mg_error *err)
 		mg_error_set(err, code, "the statement took longer than its time limit");
 		mg_error_hint(err, "Raise it with SET statement_timeout = '60s', or 0 for none.");
 		return code;
+	}
+	if (code == MG_E_NOMEM) {
+		return mg_error_set(err, code, "the memory of the server is used up");
 	}
 	return mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
 }

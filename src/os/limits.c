@@ -12,8 +12,10 @@
 #include "base/str.h"
 #include "os/file.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +28,7 @@
 #define MEMORY_MIN (64u * 1024 * 1024)
 #define SMALL_FILE_MAX (256 * 1024)
 #define RESERVE_SHARE 14 /* a fourteenth of the fence: 7/8 of memory, then up to 15/16 */
-#define RESERVE_STEPS 16
+#define RESERVE_STEPS 256
 
 enum controller { CONTROLLER_CPU, CONTROLLER_MEMORY };
 
@@ -288,6 +290,8 @@ uint64_t mg_os_files_raise(void)
 static struct {
 	pthread_mutex_t lock;
 	rlim_t low, high; /* the fence, and the end of the reserve behind it; 0: not set */
+	rlim_t slack;     /* further than that, for the time being */
+	bool reached;     /* once or more */
 	bool raised;
 } fence = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -297,24 +301,80 @@ static bool set_fence(rlim_t bytes)
 	if (getrlimit(RLIMIT_DATA, &limit) != 0) {
 		return false;
 	}
+	rlim_t before = limit.rlim_cur;
 	limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
-	return setrlimit(RLIMIT_DATA, &limit) == 0;
+	return (bytes <= limit.rlim_max || limit.rlim_cur > before) &&
+	       setrlimit(RLIMIT_DATA, &limit) == 0;
+}
+
+static atomic_bool reserve_opened;
+
+bool mg_os_memory_short(void)
+{
+	return atomic_exchange(&reserve_opened, false);
 }
 
 /* A step of the reserve, for small allocations. */
-static bool open_reserve(void)
+static bool open_reserve(bool frugal)
 {
+	atomic_store(&reserve_opened, true);
+	mg_mem_tight(true);
 	pthread_mutex_lock(&fence.lock);
 	struct rlimit limit;
-	bool more = getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur < fence.high;
+	/* Half of it is for those who must not fail: who handles a failure, and our own code. */
+	rlim_t end = fence.slack + (frugal ? fence.low / 2 + fence.high / 2 : fence.high);
+	bool more = getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur < end;
+	fence.reached = true;
 	if (more) {
 		rlim_t step = (fence.high - fence.low) / RESERVE_STEPS + 1;
-		rlim_t left = fence.high - limit.rlim_cur;
+		rlim_t left = end - limit.rlim_cur;
 		more = set_fence(limit.rlim_cur + (step < left ? step : left));
 		fence.raised = more;
 	}
 	pthread_mutex_unlock(&fence.lock);
 	return more;
+}
+
+/* What counts against the fence, and what of it has no page; no memory is asked for. */
+static void read_held(rlim_t *data, rlim_t *empty)
+{
+	unsigned long size, resident, shared, text, lib, pages;
+	char line[160];
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd >= 0 ? read(fd, line, sizeof line - 1) : -1;
+
+	if (fd >= 0) {
+		close(fd);
+	}
+	line[len > 0 ? len : 0] = '\0';
+	*data = *empty = 0;
+	if (sscanf(line, "%lu %lu %lu %lu %lu %lu", &size, &resident, &shared, &text, &lib, &pages) ==
+	    6) {
+		rlim_t page = (rlim_t)sysconf(_SC_PAGESIZE);
+		unsigned long own = resident > shared ? resident - shared : 0;
+
+		*data = pages * page;
+		*empty = pages > own ? (pages - own) * page : 0;
+	}
+}
+
+/* Back to where it was, or as far as what is held allows: a fence before that would take a step for
+ * nothing from everybody who needs a few bytes.
+ *
+ * Once the fence was reached, malloc keeps what was freed below what still lives, for one of its
+ * arenas each, and it counts although it has no page. So that a server is not without memory for
+ * good, half of that does not count; as pages come back, the fence does. */
+static void put_back_locked(void)
+{
+	rlim_t held, empty;
+
+	read_held(&held, &empty);
+	fence.slack = fence.reached ? empty / 2 : 0;
+	rlim_t low = fence.low + fence.slack, high = fence.high + fence.slack;
+	rlim_t to = held < low ? low : held < high ? held : high;
+
+	mg_mem_tight(to > low);
+	fence.raised = !set_fence(to) || to > fence.low;
 }
 
 void mg_os_memory_fence(void)
@@ -325,11 +385,15 @@ void mg_os_memory_fence(void)
 		rlim_t own = mg_os_memory_bytes() / 8 * 7;
 		fence.low = limit.rlim_cur < own ? limit.rlim_cur : own;
 		fence.high = fence.low + fence.low / RESERVE_SHARE;
+		if (fence.high > limit.rlim_max) { /* a hard limit: the reserve lies before it */
+			fence.high = limit.rlim_max;
+			fence.low = fence.high - fence.high / (RESERVE_SHARE + 1);
+		}
 		fence.raised = true;
 		mg_mem_on_failure(open_reserve);
 	}
 	if (fence.raised) {
-		fence.raised = !set_fence(fence.low);
+		put_back_locked();
 	}
 	pthread_mutex_unlock(&fence.lock);
 }
@@ -338,6 +402,11 @@ void mg_os_memory_fence(void)
 
 void mg_os_memory_fence(void)
 {
+}
+
+bool mg_os_memory_short(void)
+{
+	return false;
 }
 
 #endif

@@ -5,6 +5,7 @@
 #ifndef MG_OS_LIMITS_H
 #define MG_OS_LIMITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 unsigned mg_os_cores(void);        /* at least 1; a quota of 1.5 cores counts as 2 */
@@ -23,6 +24,8 @@ mg_os_files_raise(void); /* allow as many open files as the hard limit does; ret
  * which nobody can even say that memory is gone, get a reserve behind it, up to 15/16; every call
  * puts the fence back, so call it now and then.  Nothing with sanitizers. */
 void mg_os_memory_fence(void);
+/* The reserve was needed since the last call: somebody has to give memory back.  Any thread. */
+bool mg_os_memory_short(void);
 
 /* For tests: read below `root` instead of "/". */
 void mg_os_cores_name_below(const char *root, char name[MG_OS_CORES_NAME_SIZE]);

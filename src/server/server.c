@@ -34,6 +34,7 @@
 #define TICK_MS 1000u
 #define FRESH_SHARDS 4
 #define STOP_MAX_S 6
+#define SHED_MAX 1024
 
 struct server {
 	const struct mg_server_options *options;
@@ -393,15 +394,43 @@ static void watch_certificate(struct server *server, bool asked)
 	}
 }
 
+struct shedding {
+	size_t max;    /* statements to end; 0: memory is not short */
+	bool settling; /* those that were ended last are giving back their memory */
+};
+
+/* The reserve of memory was opened: statements are ended until it stays closed, twice as many each
+ * time, because one that came late need not be the one that is greedy. */
+static void shed(struct server *server, struct shedding *shedding)
+{
+	bool is_short = mg_os_memory_short();
+	if (shedding->settling) {
+		shedding->settling = false;
+		return;
+	}
+	if (!is_short) {
+		shedding->max = 0;
+		return;
+	}
+	shedding->max = !shedding->max             ? 1
+	                : shedding->max < SHED_MAX ? shedding->max * 2
+	                                           : shedding->max;
+	shedding->settling = true;
+	size_t count = mg_sessions_shed(mg_doors_sessions(server->doors), shedding->max);
+	mg_log(MG_LOG_WARN, "memory.short", "ended=%zu", count);
+}
+
 static void serve(struct server *server)
 {
 	uint64_t next_tick = 0;
+	struct shedding shedding = { 0 };
 	while (!mg_signals_wait(TICK_MS / 4)) {
 		uint64_t now = mg_clock_ms();
+		shed(server, &shedding);
+		mg_os_memory_fence();
 		bool reload = mg_signals_take_reload();
 		if (now >= next_tick || reload) {
 			mg_hub_tick(mg_engine_hub(server->engine));
-			mg_os_memory_fence();
 			watch_certificate(server, reload);
 			next_tick = now + TICK_MS;
 		}

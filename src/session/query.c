@@ -22,7 +22,10 @@
 #include <string.h>
 #include <time.h>
 
-enum { WATCHDOG_SLEEP_US = 60 * 1000000 };
+enum {
+	WATCHDOG_SLEEP_US = 60 * 1000000,
+	SHED_AGE_MS = 250, /* what began later is ended last: it can hardly be what took the memory */
+};
 
 const char *const mg_query_state_names[] = { "queued", "running", "done", "failed", "cancelled" };
 
@@ -56,7 +59,7 @@ struct mg_queries {
 	struct mg_query *first;
 	struct past *history; /* ring */
 	size_t history_first, history_count;
-	struct mg_metric *latency, *rows, *bytes, *moved;
+	struct mg_metric *latency, *rows, *bytes, *moved, *shed;
 };
 
 /* Under the lock. */
@@ -125,6 +128,8 @@ int mg_queries_new(struct mg_queries **out, struct mg_admission *admission, uint
 	queries->bytes = mg_metric_counter("merganser_query_bytes_total", "", "Bytes of answers.");
 	queries->moved =
 		mg_metric_counter("merganser_moved_bytes_total", "", "Bytes moved between nodes.");
+	queries->shed = mg_metric_counter("merganser_statements_shed_total", "",
+	                                  "Statements ended because the memory was used up.");
 	pthread_mutex_init(&queries->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -374,6 +379,34 @@ void mg_queries_cancel_session(struct mg_queries *queries, const char *session)
 	}
 	mg_admission_wake(queries->admission);
 	pthread_mutex_unlock(&queries->lock);
+}
+
+/* Under the lock: newest first, those of that age. */
+static size_t shed_aged(struct mg_queries *queries, size_t max, bool old)
+{
+	size_t count = 0;
+
+	for (struct mg_query *query = queries->first; query && count < max; query = query->next) {
+		if (query->state == MG_QUERY_RUNNING && !atomic_load(&query->stopped) &&
+		    (mg_query_elapsed_ms(query) >= SHED_AGE_MS) == old) {
+			mg_log(MG_LOG_WARN, "query.shed", "query=%s user=%s elapsed_ms=%.0f",
+			       mg_run_id(query->run), query->user, mg_query_elapsed_ms(query));
+			query_stop(query, MG_E_NOMEM);
+			count++;
+		}
+	}
+	return count;
+}
+
+size_t mg_queries_shed(struct mg_queries *queries, size_t max)
+{
+	pthread_mutex_lock(&queries->lock);
+	size_t count = shed_aged(queries, max, true);
+
+	count += shed_aged(queries, max - count, false);
+	pthread_mutex_unlock(&queries->lock);
+	mg_metric_add(queries->shed, (int64_t)count);
+	return count;
 }
 
 size_t mg_queries_running(struct mg_queries *queries, struct mg_arena *arena,

@@ -68,7 +68,8 @@ void mg_query_left(struct mg_query *query);    /* ended, its client told, but it
 /* Move to the history and free; err NULL or without code: it went well. After it stop is not
  * called. */
 void mg_query_end(struct mg_query *query, const struct mg_error *err);
-/* 0, or why the query was ended from outside: MG_E_CANCELLED, MG_E_TIMEOUT. Any thread. */
+/* 0, or why the query was ended from outside: MG_E_CANCELLED, MG_E_TIMEOUT, MG_E_NOMEM. Any thread.
+ */
 int mg_query_stopped(const struct mg_query *query);
 double mg_query_elapsed_ms(const struct mg_query *query);
 
@@ -77,6 +78,10 @@ int mg_queries_cancel(struct mg_queries *queries, const char *id, const char *us
                       struct mg_error *err);
 /* Every query of a session, or of all for NULL. */
 void mg_queries_cancel_session(struct mg_queries *queries, const char *session);
+
+/* Memory is used up: end at most max running queries, the newest of those first that run long enough
+ * to have used it; returns how many. */
+size_t mg_queries_shed(struct mg_queries *queries, size_t max);
 
 /* Copies, newest last, in arena. */
 size_t mg_queries_running(struct mg_queries *queries, struct mg_arena *arena,

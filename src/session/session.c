@@ -60,6 +60,11 @@ void mg_sessions_stop(struct mg_sessions *sessions)
 	mg_pool_stop(sessions->runners);
 }
 
+size_t mg_sessions_shed(struct mg_sessions *sessions, size_t max)
+{
+	return mg_queries_shed(sessions->queries, max);
+}
+
 void mg_sessions_free(struct mg_sessions *sessions)
 {
 	if (!sessions) {

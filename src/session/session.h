@@ -41,6 +41,8 @@ struct mg_sessions_options {
 int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *options,
                     struct mg_error *err);
 void mg_sessions_stop(struct mg_sessions *sessions); /* cancels what runs, waits for the threads */
+/* Memory is used up: end at most max statements; returns how many.  Any thread. */
+size_t mg_sessions_shed(struct mg_sessions *sessions, size_t max);
 void mg_sessions_free(struct mg_sessions *sessions); /* NULL is fine */
 struct mg_engine *mg_sessions_engine(struct mg_sessions *sessions);
 struct mg_pool *mg_sessions_pool(struct mg_sessions *sessions);

@@ -310,6 +310,14 @@ static int say_why_stopped(struct job *job, struct mg_error *err)
 		mg_error_hint(err, "SET statement_timeout = '0' takes the limit off.");
 		return code;
 	}
+	if (code == MG_E_NOMEM) {
+		mg_error_set(err, MG_E_NOMEM,
+		             "the statement was ended because the server's memory is used up");
+		mg_error_hint(err,
+		              "Try again when less runs, or ask for less at once: long lists and texts "
+		              "of one row have to fit into memory.");
+		return code;
+	}
 	if (atomic_load(&job->session->sessions->stopping)) {
 		return mg_error_set(err, MG_E_SHUTDOWN, "the server is shutting down");
 	}

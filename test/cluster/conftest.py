@@ -71,10 +71,10 @@ class Cluster:
     def log(self, name="server"):
         return (self.dir / f"{name}.log").read_text(errors="replace")
 
-    def start_server(self, *args, env=None):
+    def start_server(self, *args, env=None, **kwargs):
         """args may give another --listen: the last one counts."""
         listen = f"127.0.0.1:{self.port or 0}"
-        process = self.start("server", "server", "--data-dir", self.data, "--listen", listen, *args, env=env)
+        process = self.start("server", "server", "--data-dir", self.data, "--listen", listen, *args, env=env, **kwargs)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if process.poll() is not None:

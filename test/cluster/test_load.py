@@ -3,7 +3,9 @@ import base64
 import contextlib
 import json
 import pathlib
+import os
 import random
+import resource
 import signal
 import threading
 import time
@@ -155,3 +157,40 @@ def test_a_statement_over_its_memory_spills_and_ends(new_cluster):
     expected = run(cluster, sql, "?strategy=local")
     assert same(run(cluster, sql, "?strategy=repartition"), expected)
     assert same(run(cluster, sql, "?strategy=gather"), expected)
+
+
+@pytest.mark.skipif("san" in os.environ.get("MG_BUILD", ""), reason="sanitizers map more than any limit")
+def test_greedy_statements_end_and_the_server_lives(new_cluster):
+    """mode() keeps its values outside of the engine's own limit, in small pieces, until the reserve is opened."""
+    cluster = new_cluster()
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    server = cluster.start_server("--memory-limit", "200MB",
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (900 << 20, hard)))
+    enough, broken = threading.Event(), []
+
+    def client():
+        while not enough.is_set():
+            answer = cluster.request("POST", "/db/query", b'{"sql": "SELECT mode(i) FROM range(40000000) t(i)"}',
+                                     {"Content-Type": "application/json"}, timeout=120)
+            if answer.status != 429 or answer.json()["error"]["sqlstate"] != "53200":
+                broken.append(answer.body)
+
+    clients = [threading.Thread(target=client) for _ in range(4)]
+    for thread in clients:
+        thread.start()
+    deadline = time.monotonic() + 120
+    while "event=query.shed" not in cluster.log() and time.monotonic() < deadline and server.poll() is None:
+        time.sleep(0.05)
+    enough.set()
+    for thread in clients:
+        thread.join()
+    assert server.poll() is None and not broken, (broken, cluster.log())
+    assert "event=memory.short" in cluster.log() and "event=query.shed" in cluster.log()
+    # What was taken is given back, and the server is as before.
+    while True:
+        answer = cluster.request("POST", "/db/query", json.dumps({"sql": TEXTS["q01"]}).encode(), {"Content-Type": "application/json"})
+        if answer.status == 200:
+            break
+        assert time.monotonic() < deadline, answer.body
+        time.sleep(0.1)
+    assert any(row == ["53200"] for row in run(cluster, "SELECT DISTINCT sqlstate FROM cluster.query_history"))

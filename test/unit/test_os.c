@@ -22,10 +22,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <sys/resource.h>
 
 static char *folder; /* of its own for each test */
 
@@ -527,7 +527,7 @@ static void test_times_and_random_bytes(void **state)
 
 /* In a child, which gives up its memory at the end: at the fence large things are refused, small
  * ones are not. */
-static int live_at_the_fence(void)
+static int live_at_the_fence(bool hard)
 {
 	struct rlimit limit;
 	void *last = NULL;
@@ -536,10 +536,14 @@ static int live_at_the_fence(void)
 		return 1;
 	}
 	limit.rlim_cur = (rlim_t)512 << 20;
+	limit.rlim_max = hard ? limit.rlim_cur : limit.rlim_max;
 	if (setrlimit(RLIMIT_DATA, &limit) != 0) {
 		return 1;
 	}
 	mg_os_memory_fence();
+	if (mg_os_memory_short()) {
+		return 4;
+	}
 	for (size_t size = (size_t)64 << 20; size > 16; size /= 2) {
 		for (void **piece; (piece = mg_try_alloc(size)) != NULL; last = piece) {
 			*piece = last;
@@ -551,7 +555,23 @@ static int live_at_the_fence(void)
 	for (int i = 0; i < 1000; i++) {
 		*(char *)mg_alloc(1000) = 1; /* ends the process when it gets nothing */
 	}
-	return mg_try_alloc((size_t)64 << 20) ? 3 : 0;
+	if (!mg_os_memory_short() || mg_os_memory_short()) {
+		return 5; /* it is told, once */
+	}
+	if (mg_try_alloc((size_t)64 << 20)) {
+		return 3;
+	}
+	for (int i = 0; mg_mem_small(10000, true); i++) {
+		if (i == 100000) {
+			return 6; /* a thread that can do without takes little of it */
+		}
+	}
+	if (!mg_mem_small(10000, false)) {
+		return 7;
+	}
+	while (mg_mem_small(10000, false)) { /* the reserve has an end, and says so */
+	}
+	return 0;
 }
 
 static void test_small_things_are_had_at_the_fence(void **state)
@@ -560,16 +580,18 @@ static void test_small_things_are_had_at_the_fence(void **state)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	skip();
 #endif
-	pid_t child = fork();
-	int status = 0;
+	for (int hard = 0; hard < 2; hard++) {
+		pid_t child = fork();
+		int status = 0;
 
-	if (child == 0) {
-		_exit(live_at_the_fence());
+		if (child == 0) {
+			_exit(live_at_the_fence(hard));
+		}
+		assert_true(child > 0);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
 	}
-	assert_true(child > 0);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 int main(void)

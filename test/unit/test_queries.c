@@ -99,6 +99,40 @@ static void test_session_end_cancels_its_queries(void **state)
 	mg_query_end(other, NULL);
 }
 
+/* Nobody that waits is ended, and nobody twice; of those of one age the newest is the first. */
+static void test_short_memory_ends_what_runs(void **state)
+{
+	struct mg_error err = { 0 };
+	struct mg_query *old = begin("s-1", "scott", "SELECT 1", 0);
+	struct mg_query *waits = begin("s-1", "scott", "SELECT 2", 0);
+
+	(void)state;
+	mg_query_running(old);
+	while (mg_query_elapsed_ms(old) < 300) {
+		mg_sleep_ms(1); /* so that it may have taken the memory */
+	}
+	struct mg_query *late = begin("s-2", "scott", "SELECT 3", 0);
+
+	mg_query_running(late);
+	bool late_is_young = mg_query_elapsed_ms(late) < 200;
+
+	assert_int_equal(mg_queries_shed(queries, 1), 1);
+	if (late_is_young) { /* else this machine stood still, and it was the late one's turn */
+		assert_int_equal(mg_query_stopped(old), MG_E_NOMEM);
+		assert_int_equal(mg_query_stopped(late), 0);
+	}
+	assert_int_equal(mg_queries_shed(queries, 10), 1);
+	assert_int_equal(mg_queries_shed(queries, 10), 0);
+	assert_int_equal(mg_query_stopped(old), MG_E_NOMEM);
+	assert_int_equal(mg_query_stopped(late), MG_E_NOMEM);
+	assert_int_equal(mg_query_stopped(waits), 0);
+	assert_int_equal(atomic_load(&stops), 2);
+	mg_error_set(&err, MG_E_NOMEM, "no memory");
+	mg_query_end(old, &err);
+	mg_query_end(late, &err);
+	mg_query_end(waits, NULL);
+}
+
 static void test_running_and_past_ones_are_shown(void **state)
 {
 	struct mg_arena *arena = mg_arena_new();
@@ -167,6 +201,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_cancel_by_id_and_by_whom, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_time_limit_ends_only_its_query, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_short_memory_ends_what_runs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_session_end_cancels_its_queries, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_running_and_past_ones_are_shown, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_history_is_a_ring, setup, teardown),
