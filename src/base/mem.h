@@ -27,7 +27,7 @@ char *mg_format(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* 
  * without, so a thread that asks again and again is to be refused.  Set once, at the start; any
  * thread calls it. */
 void mg_mem_on_failure(bool (*more)(bool frugal));
-/* While memory is tight a frugal thread is refused once whenever it has taken MG_MEM_TIGHT_BYTES. */
+/* While memory is tight a frugal thread is refused once whenever it has taken so much. */
 #define MG_MEM_TIGHT_BYTES (32 * 1024)
 void mg_mem_tight(bool tight);
 bool mg_mem_is_tight(void);

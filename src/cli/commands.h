@@ -5,6 +5,7 @@
 #define MG_CLI_COMMANDS_H
 
 #include "cli/options.h"
+#include "exec/engine.h"
 
 int mg_command_sql(const struct mg_options *options);
 int mg_command_demo(const struct mg_options *options);
@@ -34,7 +35,12 @@ int mg_command_doctor(const struct mg_options *options);
 	{ .name = "data-dir", .alias = alias_, .kind = MG_O_TEXT, .value = "DIR", \
 	  .fallback = "merganser-data", .help = help_ }
 #define MG_OPTION_THREADS(help_) \
-	{ .name = "threads", .kind = MG_O_INT, .max = 1024, .fallback = "0", .help = help_ }
+	{ .name = "threads",     \
+	  .kind = MG_O_INT,      \
+	  .max = 1024,           \
+	  .fallback = "0",       \
+	  .automatic = mg_engine_default_threads, \
+	  .help = help_ }
 #define MG_OPTION_MEMORY(help_) \
 	{ .name = "memory-limit", .alias = "memory", .kind = MG_O_SIZE, .fallback = "0", .help = help_ }
 /* A password and the file it may come from. */

@@ -661,7 +661,11 @@ bool mg_options_at(const struct mg_options *options, size_t index, struct mg_opt
 			.source = sources[value->source],
 			.where = value->where,
 			.secret = secret,
+			.automatic = option->automatic && mg_text_eq(value->text, "0"),
 		};
+		if (state->automatic) {
+			state->value = mg_arena_format(options->arena, "%u", option->automatic());
+		}
 		return true;
 	}
 	return false;
@@ -725,7 +729,10 @@ void mg_options_print(const struct mg_options *options, bool json, struct mg_sb 
 			if (state.where[0]) {
 				mg_sb_addf(out, "# %s\n", state.where);
 			}
-			mg_sb_addf(out, "%s%s = ", state.secret || !state.value ? "# " : "", state.name);
+			/* As a line the number would be given, and would hold on any other machine too. */
+			mg_sb_add(out, state.automatic ? "# 0, which is here:\n" : "");
+			mg_sb_addf(out, "%s%s = ",
+			           state.secret || state.automatic || !state.value ? "# " : "", state.name);
 			print_value(state.value ? state.value : "", out);
 		}
 	}

@@ -37,6 +37,7 @@ struct mg_option {
 	const char *bare; /* value when a flag-like option is named without one; NULL: needs one */
 	const char *help;
 	uint64_t min, max; /* of a whole number, a size or a time; 0: any */
+	unsigned (*automatic)(void); /* the number that 0 means here; NULL: 0 is 0 */
 };
 
 struct mg_options;
@@ -83,6 +84,7 @@ struct mg_option_state {
 	const char *source; /* "flag", "environment", "file", "default", "not set" */
 	const char *where;  /* "--listen", "MERGANSER_LISTEN", "a.conf line 3", or "" */
 	bool secret;
+	bool automatic; /* 0 stands; value is what that means here */
 };
 bool mg_options_at(const struct mg_options *options, size_t index, struct mg_option_state *state);
 /* The page of --print-config: a file for --config, or JSON. */

@@ -79,8 +79,8 @@ int mg_queries_cancel(struct mg_queries *queries, const char *id, const char *us
 /* Every query of a session, or of all for NULL. */
 void mg_queries_cancel_session(struct mg_queries *queries, const char *session);
 
-/* Memory is used up: end at most max running queries, the newest of those first that run long enough
- * to have used it; returns how many. */
+/* Memory is used up: end at most max running queries, the newest of those first that run long
+ * enough to have used it; returns how many. */
 size_t mg_queries_shed(struct mg_queries *queries, size_t max);
 
 /* Copies, newest last, in arena. */

@@ -136,6 +136,8 @@ def test_settings_of_the_server_and_where_they_come_from(shared):
     assert found["idle-timeout"] == ("7m", "flag") and found["max-queries"] == ("3", "environment")
     assert found["data-dir"] == (str(shared.data), "flag") and found["log-level"] == ("info", "default")
     assert found["password"] == (None, "not set")
+    nodes = rows(shared, "SELECT threads FROM cluster.nodes WHERE role = 'server'", ADMIN)
+    assert found["threads"] == (str(nodes[0][0]), "default")  # not the 0 that was asked for
     assert rows(shared, sql, ADA) == []
     done = shell(shared, "SET strategy = 'gather'; SELECT value, source FROM cluster.settings WHERE name = 'strategy'", ADA)
     assert "gather" in done.stdout and "set" in done.stdout

@@ -308,6 +308,22 @@ static void test_every_option_tells_where_it_came_from(void **state)
 	mg_options_free(o);
 	unsetenv("MERGANSER_MAX_QUERIES");
 	unsetenv("MERGANSER_PASSWORD");
+	/* 0 threads are shown as the number that they are here, and stay 0 in the page. */
+	char threads[16];
+
+	snprintf(threads, sizeof threads, "%u", mg_engine_default_threads());
+	assert_int_equal(parse(&o, "server", &err, NULL), 0);
+	expect_state(o, "threads", threads, "default", "");
+	assert_int_equal(mg_options_int(o, "threads"), 0);
+	struct mg_sb zero = { 0 };
+
+	mg_options_print(o, false, &zero);
+	assert_non_null(strstr(mg_sb_text(&zero), "\n# 0, which is here:\n# threads = "));
+	mg_sb_fini(&zero);
+	mg_options_free(o);
+	assert_int_equal(parse(&o, "worker", &err, "--threads=0", NULL), 0);
+	expect_state(o, "threads", threads, "flag", "--threads");
+	mg_options_free(o);
 	/* The page is a file that says the same. */
 	printed = write_file(mg_sb_text(&page));
 	assert_int_equal(parse(&o, "server", &err, "--config", printed, NULL), 0);
