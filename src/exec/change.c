@@ -79,7 +79,9 @@ int mg_change_run(struct mg_engine *engine, struct mg_run *run,
 	size_t count = 0;
 	int code = mg_write_target(data, arena, request->statement, &target, err);
 
-	if (!code) {
+	if (code) {
+		code = mg_write_refused(engine, run, settings, request->statement, code, err);
+	} else {
 		count = shards_of(data, target.table, shards);
 		code = mg_replica_lock(replica, mode_of(&target), shards, count, is_cancelled, run, err);
 	}

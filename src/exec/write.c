@@ -356,6 +356,54 @@ int mg_write__say_syntax(struct mg_write *write, int code, struct mg_error *err)
 	return code;
 }
 
+/* A name that looks like a file would be taken for one. */
+static int say_no_table(struct mg_write *write, int code, struct mg_error *err)
+{
+	const struct mg_plan_settings settings = mg_write__plan_settings(write);
+	const struct mg_dml *dml = &write->dml;
+	struct mg_sb sql = { 0 };
+	struct mg_error own;
+
+	if (mg_dml_parse(write->arena, mg_str(write->text), &write->dml, NULL) || *dml->catalog ||
+	    strpbrk(dml->table, "./\\:*?[")) {
+		return code;
+	}
+	mg_sb_add(&sql, "SELECT 1 FROM ");
+	if (*dml->schema) {
+		mg_sb_add_ident(&sql, dml->schema);
+		mg_sb_add_char(&sql, '.');
+	}
+	mg_sb_add_ident(&sql, dml->table);
+	mg_error_clear(&own);
+	if (mg_plandb_check(mg_engine_plandb(write->engine), write->arena, &settings, mg_sb_text(&sql),
+	                    true, &own) == code) {
+		*err = own;
+		err->detail[0] = '\0'; /* it shows our text */
+	}
+	mg_sb_fini(&sql);
+	return code;
+}
+
+int mg_write_refused(struct mg_engine *engine, struct mg_run *run,
+                     const struct mg_run_settings *settings, struct mg_str statement, int code,
+                     struct mg_error *err)
+{
+	struct mg_write *write = mg_alloc0(sizeof *write);
+
+	write->engine = engine;
+	write->run = run;
+	write->settings = *settings;
+	write->arena = mg_arena_new();
+	write->text = mg_arena_strndup(write->arena, statement.ptr, statement.len);
+	if (statement.len <= TEXT_MAX) {
+		code = code == MG_E_NO_TABLE ? say_no_table(write, code, err)
+		                             : mg_write__say_syntax(write, code, err);
+	}
+	mg_arena_free(write->arena);
+	mg_free(write);
+	return code;
+}
+
 static int parse(struct mg_write *write, struct mg_error *err)
 {
 	struct mg_str statement = write->request->statement;
@@ -368,8 +416,7 @@ static int parse(struct mg_write *write, struct mg_error *err)
 	write->text = mg_arena_strndup(write->arena, statement.ptr, statement.len);
 	int code = mg_dml_parse(write->arena, statement, &write->dml, err);
 
-	return code ? mg_write__say_syntax(write, code, err)
-	            : find_table(write->data, &write->dml, &write->table, err);
+	return code ? code : find_table(write->data, &write->dml, &write->table, err);
 }
 
 /* RETURNING's list before anything of it is bound; DuckDB refuses what reads in it. */
@@ -408,7 +455,9 @@ int mg_write_rows(struct mg_engine *engine, struct mg_run *run,
 	write->data = mg_catalog_take(mg_engine_catalog(engine));
 	int code = parse(write, err);
 
-	if (!code) {
+	if (code) {
+		code = mg_write_refused(engine, run, &write->settings, request->statement, code, err);
+	} else {
 		out->verb = write->dml.name;
 		out->schema = mg_arena_strdup(out->arena, write->table->schema);
 		out->table = mg_arena_strdup(out->arena, write->table->name);

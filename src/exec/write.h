@@ -28,6 +28,12 @@ struct mg_write_target {
 int mg_write_target(const struct mg_catalog_data *data, struct mg_arena *arena,
                     struct mg_str statement, struct mg_write_target *out, struct mg_error *err);
 
+/* What mg_write_target refused with code, in DuckDB's words where it has some: where the mistake
+ * is, and which table may be meant.  Returns the code of that. */
+int mg_write_refused(struct mg_engine *engine, struct mg_run *run,
+                     const struct mg_run_settings *settings, struct mg_str statement, int code,
+                     struct mg_error *err);
+
 struct mg_write_request {
 	struct mg_str statement; /* one, without its ";" */
 	bool lossless;           /* RETURNING's rows: as struct mg_rows has it */

@@ -616,6 +616,46 @@ static void test_row_ids(void **state)
 	}
 }
 
+/* What the head of a statement is refused for is told by DuckDB, with the place. */
+static void test_refused(void **state)
+{
+	static const struct {
+		const char *text;
+		int code;
+		const char *message, *detail, *hint;
+	} cases[] = {
+		{ "INSERT t VALUES (1)", MG_E_SYNTAX, "syntax error at or near \"t\"", "INSERT t VALUES",
+		  "" },
+		{ "DELETE FROM typs", MG_E_NO_TABLE, "table with name typs does not exist", "",
+		  "Did you mean \"types\"" },
+		{ "DELETE FROM s.nope", MG_E_NO_TABLE, "table with name nope does not exist", "", "" },
+		{ "DELETE FROM \"/etc/passwd\"", MG_E_NO_TABLE, "table with name /etc/passwd", "", "" },
+		{ "DELETE FROM v", MG_E_BIND, "DELETE needs a table", "", "" },
+	};
+	const struct mg_catalog_data *data = mg_catalog_take(kit_catalog);
+	struct mg_arena *arena = mg_arena_new();
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct mg_run *run = mg_run_new();
+		struct mg_write_target target;
+		struct mg_error err;
+		int code = mg_write_target(data, arena, mg_str(cases[i].text), &target, &err);
+
+		assert_int_equal(code, cases[i].code);
+		code = mg_write_refused(kit_engine, run, &kit_settings, mg_str(cases[i].text), code, &err);
+		assert_int_equal(code, cases[i].code);
+		assert_int_equal(err.code, code);
+		if (!strstr(err.message, cases[i].message) || !strstr(err.detail, cases[i].detail) ||
+		    !strstr(err.hint, cases[i].hint)) {
+			fail_msg("%s: \"%s\" (%s) %s", cases[i].text, err.message, err.detail, err.hint);
+		}
+		mg_run_free(run);
+	}
+	mg_arena_free(arena);
+	mg_catalog_give(kit_catalog, data);
+}
+
 /* The database's own name may stand in front of the table's. */
 static void test_full_name(void **state)
 {
@@ -811,6 +851,7 @@ int main(void)
 		cmocka_unit_test(test_on_conflict),
 		cmocka_unit_test(test_defaults_and_checks),
 		cmocka_unit_test(test_row_ids),
+		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_full_name),
 		cmocka_unit_test(test_planning_database_stays_as_it_was),
 		cmocka_unit_test(test_cancelled),
