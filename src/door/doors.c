@@ -54,7 +54,8 @@ static void refuse(struct mg_conn *conn, const void *bytes, size_t size)
 	mg_conn_close_after_write(conn);
 }
 
-#define NOT_YET "is not served by this version; use merganser sql or https://HOST:PORT/db/query"
+#define NOT_YET \
+	"is not served by this version; use merganser sql, or /db/query and /db/execute over HTTPS"
 
 /* ErrorResponse: 'E', length, fields that end with a zero byte, a zero byte. */
 static void refuse_postgres(struct mg_conn *conn)
@@ -177,6 +178,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 		(struct mg_http_handler){ .head = mg_rest_head, .request = mg_rest_request, .arg = doors };
 	mg_shell_channel_init(doors);
 	doors->started_ms = mg_clock_ms();
+	doors->once = mg_once_new();
 	doors->logins = mg_admission_new(LOGINS_AT_ONCE, LOGINS_WAITING);
 	int code = mg_sessions_new(
 		&doors->sessions,
@@ -211,6 +213,7 @@ void mg_doors_free(struct mg_doors *doors)
 		return;
 	}
 	mg_sessions_free(doors->sessions);
+	mg_once_free(doors->once);
 	mg_admission_free(doors->logins);
 	mg_free(doors);
 }

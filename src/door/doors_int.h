@@ -1,11 +1,12 @@
 /*
- * doors_int.h - what doors.c, rest.c, rest_query.c, shell_channel.c and old_channel.c share.
+ * doors_int.h - what doors.c, rest*.c, shell_channel.c and old_channel.c share.
  */
 #ifndef MG_DOOR_DOORS_INT_H
 #define MG_DOOR_DOORS_INT_H
 
 #include "base/metrics.h"
 #include "door/doors.h"
+#include "door/once.h"
 
 #include <stdatomic.h>
 
@@ -13,6 +14,7 @@ struct mg_doors {
 	struct mg_doors_options options;
 	struct mg_sessions *sessions;
 	struct mg_admission *logins; /* so many passwords are checked at once */
+	struct mg_once *once;        /* writes with an Idempotency-Key */
 	struct mg_http_handler handler;
 	struct mg_ws_handler shell_handler; /* of wss /client */
 	atomic_bool stopping;               /* the engine may be gone */
@@ -45,6 +47,10 @@ void mg_rest_login(struct mg_doors *doors, struct mg_http_request *request, enum
 /* ---- rest_query.c: GET and POST /db/query ---- */
 void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                    enum mg_role role);
+
+/* ---- rest_execute.c: POST /db/execute ---- */
+void mg_rest_execute(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                     enum mg_role role);
 
 /* ---- shell_channel.c: wss /client ---- */
 void mg_shell_channel_init(struct mg_doors *doors); /* its limits */

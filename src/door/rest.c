@@ -2,8 +2,8 @@
  * rest.c - HTTP paths: who may ask for what, and the small answers.
  *
  * Rule: nothing here works for longer than a moment on the loop.  A password that is not remembered
- * is checked on a query thread (argon2id takes 50 ms on purpose), LOGINS_AT_ONCE at a time; queries
- * have their own file (rest_query.c).
+ * is checked on a query thread (argon2id takes 50 ms on purpose), LOGINS_AT_ONCE at a time; SQL has
+ * its own files (rest_query.c, rest_execute.c).
  *
  * owner: the connection's loop; struct login_wait is handed to a thread and back.
  */
@@ -19,7 +19,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { QUERY_BODY_MAX = 8 << 20, OTHER_BODY_MAX = 64 << 10, NODES_MAX = 256 };
+enum { SQL_BODY_MAX = 8 << 20, OTHER_BODY_MAX = 64 << 10, NODES_MAX = 256 };
 
 /* ---- answers ---- */
 
@@ -296,6 +296,8 @@ static void get_page(struct mg_doors *doors, struct mg_http_request *request)
 		"/client</code></td></tr>\n"
 		"<tr><td><code>/db/query?q=SELECT 1</code></td><td>a query; JSON, or CSV, NDJSON, Arrow by "
 		"<code>Accept</code>; login Basic</td></tr>\n"
+		"<tr><td><code>POST /db/execute</code></td><td>a change: <code>{\"sql\": \"INSERT "
+		"...\"}</code></td></tr>\n"
 		"<tr><td><code>/status</code></td><td>node and cluster as JSON</td></tr>\n"
 		"<tr><td><code>/metrics</code></td><td>Prometheus</td></tr>\n"
 		"<tr><td><code>/health</code>, <code>/ping</code></td><td>without login</td></tr>\n"
@@ -423,7 +425,7 @@ static void not_yet(struct mg_doors *doors, struct mg_http_request *request, con
 	(void)role;
 	mg_error_set(&err, MG_E_UNSUPPORTED, "\"%s\" is not served by this version",
 	             mg_http_path(request));
-	mg_error_hint(&err, "This version serves reads at /db/query; writes come with replication.");
+	mg_error_hint(&err, "SQL is served at /db/query and /db/execute.");
 	mg_rest_error(request, &err, 0);
 }
 
@@ -445,9 +447,9 @@ static const struct route routes[] = {
 	{ "/status", false, "GET, HEAD", NULL, get_status, MG_LOGIN_CLIENT },
 	{ "/metrics", false, "GET, HEAD", NULL, get_metrics, MG_LOGIN_CLIENT },
 	{ "/db/query", false, "GET, HEAD, POST", NULL, mg_rest_query, MG_LOGIN_CLIENT },
+	{ "/db/execute", false, "POST", NULL, mg_rest_execute, MG_LOGIN_CLIENT },
 	{ "/client", false, "GET", NULL, mg_shell_channel, MG_LOGIN_CLIENT },
 	{ "/worker", false, "GET", NULL, open_worker, MG_LOGIN_WORKER },
-	{ "/db/execute", false, "POST", NULL, not_yet, MG_LOGIN_CLIENT },
 	{ "/db/tx", true, "POST", NULL, not_yet, MG_LOGIN_CLIENT },
 	{ "/join", false, "POST", NULL, not_yet, MG_LOGIN_CLIENT },
 	{ "/set", false, "PUT", NULL, not_yet, MG_LOGIN_CLIENT },
@@ -519,8 +521,11 @@ static void refuse_method(struct mg_http_request *request, const struct route *r
 
 size_t mg_rest_head(struct mg_http_request *request, void *arg)
 {
+	const char *path = mg_http_path(request);
+	bool sql = strcmp(path, "/db/query") == 0 || strcmp(path, "/db/execute") == 0;
+
 	(void)arg;
-	return strcmp(mg_http_path(request), "/db/query") == 0 ? QUERY_BODY_MAX : OTHER_BODY_MAX;
+	return sql ? SQL_BODY_MAX : OTHER_BODY_MAX;
 }
 
 void mg_rest_request(struct mg_http_request *request, void *arg)

@@ -16,11 +16,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "door/doors_int.h"
+#include "door/rest_sql.h"
+#include "door/running.h"
 #include "os/clock.h"
 #include "session/encode.h"
-#include "session/params.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,11 +34,9 @@ struct call {
 	struct mg_loop *loop;
 	struct mg_http_request *request; /* loop */
 	bool streaming;                  /* loop: the reply has begun */
-	atomic_bool gone;                /* the client went away */
 	atomic_bool stopped;             /* the query was ended from outside */
 	_Atomic(struct mg_stream *) stream;
-	pthread_mutex_t lock;
-	struct mg_query *query; /* under lock */
+	struct mg_running running; /* cancelled: the client went away */
 	/* thread; what lies in the request is valid until it is answered */
 	struct mg_arena *arena;
 	struct mg_session *session;
@@ -68,7 +66,7 @@ static void call_unref(void *arg)
 	mg_encoder_free(call->encoder);
 	mg_stream_unref(atomic_load(&call->stream));
 	mg_session_unref(call->session);
-	pthread_mutex_destroy(&call->lock);
+	mg_running_fini(&call->running);
 	mg_arena_free(call->arena);
 	mg_free(call);
 }
@@ -161,9 +159,7 @@ static void sink_query(void *arg, struct mg_query *query)
 {
 	struct call *call = arg;
 
-	pthread_mutex_lock(&call->lock);
-	call->query = query;
-	pthread_mutex_unlock(&call->lock);
+	mg_running_set(&call->running, query);
 }
 
 /* From any thread, under the lock of the list of queries: wake a thread that waits for the client.
@@ -182,46 +178,22 @@ static void call_stop(void *arg)
 
 /* ---- the request: on the thread ---- */
 
-static bool is_type(const char *header, const char *type)
-{
-	size_t len = strlen(type);
-
-	return header && strncasecmp(header, type, len) == 0 &&
-	       (header[len] == '\0' || strchr("; \t", header[len]));
-}
-
 /* {"sql": ..., "params": ...}, or the statement itself as text. */
 static int read_body(struct call *call, struct mg_str *sql, const struct mg_json **params,
                      struct mg_error *err)
 {
 	struct mg_json *body = NULL;
+	int code = mg_rest_read_body(call->arena, call->content_type, call->body, sql, &body, err);
 
-	if (is_type(call->content_type, "text/plain") ||
-	    is_type(call->content_type, "application/sql")) {
-		*sql = (struct mg_str){ mg_arena_strndup(call->arena, call->body.ptr, call->body.len),
-			                    call->body.len };
-		return 0;
+	if (code || !body) {
+		return code;
 	}
-	if (mg_json_parse(call->arena, call->body.ptr, call->body.len, &body, err)) {
-		mg_error_wrap(err, "the body is not JSON");
-		mg_error_hint(
-			err, "Send {\"sql\": \"...\", \"params\": [...]}, or the statement as text/plain.");
-		return err->code;
-	}
-	const struct mg_json *text = mg_json_get(body, "sql");
-
 	if (mg_json_get(body, "statements")) {
 		mg_error_set(err, MG_E_USAGE, "one statement is taken here, not \"statements\"");
+		mg_error_hint(err, "Lists of statements are for POST /db/execute.");
 		return MG_E_USAGE;
 	}
-	if (!mg_json_is(text, MG_JSON_STRING)) {
-		mg_error_set(err, MG_E_USAGE, "the body has no text \"sql\"");
-		mg_error_hint(err, "Send {\"sql\": \"...\", \"params\": [...]}.");
-		return MG_E_USAGE;
-	}
-	*sql = text->text;
-	*params = mg_json_get(body, "params");
-	return 0;
+	return mg_rest_read_sql(body, sql, params, err);
 }
 
 static int read_query(struct call *call, struct mg_str *sql, const struct mg_json **params,
@@ -250,13 +222,7 @@ static int prepare(struct call *call, struct mg_str *sql, struct mg_error *err)
 	int code = call->is_post && !call->q ? read_body(call, sql, &params, err)
 	                                     : read_query(call, sql, &params, err);
 
-	if (code) {
-		return code;
-	}
-	if (sql->len > 0 && memchr(sql->ptr, '\0', sql->len)) {
-		return mg_error_set(err, MG_E_SYNTAX, "the statement holds a zero character");
-	}
-	return mg_params_bind(call->arena, *sql, params, sql, err);
+	return code ? code : mg_rest_bind(call->arena, *sql, params, sql, err);
 }
 
 static void call_over(void *arg);
@@ -284,7 +250,7 @@ static void call_run(void *arg)
 		.spill_dir = mg_engine_spill_dir(mg_sessions_engine(call->doors->sessions)),
 		.emit = emit,
 		.arg = call });
-	int code = atomic_load(&call->gone)
+	int code = atomic_load(&call->running.cancelled)
 	               ? mg_error_set(&call->err, MG_E_DISCONNECTED, "the client has gone")
 	               : prepare(call, &what.sql, &call->err);
 
@@ -336,19 +302,6 @@ static void reply_whole(struct call *call)
 	mg_sb_fini(&body);
 }
 
-/* A table that is not there is a wrong request, not a wrong path (interface.md). */
-static int status_of(const struct mg_error *err)
-{
-	switch (err->code) {
-	case MG_E_NO_TABLE:
-	case MG_E_NOT_FOUND:
-	case MG_E_UNSUPPORTED:
-		return 400;
-	default:
-		return 0;
-	}
-}
-
 /* The thread is done. */
 static void call_over(void *arg)
 {
@@ -363,25 +316,19 @@ static void call_over(void *arg)
 			mg_http_abort(call->request);
 		}
 	} else if (call->err.code) {
-		mg_rest_error(call->request, &call->err, status_of(&call->err));
+		mg_rest_error(call->request, &call->err, mg_rest_sql_status(&call->err));
 	} else {
 		reply_whole(call);
 	}
 	call_unref(call);
 }
 
-/* The client went away: stop the query.  Its lock keeps it alive meanwhile. */
+/* The client went away: stop the query. */
 static void call_gone(void *arg)
 {
 	struct call *call = arg;
 
-	atomic_store(&call->gone, true);
-	pthread_mutex_lock(&call->lock);
-	if (call->query) {
-		(void)mg_queries_cancel(mg_sessions_queries(call->doors->sessions),
-		                        mg_query_id(call->query), NULL, NULL);
-	}
-	pthread_mutex_unlock(&call->lock);
+	mg_running_cancel(&call->running, mg_sessions_queries(call->doors->sessions));
 	call_stop(call);
 }
 
@@ -411,7 +358,7 @@ static int format_of_name(const char *name, enum mg_format *format)
 	};
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-		if (is_type(name, names[i].name)) {
+		if (mg_rest_is_type(name, names[i].name)) {
 			*format = names[i].format;
 			return 0;
 		}
@@ -447,38 +394,6 @@ static int choose_format(struct mg_http_request *request, enum mg_format *format
 	return 0;
 }
 
-static int take_settings(struct mg_session *session, struct mg_http_request *request,
-                         struct mg_error *err)
-{
-	static const char *const names[][2] = {
-		{ "distributed", "distributed" },
-		{ "summarize", "summarize" },
-		{ "strategy", "strategy" },
-		{ "consistency", "read_consistency" },
-		{ "max_staleness", "max_staleness" },
-		{ "timeout", "statement_timeout" },
-		{ "statement_timeout", "statement_timeout" },
-		{ "timezone", "TimeZone" },
-	};
-
-	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-		const char *value = mg_http_query(request, names[i][0]);
-		int code = value ? mg_session_set(session, names[i][1], value, err) : 0;
-
-		if (code) {
-			return code;
-		}
-	}
-	return 0;
-}
-
-static bool is_pretty(struct mg_http_request *request)
-{
-	const char *value = mg_http_query(request, "pretty");
-
-	return value && strcmp(value, "0") != 0 && strcasecmp(value, "false") != 0;
-}
-
 static struct call *call_new(struct mg_doors *doors, struct mg_http_request *request,
                              const char *user, enum mg_role role)
 {
@@ -493,8 +408,8 @@ static struct call *call_new(struct mg_doors *doors, struct mg_http_request *req
 	call->content_type = mg_http_header(request, "content-type");
 	call->body = mg_http_body(request);
 	call->is_post = strcmp(mg_http_method(request), "POST") == 0;
-	call->pretty = is_pretty(request);
-	pthread_mutex_init(&call->lock, NULL);
+	call->pretty = mg_rest_pretty(request);
+	mg_running_init(&call->running);
 	call->session = mg_session_open(
 		doors->sessions, &(struct mg_session_open){ .user = user, .role = role, .door = "http" });
 	atomic_init(&call->refs, 2);
@@ -509,7 +424,7 @@ void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, cons
 	int code = choose_format(request, &call->format, &call->err);
 
 	if (!code) {
-		code = take_settings(call->session, request, &call->err);
+		code = mg_rest_settings(call->session, request, &call->err);
 	}
 	if (!code) {
 		mg_http_defer(request, call_gone, call);

@@ -60,6 +60,7 @@ static void tell(struct mg_change_result *out, const struct mg_write_result *res
 {
 	bool insert = mg_text_eq(result->verb, "INSERT");
 
+	out->done = true;
 	out->rows = result->rows;
 	out->returned = result->returning;
 	(void)snprintf(out->tag, sizeof out->tag, "%s%s %llu", result->verb, insert ? " 0" : "",

@@ -18,10 +18,11 @@ struct mg_change_result {
 	char tag[64];  /* "INSERT 0 3", "CREATE TABLE" */
 	uint64_t rows; /* affected */
 	bool returned; /* rows were handed out */
+	bool done;     /* it happened, even when an error says that its rows were not handed out */
 };
 
 /* statement: one, of kind MG_S_DML.  0: it happened, whole.  MG_E_UNKNOWN_OUTCOME: nobody knows.
- * Any other: nothing happened. */
+ * Any other: nothing happened, unless out->done. */
 int mg_change_run(struct mg_engine *engine, struct mg_run *run,
                   const struct mg_run_settings *settings, const struct mg_change_request *request,
                   struct mg_change_result *out, struct mg_error *err);

@@ -703,6 +703,7 @@ int mg_define_run(struct mg_engine *engine, struct mg_run *run,
 	mg_catalog_give(mg_engine_catalog(engine), define.data);
 	pthread_mutex_unlock(&lock);
 	if (!code) {
+		out->done = true;
 		mg_copy_text(out->tag, sizeof out->tag, define.ddl.tag);
 		out->returned = false;
 		out->rows = define.table.rows;

@@ -216,8 +216,10 @@ static void json_head(struct mg_encoder *encoder, size_t count, const char *cons
 	bool pretty = encoder->options.pretty;
 	struct mg_sb *sb = &encoder->text;
 
-	mg_sb_add(sb, pretty ? "{\n    \"result\": {\n        \"columns\": "
-	                     : "{\"result\": {\"columns\": ");
+	if (!encoder->options.members) {
+		mg_sb_add(sb, pretty ? "{\n    \"result\": {\n        " : "{\"result\": {");
+	}
+	mg_sb_add(sb, "\"columns\": ");
 	add_json_list(sb, names, count);
 	mg_sb_add(sb, pretty ? ",\n        \"types\": " : ", \"types\": ");
 	add_json_list(sb, types, count);
@@ -398,6 +400,9 @@ static void json_tail(struct mg_encoder *encoder, double took_ms)
 		json_head(encoder, 0, NULL, NULL);
 	}
 	mg_sb_add(&encoder->text, pretty && encoder->rows ? "\n        ]" : "]");
+	if (encoder->options.members) {
+		return;
+	}
 	mg_sb_add(&encoder->text, pretty ? "\n    },\n    \"took\": " : "}, \"took\": ");
 	mg_sb_addf(&encoder->text, pretty ? "%.3f\n}\n" : "%.3f}\n", took_ms);
 }
@@ -432,7 +437,14 @@ static void add_member(struct mg_sb *out, const char *name, const char *text)
 	mg_sb_add_json(out, text, strlen(text));
 }
 
-void mg_error_json(struct mg_sb *out, const struct mg_error *err)
+static enum mg_retry retry_of(const struct mg_error *err)
+{
+	/* A conflict with another writer: nothing is done. */
+	return strcmp(err->sqlstate, "40001") == 0 ? MG_RETRY_SAFE : mg_code_info(err->code)->retry;
+}
+
+/* Without the brace that closes it. */
+static void add_error(struct mg_sb *out, const struct mg_error *err, enum mg_retry retry)
 {
 	static const char *const origins[] = { "", "parser", "planner", "node", "merge" };
 	static const char *const retries[] = { "never", "safe", "maybe" };
@@ -445,5 +457,19 @@ void mg_error_json(struct mg_sb *out, const struct mg_error *err)
 	add_member(out, "hint", err->hint);
 	add_member(out, "origin", err->origin <= MG_ORIGIN_MERGE ? origins[err->origin] : "");
 	add_member(out, "node", err->node);
-	mg_sb_addf(out, ",\"shard\":%u,\"retry\":\"%s\"}", err->shard, retries[info->retry]);
+	mg_sb_addf(out, ",\"shard\":%u,\"retry\":\"%s\"", err->shard, retries[retry]);
+}
+
+void mg_error_json(struct mg_sb *out, const struct mg_error *err)
+{
+	add_error(out, err, retry_of(err));
+	mg_sb_add_char(out, '}');
+}
+
+void mg_error_json_of(struct mg_sb *out, const struct mg_error *err, size_t index, size_t done)
+{
+	enum mg_retry retry = retry_of(err);
+
+	add_error(out, err, done > 0 && retry == MG_RETRY_SAFE ? MG_RETRY_NEVER : retry);
+	mg_sb_addf(out, ",\"index\":%zu}", index);
 }

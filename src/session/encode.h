@@ -25,6 +25,8 @@ enum mg_format { MG_FORMAT_JSON, MG_FORMAT_NDJSON, MG_FORMAT_CSV, MG_FORMAT_ARRO
 struct mg_encode_options {
 	enum mg_format format;
 	bool pretty; /* JSON: indented */
+	/* JSON: only "columns": [], "types": [], "values": [], for an object of the caller's. */
+	bool members;
 	const char *spill_dir; /* Parquet: where its file goes */
 	uint64_t spill_bytes_max; /* and how large it gets; 0: half of what is free there */
 	/* Takes over buf. */
@@ -49,5 +51,8 @@ void mg_csv_add(struct mg_sb *out, const char *text, size_t len);
 
 /* {"code": ..., "sqlstate": ..., "message": ..., ...} */
 void mg_error_json(struct mg_sb *out, const struct mg_error *err);
+/* And "index": which statement of a list, from 0.  done: so many of the list are done, and the list
+ * as a whole must not be sent again. */
+void mg_error_json_of(struct mg_sb *out, const struct mg_error *err, size_t index, size_t done);
 
 #endif

@@ -117,7 +117,8 @@ struct mg_outcome {
 
 struct mg_request {
 	struct mg_str sql;
-	bool one_read; /* one statement that reads, nothing else (HTTP) */
+	bool one_read;  /* one statement that reads, nothing else (HTTP) */
+	bool one_write; /* one statement that changes rows or tables, nothing else (HTTP) */
 	/* Asked between statements; true ends the request with MG_E_CANCELLED. */
 	bool (*cancelled)(void *arg);
 	void *arg;

@@ -1,8 +1,9 @@
-/* session_int.h - what session.c and statement_run.c share. */
+/* session_int.h - what session.c, request_check.c and statement_run.c share. */
 #ifndef MG_SESSION_SESSION_INT_H
 #define MG_SESSION_SESSION_INT_H
 
 #include "session/session.h"
+#include "sql/statement.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -36,5 +37,13 @@ struct mg_session {
 	pthread_mutex_t lock;
 	struct mg_settings settings; /* under lock */
 };
+
+/* ---- request_check.c ---- */
+/* Takes the empty statements out, and refuses what the request may not hold. */
+int mg_session__check(const struct mg_request *request, struct mg_statement *statements,
+                      size_t *count, struct mg_error *err);
+int mg_session__check_explained(struct mg_arena *arena, const struct mg_statement *statement,
+                                struct mg_error *err);
+int mg_session__refuse(const struct mg_statement *statement, struct mg_error *err);
 
 #endif

@@ -3,8 +3,8 @@
  *
  * What reads goes to the coordinator as a query: listed, limited in time, with a slot; so does what
  * changes rows or tables, on the thread of the request.  What only changes or shows the session is
- * answered here.  Everything else is refused with a message that
- * says what to do. Settings are copied when a statement begins.
+ * answered here.  Everything else is refused (request_check.c).  Settings are copied when a
+ * statement begins.
  *
  * Rule: between begin and end of an answer the sink gets rows of that statement only, and end is
  * given only to a statement that went well.
@@ -151,43 +151,6 @@ static int run_cancel(struct job *job, struct mg_error *err)
 	               : mg_session_kill(session, job->statement->name, err);
 
 	return code ? code : answer_nothing(job, cancel ? "CANCEL" : "KILL", err);
-}
-
-static int refuse(const struct mg_statement *statement, struct mg_error *err)
-{
-	int code;
-
-	switch (statement->kind) {
-	case MG_S_DML:
-	case MG_S_DDL:
-		code = mg_error_set(err, MG_E_READ_ONLY, "%s is not taken here: this door only reads",
-		                    statement->verb);
-		mg_error_hint(err, "Use the shell (merganser sql) or POST /db/execute.");
-		return code;
-	case MG_S_TRANSACTION:
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported yet", statement->verb);
-		mg_error_hint(err, "Each statement is a transaction of its own.");
-		return code;
-	case MG_S_COPY:
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "COPY is not supported yet");
-		mg_error_hint(err,
-		              "To export, ask for CSV or Arrow: merganser sql --format csv, or /db/query "
-		              "with Accept: text/csv.");
-		return code;
-	case MG_S_USE:
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "USE is not supported");
-		mg_error_hint(err, "Write schema.table instead.");
-		return code;
-	case MG_S_PREPARE:
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported", statement->verb);
-		mg_error_hint(err, "Send the statement with its values, or \"params\" at /db/query.");
-		return code;
-	default:
-		code = mg_error_set(err, MG_E_DENIED, "statement %s is not allowed",
-		                    statement->verb ? statement->verb : "of this kind");
-		mg_error_hint(err, "Clients reach no file, extension or setting of the engine.");
-		return code;
-	}
 }
 
 /* ---- queries ---- */
@@ -466,6 +429,16 @@ static int answer_change(struct job *job, const struct mg_change_result *result,
 	return code ? code : job->sink->end(job->sink->arg, &job->answer, err);
 }
 
+/* The change is made, but its rows, or the word that it is, did not reach the sink. */
+static int say_done(struct mg_error *err)
+{
+	if (mg_code_info(err->code)->retry == MG_RETRY_SAFE) { /* for nothing happened */
+		mg_error_set(err, MG_E_DISCONNECTED, "%s", err->message);
+	}
+	mg_error_detail(err, "The change is made; only its answer was not handed out.");
+	return err->code;
+}
+
 static int run_change(struct job *job, struct mg_error *err)
 {
 	struct mg_sessions *sessions = job->session->sessions;
@@ -481,10 +454,13 @@ static int run_change(struct job *job, struct mg_error *err)
 		code = carry_out_change(job, &result, err);
 	}
 	mg_slot_leave(&sink->slot);
-	if (code && code != MG_E_UNKNOWN_OUTCOME && mg_query_stopped(job->query)) {
+	if (code && !result.done && code != MG_E_UNKNOWN_OUTCOME && mg_query_stopped(job->query)) {
 		code = say_why_stopped(job, err);
 	}
 	code = code ? code : answer_change(job, &result, err);
+	if (code && result.done) {
+		code = say_done(err);
+	}
 	if (sink->query) {
 		sink->query(sink->arg, NULL);
 	}
@@ -495,23 +471,6 @@ static int run_change(struct job *job, struct mg_error *err)
 
 /* ---- a request ---- */
 
-/* EXPLAIN of what does not read is refused as the statement itself is. */
-static int check_explained(struct mg_arena *arena, const struct mg_statement *statement,
-                           struct mg_error *err)
-{
-	struct mg_statement *body = NULL;
-	size_t count = 0;
-	int code = mg_statement_split(arena, statement->body, &body, &count, err);
-
-	if (code) {
-		return code;
-	}
-	if (count != 1 || body[0].kind == MG_S_EMPTY) {
-		return mg_error_set(err, MG_E_SYNTAX, "EXPLAIN needs a statement");
-	}
-	return body[0].kind == MG_S_SELECT ? 0 : refuse(&body[0], err);
-}
-
 static int run_statement(struct job *job, struct mg_arena *arena, struct mg_error *err)
 {
 	int code;
@@ -520,7 +479,7 @@ static int run_statement(struct job *job, struct mg_arena *arena, struct mg_erro
 	case MG_S_SELECT:
 		return run_query(job, err);
 	case MG_S_EXPLAIN:
-		code = check_explained(arena, job->statement, err);
+		code = mg_session__check_explained(arena, job->statement, err);
 		return code ? code : run_query(job, err);
 	case MG_S_DML:
 	case MG_S_DDL:
@@ -534,50 +493,8 @@ static int run_statement(struct job *job, struct mg_arena *arena, struct mg_erro
 	case MG_S_KILL:
 		return run_cancel(job, err);
 	default:
-		return refuse(job->statement, err);
+		return mg_session__refuse(job->statement, err);
 	}
-}
-
-static int check_one_read(const struct mg_statement *statements, size_t count, struct mg_error *err)
-{
-	if (count == 0) {
-		return mg_error_set(err, MG_E_USAGE, "there is no statement");
-	}
-	for (size_t i = 0; i < count; i++) {
-		switch (statements[i].kind) {
-		case MG_S_SELECT:
-		case MG_S_EXPLAIN:
-		case MG_S_SHOW_SETTING:
-			break;
-		case MG_S_SET:
-		case MG_S_RESET:
-		case MG_S_CANCEL:
-		case MG_S_KILL:
-			mg_error_set(err, MG_E_DENIED, "statement %s is not allowed here", statements[i].verb);
-			mg_error_hint(err, statements[i].kind == MG_S_SET || statements[i].kind == MG_S_RESET
-			                       ? "Settings are parameters of the request, such as "
-			                         "?distributed=false."
-			                       : "Use the shell: merganser sql -c \"CANCEL 'query-id'\".");
-			return MG_E_DENIED;
-		default:
-			return refuse(&statements[i], err);
-		}
-	}
-	return count == 1 ? 0
-	                  : mg_error_set(err, MG_E_USAGE, "%zu statements where one is allowed", count);
-}
-
-/* Statements without the empty ones, in place. */
-static size_t drop_empty(struct mg_statement *statements, size_t count)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		if (statements[i].kind != MG_S_EMPTY) {
-			statements[kept++] = statements[i];
-		}
-	}
-	return kept;
 }
 
 static int run_one(struct mg_session *session, struct mg_arena *arena,
@@ -614,8 +531,7 @@ int mg_session_run(struct mg_session *session, const struct mg_request *request,
 	               : mg_error_set(err, MG_E_SYNTAX, "the statement is not UTF-8");
 
 	if (!code) {
-		count = drop_empty(statements, count);
-		code = request->one_read ? check_one_read(statements, count, err) : 0;
+		code = mg_session__check(request, statements, &count, err);
 	}
 	for (size_t i = 0; !code && i < count; i++) {
 		if (request->cancelled && request->cancelled(request->arg)) {

@@ -1,0 +1,576 @@
+/*
+ * rest_execute.c - POST /db/execute: statements that change rows or tables.
+ *
+ *   loop: collect, look up the key -> thread: read, bind, run one after the other -> loop: reply
+ *
+ * Each statement of a list is a transaction of its own; the first error ends the list.  The body is
+ * read and all values are bound before the first statement begins.
+ *
+ * Rule: an answer is kept under its Idempotency-Key unless it says that nothing has happened and
+ * that it may be sent again.  A request with a key goes on when its client goes away, because who
+ * sends it again wants its outcome; one without is cancelled, which ends it one way or the other.
+ *
+ * owner: as in rest_query.c: the request (its arena's hook gives the reference back), and the
+ * thread or the wait for another request's end.
+ *
+ * Limits: STATEMENTS_MAX of a list, ANSWER_MAX bytes of rows from RETURNING before the last one.
+ */
+#include "base/log.h"
+#include "base/mem.h"
+#include "door/doors_int.h"
+#include "door/rest_sql.h"
+#include "door/running.h"
+#include "os/clock.h"
+#include "session/encode.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { STATEMENTS_MAX = 10000, ANSWER_MAX = 64 << 20, KEPT_WITH_ROWS_MAX = 64 << 10 };
+
+struct call {
+	atomic_int refs;
+	struct mg_doors *doors;
+	struct mg_loop *loop;
+	struct mg_http_request *request; /* loop; NULL once it is answered or gone */
+	struct mg_running running;       /* cancelled: the client went away, and it has no key */
+	struct mg_once_entry *entry;     /* of its key, to be ended; or NULL */
+	struct mg_once_wait wait;        /* for who is first with its key */
+	bool repeated;                   /* the answer is another request's */
+	bool pretty;
+	/* thread; what lies in the request is valid until it is answered */
+	struct mg_arena *arena;
+	struct mg_session *session; /* NULL while it waits */
+	const char *content_type;
+	struct mg_str body;
+	uint64_t started_us;
+	bool list;
+	struct mg_str *statements; /* with their values */
+	size_t count, done;
+	struct mg_encoder *encoder; /* of RETURNING's rows, while a statement has some */
+	struct mg_sb rows;          /* they, as members of an object */
+	struct mg_sb results;       /* objects, separated */
+	struct mg_sb counts;        /* the same without rows */
+	bool has_rows;
+	struct mg_outcome outcome;
+	struct mg_once_answer answer; /* then on the loop */
+};
+
+static void call_unref(void *arg)
+{
+	struct call *call = arg;
+
+	if (atomic_fetch_sub(&call->refs, 1) > 1) {
+		return;
+	}
+	mg_buf_unref(call->answer.body);
+	mg_sb_fini(&call->rows);
+	mg_sb_fini(&call->results);
+	mg_sb_fini(&call->counts);
+	mg_encoder_free(call->encoder);
+	mg_session_unref(call->session);
+	mg_running_fini(&call->running);
+	mg_arena_free(call->arena);
+	mg_free(call);
+}
+
+/* Hook of the request's arena: the request is no more. */
+static void request_freed(void *arg)
+{
+	struct call *call = arg;
+
+	call->request = NULL;
+	call_unref(call);
+}
+
+/* ---- what is asked for: on the thread ---- */
+
+/* One item: "..." or {"sql": ..., "params": ...}. */
+static int read_item(struct call *call, const struct mg_json *item, struct mg_error *err)
+{
+	const struct mg_json *params = NULL;
+	struct mg_str sql = { 0 };
+
+	if (mg_json_is(item, MG_JSON_STRING)) {
+		sql = item->text;
+	} else if (!mg_json_is(item, MG_JSON_OBJECT)) {
+		mg_error_set(err, MG_E_USAGE, "a statement is neither text nor an object");
+		mg_error_hint(err, "Send \"...\" or {\"sql\": \"...\", \"params\": [...]}.");
+		return MG_E_USAGE;
+	} else if (mg_rest_read_sql(item, &sql, &params, err)) {
+		return err->code;
+	}
+	int code = mg_rest_bind(call->arena, sql, params, &call->statements[call->count], err);
+
+	call->count += code == 0;
+	return code;
+}
+
+static int read_list(struct call *call, const struct mg_json *list, struct mg_error *err)
+{
+	int code = 0;
+
+	if (!mg_json_is(list, MG_JSON_ARRAY) || list->count == 0) {
+		mg_error_set(err, MG_E_USAGE, "\"statements\" must be a list with at least one statement");
+		mg_error_hint(err, "Send {\"statements\": [\"...\", {\"sql\": \"...\", \"params\": "
+		                   "[...]}]}.");
+		return MG_E_USAGE;
+	}
+	if (list->count > STATEMENTS_MAX) {
+		mg_error_set(err, MG_E_LIMIT, "%zu statements where at most %d are allowed", list->count,
+		             STATEMENTS_MAX);
+		mg_error_hint(err, "Send several lists; one INSERT may also have many rows.");
+		return MG_E_LIMIT;
+	}
+	call->statements = mg_arena_new_array(call->arena, struct mg_str, list->count);
+	call->list = true;
+	mg_json_each(item, list) {
+		code = code ? code : read_item(call, item, err);
+	}
+	return code;
+}
+
+static int check_transaction(const struct mg_json *body, size_t count, struct mg_error *err)
+{
+	const struct mg_json *wanted = mg_json_get(body, "transaction");
+
+	if (!wanted || mg_json_is(wanted, MG_JSON_FALSE) || mg_json_is(wanted, MG_JSON_NULL)) {
+		return 0;
+	}
+	if (!mg_json_is(wanted, MG_JSON_TRUE)) {
+		return mg_error_set(err, MG_E_USAGE, "\"transaction\" must be true or false");
+	}
+	if (count > 1) {
+		mg_error_set(err, MG_E_UNSUPPORTED,
+		             "several statements in one transaction are not supported yet");
+		mg_error_hint(err, "Without \"transaction\" each statement is a transaction of its own; "
+		                   "one INSERT may have many rows.");
+		return MG_E_UNSUPPORTED;
+	}
+	return 0;
+}
+
+static int read_request(struct call *call, struct mg_error *err)
+{
+	struct mg_str text = { 0 };
+	struct mg_json *body = NULL;
+	int code = mg_rest_read_body(call->arena, call->content_type, call->body, &text, &body, err);
+
+	if (code) {
+		return code;
+	}
+	const struct mg_json *list = mg_json_get(body, "statements");
+
+	if (list && (mg_json_get(body, "sql") || mg_json_get(body, "params"))) {
+		mg_error_set(err, MG_E_USAGE, "\"statements\" stands beside \"sql\" or \"params\"");
+		mg_error_hint(err, "Each statement of the list has its own: {\"sql\": \"...\", "
+		                   "\"params\": [...]}.");
+		return MG_E_USAGE;
+	}
+	code = check_transaction(body, list ? list->count : 1, err);
+	if (code) {
+		return code;
+	}
+	if (list) {
+		return read_list(call, list, err);
+	}
+	call->statements = mg_arena_new_array(call->arena, struct mg_str, 1);
+	if (body) {
+		return read_item(call, body, err);
+	}
+	code = mg_rest_bind(call->arena, text, NULL, &call->statements[0], err);
+	call->count = 1;
+	return code;
+}
+
+/* ---- running it: on the thread ---- */
+
+static int emit(void *arg, struct mg_buf *buf, struct mg_error *err)
+{
+	struct call *call = arg;
+
+	(void)err;
+	mg_sb_add_len(&call->rows, (const char *)buf->data, buf->size);
+	mg_buf_unref(buf);
+	return 0;
+}
+
+static int sink_begin(void *arg, const struct mg_answer *answer, struct mg_error *err)
+{
+	struct call *call = arg;
+
+	mg_sb_clear(&call->rows);
+	if (answer->count == 0) {
+		return 0;
+	}
+	call->has_rows = true;
+	call->encoder =
+		mg_encoder_new(&(struct mg_encode_options){ .format = MG_FORMAT_JSON,
+	                                                .pretty = call->pretty && !call->list,
+	                                                .members = true,
+	                                                .emit = emit,
+	                                                .arg = call });
+	return mg_encoder_begin(call->encoder, answer->schema, answer->count, answer->names,
+	                        answer->types, err);
+}
+
+static int sink_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
+{
+	struct call *call = arg;
+
+	return mg_encoder_batch(call->encoder, batch, err);
+}
+
+static void add_result(const struct call *call, struct mg_sb *to, uint64_t affected,
+                       const struct mg_sb *rows)
+{
+	bool spread = call->pretty && !call->list;
+
+	if (call->list) {
+		mg_sb_add(to, to->len == 0 ? "" : ",");
+		mg_sb_add(to, call->pretty ? "\n        " : to->len == 0 ? "" : " ");
+	}
+	mg_sb_addf(to, spread ? "{\n        \"rows_affected\": %llu" : "{\"rows_affected\": %llu",
+	           (unsigned long long)affected);
+	if (rows && rows->len > 0) {
+		mg_sb_add(to, spread ? ",\n        " : ", ");
+		mg_sb_add_len(to, rows->ptr, rows->len);
+	}
+	mg_sb_add(to, spread ? "\n    }" : "}");
+}
+
+static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *err)
+{
+	struct call *call = arg;
+	int code = call->encoder ? mg_encoder_end(call->encoder, 0, err) : 0;
+
+	mg_encoder_free(call->encoder);
+	call->encoder = NULL;
+	if (!code) {
+		add_result(call, &call->results, answer->stats->rows, &call->rows);
+		add_result(call, &call->counts, answer->stats->rows, NULL);
+	}
+	return code;
+}
+
+static void sink_query(void *arg, struct mg_query *query)
+{
+	struct call *call = arg;
+
+	mg_running_set(&call->running, query);
+	if (query && atomic_load(&call->running.cancelled)) {
+		mg_running_cancel(&call->running, mg_sessions_queries(call->doors->sessions));
+	}
+}
+
+/* Before each statement: is the rest still wanted? */
+static int check_wanted(const struct call *call, struct mg_error *err)
+{
+	if (atomic_load(&call->doors->stopping)) {
+		return mg_error_set(err, MG_E_SHUTDOWN, "the server is shutting down");
+	}
+	if (atomic_load(&call->running.cancelled)) {
+		return mg_error_set(err, MG_E_CANCELLED, "the client has gone");
+	}
+	if (call->results.len > ANSWER_MAX) {
+		mg_error_set(err, MG_E_LIMIT, "the rows of RETURNING are larger than %d MB together",
+		             ANSWER_MAX >> 20);
+		mg_error_hint(err, "Send shorter lists, or return fewer columns.");
+		return MG_E_LIMIT;
+	}
+	return 0;
+}
+
+static int run_all(struct call *call, struct mg_error *err)
+{
+	int code = 0;
+
+	while (!code && call->done < call->count) {
+		const struct mg_request what = { .sql = call->statements[call->done], .one_write = true };
+		struct mg_sink sink = { .begin = sink_begin,
+			                    .batch = sink_batch,
+			                    .end = sink_end,
+			                    .query = sink_query,
+			                    .arg = call,
+			                    .lossless = true };
+
+		code = check_wanted(call, err);
+		if (!code) {
+			code = mg_session_run(call->session, &what, &sink, &call->outcome, err);
+		}
+		mg_encoder_free(call->encoder);
+		call->encoder = NULL;
+		call->done += code == 0;
+	}
+	return code;
+}
+
+/* ---- the answer: on the thread ---- */
+
+static struct mg_buf *wrap(struct mg_sb *text)
+{
+	size_t size = text->len;
+	char *bytes = mg_sb_take(text);
+
+	return mg_buf_wrap(bytes, size, mg_free, bytes);
+}
+
+static struct mg_buf *document(const struct call *call, const struct mg_sb *results)
+{
+	double took = (double)(mg_clock_us() - call->started_us) / 1000;
+	bool pretty = call->pretty;
+	struct mg_sb text = { 0 };
+
+	mg_sb_add(&text, pretty ? "{\n    \"result\": " : "{\"result\": ");
+	mg_sb_add(&text, call->list ? "[" : "");
+	mg_sb_add_len(&text, mg_sb_text(results), results->len);
+	mg_sb_add(&text, !call->list ? "" : pretty ? "\n    ]" : "]");
+	mg_sb_addf(&text, pretty ? ",\n    \"took\": %.3f\n}\n" : ", \"took\": %.3f}\n", took);
+	return wrap(&text);
+}
+
+static struct mg_buf *error_document(const struct call *call, const struct mg_error *err,
+                                     size_t index)
+{
+	struct mg_sb text = { 0 };
+
+	mg_sb_add(&text, "{\"error\": ");
+	if (call->list) {
+		mg_error_json_of(&text, err, index, call->done);
+	} else {
+		mg_error_json(&text, err);
+	}
+	mg_sb_add(&text, "}\n");
+	return wrap(&text);
+}
+
+/* What of a list is done, behind what the error itself says. */
+static void tell_done(const struct call *call, struct mg_error *err)
+{
+	char own[sizeof err->detail];
+
+	mg_copy_text(own, sizeof own, err->detail);
+	mg_error_detail(err, "%.400s%sStatements before it that are done, each for itself: %zu.", own,
+	                own[0] ? " " : "", call->done);
+}
+
+static bool may_be_sent_again(const struct call *call, const struct mg_error *err)
+{
+	bool nothing = mg_code_info(err->code)->retry == MG_RETRY_SAFE ||
+	               strcmp(err->sqlstate, "40001") == 0;
+
+	return nothing && call->done == 0;
+}
+
+/* The key's end: its answer is kept, without the rows when they are many. */
+static void end_once(struct call *call, bool keep)
+{
+	struct mg_once_answer kept = call->answer;
+	bool shorten = keep && kept.status == 200 && call->has_rows &&
+	               kept.body->size > KEPT_WITH_ROWS_MAX;
+
+	if (!call->entry) {
+		return;
+	}
+	if (shorten) {
+		kept.body = document(call, &call->counts);
+	}
+	mg_once_end(call->doors->once, call->entry, &call->answer, keep ? &kept : NULL, mg_clock_ms());
+	if (shorten) {
+		mg_buf_unref(kept.body);
+	}
+	call->entry = NULL;
+}
+
+static void answer_error(struct call *call, size_t index, struct mg_error *err)
+{
+	bool keep = !may_be_sent_again(call, err);
+
+	if (call->list) {
+		tell_done(call, err);
+	}
+	call->answer.status = mg_rest_sql_status(err);
+	call->answer.body = error_document(call, err, index);
+	end_once(call, keep);
+}
+
+static void call_over(void *arg);
+
+static void call_run(void *arg)
+{
+	struct call *call = arg;
+	struct mg_error err = { 0 };
+
+	call->started_us = mg_clock_us();
+	int code = read_request(call, &err);
+	size_t index = call->count; /* where reading stopped */
+
+	if (!code) {
+		code = run_all(call, &err);
+		index = call->done;
+	}
+	mg_session_close(call->session);
+	mg_copy_text(call->answer.query_id, sizeof call->answer.query_id, call->outcome.query_id);
+	if (code) {
+		answer_error(call, index, &err);
+	} else {
+		call->answer.status = 200;
+		call->answer.body = document(call, &call->results);
+		end_once(call, true);
+	}
+	mg_loop_post(call->loop, call_over, call);
+}
+
+/* ---- on the loop ---- */
+
+static void reply(const struct call *call)
+{
+	const struct mg_once_answer *answer = &call->answer;
+	/* A list that is done in part must not be sent again, so nobody is told when. */
+	bool again = (answer->status == 503 || answer->status == 429) && call->done == 0;
+	char extra[200];
+
+	(void)snprintf(extra, sizeof extra, "Merganser-Query: %s\r\nCache-Control: no-store\r\n%s%s",
+	               answer->query_id[0] ? answer->query_id : "-", again ? "Retry-After: 1\r\n" : "",
+	               call->repeated ? "Idempotent-Replayed: true\r\n" : "");
+	mg_rest_count(call->request, answer->status);
+	mg_http_reply(call->request, answer->status, "application/json", answer->body->data,
+	              answer->body->size, extra);
+}
+
+static void call_over(void *arg)
+{
+	struct call *call = arg;
+
+	if (call->request) {
+		reply(call); /* also when the client has gone: it frees the request */
+	}
+	call_unref(call);
+}
+
+/* On the thread of who was first with the key. */
+static void told(void *arg, const struct mg_once_answer *answer)
+{
+	struct call *call = arg;
+
+	call->answer = *answer;
+	mg_buf_ref(answer->body);
+	mg_loop_post(call->loop, call_over, call);
+}
+
+/* The client went away. */
+static void call_gone(void *arg)
+{
+	struct call *call = arg;
+
+	mg_running_cancel(&call->running, mg_sessions_queries(call->doors->sessions));
+}
+
+static void gone_with_key(void *arg)
+{
+	(void)arg; /* it goes on */
+}
+
+static void refuse_now(struct call *call, const struct mg_error *err, int status)
+{
+	mg_rest_error(call->request, err, status);
+	call_unref(call);
+}
+
+static int check_key(const char *key, struct mg_error *err)
+{
+	size_t len = strlen(key);
+
+	if (len > 0 && len <= MG_ONCE_KEY_SIZE_MAX) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_USAGE, "the Idempotency-Key has %zu characters; 1 to %d are allowed",
+	             len, MG_ONCE_KEY_SIZE_MAX);
+	mg_error_hint(err, "A new UUID for each write is a good key.");
+	return MG_E_USAGE;
+}
+
+/* true: the call is to be started; else it is answered, or waits. */
+static bool begin_once(struct call *call, const char *user, const char *key)
+{
+	const struct mg_once_request asked = { .user = user,
+		                                   .key = key,
+		                                   .digest = XXH3_64bits(call->body.ptr, call->body.len),
+		                                   .now_ms = mg_clock_ms() };
+	struct mg_error err = { 0 };
+
+	if (check_key(key, &err)) {
+		refuse_now(call, &err, 0);
+		return false;
+	}
+	call->wait = (struct mg_once_wait){ .told = told, .arg = call };
+	call->repeated = true;
+	mg_http_defer(call->request, gone_with_key, call); /* before another thread may be told */
+	switch (mg_once_begin(call->doors->once, &asked, &call->wait, &call->answer, &call->entry)) {
+	case MG_ONCE_FIRST:
+		call->repeated = false;
+		return true;
+	case MG_ONCE_WAIT:
+		return false;
+	case MG_ONCE_KNOWN:
+		call_over(call);
+		return false;
+	case MG_ONCE_OTHER:
+		break;
+	}
+	mg_error_set(&err, MG_E_USAGE, "the Idempotency-Key was used for another request");
+	mg_error_hint(&err, "Each write needs a key of its own; only the same body may come again.");
+	refuse_now(call, &err, 422);
+	return false;
+}
+
+/* Before the thread has it: nothing is done. */
+static void fail_start(struct call *call, struct mg_error *err)
+{
+	mg_session_close(call->session);
+	answer_error(call, 0, err);
+	call_over(call);
+}
+
+static struct call *call_new(struct mg_doors *doors, struct mg_http_request *request)
+{
+	struct call *call = mg_alloc0(sizeof *call);
+
+	call->doors = doors;
+	call->loop = mg_conn_loop(mg_http_conn(request));
+	call->request = request;
+	call->arena = mg_arena_new();
+	call->content_type = mg_http_header(request, "content-type");
+	call->body = mg_http_body(request);
+	call->pretty = mg_rest_pretty(request);
+	mg_running_init(&call->running);
+	atomic_init(&call->refs, 2);
+	mg_arena_defer(mg_http_arena(request), request_freed, call);
+	return call;
+}
+
+void mg_rest_execute(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                     enum mg_role role)
+{
+	struct call *call = call_new(doors, request);
+	const char *key = mg_http_header(request, "idempotency-key");
+	struct mg_error err = { 0 };
+
+	if (key && !begin_once(call, user, key)) {
+		return;
+	}
+	if (!key) {
+		mg_http_defer(request, call_gone, call);
+	}
+	call->session = mg_session_open(
+		doors->sessions, &(struct mg_session_open){ .user = user, .role = role, .door = "http" });
+	int code = mg_rest_settings(call->session, request, &err);
+
+	if (!code) {
+		code = mg_pool_post(mg_sessions_pool(doors->sessions), call_run, call, &err);
+	}
+	if (code) {
+		fail_start(call, &err);
+	}
+}

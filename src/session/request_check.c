@@ -1,0 +1,179 @@
+/*
+ * request_check.c - which statements a request may hold, and what is said of the others.
+ *
+ * Rule: a request is looked at as a whole before its first statement runs, so that what is refused
+ * here has done nothing.  Every refusal says what to do instead.
+ */
+#include "session/session_int.h"
+
+int mg_session__refuse(const struct mg_statement *statement, struct mg_error *err)
+{
+	int code;
+
+	switch (statement->kind) {
+	case MG_S_DML:
+	case MG_S_DDL:
+		code = mg_error_set(err, MG_E_READ_ONLY, "%s is not taken here: this path only reads",
+		                    statement->verb);
+		mg_error_hint(err, "Use POST /db/execute, or the shell: merganser sql.");
+		return code;
+	case MG_S_TRANSACTION:
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported yet", statement->verb);
+		mg_error_hint(err, "Each statement is a transaction of its own.");
+		return code;
+	case MG_S_COPY:
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "COPY is not supported yet");
+		mg_error_hint(err,
+		              "To export, ask for CSV or Arrow: merganser sql --format csv, or /db/query "
+		              "with Accept: text/csv.");
+		return code;
+	case MG_S_USE:
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "USE is not supported");
+		mg_error_hint(err, "Write schema.table instead.");
+		return code;
+	case MG_S_PREPARE:
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported", statement->verb);
+		mg_error_hint(err, "Send the statement with its values, or \"params\" over HTTP.");
+		return code;
+	default:
+		code = mg_error_set(err, MG_E_DENIED, "statement %s is not allowed",
+		                    statement->verb ? statement->verb : "of this kind");
+		mg_error_hint(err, "Clients reach no file, extension or setting of the engine.");
+		return code;
+	}
+}
+
+int mg_session__check_explained(struct mg_arena *arena, const struct mg_statement *statement,
+                                struct mg_error *err)
+{
+	struct mg_statement *body = NULL;
+	size_t count = 0;
+	int code = mg_statement_split(arena, statement->body, &body, &count, err);
+
+	if (code) {
+		return code;
+	}
+	if (count != 1 || body[0].kind == MG_S_EMPTY) {
+		return mg_error_set(err, MG_E_SYNTAX, "EXPLAIN needs a statement");
+	}
+	if (body[0].kind == MG_S_DML || body[0].kind == MG_S_DDL) {
+		mg_error_set(err, MG_E_UNSUPPORTED, "EXPLAIN of %s is not supported yet", body[0].verb);
+		mg_error_hint(err, "EXPLAIN the SELECT that it reads from.");
+		return MG_E_UNSUPPORTED;
+	}
+	return body[0].kind == MG_S_SELECT ? 0 : mg_session__refuse(&body[0], err);
+}
+
+/* Statements that only change or show the session or others; over HTTP each request has its own. */
+static int refuse_session(const struct mg_statement *statement, struct mg_error *err)
+{
+	bool setting = statement->kind == MG_S_SET || statement->kind == MG_S_RESET;
+
+	mg_error_set(err, MG_E_DENIED, "statement %s is not allowed here", statement->verb);
+	mg_error_hint(err, setting ? "Settings are parameters of the request, such as "
+	                             "?distributed=false."
+	                           : "Use the shell: merganser sql -c \"CANCEL 'query-id'\".");
+	return MG_E_DENIED;
+}
+
+static int check_one_read(const struct mg_statement *statements, size_t count, struct mg_error *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		switch (statements[i].kind) {
+		case MG_S_SELECT:
+		case MG_S_EXPLAIN:
+		case MG_S_SHOW_SETTING:
+			break;
+		case MG_S_SET:
+		case MG_S_RESET:
+		case MG_S_CANCEL:
+		case MG_S_KILL:
+			return refuse_session(&statements[i], err);
+		default:
+			return mg_session__refuse(&statements[i], err);
+		}
+	}
+	return count == 1 ? 0
+	                  : mg_error_set(err, MG_E_USAGE, "%zu statements where one is allowed", count);
+}
+
+/* What reads; and what begins like no statement at all, of which the splitter knows no kind. */
+static int refuse_read(const struct mg_statement *statement, struct mg_error *err)
+{
+	static const char *const reads[] = { "SELECT",   "WITH",  "FROM",    "VALUES",
+		                                 "TABLE",    "PIVOT", "UNPIVOT", "SUMMARIZE",
+		                                 "DESCRIBE", "DESC",  "SHOW",    "EXPLAIN" };
+	const char *verb = statement->verb && statement->verb[0] ? statement->verb : NULL;
+
+	for (size_t i = 0; verb && i < sizeof reads / sizeof reads[0]; i++) {
+		if (mg_text_eq(verb, reads[i])) {
+			mg_error_set(err, MG_E_USAGE, "%s is not taken here: this path only writes", verb);
+			mg_error_hint(err, "Use POST /db/query.");
+			return MG_E_USAGE;
+		}
+	}
+	if (verb) {
+		mg_error_set(err, MG_E_SYNTAX, "syntax error at or near \"%.64s\"", verb);
+	} else {
+		mg_error_set(err, MG_E_SYNTAX, "the statement begins with no word");
+	}
+	mg_error_hint(err, "INSERT, UPDATE, DELETE, TRUNCATE, CREATE and DROP are taken here; what "
+	                   "reads is for POST /db/query.");
+	return MG_E_SYNTAX;
+}
+
+static int check_one_write(const struct mg_statement *statements, size_t count,
+                           struct mg_error *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		switch (statements[i].kind) {
+		case MG_S_DML:
+		case MG_S_DDL:
+			break;
+		case MG_S_SELECT:
+		case MG_S_EXPLAIN:
+		case MG_S_SHOW_SETTING:
+			return refuse_read(&statements[i], err);
+		case MG_S_SET:
+		case MG_S_RESET:
+		case MG_S_CANCEL:
+		case MG_S_KILL:
+			return refuse_session(&statements[i], err);
+		default:
+			return mg_session__refuse(&statements[i], err);
+		}
+	}
+	if (count > 1) {
+		mg_error_set(err, MG_E_USAGE, "%zu statements where one is allowed", count);
+		mg_error_hint(err, "Send them as a list: {\"statements\": [\"...\", \"...\"]}.");
+		return MG_E_USAGE;
+	}
+	return 0;
+}
+
+/* Statements without the empty ones, in place. */
+static size_t drop_empty(struct mg_statement *statements, size_t count)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (statements[i].kind != MG_S_EMPTY) {
+			statements[kept++] = statements[i];
+		}
+	}
+	return kept;
+}
+
+int mg_session__check(const struct mg_request *request, struct mg_statement *statements,
+                      size_t *count, struct mg_error *err)
+{
+	*count = drop_empty(statements, *count);
+	if (!request->one_read && !request->one_write) {
+		return 0;
+	}
+	if (*count == 0) {
+		return mg_error_set(err, MG_E_USAGE, "there is no statement");
+	}
+	return request->one_read ? check_one_read(statements, *count, err)
+	                         : check_one_write(statements, *count, err);
+}
