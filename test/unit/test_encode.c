@@ -64,14 +64,13 @@ static int collect(void *arg, struct mg_buf *buf, struct mg_error *err)
 	return 0;
 }
 
-static void encode(const char *sql, enum mg_format format, bool pretty, struct mg_sb *out)
+static void encode_as(const char *sql, const struct mg_encode_options *options)
 {
 	struct mg_error err = { 0 };
 	struct mg_duck_result *result = NULL;
 	const char *names[64], *types[64];
 	bool end = false;
-	struct mg_encoder *encoder = mg_encoder_new(&(struct mg_encode_options){
-		.format = format, .pretty = pretty, .emit = collect, .arg = out });
+	struct mg_encoder *encoder = mg_encoder_new(options);
 
 	blocks = largest = 0;
 	if (mg_duck_query(conn, sql, &result, &err)) {
@@ -98,6 +97,15 @@ static void encode(const char *sql, enum mg_format format, bool pretty, struct m
 	assert_int_equal(mg_encoder_end(encoder, 1.5, &err), 0);
 	mg_duck_result_free(result);
 	mg_encoder_free(encoder);
+}
+
+static void encode(const char *sql, enum mg_format format, bool pretty, struct mg_sb *out)
+{
+	const struct mg_encode_options options = {
+		.format = format, .pretty = pretty, .emit = collect, .arg = out
+	};
+
+	encode_as(sql, &options);
 }
 
 static char *copy_to(const char *sql, const char *format)
@@ -232,6 +240,52 @@ static void test_pretty_json_is_the_same_document(void **state)
 	mg_sb_fini(&plain_compact);
 	mg_sb_fini(&pretty_compact);
 	mg_arena_free(arena);
+}
+
+static void test_members_stand_in_an_object_of_others(void **state)
+{
+	struct mg_sb out = { 0 };
+	struct mg_encode_options options = {
+		.format = MG_FORMAT_JSON, .members = true, .emit = collect, .arg = &out
+	};
+
+	(void)state;
+	encode_as("SELECT i FROM range(2) r(i)", &options);
+	assert_string_equal(mg_sb_text(&out), "\"columns\": [\"i\"], \"types\": [\"BIGINT\"], "
+	                                      "\"values\": [[0], [1]]");
+	mg_sb_clear(&out);
+	options.pretty = true;
+	encode_as("SELECT i FROM range(1) r(i)", &options);
+	assert_string_equal(mg_sb_text(&out), "\"columns\": [\"i\"],\n        \"types\": [\"BIGINT\"],"
+	                                      "\n        \"values\": [\n            [0]\n        ]");
+	mg_sb_fini(&out);
+}
+
+static void test_errors_say_whether_to_send_again(void **state)
+{
+	struct mg_error err = { 0 };
+	struct mg_sb out = { 0 };
+
+	(void)state;
+	mg_error_set(&err, MG_E_UNAVAILABLE, "x");
+	mg_error_json(&out, &err);
+	assert_non_null(strstr(mg_sb_text(&out), "\"retry\":\"safe\"}"));
+	mg_sb_clear(&out);
+	mg_error_json_of(&out, &err, 0, 0);
+	assert_non_null(strstr(mg_sb_text(&out), "\"retry\":\"safe\",\"index\":0}"));
+	mg_sb_clear(&out);
+	mg_error_json_of(&out, &err, 2, 2); /* a part of the list is done */
+	assert_non_null(strstr(mg_sb_text(&out), "\"retry\":\"never\",\"index\":2}"));
+	mg_sb_clear(&out);
+	mg_error_set(&err, MG_E_UNKNOWN_OUTCOME, "x");
+	mg_error_json_of(&out, &err, 1, 1);
+	assert_non_null(strstr(mg_sb_text(&out), "\"retry\":\"maybe\",\"index\":1}"));
+	mg_sb_clear(&out);
+	mg_error_set(&err, MG_E_DATA, "x");
+	mg_copy_text(err.sqlstate, sizeof err.sqlstate, "40001");
+	mg_error_json(&out, &err);
+	assert_non_null(strstr(mg_sb_text(&out), "\"retry\":\"safe\"}"));
+	mg_sb_fini(&out);
 }
 
 static void test_large_answers_leave_in_blocks(void **state)
@@ -420,6 +474,8 @@ int main(void)
 		cmocka_unit_test(test_ndjson_has_the_values_that_duckdb_writes),
 		cmocka_unit_test(test_json_document_and_its_rules),
 		cmocka_unit_test(test_pretty_json_is_the_same_document),
+		cmocka_unit_test(test_members_stand_in_an_object_of_others),
+		cmocka_unit_test(test_errors_say_whether_to_send_again),
 		cmocka_unit_test(test_large_answers_leave_in_blocks),
 		cmocka_unit_test(test_arrow_stream_decodes_to_the_same_rows),
 		cmocka_unit_test(test_parquet_is_what_duckdb_reads),
