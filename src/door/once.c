@@ -9,7 +9,6 @@
 #include "base/assert.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <string.h>
 #include <xxhash.h>
 

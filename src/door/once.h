@@ -21,6 +21,7 @@
 
 #include "base/mem.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,7 @@ struct mg_once_entry;
 
 struct mg_once_answer {
 	int status;
+	bool later;          /* with Retry-After */
 	struct mg_buf *body; /* counted; who is given an answer gives its body back */
 	char query_id[40];
 };

@@ -391,6 +391,9 @@ static void answer_error(struct call *call, size_t index, struct mg_error *err)
 		tell_done(call, err);
 	}
 	call->answer.status = mg_rest_sql_status(err);
+	/* A list that is done in part must not be sent again, so nobody is told when. */
+	call->answer.later = call->done == 0 &&
+	                     (call->answer.status == 503 || call->answer.status == 429);
 	call->answer.body = error_document(call, err, index);
 	end_once(call, keep);
 }
@@ -427,12 +430,11 @@ static void call_run(void *arg)
 static void reply(const struct call *call)
 {
 	const struct mg_once_answer *answer = &call->answer;
-	/* A list that is done in part must not be sent again, so nobody is told when. */
-	bool again = (answer->status == 503 || answer->status == 429) && call->done == 0;
 	char extra[200];
 
 	(void)snprintf(extra, sizeof extra, "Merganser-Query: %s\r\nCache-Control: no-store\r\n%s%s",
-	               answer->query_id[0] ? answer->query_id : "-", again ? "Retry-After: 1\r\n" : "",
+	               answer->query_id[0] ? answer->query_id : "-",
+	               answer->later ? "Retry-After: 1\r\n" : "",
 	               call->repeated ? "Idempotent-Replayed: true\r\n" : "");
 	mg_rest_count(call->request, answer->status);
 	mg_http_reply(call->request, answer->status, "application/json", answer->body->data,

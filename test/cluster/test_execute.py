@@ -70,7 +70,9 @@ def test_document(cluster, table):
     assert isinstance(document["took"], float) and document["took"] > 0
     assert affected(execute(cluster, f"UPDATE {name} SET b = 'z' WHERE a > 1")) == 1
     assert cluster.rows(f"SELECT a, b FROM {name} ORDER BY a") == [[1, "x"], [2, "z"]]
-    assert affected(execute(cluster, f"DELETE FROM {name}")) == 2
+    assert affected(execute(cluster, f"INSERT INTO {name} VALUES (2, 'c'), (3, 'n') ON CONFLICT DO UPDATE SET b = excluded.b")) == 2
+    assert cluster.rows(f"SELECT a, b FROM {name} ORDER BY a") == [[1, "x"], [2, "c"], [3, "n"]]
+    assert affected(execute(cluster, f"DELETE FROM {name}")) == 3
     assert affected(execute(cluster, f"INSERT INTO {name} SELECT range, 'r' FROM range(1000)")) == 1000
     assert affected(execute(cluster, f"TRUNCATE {name}")) == 1000
     assert cluster.rows(f"SELECT count(*) FROM {name}") == [[0]]
@@ -81,6 +83,9 @@ def test_definitions_count_no_rows(cluster):
                 "CREATE VIEW e_s.w AS SELECT k FROM e_s.t", "DROP VIEW e_s.w", "DROP TABLE e_s.t", "DROP SCHEMA e_s"):
         assert affected(execute(cluster, sql)) == 0
     assert affected(execute(cluster, "DROP TABLE IF EXISTS e_no_such")) == 0
+    assert affected(execute(cluster, "CREATE TABLE e_c AS SELECT range AS i FROM range(10)")) == 10  # as DuckDB counts
+    assert cluster.rows("SELECT sum(i)::INTEGER FROM e_c") == [[45]]
+    assert affected(execute(cluster, "DROP TABLE e_c")) == 0
 
 
 def test_pretty_is_the_same_document(cluster, table):

@@ -102,7 +102,7 @@ def test_dot_commands(cluster, old):
 @pytest.mark.parametrize("statement,text", [
     ("SELEKT 1", "failed to parse - error"),
     ("SELECT no_such_column FROM nation", "no_such_column"),
-    ("DROP TABLE nation", "FAILED on the server"),
+    ("DROP TABLE no_such", "FAILED on the server"),
     ("SELECT * FROM read_text('/etc/passwd')", "FAILED on the server"),
     ("", "elapsed"),
     ("-- nothing", "elapsed"),
