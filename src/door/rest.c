@@ -391,6 +391,8 @@ static void get_metrics(struct mg_doors *doors, struct mg_http_request *request,
 	set_gauge("merganser_queries_running_max", "Slots.", running_max);
 	set_gauge("merganser_query_threads", "Query threads.",
 	          mg_pool_threads(mg_sessions_pool(doors->sessions)));
+	set_gauge("merganser_idempotency_keys", "Keys of writes that are remembered or carried out.",
+	          mg_once_count(doors->once));
 	set_gauge("merganser_uptime_seconds", "Seconds since the start.",
 	          (mg_clock_ms() - doors->started_ms) / 1000);
 	set_gauge("process_resident_memory_bytes", "Resident memory.", mg_os_resident_bytes());

@@ -73,6 +73,7 @@ int mg_rest_settings(struct mg_session *session, struct mg_http_request *request
 		{ "timeout", "statement_timeout" },
 		{ "statement_timeout", "statement_timeout" },
 		{ "timezone", "TimeZone" },
+		{ "default_partitioning", "default_partitioning" },
 	};
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

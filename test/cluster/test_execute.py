@@ -132,6 +132,10 @@ def test_settings_of_the_request(cluster, table):
     assert affected(execute(cluster, sql, path="?timezone=America/New_York")) == 1
     assert cluster.rows(f"SELECT epoch(t)::BIGINT FROM {name}") == [[1577854800]]
     assert error(execute(cluster, sql, path="?timeout=soon"), 400)["sqlstate"] == "22023"
+    answer = execute(cluster, "CREATE TABLE e_p (k BIGINT PRIMARY KEY)", path="?default_partitioning=primary%20key")
+    assert affected(answer) == 0
+    assert cluster.rows("SELECT partitioned_by FROM cluster.tables WHERE name = 'e_p'") == [[["k"]]]
+    assert affected(execute(cluster, "DROP TABLE e_p")) == 0
 
 
 # ---- lists ----
@@ -465,6 +469,23 @@ def test_answered_writes_outlive_the_process(new_cluster):
     cluster.start_server()
     assert cluster.rows("SELECT count(*), min(v), max(k) FROM t") == [[1000, "v0", 999]]
     assert affected(execute(cluster, "DELETE FROM t WHERE k < 10")) == 10
+
+
+def test_stop_ends_a_write_and_tells_its_client(new_cluster):
+    cluster, answers, key = new_cluster(scale=0, shards=2), [], str(uuid.uuid4())
+    cluster.start_server()
+    assert affected(execute(cluster, "CREATE TABLE t (n BIGINT)")) == 0
+    body = {"statements": ["INSERT INTO t VALUES (1)", SLOW.format("t", 10000000), "INSERT INTO t VALUES (2)"]}
+    thread = threading.Thread(target=lambda: answers.append(with_key(cluster, body, key)))
+    thread.start()
+    wait_until(lambda: running(cluster, "t SELECT") == 1)
+    assert cluster.stop() == {"server": 0}
+    thread.join(30)
+    found = error(answers[0], 503)
+    assert found["index"] == 1 and found["sqlstate"] == "57P01" and found["retry"] == "never"
+    assert "Retry-After" not in answers[0].headers  # a part of the list is done
+    cluster.start_server()
+    assert cluster.rows("SELECT n FROM t") == [[1]]
 
 
 # ---- the example ----
