@@ -173,6 +173,17 @@ static int attach_for_writing(struct mg_engine *engine, uint32_t shard, const ch
 	return code ? mg_error_wrap(err, "while attaching shard %u", shard) : 0;
 }
 
+/* DuckDB would make an empty database of a file that is missing or empty. */
+static int check_there(uint32_t shard, const char *path, struct mg_error *err)
+{
+	uint64_t size = 0;
+	int code = mg_file_size(path, &size, err);
+	if (!code && size == 0) {
+		code = mg_error_set(err, MG_E_CORRUPT, "\"%s\" is empty", path);
+	}
+	return code ? mg_error_wrap(err, "while opening shard %u", shard) : 0;
+}
+
 static int open_shard(struct mg_engine *engine, const struct mg_catalog_data *data, uint32_t index,
                       struct mg_error *err)
 {
@@ -181,6 +192,7 @@ static int open_shard(struct mg_engine *engine, const struct mg_catalog_data *da
 	if (!data->table_count && !*data->sample && !data->applied && !mg_file_exists(path)) {
 		code = make_shard(engine, data, index, err);
 	}
+	code = code ? code : check_there(index, path, err);
 	code = code ? code : attach_for_writing(engine, index, path, err);
 	code = code ? code : check_shard(engine, data, index, err);
 	if (code) {

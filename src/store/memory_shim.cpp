@@ -5,7 +5,7 @@
  * own threads wants to note that another one failed; that exception nobody catches, and the process
  * ends.  So small requests may use the reserve behind the fence; large ones fail, as they should.
  *
- * An aggregate that keeps millions of small things (mode, histogram) would use up the reserve within
+ * An aggregate that keeps millions of small things (mode, histogram) would use up the reserve in
  * a moment. So each thread gets a little of it and is then refused, which fails its statement; who
  * handles an exception gets what there is.
  * The other forms of new call this one; delete stays free().

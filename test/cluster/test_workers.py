@@ -118,7 +118,7 @@ def test_any_number_of_workers_gives_the_same_answer(new_cluster):
 
 
 def test_a_worker_of_a_cluster_without_tables_is_ready(new_cluster):
-    """There is nothing to lease, so there is nothing to wait for."""
+    """There are no rows, so there is nothing to wait for; later it gets the empty files."""
     cluster = new_cluster(scale=0)
     cluster.start_server()
     cluster.start_worker("w0")
@@ -127,7 +127,7 @@ def test_a_worker_of_a_cluster_without_tables_is_ready(new_cluster):
     done = cluster.run("cluster", "check", "--url", cluster.url, "--tls-roots", cluster.ca, "-u", USER, "--password", PASSWORD)
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
     assert cluster.rows("SELECT count(*) FROM range(10)", "?strategy=cut") == [[10]]
-    assert cluster.rows("SELECT state, shards FROM cluster.nodes WHERE role = 'worker'") == [["ready", 0]]
+    assert cluster.rows("SELECT state FROM cluster.nodes WHERE role = 'worker'") == [["ready"]]
     assert set(cluster.stop().values()) == {0}
 
 
