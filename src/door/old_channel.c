@@ -18,10 +18,13 @@
 
 #include "base/log.h"
 #include "codec/arrow_ipc.h"
+#include "door/link.h"
 #include "door/running.h"
 #include "os/clock.h"
 
+#include <assert.h>
 #include <ctype.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -68,9 +71,8 @@ struct login {
 };
 
 struct channel {
+	struct mg_link link; /* first: it frees the whole */
 	struct mg_doors *doors;
-	struct mg_loop *loop;
-	struct mg_ws *ws;           /* NULL: closed */
 	struct mg_session *session; /* NULL: not logged in */
 	struct login *login;        /* being checked */
 	struct job *job;            /* that runs */
@@ -78,20 +80,13 @@ struct channel {
 	size_t queued, queued_bytes;
 	bool paused;
 	struct mg_timer *timer; /* for the login, then heartbeats */
-	atomic_int refs;        /* the connection, whoever is working on it, kills on their way */
 };
-
-static void channel_unref(struct channel *channel)
-{
-	if (atomic_fetch_sub(&channel->refs, 1) == 1) {
-		mg_free(channel);
-	}
-}
+static_assert(offsetof(struct channel, link) == 0, "the link frees the channel");
 
 static void send_text(struct channel *channel, const char *text)
 {
-	if (channel->ws) {
-		mg_ws_send_text(channel->ws, text, strlen(text));
+	if (channel->link.ws) {
+		mg_ws_send_text(channel->link.ws, text, strlen(text));
 	}
 }
 
@@ -396,7 +391,7 @@ static void start(struct channel *channel, char *text)
 	struct mg_error err = { 0 };
 
 	job->channel = channel;
-	job->loop = channel->loop;
+	job->loop = channel->link.loop;
 	job->session = mg_session_ref(channel->session);
 	job->sql = text;
 	mg_running_init(&job->running);
@@ -415,9 +410,9 @@ static void start(struct channel *channel, char *text)
 /* Take from the queue what can be taken now. */
 static void go_on(struct channel *channel)
 {
-	(void)atomic_fetch_add(&channel->refs, 1); /* sending can end the connection */
-	while (channel->ws && channel->session && !channel->job && channel->queued &&
-	       mg_ws_queued(channel->ws) < MG_STREAM_LOW) {
+	mg_link_ref(&channel->link); /* sending can end the connection */
+	while (channel->link.ws && channel->session && !channel->job && channel->queued &&
+	       mg_ws_queued(channel->link.ws) < MG_STREAM_LOW) {
 		char *text = channel->queue[0];
 
 		channel->queued--;
@@ -431,11 +426,11 @@ static void go_on(struct channel *channel)
 	}
 	bool pause = channel->login || channel->queued >= QUEUE_MAX / 2;
 
-	if (channel->ws && pause != channel->paused) {
+	if (channel->link.ws && pause != channel->paused) {
 		channel->paused = pause;
-		mg_ws_pause_read(channel->ws, pause);
+		mg_ws_pause_read(channel->link.ws, pause);
 	}
-	channel_unref(channel);
+	mg_link_unref(&channel->link);
 }
 
 static void job_done(void *arg)
@@ -444,19 +439,19 @@ static void job_done(void *arg)
 	struct channel *channel = job->channel;
 
 	if (channel) {
-		(void)atomic_fetch_add(&channel->refs, 1); /* sending can end the connection */
+		mg_link_ref(&channel->link); /* sending can end the connection */
 		channel->job = NULL;
-		for (size_t i = 0; channel->ws && i < job->message_count; i++) {
+		for (size_t i = 0; channel->link.ws && i < job->message_count; i++) {
 			struct mg_buf *buf = job->messages[i].buf;
 
 			if (job->messages[i].arrow) {
-				mg_ws_send_binary(channel->ws, NULL, 0, buf);
+				mg_ws_send_binary(channel->link.ws, NULL, 0, buf);
 			} else {
-				mg_ws_send_text(channel->ws, (const char *)buf->data, buf->size);
+				mg_ws_send_text(channel->link.ws, (const char *)buf->data, buf->size);
 			}
 		}
 		go_on(channel);
-		channel_unref(channel);
+		mg_link_unref(&channel->link);
 	}
 	job_free(job);
 }
@@ -469,43 +464,24 @@ static void on_drain(struct mg_ws *ws, void *state)
 
 /* ---- login ---- */
 
-static void kill_on_loop(void *arg)
-{
-	struct channel *channel = arg;
-
-	if (channel->ws) {
-		mg_ws_close(channel->ws, 1008, "the connection was killed by a user");
-	}
-	channel_unref(channel);
-}
-
-/* Any thread; the session is open, so the connection still holds its reference. */
-static void on_kill(void *arg)
-{
-	struct channel *channel = arg;
-
-	(void)atomic_fetch_add(&channel->refs, 1);
-	mg_loop_post(channel->loop, kill_on_loop, channel);
-}
-
 /* A client that is only quiet answers pings, which we read unless it has sent too much ahead. */
 static void on_heartbeat(void *arg)
 {
 	struct channel *channel = arg;
-	uint64_t silent_ms = mg_clock_ms() - mg_ws_last_heard_ms(channel->ws);
+	uint64_t silent_ms = mg_clock_ms() - mg_ws_last_heard_ms(channel->link.ws);
 
 	if (silent_ms > SILENCE_MS && !channel->paused) {
-		mg_ws_close(channel->ws, 1001, "no sign of life");
+		mg_ws_close(channel->link.ws, 1001, "no sign of life");
 	} else {
-		mg_ws_ping(channel->ws);
+		mg_ws_ping(channel->link.ws);
 	}
 }
 
 static void refuse(struct channel *channel, const char *text)
 {
 	send_text(channel, text);
-	if (channel->ws) {
-		mg_ws_close(channel->ws, CLOSE_FAILED, "authentication failed");
+	if (channel->link.ws) {
+		mg_ws_close(channel->link.ws, CLOSE_FAILED, "authentication failed");
 	}
 }
 
@@ -523,20 +499,20 @@ static void admit(struct channel *channel, const char *user, enum mg_role role)
 	if (role != MG_ROLE_CLIENT && role != MG_ROLE_ADMIN) {
 		mg_rest_count_login("wrong_role");
 		mg_log(MG_LOG_WARN, "login.refused", "user=%.64s peer=%s door=client", user,
-		       mg_conn_peer(mg_ws_conn(channel->ws)));
+		       mg_conn_peer(mg_ws_conn(channel->link.ws)));
 		refuse(channel, "Authentication failed: this user opens /worker and nothing else");
 		return;
 	}
 	mg_rest_count_login("ok");
 	mg_timer_stop(channel->timer);
 	channel->timer =
-		mg_timer_start(channel->loop, HEARTBEAT_MS, HEARTBEAT_MS, on_heartbeat, channel);
+		mg_timer_start(channel->link.loop, HEARTBEAT_MS, HEARTBEAT_MS, on_heartbeat, channel);
 	channel->session = mg_session_open(channel->doors->sessions, &(struct mg_session_open){
 																	 .user = user,
 																	 .role = role,
 																	 .door = "shell",
-																	 .kill = on_kill,
-																	 .arg = channel,
+																	 .kill = mg_link_kill,
+																	 .arg = &channel->link,
 																 });
 	(void)snprintf(line, sizeof line,
 	               "Authentication successful - user: '%.64s', server: '%.63s', session: '%s'",
@@ -561,7 +537,7 @@ static void login_done(void *arg)
 	struct channel *channel = login->channel;
 
 	if (channel) {
-		(void)atomic_fetch_add(&channel->refs, 1);
+		mg_link_ref(&channel->link);
 		channel->login = NULL;
 		if (atomic_load(&channel->doors->stopping)) {
 			refuse(channel, "The server is shutting down");
@@ -569,7 +545,7 @@ static void login_done(void *arg)
 			if (login->err.code == MG_E_AUTH) {
 				mg_rest_count_login("refused");
 				mg_log(MG_LOG_WARN, "login.refused", "user=%.64s peer=%s", login->user,
-				       mg_conn_peer(mg_ws_conn(channel->ws)));
+				       mg_conn_peer(mg_ws_conn(channel->link.ws)));
 			}
 			char line[300];
 
@@ -579,7 +555,7 @@ static void login_done(void *arg)
 			admit(channel, login->user, login->role);
 		}
 		go_on(channel);
-		channel_unref(channel);
+		mg_link_unref(&channel->link);
 	}
 	login_free(login);
 }
@@ -607,7 +583,8 @@ static void on_login(struct channel *channel, const char *text, size_t len)
 	}
 	struct login *login = mg_alloc0(sizeof *login);
 
-	*login = (struct login){ .channel = channel, .doors = channel->doors, .loop = channel->loop };
+	*login =
+		(struct login){ .channel = channel, .doors = channel->doors, .loop = channel->link.loop };
 	login->user = mg_strndup(text, (size_t)(colon - text));
 	login->password = mg_strndup(colon + 1, len - (size_t)(colon - text) - 1);
 	channel->login = login;
@@ -656,7 +633,7 @@ static void on_closed(struct mg_ws *ws, void *state, int code, const char *reaso
 	mg_log(MG_LOG_DEBUG, "old.closed", "session=%s code=%d reason=%s",
 	       channel->session ? mg_session_id(channel->session) : "-", code,
 	       reason && reason[0] ? reason : "-");
-	channel->ws = NULL;
+	channel->link.ws = NULL;
 	mg_timer_stop(channel->timer);
 	channel->timer = NULL;
 	if (channel->login) {
@@ -673,7 +650,7 @@ static void on_closed(struct mg_ws *ws, void *state, int code, const char *reaso
 		mg_session_close(channel->session);
 		mg_session_unref(channel->session);
 	}
-	channel_unref(channel);
+	mg_link_unref(&channel->link);
 }
 
 static const struct mg_ws_handler ws_handler = {
@@ -697,13 +674,12 @@ void mg_old_channel(struct mg_doors *doors, struct mg_http_request *request)
 	struct channel *channel = mg_alloc0(sizeof *channel);
 
 	channel->doors = doors;
-	atomic_init(&channel->refs, 1);
-	channel->loop = mg_conn_loop(mg_http_conn(request));
-	channel->ws = mg_ws_accept(request, &ws_handler, channel);
-	if (!channel->ws) {
-		channel_unref(channel);
+	mg_link_init(&channel->link, mg_conn_loop(mg_http_conn(request)));
+	channel->link.ws = mg_ws_accept(request, &ws_handler, channel);
+	if (!channel->link.ws) {
+		mg_link_unref(&channel->link);
 		return;
 	}
-	channel->timer = mg_timer_start(channel->loop, LOGIN_MS, 0, on_late, channel);
-	mg_log(MG_LOG_DEBUG, "old.open", "peer=%s", mg_conn_peer(mg_ws_conn(channel->ws)));
+	channel->timer = mg_timer_start(channel->link.loop, LOGIN_MS, 0, on_late, channel);
+	mg_log(MG_LOG_DEBUG, "old.open", "peer=%s", mg_conn_peer(mg_ws_conn(channel->link.ws)));
 }

@@ -24,10 +24,13 @@
 #include "client/wire.h"
 #include "codec/arrow_ipc.h"
 #include "door/control_frame.h"
+#include "door/link.h"
 #include "door/running.h"
 #include "mg_version.h"
 #include "os/clock.h"
 
+#include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,15 +68,14 @@ struct request {
 };
 
 struct channel {
+	struct mg_link link; /* first: it frees the whole */
 	struct mg_doors *doors;
-	struct mg_loop *loop;
-	struct mg_ws *ws; /* NULL: closed */
 	struct mg_session *session;
 	struct request *first;
 	size_t count;
 	struct mg_timer *tick, *heartbeat;
-	atomic_int refs; /* the connection, and kills on their way */
 };
+static_assert(offsetof(struct channel, link) == 0, "the link frees the channel");
 
 /* ---- life of a request ---- */
 
@@ -297,7 +299,7 @@ static void request_remove(struct request *request)
 
 static void send_block(struct request *request, struct mg_buf *buf)
 {
-	struct mg_ws *ws = request->channel->ws;
+	struct mg_ws *ws = request->channel->link.ws;
 
 	if (request->head) {
 		mg_ws_send_binary(ws, request->head->data + 1, MG_CLIENT_HEAD_SIZE, buf);
@@ -316,7 +318,7 @@ static bool pump(struct request *request)
 {
 	struct channel *channel = request->channel;
 
-	while (channel->ws && mg_ws_queued(channel->ws) < MG_STREAM_LOW) {
+	while (channel->link.ws && mg_ws_queued(channel->link.ws) < MG_STREAM_LOW) {
 		bool finished = false;
 		struct mg_buf *buf = mg_stream_take(request->stream, &finished);
 
@@ -324,8 +326,8 @@ static bool pump(struct request *request)
 			send_block(request, buf);
 		}
 		if (finished) {
-			if (channel->ws) {
-				mg_ws_send_text(channel->ws, request->last_frame, strlen(request->last_frame));
+			if (channel->link.ws) {
+				mg_ws_send_text(channel->link.ws, request->last_frame, strlen(request->last_frame));
 			}
 			/* Sending can have ended the connection, which removes every request. */
 			if (request->channel) {
@@ -385,7 +387,7 @@ static void on_tick(void *arg)
 
 	for (struct request *request = channel->first; request; request = request->next) {
 		if (!request->progress || now - request->started_ms < PROGRESS_FROM_MS ||
-		    mg_ws_queued(channel->ws) > PROGRESS_QUEUED_MAX) {
+		    mg_ws_queued(channel->link.ws) > PROGRESS_QUEUED_MAX) {
 			continue;
 		}
 		struct mg_sb text = { 0 };
@@ -401,10 +403,10 @@ static void on_tick(void *arg)
 		}
 		pthread_mutex_unlock(&request->running.lock);
 		if (text.len > 0) {
-			mg_ws_send_text(channel->ws, text.ptr, text.len);
+			mg_ws_send_text(channel->link.ws, text.ptr, text.len);
 		}
 		mg_sb_fini(&text);
-		if (!channel->ws) {
+		if (!channel->link.ws) {
 			return;
 		}
 	}
@@ -417,8 +419,8 @@ static void tick_when_needed(struct channel *channel)
 	for (struct request *request = channel->first; request; request = request->next) {
 		needed = needed || request->progress;
 	}
-	if (needed && !channel->tick && channel->ws) {
-		channel->tick = mg_timer_start(channel->loop, TICK_MS, TICK_MS, on_tick, channel);
+	if (needed && !channel->tick && channel->link.ws) {
+		channel->tick = mg_timer_start(channel->link.loop, TICK_MS, TICK_MS, on_tick, channel);
 	} else if (!needed && channel->tick) {
 		mg_timer_stop(channel->tick);
 		channel->tick = NULL;
@@ -434,12 +436,12 @@ static uint64_t heartbeat_ms(const struct channel *channel)
 static void on_heartbeat(void *arg)
 {
 	struct channel *channel = arg;
-	uint64_t silent_ms = mg_clock_ms() - mg_ws_last_heard_ms(channel->ws);
+	uint64_t silent_ms = mg_clock_ms() - mg_ws_last_heard_ms(channel->link.ws);
 
 	if (silent_ms > channel->doors->options.silence_ms) {
-		mg_ws_close(channel->ws, 1001, "no sign of life");
+		mg_ws_close(channel->link.ws, 1001, "no sign of life");
 	} else if (silent_ms > heartbeat_ms(channel)) {
-		mg_ws_ping(channel->ws);
+		mg_ws_ping(channel->link.ws);
 	}
 }
 
@@ -452,7 +454,7 @@ static void send_error(struct channel *channel, uint32_t id, const struct mg_err
 	struct mg_sb text = { 0 };
 
 	mg_control_error(&text, id, &outcome, err);
-	mg_ws_send_text(channel->ws, mg_sb_text(&text), text.len);
+	mg_ws_send_text(channel->link.ws, mg_sb_text(&text), text.len);
 	mg_sb_fini(&text);
 }
 
@@ -461,7 +463,7 @@ static struct request *request_new(struct channel *channel, const struct mg_cont
 	struct request *request = mg_alloc0(sizeof *request);
 
 	request->channel = channel;
-	request->loop = channel->loop;
+	request->loop = channel->link.loop;
 	request->session = mg_session_ref(channel->session);
 	request->id = frame->id;
 	request->sql = mg_strndup(frame->sql.ptr, frame->sql.len);
@@ -469,7 +471,7 @@ static struct request *request_new(struct channel *channel, const struct mg_cont
 	request->progress = frame->progress;
 	request->lossless = frame->lossless;
 	request->started_ms = mg_clock_ms();
-	request->stream = mg_stream_new(channel->loop, request_wake, request);
+	request->stream = mg_stream_new(channel->link.loop, request_wake, request);
 	mg_stream_idle_limit(request->stream, channel->doors->options.idle_ms);
 	mg_running_init(&request->running);
 	atomic_init(&request->refs, 2);
@@ -513,7 +515,7 @@ static void send_names(struct channel *channel, uint32_t id)
 
 	mg_control_names(&text, id, data);
 	mg_catalog_give(catalog, data);
-	mg_ws_send_text(channel->ws, mg_sb_text(&text), text.len);
+	mg_ws_send_text(channel->link.ws, mg_sb_text(&text), text.len);
 	mg_sb_fini(&text);
 }
 
@@ -524,7 +526,7 @@ static void on_frame(struct channel *channel, const struct mg_control *frame)
 	switch (frame->kind) {
 	case MG_CONTROL_QUERY:
 		if (request) {
-			mg_ws_close(channel->ws, 1002, "the id of a query is in use");
+			mg_ws_close(channel->link.ws, 1002, "the id of a query is in use");
 			return;
 		}
 		on_query(channel, frame);
@@ -538,7 +540,7 @@ static void on_frame(struct channel *channel, const struct mg_control *frame)
 		send_names(channel, frame->id);
 		break;
 	case MG_CONTROL_PING:
-		mg_ws_send_text(channel->ws, "{\"type\":\"pong\"}", 15);
+		mg_ws_send_text(channel->link.ws, "{\"type\":\"pong\"}", 15);
 		break;
 	}
 }
@@ -567,13 +569,6 @@ static void on_binary(struct mg_ws *ws, void *state, struct mg_buf *message)
 
 /* ---- life of the channel ---- */
 
-static void channel_unref(struct channel *channel)
-{
-	if (atomic_fetch_sub(&channel->refs, 1) == 1) {
-		mg_free(channel);
-	}
-}
-
 static void on_closed(struct mg_ws *ws, void *state, int code, const char *reason)
 {
 	struct channel *channel = state;
@@ -582,7 +577,7 @@ static void on_closed(struct mg_ws *ws, void *state, int code, const char *reaso
 	(void)ws;
 	mg_log(MG_LOG_DEBUG, "shell.closed", "session=%s code=%d reason=%s",
 	       mg_session_id(channel->session), code, reason && reason[0] ? reason : "-");
-	channel->ws = NULL;
+	channel->link.ws = NULL;
 	mg_timer_stop(channel->tick);
 	mg_timer_stop(channel->heartbeat);
 	channel->tick = channel->heartbeat = NULL;
@@ -594,26 +589,7 @@ static void on_closed(struct mg_ws *ws, void *state, int code, const char *reaso
 	}
 	mg_session_close(channel->session);
 	mg_session_unref(channel->session);
-	channel_unref(channel);
-}
-
-static void kill_on_loop(void *arg)
-{
-	struct channel *channel = arg;
-
-	if (channel->ws) {
-		mg_ws_close(channel->ws, 1008, "the connection was killed by a user");
-	}
-	channel_unref(channel);
-}
-
-/* Any thread; the session is open, so the connection still holds its reference. */
-static void on_kill(void *arg)
-{
-	struct channel *channel = arg;
-
-	(void)atomic_fetch_add(&channel->refs, 1);
-	mg_loop_post(channel->loop, kill_on_loop, channel);
+	mg_link_unref(&channel->link);
 }
 
 static void send_hello(struct channel *channel)
@@ -633,7 +609,7 @@ static void send_hello(struct channel *channel)
 	               strlen(mg_session_user(channel->session)));
 	mg_sb_addf(&text, ",\"session\":\"%s\",\"nodes\":%u,\"workers\":%u,\"shards\":%u}",
 	           mg_session_id(channel->session), counts.nodes, counts.workers, counts.shards);
-	mg_ws_send_text(channel->ws, mg_sb_text(&text), text.len);
+	mg_ws_send_text(channel->link.ws, mg_sb_text(&text), text.len);
 	mg_sb_fini(&text);
 }
 
@@ -660,24 +636,25 @@ void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, c
 	struct channel *channel = mg_alloc0(sizeof *channel);
 
 	channel->doors = doors;
-	atomic_init(&channel->refs, 1);
-	channel->loop = mg_conn_loop(mg_http_conn(request));
-	channel->session = mg_session_open(
-		doors->sessions,
-		&(struct mg_session_open){
-			.user = user, .role = role, .door = "shell", .kill = on_kill, .arg = channel });
+	mg_link_init(&channel->link, mg_conn_loop(mg_http_conn(request)));
+	channel->session =
+		mg_session_open(doors->sessions, &(struct mg_session_open){ .user = user,
+	                                                                .role = role,
+	                                                                .door = "shell",
+	                                                                .kill = mg_link_kill,
+	                                                                .arg = &channel->link });
 	/* user lies in the request, which is gone after this. */
 	struct mg_ws *ws = mg_ws_accept(request, &doors->shell_handler, channel);
 
 	if (!ws) {
 		mg_session_close(channel->session);
 		mg_session_unref(channel->session);
-		channel_unref(channel);
+		mg_link_unref(&channel->link);
 		return;
 	}
-	channel->ws = ws;
-	channel->heartbeat = mg_timer_start(channel->loop, heartbeat_ms(channel), heartbeat_ms(channel),
-	                                    on_heartbeat, channel);
+	channel->link.ws = ws;
+	channel->heartbeat = mg_timer_start(channel->link.loop, heartbeat_ms(channel),
+	                                    heartbeat_ms(channel), on_heartbeat, channel);
 	mg_log(MG_LOG_DEBUG, "shell.open", "session=%s user=%s peer=%s",
 	       mg_session_id(channel->session), mg_session_user(channel->session),
 	       mg_conn_peer(mg_ws_conn(ws)));

@@ -2,12 +2,13 @@
  * memory_shim.cpp - operator new, which DuckDB's small things come from.
  *
  * At the fence (os/limits.c) every allocation fails, also the few bytes in which one of DuckDB's
- * own threads wants to note that another one failed; that exception nobody catches, and the process
+ * own threads wants to note that another one failed; nobody catches that exception, and the process
  * ends.  So small requests may use the reserve behind the fence; large ones fail, as they should.
  *
- * An aggregate that keeps millions of small things (mode, histogram) would use up the reserve in
- * a moment. So each thread gets a little of it and is then refused, which fails its statement; who
- * handles an exception gets what there is.
+ * An aggregate that keeps millions of small things (mode, histogram) would use up the reserve in a
+ * moment. So each thread gets a little of it and is then refused, once, which fails its statement:
+ * destructors allocate too. Who handles an exception gets what there is.
+ *
  * The other forms of new call this one; delete stays free().
  *
  * Not with sanitizers, which have a new of their own.
