@@ -57,7 +57,8 @@ struct mg_bound {
 	bool catalog_only;        /* reads only the catalog: run it on mg_plandb_borrow's connection */
 };
 
-/* Time for one bind (default 60 s, of which 5 s for a plan that can be done without). */
+/* Time for one bind (default 60 s, of which 5 s for a plan that can be done without), and for one
+ * try of rows. */
 void mg_plandb_set_limit(struct mg_plandb *db, int ms);
 int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
                    const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,
@@ -83,7 +84,7 @@ int mg_plandb_check(struct mg_plandb *db, struct mg_arena *arena,
                     const struct mg_plan_settings *settings, const char *sql, bool bind,
                     struct mg_error *err);
 /* Let work run statements on a connection inside of a transaction, and roll that back.  work may
- * set the connection's context.  Fails: what work returned; MG_E_TIMEOUT after 60 s. */
+ * set the connection's context.  Fails: what work returned; MG_E_TIMEOUT. */
 int mg_plandb_try(struct mg_plandb *db, const struct mg_plan_settings *settings,
                   int (*work)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
                   void *arg, struct mg_error *err);

@@ -12,7 +12,6 @@
 
 #include <string.h>
 
-#define WRITE_MS_MAX (60 * 1000)
 #define ROLLBACKS_MAX 3
 
 static const char *zone_of(const struct mg_plan_settings *settings)
@@ -108,7 +107,7 @@ int mg_plandb_try(struct mg_plandb *db, const struct mg_plan_settings *settings,
                   int (*work)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
                   void *arg, struct mg_error *err)
 {
-	struct mg_plan_conn *conn = mg_plandb__take(db, WRITE_MS_MAX, MG_PLANDB_WRITES, err);
+	struct mg_plan_conn *conn = mg_plandb__take(db, db->limit_ms, MG_PLANDB_WRITES, err);
 	struct mg_error why, undone;
 
 	if (!conn) {

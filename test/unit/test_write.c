@@ -13,6 +13,9 @@
 
 #include "replica/replica.h"
 
+#include <pthread.h>
+#include <time.h>
+
 static const struct kit_table tables[] = {
 	{ .schema = "main",
 	  .name = "t",
@@ -718,6 +721,245 @@ static void test_cancelled(void **state)
 	mg_redo_free(redo);
 }
 
+/* A statement that is ended, by its client or by the limit, leaves a connection behind that works.
+ */
+static const char endless[] =
+	"INSERT INTO r (id) VALUES ((SELECT count(*) FROM range(1000000000000)))";
+
+static void *cancel_soon(void *arg)
+{
+	const struct timespec moment = { .tv_nsec = 20 * 1000 * 1000 };
+
+	/* Wherever it is then: before it starts, inside, or between its steps. */
+	nanosleep(&moment, NULL);
+	mg_run_cancel(arg, MG_E_CANCELLED);
+	return NULL;
+}
+
+static void test_cancelled_inside(void **state)
+{
+	const struct mg_write_request request = { .statement = mg_str(endless) };
+
+	(void)state;
+	for (int i = 0; i < 10; i++) {
+		struct mg_redo *redo = mg_redo_new();
+		struct mg_run *run = mg_run_new();
+		struct mg_write_result result;
+		struct mg_error err;
+		pthread_t thread;
+
+		assert_int_equal(pthread_create(&thread, NULL, cancel_soon, run), 0);
+		assert_int_equal(
+			mg_write_rows(kit_engine, run, &kit_settings, &request, redo, &result, &err),
+			MG_E_CANCELLED);
+		pthread_join(thread, NULL);
+		mg_write_result_fini(&result);
+		mg_run_free(run);
+		mg_redo_free(redo);
+		kit_same("main", "r", "INSERT INTO r (id) VALUES (1 + 1) RETURNING *");
+	}
+}
+
+static void test_out_of_time(void **state)
+{
+	struct mg_plandb *plandb = mg_engine_plandb(kit_engine);
+
+	(void)state;
+	mg_plandb_set_limit(plandb, 200);
+	kit_fails(endless, "57014", "planning took longer than 200 ms");
+	mg_plandb_set_limit(plandb, 60 * 1000);
+	kit_same("main", "r", "INSERT INTO r (id) VALUES (1 + 1) RETURNING *");
+}
+
+/* Clients without DuckDB's Arrow types get RETURNING's rows in plain ones. */
+static void test_plain_types(void **state)
+{
+	const struct mg_write_request request = {
+		.statement = mg_str("INSERT INTO types (k, h, u) VALUES ('a', 5, "
+		                    "'00000000-0000-0000-0000-000000000001') RETURNING h, u")
+	};
+	struct mg_redo *redo = mg_redo_new();
+	struct mg_run *run = mg_run_new();
+	struct kit_rows have = { 0 };
+	const struct mg_rows rows = { .begin = kit_rows_begin, .batch = kit_rows_batch, .arg = &have };
+	struct mg_write_result result;
+	struct mg_error err;
+
+	(void)state;
+	kit_must(mg_write_rows(kit_engine, run, &kit_settings, &request, redo, &result, &err), &err,
+	         "returning");
+	kit_must(mg_write_hand_out(&result, &rows, &err), &err, "hand out");
+	assert_string_equal(mg_sb_text(&have.text),
+	                    "h DECIMAL(38,0)|u VARCHAR|\n5|00000000-0000-0000-0000-000000000001|\n");
+	kit_rows_fini(&have);
+	mg_write_result_fini(&result);
+	mg_run_free(run);
+	mg_redo_free(redo);
+}
+
+/* ---- statements by chance ---- */
+
+static uint64_t chance;
+
+static unsigned pick(unsigned count)
+{
+	chance = chance * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (unsigned)(chance >> 33) % count;
+}
+
+#define PICK(list) ((list)[pick(sizeof(list) / sizeof *(list))])
+
+static void add_expr(struct mg_sb *sql)
+{
+	static const char *const exprs[] = { "k",
+		                                 "a",
+		                                 "d",
+		                                 "a + 1",
+		                                 "k * 2",
+		                                 "-d",
+		                                 "NULL",
+		                                 "length(b)",
+		                                 "7",
+		                                 "'12'",
+		                                 "k % 5",
+		                                 "a + d",
+		                                 "(SELECT count(*) FROM t)",
+		                                 "(SELECT max(id) FROM r WHERE id < t.a)",
+		                                 "1.5",
+		                                 "DEFAULT",
+		                                 "CASE WHEN a > 3 THEN k ELSE a END",
+		                                 "coalesce(a, 3)",
+		                                 "9999999999",
+		                                 "b",
+		                                 "2 / 3",
+		                                 "abs(k)",
+		                                 "least(a, k)" };
+
+	mg_sb_add(sql, PICK(exprs));
+}
+
+static void add_where(struct mg_sb *sql)
+{
+	static const char *const conditions[] = { "t.k < 20",
+		                                      "a = 3",
+		                                      "b LIKE '%1%'",
+		                                      "d IS NULL",
+		                                      "k IN (SELECT id FROM r)",
+		                                      "k = 17",
+		                                      "a > d",
+		                                      "k BETWEEN 5 AND 50",
+		                                      "false",
+		                                      "a IN (1, 2) OR k = 9",
+		                                      "NOT EXISTS (SELECT 1 FROM r WHERE r.id = t.a)",
+		                                      "k = (SELECT min(k) FROM t)",
+		                                      "a / 0 IS NULL" };
+
+	if (pick(4)) {
+		mg_sb_addf(sql, " WHERE %s", PICK(conditions));
+		if (!pick(3)) {
+			mg_sb_addf(sql, "%s(%s)", pick(2) ? " AND " : " OR NOT ", PICK(conditions));
+		}
+	}
+}
+
+static void add_returning(struct mg_sb *sql)
+{
+	static const char *const lists[] = { "*", "k", "t.a, b || '!'", "d * 2 AS twice, k" };
+
+	if (!pick(3)) {
+		mg_sb_addf(sql, " RETURNING %s", PICK(lists));
+	}
+}
+
+static void add_statement(struct mg_sb *sql)
+{
+	static const char *const columns[] = { "k", "a", "b", "d" };
+	static const char *const sources[] = {
+		"SELECT k, a, b, d FROM t",
+		"SELECT id, id * 2, name, 1 FROM r",
+		"SELECT a, count(*), max(b), sum(d) FROM t WHERE a IS NOT NULL GROUP BY a",
+		"SELECT t.k, r.id, r.name, t.d FROM t JOIN r ON t.a = r.id",
+		"SELECT k, k, b, NULL FROM t WHERE k > 150 UNION ALL SELECT id, 1, 'u', 2.555 FROM r",
+		"VALUES (1, 2, 'x', 3), (4, NULL, DEFAULT, 5.125)",
+		"VALUES (1, 2, 'x', 3), (4, NULL, NULL, 5)",
+		"VALUES ((SELECT max(k) FROM t), 1, upper('q'), 2)",
+		"SELECT NULL, 1, 'x', 2 FROM r",
+		"SELECT DISTINCT a, 1, 'x', 1 FROM t WHERE a > 0",
+	};
+	unsigned verb = pick(4), sets = 1 + pick(3);
+
+	if (verb == 0) {
+		mg_sb_addf(sql, "INSERT INTO t %s", PICK(sources));
+		/* Rows of a query have no order. */
+		return;
+	}
+	if (verb == 1) {
+		mg_sb_addf(sql, "DELETE FROM t%s", pick(3) ? "" : " USING r AS q");
+		if (strstr(mg_sb_text(sql), "USING")) {
+			mg_sb_add(sql, " WHERE q.id = t.a AND t.k > 3");
+		} else {
+			add_where(sql);
+		}
+	} else {
+		unsigned first = pick(4);
+
+		mg_sb_add(sql, "UPDATE t SET ");
+		for (unsigned i = 0; i < sets; i++) {
+			mg_sb_addf(sql, "%s%s = ", i ? ", " : "", columns[(first + i) % 4]);
+			add_expr(sql);
+		}
+		if (!pick(4)) {
+			mg_sb_add(sql, " FROM (SELECT id AS other FROM r) AS q WHERE q.other = t.k % 10");
+		} else {
+			add_where(sql);
+		}
+	}
+	add_returning(sql);
+}
+
+/* Both succeed and do the same, or both fail for the same reason. */
+static void agree(const char *statement)
+{
+	struct mg_redo *redo = mg_redo_new();
+	struct mg_write_result result;
+	struct mg_error err;
+	int code = kit_write(statement, redo, &result, &err);
+
+	mg_write_result_fini(&result);
+	mg_redo_free(redo);
+	if (!code) {
+		kit_same("main", "t", statement);
+		return;
+	}
+	/* The row that fails first, and so the message, is another one. */
+	struct kit_rows want = { 0 };
+	struct mg_error plain;
+	int64_t affected;
+
+	kit_sql("BEGIN");
+	if (!kit_plain(statement, &want, &affected, &plain) ||
+	    strcmp(plain.sqlstate, err.sqlstate) != 0) {
+		fail_msg("%s: %s \"%s\", which plain DuckDB does not say", statement, err.sqlstate,
+		         err.message);
+	}
+	kit_sql("ROLLBACK");
+	kit_rows_fini(&want);
+}
+
+static void test_by_chance(void **state)
+{
+	struct mg_sb sql = { 0 };
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		chance = seed;
+		mg_sb_clear(&sql);
+		add_statement(&sql);
+		agree(mg_sb_text(&sql));
+	}
+	mg_sb_fini(&sql);
+}
+
 static void test_target(void **state)
 {
 	static const struct {
@@ -855,6 +1097,10 @@ int main(void)
 		cmocka_unit_test(test_full_name),
 		cmocka_unit_test(test_planning_database_stays_as_it_was),
 		cmocka_unit_test(test_cancelled),
+		cmocka_unit_test(test_cancelled_inside),
+		cmocka_unit_test(test_out_of_time),
+		cmocka_unit_test(test_plain_types),
+		cmocka_unit_test(test_by_chance),
 		cmocka_unit_test(test_target),
 		cmocka_unit_test(test_committed), /* the last one: the others know the first rows */
 	};
