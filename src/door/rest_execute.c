@@ -250,6 +250,7 @@ static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *
 	if (!code) {
 		add_result(call, &call->results, answer->stats->rows, &call->rows);
 		add_result(call, &call->counts, answer->stats->rows, NULL);
+		mg_sb_fini(&call->rows); /* may be 64 MB and more */
 	}
 	return code;
 }
@@ -420,6 +421,7 @@ static void call_run(void *arg)
 	} else {
 		call->answer.status = 200;
 		call->answer.body = document(call, &call->results);
+		mg_sb_fini(&call->results);
 		end_once(call, true);
 	}
 	mg_loop_post(call->loop, call_over, call);
@@ -437,8 +439,7 @@ static void reply(const struct call *call)
 	               answer->later ? "Retry-After: 1\r\n" : "",
 	               call->repeated ? "Idempotent-Replayed: true\r\n" : "");
 	mg_rest_count(call->request, answer->status);
-	mg_http_reply(call->request, answer->status, "application/json", answer->body->data,
-	              answer->body->size, extra);
+	mg_http_reply_buf(call->request, answer->status, "application/json", answer->body, extra);
 }
 
 static void call_over(void *arg)

@@ -49,6 +49,9 @@ bool mg_http_basic(struct mg_http_request *request, const char **user, const cha
 /* Answers.  extra: further header lines "Name: value\r\n..." or NULL. */
 void mg_http_reply(struct mg_http_request *request, int status, const char *content_type,
                    const void *body, size_t size, const char *extra);
+/* A large body without a copy: takes a ref of its own.  status: not 204, not 304. */
+void mg_http_reply_buf(struct mg_http_request *request, int status, const char *content_type,
+                       struct mg_buf *body, const char *extra);
 /* {"error": {...}} with the status of the error's code. */
 void mg_http_reply_error(struct mg_http_request *request, const struct mg_error *err);
 /* Chunked body from a stream, of which it takes its own ref; trailers not used.  The request is

@@ -112,6 +112,18 @@ void mg_http_reply(struct mg_http_request *request, int status, const char *cont
 	}
 }
 
+void mg_http_reply_buf(struct mg_http_request *request, int status, const char *content_type,
+                       struct mg_buf *body, const char *extra)
+{
+	if (begin(request)) {
+		write_head(request, status, content_type, (long long)body->size, extra);
+		if (!request->is_head) {
+			mg_conn_write_buf(request->http->conn, body);
+		}
+		mg_http__done(request);
+	}
+}
+
 /* ---- errors ---- */
 
 static void add_member(struct mg_sb *json, const char *name, const char *text)

@@ -138,6 +138,17 @@ def test_settings_of_the_request(cluster, table):
     assert affected(execute(cluster, "DROP TABLE e_p")) == 0
 
 
+def test_many_rows_come_back_whole(cluster, table):
+    name = table("n BIGINT, v VARCHAR")
+    answer = execute(cluster, f"INSERT INTO {name} SELECT range, repeat('v', 200) FROM range(100000) RETURNING *")
+    assert len(answer.body) > 20 << 20
+    result = answer.json()["result"]
+    assert result["rows_affected"] == 100000 and sum(row[0] for row in result["values"]) == 100000 * 99999 // 2
+    found = error(execute(cluster, f"UPDATE {name} SET v = repeat('w', 1000) RETURNING *"), 413)
+    assert found["sqlstate"] == "54000"  # said before anything is done
+    assert cluster.rows(f"SELECT DISTINCT v[1] FROM {name}") == [["v"]]
+
+
 # ---- lists ----
 
 def test_list(cluster, table):
