@@ -623,26 +623,30 @@ static int write_join(struct writer *writer, const struct mg_node *node)
 
 /* ---- all together ---- */
 
-static bool holds_enum(const struct mg_type *type)
+static bool holds(const struct mg_type *type, const char *id)
 {
 	for (size_t i = 0; i < type->child_count; i++) {
-		if (holds_enum(type->children[i])) {
+		if (holds(type->children[i], id)) {
 			return true;
 		}
 	}
-	return mg_type_is(type, "ENUM");
+	return mg_type_is(type, id);
 }
 
 /* Rows of a stage.  Values of an ENUM crossed as text, which has another order.  Inside of other
- * types they cannot be cast back: the engine breaks on STRUCT(m ENUM(...)). */
+ * types they cannot be cast back: the engine breaks on STRUCT(m ENUM(...)).  A UNION whose member
+ * is NULL arrives as NULL itself, without its tag. */
 static int write_read(struct writer *writer, const struct mg_node *node)
 {
 	bool any = false;
 
 	for (size_t i = 0; i < node->column_count; i++) {
-		any = any || holds_enum(node->types[i]);
-		if (holds_enum(node->types[i]) && !mg_type_is(node->types[i], "ENUM")) {
+		any = any || holds(node->types[i], "ENUM");
+		if (holds(node->types[i], "ENUM") && !mg_type_is(node->types[i], "ENUM")) {
 			return unsupported(writer->err, "an ENUM inside of another type between nodes");
+		}
+		if (holds(node->types[i], "UNION")) {
+			return unsupported(writer->err, "a UNION between nodes");
 		}
 	}
 	mg_sb_add(writer->sb, any ? "SELECT " : "SELECT *");
