@@ -162,8 +162,8 @@ def test_structs_without_field_names(cluster, strategy, sql, types):
 
 
 def test_a_union_whose_member_is_null_keeps_its_tag(cluster):
-    sql = """SELECT union_tag(u), u IS NULL, count(*) FROM (SELECT union_value(t := nullif(o_orderstatus, 'F'))::UNION(n INTEGER, t VARCHAR) AS u
-             FROM orders ORDER BY o_orderkey LIMIT 1000) GROUP BY ALL"""
+    sql = """SELECT union_tag(u), u IS NULL, count(*) FROM (SELECT union_value(t := nullif(o_orderstatus, 'F'))::UNION(n INTEGER, t VARCHAR)
+             AS u FROM orders ORDER BY o_orderkey LIMIT 1000) GROUP BY ALL"""
     assert values(query(cluster, sql, path="?strategy=cut")) == [["t", False, 1000]]
 
 
