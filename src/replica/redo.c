@@ -22,6 +22,7 @@ struct mg_redo {
 	struct part *parts; /* by shard, ascending */
 	size_t count, cap;
 	uint32_t *shards; /* of parts, for who asks */
+	size_t shards_cap;
 };
 
 static void op_fini(struct mg_redo_op *op)
@@ -180,7 +181,11 @@ size_t mg_redo_shards(const struct mg_redo *redo, const uint32_t **shards)
 {
 	struct mg_redo *own = (struct mg_redo *)redo; /* a list made on demand is no change */
 
-	own->shards = mg_realloc(own->shards, (redo->count + 1) * sizeof *own->shards);
+	/* Who asked before still reads the list: it moves only when shards came to it. */
+	if (own->shards_cap < redo->count + 1) {
+		own->shards_cap = redo->count + 1;
+		own->shards = mg_realloc(own->shards, own->shards_cap * sizeof *own->shards);
+	}
 	for (size_t i = 0; i < redo->count; i++) {
 		own->shards[i] = redo->parts[i].shard;
 	}

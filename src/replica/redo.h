@@ -57,7 +57,8 @@ void mg_redo_create(struct mg_redo *redo, uint32_t shard, const char *schema, co
                     const char *columns);
 void mg_redo_drop(struct mg_redo *redo, uint32_t shard, const char *schema, const char *table);
 
-/* Shards that have operations, ascending; the array is the redo's until the next call. */
+/* Shards that have operations, ascending; the array is the redo's, and stays while nothing is
+ * added. */
 size_t mg_redo_shards(const struct mg_redo *redo, const uint32_t **shards);
 const struct mg_redo_op *mg_redo_ops(const struct mg_redo *redo, uint32_t shard, size_t *count);
 

@@ -44,10 +44,12 @@ static void test_there_and_back(void **state)
 	(void)state;
 	struct mg_redo *redo = example(), *again = mg_redo_new();
 	struct mg_error err = { 0 };
-	const uint32_t *shards;
+	const uint32_t *shards, *asked_again;
 	size_t size, size_again, count;
 
 	assert_int_equal(mg_redo_shards(redo, &shards), 2);
+	assert_int_equal(mg_redo_shards(redo, &asked_again), 2);
+	assert_ptr_equal(asked_again, shards); /* a commit reads it while it looks at each part */
 	assert_int_equal(shards[0], 2);
 	assert_int_equal(shards[1], 7);
 	uint8_t *bytes = encode(redo, 7, &size);
