@@ -247,6 +247,11 @@ static void test_delete(void **state)
 		"WITH t AS (SELECT 3 AS q) DELETE FROM main.t WHERE k = (SELECT q FROM t)",
 		"DELETE FROM t WHERE false",
 		"DELETE FROM ONLY t WHERE k < 5",
+		"DELETE FROM t WHERE k = ANY (SELECT id FROM r)",
+		"DELETE FROM t USING (SELECT unnest([1, 2, 3]) AS u) q WHERE q.u = t.k",
+		"WITH RECURSIVE x(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM x WHERE i < 5) DELETE FROM t "
+		"WHERE "
+		"k IN (SELECT i FROM x)",
 		"TRUNCATE t",
 		"TRUNCATE TABLE main.t",
 		"DELETE FROM t WHERE k < 5 RETURNING k",
@@ -286,6 +291,15 @@ static void test_update(void **state)
 		"t.a",
 		"WITH x AS (SELECT id, name FROM r) UPDATE t SET b = x.name FROM x WHERE x.id = t.k",
 		"UPDATE t SET a =-1 WHERE k = 3",
+		"UPDATE t SET a = q.n FROM (SELECT k AS other, row_number() OVER (ORDER BY k) AS n FROM t) "
+		"q "
+		"WHERE q.other = t.k",
+		"UPDATE t SET b = list_transform([a], lambda x: x + 1)::VARCHAR",
+		"UPDATE t SET b = (SELECT string_agg(name, ',' ORDER BY id) FROM r WHERE r.id <= t.a)",
+		"UPDATE t SET a = 5 FROM (PIVOT r ON id IN (1, 2) USING count(*)) AS p WHERE t.k = 3 AND "
+		"p.name "
+		"= 'n1'",
+		"UPDATE t SET a = length(b) WHERE (a, k) IN (SELECT id, id FROM r)",
 		"UPDATE t SET \"A\" = 3 WHERE k = 3",
 		"UPDATE t SET a = 1 WHERE false",
 		/* the partition key: rows move */
@@ -331,6 +345,10 @@ static void test_change_errors(void **state)
 	kit_fails("UPDATE t SET a = rowid", "0A000", "row id of table");
 	kit_fails("DELETE FROM t WHERE b = getenv('HOME')", "42501", "");
 	kit_fails("DELETE FROM t WHERE k / 0 = 'x'", "22P02", NULL);
+	kit_fails("DELETE FROM t WHERE k IN (SELECT k FROM t USING SAMPLE 10 ROWS)", "0A000",
+	          "these rows cannot be found");
+	kit_fails("DELETE FROM t USING duckdb_tables() i WHERE i.table_name = t.b", "0A000",
+	          "these rows cannot be found");
 	kit_fails("UPDATE t SET k = NULL", "23502", NULL);
 	kit_fails("UPDATE t SET k = NULL WHERE k = 3", "23502", NULL);
 	kit_fails("UPDATE t SET a = b WHERE k = 3", "22P02", NULL);
