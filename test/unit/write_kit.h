@@ -49,21 +49,21 @@ static const struct kit_table *kit_tables;
 static size_t kit_table_count;
 static uint16_t kit_owner[MG_SLOT_COUNT];
 
-static void kit_must(int code, const struct mg_error *err, const char *what)
+static inline void kit_must(int code, const struct mg_error *err, const char *what)
 {
 	if (code) {
 		fail_msg("%s: %s (%s)", what, err->message, err->detail);
 	}
 }
 
-static void kit_sql(const char *sql)
+static inline void kit_sql(const char *sql)
 {
 	struct mg_error err;
 
 	kit_must(mg_duck_exec(kit_conn, sql, &err), &err, sql);
 }
 
-static int64_t kit_int(const char *sql)
+static inline int64_t kit_int(const char *sql)
 {
 	struct mg_error err;
 	int64_t out = -1;
@@ -72,7 +72,7 @@ static int64_t kit_int(const char *sql)
 	return out;
 }
 
-static size_t kit_count(const char *const *list)
+static inline size_t kit_count(const char *const *list)
 {
 	size_t count = 0;
 
@@ -82,7 +82,7 @@ static size_t kit_count(const char *const *list)
 	return count;
 }
 
-static size_t kit_columns(const struct kit_table *table)
+static inline size_t kit_columns(const struct kit_table *table)
 {
 	size_t count = 0;
 
@@ -94,8 +94,8 @@ static size_t kit_columns(const struct kit_table *table)
 
 /* ---- the data directory ---- */
 
-static int kit_fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
-                    struct mg_error *err)
+static inline int kit_fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                           struct mg_error *err)
 {
 	(void)arg, (void)err;
 	data->shard_count = KIT_SHARDS;
@@ -146,7 +146,7 @@ static int kit_fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *d
 
 static struct mg_spool *kit_spool; /* merganser_exchange(1) of kit_conn */
 
-static struct mg_spool *kit_find_spool(void *arg, uint32_t stage)
+static inline struct mg_spool *kit_find_spool(void *arg, uint32_t stage)
 {
 	(void)arg;
 	return stage == 1 ? kit_spool : NULL;
@@ -155,7 +155,7 @@ static struct mg_spool *kit_find_spool(void *arg, uint32_t stage)
 static const struct mg_duck_context kit_context = { .owner = kit_owner,
 	                                                .find_spool = kit_find_spool };
 
-static void kit_plain_tables(void)
+static inline void kit_plain_tables(void)
 {
 	kit_sql("CREATE SCHEMA model; CREATE SCHEMA IF NOT EXISTS \"other one\"; CREATE SCHEMA s");
 	for (size_t i = 0; i < kit_table_count; i++) {
@@ -184,7 +184,7 @@ static void kit_plain_tables(void)
 	kit_sql("CREATE VIEW v AS SELECT * FROM t");
 }
 
-static const char *kit_stored(const struct kit_table *table)
+static inline const char *kit_stored(const struct kit_table *table)
 {
 	static char name[64];
 
@@ -192,7 +192,7 @@ static const char *kit_stored(const struct kit_table *table)
 	return name;
 }
 
-static void kit_add_slot(struct mg_sb *sql, const struct kit_table *table)
+static inline void kit_add_slot(struct mg_sb *sql, const struct kit_table *table)
 {
 	for (size_t k = 0; k < kit_count(table->keys); k++) {
 		mg_sb_addf(sql, "%s\"%s\"", k ? ", " : "mg_slot(", table->keys[k]);
@@ -200,7 +200,7 @@ static void kit_add_slot(struct mg_sb *sql, const struct kit_table *table)
 	mg_sb_add(sql, table->keys[0] ? ")" : "0::USMALLINT");
 }
 
-static void kit_shard_files(void)
+static inline void kit_shard_files(void)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(kit_catalog);
 	struct mg_shard_file *files[KIT_SHARDS + 1];
@@ -261,7 +261,7 @@ static void kit_shard_files(void)
 }
 
 /* model.<t>: the rows of the shard files, with their ids. */
-static void kit_model(void)
+static inline void kit_model(void)
 {
 	for (uint32_t i = 0; i <= KIT_SHARDS; i++) {
 		char sql[160];
@@ -290,7 +290,7 @@ static void kit_model(void)
 	}
 }
 
-static void kit_open(const struct kit_table *tables, size_t count)
+static inline void kit_open(const struct kit_table *tables, size_t count)
 {
 	static const char *const trees[] = { "log", "shards" };
 	struct mg_duck_options options = { .threads = 2, .lossless_arrow = true };
@@ -326,7 +326,7 @@ static void kit_open(const struct kit_table *tables, size_t count)
 		(struct mg_run_settings){ .distributed = MG_DISTRIBUTED_TRUE, .summarize = true };
 }
 
-static void kit_close(void)
+static inline void kit_close(void)
 {
 	mg_engine_close(kit_engine);
 	mg_catalog_free(kit_catalog);
@@ -337,7 +337,7 @@ static void kit_close(void)
 
 /* ---- a redo, applied to the model ---- */
 
-static const struct kit_table *kit_table(const char *schema, const char *name)
+static inline const struct kit_table *kit_table(const char *schema, const char *name)
 {
 	for (size_t i = 0; i < kit_table_count; i++) {
 		if (strcmp(kit_tables[i].schema, schema) == 0 &&
@@ -349,14 +349,14 @@ static const struct kit_table *kit_table(const char *schema, const char *name)
 	return NULL;
 }
 
-static void kit_add_columns(struct mg_sb *sql, const struct kit_table *table)
+static inline void kit_add_columns(struct mg_sb *sql, const struct kit_table *table)
 {
 	for (size_t c = 0; c < kit_columns(table); c++) {
 		mg_sb_addf(sql, "%s\"%s\"", c ? ", " : "", table->columns[c].name);
 	}
 }
 
-static void kit_apply_op(uint32_t shard, const struct mg_redo_op *op)
+static inline void kit_apply_op(uint32_t shard, const struct mg_redo_op *op)
 {
 	const struct kit_table *table = kit_table(op->schema, op->table);
 	struct mg_spool_budget budget = { .limit = 1u << 30, .spill_dir = "/tmp" };
@@ -406,7 +406,7 @@ static void kit_apply_op(uint32_t shard, const struct mg_redo_op *op)
 	kit_spool = NULL;
 }
 
-static void kit_apply(const struct mg_redo *redo)
+static inline void kit_apply(const struct mg_redo *redo)
 {
 	const uint32_t *shards;
 	size_t count = mg_redo_shards(redo, &shards);
@@ -422,7 +422,7 @@ static void kit_apply(const struct mg_redo *redo)
 }
 
 /* The model holds the plain table's rows, each in the shard of its slot. */
-static void kit_compare(const struct kit_table *table, const char *statement)
+static inline void kit_compare(const struct kit_table *table, const char *statement)
 {
 	struct mg_sb sql = { 0 };
 
@@ -459,8 +459,9 @@ struct kit_rows {
 	struct mg_arrow_view *view;
 };
 
-static int kit_rows_begin(void *arg, const struct ArrowSchema *schema, size_t count,
-                          const char *const *names, const char *const *types, struct mg_error *err)
+static inline int kit_rows_begin(void *arg, const struct ArrowSchema *schema, size_t count,
+                                 const char *const *names, const char *const *types,
+                                 struct mg_error *err)
 {
 	struct kit_rows *rows = arg;
 
@@ -473,7 +474,7 @@ static int kit_rows_begin(void *arg, const struct ArrowSchema *schema, size_t co
 	return 0;
 }
 
-static int kit_rows_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
+static inline int kit_rows_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
 {
 	struct kit_rows *rows = arg;
 
@@ -489,7 +490,7 @@ static int kit_rows_batch(void *arg, struct ArrowArray *batch, struct mg_error *
 	return 0;
 }
 
-static void kit_rows_fini(struct kit_rows *rows)
+static inline void kit_rows_fini(struct kit_rows *rows)
 {
 	if (rows->view) {
 		mg_arrow_view_free(rows->view);
@@ -497,13 +498,13 @@ static void kit_rows_fini(struct kit_rows *rows)
 	mg_sb_fini(&rows->text);
 }
 
-static int kit_compare_lines(const void *a, const void *b)
+static inline int kit_compare_lines(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 /* Rows have no order between shards; the first line, the columns, stays. */
-static void kit_sort(struct mg_sb *text)
+static inline void kit_sort(struct mg_sb *text)
 {
 	char *copy = mg_strdup(mg_sb_text(text)), *rest = NULL;
 	char **lines = NULL;
@@ -523,8 +524,8 @@ static void kit_sort(struct mg_sb *text)
 }
 
 /* What plain DuckDB answers. */
-static int kit_plain(const char *statement, struct kit_rows *rows, int64_t *affected,
-                     struct mg_error *err)
+static inline int kit_plain(const char *statement, struct kit_rows *rows, int64_t *affected,
+                            struct mg_error *err)
 {
 	struct mg_duck_result *result = NULL;
 	int code = mg_duck_query(kit_conn, statement, &result, err);
@@ -557,8 +558,8 @@ static int kit_plain(const char *statement, struct kit_rows *rows, int64_t *affe
 
 static char kit_step[32]; /* which way the write took */
 
-static int kit_write(const char *statement, struct mg_redo *redo, struct mg_write_result *result,
-                     struct mg_error *err)
+static inline int kit_write(const char *statement, struct mg_redo *redo,
+                            struct mg_write_result *result, struct mg_error *err)
 {
 	const struct mg_write_request request = { .statement = mg_str(statement), .lossless = true };
 	struct mg_run *run = mg_run_new();
@@ -572,7 +573,7 @@ static int kit_write(const char *statement, struct mg_redo *redo, struct mg_writ
 }
 
 /* Both do the same: the same rows afterwards, the same count, the same RETURNING. */
-static void kit_same(const char *schema, const char *table, const char *statement)
+static inline void kit_same(const char *schema, const char *table, const char *statement)
 {
 	struct mg_redo *redo = mg_redo_new();
 	struct mg_write_result result;
@@ -617,7 +618,7 @@ static void kit_same(const char *schema, const char *table, const char *statemen
 }
 
 /* The write fails; with `text`, the message begins so, else as DuckDB's does. */
-static void kit_fails(const char *statement, const char *sqlstate, const char *text)
+static inline void kit_fails(const char *statement, const char *sqlstate, const char *text)
 {
 	struct mg_redo *redo = mg_redo_new();
 	struct mg_write_result result;
