@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/connect.h"
 #include "codec/arrow_text.h"
+#include "exec/engine.h"
 #include "os/file.h"
 #include "os/limits.h"
 #include "server/bootstrap.h"
@@ -23,8 +24,8 @@
 #include <string.h>
 
 const struct mg_option mg_options_export[] = {
-	MG_OPTION_DATA_DIR(NULL,
-	               "the data directory to read when there is no --url; its server must be down"),
+	MG_OPTION_DATA_DIR(
+		NULL, "the data directory to read when there is no --url; its server must be down"),
 	{ .name = "output",
 	  .alias = "o",
 	  .kind = MG_O_TEXT,
@@ -243,7 +244,7 @@ static int shard_attach(struct job *job, const struct mg_catalog_data *data, uin
 
 /* Users' columns of all parts of a table; count: how many rows instead. */
 static void add_select(struct mg_sb *sql, const struct mg_catalog_data *data,
-                       const struct mg_table *table, bool count)
+                       const struct mg_table *table, const char *stored, bool count)
 {
 	uint32_t first = table->key_count ? 1 : 0;
 	uint32_t last = table->key_count ? data->shard_count : 0;
@@ -258,7 +259,7 @@ static void add_select(struct mg_sb *sql, const struct mg_catalog_data *data,
 		mg_sb_addf(sql, count ? "count(*) AS n FROM s%u." : " FROM s%u.", shard);
 		mg_sb_add_ident(sql, table->schema);
 		mg_sb_add_char(sql, '.');
-		mg_sb_add_ident(sql, table->name);
+		mg_sb_add_ident(sql, stored);
 	}
 	mg_sb_add(sql, count ? ")" : "");
 }
@@ -270,8 +271,9 @@ static int table_copy(struct job *job, const struct mg_catalog_data *data,
 	struct mg_sb count = { 0 }, select = { 0 }, sql = { 0 };
 	int64_t written = 0;
 
-	add_select(&count, data, table, true);
-	add_select(&select, data, table, false);
+	const char *stored = mg_table_stored(job->arena, table);
+	add_select(&count, data, table, stored, true);
+	add_select(&select, data, table, stored, false);
 	int rc = mg_duck_int(conn, mg_sb_text(&count), rows, err);
 
 	if (rc == 0) {
@@ -343,6 +345,26 @@ static int directory_export(struct job *job, const struct mg_catalog_data *data,
 	return rc ? rc : tables_copy(job, data, err);
 }
 
+/* What was written and is only in the log goes into the files, as when a server starts and stops.
+ */
+static int settle(const char *dir, struct mg_catalog *catalog, struct mg_error *err)
+{
+	const struct mg_engine_options options = { .data_dir = dir,
+		                                       .node_name = "export",
+		                                       .catalog = catalog };
+	struct mg_engine *engine = NULL;
+	char *log = mg_path_join(dir, "log/raft");
+	int rc = 0;
+
+	if (mg_dir_exists(log)) {
+		rc = mg_engine_open(&engine, &options, err);
+		rc = rc ? rc : mg_engine_checkpoint(engine, err);
+		mg_engine_close(engine);
+	}
+	mg_free(log);
+	return rc;
+}
+
 static int from_directory(struct job *job, struct mg_error *err)
 {
 	const char *dir = mg_options_text(job->options, "data-dir");
@@ -362,6 +384,9 @@ static int from_directory(struct job *job, struct mg_error *err)
 	if (rc == MG_E_NOT_FOUND) {
 		mg_error_set(err, MG_E_NOT_FOUND, "there is no cluster in \"%s\"", dir);
 		mg_error_hint(err, "--data-dir names another folder, --url a running cluster.");
+	}
+	if (rc == 0) {
+		rc = settle(dir, catalog, err);
 	}
 	if (rc == 0) {
 		const struct mg_catalog_data *data = mg_catalog_take(catalog);
@@ -486,8 +511,8 @@ static int table_store(struct job *job, mg_client *client, const struct name *na
 	struct mg_sb select = { 0 }, sql = { 0 };
 
 	mg_duck_feed_select(&select, statement->names, statement->types, statement->column_count);
-	int rc = mg_export_begin(job->export, name->schema, name->table, mg_sb_text(&select), &sql,
-	                         err);
+	int rc =
+		mg_export_begin(job->export, name->schema, name->table, mg_sb_text(&select), &sql, err);
 	if (rc == 0) {
 		rc = mg_duck_feed_open(&feed, mg_export_conn(job->export), mg_client_schema(client),
 		                       mg_sb_text(&sql), err);
@@ -536,8 +561,7 @@ static int table_fetch(struct job *job, mg_client *client, const struct name *na
 		rc = answer_end(client, err);
 	}
 	mg_sb_fini(&sql);
-	return rc == 0 ? 0
-	               : mg_error_wrap(err, "while exporting \"%s.%s\"", name->schema, name->table);
+	return rc == 0 ? 0 : mg_error_wrap(err, "while exporting \"%s.%s\"", name->schema, name->table);
 }
 
 static int from_client(struct job *job, mg_client *client, struct mg_error *err)

@@ -67,19 +67,32 @@ static void tell(struct mg_change_result *out, const struct mg_write_result *res
 	               (unsigned long long)result->rows);
 }
 
-int mg_change_run(struct mg_engine *engine, struct mg_run *run,
-                  const struct mg_run_settings *settings, const struct mg_change_request *request,
-                  struct mg_change_result *out, struct mg_error *err)
+/* Whether the table that the statement found is still the one of that name. */
+static bool is_current(struct mg_engine *engine, const struct mg_table *table)
+{
+	const struct mg_catalog_data *now = mg_catalog_take(mg_engine_catalog(engine));
+	const struct mg_table *found = mg_catalog_find_table(now, table->schema, table->name);
+	bool current = found && found->id == table->id;
+
+	mg_catalog_give(mg_engine_catalog(engine), now);
+	return current;
+}
+
+/* *again: the table was dropped or made anew while we waited for its shards; nothing was done. */
+static int change_once(struct mg_engine *engine, struct mg_run *run,
+                       const struct mg_run_settings *settings,
+                       const struct mg_change_request *request, struct mg_write_result *result,
+                       bool *again, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(engine);
 	struct mg_arena *arena = mg_arena_new();
 	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
 	uint32_t *shards = mg_arena_new_array(arena, uint32_t, data->shard_count + 1);
 	struct mg_write_target target;
-	struct mg_write_result result = { 0 };
 	size_t count = 0;
 	int code = mg_write_target(data, arena, request->statement, &target, err);
 
+	*again = false;
 	if (code) {
 		code = mg_write_refused(engine, run, settings, request->statement, code, err);
 	} else {
@@ -87,17 +100,32 @@ int mg_change_run(struct mg_engine *engine, struct mg_run *run,
 		code = mg_replica_lock(replica, mode_of(&target), shards, count, is_cancelled, run, err);
 	}
 	if (!code) {
-		code = write_locked(engine, run, settings, request, &result, err);
+		*again = !is_current(engine, target.table);
+		code = *again ? 0 : write_locked(engine, run, settings, request, result, err);
 		mg_replica_unlock(replica, mode_of(&target), shards, count);
-		if (!code) {
-			tell(out, &result);
-		}
-		if (!code && result.returning) {
-			code = mg_write_hand_out(&result, request->rows, err);
-		}
-		mg_write_result_fini(&result);
 	}
 	mg_catalog_give(mg_engine_catalog(engine), data);
 	mg_arena_free(arena);
+	return code;
+}
+
+int mg_change_run(struct mg_engine *engine, struct mg_run *run,
+                  const struct mg_run_settings *settings, const struct mg_change_request *request,
+                  struct mg_change_result *out, struct mg_error *err)
+{
+	struct mg_write_result result = { 0 };
+	bool again = true;
+	int code = 0;
+
+	while (!code && again) {
+		code = change_once(engine, run, settings, request, &result, &again, err);
+	}
+	if (!code) {
+		tell(out, &result);
+	}
+	if (!code && result.returning) {
+		code = mg_write_hand_out(&result, request->rows, err);
+	}
+	mg_write_result_fini(&result);
 	return code;
 }

@@ -5,7 +5,8 @@
  * hub takes the offer only if the count is still the same, and from the first change after it no
  * copy is leased or used any more.
  *
- * The same thread keeps the counts of rows up, which the planner reads.
+ * The same thread keeps the counts of rows up, which the planner reads, and shows again what of the
+ * catalog could not be shown.
  */
 #include "exec/copies.h"
 
@@ -59,6 +60,9 @@ static void *work(void *arg)
 
 		if (found) {
 			renew(copies, shard, count);
+		}
+		if (atomic_load(&copies->engine->unshown)) {
+			mg_engine__show_again(copies->engine);
 		}
 		if (!atomic_exchange(&copies->engine->measured, true)) {
 			mg_engine__measure(copies->engine);

@@ -231,7 +231,6 @@ static void on_catalog(void *arg)
 	struct mg_engine *engine = arg;
 	if (atomic_load(&engine->served)) {
 		mg_engine__show_again(engine);
-		mg_hub_tables_changed(engine->hub);
 	}
 }
 
@@ -326,6 +325,7 @@ int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *optio
 	engine->options.memory_bytes = options->memory_bytes ? options->memory_bytes
 	                                                     : mg_engine_default_memory();
 	pthread_mutex_init(&engine->shown_lock, NULL);
+	pthread_mutex_init(&engine->show_lock, NULL);
 	int code = open_parts(engine, err);
 	if (code) {
 		mg_engine_close(engine);
@@ -333,6 +333,17 @@ int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *optio
 	}
 	*out = engine;
 	return 0;
+}
+
+int mg_engine_checkpoint(struct mg_engine *engine, struct mg_error *err)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
+	int code = 0;
+	for (uint32_t i = 0; !code && i <= data->shard_count; i++) {
+		code = mg_replica_checkpoint(engine->replica, i, err);
+	}
+	mg_catalog_give(engine->catalog, data);
+	return code;
 }
 
 void mg_engine_close(struct mg_engine *engine)
@@ -347,6 +358,7 @@ void mg_engine_close(struct mg_engine *engine)
 	mg_duck_close(engine->duck);
 	mg_engine__show_free(engine);
 	pthread_mutex_destroy(&engine->shown_lock);
+	pthread_mutex_destroy(&engine->show_lock);
 	if (engine->spill_dir) {
 		mg_tree_remove(engine->spill_dir, NULL);
 	}

@@ -33,6 +33,9 @@ struct mg_engine_options {
 int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *options,
                    struct mg_error *err);
 void mg_engine_close(struct mg_engine *engine); /* no statement may run any more */
+/* Write all that is committed to the shards' files.  Fails: MG_E_BUSY when readers are in the way.
+ */
+int mg_engine_checkpoint(struct mg_engine *engine, struct mg_error *err);
 struct mg_catalog *mg_engine_catalog(struct mg_engine *engine);
 struct mg_plandb *mg_engine_plandb(struct mg_engine *engine);
 struct mg_duck *mg_engine_duck(struct mg_engine *engine);

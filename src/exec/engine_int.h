@@ -33,6 +33,8 @@ struct mg_engine {
 	uint64_t since_ms;
 	bool threads_given;
 
+	pthread_mutex_t show_lock;  /* held while objects come and go */
+	atomic_bool unshown;        /* something of the catalog could not be shown: try again */
 	pthread_mutex_t shown_lock; /* guards shown */
 	struct mg_shown *shown;
 	size_t shown_count, shown_cap;
@@ -42,7 +44,8 @@ struct mg_engine {
 /* Views over all shards, and the planning database with its sample, as `data` says.  Once. */
 int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data,
                     struct mg_error *err);
-/* The catalog has changed: what came, went or is another one now.  One thread at a time. */
+/* The catalog has changed: what came, went or is another one now.  What fails is tried again by the
+ * thread of copies.h. */
 void mg_engine__show_again(struct mg_engine *engine);
 /* Count rows anew, and sample again what has outgrown its sample.  One thread at a time. */
 void mg_engine__measure(struct mg_engine *engine);

@@ -504,6 +504,9 @@ void mg_engine__show_again(struct mg_engine *engine)
 {
 	struct mg_duck_conn *conn = NULL;
 	struct mg_error err = { 0 };
+
+	pthread_mutex_lock(&engine->show_lock);
+	atomic_store(&engine->unshown, false);
 	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
 	int code = mg_duck_connect(engine->duck, &conn, &err);
 
@@ -525,9 +528,12 @@ void mg_engine__show_again(struct mg_engine *engine)
 	}
 	if (code) {
 		mg_log(MG_LOG_ERROR, "catalog.show", "error=\"%s\"", err.message);
+		atomic_store(&engine->unshown, true);
 	}
 	mg_duck_disconnect(conn);
 	mg_catalog_give(engine->catalog, data);
+	mg_hub_tables_changed(engine->hub);
+	pthread_mutex_unlock(&engine->show_lock);
 }
 
 /* ---- tables that grow ---- */

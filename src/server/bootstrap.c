@@ -44,7 +44,7 @@ struct run {
 	struct mg_bootstrap_report *report;
 	struct mg_arena *arena;
 	struct mg_catalog *catalog;
-	const char *sample;  /* as it shall be: "", "tpch 1", "tpch 1 ssb", "tpch 1 ssb tpcds 0.1" */
+	const char *sample; /* as it shall be: "", "tpch 1", "tpch 1 ssb", "tpch 1 ssb tpcds 0.1" */
 	struct sample sample_parts;
 };
 
@@ -619,6 +619,15 @@ static int shards_make(struct run *run, struct mg_error *err)
 	}
 	for (uint32_t i = 0; i <= data->shard_count; i++) {
 		any = any || wanted[i];
+	}
+	if (rc == 0 && any && mg_dir_exists(in_dir(run, "log/raft"))) {
+		/* What was written since lies in the file that is gone: the sample would not be it. */
+		rc = mg_error_set(err, MG_E_CORRUPT,
+		                  "a shard file of \"%s\" is missing or damaged, and the cluster has been "
+		                  "in use: loading the sample again would lose what was written",
+		                  run->options->data_dir);
+		mg_error_hint(err, "Put the file back from a backup; --overwrite begins anew and removes "
+		                   "the data.");
 	}
 	/* Every shard file is open while the data are made. */
 	if (rc == 0 && any && mg_os_files_raise() < data->shard_count + 64) {

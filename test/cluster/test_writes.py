@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 
+import duckdb
 import pytest
 
 
@@ -220,3 +221,30 @@ def test_a_directory_without_writes_becomes_one_with_them(new_cluster):
         cluster.start_server()
         assert cluster.rows("SELECT count(*), min(l_orderkey % 2) FROM lineitem") == [[left, 1]]
         assert cluster.rows("SELECT count(*) FROM region") == [[6]]
+
+
+def test_a_directory_is_exported_with_what_is_only_in_its_log(new_cluster):
+    cluster = new_cluster(scale=0.01)
+    cluster.start_server()
+    cluster.sql("CREATE TABLE t (k INTEGER) PARTITIONED BY (k); INSERT INTO t SELECT i FROM range(100) r(i); DELETE FROM region")
+    cluster.processes["server"].kill()
+    cluster.processes["server"].wait()
+    cluster.run("export", "--data-dir", cluster.data, "-o", cluster.dir / "out.duckdb")
+    with duckdb.connect(str(cluster.dir / "out.duckdb"), read_only=True) as db:
+        assert db.execute("SELECT count(*), sum(k) FROM t").fetchall() == [(100, 4950)]
+        assert db.execute("SELECT count(*) FROM region").fetchall() == [(0,)]
+    cluster.start_server()
+    assert cluster.rows("SELECT count(*) FROM t") == [[100]]
+
+
+def test_a_lost_file_of_a_cluster_in_use_is_not_loaded_anew(new_cluster):
+    cluster = new_cluster(scale=0.01)
+    cluster.start_server()
+    cluster.sql("DELETE FROM lineitem")
+    cluster.processes["server"].terminate()
+    cluster.processes["server"].wait()
+    (cluster.data / "shards" / "0002.duckdb").unlink()
+    done = cluster.run("bootstrap", "--data-dir", cluster.data, "--client-username", "scott", "--client-password", "tiger",
+                       "--worker-password", "united", "--tpch-scale-factor", 0.01, "--shard-count", 4, check=False)
+    assert done.returncode == 1 and "in use" in done.stderr
+    assert not (cluster.data / "shards" / "0002.duckdb").exists()
