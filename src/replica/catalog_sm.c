@@ -52,6 +52,9 @@ static void tell_applied(void *arg)
 	if (group && sm->failed) {
 		mg_group_fail(group, sm->failed);
 	} else if (group) {
+		if (sm->options.on_applied) { /* first: who proposed it looks there */
+			sm->options.on_applied(sm->options.arg, sm->options.group, sm->index);
+		}
 		mg_group_applied(group, sm->index);
 	}
 }
@@ -185,13 +188,12 @@ struct mg_sm *mg_catalog_sm_seam(struct mg_catalog_sm *sm)
 void mg_catalog_sm_stop(struct mg_catalog_sm *sm)
 {
 	mg_lane_stop(sm->lane);
-	sm->lane = NULL;
 }
 
 void mg_catalog_sm_free(struct mg_catalog_sm *sm)
 {
 	if (sm) {
-		mg_lane_stop(sm->lane);
+		mg_lane_free(sm->lane);
 		mg_free(sm);
 	}
 }

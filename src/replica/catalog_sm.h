@@ -22,6 +22,7 @@ struct mg_catalog_sm_options {
 	uint32_t group;
 	/* A version was published; on the lane, before who proposed it hears so. */
 	void (*on_change)(void *arg);
+	void (*on_applied)(void *arg, uint32_t group, uint64_t index); /* raft thread; may be NULL */
 	void *arg;
 };
 

@@ -6,8 +6,12 @@
  *     COMMIT  in the other shards        together, while no reader takes a cut
  *     FORGET  in the home shard          nobody waits for it
  *
- * Presumed abort: a transaction that home has not decided when somebody asks is decided as an abort
- * there, and that decision counts, whatever its coordinator tries later.
+ * Presumed abort: a transaction that home has not decided when the next coordinator asks is decided
+ * as an abort there, and that decision counts, whatever its coordinator tries later.
+ *
+ * A transaction carries the epoch in which it began; behind a fence of a later one nothing of it
+ * happens any more (coordinator.c).  What then is left of it the next coordinator ends, and so it
+ * is with what this one loses sight of: it takes over from itself.
  *
  * Rule: an answer other than MG_E_UNKNOWN_OUTCOME is the truth.
  */
@@ -15,12 +19,15 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "os/clock.h"
 #include "os/random.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #define PART_BYTES_MAX (8u << 20)
+
+enum { LOOK_MS = 5 };
 
 /* ---- parts of a redo ---- */
 
@@ -52,6 +59,7 @@ static struct mg_redo *next_part(const struct mg_redo *redo, uint32_t shard, siz
 	return part;
 }
 
+/* What writes rows at once must not happen twice. */
 static int propose_redo(struct mg_replica *replica, const struct mg_redo *redo, uint32_t shard,
                         const struct mg_command *head, struct mg_wait_for *wait,
                         struct mg_error *err)
@@ -65,253 +73,361 @@ static int propose_redo(struct mg_replica *replica, const struct mg_redo *redo, 
 	struct mg_out out = mg_out(bytes, size);
 
 	mg_redo_encode(redo, shard, &out);
-	int code =
-		mg_replica__propose(replica, mg_replica__group(shard), head, bytes, out.size, wait, err);
+	int code = mg_replica__propose(replica, mg_replica__group(shard), MG_TRY_SAFE, head, bytes,
+	                               out.size, wait, err);
 
 	mg_free(bytes);
 	return code;
 }
 
+/* What all parts of a commit need to know. */
+struct commit {
+	struct mg_replica *replica;
+	uint64_t epoch;
+	struct mg_txid txid;
+	const uint32_t *shards; /* the first one is home */
+	size_t count;
+	struct mg_wait_for wait;
+};
+
+/* All that was proposed since has ended; code: of proposing it. */
+static int end_round(struct mg_wait_for *wait, int code, struct mg_error *err)
+{
+	struct mg_error waited = { 0 };
+	int end = mg_wait_all(wait, &waited);
+
+	if (!code && end) {
+		*err = waited;
+		code = end;
+	}
+	return code;
+}
+
+/* Readers of this node see it too, unless it lags behind for very long. */
+static void reach(struct commit *commit)
+{
+	struct mg_error err = { 0 };
+
+	if (mg_replica__reach(commit->replica, &commit->wait, MG_REPLICA_PATIENCE_MS, &err)) {
+		mg_log(MG_LOG_WARN, "commit.lags", "error=\"%s\"", err.message);
+	}
+}
+
 /* ---- one shard ---- */
 
-static int commit_one(struct mg_replica *replica, const struct mg_redo *redo, uint32_t shard,
-                      struct mg_error *err)
+static int commit_one(struct commit *commit, const struct mg_redo *redo, struct mg_error *err)
 {
-	const struct mg_command head = { .kind = MG_COMMAND_WRITE };
-	struct mg_wait_for wait;
+	const struct mg_command head = { .kind = MG_COMMAND_WRITE, .epoch = commit->epoch };
+	int code = propose_redo(commit->replica, redo, commit->shards[0], &head, &commit->wait, err);
 
-	mg_wait_init(&wait);
-	int code = propose_redo(replica, redo, shard, &head, &wait, err);
-
-	code = code ? code : mg_wait_all(&wait, err);
-	mg_wait_fini(&wait);
+	code = end_round(&commit->wait, code, err);
+	if (!code) {
+		reach(commit);
+	}
 	return code;
 }
 
 /* ---- several ---- */
 
-static int propose_step(struct mg_replica *replica, uint32_t shard, enum mg_command_kind kind,
-                        const struct mg_txid *txid, bool commit, struct mg_wait_for *wait,
-                        struct mg_error *err)
+static int propose_step(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
+                        enum mg_command_kind kind, const struct mg_txid *txid, bool commit,
+                        struct mg_wait_for *wait, struct mg_error *err)
 {
-	const struct mg_command head = { .kind = kind, .transaction = *txid, .commit = commit };
+	const struct mg_command head = {
+		.kind = kind, .epoch = epoch, .transaction = *txid, .commit = commit
+	};
 
-	return mg_replica__propose(replica, mg_replica__group(shard), &head, NULL, 0, wait, err);
+	return mg_replica__propose(replica, mg_replica__group(shard), MG_TRY_MORE, &head, NULL, 0, wait,
+	                           err);
 }
 
 /* All parts of all shards, under heads like this one, at once. */
-static int propose_parts(struct mg_replica *replica, const struct mg_redo *redo,
-                         const struct mg_command *head, struct mg_wait_for *wait,
-                         struct mg_error *err)
+static int propose_parts(struct commit *commit, const struct mg_redo *redo,
+                         const struct mg_command *head, struct mg_error *err)
 {
-	const uint32_t *shards;
-	size_t count = mg_redo_shards(redo, &shards);
 	int code = 0;
 
-	for (size_t i = 0; !code && i < count; i++) {
+	for (size_t i = 0; !code && i < commit->count; i++) {
 		size_t from = 0, ops;
+		uint32_t shard = commit->shards[i];
 
-		(void)mg_redo_ops(redo, shards[i], &ops);
+		(void)mg_redo_ops(redo, shard, &ops);
 		while (!code && from < ops) {
-			struct mg_redo *part = next_part(redo, shards[i], &from);
+			struct mg_redo *part = next_part(redo, shard, &from);
 
-			code = propose_redo(replica, part, shards[i], head, wait, err);
+			code = propose_redo(commit->replica, part, shard, head, &commit->wait, err);
 			mg_redo_free(part);
 		}
 	}
 	/* Also after a failure: none may come behind what is done about it. */
-	struct mg_error waited = { 0 };
-	int end = mg_wait_all(wait, &waited);
-
-	if (!code && end) {
-		*err = waited;
-		code = end;
+	code = end_round(&commit->wait, code, err);
+	if (!code && !mg_wait_in_order(&commit->wait)) {
+		code = mg_error_set(err, MG_E_UNAVAILABLE, "a shard changed its leader meanwhile");
+		mg_error_hint(err, "Nothing was written: try again.");
 	}
 	return code;
 }
 
-/* Home's decision, which may be another one than was asked for. */
-static int decide(struct mg_replica *replica, uint32_t home, const struct mg_txid *txid,
-                  bool commit, struct mg_wait_for *wait, enum mg_outcome_known *known,
-                  struct mg_error *err)
+static int decide(struct commit *commit, bool yes, struct mg_error *err)
 {
-	int code = propose_step(replica, home, MG_COMMAND_DECIDE, txid, commit, wait, err);
+	mg_wait_again(&commit->wait);
+	int code = propose_step(commit->replica, commit->epoch, commit->shards[0], MG_COMMAND_DECIDE,
+	                        &commit->txid, yes, &commit->wait, err);
 
-	code = code ? code : mg_wait_all(wait, err);
-	*known = mg_shard_sm_decided(replica->shards[home], txid);
-	return code;
+	return end_round(&commit->wait, code, err);
 }
 
 /* All shards but home hear what was decided; then home may forget it. */
-static int settle(struct mg_replica *replica, const uint32_t *shards, size_t count,
-                  const struct mg_txid *txid, bool commit, struct mg_wait_for *wait,
-                  struct mg_error *err)
+static int settle(struct commit *commit, bool yes, struct mg_error *err)
 {
-	enum mg_command_kind kind = commit ? MG_COMMAND_COMMIT : MG_COMMAND_ABORT;
+	enum mg_command_kind kind = yes ? MG_COMMAND_COMMIT : MG_COMMAND_ABORT;
 	int code = 0;
 
-	for (size_t i = 1; !code && i < count; i++) {
-		code = propose_step(replica, shards[i], kind, txid, commit, wait, err);
+	for (size_t i = 1; !code && i < commit->count; i++) {
+		code = propose_step(commit->replica, commit->epoch, commit->shards[i], kind, &commit->txid,
+		                    yes, &commit->wait, err);
 	}
-	struct mg_error waited = { 0 };
-	int end = mg_wait_all(wait, &waited);
-
-	if (!code && end) {
-		*err = waited;
-		code = end;
-	}
+	code = end_round(&commit->wait, code, err);
 	if (!code) {
 		struct mg_error none = { 0 };
 
-		(void)propose_step(replica, shards[0], MG_COMMAND_FORGET, txid, commit, NULL, &none);
+		(void)propose_step(commit->replica, commit->epoch, commit->shards[0], MG_COMMAND_FORGET,
+		                   &commit->txid, yes, NULL, &none);
 	}
 	return code;
 }
 
-/* Nothing happened, and the shards should know soon. */
-static void abort_prepared(struct mg_replica *replica, const uint32_t *shards, size_t count,
-                           const struct mg_txid *txid, struct mg_wait_for *wait)
+/* Nothing happened, and the shards should know soon; or else from the next coordinator. */
+static void abort_prepared(struct commit *commit)
 {
-	enum mg_outcome_known known;
 	struct mg_error none = { 0 };
 
-	if (decide(replica, shards[0], txid, false, wait, &known, &none) == 0) {
-		(void)settle(replica, shards, count, txid, false, wait, &none);
+	if (decide(commit, false, &none) || settle(commit, false, &none)) {
+		mg_replica__take_again(commit->replica, commit->epoch);
 	}
 }
 
-static int commit_several(struct mg_replica *replica, const struct mg_redo *redo,
-                          const uint32_t *shards, size_t count, struct mg_error *err)
+/* Whoever coordinates now ends it; then it is in doubt here no more. */
+static int await_resolved(struct commit *commit, struct mg_error *err)
 {
-	struct mg_wait_for wait;
-	struct mg_txid txid;
-	enum mg_outcome_known known = MG_OUTCOME_NONE;
+	uint64_t until = mg_clock_ms() + MG_REPLICA_PATIENCE_MS;
+	size_t open = commit->count;
 
-	mg_random_bytes(&txid, sizeof txid);
-	mg_wait_init(&wait);
-	const struct mg_command prepare = { .kind = MG_COMMAND_PREPARE,
-		                                .transaction = txid,
-		                                .home = shards[0] };
-	int code = propose_parts(replica, redo, &prepare, &wait, err);
+	mg_replica__take_again(commit->replica, commit->epoch);
+	reach(commit); /* what was prepared, lest it only seems to be gone */
+	while (open > 0 && mg_clock_ms() < until && !mg_replica__stopping(commit->replica)) {
+		open = 0;
+		for (size_t i = 0; i < commit->count; i++) {
+			open += mg_shard_sm_holds(commit->replica->shards[commit->shards[i]], &commit->txid);
+		}
+		if (open > 0) {
+			mg_sleep_ms(LOOK_MS);
+		}
+	}
+	if (open > 0) {
+		mg_error_set(err, MG_E_UNKNOWN_OUTCOME, "nobody knows yet whether the write happened");
+		mg_error_hint(err, "Read what it would have changed before trying again.");
+		return MG_E_UNKNOWN_OUTCOME;
+	}
+	return 0;
+}
+
+/* Home was asked to commit and its answer was lost, or an epoch too late: what it says now. */
+static int ask_home(struct commit *commit, int code, struct mg_error *err)
+{
+	struct mg_shard_sm *home = commit->replica->shards[commit->shards[0]];
+	struct mg_error none = { 0 };
+	bool fenced = commit->wait.fenced, maybe = commit->wait.maybe;
+
+	if (!maybe) { /* it was refused, or never came to be */
+		if (!fenced) {
+			abort_prepared(commit);
+		}
+		return code;
+	}
+	mg_replica__take_again(commit->replica, commit->epoch);
+	/* Behind the fence that refused it nothing of it can be decided as a commit any more. */
+	if (fenced &&
+	    mg_replica__reach(commit->replica, &commit->wait, MG_REPLICA_PATIENCE_MS, &none) == 0) {
+		enum mg_outcome_known known = mg_shard_sm_decided(home, &commit->txid);
+
+		if (known == MG_OUTCOME_COMMIT) {
+			return 0;
+		}
+		if (known == MG_OUTCOME_ABORT || mg_shard_sm_holds(home, &commit->txid)) {
+			return code;
+		}
+	}
+	mg_error_set(err, MG_E_UNKNOWN_OUTCOME, "nobody knows yet whether the write happened");
+	mg_error_hint(err, "Read what it would have changed before trying again.");
+	return MG_E_UNKNOWN_OUTCOME;
+}
+
+/* From the decision on; readers take no cut meanwhile. */
+static int make_visible(struct commit *commit, struct mg_error *err)
+{
+	struct mg_error late = { 0 };
+	int code = decide(commit, true, err);
 
 	if (code) {
-		abort_prepared(replica, shards, count, &txid, &wait);
+		code = ask_home(commit, code, err);
+		return code ? code : await_resolved(commit, err);
+	}
+	if (settle(commit, true, &late)) { /* it has happened: others end it */
+		mg_log(MG_LOG_WARN, "commit.unsettled", "error=\"%s\"", late.message);
+		return await_resolved(commit, err);
+	}
+	reach(commit);
+	return 0;
+}
+
+static int commit_several(struct commit *commit, const struct mg_redo *redo, struct mg_error *err)
+{
+	mg_random_bytes(&commit->txid, sizeof commit->txid);
+	const struct mg_command head = { .kind = MG_COMMAND_PREPARE,
+		                             .epoch = commit->epoch,
+		                             .transaction = commit->txid,
+		                             .home = commit->shards[0] };
+	int code = propose_parts(commit, redo, &head, err);
+
+	if (code) {
+		if (commit->wait.maybe) { /* one may come behind an abort, but not behind a fence */
+			mg_replica__take_again(commit->replica, commit->epoch);
+		} else if (!commit->wait.fenced) {
+			abort_prepared(commit);
+		}
 		if (code == MG_E_UNKNOWN_OUTCOME) { /* of a PREPARE: it never happens without DECIDE */
 			code = mg_error_set(err, MG_E_UNAVAILABLE, "a shard did not answer in time");
 			mg_error_hint(err, "Nothing was written: try again.");
 		}
-	} else {
-		pthread_rwlock_wrlock(&replica->cut);
-		code = decide(replica, shards[0], &txid, true, &wait, &known, err);
-		if (!code && known != MG_OUTCOME_COMMIT) {
-			code = mg_error_set(err, MG_E_UNAVAILABLE,
-			                    "the transaction took too long and was "
-			                    "aborted");
-		}
-		if (!code) {
-			/* It has happened: what fails now ends by resolve, and the answer stays. */
-			struct mg_error late = { 0 };
-
-			if (settle(replica, shards, count, &txid, true, &wait, &late)) {
-				mg_log(MG_LOG_WARN, "commit.unsettled", "error=\"%s\"", late.message);
-			}
-		}
-		pthread_rwlock_unlock(&replica->cut);
+		return code;
 	}
-	mg_wait_fini(&wait);
+	pthread_rwlock_wrlock(&commit->replica->cut);
+	code = make_visible(commit, err);
+	pthread_rwlock_unlock(&commit->replica->cut);
+	return code;
+}
+
+/* Fails also when it is not for this node to write. */
+static int begin(struct commit *commit, struct mg_replica *replica, uint64_t epoch,
+                 const struct mg_redo *redo, struct mg_error *err)
+{
+	int code = mg_replica_failed(replica, err);
+
+	*commit = (struct commit){ .replica = replica, .epoch = epoch };
+	commit->count = mg_redo_shards(redo, &commit->shards);
+	if (code || commit->count == 0) {
+		return code;
+	}
+	mg_assert(commit->shards[commit->count - 1] <= replica->options.shard_count);
+	return epoch == 0 || epoch != mg_replica_epoch(replica)
+	           ? mg_replica__not_coordinator(replica, err)
+	           : 0;
+}
+
+int mg_replica_commit_in(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
+                         struct mg_error *err)
+{
+	struct commit commit;
+	int code = begin(&commit, replica, epoch, redo, err);
+
+	if (code || commit.count == 0) {
+		return code;
+	}
+	mg_wait_init(&commit.wait);
+	code = commit.count == 1 && mg_redo_size(redo, commit.shards[0]) <= PART_BYTES_MAX
+	           ? commit_one(&commit, redo, err)
+	           : commit_several(&commit, redo, err);
+	mg_wait_fini(&commit.wait);
 	return code;
 }
 
 int mg_replica_commit(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err)
 {
-	const uint32_t *shards;
-	size_t count = mg_redo_shards(redo, &shards);
-	int code = mg_replica_failed(replica, err);
-
-	if (code || count == 0) {
-		return code;
-	}
-	mg_assert(shards[count - 1] <= replica->options.shard_count);
-	return count == 1 && mg_redo_size(redo, shards[0]) <= PART_BYTES_MAX
-	           ? commit_one(replica, redo, shards[0], err)
-	           : commit_several(replica, redo, shards, count, err);
+	return mg_replica_commit_in(replica, mg_replica_epoch(replica), redo, err);
 }
 
 int mg_replica_append(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err)
 {
-	const struct mg_command head = { .kind = MG_COMMAND_WRITE };
-	struct mg_wait_for wait;
-	int code = mg_replica_failed(replica, err);
+	struct commit commit;
+	int code = begin(&commit, replica, mg_replica_epoch(replica), redo, err);
+	const struct mg_command head = { .kind = MG_COMMAND_WRITE, .epoch = commit.epoch };
 
-	if (!code) {
-		mg_wait_init(&wait);
-		code = propose_parts(replica, redo, &head, &wait, err);
-		mg_wait_fini(&wait);
+	if (code || commit.count == 0) {
+		return code;
 	}
+	mg_wait_init(&commit.wait);
+	code = propose_parts(&commit, redo, &head, err);
+	if (!code) {
+		reach(&commit);
+	}
+	mg_wait_fini(&commit.wait);
 	return code;
 }
 
-/* ---- after a crash ---- */
+/* ---- what others have left ---- */
+
+/* A step, and what comes of it is seen here. */
+static int take_step(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
+                     enum mg_command_kind kind, const struct mg_txid *txid, bool commit,
+                     struct mg_error *err)
+{
+	struct mg_wait_for wait;
+
+	mg_wait_init(&wait);
+	int code = propose_step(replica, epoch, shard, kind, txid, commit, &wait, err);
+
+	code = end_round(&wait, code, err);
+	code = code ? code : mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err);
+	mg_wait_fini(&wait);
+	return code;
+}
 
 /* What is in doubt here: home says how it ended, and if it does not know, it ends as an abort. */
-static int resolve_one(struct mg_replica *replica, uint32_t shard, const struct mg_in_doubt *doubt,
-                       struct mg_wait_for *wait, struct mg_error *err)
+static int resolve_one(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
+                       const struct mg_in_doubt *doubt, struct mg_error *err)
 {
-	enum mg_outcome_known known = MG_OUTCOME_NONE;
-
 	if (doubt->home > replica->options.shard_count) {
 		return mg_error_set(err, MG_E_CORRUPT,
 		                    "shard %" PRIu32 " waits for shard %" PRIu32 ", which is not there",
 		                    shard, doubt->home);
 	}
-	int code = decide(replica, doubt->home, &doubt->transaction, false, wait, &known, err);
+	int code =
+		take_step(replica, epoch, doubt->home, MG_COMMAND_DECIDE, &doubt->transaction, false, err);
+	bool commit = mg_shard_sm_decided(replica->shards[doubt->home], &doubt->transaction) ==
+	              MG_OUTCOME_COMMIT;
 
 	if (!code && shard != doubt->home) {
-		bool commit = known == MG_OUTCOME_COMMIT;
-
-		code = propose_step(replica, shard, commit ? MG_COMMAND_COMMIT : MG_COMMAND_ABORT,
-		                    &doubt->transaction, commit, wait, err);
-		code = code ? code : mg_wait_all(wait, err);
+		code = take_step(replica, epoch, shard, commit ? MG_COMMAND_COMMIT : MG_COMMAND_ABORT,
+		                 &doubt->transaction, commit, err);
 	}
 	if (!code) {
 		mg_log(MG_LOG_INFO, "commit.resolved", "shard=%" PRIu32 " home=%" PRIu32 " outcome=%s",
-		       shard, doubt->home, known == MG_OUTCOME_COMMIT ? "commit" : "abort");
+		       shard, doubt->home, commit ? "commit" : "abort");
 	}
 	return code;
 }
 
-/* One after the other, until there is none. */
-static int resolve_shard(struct mg_replica *replica, uint32_t shard, struct mg_wait_for *wait,
-                         struct mg_error *err)
+int mg_replica__resolve(struct mg_replica *replica, uint64_t epoch, struct mg_error *err)
 {
-	struct mg_in_doubt doubt;
 	int code = 0;
 
-	while (!code && mg_shard_sm_in_doubt(replica->shards[shard], &doubt, 1) > 0) {
-		code = resolve_one(replica, shard, &doubt, wait, err);
-	}
-	return code;
-}
-
-int mg_replica__resolve(struct mg_replica *replica, struct mg_error *err)
-{
-	struct mg_wait_for wait;
-	int code = 0;
-
-	mg_wait_init(&wait);
+	/* One after the other, until there is none. */
 	for (uint32_t i = 0; !code && i <= replica->options.shard_count; i++) {
-		code = resolve_shard(replica, i, &wait, err);
+		struct mg_in_doubt doubt;
+
+		while (!code && mg_shard_sm_in_doubt(replica->shards[i], &doubt, 1) > 0) {
+			code = resolve_one(replica, epoch, i, &doubt, err);
+		}
 	}
 	/* Nobody asks for any of them again. */
 	for (uint32_t i = 0; !code && i <= replica->options.shard_count; i++) {
 		struct mg_in_doubt decision;
 
 		while (!code && mg_shard_sm_decisions(replica->shards[i], &decision, 1) > 0) {
-			code = propose_step(replica, i, MG_COMMAND_FORGET, &decision.transaction, false, &wait,
-			                    err);
-			code = code ? code : mg_wait_all(&wait, err);
+			code =
+				take_step(replica, epoch, i, MG_COMMAND_FORGET, &decision.transaction, false, err);
 		}
 	}
-	mg_wait_fini(&wait);
 	return code;
 }

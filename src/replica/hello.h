@@ -19,8 +19,8 @@
  *     5  text         u8 size, bytes
  *
  * Numbers are little-endian.  What follows behind is for later versions, and not looked at.  After
- * the hellos both ends send frames of raft (raft/frame.h) and, in silence, beats: a size of 4
- * alone.
+ * the hellos both ends send frames of raft (raft/frame.h), messages between them (forward.h) and,
+ * in silence, beats: a size of 4 alone.
  *
  * Pure; any thread.   Limit: MG_HELLO_SIZE_MAX.
  */

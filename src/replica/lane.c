@@ -15,7 +15,7 @@ struct mg_lane {
 	pthread_cond_t changed;
 	void (*task)(void *arg);
 	void *arg;
-	bool stopping;
+	bool stopping, joined;
 };
 
 static void *work(void *arg)
@@ -62,8 +62,8 @@ int mg_lane_start(struct mg_lane **out, struct mg_error *err)
 void mg_lane_run(struct mg_lane *lane, void (*task)(void *arg), void *arg)
 {
 	pthread_mutex_lock(&lane->lock);
-	mg_assert(!lane->task && !lane->stopping);
-	lane->task = task;
+	mg_assert(!lane->task);
+	lane->task = lane->stopping ? NULL : task;
 	lane->arg = arg;
 	pthread_cond_signal(&lane->changed);
 	pthread_mutex_unlock(&lane->lock);
@@ -75,10 +75,22 @@ void mg_lane_stop(struct mg_lane *lane)
 		return;
 	}
 	pthread_mutex_lock(&lane->lock);
-	lane->stopping = true;
+	bool join = !lane->joined;
+
+	lane->stopping = lane->joined = true;
 	pthread_cond_signal(&lane->changed);
 	pthread_mutex_unlock(&lane->lock);
-	pthread_join(lane->thread, NULL);
+	if (join) {
+		pthread_join(lane->thread, NULL);
+	}
+}
+
+void mg_lane_free(struct mg_lane *lane)
+{
+	if (!lane) {
+		return;
+	}
+	mg_lane_stop(lane);
 	pthread_cond_destroy(&lane->changed);
 	pthread_mutex_destroy(&lane->lock);
 	mg_free(lane);

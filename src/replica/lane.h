@@ -1,7 +1,7 @@
 /*
  * lane.h - a thread that does one thing at a time: what a state machine has in hand.
  *
- *     start -> run, run, ... -> stop
+ *     start -> run, run, ... -> stop -> free
  *
  * Thread: run by one thread; a task is given only when the one before has said that it is over, by
  * whatever it posted.
@@ -15,7 +15,9 @@ struct mg_lane;
 
 int mg_lane_start(struct mg_lane **out, struct mg_error *err); /* MG_E_NOMEM: no thread */
 void mg_lane_run(struct mg_lane *lane, void (*task)(void *arg), void *arg);
-/* Waits for the task in hand, which still posts its answer.  Frees; NULL is fine. */
+/* Waits for the task in hand, which still posts its answer; what is given later is never done, and
+ * never answered.  Again is fine; so is NULL. */
 void mg_lane_stop(struct mg_lane *lane);
+void mg_lane_free(struct mg_lane *lane); /* stops; nobody gives anything any more; NULL is fine */
 
 #endif

@@ -90,6 +90,7 @@ int mg_peers__establish(struct mg_link *link, const struct mg_hello *hello, size
 	} else {
 		old = node->link;
 		node->link = mg_link__ref(link);
+		link->number = ++peers->link_count;
 		node->incarnation = hello->incarnation;
 		node->opened_ms = mg_clock_ms();
 		node->why[0] = '\0';

@@ -22,6 +22,7 @@
 
 #define BEAT_MS 1000
 #define SILENCE_MS 5000
+#define KIND_AT 5          /* in the head of a frame */
 #define FRAME_OVERHEAD 128 /* what a frame in a queue costs beside its bytes */
 
 /* ---- queues ---- */
@@ -108,6 +109,14 @@ void mg_link__close(struct mg_link *link, const char *fmt, ...)
 	mg_conn_close(link->conn);
 }
 
+static void tell_lost(void *arg)
+{
+	struct mg_link *link = arg;
+
+	link->peers->messages.lost(link->peers->messages.arg, link->number);
+	mg_link__unref(link);
+}
+
 void mg_link__closed(struct mg_conn *conn, void *state, const char *reason)
 {
 	struct mg_link *link = state;
@@ -123,6 +132,11 @@ void mg_link__closed(struct mg_conn *conn, void *state, const char *reason)
 	empty(&link->out);
 	pthread_mutex_unlock(&link->lock);
 	mg_peers__lost(link, link->why[0] != '\0' ? link->why : reason);
+	/* Behind all that it has brought, and nothing more goes over it. */
+	if (link->number != 0 && link->peers->messages.lost != NULL) {
+		mg_raft_host_post(link->peers->host, tell_lost, link);
+		return;
+	}
 	mg_link__unref(link);
 }
 
@@ -216,10 +230,19 @@ static void tell_loop(struct mg_link *link, void (*fn)(void *arg))
 
 static void receive(struct mg_link *link, struct mg_raft_node *node, const struct mg_buf *frame)
 {
+	const struct mg_peers_messages *messages = &link->peers->messages;
 	struct mg_error err = { 0 };
+	int code = 0;
 
-	if (node == NULL || link->broken ||
-	    mg_raft_node_receive(node, link->node->node, frame->data, frame->size, &err) == 0) {
+	if (node == NULL || link->broken) {
+		return;
+	}
+	if (messages->take != NULL && frame->data[KIND_AT] >= MG_PEERS_MESSAGE_MIN) {
+		code = messages->take(messages->arg, link->node->node, frame->data, frame->size, &err);
+	} else {
+		code = mg_raft_node_receive(node, link->node->node, frame->data, frame->size, &err);
+	}
+	if (code == 0) {
 		return;
 	}
 	mg_log(MG_LOG_WARN, "peer.protocol", "node=%" PRIu64 " error=%s", link->node->node,

@@ -81,10 +81,8 @@ struct mg_peer_node *mg_peers__find_or_add(struct mg_peers *peers, uint64_t numb
 
 /* ---- the net of raft: its thread alone ---- */
 
-static void net_send(struct mg_net *net, uint64_t number, struct mg_buf *frame)
+uint64_t mg_peers_send(struct mg_peers *peers, uint64_t number, struct mg_buf *frame)
 {
-	struct mg_peers *peers = (struct mg_peers *)net;
-
 	pthread_mutex_lock(&peers->lock);
 	struct mg_peer_node *node = find(peers, number);
 	struct mg_link *link = node != NULL && node->link != NULL ? mg_link__ref(node->link) : NULL;
@@ -93,19 +91,27 @@ static void net_send(struct mg_net *net, uint64_t number, struct mg_buf *frame)
 	if (link == NULL) {
 		mg_metric_add(peers->dropped_down, 1);
 		mg_buf_unref(frame);
-		return;
+		return 0;
 	}
-	if (!mg_link__send(link, frame)) {
+	uint64_t sent = mg_link__send(link, frame) ? link->number : 0;
+
+	if (sent == 0) {
 		mg_metric_add(peers->dropped_full, 1);
 		mg_buf_unref(frame);
 	}
 	if (link->dirty) {
 		mg_link__unref(link);
-		return;
+		return sent;
 	}
 	link->dirty = true;
 	link->next_dirty = peers->dirty;
 	peers->dirty = link;
+	return sent;
+}
+
+static void net_send(struct mg_net *net, uint64_t number, struct mg_buf *frame)
+{
+	(void)mg_peers_send((struct mg_peers *)net, number, frame);
 }
 
 static void net_flush(struct mg_net *net)
@@ -127,6 +133,12 @@ static const struct mg_net_ops net_ops = { .send = net_send, .flush = net_flush 
 struct mg_net *mg_peers_net(struct mg_peers *peers)
 {
 	return &peers->net;
+}
+
+void mg_peers_set_messages(struct mg_peers *peers, const struct mg_peers_messages *messages)
+{
+	mg_assert(!peers->started);
+	peers->messages = *messages;
 }
 
 /* ---- life ---- */

@@ -50,6 +50,23 @@ int mg_peers_tls(const char *data_dir, uint64_t self, struct mg_tls **server,
 /* Owns: the caller. */
 struct mg_peers *mg_peers_new(const struct mg_peers_options *options);
 struct mg_net *mg_peers_net(struct mg_peers *peers); /* for the host of the next line */
+
+/* Frames that are not raft's: they lie between its own, with its size and head, and are of a kind
+ * from here on.  All on the raft thread. */
+#define MG_PEERS_MESSAGE_MIN 32
+struct mg_peers_messages {
+	/* Fails: MG_E_PROTOCOL, then the connection is closed.  Not called when the node has ended. */
+	int (*take)(void *arg, uint64_t node, const uint8_t *data, size_t size, struct mg_error *err);
+	/* A connection has ended: what was sent over it and is not answered never will be. */
+	void (*lost)(void *arg, uint64_t connection);
+	void *arg;
+};
+/* Before start. */
+void mg_peers_set_messages(struct mg_peers *peers, const struct mg_peers_messages *messages);
+/* Raft thread; takes the frame.  Returns the connection that it goes over, 0: none, it is not sent.
+ */
+uint64_t mg_peers_send(struct mg_peers *peers, uint64_t node, struct mg_buf *frame);
+
 /* Dial and accept from now on; what comes is posted to the host. */
 void mg_peers_start(struct mg_peers *peers, struct mg_raft_host *host);
 

@@ -37,6 +37,7 @@ struct mg_peers {
 	struct mg_net net; /* first */
 	struct mg_peers_options options;
 	struct mg_raft_host *host; /* set by start */
+	struct mg_peers_messages messages;
 	struct mg_metric *sent_frames, *sent_bytes, *received_frames, *received_bytes;
 	struct mg_metric *dropped_full, *dropped_down, *refused, *links;
 	pthread_mutex_t lock;
@@ -44,6 +45,7 @@ struct mg_peers {
 	struct mg_peer_node **nodes;
 	size_t node_count, node_cap;
 	bool started, stopping;
+	uint64_t link_count; /* that there ever were */
 	uint64_t refusal_logged_ms;
 	/* owner: the raft thread */
 	struct mg_link *dirty; /* links with something to send, counted */
@@ -62,6 +64,7 @@ struct mg_link {
 	struct mg_peers *peers;
 	struct mg_peer_node *node;
 	struct mg_loop *loop;
+	uint64_t number; /* from 1; when it is established */
 	/* owner: its loop */
 	struct mg_conn *conn; /* NULL: closed */
 	bool dialled;

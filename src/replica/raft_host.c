@@ -31,6 +31,7 @@
 struct post {
 	void (*run)(void *arg);
 	void *arg;
+	uint64_t ms; /* not before */
 };
 
 struct posts {
@@ -55,7 +56,8 @@ struct mg_raft_host {
 	pthread_cond_t wake;
 	/* guarded by lock */
 	struct posts posts;
-	bool stored; /* the log has results */
+	struct posts later; /* in no order: there are few */
+	bool stored;        /* the log has results */
 	bool sleeping, closing;
 };
 
@@ -110,23 +112,54 @@ static void on_stored(void *arg)
 /* ---- the thread -------------------------------------------------------------------------------
  */
 
+/* Under the lock: what is due goes to the posts; returns when the next one is. */
+static uint64_t take_due(struct mg_raft_host *host)
+{
+	uint64_t now = host->later.count ? mg_clock_ms() : 0, earliest = UINT64_MAX;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < host->later.count; i++) {
+		struct post post = host->later.list[i];
+
+		if (post.ms <= now || host->closing) {
+			mg_grow(host->posts.list, host->posts.count, host->posts.cap);
+			host->posts.list[host->posts.count++] = post;
+		} else {
+			host->later.list[kept++] = post;
+			earliest = post.ms < earliest ? post.ms : earliest;
+		}
+	}
+	host->later.count = kept;
+	return earliest;
+}
+
+/* Under the lock: until there is something to do. */
+static void sleep_until(struct mg_raft_host *host, uint64_t ms)
+{
+	const struct timespec until = {
+		.tv_sec = (time_t)(ms / 1000),
+		.tv_nsec = (long)(ms % 1000) * 1000000,
+	};
+	int timed_out = 0;
+
+	while (!host->posts.count && !host->stored && !host->closing && timed_out != ETIMEDOUT) {
+		timed_out = ms != UINT64_MAX ? pthread_cond_timedwait(&host->wake, &host->lock, &until)
+		                             : pthread_cond_wait(&host->wake, &host->lock);
+	}
+}
+
 /* Sleep until there is something to do, and take what was posted.  False: it is over. */
 static bool next(struct mg_raft_host *host)
 {
 	struct posts empty = host->running;
-	struct timespec until = {
-		.tv_sec = (time_t)(host->wake_ms / 1000),
-		.tv_nsec = (long)(host->wake_ms % 1000) * 1000000,
-	};
-	int timed_out = 0;
 
 	mg_assert(empty.count == 0);
 	pthread_mutex_lock(&host->lock);
 	host->sleeping = true;
-	while (!host->posts.count && !host->stored && !host->closing && timed_out != ETIMEDOUT) {
-		timed_out = host->node ? pthread_cond_timedwait(&host->wake, &host->lock, &until)
-		                       : pthread_cond_wait(&host->wake, &host->lock);
-	}
+	uint64_t turn_ms = host->node ? host->wake_ms : UINT64_MAX, due_ms = take_due(host);
+
+	sleep_until(host, turn_ms < due_ms ? turn_ms : due_ms);
+	(void)take_due(host);
 	host->sleeping = host->stored = false;
 	host->running = host->posts;
 	host->posts = empty;
@@ -170,7 +203,19 @@ void mg_raft_host_post(struct mg_raft_host *host, void (*run)(void *arg), void *
 	pthread_mutex_lock(&host->lock);
 	mg_assert(!host->closing);
 	mg_grow(host->posts.list, host->posts.count, host->posts.cap);
-	host->posts.list[host->posts.count++] = (struct post){ run, arg };
+	host->posts.list[host->posts.count++] = (struct post){ run, arg, 0 };
+	if (host->sleeping) {
+		pthread_cond_signal(&host->wake);
+	}
+	pthread_mutex_unlock(&host->lock);
+}
+
+void mg_raft_host_post_at(struct mg_raft_host *host, uint64_t ms, void (*run)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&host->lock);
+	mg_assert(!host->closing);
+	mg_grow(host->later.list, host->later.count, host->later.cap);
+	host->later.list[host->later.count++] = (struct post){ run, arg, ms };
 	if (host->sleeping) {
 		pthread_cond_signal(&host->wake);
 	}
@@ -276,6 +321,7 @@ static void free_host(struct mg_raft_host *host)
 	pthread_cond_destroy(&host->wake);
 	pthread_mutex_destroy(&host->lock);
 	mg_free(host->posts.list);
+	mg_free(host->later.list);
 	mg_free(host->running.list);
 	mg_free(host);
 }
@@ -408,6 +454,9 @@ void mg_raft_host_close(struct mg_raft_host *host)
 	pthread_mutex_unlock(&host->lock);
 	if (host->started) {
 		pthread_join(host->thread, NULL);
+	}
+	for (size_t i = 0; !host->started && i < host->later.count; i++) {
+		host->later.list[i].run(host->later.list[i].arg);
 	}
 	for (size_t i = 0; !host->started && i < host->posts.count; i++) {
 		host->posts.list[i].run(host->posts.list[i].arg);

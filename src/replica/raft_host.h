@@ -54,6 +54,9 @@ int mg_raft_host_start(struct mg_raft_host *host, struct mg_error *err);
 
 /* Any thread.  Never blocks. */
 void mg_raft_host_post(struct mg_raft_host *host, void (*run)(void *arg), void *arg);
+/* Post, to run not before this time (mg_clock_ms), or at close. */
+void mg_raft_host_post_at(struct mg_raft_host *host, uint64_t ms, void (*run)(void *arg),
+                          void *arg);
 /* Post and wait until it has run.  Any thread but the raft thread; the host has started. */
 void mg_raft_host_call(struct mg_raft_host *host, void (*run)(void *arg), void *arg);
 

@@ -1,8 +1,7 @@
 /*
- * replica.c - see replica.h: life of the groups, and how commands get into the log.
+ * replica.c - see replica.h: life of the groups, and checkpoints.
  *
- * Threads: callers post to the raft thread and wait for the proposals' ends; the raft thread never
- * waits for them.
+ * The rest: ask.c (proposals and reads), commit.c (transactions), coordinator.c (who may commit).
  */
 #include "replica/replica_int.h"
 
@@ -15,10 +14,10 @@
 #include <time.h>
 
 enum {
-	SELF = 1, /* a cluster of one */
+	ALONE = 1, /* the node of a cluster of one */
 	START_MS_MAX = 600 * 1000,
 	CHECKPOINT_MS_MAX = 5 * 1000,
-	KEEP_ENTRIES = 1, /* behind a snapshot: there is no follower that lags */
+	KEEP_ENTRIES = 1, /* behind a snapshot, alone: there is no follower that lags */
 	PROPOSAL_MS_MAX = 60 * 1000,
 };
 
@@ -27,128 +26,17 @@ uint32_t mg_replica__group(uint32_t shard)
 	return shard + 1;
 }
 
-/* ---- proposals ---- */
-
-void mg_wait_init(struct mg_wait_for *wait)
+size_t mg_replica__group_count(const struct mg_replica *replica)
 {
-	*wait = (struct mg_wait_for){ 0 };
-	pthread_mutex_init(&wait->lock, NULL);
-	pthread_cond_init(&wait->changed, NULL);
+	return (size_t)replica->options.shard_count + 2;
 }
 
-void mg_wait_fini(struct mg_wait_for *wait)
+bool mg_replica__stopping(struct mg_replica *replica)
 {
-	pthread_mutex_destroy(&wait->lock);
-	pthread_cond_destroy(&wait->changed);
-}
-
-static void wait_add(struct mg_wait_for *wait)
-{
-	pthread_mutex_lock(&wait->lock);
-	wait->open++;
-	pthread_mutex_unlock(&wait->lock);
-}
-
-/* One of them is over.  The worst error stays: that an outcome is unknown, before others. */
-static void wait_end(struct mg_wait_for *wait, const struct mg_error *err)
-{
-	pthread_mutex_lock(&wait->lock);
-	if (err && err->code && (!wait->err.code || err->code == MG_E_UNKNOWN_OUTCOME)) {
-		wait->err = *err;
-	}
-	wait->open--;
-	pthread_cond_broadcast(&wait->changed);
-	pthread_mutex_unlock(&wait->lock);
-}
-
-int mg_wait_all(struct mg_wait_for *wait, struct mg_error *err)
-{
-	pthread_mutex_lock(&wait->lock);
-	while (wait->open > 0) {
-		pthread_cond_wait(&wait->changed, &wait->lock);
-	}
-	int code = wait->err.code;
-
-	if (code && err) {
-		*err = wait->err;
-	}
-	wait->err = (struct mg_error){ 0 };
-	pthread_mutex_unlock(&wait->lock);
-	return code;
-}
-
-/* On its way to the raft thread, and until it has ended. */
-struct proposal {
-	struct mg_replica *replica;
-	struct mg_wait_for *wait; /* NULL: nobody waits */
-	uint32_t group;
-	size_t size;
-	uint8_t bytes[];
-};
-
-static void proposal_end(struct proposal *proposal, const struct mg_error *err)
-{
-	if (proposal->wait) {
-		wait_end(proposal->wait, err);
-	}
-	mg_free(proposal);
-}
-
-static void on_decided(void *arg, int error, uint64_t index, uint64_t leader)
-{
-	struct proposal *proposal = arg;
-	struct mg_error err = { 0 };
-
-	(void)index;
-	(void)leader;
-	if (error == MG_E_UNKNOWN_OUTCOME) {
-		mg_error_set(&err, error, "nobody knows yet whether the write happened");
-		mg_error_hint(&err, "Read what it would have changed before trying again.");
-	} else if (error) {
-		mg_error_set(&err, error, "the write did not happen: its group cannot take it now");
-		mg_error_hint(&err, "Try again.");
-	}
-	proposal_end(proposal, &err);
-}
-
-static void propose_now(void *arg)
-{
-	struct proposal *proposal = arg;
-	struct mg_raft_node *node = mg_raft_host_node(proposal->replica->host);
-	struct mg_group *group = node ? mg_raft_node_group(node, proposal->group) : NULL;
-	struct mg_error err = { 0 };
-	int code =
-		group ? mg_group_propose(group, proposal->bytes, proposal->size, on_decided, proposal, &err)
-			  : mg_error_set(&err, MG_E_SHUTDOWN, "the server is stopping");
-
-	if (code) {
-		proposal_end(proposal, &err);
-	}
-}
-
-int mg_replica__propose(struct mg_replica *replica, uint32_t group, const struct mg_command *head,
-                        const void *rest, size_t size, struct mg_wait_for *wait,
-                        struct mg_error *err)
-{
-	size_t cap = size + (head ? MG_COMMAND_HEAD_MAX : 0);
-	struct proposal *proposal = mg_try_alloc(sizeof *proposal + cap);
-
-	if (!proposal) {
-		return mg_error_set(err, MG_E_NOMEM, "no memory for a write of %zu bytes", size);
-	}
-	*proposal = (struct proposal){ .replica = replica, .wait = wait, .group = group };
-	struct mg_out out = mg_out(proposal->bytes, cap);
-
-	if (head) {
-		mg_command_encode_head(&out, head);
-	}
-	mg_out_bytes(&out, rest, size);
-	proposal->size = out.size;
-	if (wait) {
-		wait_add(wait);
-	}
-	mg_raft_host_post(replica->host, propose_now, proposal);
-	return 0;
+	pthread_mutex_lock(&replica->lock);
+	bool stopping = replica->stopping;
+	pthread_mutex_unlock(&replica->lock);
+	return stopping;
 }
 
 /* ---- the catalog ---- */
@@ -159,7 +47,7 @@ static int propose_catalog(void *arg, const char *text, size_t len, struct mg_er
 	struct mg_wait_for wait;
 
 	mg_wait_init(&wait);
-	int code = mg_replica__propose(replica, 0, NULL, text, len, &wait, err);
+	int code = mg_replica__propose(replica, 0, MG_TRY_ONCE, NULL, text, len, &wait, err);
 
 	code = code ? code : mg_wait_all(&wait, err);
 	mg_wait_fini(&wait);
@@ -171,19 +59,40 @@ static int propose_catalog(void *arg, const char *text, size_t len, struct mg_er
 static int birth(struct mg_replica *replica, uint32_t group, struct mg_error *err)
 {
 	struct mg_raft_node *node = mg_raft_host_node(replica->host);
-	const struct mg_members members = { .list = { { SELF, MG_MEMBER_VOTER } }, .count = 1 };
 
-	return mg_raft_node_knows(node, group) ? 0 : mg_raft_node_birth(node, group, &members, err);
+	return mg_raft_node_knows(node, group)
+	           ? 0
+	           : mg_raft_node_birth(node, group, &replica->options.births, err);
 }
 
 static int open_group(struct mg_replica *replica, uint32_t group, struct mg_sm *sm,
                       struct mg_error *err)
 {
-	struct mg_group *opened;
+	struct mg_group *opened = NULL;
+	struct mg_group_info info;
 	int code = birth(replica, group, err);
 
-	return code ? code
+	code = code ? code
 	            : mg_raft_node_open(mg_raft_host_node(replica->host), group, sm, &opened, err);
+	if (!code) {
+		mg_group_info(opened, &info);
+		mg_replica__on_applied(replica, group, info.applied);
+	}
+	return code;
+}
+
+static void on_catalog(void *arg)
+{
+	const struct mg_replica *replica = arg;
+
+	replica->options.on_catalog(replica->options.arg);
+}
+
+static void on_write(void *arg, uint32_t shard)
+{
+	const struct mg_replica *replica = arg;
+
+	replica->options.on_write(replica->options.arg, shard);
 }
 
 static int open_groups(struct mg_replica *replica, struct mg_error *err)
@@ -192,8 +101,9 @@ static int open_groups(struct mg_replica *replica, struct mg_error *err)
 	const struct mg_catalog_sm_options catalog = {
 		.host = replica->host,
 		.catalog = options->catalog,
-		.on_change = options->on_catalog,
-		.arg = options->arg,
+		.on_change = options->on_catalog ? on_catalog : NULL,
+		.on_applied = mg_replica__on_applied,
+		.arg = replica,
 	};
 	int code = mg_catalog_sm_open(&replica->catalog_sm, &catalog, err);
 
@@ -204,8 +114,9 @@ static int open_groups(struct mg_replica *replica, struct mg_error *err)
 			.duck = options->duck,
 			.shard = i,
 			.group = mg_replica__group(i),
-			.on_write = options->on_write,
-			.arg = options->arg,
+			.on_write = options->on_write ? on_write : NULL,
+			.on_applied = mg_replica__on_applied,
+			.arg = replica,
 		};
 
 		code = mg_shard_sm_open(&replica->shards[i], &shard, err);
@@ -215,9 +126,15 @@ static int open_groups(struct mg_replica *replica, struct mg_error *err)
 	return code;
 }
 
+static void rest_ms(long ms)
+{
+	const struct timespec time = { .tv_nsec = ms * 1000000L };
+
+	(void)nanosleep(&time, NULL);
+}
+
 struct look {
 	struct mg_replica *replica;
-	bool ready; /* all lead and have applied what they had to */
 	int failed;
 };
 
@@ -226,47 +143,69 @@ static void look_now(void *arg)
 	struct look *look = arg;
 	struct mg_raft_node *node = mg_raft_host_node(look->replica->host);
 
-	look->ready = true;
-	for (uint32_t i = 0; node && i <= mg_replica__group(look->replica->options.shard_count); i++) {
+	for (uint32_t i = 0; node && i < mg_replica__group_count(look->replica); i++) {
 		struct mg_group *group = mg_raft_node_group(node, i);
 		struct mg_group_info info = { 0 };
 
-		if (!group) {
-			continue;
+		if (group) {
+			mg_group_info(group, &info);
 		}
-		mg_group_info(group, &info);
 		look->failed = look->failed ? look->failed : info.failed;
-		look->ready = look->ready && info.can_read && info.applied >= info.core.commit;
 	}
 }
 
-static void rest_ms(long ms)
+/* Why waiting for anything is in vain, or 0. */
+static int look_for_failures(struct mg_replica *replica, struct mg_error *err)
 {
-	const struct timespec time = { .tv_nsec = ms * 1000000L };
+	struct look look = { .replica = replica };
+	int code = mg_replica_failed(replica, err);
 
-	(void)nanosleep(&time, NULL);
+	if (!code) {
+		mg_raft_host_call(replica->host, look_now, &look);
+		code = mg_replica_failed(replica, err); /* which says more */
+	}
+	return code || !look.failed
+	           ? code
+	           : mg_error_set(err, look.failed, "the log of a shard cannot be applied");
 }
 
-static int wait_ready(struct mg_replica *replica, struct mg_error *err)
+/* Until there is nothing to wait for but others. */
+static int await(struct mg_replica *replica, struct mg_error *err)
+{
+	size_t count = (size_t)replica->options.shard_count + 1;
+	uint32_t *all = mg_alloc(count * sizeof *all);
+	uint64_t until = mg_clock_ms() + START_MS_MAX;
+	int code;
+
+	for (uint32_t i = 0; i < count; i++) {
+		all[i] = i;
+	}
+	do {
+		code = look_for_failures(replica, err);
+		if (code) {
+			break;
+		}
+		code = mg_replica_read_barrier(replica, all, count, err);
+	} while ((code == MG_E_UNAVAILABLE || code == MG_E_TIMEOUT) && mg_clock_ms() < until);
+	mg_free(all);
+	return code;
+}
+
+int mg_replica_wait(struct mg_replica *replica, struct mg_error *err)
 {
 	uint64_t until = mg_clock_ms() + START_MS_MAX;
-	struct look look = { .replica = replica };
+	int code = await(replica, err);
 
-	while (!look.ready && mg_clock_ms() < until) {
-		mg_raft_host_call(replica->host, look_now, &look);
-		int code = mg_replica_failed(replica, err);
-
-		if (code || look.failed) {
-			return code ? code
-			            : mg_error_set(err, look.failed, "the log of a shard cannot be applied");
+	/* Alone, nobody else can coordinate. */
+	while (!code && !replica->forward && !mg_replica_is_coordinator(replica)) {
+		code = look_for_failures(replica, err);
+		if (!code && mg_clock_ms() >= until) {
+			code = mg_error_set(err, MG_E_TIMEOUT, "the log was not applied in %d s",
+			                    START_MS_MAX / 1000);
 		}
-		if (!look.ready) {
-			rest_ms(2);
-		}
+		rest_ms(1);
 	}
-	return look.ready ? 0
-	                  : mg_error_set(err, MG_E_TIMEOUT, "the log was not applied in %d s",
-	                                 START_MS_MAX / 1000);
+	return code;
 }
 
 static void on_log_failed(void *arg, int code)
@@ -277,41 +216,89 @@ static void on_log_failed(void *arg, int code)
 	mg_log(MG_LOG_ERROR, "raft.log.failed", "code=%d", code);
 }
 
-int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *options,
-                    struct mg_error *err)
+static struct mg_replica *replica_new(const struct mg_replica_options *options)
 {
 	struct mg_replica *replica = mg_alloc0(sizeof *replica);
+	pthread_condattr_t attributes;
+
+	replica->options = *options;
+	if (!options->peers) {
+		replica->options.self = ALONE;
+		replica->options.births =
+			(struct mg_members){ .list = { { ALONE, MG_MEMBER_VOTER } }, .count = 1 };
+	}
+	replica->shards = mg_alloc0(((size_t)options->shard_count + 1) * sizeof *replica->shards);
+	replica->applied = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->applied);
+	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
+	pthread_rwlock_init(&replica->cut, NULL);
+	pthread_mutex_init(&replica->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&replica->changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+	return replica;
+}
+
+static int open_host(struct mg_replica *replica, struct mg_error *err)
+{
+	const struct mg_replica_options *options = &replica->options;
 	const struct mg_raft_host_options host = {
 		.dir = options->dir,
-		.self = SELF,
-		.raft = { .proposal_timeout_ms = PROPOSAL_MS_MAX, .keep_entries = KEEP_ENTRIES },
+		.self = options->self,
+		.net = options->peers ? mg_peers_net(options->peers) : NULL,
+		.raft = { .proposal_timeout_ms = PROPOSAL_MS_MAX,
+		          .keep_entries = options->peers ? 0 : KEEP_ENTRIES,
+		          .election_ms = options->election_ms,
+		          .heartbeat_ms = options->heartbeat_ms,
+		          .on_role = mg_replica__on_role,
+		          .watch_arg = replica },
 		.on_failed = on_log_failed,
 		.on_failed_arg = replica,
 	};
-	size_t count = (size_t)options->shard_count + 1;
+
+	return mg_raft_host_open(&replica->host, &host, err);
+}
+
+/* Nothing after it fails, so that it ends by mg_replica_stop. */
+static void join_others(struct mg_replica *replica)
+{
+	if (replica->options.peers) {
+		const struct mg_forward_options forward = {
+			.host = replica->host,
+			.peers = replica->options.peers,
+			.serve = mg_replica__serve,
+			.arg = replica,
+		};
+
+		replica->forward = mg_forward_new(&forward);
+		mg_peers_start(replica->options.peers, replica->host);
+	}
+}
+
+int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *options,
+                    struct mg_error *err)
+{
+	struct mg_replica *replica = replica_new(options);
 	uint64_t start = mg_clock_ms();
 
 	*out = NULL;
-	replica->options = *options;
-	replica->shards = mg_alloc0(count * sizeof *replica->shards);
-	replica->locks = mg_shard_locks_new(count);
-	pthread_rwlock_init(&replica->cut, NULL);
-	int code = mg_raft_host_open(&replica->host, &host, err);
+	int code = open_host(replica, err);
 
 	code = code ? code : open_groups(replica, err);
+	code = code ? code : mg_replica__coordinate(replica, err);
 	code = code ? code : mg_raft_host_start(replica->host, err);
+	replica->started = code == 0;
 	if (!code) {
-		replica->started = true;
-		code = wait_ready(replica, err);
+		join_others(replica);
 	}
-	code = code ? code : mg_replica__resolve(replica, err);
+	code = code || replica->forward ? code : mg_replica_wait(replica, err);
 	if (code) {
 		mg_replica_close(replica);
 		return mg_error_wrap(err, "while opening the log");
 	}
 	mg_catalog_set_log(options->catalog, propose_catalog, replica);
-	mg_log(MG_LOG_INFO, "replica.open", "groups=%zu took_ms=%" PRIu64, count + 1,
-	       mg_clock_ms() - start);
+	mg_log(MG_LOG_INFO, "replica.open", "groups=%zu took_ms=%" PRIu64,
+	       mg_replica__group_count(replica), mg_clock_ms() - start);
 	*out = replica;
 	return 0;
 }
@@ -384,18 +371,31 @@ static void write_checkpoints(struct mg_replica *replica)
 	}
 }
 
-void mg_replica_close(struct mg_replica *replica)
+static void end_asking(void *arg)
 {
-	if (!replica) {
+	mg_forward_stop(arg);
+}
+
+static void stop_coordinating(struct mg_replica *replica)
+{
+	pthread_mutex_lock(&replica->lock);
+	replica->stopping = true;
+	atomic_store(&replica->epoch, 0);
+	pthread_cond_broadcast(&replica->changed);
+	pthread_mutex_unlock(&replica->lock);
+}
+
+void mg_replica_stop(struct mg_replica *replica)
+{
+	if (replica->stopped) {
 		return;
 	}
-	size_t count = (size_t)replica->options.shard_count + 1;
-
-	mg_catalog_set_log(replica->options.catalog, NULL, NULL);
+	replica->stopped = true;
 	if (replica->started) {
 		write_checkpoints(replica);
 	}
-	for (size_t i = 0; i < count; i++) {
+	stop_coordinating(replica);
+	for (size_t i = 0; i <= replica->options.shard_count; i++) {
 		if (replica->shards[i]) {
 			mg_shard_sm_stop(replica->shards[i]);
 		}
@@ -403,12 +403,34 @@ void mg_replica_close(struct mg_replica *replica)
 	if (replica->catalog_sm) {
 		mg_catalog_sm_stop(replica->catalog_sm);
 	}
+	if (replica->host) {
+		mg_raft_host_stop(replica->host);
+	}
+	if (replica->forward) {
+		mg_raft_host_call(replica->host, end_asking, replica->forward);
+	}
+	if (replica->coordinates) {
+		pthread_join(replica->coordinator, NULL);
+	}
+}
+
+void mg_replica_close(struct mg_replica *replica)
+{
+	if (!replica) {
+		return;
+	}
+	mg_replica_stop(replica);
+	mg_catalog_set_log(replica->options.catalog, NULL, NULL);
 	mg_raft_host_close(replica->host);
-	for (size_t i = 0; i < count; i++) {
+	mg_forward_free(replica->forward);
+	for (size_t i = 0; i <= replica->options.shard_count; i++) {
 		mg_shard_sm_free(replica->shards[i]);
 	}
 	mg_catalog_sm_free(replica->catalog_sm);
 	pthread_rwlock_destroy(&replica->cut);
+	pthread_cond_destroy(&replica->changed);
+	pthread_mutex_destroy(&replica->lock);
+	mg_free(replica->applied);
 	mg_free(replica->shards);
 	mg_shard_locks_free(replica->locks);
 	mg_free(replica);

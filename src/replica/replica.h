@@ -9,15 +9,26 @@
  *
  * Rule: what commit has answered with 0 is in the log of a majority and applied here.
  *
- * Thread: any, but not the raft thread.  Everything here may block on the disk.
+ * Of several nodes one coordinates writes: the leader of group 0, once it has fenced what others
+ * may still have on its way (coordinator.c).  It alone commits; whoever leads the shards.  A
+ * statement is evaluated there so:
+ *
+ *     lock -> epoch -> read barrier -> read -> commit_in that epoch -> unlock
+ *
+ * Then it is refused when another node has coordinated meanwhile.
+ *
+ * Thread: any, but not the raft thread.  Everything here may block on the disk, and with several
+ * nodes on others.
  */
 #ifndef MG_REPLICA_REPLICA_H
 #define MG_REPLICA_REPLICA_H
 
 #include "catalog/catalog.h"
+#include "raft/message.h"
 #include "replica/redo.h"
 #include "store/duck.h"
 
+struct mg_peers;
 struct mg_replica;
 
 struct mg_replica_options {
@@ -25,6 +36,11 @@ struct mg_replica_options {
 	struct mg_duck *duck;       /* files attached for writing as s0, s1, ...; borrowed */
 	struct mg_catalog *catalog; /* borrowed; changed through the log from now on */
 	uint32_t shard_count;       /* without shard 0 */
+	/* Of several nodes; zeros: a cluster of one. */
+	uint64_t self;            /* node, from 1 */
+	struct mg_members births; /* of a group that the log does not hold: the same on each of them */
+	struct mg_peers *peers;   /* borrowed; started by open, stopped by the caller */
+	unsigned election_ms, heartbeat_ms; /* 0: as raft/node.h */
 	/* Before rows of a shard change; and after a version of the catalog was published, before its
 	 * maker hears so.  On threads of the replica. */
 	void (*on_write)(void *arg, uint32_t shard);
@@ -32,15 +48,41 @@ struct mg_replica_options {
 	void *arg;
 };
 
-/* Blocks until all that the log holds is applied and this node can serve. */
+/* A cluster of one: blocks until all that the log holds is applied and this node can serve.
+ * With peers it does not wait: mg_replica_wait does.
+ *
+ * The end, with peers: stop -> mg_peers_stop, its loops -> close -> mg_peers_free. */
 int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *options,
                     struct mg_error *err);
-/* Writes checkpoints, so that the next start has nothing to do.  NULL is fine. */
+/* Until each group has a leader, and this node has applied what was acknowledged before.  Fails:
+ * MG_E_TIMEOUT, MG_E_UNAVAILABLE after ten minutes. */
+int mg_replica_wait(struct mg_replica *replica, struct mg_error *err);
+/* Writes checkpoints, so that the next start has nothing to do; then the node leaves its groups,
+ * and all that waits here ends.  Again is fine. */
+void mg_replica_stop(struct mg_replica *replica);
+/* Stops, and frees: nobody is in here any more.  NULL is fine. */
 void mg_replica_close(struct mg_replica *replica);
 
 /* Commit and apply.  0: it happened.  MG_E_UNKNOWN_OUTCOME: nobody knows yet.  Any other: nothing
  * happened, and never will. */
 int mg_replica_commit(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err);
+/* The same, in the epoch in which what it depends on was read.  Fails: also MG_E_UNAVAILABLE, when
+ * that is over. */
+int mg_replica_commit_in(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
+                         struct mg_error *err);
+
+/* ---- who coordinates ---- */
+
+bool mg_replica_is_coordinator(struct mg_replica *replica);
+uint64_t mg_replica_coordinator(struct mg_replica *replica); /* node; 0: not known */
+/* In which this node coordinates writes; higher each time; 0: it does not. */
+uint64_t mg_replica_epoch(struct mg_replica *replica);
+
+/* Returns when this node has applied all of these shards and of the catalog that was acknowledged,
+ * anywhere, before the call.  Fails: MG_E_UNAVAILABLE a group has no leader that a majority
+ * follows; MG_E_TIMEOUT this node lags behind; MG_E_SHUTDOWN. */
+int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                            struct mg_error *err);
 
 /* The same, but each shard by itself: rows of tables that no version of the catalog names yet,
  * which count only with that.  On failure some of them may be stored. */

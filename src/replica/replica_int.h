@@ -1,28 +1,56 @@
-/* replica_int.h - struct mg_replica from the inside: for replica.c and commit.c only. */
+/* replica_int.h - struct mg_replica from the inside: for replica.c, ask.c, commit.c and
+ * coordinator.c only. */
 #ifndef MG_REPLICA_REPLICA_INT_H
 #define MG_REPLICA_REPLICA_INT_H
 
 #include "replica/catalog_sm.h"
 #include "replica/command.h"
+#include "replica/forward.h"
 #include "replica/raft_host.h"
 #include "replica/replica.h"
 #include "replica/shard_locks.h"
 #include "replica/shard_sm.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
+
+/* What ends by itself soon, or not: an election, a node that comes back. */
+#define MG_REPLICA_PATIENCE_MS 15000
 
 struct mg_replica {
 	struct mg_replica_options options;
 	struct mg_raft_host *host;
+	struct mg_forward *forward; /* NULL: a cluster of one */
 	struct mg_catalog_sm *catalog_sm;
 	struct mg_shard_sm **shards; /* by id */
 	struct mg_shard_locks *locks;
 	pthread_rwlock_t cut; /* written while a transaction becomes visible in several shards */
 	atomic_int log_failed;
-	bool started;
+	bool started, stopped;
+	bool coordinates; /* there is a thread of coordinator.c */
+	pthread_t coordinator;
+	_Atomic uint64_t epoch; /* in which this node coordinates writes; 0: it does not */
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* monotonic */
+	/* guarded by lock */
+	uint64_t *applied;   /* index, by group */
+	uint64_t lead_term;  /* in which this node leads group 0; 0: it does not */
+	uint64_t taken_term; /* the last one that coordinator.c has looked at */
+	bool take_again;
+	bool stopping;
 };
 
 uint32_t mg_replica__group(uint32_t shard);
+size_t mg_replica__group_count(const struct mg_replica *replica);
+bool mg_replica__stopping(struct mg_replica *replica);
+
+/* ---- ask.c: the leaders of groups, wherever they are ---- */
+
+struct mg_reach {
+	uint32_t group;
+	uint64_t index;
+};
 
 /* Proposals that somebody waits for. */
 struct mg_wait_for {
@@ -30,20 +58,55 @@ struct mg_wait_for {
 	pthread_cond_t changed;
 	size_t open;
 	struct mg_error err;
+	bool fenced; /* one was refused: it is another coordinator's turn */
+	bool maybe;  /* of one a try may have happened, whatever came of the next */
+	/* Where they were applied, or refused by a fence; or may be read; 0: it failed.  In the order
+	 * in which they were asked. */
+	struct mg_reach *reached;
+	size_t reached_count, reached_cap;
 };
 
 void mg_wait_init(struct mg_wait_for *wait);
 void mg_wait_fini(struct mg_wait_for *wait);
-/* Until all have ended; the worst error.  May be used again. */
+/* Until all have ended; the worst error. */
 int mg_wait_all(struct mg_wait_for *wait, struct mg_error *err);
+/* What followed each other in one group is applied in that order.  When all have ended. */
+bool mg_wait_in_order(const struct mg_wait_for *wait);
+/* For others: nothing is open.  What was reached stays. */
+void mg_wait_again(struct mg_wait_for *wait);
+
+enum mg_tries {
+	MG_TRY_ONCE, /* and only here */
+	MG_TRY_SAFE, /* again, while it has not happened */
+	MG_TRY_MORE, /* again, until it is known to have happened: it may happen twice */
+};
 
 /* Propose head (or nothing) and `rest` behind it, copied.  With `wait` its end is counted there.
  * Fails: MG_E_NOMEM, and then nothing was proposed. */
-int mg_replica__propose(struct mg_replica *replica, uint32_t group, const struct mg_command *head,
-                        const void *rest, size_t size, struct mg_wait_for *wait,
-                        struct mg_error *err);
+int mg_replica__propose(struct mg_replica *replica, uint32_t group, enum mg_tries tries,
+                        const struct mg_command *head, const void *rest, size_t size,
+                        struct mg_wait_for *wait, struct mg_error *err);
+/* This node has applied all that the wait has reached.  Fails: MG_E_TIMEOUT, MG_E_SHUTDOWN. */
+int mg_replica__reach(struct mg_replica *replica, const struct mg_wait_for *wait, unsigned ms,
+                      struct mg_error *err);
+/* For forward.h: another node asks.  Raft thread. */
+void mg_replica__serve(void *arg, const struct mg_ask *ask, mg_answer_cb answer, void *answer_arg);
+/* For the state machines.  Raft thread. */
+void mg_replica__on_applied(void *arg, uint32_t group, uint64_t index);
 
-/* commit.c: end what an earlier life left in doubt. */
-int mg_replica__resolve(struct mg_replica *replica, struct mg_error *err);
+/* ---- coordinator.c ---- */
+
+int mg_replica__coordinate(struct mg_replica *replica, struct mg_error *err); /* starts a thread */
+/* For mg_raft_node_options.on_role, arg = replica. */
+void mg_replica__on_role(void *arg, uint32_t group, enum mg_raft_role role, uint64_t term);
+/* Something is left in doubt: fence once more, and resolve.  Nothing when the epoch is over. */
+void mg_replica__take_again(struct mg_replica *replica, uint64_t epoch);
+/* MG_E_UNAVAILABLE: go to the coordinator. */
+int mg_replica__not_coordinator(struct mg_replica *replica, struct mg_error *err);
+
+/* ---- commit.c ---- */
+
+/* End what others, or an earlier life, have left in doubt.  Behind the fence of this epoch. */
+int mg_replica__resolve(struct mg_replica *replica, uint64_t epoch, struct mg_error *err);
 
 #endif

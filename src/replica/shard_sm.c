@@ -32,6 +32,11 @@ struct decision {
 	bool commit;
 };
 
+/* From this index on only this epoch or a higher one counts. */
+struct fence {
+	uint64_t epoch, index;
+};
+
 struct mg_shard_sm {
 	struct mg_sm seam;
 	struct mg_shard_sm_options options;
@@ -51,6 +56,8 @@ struct mg_shard_sm {
 	size_t part_count, part_cap;
 	struct decision *decisions;
 	size_t decision_count, decision_cap;
+	struct fence *fences; /* of this life, and the one it began with; epochs and indexes rise */
+	size_t fence_count, fence_cap;
 	bool dirty, wrote;
 	int failed;
 	struct mg_error failure;
@@ -107,6 +114,21 @@ static void drop_decision(struct mg_shard_sm *sm, const struct mg_txid *txid)
 
 	if (decision) {
 		*decision = sm->decisions[--sm->decision_count];
+	}
+}
+
+/* ---- epochs, under the lock ---- */
+
+static uint64_t fence_of(const struct mg_shard_sm *sm)
+{
+	return sm->fence_count ? sm->fences[sm->fence_count - 1].epoch : 0;
+}
+
+static void add_fence(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index)
+{
+	if (epoch > fence_of(sm)) {
+		mg_grow(sm->fences, sm->fence_count, sm->fence_cap);
+		sm->fences[sm->fence_count++] = (struct fence){ epoch, index };
 	}
 }
 
@@ -223,6 +245,16 @@ static int apply_command(struct mg_shard_sm *sm, const struct mg_entry *entry, s
 	if (code) {
 		return code;
 	}
+	pthread_mutex_lock(&sm->lock);
+	bool refused = command.epoch < fence_of(sm);
+
+	if (command.kind == MG_COMMAND_FENCE) {
+		add_fence(sm, command.epoch, entry->index);
+	}
+	pthread_mutex_unlock(&sm->lock);
+	if (refused) {
+		return 0;
+	}
 	switch (command.kind) {
 	case MG_COMMAND_WRITE:
 		return apply_redo(sm, command.redo, err);
@@ -237,6 +269,8 @@ static int apply_command(struct mg_shard_sm *sm, const struct mg_entry *entry, s
 		pthread_mutex_lock(&sm->lock);
 		drop_decision(sm, &command.transaction);
 		pthread_mutex_unlock(&sm->lock);
+		return 0;
+	case MG_COMMAND_FENCE:
 		return 0;
 	}
 	return mg_error_set(err, MG_E_CORRUPT, "a command of kind %d", command.kind);
@@ -269,6 +303,9 @@ static void tell_applied(void *arg)
 	if (group && sm->failed) {
 		mg_group_fail(group, sm->failed);
 	} else if (group) {
+		if (sm->options.on_applied) { /* first: who proposed it looks there */
+			sm->options.on_applied(sm->options.arg, sm->options.group, sm->index);
+		}
 		mg_group_applied(group, sm->index);
 	}
 }
@@ -332,10 +369,10 @@ static uint64_t sm_durable_index(struct mg_sm *seam)
 /* ---- checkpoints ---- */
 
 /* What is in doubt, as bytes: u32 parts, each with transaction, home, u32 size, redo; u32
- * decisions, each with transaction, u8. */
+ * decisions, each with transaction, u8; u64 epoch of the fence. */
 static struct mg_buf *pending_encode(struct mg_shard_sm *sm)
 {
-	size_t size = 8 + sm->decision_count * (sizeof(struct mg_txid) + 1);
+	size_t size = 16 + sm->decision_count * (sizeof(struct mg_txid) + 1);
 
 	for (size_t i = 0; i < sm->part_count; i++) {
 		size += sizeof(struct mg_txid) + 8 + sm->parts[i].redo->size;
@@ -361,6 +398,7 @@ static struct mg_buf *pending_encode(struct mg_shard_sm *sm)
 		mg_out_bytes(&out, &sm->decisions[i].transaction, sizeof(struct mg_txid));
 		mg_out_u8(&out, sm->decisions[i].commit);
 	}
+	mg_out_u64(&out, fence_of(sm));
 	buf->size = out.size;
 	return buf;
 }
@@ -389,6 +427,9 @@ static int pending_decode(struct mg_shard_sm *sm, const struct mg_buf *buf, stru
 		mg_in_number(&in, &txid, sizeof txid);
 		add_decision(sm, &txid, mg_in_u8(&in) == 1);
 	}
+	if (!in.failed && in.at != in.end) { /* before there were fences, there was none */
+		add_fence(sm, mg_in_u64(&in), 0);
+	}
 	return mg_in_done(&in) ? 0
 	                       : mg_error_set(err, MG_E_CORRUPT,
 	                                      "shard %" PRIu32 " does not know what it has prepared",
@@ -397,7 +438,7 @@ static int pending_decode(struct mg_shard_sm *sm, const struct mg_buf *buf, stru
 
 static int write_checkpoint(struct mg_shard_sm *sm, struct mg_error *err)
 {
-	bool nothing = sm->part_count == 0 && sm->decision_count == 0;
+	bool nothing = sm->part_count == 0 && sm->decision_count == 0 && sm->fence_count == 0;
 	struct mg_buf *pending = nothing ? NULL : pending_encode(sm);
 	int code = nothing || pending ? 0 : mg_error_set(err, MG_E_NOMEM, "no memory for a checkpoint");
 
@@ -528,7 +569,6 @@ struct mg_sm *mg_shard_sm_seam(struct mg_shard_sm *sm)
 void mg_shard_sm_stop(struct mg_shard_sm *sm)
 {
 	mg_lane_stop(sm->lane);
-	sm->lane = NULL;
 }
 
 void mg_shard_sm_free(struct mg_shard_sm *sm)
@@ -536,13 +576,14 @@ void mg_shard_sm_free(struct mg_shard_sm *sm)
 	if (!sm) {
 		return;
 	}
-	mg_lane_stop(sm->lane);
+	mg_lane_free(sm->lane);
 	mg_shard_writer_close(sm->writer);
 	for (size_t i = 0; i < sm->part_count; i++) {
 		mg_buf_unref(sm->parts[i].redo);
 	}
 	mg_free(sm->parts);
 	mg_free(sm->decisions);
+	mg_free(sm->fences);
 	pthread_mutex_destroy(&sm->lock);
 	mg_free(sm);
 }
@@ -591,6 +632,30 @@ size_t mg_shard_sm_decisions(struct mg_shard_sm *sm, struct mg_in_doubt *list, s
 	}
 	pthread_mutex_unlock(&sm->lock);
 	return count;
+}
+
+bool mg_shard_sm_holds(struct mg_shard_sm *sm, const struct mg_txid *txid)
+{
+	bool holds = false;
+
+	pthread_mutex_lock(&sm->lock);
+	for (size_t i = 0; i < sm->part_count && !holds; i++) {
+		holds = same(&sm->parts[i].transaction, txid);
+	}
+	pthread_mutex_unlock(&sm->lock);
+	return holds;
+}
+
+bool mg_shard_sm_refused(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index)
+{
+	bool refused = false;
+
+	pthread_mutex_lock(&sm->lock);
+	for (size_t i = sm->fence_count; i > 0 && !refused; i--) {
+		refused = sm->fences[i - 1].epoch > epoch && sm->fences[i - 1].index < index;
+	}
+	pthread_mutex_unlock(&sm->lock);
+	return refused;
 }
 
 bool mg_shard_sm_dirty(struct mg_shard_sm *sm)

@@ -4,7 +4,8 @@
  * Rule: what a batch of entries changes and the index behind it are one transaction of the file's
  * engine; so a start goes on behind what the last checkpoint wrote, and nothing is applied twice.
  * A transaction in doubt (prepared, not yet settled) is held in memory and goes into the file with
- * a checkpoint.
+ * a checkpoint, as does the highest epoch that was fenced: a command of a lower one changes
+ * nothing.
  *
  * Thread: made and freed by the node's; apply and freeze are called on the raft thread and run on a
  * lane of their own; the questions may be asked by any thread.
@@ -25,6 +26,7 @@ struct mg_shard_sm_options {
 	uint32_t shard, group;
 	/* Before rows of it change, and after a checkpoint wrote them; on the lane. */
 	void (*on_write)(void *arg, uint32_t shard);
+	void (*on_applied)(void *arg, uint32_t group, uint64_t index); /* raft thread; may be NULL */
 	void *arg;
 };
 
@@ -48,6 +50,12 @@ struct mg_in_doubt {
  * at most max; returns how many there are. */
 size_t mg_shard_sm_in_doubt(struct mg_shard_sm *sm, struct mg_in_doubt *list, size_t max);
 size_t mg_shard_sm_decisions(struct mg_shard_sm *sm, struct mg_in_doubt *list, size_t max);
+
+/* A transaction is in doubt here. */
+bool mg_shard_sm_holds(struct mg_shard_sm *sm, const struct mg_txid *txid);
+/* Whether the command of this epoch that was applied at this index, in this life of the node, was
+ * refused by a fence. */
+bool mg_shard_sm_refused(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index);
 
 /* Something is applied that the file does not hold; or was, since the file was made. */
 bool mg_shard_sm_dirty(struct mg_shard_sm *sm);

@@ -1,17 +1,7 @@
 /*
  * test_replica.c - transactions over shards of a node: real files, a real log, and kills.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "codec/arrow_ipc.h"
-#include "os/file.h"
-#include "replica/replica.h"
-#include "store/shard_file.h"
+#include "unit/shards_kit.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -21,68 +11,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SHARDS = 3, THREADS = 4, KILLS = 6 };
+enum { THREADS = 4, KILLS = 6 };
 
 static char *dir;
 static struct mg_duck *duck;
 static struct mg_duck_conn *conn;
 static struct mg_catalog *catalog;
 static struct mg_replica *replica;
-static struct mg_error err;
-
-#define ok(call)                                                             \
-	do {                                                                     \
-		int code_ = (call);                                                  \
-		if (code_) {                                                         \
-			fail_msg("%s: %d %s %s", #call, code_, err.message, err.detail); \
-		}                                                                    \
-	} while (0)
 
 /* ---- a directory, and a process over it ---- */
-
-static int lay_out(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
-                   struct mg_error *error)
-{
-	(void)arg;
-	(void)error;
-	data->shard_count = SHARDS;
-	data->shards = mg_arena_new_array(arena, struct mg_shard, SHARDS + 1);
-	for (uint32_t i = 0; i <= SHARDS; i++) {
-		data->shards[i].id = i;
-		data->shards[i].file = mg_shard_file_name(arena, i);
-		data->shards[i].engine_version = mg_duck_version();
-		data->shards[i].slot_first = i ? (uint16_t)((i - 1) * 16384 / SHARDS) : 0;
-		data->shards[i].slot_last = i ? (uint16_t)(i * 16384 / SHARDS - 1) : 0;
-	}
-	return 0;
-}
-
-static void make_directory(void)
-{
-	const struct mg_duck_options options = { .threads = 2, .lossless_arrow = true };
-	char name[] = "/tmp/mg-replica-XXXXXX", *shards;
-
-	dir = mg_strdup(mkdtemp(name));
-	shards = mg_format("%s/shards", dir);
-	ok(mg_dir_make(shards, 0700, &err));
-	ok(mg_catalog_new(&catalog, dir, &err));
-	ok(mg_catalog_change(catalog, lay_out, NULL, &err));
-	mg_catalog_free(catalog);
-	ok(mg_duck_open(&duck, &options, &err));
-	for (uint32_t i = 0; i <= SHARDS; i++) {
-		const struct mg_shard_meta meta = {
-			.cluster_id = "c", .sample = "", .shard = i, .shard_count = SHARDS, .file_format = 1
-		};
-		struct mg_shard_file *file = NULL;
-		char sha256[65];
-		uint64_t bytes;
-
-		ok(mg_shard_file_create(&file, duck, dir, &meta, &err));
-		ok(mg_shard_file_finish(file, sha256, &bytes, &err));
-	}
-	mg_duck_close(duck);
-	mg_free(shards);
-}
 
 static void live(void)
 {
@@ -116,7 +53,7 @@ static void end_life(void)
 static int begin(void **state)
 {
 	(void)state;
-	make_directory();
+	dir = make_directory();
 	live();
 	return 0;
 }
@@ -131,42 +68,6 @@ static int end(void **state)
 }
 
 /* ---- rows ---- */
-
-struct batch {
-	struct mg_arrow_encoder *encoder;
-	struct mg_buf *schema, *rows;
-};
-
-static int batch_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *error)
-{
-	struct batch *batch = arg;
-	int code = mg_arrow_encoder_new(&batch->encoder, schema, false, error);
-
-	return code ? code : mg_arrow_encode_schema(batch->encoder, &batch->schema, error);
-}
-
-static int batch_put(void *arg, uint32_t target, struct ArrowArray *array, struct mg_error *error)
-{
-	struct batch *batch = arg;
-	uint64_t raw;
-
-	(void)target;
-	assert_null(batch->rows);
-	return mg_arrow_encode_batch(batch->encoder, array, &batch->rows, &raw, error);
-}
-
-static void add_rows(struct mg_duck_conn *on, struct mg_redo *redo, uint32_t shard,
-                     enum mg_redo_kind kind, const char *select, uint32_t rows)
-{
-	struct batch batch = { 0 };
-	const struct mg_duck_sink sink = { .begin = batch_begin, .put = batch_put, .arg = &batch };
-
-	ok(mg_duck_scatter(on, select, NULL, 1, &sink, &err));
-	ok(mg_redo_rows(redo, shard, kind, "main", "t", batch.schema, batch.rows, rows, &err));
-	mg_arrow_encoder_free(batch.encoder);
-	mg_buf_unref(batch.schema);
-	mg_buf_unref(batch.rows);
-}
 
 static void create_table(void)
 {
