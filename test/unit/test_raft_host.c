@@ -6,6 +6,7 @@
 #include "os/file.h"
 #include "unit/replica_kit.h"
 
+#include <glob.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -247,6 +248,21 @@ static void on_failed(void *arg, int code)
 	atomic_store(&failed_with, code);
 }
 
+/* The log has made its next segment ahead. */
+static void await_spare(void)
+{
+	char *pattern = mg_format("%s/log/raft/spare-*", root);
+	glob_t found;
+
+	for (int i = 0; i < 2000 && glob(pattern, 0, NULL, &found) != 0; i++) {
+		globfree(&found);
+		usleep(5000);
+	}
+	mg_assert(found.gl_pathc > 0);
+	globfree(&found);
+	mg_free(pattern);
+}
+
 /* In a process of its own: files may not grow, so that the log's next segments cannot be made. */
 static _Noreturn void propose_until_the_disk_fails(void)
 {
@@ -257,12 +273,17 @@ static _Noreturn void propose_until_the_disk_fails(void)
 	kit_open_with(&replica, root, 1, 1, NULL, on_failed);
 	mg_assert(mg_raft_host_start(replica.host, NULL) == 0);
 	kit_await_leader(&replica);
+	await_spare(); /* without one the log waits for space, and nothing fails */
 	signal(SIGXFSZ, SIG_IGN);
 	mg_assert(setrlimit(RLIMIT_FSIZE, &limit) == 0);
 	kit_proposer_init(&proposer, &replica, 0, WINDOW);
 	int error = kit_propose(&proposer, 1, 1000000);
 
 	mg_assert(error != 0 && proposer.acknowledged > 0);
+	/* A read that fails ends the proposals before the write that failed is told. */
+	for (int i = 0; i < 2000 && !atomic_load(&failures); i++) {
+		usleep(5000);
+	}
 	kit_proposer_fini(&proposer);
 	kit_close(&replica);
 	mg_assert(atomic_load(&failures) == 1);
