@@ -20,12 +20,14 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "os/clock.h"
+#include "os/file.h"
 #include "os/random.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #define PART_BYTES_MAX (8u << 20)
+#define ROOM_BYTES_MIN (128u << 20) /* for the log that is accepted and its checkpoint */
 
 enum { LOOK_MS = 5 };
 
@@ -111,6 +113,25 @@ static void reach(struct commit *commit)
 	if (mg_replica__reach(commit->replica, &commit->wait, MG_REPLICA_PATIENCE_MS, &err)) {
 		mg_log(MG_LOG_WARN, "commit.lags", "error=\"%s\"", err.message);
 	}
+}
+
+/* A checkpoint that finds no room makes its file unusable until the next start: so writing ends
+ * before the disk is full. */
+static int may_write(struct mg_replica *replica, struct mg_error *err)
+{
+	struct mg_error ignored;
+	uint64_t free_bytes = 0;
+	int code = mg_replica_failed(replica, err);
+
+	if (!code && mg_disk_free(replica->options.dir, &free_bytes, &ignored) == 0 &&
+	    free_bytes < ROOM_BYTES_MIN) {
+		code = mg_error_set(err, MG_E_DISK_FULL,
+		                    "less than %u MB are free where the data lie: nothing is written",
+		                    ROOM_BYTES_MIN >> 20);
+		mg_error_hint(err, "Make room in \"%s\", then try again; reading goes on.",
+		              replica->options.dir);
+	}
+	return code;
 }
 
 /* ---- one shard ---- */
@@ -312,7 +333,7 @@ static int commit_several(struct commit *commit, const struct mg_redo *redo, str
 static int begin(struct commit *commit, struct mg_replica *replica, uint64_t epoch,
                  const struct mg_redo *redo, struct mg_error *err)
 {
-	int code = mg_replica_failed(replica, err);
+	int code = may_write(replica, err);
 
 	*commit = (struct commit){ .replica = replica, .epoch = epoch };
 	commit->count = mg_redo_shards(redo, &commit->shards);
