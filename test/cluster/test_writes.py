@@ -1,6 +1,9 @@
 """Statements that write: what is acknowledged stays, whole, whatever dies; and everybody reads it."""
+import os
 import random
 import signal
+import subprocess
+import tempfile
 import threading
 import time
 
@@ -248,3 +251,37 @@ def test_a_lost_file_of_a_cluster_in_use_is_not_loaded_anew(new_cluster):
                        "--worker-password", "united", "--tpch-scale-factor", 0.01, "--shard-count", 4, check=False)
     assert done.returncode == 1 and "in use" in done.stderr
     assert not (cluster.data / "shards" / "0002.duckdb").exists()
+
+
+@pytest.fixture(name="small_disk")
+def a_small_disk(tmp_path, monkeypatch):
+    """Clusters of the test lie on a disk of 300 MB, which can be made larger."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "none", folder],
+                                           capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small disk needs the right to mount a tmpfs")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_ends_writing_and_nothing_else(small_disk, new_cluster):
+    cluster = new_cluster(scale=0, shards=2)
+    cluster.start_server()
+    cluster.sql("CREATE TABLE t (k INTEGER, v VARCHAR) PARTITIONED BY (k)")
+    insert = "INSERT INTO t SELECT i, repeat(md5(i::VARCHAR), 10) FROM range(60000) r(i)"
+    rows = 0
+    for _ in range(20):
+        result = cluster.shell(insert)
+        if result.returncode:
+            break
+        rows += 60000
+    assert "53100" in result.stderr and "Make room" in result.stderr
+    assert rows > 0 and cluster.rows("SELECT count(*) FROM t") == [[rows]]
+    subprocess.run(["mount", "-o", "remount,size=900m", small_disk], check=True)
+    cluster.sql(insert)
+    cluster.processes["server"].kill()
+    cluster.processes["server"].wait()
+    cluster.start_server()
+    assert cluster.rows("SELECT count(*) FROM t") == [[rows + 60000]]
