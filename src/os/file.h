@@ -21,6 +21,9 @@ int mg_file_write(const char *path, const void *data, size_t size, unsigned mode
                   struct mg_error *err);
 int mg_file_remove(const char *path, struct mg_error *err);                 /* absent is fine */
 int mg_file_rename(const char *from, const char *to, struct mg_error *err); /* durable */
+/* A new file with the same bytes, on the disk, though its name may be lost: rename it.  Shares
+ * blocks where the file system can.  Nothing is left when it fails. */
+int mg_file_copy(const char *from, const char *to, struct mg_error *err);
 int mg_file_sync(const char *path, struct mg_error *err); /* fsync of a file or directory */
 bool mg_file_exists(const char *path);                    /* anything of that name */
 /* Does any process hold a lock on it, by flock or fcntl?  Never ask for a file that this process

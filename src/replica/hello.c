@@ -25,7 +25,7 @@ size_t mg_hello_encode(const struct mg_hello *hello, uint8_t bytes[MG_HELLO_SIZE
 
 	mg_out_u32(&out, 0);
 	mg_out_u8(&out, hello->kind);
-	if (hello->kind == MG_HELLO) {
+	if (hello->kind != MG_HELLO_REFUSAL) {
 		mg_out_u8(&out, hello->version_min);
 		mg_out_u8(&out, hello->version_max);
 		mg_out_u8(&out, 0);
@@ -85,7 +85,7 @@ int mg_hello_decode(const uint8_t *data, size_t size, struct mg_hello *out, stru
 	*out = (struct mg_hello){ 0 };
 	(void)mg_in_u32(&in);
 	out->kind = mg_in_u8(&in);
-	if (out->kind == MG_HELLO) {
+	if (out->kind == MG_HELLO || out->kind == MG_HELLO_BULK) {
 		out->version_min = mg_in_u8(&in);
 		out->version_max = mg_in_u8(&in);
 		(void)mg_in_u8(&in);

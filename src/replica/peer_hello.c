@@ -15,11 +15,11 @@
 
 #define REFUSAL_LOG_MS 1000
 
-void mg_peers__say_hello(struct mg_peers *peers, struct mg_conn *conn)
+void mg_peers__hello(struct mg_peers *peers, struct mg_conn *conn, uint8_t kind)
 {
 	uint8_t bytes[MG_HELLO_SIZE_MAX];
 	struct mg_hello hello = {
-		.kind = MG_HELLO,
+		.kind = kind,
 		.version_min = MG_LINK_VERSION_MIN,
 		.version_max = MG_LINK_VERSION_MAX,
 		.node = peers->options.self,
@@ -29,6 +29,11 @@ void mg_peers__say_hello(struct mg_peers *peers, struct mg_conn *conn)
 	mg_copy_text(hello.cluster, sizeof hello.cluster, peers->options.cluster);
 	mg_copy_text(hello.program, sizeof hello.program, peers->options.program);
 	mg_conn_write(conn, bytes, mg_hello_encode(&hello, bytes));
+}
+
+void mg_peers__say_hello(struct mg_peers *peers, struct mg_conn *conn)
+{
+	mg_peers__hello(peers, conn, MG_HELLO);
 }
 
 int mg_peers__check_hello(const struct mg_peers *peers, const struct mg_hello *hello, uint64_t node,
@@ -201,10 +206,11 @@ bool mg_peers_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size
 			return false;
 		}
 		if (mg_hello_decode(bytes, told, &hello, &err) == 0) {
-			if (hello.kind != MG_HELLO) {
+			if (hello.kind == MG_HELLO_REFUSAL) {
 				(void)mg_error_set(&err, MG_E_PROTOCOL, "a refusal is no hello");
 			} else if (mg_peers__check_hello(peers, &hello, mg_conn_cert(conn)->node, &err) == 0) {
-				(void)welcome(peers, conn, &hello, told, &err);
+				(void)(hello.kind == MG_HELLO_BULK ? mg_peers__welcome_bulk(peers, conn, told, &err)
+				                                   : welcome(peers, conn, &hello, told, &err));
 			}
 		}
 	}

@@ -79,6 +79,20 @@ struct mg_peer_node *mg_peers__find_or_add(struct mg_peers *peers, uint64_t numb
 	return node;
 }
 
+char *mg_peers__address(const struct mg_peers *peers, uint64_t number)
+{
+	const struct mg_peer_node *node = find(peers, number);
+
+	return node && node->address ? mg_strdup(node->address) : NULL;
+}
+
+bool mg_peers__removed(const struct mg_peers *peers, uint64_t number)
+{
+	const struct mg_peer_node *node = find(peers, number);
+
+	return node && node->removed;
+}
+
 /* ---- the net of raft: its thread alone ---- */
 
 uint64_t mg_peers_send(struct mg_peers *peers, uint64_t number, struct mg_buf *frame)

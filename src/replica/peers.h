@@ -78,6 +78,18 @@ void mg_peers_set(struct mg_peers *peers, uint64_t node, const char *host_port);
 /* For mg_listen_options.choose, arg = peers: the hello of a node. */
 bool mg_peers_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size);
 
+/* A second connection to a node, for what is large.  done: once, on the loop that dials, with both
+ * hellos said (it sets the protocol), or NULL and why; or at once, here, when the address is not
+ * known.  Any thread, before mg_peers_stop. */
+void mg_peers_dial_bulk(struct mg_peers *peers, uint64_t node,
+                        void (*done)(void *arg, struct mg_conn *conn, const struct mg_error *err),
+                        void *arg);
+/* Who takes those that others dial: on the connection's loop, sets the protocol, whose first `skip`
+ * bytes are the hello.  False: it is refused.  take NULL: nobody. */
+void mg_peers_set_bulk(struct mg_peers *peers,
+                       bool (*take)(void *arg, struct mg_conn *conn, uint64_t node, size_t skip),
+                       void *arg);
+
 struct mg_peer_info {
 	uint64_t node;
 	char address[128]; /* "": not known */

@@ -47,6 +47,8 @@ struct mg_peers {
 	bool started, stopping;
 	uint64_t link_count; /* that there ever were */
 	uint64_t refusal_logged_ms;
+	bool (*take_bulk)(void *arg, struct mg_conn *conn, uint64_t node, size_t skip);
+	void *take_bulk_arg;
 	/* owner: the raft thread */
 	struct mg_link *dirty; /* links with something to send, counted */
 };
@@ -99,6 +101,10 @@ struct mg_link {
 bool mg_peers__post(struct mg_peers *peers, struct mg_loop *loop, void (*fn)(void *), void *arg);
 /* Under the lock.  NULL: there are too many. */
 struct mg_peer_node *mg_peers__find_or_add(struct mg_peers *peers, uint64_t node);
+/* Under the lock.  A copy of where it is, or NULL. */
+char *mg_peers__address(const struct mg_peers *peers, uint64_t node);
+/* Under the lock.  It was named as one that is no node any more. */
+bool mg_peers__removed(const struct mg_peers *peers, uint64_t node);
 
 /* ---- peer_dial.c ---- */
 
@@ -110,6 +116,7 @@ void mg_peers__lost(struct mg_link *link, const char *reason);
 
 /* ---- peer_hello.c ---- */
 
+void mg_peers__hello(struct mg_peers *peers, struct mg_conn *conn, uint8_t kind);
 void mg_peers__say_hello(struct mg_peers *peers, struct mg_conn *conn);
 /* Is it one of ours?  node: who it is by its certificate.  Fails: MG_E_DENIED. */
 int mg_peers__check_hello(const struct mg_peers *peers, const struct mg_hello *hello, uint64_t node,
@@ -118,6 +125,12 @@ int mg_peers__check_hello(const struct mg_peers *peers, const struct mg_hello *h
  * Fails: MG_E_SHUTDOWN; MG_E_DENIED; MG_E_DUPLICATE a dial that was not needed. */
 int mg_peers__establish(struct mg_link *link, const struct mg_hello *hello, size_t skip,
                         struct mg_error *err);
+
+/* ---- peer_bulk.c ---- */
+
+/* A good hello for a bulk connection; its `size` bytes come again.  Fails: why it is refused. */
+int mg_peers__welcome_bulk(struct mg_peers *peers, struct mg_conn *conn, size_t size,
+                           struct mg_error *err);
 
 /* ---- peer_link.c ---- */
 

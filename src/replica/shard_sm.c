@@ -7,61 +7,15 @@
  *
  * `lock` guards what questions ask: parts in doubt, decisions, the failure.
  */
-#include "replica/shard_sm.h"
+#include "replica/shard_sm_int.h"
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "replica/lane.h"
 #include "replica/redo.h"
-#include "store/shard_write.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-
-/* A part of a prepared transaction. */
-struct part {
-	struct mg_txid transaction;
-	uint32_t home;
-	struct mg_buf *redo;
-};
-
-struct decision {
-	struct mg_txid transaction;
-	bool commit;
-};
-
-/* From this index on only this epoch or a higher one counts. */
-struct fence {
-	uint64_t epoch, index;
-};
-
-struct mg_shard_sm {
-	struct mg_sm seam;
-	struct mg_shard_sm_options options;
-	struct mg_shard_writer *writer;
-	struct mg_lane *lane;
-	uint64_t index, term; /* applied, of the lane */
-	uint64_t durable;     /* as of the start */
-	bool writing;         /* the batch in hand has begun a transaction of the engine */
-
-	/* In the raft thread's hand until it is answered. */
-	const struct mg_entry *entries;
-	size_t entry_count;
-	int frozen;
-
-	pthread_mutex_t lock;
-	struct part *parts; /* in the order of their entries */
-	size_t part_count, part_cap;
-	struct decision *decisions;
-	size_t decision_count, decision_cap;
-	struct fence *fences; /* of this life, and the one it began with; epochs and indexes rise */
-	size_t fence_count, fence_cap;
-	bool dirty, wrote;
-	int failed;
-	struct mg_error failure;
-};
 
 static bool same(const struct mg_txid *a, const struct mg_txid *b)
 {
@@ -87,10 +41,10 @@ static void drop_parts(struct mg_shard_sm *sm, const struct mg_txid *txid)
 static void add_part(struct mg_shard_sm *sm, const struct mg_command *command, struct mg_buf *redo)
 {
 	mg_grow(sm->parts, sm->part_count, sm->part_cap);
-	sm->parts[sm->part_count++] = (struct part){ command->transaction, command->home, redo };
+	sm->parts[sm->part_count++] = (struct mg_part){ command->transaction, command->home, redo };
 }
 
-static struct decision *find_decision(struct mg_shard_sm *sm, const struct mg_txid *txid)
+static struct mg_decision *find_decision(struct mg_shard_sm *sm, const struct mg_txid *txid)
 {
 	for (size_t i = 0; i < sm->decision_count; i++) {
 		if (same(&sm->decisions[i].transaction, txid)) {
@@ -104,13 +58,13 @@ static void add_decision(struct mg_shard_sm *sm, const struct mg_txid *txid, boo
 {
 	if (!find_decision(sm, txid)) { /* the first one counts */
 		mg_grow(sm->decisions, sm->decision_count, sm->decision_cap);
-		sm->decisions[sm->decision_count++] = (struct decision){ *txid, commit };
+		sm->decisions[sm->decision_count++] = (struct mg_decision){ *txid, commit };
 	}
 }
 
 static void drop_decision(struct mg_shard_sm *sm, const struct mg_txid *txid)
 {
-	struct decision *decision = find_decision(sm, txid);
+	struct mg_decision *decision = find_decision(sm, txid);
 
 	if (decision) {
 		*decision = sm->decisions[--sm->decision_count];
@@ -128,7 +82,7 @@ static void add_fence(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index)
 {
 	if (epoch > fence_of(sm)) {
 		mg_grow(sm->fences, sm->fence_count, sm->fence_cap);
-		sm->fences[sm->fence_count++] = (struct fence){ epoch, index };
+		sm->fences[sm->fence_count++] = (struct mg_fence){ epoch, index };
 	}
 }
 
@@ -190,7 +144,7 @@ static int apply_parts(struct mg_shard_sm *sm, const struct mg_txid *txid, struc
 	int code = 0;
 
 	for (size_t i = 0; !code && i < sm->part_count; i++) {
-		const struct part *part = &sm->parts[i];
+		const struct mg_part *part = &sm->parts[i];
 
 		if (same(&part->transaction, txid)) {
 			code = apply_redo(sm, mg_in(part->redo->data, part->redo->size), err);
@@ -278,7 +232,7 @@ static int apply_command(struct mg_shard_sm *sm, const struct mg_entry *entry, s
 
 /* ---- the seam ---- */
 
-static void fail(struct mg_shard_sm *sm, const struct mg_error *err)
+void mg_shard_sm__fail(struct mg_shard_sm *sm, const struct mg_error *err)
 {
 	mg_log(MG_LOG_ERROR, "shard.broken", "shard=%" PRIu32 " index=%" PRIu64 " error=\"%s\"",
 	       sm->options.shard, sm->index, err->message);
@@ -288,7 +242,7 @@ static void fail(struct mg_shard_sm *sm, const struct mg_error *err)
 	pthread_mutex_unlock(&sm->lock);
 }
 
-static struct mg_group *group_of(struct mg_shard_sm *sm)
+struct mg_group *mg_shard_sm__group(struct mg_shard_sm *sm)
 {
 	struct mg_raft_node *node = mg_raft_host_node(sm->options.host);
 
@@ -298,7 +252,7 @@ static struct mg_group *group_of(struct mg_shard_sm *sm)
 static void tell_applied(void *arg)
 {
 	struct mg_shard_sm *sm = arg;
-	struct mg_group *group = group_of(sm);
+	struct mg_group *group = mg_shard_sm__group(sm);
 
 	if (group && sm->failed) {
 		mg_group_fail(group, sm->failed);
@@ -337,7 +291,7 @@ static void apply_batch(void *arg)
 	}
 	if (code) {
 		mg_shard_writer_rollback(sm->writer);
-		fail(sm, &err);
+		mg_shard_sm__fail(sm, &err);
 	} else {
 		sm->index = last->index;
 		sm->term = last->term;
@@ -366,11 +320,11 @@ static uint64_t sm_durable_index(struct mg_sm *seam)
 	return of(seam)->durable;
 }
 
-/* ---- checkpoints ---- */
+/* ---- what is in doubt, in the file ---- */
 
 /* What is in doubt, as bytes: u32 parts, each with transaction, home, u32 size, redo; u32
  * decisions, each with transaction, u8; u64 epoch of the fence. */
-static struct mg_buf *pending_encode(struct mg_shard_sm *sm)
+struct mg_buf *mg_shard_sm__encode_pending(struct mg_shard_sm *sm)
 {
 	size_t size = 16 + sm->decision_count * (sizeof(struct mg_txid) + 1);
 
@@ -386,7 +340,7 @@ static struct mg_buf *pending_encode(struct mg_shard_sm *sm)
 
 	mg_out_u32(&out, (uint32_t)sm->part_count);
 	for (size_t i = 0; i < sm->part_count; i++) {
-		const struct part *part = &sm->parts[i];
+		const struct mg_part *part = &sm->parts[i];
 
 		mg_out_bytes(&out, &part->transaction, sizeof part->transaction);
 		mg_out_u32(&out, part->home);
@@ -436,105 +390,36 @@ static int pending_decode(struct mg_shard_sm *sm, const struct mg_buf *buf, stru
 	                                      sm->options.shard);
 }
 
-static int write_checkpoint(struct mg_shard_sm *sm, struct mg_error *err)
+static void forget_all(struct mg_shard_sm *sm)
 {
-	bool nothing = sm->part_count == 0 && sm->decision_count == 0 && sm->fence_count == 0;
-	struct mg_buf *pending = nothing ? NULL : pending_encode(sm);
-	int code = nothing || pending ? 0 : mg_error_set(err, MG_E_NOMEM, "no memory for a checkpoint");
-
-	if (!code && sm->index > mg_shard_writer_applied(sm->writer)) {
-		code = mg_shard_writer_begin(sm->writer, err);
-		code = code ? code : mg_shard_writer_commit(sm->writer, sm->index, sm->term, err);
-		if (code) {
-			mg_shard_writer_rollback(sm->writer);
-		}
+	for (size_t i = 0; i < sm->part_count; i++) {
+		mg_buf_unref(sm->parts[i].redo);
 	}
-	code = code ? code
-	            : mg_shard_writer_checkpoint(sm->writer, pending ? pending->data : NULL,
-	                                         pending ? pending->size : 0, err);
+	sm->part_count = sm->decision_count = sm->fence_count = 0;
+}
+
+int mg_shard_sm__read_pending(struct mg_shard_sm *sm, struct mg_error *err)
+{
+	struct mg_buf *pending = NULL;
+	int code = mg_shard_writer_pending(sm->writer, &pending, err);
+
+	pthread_mutex_lock(&sm->lock);
+	forget_all(sm);
+	code = !code && pending && pending->size ? pending_decode(sm, pending, err) : code;
+	pthread_mutex_unlock(&sm->lock);
 	mg_buf_unref(pending);
-	if (!code) {
-		pthread_mutex_lock(&sm->lock);
-		sm->dirty = false;
-		pthread_mutex_unlock(&sm->lock);
-	}
 	return code;
-}
-
-static void tell_frozen(void *arg)
-{
-	struct mg_shard_sm *sm = arg;
-	struct mg_group *group = group_of(sm);
-	char manifest[64];
-	int size = snprintf(manifest, sizeof manifest, "{\"shard\":%" PRIu32 ",\"index\":%" PRIu64 "}",
-	                    sm->options.shard, sm->index);
-
-	if (group) {
-		mg_group_frozen(group, sm->frozen, manifest, (size_t)size);
-	}
-}
-
-static void freeze_now(void *arg)
-{
-	struct mg_shard_sm *sm = arg;
-	struct mg_error err = { 0 };
-
-	sm->frozen = write_checkpoint(sm, &err);
-	if (sm->frozen) {
-		mg_log(sm->frozen == MG_E_BUSY ? MG_LOG_INFO : MG_LOG_ERROR, "shard.checkpoint",
-		       "shard=%" PRIu32 " error=\"%s\"", sm->options.shard, err.message);
-	}
-	mg_raft_host_post(sm->options.host, tell_frozen, sm);
-}
-
-static void sm_freeze(struct mg_sm *seam)
-{
-	struct mg_shard_sm *sm = of(seam);
-
-	mg_lane_run(sm->lane, freeze_now, sm);
-}
-
-/* A cluster of one has nobody to pull from. */
-static void sm_pull(struct mg_sm *seam, uint64_t peer, const struct mg_manifest *manifest)
-{
-	struct mg_group *group = group_of(of(seam));
-
-	(void)peer;
-	(void)manifest;
-	if (group) {
-		mg_group_pulled(group, MG_E_UNSUPPORTED);
-	}
-}
-
-static void sm_adopt(struct mg_sm *seam, const struct mg_manifest *manifest)
-{
-	struct mg_group *group = group_of(of(seam));
-
-	(void)manifest;
-	if (group) {
-		mg_group_adopted(group, MG_E_UNSUPPORTED);
-	}
 }
 
 static const struct mg_sm_ops ops = {
 	.apply = sm_apply,
 	.durable_index = sm_durable_index,
-	.freeze = sm_freeze,
-	.pull = sm_pull,
-	.adopt = sm_adopt,
+	.freeze = mg_shard_sm__freeze,
+	.pull = mg_shard_sm__pull,
+	.adopt = mg_shard_sm__adopt,
 };
 
 /* ---- life ---- */
-
-static int read_pending(struct mg_shard_sm *sm, struct mg_error *err)
-{
-	struct mg_buf *pending = NULL;
-	int code = mg_shard_writer_pending(sm->writer, &pending, err);
-
-	code = !code && pending ? pending_decode(sm, pending, err) : code;
-	mg_buf_unref(pending);
-	return code;
-}
 
 int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options *options,
                      struct mg_error *err)
@@ -546,17 +431,19 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 	sm->seam.ops = &ops;
 	sm->options = *options;
 	pthread_mutex_init(&sm->lock, NULL);
+	pthread_mutex_init(&sm->file_lock, NULL);
 	(void)snprintf(database, sizeof database, "s%" PRIu32, options->shard);
 	int code = mg_shard_writer_open(&sm->writer, options->duck, database, err);
 
-	code = code ? code : read_pending(sm, err);
+	code = code ? code : mg_shard_sm__read_pending(sm, err);
 	code = code ? code : mg_lane_start(&sm->lane, err);
 	if (code) {
 		mg_shard_sm_free(sm);
 		return code;
 	}
-	sm->durable = sm->index = mg_shard_writer_applied(sm->writer);
+	sm->durable = sm->index = sm->checkpointed = mg_shard_writer_applied(sm->writer);
 	sm->wrote = sm->durable > 0;
+	mg_shard_sm__begin_giving(sm);
 	*out = sm;
 	return 0;
 }
@@ -568,6 +455,7 @@ struct mg_sm *mg_shard_sm_seam(struct mg_shard_sm *sm)
 
 void mg_shard_sm_stop(struct mg_shard_sm *sm)
 {
+	mg_shard_sm__end_giving(sm);
 	mg_lane_stop(sm->lane);
 }
 
@@ -578,13 +466,12 @@ void mg_shard_sm_free(struct mg_shard_sm *sm)
 	}
 	mg_lane_free(sm->lane);
 	mg_shard_writer_close(sm->writer);
-	for (size_t i = 0; i < sm->part_count; i++) {
-		mg_buf_unref(sm->parts[i].redo);
-	}
+	forget_all(sm);
 	mg_free(sm->parts);
 	mg_free(sm->decisions);
 	mg_free(sm->fences);
 	pthread_mutex_destroy(&sm->lock);
+	pthread_mutex_destroy(&sm->file_lock);
 	mg_free(sm);
 }
 
@@ -593,7 +480,7 @@ void mg_shard_sm_free(struct mg_shard_sm *sm)
 enum mg_outcome_known mg_shard_sm_decided(struct mg_shard_sm *sm, const struct mg_txid *txid)
 {
 	pthread_mutex_lock(&sm->lock);
-	const struct decision *decision = find_decision(sm, txid);
+	const struct mg_decision *decision = find_decision(sm, txid);
 	enum mg_outcome_known known = !decision          ? MG_OUTCOME_NONE
 	                              : decision->commit ? MG_OUTCOME_COMMIT
 	                                                 : MG_OUTCOME_ABORT;
@@ -607,7 +494,7 @@ size_t mg_shard_sm_in_doubt(struct mg_shard_sm *sm, struct mg_in_doubt *list, si
 
 	pthread_mutex_lock(&sm->lock);
 	for (size_t i = 0; i < sm->part_count; i++) {
-		const struct part *part = &sm->parts[i];
+		const struct mg_part *part = &sm->parts[i];
 		bool again = false;
 
 		for (size_t k = 0; k < i && !again; k++) {

@@ -16,9 +16,13 @@
 #include "raft/seams.h"
 #include "replica/command.h"
 #include "replica/raft_host.h"
+#include "replica/snapshot_pull.h"
+#include "replica/snapshot_source.h"
 #include "store/duck.h"
 
 struct mg_shard_sm;
+
+enum mg_adopt_step { MG_ADOPT_BEGUN, MG_ADOPT_DETACHED, MG_ADOPT_RENAMED, MG_ADOPT_ATTACHED };
 
 struct mg_shard_sm_options {
 	struct mg_raft_host *host;
@@ -27,7 +31,18 @@ struct mg_shard_sm_options {
 	/* Before rows of it change, and after a checkpoint wrote them; on the lane. */
 	void (*on_write)(void *arg, uint32_t shard);
 	void (*on_applied)(void *arg, uint32_t group, uint64_t index); /* raft thread; may be NULL */
+	/* Keep new readers of the shard's database out, await or interrupt the running ones, call swap
+	 * once, return what it says, let readers in again.  Nobody may have a transaction open that has
+	 * touched the database when swap is called.  On the lane; NULL: there are no readers. */
+	int (*gate)(void *arg, uint32_t shard, int (*swap)(void *swap_arg, struct mg_error *err),
+	            void *swap_arg, struct mg_error *err);
+	/* Between the steps of adopting; for tests that end the process there.  May be NULL. */
+	void (*on_step)(void *arg, enum mg_adopt_step step);
 	void *arg;
+	/* Snapshots of others, and for others; without them (a cluster of one) NULL. */
+	const char *dir; /* the node's data directory: the file is shards/NNNN.duckdb; borrowed */
+	struct mg_snapshot_puller *puller; /* stopped before this is freed */
+	struct mg_snapshot_source *source;
 };
 
 int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options *options,

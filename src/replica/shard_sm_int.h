@@ -1,0 +1,81 @@
+/* shard_sm_int.h - struct mg_shard_sm from the inside: for shard_sm.c and shard_snapshot.c only. */
+#ifndef MG_REPLICA_SHARD_SM_INT_H
+#define MG_REPLICA_SHARD_SM_INT_H
+
+#include "replica/lane.h"
+#include "replica/shard_sm.h"
+#include "store/shard_write.h"
+
+#include <pthread.h>
+
+/* A part of a prepared transaction. */
+struct mg_part {
+	struct mg_txid transaction;
+	uint32_t home;
+	struct mg_buf *redo;
+};
+
+struct mg_decision {
+	struct mg_txid transaction;
+	bool commit;
+};
+
+/* From this index on only this epoch or a higher one counts. */
+struct mg_fence {
+	uint64_t epoch, index;
+};
+
+struct mg_shard_sm {
+	struct mg_sm seam;
+	struct mg_shard_sm_options options;
+	struct mg_shard_writer *writer;
+	struct mg_lane *lane;
+	uint64_t index, term; /* applied, of the lane */
+	uint64_t durable;     /* as of the start, or adopted */
+	bool writing;         /* the batch in hand has begun a transaction of the engine */
+
+	/* In the raft thread's hand until it is answered. */
+	const struct mg_entry *entries;
+	size_t entry_count;
+	int frozen, pulled, adopted;
+	uint64_t adopt_index, adopt_term;
+
+	/* Held while the file is written, copied or replaced; before `lock`. */
+	pthread_mutex_t file_lock;
+	uint64_t checkpointed; /* guarded by file_lock: what the file holds; 0: not known */
+
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	struct mg_part *parts; /* in the order of their entries */
+	size_t part_count, part_cap;
+	struct mg_decision *decisions;
+	size_t decision_count, decision_cap;
+	/* Of this life, and the one that the file had at its start or when it was adopted; epochs and
+	 * indexes rise. */
+	struct mg_fence *fences;
+	size_t fence_count, fence_cap;
+	bool dirty, wrote;
+	int failed;
+	struct mg_error failure;
+};
+
+/* ---- shard_sm.c ---- */
+
+struct mg_group *mg_shard_sm__group(struct mg_shard_sm *sm); /* raft thread; NULL: it is closed */
+/* Note why it applies nothing any more. */
+void mg_shard_sm__fail(struct mg_shard_sm *sm, const struct mg_error *err);
+/* What is in doubt, and the fence, as bytes; NULL: no memory.  And back: in place of what is
+ * known. */
+struct mg_buf *mg_shard_sm__encode_pending(struct mg_shard_sm *sm);
+int mg_shard_sm__read_pending(struct mg_shard_sm *sm, struct mg_error *err);
+
+/* ---- shard_snapshot.c ---- */
+
+void mg_shard_sm__freeze(struct mg_sm *seam);
+void mg_shard_sm__pull(struct mg_sm *seam, uint64_t peer, const struct mg_manifest *manifest);
+void mg_shard_sm__adopt(struct mg_sm *seam, const struct mg_manifest *manifest);
+/* Others may have its snapshots from now on; what an earlier life left is removed. */
+void mg_shard_sm__begin_giving(struct mg_shard_sm *sm);
+void mg_shard_sm__end_giving(struct mg_shard_sm *sm);
+
+#endif

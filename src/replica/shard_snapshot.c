@@ -1,0 +1,485 @@
+/*
+ * shard_snapshot.c - the snapshots of a shard: checkpoints, copies for others, and theirs adopted.
+ *
+ *     freeze   checkpoint: the file holds the state at the index, in place
+ *     copy     shards/snap-NNNN-INDEX.duckdb, when somebody asks for that index and the file still
+ *              holds it
+ *     pull     shards/pull-NNNN.part -> checked -> shards/pull-NNNN-INDEX.duckdb
+ *     adopt    writer closed, file detached -> pull-NNNN-INDEX renamed over NNNN -> attached,
+ * opened
+ *
+ * Rule: between two checkpoints the engine writes only to blocks that the file's last checkpoint
+ * does not refer to, so a copy made meanwhile holds exactly that checkpoint; file_lock keeps
+ * checkpoints out while it is made.  Adopting replaces the file by one rename: a crash before it
+ * leaves the old state and the pulled file, for which the group asks again; after it, the new
+ * state.
+ *
+ * Opening the file here and closing it drops the engine's own lock on it, as POSIX has it: the lock
+ * of the data directory keeps other processes out.
+ *
+ * owner: freeze, adopt: the lane; copy: the source's thread; check: the puller's.
+ */
+#include "replica/shard_sm_int.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "catalog/catalog.h"
+#include "os/file.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { ATTACH_TRIES = 500, ATTACH_REST_MS = 10 };
+
+static struct mg_shard_sm *of(struct mg_sm *seam)
+{
+	return (struct mg_shard_sm *)seam;
+}
+
+static char *file_path(const struct mg_shard_sm *sm)
+{
+	return mg_format("%s/shards/%04" PRIu32 ".duckdb", sm->options.dir, sm->options.shard);
+}
+
+static char *copy_path(const struct mg_shard_sm *sm, uint64_t index)
+{
+	return mg_format("%s/shards/snap-%04" PRIu32 "-%" PRIu64 ".duckdb", sm->options.dir,
+	                 sm->options.shard, index);
+}
+
+static char *pulled_path(const struct mg_shard_sm *sm, uint64_t index)
+{
+	return mg_format("%s/shards/pull-%04" PRIu32 "-%" PRIu64 ".duckdb", sm->options.dir,
+	                 sm->options.shard, index);
+}
+
+/* ---- checkpoints ---- */
+
+static int commit_index(struct mg_shard_sm *sm, struct mg_error *err)
+{
+	if (sm->index <= mg_shard_writer_applied(sm->writer)) {
+		return 0;
+	}
+	int code = mg_shard_writer_begin(sm->writer, err);
+
+	code = code ? code : mg_shard_writer_commit(sm->writer, sm->index, sm->term, err);
+	if (code) {
+		mg_shard_writer_rollback(sm->writer);
+	}
+	return code;
+}
+
+static int write_file(struct mg_shard_sm *sm, const struct mg_buf *pending, struct mg_error *err)
+{
+	pthread_mutex_lock(&sm->file_lock);
+	int code = mg_shard_writer_checkpoint(sm->writer, pending ? pending->data : NULL,
+	                                      pending ? pending->size : 0, err);
+
+	/* What a failed one has left is not known. */
+	sm->checkpointed = !code ? sm->index : code == MG_E_BUSY ? sm->checkpointed : 0;
+	pthread_mutex_unlock(&sm->file_lock);
+	return code;
+}
+
+static int write_checkpoint(struct mg_shard_sm *sm, struct mg_error *err)
+{
+	bool nothing = sm->part_count == 0 && sm->decision_count == 0 && sm->fence_count == 0;
+	struct mg_buf *pending = nothing ? NULL : mg_shard_sm__encode_pending(sm);
+	int code = nothing || pending ? 0 : mg_error_set(err, MG_E_NOMEM, "no memory for a checkpoint");
+
+	code = code ? code : commit_index(sm, err);
+	code = code ? code : write_file(sm, pending, err);
+	mg_buf_unref(pending);
+	if (!code) {
+		pthread_mutex_lock(&sm->lock);
+		sm->dirty = false;
+		pthread_mutex_unlock(&sm->lock);
+	}
+	return code;
+}
+
+static void tell_frozen(void *arg)
+{
+	struct mg_shard_sm *sm = arg;
+	struct mg_group *group = mg_shard_sm__group(sm);
+	char manifest[64];
+	int size = snprintf(manifest, sizeof manifest, "{\"shard\":%" PRIu32 ",\"index\":%" PRIu64 "}",
+	                    sm->options.shard, sm->index);
+
+	if (group) {
+		mg_group_frozen(group, sm->frozen, manifest, (size_t)size);
+	}
+}
+
+static void freeze_now(void *arg)
+{
+	struct mg_shard_sm *sm = arg;
+	struct mg_error err = { 0 };
+
+	sm->frozen = write_checkpoint(sm, &err);
+	if (sm->frozen) {
+		mg_log(sm->frozen == MG_E_BUSY ? MG_LOG_INFO : MG_LOG_ERROR, "shard.checkpoint",
+		       "shard=%" PRIu32 " error=\"%s\"", sm->options.shard, err.message);
+	}
+	mg_raft_host_post(sm->options.host, tell_frozen, sm);
+}
+
+void mg_shard_sm__freeze(struct mg_sm *seam)
+{
+	struct mg_shard_sm *sm = of(seam);
+
+	mg_lane_run(sm->lane, freeze_now, sm);
+}
+
+/* ---- copies for others ---- */
+
+static int copy_file(struct mg_shard_sm *sm, const char *path, struct mg_error *err)
+{
+	char *from = file_path(sm), *fresh = mg_format("%s.new", path);
+	int code = mg_file_copy(from, fresh, err);
+
+	code = code ? code : mg_file_rename(fresh, path, err);
+	mg_free(fresh);
+	mg_free(from);
+	return code;
+}
+
+static int make_copy(void *arg, uint64_t index, char **path, struct mg_error *err)
+{
+	struct mg_shard_sm *sm = arg;
+	char *copy = copy_path(sm, index);
+
+	pthread_mutex_lock(&sm->file_lock);
+	int code = mg_file_exists(copy) ? 0 /* of an earlier life; its name came when it was whole */
+	           : sm->checkpointed == index
+	               ? copy_file(sm, copy, err)
+	               : mg_error_set(err, MG_E_NOT_FOUND,
+	                              "shard %" PRIu32 " is at index %" PRIu64 ", not %" PRIu64,
+	                              sm->options.shard, sm->checkpointed, index);
+
+	pthread_mutex_unlock(&sm->file_lock);
+	if (code) {
+		mg_free(copy);
+		return code;
+	}
+	*path = copy;
+	return 0;
+}
+
+/* Is `name` a file of ours that nobody can want any more? */
+static bool is_leftover(const struct mg_shard_sm *sm, const char *name)
+{
+	unsigned shard;
+	unsigned long long index;
+	char ending[16];
+
+	if (sscanf(name, "snap-%u-%llu.%15s", &shard, &index, ending) == 3) {
+		return shard == sm->options.shard &&
+		       (index != sm->checkpointed || strcmp(ending, "duckdb") != 0);
+	}
+	if (sscanf(name, "pull-%u-%llu.%15s", &shard, &index, ending) == 3) {
+		return shard == sm->options.shard && index <= sm->durable;
+	}
+	return false;
+}
+
+static void remove_leftovers(const struct mg_shard_sm *sm)
+{
+	char *dir = mg_format("%s/shards", sm->options.dir), **names = NULL;
+	struct mg_error ignored;
+	size_t count = 0;
+
+	if (mg_dir_list(dir, &names, &count, &ignored) == 0) {
+		for (size_t i = 0; i < count; i++) {
+			char *path = is_leftover(sm, names[i]) ? mg_path_join(dir, names[i]) : NULL;
+
+			if (path) {
+				(void)mg_file_remove(path, &ignored);
+			}
+			mg_free(path);
+		}
+		mg_free(names);
+	}
+	mg_free(dir);
+}
+
+void mg_shard_sm__begin_giving(struct mg_shard_sm *sm)
+{
+	if (sm->options.dir) {
+		remove_leftovers(sm);
+	}
+	if (sm->options.source) {
+		mg_assert(sm->options.dir != NULL);
+		mg_snapshot_source_add(sm->options.source,
+		                       &(struct mg_snapshot_state){ .group = sm->options.group,
+		                                                    .engine = mg_duck_version(),
+		                                                    .format = MG_FILE_FORMAT,
+		                                                    .copy = make_copy,
+		                                                    .arg = sm });
+	}
+}
+
+void mg_shard_sm__end_giving(struct mg_shard_sm *sm)
+{
+	if (sm->options.source) {
+		mg_snapshot_source_remove(sm->options.source, sm->options.group);
+	}
+}
+
+/* ---- pulling ---- */
+
+static void tell_pulled(void *arg)
+{
+	struct mg_shard_sm *sm = arg;
+	struct mg_group *group = mg_shard_sm__group(sm);
+
+	if (group) {
+		mg_group_pulled(group, sm->pulled);
+	}
+}
+
+static void on_pulled(void *arg, const struct mg_snapshot_manifest *manifest,
+                      const struct mg_error *err)
+{
+	struct mg_shard_sm *sm = arg;
+
+	(void)manifest;
+	sm->pulled = err ? err->code : 0;
+	mg_raft_host_post(sm->options.host, tell_pulled, sm);
+}
+
+/* The file is what it was said to be: also in the engine's eyes, and of this cluster's shard. */
+static int check_file(void *arg, const char *path, const struct mg_snapshot_manifest *manifest,
+                      struct mg_error *err)
+{
+	struct mg_shard_sm *sm = arg;
+	struct mg_duck_conn *conn = NULL;
+	struct mg_sb sql = { 0 };
+	struct mg_error ignored;
+	uint32_t shard = sm->options.shard;
+	int64_t found = 0;
+	int code = mg_duck_connect(sm->options.duck, &conn, err);
+
+	mg_sb_add(&sql, "ATTACH ");
+	mg_sb_add_literal(&sql, path, strlen(path));
+	mg_sb_addf(&sql, " AS pull%" PRIu32 " (READ_ONLY)", shard);
+	code = code ? code : mg_duck_exec(conn, mg_sb_text(&sql), err);
+	if (!code) {
+		mg_sb_clear(&sql);
+		mg_sb_addf(&sql,
+		           "SELECT count(*) FROM pull%" PRIu32 "._mg.meta AS new, s%" PRIu32
+		           "._mg.meta AS old WHERE new.applied_index = %" PRIu64
+		           " AND new.shard = old.shard AND new.shard_count = old.shard_count AND "
+		           "new.cluster_id = old.cluster_id AND new.file_format = old.file_format",
+		           shard, shard, manifest->index);
+		code = mg_duck_int(conn, mg_sb_text(&sql), &found, err);
+		(void)mg_duck_execf(conn, &ignored, "DETACH pull%" PRIu32, shard);
+	}
+	if (!code && found != 1) {
+		code = mg_error_set(err, MG_E_CORRUPT,
+		                    "the snapshot is not one of shard %" PRIu32 " at index %" PRIu64
+		                    " of this cluster",
+		                    shard, manifest->index);
+	}
+	if (conn) {
+		mg_duck_disconnect(conn);
+	}
+	mg_sb_fini(&sql);
+	return code;
+}
+
+void mg_shard_sm__pull(struct mg_sm *seam, uint64_t peer, const struct mg_manifest *manifest)
+{
+	struct mg_shard_sm *sm = of(seam);
+	struct mg_group *group = mg_shard_sm__group(sm);
+	uint64_t index = manifest->snapshot.index;
+
+	if (!sm->options.puller) { /* a cluster of one has nobody to pull from */
+		if (group) {
+			mg_group_pulled(group, MG_E_UNSUPPORTED);
+		}
+		return;
+	}
+	char *path = pulled_path(sm, index);
+	char *part = mg_format("%s/shards/pull-%04" PRIu32, sm->options.dir, sm->options.shard);
+
+	if (group && mg_file_exists(path)) {
+		mg_group_pulled(group, 0); /* by an earlier life, which did not get to adopt it */
+	} else {
+		mg_snapshot_puller_want(sm->options.puller,
+		                        &(struct mg_snapshot_want){ .group = sm->options.group,
+		                                                    .index = index,
+		                                                    .peer = peer,
+		                                                    .path = path,
+		                                                    .part = part,
+		                                                    .engine = mg_duck_version(),
+		                                                    .format = MG_FILE_FORMAT,
+		                                                    .check = check_file,
+		                                                    .done = on_pulled,
+		                                                    .arg = sm });
+	}
+	mg_free(part);
+	mg_free(path);
+}
+
+/* ---- adopting, on the lane ---- */
+
+static void step(struct mg_shard_sm *sm, enum mg_adopt_step at)
+{
+	if (sm->options.on_step) {
+		sm->options.on_step(sm->options.arg, at);
+	}
+}
+
+/* The engine closes a file when the last who uses it lets go, which may be a moment after. */
+static int attach(struct mg_shard_sm *sm, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	const struct timespec rest = { .tv_nsec = ATTACH_REST_MS * 1000000L };
+	struct mg_sb sql = { 0 };
+	char *path = file_path(sm);
+	int code = MG_E_BUSY;
+
+	mg_sb_add(&sql, "ATTACH ");
+	mg_sb_add_literal(&sql, path, strlen(path));
+	mg_sb_addf(&sql, " AS s%" PRIu32 " (RECOVERY_MODE no_wal_writes)", sm->options.shard);
+	for (int i = 0; code && i < ATTACH_TRIES; i++) {
+		if (i > 0) {
+			(void)nanosleep(&rest, NULL);
+		}
+		code = mg_duck_exec(conn, mg_sb_text(&sql), err);
+		if (code && !strstr(err->message, "already attached")) {
+			break;
+		}
+	}
+	mg_free(path);
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* What the file holds, in place of what is known. */
+static int open_writer(struct mg_shard_sm *sm, struct mg_error *err)
+{
+	char database[16];
+
+	(void)snprintf(database, sizeof database, "s%" PRIu32, sm->options.shard);
+	int code = mg_shard_writer_open(&sm->writer, sm->options.duck, database, err);
+
+	code = code ? code : mg_shard_sm__read_pending(sm, err);
+	if (!code) {
+		sm->durable = sm->index = sm->checkpointed = mg_shard_writer_applied(sm->writer);
+		pthread_mutex_lock(&sm->lock);
+		sm->dirty = false;
+		sm->wrote = true;
+		pthread_mutex_unlock(&sm->lock);
+	}
+	return code;
+}
+
+static int replace_file(struct mg_shard_sm *sm, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	char *from = pulled_path(sm, sm->adopt_index), *to = file_path(sm);
+	struct mg_error again = { 0 };
+
+	mg_shard_writer_close(sm->writer);
+	sm->writer = NULL;
+	int code = mg_duck_execf(conn, err, "DETACH s%" PRIu32, sm->options.shard);
+
+	if (!code) {
+		step(sm, MG_ADOPT_DETACHED);
+		code = mg_file_rename(from, to, err);
+		if (!code) {
+			step(sm, MG_ADOPT_RENAMED);
+		}
+		int attached = attach(sm, conn, code ? &again : err);
+
+		code = code ? code : attached;
+	}
+	if (!code) {
+		step(sm, MG_ADOPT_ATTACHED);
+		code = open_writer(sm, err);
+	}
+	mg_free(to);
+	mg_free(from);
+	return code;
+}
+
+static int swap(void *arg, struct mg_error *err)
+{
+	struct mg_shard_sm *sm = arg;
+	struct mg_duck_conn *conn = NULL;
+	int code = mg_duck_connect(sm->options.duck, &conn, err);
+
+	pthread_mutex_lock(&sm->file_lock);
+	code = code ? code : replace_file(sm, conn, err);
+	pthread_mutex_unlock(&sm->file_lock);
+	if (conn) {
+		mg_duck_disconnect(conn);
+	}
+	if (!code && sm->index != sm->adopt_index) {
+		code = mg_error_set(err, MG_E_CORRUPT,
+		                    "the adopted file is at index %" PRIu64 ", not %" PRIu64, sm->index,
+		                    sm->adopt_index);
+	}
+	return code;
+}
+
+static void tell_adopted(void *arg)
+{
+	struct mg_shard_sm *sm = arg;
+	struct mg_group *group = mg_shard_sm__group(sm);
+
+	if (group && !sm->adopted && sm->options.on_applied) { /* first, as when entries are applied */
+		sm->options.on_applied(sm->options.arg, sm->options.group, sm->adopt_index);
+	}
+	if (group) {
+		mg_group_adopted(group, sm->adopted);
+	}
+}
+
+static void adopt_now(void *arg)
+{
+	struct mg_shard_sm *sm = arg;
+	struct mg_error err = { 0 };
+	char *path = pulled_path(sm, sm->adopt_index);
+	int code = mg_file_exists(path)
+	               ? 0
+	               : mg_error_set(&err, MG_E_CORRUPT, "the pulled snapshot \"%s\" is gone", path);
+
+	if (!code) {
+		step(sm, MG_ADOPT_BEGUN);
+		if (sm->options.on_write) {
+			sm->options.on_write(sm->options.arg, sm->options.shard);
+		}
+		code = sm->options.gate
+		           ? sm->options.gate(sm->options.arg, sm->options.shard, swap, sm, &err)
+		           : swap(sm, &err);
+	}
+	if (code) {
+		(void)mg_error_wrap(&err, "while adopting a snapshot of shard %" PRIu32, sm->options.shard);
+		mg_shard_sm__fail(sm, &err);
+	} else {
+		sm->term = sm->adopt_term;
+		mg_log(MG_LOG_INFO, "shard.adopted", "shard=%" PRIu32 " index=%" PRIu64, sm->options.shard,
+		       sm->index);
+	}
+	sm->adopted = code;
+	mg_free(path);
+	mg_raft_host_post(sm->options.host, tell_adopted, sm);
+}
+
+void mg_shard_sm__adopt(struct mg_sm *seam, const struct mg_manifest *manifest)
+{
+	struct mg_shard_sm *sm = of(seam);
+
+	sm->adopt_index = manifest->snapshot.index;
+	sm->adopt_term = manifest->snapshot.term;
+	if (!sm->options.dir) {
+		sm->adopted = MG_E_UNSUPPORTED;
+		tell_adopted(sm);
+		return;
+	}
+	mg_lane_run(sm->lane, adopt_now, sm);
+}
