@@ -45,6 +45,7 @@ struct request {
 	struct mg_snapshot_frame frame;
 	struct mg_buf *raft; /* the group's mark, when its index is the one asked for */
 	struct mg_error err; /* known already */
+	bool newest;         /* whatever index */
 };
 
 struct copy {
@@ -130,6 +131,8 @@ static void look_up(void *arg)
 	struct request *request = arg;
 	struct mg_raft_node *node = mg_raft_host_node(request->client->source->options.host);
 	struct mg_group *group = node ? mg_raft_node_group(node, request->frame.group) : NULL;
+
+	request->newest = request->frame.index == 0;
 	const struct mg_manifest *snapshot = group ? mg_group_snapshot(group) : NULL;
 
 	if (!group) {
@@ -427,8 +430,13 @@ static void ask_snapshot(void *arg)
 	struct request *request = arg;
 	struct mg_raft_node *node = mg_raft_host_node(request->client->source->options.host);
 	struct mg_group *group = node ? mg_raft_node_group(node, request->frame.group) : NULL;
+	struct mg_group_info info = { 0 };
 
 	if (group) {
+		mg_group_info(group, &info);
+	}
+	/* Only the leader's offers name an index. */
+	if (group && (request->newest || info.core.role == MG_RAFT_LEADER)) {
 		mg_group_ask_snapshot(group);
 	}
 	client_unref(request->client);
@@ -442,6 +450,7 @@ static void ask_for_newer(const struct request *request)
 
 	posted->client = request->client;
 	posted->frame = request->frame;
+	posted->newest = request->newest;
 	(void)atomic_fetch_add(&request->client->refs, 1);
 	mg_raft_host_post(request->client->source->options.host, ask_snapshot, posted);
 }
@@ -456,7 +465,7 @@ static int answer_ask(struct mg_snapshot_source *source, struct request *request
 		if (code == MG_E_NOT_FOUND) {
 			ask_for_newer(request);
 		}
-		return code;
+		return code == MG_E_NOT_FOUND && request->newest ? MG_E_BUSY : code; /* try again */
 	}
 	sweep(source, request->frame.group);
 	copy = find_copy(source, request->frame.group, request->frame.index);
