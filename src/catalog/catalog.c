@@ -323,6 +323,38 @@ int mg_catalog_note_applied(struct mg_catalog *catalog, uint64_t index, struct m
 	return rc;
 }
 
+void mg_catalog_text(const struct mg_catalog_data *data, struct mg_sb *out)
+{
+	mg_catalog__write(data, out);
+}
+
+int mg_catalog_replace(struct mg_catalog *catalog, const char *text, size_t len, uint64_t index,
+                       struct mg_error *err)
+{
+	struct version *next = version_new();
+	const struct mg_catalog_data *current = mg_catalog_take(catalog);
+	int rc = mg_catalog__read(next->arena, text, len, &next->data, err);
+
+	/* One that was never saved has no cluster yet. */
+	if (rc == 0 && current->version > 0 &&
+	    !mg_text_eq(current->cluster_id, next->data.cluster_id)) {
+		rc = mg_error_set(err, MG_E_CORRUPT, "the catalog is that of cluster \"%s\", not \"%s\"",
+		                  next->data.cluster_id, current->cluster_id);
+	}
+	if (rc == 0 && next->data.applied != index) {
+		rc = mg_error_set(err, MG_E_CORRUPT, "the catalog is as of index %llu, not %llu",
+		                  (unsigned long long)next->data.applied, (unsigned long long)index);
+	}
+	mg_catalog_give(catalog, current);
+	rc = rc ? rc : save(catalog, &next->data, err);
+	if (rc == 0) {
+		publish(catalog, next);
+		next = NULL;
+	}
+	version_unref(next);
+	return rc;
+}
+
 /* ---- look-ups ---- */
 
 const char *mg_table_stored(struct mg_arena *arena, const struct mg_table *table)

@@ -115,6 +115,13 @@ int mg_catalog_adopt(struct mg_catalog *catalog, const char *text, size_t len, u
                      struct mg_error *err);
 /* All entries up to index are in it: saved, without a new version.  The same thread. */
 int mg_catalog_note_applied(struct mg_catalog *catalog, uint64_t index, struct mg_error *err);
+/* As the log holds it, with the index of what is applied. */
+void mg_catalog_text(const struct mg_catalog_data *data, struct mg_sb *out);
+/* Another node's version, whatever it is, in place of the current one: published and saved.  Fails:
+ * MG_E_CORRUPT, also when it is another cluster's or not as of index; then nothing changes.  The
+ * same thread. */
+int mg_catalog_replace(struct mg_catalog *catalog, const char *text, size_t len, uint64_t index,
+                       struct mg_error *err);
 
 /* The name under which shard files hold the table: a table of the same name that was dropped before
  * had another one. */

@@ -5,6 +5,9 @@
  * the current one, so of two changes that are made at the same time one wins everywhere.  The
  * catalog's file is saved with each version: there is nothing to do for a checkpoint.
  *
+ * A snapshot is the text of the version at the freeze, kept in memory; it travels as the file
+ * log/snap-catalog-INDEX.json, made when somebody asks, and arrives as log/pull-catalog-INDEX.json.
+ *
  * Thread: as shard_sm.h.
  */
 #ifndef MG_REPLICA_CATALOG_SM_H
@@ -13,6 +16,8 @@
 #include "catalog/catalog.h"
 #include "raft/seams.h"
 #include "replica/raft_host.h"
+#include "replica/snapshot_pull.h"
+#include "replica/snapshot_source.h"
 
 struct mg_catalog_sm;
 
@@ -24,6 +29,10 @@ struct mg_catalog_sm_options {
 	void (*on_change)(void *arg);
 	void (*on_applied)(void *arg, uint32_t group, uint64_t index); /* raft thread; may be NULL */
 	void *arg;
+	/* As in shard_sm.h; without them NULL. */
+	const char *dir;
+	struct mg_snapshot_puller *puller;
+	struct mg_snapshot_source *source;
 };
 
 int mg_catalog_sm_open(struct mg_catalog_sm **out, const struct mg_catalog_sm_options *options,
