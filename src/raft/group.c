@@ -580,6 +580,9 @@ void mg_group__arm(struct mg_group *group)
 	if (group->probing != NULL && group->round_ms < deadline) {
 		deadline = group->round_ms;
 	}
+	if (group->freeze_ms > node->now_ms && group->freeze_ms < deadline) {
+		deadline = group->freeze_ms;
+	}
 	group->deadline_ms = deadline;
 	if (deadline < node->deadline_ms) {
 		node->deadline_ms = deadline;

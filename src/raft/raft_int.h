@@ -26,6 +26,7 @@ enum {
 #define MG_PROPOSE_COUNT_MAX 1024 /* entries proposed in one step */
 #define MG_READS_MAX 65536        /* that wait in one group */
 #define MG_TICK_MS 10             /* timers of many groups are looked at together */
+#define MG_FREEZE_REST_MS 100     /* after a freeze that failed */
 
 /* A put that is not durable yet; done in order, so a queue of each group. */
 struct mg_wait {
@@ -100,6 +101,7 @@ struct mg_group {
 	/* snapshots */
 	struct mg_manifest snapshot; /* the newest durable one; bytes are ours */
 	bool snapshot_asked, freezing, marking;
+	uint64_t freeze_ms;       /* the last freeze has failed: not again before */
 	struct mg_manifest taken; /* being marked */
 	enum mg_pull pull;
 	bool core_waits; /* the core installs too: it hears SNAPSHOT_STORED */

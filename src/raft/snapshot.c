@@ -100,7 +100,8 @@ void mg_group__maybe_freeze(struct mg_group *group)
 	struct mg_core_info info;
 
 	if (group->failed || group->applying || group->freezing || group->marking ||
-	    group->pull >= MG_PULL_STORING || !wants_snapshot(group)) {
+	    group->node->now_ms < group->freeze_ms || group->pull >= MG_PULL_STORING ||
+	    !wants_snapshot(group)) {
 		return;
 	}
 	mg_core_info(group->core, &info);
@@ -131,6 +132,11 @@ void mg_group_frozen(struct mg_group *group, int error, const void *manifest, si
 		return;
 	}
 	mg_raft_node__dirty(group);
+	if (error != 0) {
+		struct mg_env *env = group->node->options.env;
+
+		group->freeze_ms = env->ops->now_ms(env) + MG_FREEZE_REST_MS;
+	}
 	if (error != 0 || group->failed) {
 		mg_log(MG_LOG_WARN, "raft.snapshot.failed", "group=%" PRIu32 " code=%d", group->id, error);
 		return;

@@ -11,6 +11,9 @@
 
 #include <string.h>
 
+/* What a state machine may count on after a freeze that failed. */
+enum { REST_MS = 100 };
+
 static struct sim_model *model_of(struct mg_sm *sm)
 {
 	return (struct sim_model *)sm;
@@ -60,9 +63,23 @@ static uint64_t on_durable_index(struct mg_sm *sm)
 	return model_of(sm)->durable.index;
 }
 
+static uint64_t clock_of(const struct sim_model *model)
+{
+	struct mg_env *env = &sim.nodes[model->node].env;
+
+	return env->ops->now_ms(env);
+}
+
 static void on_freeze(struct mg_sm *sm)
 {
-	later(model_of(sm), SIM_FROZEN, 1 + sim_below(30));
+	struct sim_model *model = model_of(sm);
+
+	if (model->refused_ms > 0 && clock_of(model) < model->refused_ms + REST_MS) {
+		sim_fail("group %u of node %u is frozen again %llu ms after that failed", model->group,
+		         model->node, (unsigned long long)(clock_of(model) - model->refused_ms));
+		return;
+	}
+	later(model, SIM_FROZEN, 1 + sim_below(30));
 }
 
 static void on_pull(struct mg_sm *sm, uint64_t peer, const struct mg_manifest *manifest)
@@ -105,6 +122,7 @@ static void frozen(struct sim_model *model)
 {
 	bool fails = sim_chance(20);
 
+	model->refused_ms = fails ? clock_of(model) : 0;
 	if (!fails) {
 		model->durable = model->kept = model->now;
 	}
@@ -154,5 +172,6 @@ void sim_model_event(struct sim_model *model, const struct sim_event *event)
 void sim_model_crash(struct sim_model *model)
 {
 	model->owner = NULL;
+	model->refused_ms = 0;
 	model->now = model->durable;
 }

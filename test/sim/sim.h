@@ -141,6 +141,7 @@ struct sim_model {
 	uint64_t applying;        /* last index in hand */
 	uint32_t pull_from;
 	struct sim_state pulling;
+	uint64_t refused_ms;    /* when it last failed to freeze, on the node's clock; 0: never */
 	struct mg_group *owner; /* NULL when the node is down */
 };
 
