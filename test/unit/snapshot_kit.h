@@ -27,6 +27,7 @@ enum { NODES = 3, SHARD = 1, GROUP = 2, PATIENCE_MS = 60000 };
 
 static struct kit_certs certs;
 static uint32_t group_in_use = GROUP; /* or 0, the catalog's */
+static uint64_t epoch_in_use;         /* of commands */
 static struct mg_error err;
 
 #define ok(call)                                                             \
@@ -67,7 +68,7 @@ struct node {
 	struct mg_shard_sm *sm;
 	struct mg_catalog *catalog;
 	struct mg_catalog_sm *catalog_sm;
-	atomic_int role, adopted;
+	atomic_int role, adopted, told;
 	pthread_rwlock_t readers; /* held by each; written by the gate */
 };
 
@@ -146,6 +147,16 @@ static void on_step(void *arg, enum mg_adopt_step step)
 	atomic_fetch_add(&node->adopted, step == MG_ADOPT_ATTACHED);
 }
 
+/* Counts the adopted: nothing else that is applied lies in the file as far as that. */
+static void on_applied(void *arg, uint32_t group, uint64_t index)
+{
+	struct node *node = arg;
+	struct mg_sm *seam = mg_shard_sm_seam(node->sm);
+
+	assert_int_equal(group, GROUP);
+	atomic_fetch_add(&node->told, index == seam->ops->durable_index(seam));
+}
+
 static int gate(void *arg, uint32_t shard, int (*swap)(void *swap_arg, struct mg_error *error),
                 void *swap_arg, struct mg_error *error)
 {
@@ -178,6 +189,7 @@ static void open_group(struct node *node, const struct mg_manifest *seed)
 		                                         .duck = node->duck,
 		                                         .shard = SHARD,
 		                                         .group = GROUP,
+		                                         .on_applied = on_applied,
 		                                         .gate = gate,
 		                                         .on_step = on_step,
 		                                         .arg = node,
@@ -473,13 +485,22 @@ static void command(struct node *nodes, const struct mg_command *head, const str
 	size_t size = redo ? mg_redo_size(redo, SHARD) : 0;
 	uint8_t *bytes = mg_alloc(size + MG_COMMAND_HEAD_MAX);
 	struct mg_out out = mg_out(bytes, size + MG_COMMAND_HEAD_MAX);
+	struct mg_command now = *head;
 
-	mg_command_encode_head(&out, head);
+	now.epoch = epoch_in_use;
+	mg_command_encode_head(&out, &now);
 	if (redo) {
 		mg_redo_encode(redo, SHARD, &out);
 	}
 	propose(nodes, (struct proposal){ .bytes = bytes, .size = out.size });
 	mg_free(bytes);
+}
+
+/* Commands have this epoch from now on, and those of lower ones are refused. */
+static void fence(struct node *nodes, uint64_t epoch)
+{
+	epoch_in_use = epoch;
+	command(nodes, &(struct mg_command){ .kind = MG_COMMAND_FENCE }, NULL);
 }
 
 static void create_table(struct node *nodes)
