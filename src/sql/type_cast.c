@@ -26,7 +26,7 @@ enum {
 
 bool mg_type_unnamed(const struct mg_type *type)
 {
-	if (strcmp(type->id, "STRUCT") == 0 && !(type->names && type->names[0][0])) {
+	if (strcmp(type->id, "STRUCT") == 0 && !(type->name_count && type->names[0][0])) {
 		return true;
 	}
 	for (size_t i = 0; i < type->child_count; i++) {
@@ -92,7 +92,7 @@ static int add_like(struct mg_sb *sb, const struct mg_type *type, struct mg_erro
 		return code;
 	}
 	if (strcmp(id, "STRUCT") == 0) {
-		bool named = type->names && type->names[0][0];
+		bool named = type->name_count && type->names[0][0];
 
 		return add_children(sb, type, named ? "struct_pack(" : "\"row\"(", ")", err);
 	}
