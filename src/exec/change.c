@@ -14,11 +14,6 @@
 
 #include <stdio.h>
 
-static bool is_cancelled(void *run)
-{
-	return mg_run_cancelled(run);
-}
-
 static enum mg_lock_mode mode_of(const struct mg_write_target *target)
 {
 	return target->reads || target->table->primary_key_count ? MG_LOCK_CHANGE : MG_LOCK_ADD;
@@ -97,7 +92,8 @@ static int change_once(struct mg_engine *engine, struct mg_run *run,
 		code = mg_write_refused(engine, run, settings, request->statement, code, err);
 	} else {
 		count = shards_of(data, target.table, shards);
-		code = mg_replica_lock(replica, mode_of(&target), shards, count, is_cancelled, run, err);
+		code = mg_replica_lock(replica, mode_of(&target), shards, count, mg_run_is_cancelled, run,
+		                       err);
 	}
 	if (!code) {
 		*again = !is_current(engine, target.table);

@@ -1,13 +1,15 @@
 /*
  * define.c - see define.h.
  *
- * One statement at a time: `lock` is held from the look at the catalog until it has changed.
+ * One statement at a time: `lock` is held from the look at the catalog until it has changed. CREATE
+ * TABLE AS loads rows, which may take long, without it; its change of the catalog looks once more.
  */
 #include "exec/define.h"
 
 #include "base/json.h"
 #include "base/log.h"
 #include "exec/engine.h"
+#include "exec/run.h"
 #include "exec/write.h"
 #include "os/random.h"
 #include "replica/replica.h"
@@ -29,7 +31,9 @@ struct define {
 	struct mg_ddl ddl;
 	const char *schema;    /* of the object */
 	struct mg_table table; /* CREATE TABLE: what becomes of it */
-	struct mg_view view;   /* CREATE VIEW */
+	struct mg_table old;   /* and what it has replaced, as far as files need to know */
+	bool replaced;
+	struct mg_view view; /* CREATE VIEW */
 };
 
 /* ---- the catalog ---- */
@@ -91,13 +95,24 @@ static void remove_view(struct mg_catalog_data *data, const char *schema, const 
 static int add_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
                      struct mg_error *err)
 {
-	const struct define *define = arg;
+	struct define *define = arg;
 	struct mg_table *tables = mg_arena_new_array(arena, struct mg_table, data->table_count + 1);
+	const struct mg_table *old =
+		mg_catalog_find_table(data, define->table.schema, define->table.name);
 
-	if (!define->ddl.or_replace &&
-	    mg_catalog_find_table(data, define->table.schema, define->table.name)) {
-		return mg_error_set(err, MG_E_DUPLICATE, "the table \"%s\" is there already",
-		                    define->table.name); /* since a moment ago */
+	/* While its rows were loaded others may have used the name. */
+	if (find_view(data, define->table.schema, define->table.name) ||
+	    (old && !define->ddl.or_replace)) {
+		return mg_error_set(err, MG_E_DUPLICATE, "\"%s\" is there already", define->table.name);
+	}
+	define->replaced = old != NULL;
+	if (old) {
+		define->old = (struct mg_table){
+			.schema = mg_arena_strdup(define->arena, old->schema),
+			.name = mg_arena_strdup(define->arena, old->name),
+			.id = old->id,
+			.key_count = old->key_count,
+		};
 	}
 	remove_table(data, define->table.schema, define->table.name);
 	memcpy(tables, data->tables, data->table_count * sizeof *tables);
@@ -425,8 +440,7 @@ static int fill_table(struct define *define, struct mg_error *err)
 }
 
 /* Files first, then rows, then the catalog: what ends in between is swept at the next start. */
-static int publish_table(struct define *define, const struct mg_table *replaced,
-                         struct mg_error *err)
+static int publish_table(struct define *define, struct mg_error *err)
 {
 	struct mg_redo *redo = mg_redo_new();
 	struct mg_error ignored;
@@ -442,8 +456,26 @@ static int publish_table(struct define *define, const struct mg_table *replaced,
 	code = code ? code : change_catalog(define, add_table, err);
 	if (code && code != MG_E_UNKNOWN_OUTCOME) {
 		(void)drop_in_shards(define, &define->table, &ignored);
-	} else if (!code && replaced) {
-		(void)drop_in_shards(define, replaced, &ignored); /* else the next start sweeps it */
+	} else if (!code && define->replaced) {
+		(void)drop_in_shards(define, &define->old, &ignored); /* else the next start sweeps it */
+	}
+	return code;
+}
+
+/* What the query of CREATE ... AS gives, and no more names than it has columns. */
+static int bind_query(struct define *define, const char **query, struct mg_bound *bound,
+                      struct mg_error *err)
+{
+	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
+	const struct mg_ddl *ddl = &define->ddl;
+
+	*query = mg_arena_strndup(define->arena, ddl->query.ptr, ddl->query.len);
+	int code = mg_plandb_bind(mg_engine_plandb(define->engine), define->arena, &settings, *query,
+	                          bound, err);
+
+	if (!code && ddl->name_count > bound->column_count) {
+		code = mg_error_set(err, MG_E_BIND, "%zu names for the %zu columns of the query",
+		                    ddl->name_count, bound->column_count);
 	}
 	return code;
 }
@@ -469,20 +501,14 @@ static void name_apart(struct define *define, const char **names, size_t index)
 /* Columns of a query's result, as the text between the parentheses of CREATE TABLE. */
 static int columns_of_query(struct define *define, struct mg_error *err)
 {
-	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
 	struct mg_ddl *ddl = &define->ddl;
 	struct mg_bound bound;
 	struct mg_sb text = { 0 };
-	char *query = mg_arena_strndup(define->arena, ddl->query.ptr, ddl->query.len);
-	int code = mg_plandb_bind(mg_engine_plandb(define->engine), define->arena, &settings, query,
-	                          &bound, err);
+	const char *query;
+	int code = bind_query(define, &query, &bound, err);
 
 	if (code) {
 		return code;
-	}
-	if (ddl->name_count > bound.column_count) {
-		return mg_error_set(err, MG_E_BIND, "%zu names for the %zu columns of the query",
-		                    ddl->name_count, bound.column_count);
 	}
 	for (size_t i = 0; i < ddl->name_count; i++) {
 		bound.names[i] = ddl->names[i];
@@ -513,7 +539,6 @@ static int create_table(struct define *define, struct mg_error *err)
 {
 	const struct mg_ddl *ddl = &define->ddl;
 	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
-	const struct mg_table *old = mg_catalog_find_table(define->data, define->schema, ddl->name);
 	int code = ddl->query.len ? columns_of_query(define, err) : 0;
 
 	define->table = (struct mg_table){
@@ -525,7 +550,7 @@ static int create_table(struct define *define, struct mg_error *err)
 	code = code
 	           ? code
 	           : mg_plandb_try(mg_engine_plandb(define->engine), &settings, try_table, define, err);
-	code = code ? code : publish_table(define, old, err);
+	code = code ? code : publish_table(define, err);
 	if (!code) {
 		say_reference(define);
 	}
@@ -536,20 +561,14 @@ static int create_table(struct define *define, struct mg_error *err)
 
 static int create_view(struct define *define, struct mg_error *err)
 {
-	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
 	const struct mg_ddl *ddl = &define->ddl;
 	struct mg_bound bound;
 	struct mg_sb text = { 0 };
-	char *query = mg_arena_strndup(define->arena, ddl->query.ptr, ddl->query.len);
-	int code = mg_plandb_bind(mg_engine_plandb(define->engine), define->arena, &settings, query,
-	                          &bound, err);
+	const char *query;
+	int code = bind_query(define, &query, &bound, err);
 
 	if (code) {
 		return code;
-	}
-	if (ddl->name_count > bound.column_count) {
-		return mg_error_set(err, MG_E_BIND, "%zu names for the %zu columns of the query",
-		                    ddl->name_count, bound.column_count);
 	}
 	if (ddl->name_count) {
 		mg_sb_addf(&text, "SELECT * FROM (%s\n) AS q(", query);
@@ -582,7 +601,8 @@ static int drop_table(struct define *define, struct mg_error *err)
 	for (size_t i = 0; i < count; i++) {
 		shards[i] = first + (uint32_t)i;
 	}
-	int code = mg_replica_lock(replica, MG_LOCK_ALTER, shards, count, NULL, NULL, err);
+	int code = mg_replica_lock(replica, MG_LOCK_ALTER, shards, count, mg_run_is_cancelled,
+	                           define->run, err);
 
 	if (!code) {
 		code = change_catalog(define, drop_object, err);
@@ -693,15 +713,20 @@ int mg_define_run(struct mg_engine *engine, struct mg_run *run,
 		                     .arena = mg_arena_new() };
 	bool done = false;
 	int code = mg_ddl_parse(define.arena, request->statement, &define.ddl, err);
+	bool alone = !(define.ddl.kind == MG_DDL_TABLE && define.ddl.query.len);
 
-	pthread_mutex_lock(&lock);
+	if (alone) {
+		pthread_mutex_lock(&lock);
+	}
 	define.data = mg_catalog_take(mg_engine_catalog(engine));
 	define.schema = *define.ddl.schema ? define.ddl.schema : "main";
 	code = code ? code : check_name(&define, err);
 	code = code ? code : check_object(&define, &done, err);
 	code = code || done ? code : carry_out(&define, err);
 	mg_catalog_give(mg_engine_catalog(engine), define.data);
-	pthread_mutex_unlock(&lock);
+	if (alone) {
+		pthread_mutex_unlock(&lock);
+	}
 	if (!code) {
 		out->done = true;
 		mg_copy_text(out->tag, sizeof out->tag, define.ddl.tag);

@@ -94,6 +94,11 @@ bool mg_run_cancelled(const struct mg_run *run)
 	return cancelled;
 }
 
+bool mg_run_is_cancelled(void *run)
+{
+	return mg_run_cancelled(run);
+}
+
 int mg_run_cancel_error(struct mg_run *run, struct mg_error *err)
 {
 	pthread_mutex_lock(&run->lock);

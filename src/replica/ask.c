@@ -160,15 +160,15 @@ static void on_local(void *arg, int error, uint64_t index, uint64_t leader)
 static int ask_here(struct mg_replica *replica, const struct mg_ask *ask, mg_answer_cb cb,
                     void *arg, struct mg_error *err)
 {
-	struct mg_raft_node *node = mg_raft_host_node(replica->host);
-	struct mg_group *group = node ? mg_raft_node_group(node, ask->group) : NULL;
+	struct mg_group *group = mg_raft_host_group(replica->host, ask->group);
 	uint64_t epoch = UINT64_MAX; /* no fence is above */
 	int code = 0;
 
 	if (!group) {
-		return node ? mg_error_set(err, MG_E_NOT_FOUND, "there is no group %" PRIu32 " here",
-		                           ask->group)
-		            : mg_error_set(err, MG_E_SHUTDOWN, "the server is stopping");
+		return mg_raft_host_node(replica->host)
+		           ? mg_error_set(err, MG_E_NOT_FOUND, "there is no group %" PRIu32 " here",
+		                          ask->group)
+		           : mg_error_set(err, MG_E_SHUTDOWN, "the server is stopping");
 	}
 	if (ask->kind == MG_ASK_PROPOSE && ask->group > 0) {
 		struct mg_command command;
@@ -193,8 +193,7 @@ static int ask_here(struct mg_replica *replica, const struct mg_ask *ask, mg_ans
 /* Of a group that is open here; 0: not known. */
 static uint64_t leader_of(struct mg_replica *replica, uint32_t number)
 {
-	struct mg_raft_node *node = mg_raft_host_node(replica->host);
-	struct mg_group *group = node ? mg_raft_node_group(node, number) : NULL;
+	struct mg_group *group = mg_raft_host_group(replica->host, number);
 	struct mg_group_info info = { 0 };
 
 	if (group) {

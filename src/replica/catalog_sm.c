@@ -38,9 +38,7 @@ static struct mg_catalog_sm *of(struct mg_sm *seam)
 
 static struct mg_group *group_of(struct mg_catalog_sm *sm)
 {
-	struct mg_raft_node *node = mg_raft_host_node(sm->options.host);
-
-	return node ? mg_raft_node_group(node, sm->options.group) : NULL;
+	return mg_raft_host_group(sm->options.host, sm->options.group);
 }
 
 static uint64_t version_of(struct mg_catalog *catalog)

@@ -165,8 +165,7 @@ struct leader {
 static void look_for_leader(void *arg)
 {
 	struct leader *leader = arg;
-	struct mg_raft_node *node = mg_raft_host_node(leader->replica->host);
-	struct mg_group *group = node ? mg_raft_node_group(node, 0) : NULL;
+	struct mg_group *group = mg_raft_host_group(leader->replica->host, 0);
 	struct mg_group_info info = { 0 };
 
 	if (group) {

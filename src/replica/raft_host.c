@@ -396,6 +396,11 @@ struct mg_raft_node *mg_raft_host_node(struct mg_raft_host *host)
 	return host->node;
 }
 
+struct mg_group *mg_raft_host_group(struct mg_raft_host *host, uint32_t group)
+{
+	return host->node ? mg_raft_node_group(host->node, group) : NULL;
+}
+
 uint64_t mg_raft_host_self(const struct mg_raft_host *host)
 {
 	return host->options.self;

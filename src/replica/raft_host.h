@@ -47,6 +47,8 @@ int mg_raft_host_open(struct mg_raft_host **out, const struct mg_raft_host_optio
                       struct mg_error *err);
 /* Raft thread, or the opener before start; NULL after stop. */
 struct mg_raft_node *mg_raft_host_node(struct mg_raft_host *host);
+/* The group of the node when both are there, else NULL; where mg_raft_host_node may be called. */
+struct mg_group *mg_raft_host_group(struct mg_raft_host *host, uint32_t group);
 uint64_t mg_raft_host_self(const struct mg_raft_host *host);        /* any thread */
 uint64_t mg_raft_host_incarnation(const struct mg_raft_host *host); /* any thread */
 /* Fails: MG_E_IO when there is no thread to be had. */

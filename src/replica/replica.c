@@ -316,8 +316,7 @@ struct ask {
 static void ask_now(void *arg)
 {
 	struct ask *ask = arg;
-	struct mg_raft_node *node = mg_raft_host_node(ask->replica->host);
-	struct mg_group *group = node ? mg_raft_node_group(node, ask->group) : NULL;
+	struct mg_group *group = mg_raft_host_group(ask->replica->host, ask->group);
 	struct mg_group_info info = { .failed = MG_E_SHUTDOWN };
 
 	if (group) {

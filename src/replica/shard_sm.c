@@ -244,9 +244,7 @@ void mg_shard_sm__fail(struct mg_shard_sm *sm, const struct mg_error *err)
 
 struct mg_group *mg_shard_sm__group(struct mg_shard_sm *sm)
 {
-	struct mg_raft_node *node = mg_raft_host_node(sm->options.host);
-
-	return node ? mg_raft_node_group(node, sm->options.group) : NULL;
+	return mg_raft_host_group(sm->options.host, sm->options.group);
 }
 
 static void tell_applied(void *arg)

@@ -129,8 +129,8 @@ static void enqueue(struct mg_snapshot_source *source, struct request *request)
 static void look_up(void *arg)
 {
 	struct request *request = arg;
-	struct mg_raft_node *node = mg_raft_host_node(request->client->source->options.host);
-	struct mg_group *group = node ? mg_raft_node_group(node, request->frame.group) : NULL;
+	struct mg_group *group =
+		mg_raft_host_group(request->client->source->options.host, request->frame.group);
 
 	request->newest = request->frame.index == 0;
 	const struct mg_manifest *snapshot = group ? mg_group_snapshot(group) : NULL;
@@ -428,8 +428,8 @@ static int make_copy(struct mg_snapshot_source *source, const struct request *re
 static void ask_snapshot(void *arg)
 {
 	struct request *request = arg;
-	struct mg_raft_node *node = mg_raft_host_node(request->client->source->options.host);
-	struct mg_group *group = node ? mg_raft_node_group(node, request->frame.group) : NULL;
+	struct mg_group *group =
+		mg_raft_host_group(request->client->source->options.host, request->frame.group);
 	struct mg_group_info info = { 0 };
 
 	if (group) {

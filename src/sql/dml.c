@@ -7,117 +7,20 @@
  */
 #include "sql/dml.h"
 
-#include "sql/statement.h"
+#include "sql/cursor.h"
 
 #include <string.h>
 
-struct parser {
-	struct mg_arena *arena;
-	struct mg_lexer lexer;
-	struct mg_token token; /* the next one, not yet taken */
-	const char *end;       /* of the last token that was taken */
-	struct mg_error *err;
-};
-
 /* ---- tokens ---- */
-
-static bool word_is(struct mg_token token, const char *word)
-{
-	return token.kind == MG_T_WORD && mg_str_eq_nocase(token.text, mg_str(word));
-}
 
 static bool word_in(struct mg_token token, const char *const *words)
 {
 	for (; *words; words++) {
-		if (word_is(token, *words)) {
+		if (mg_token_is(token, *words)) {
 			return true;
 		}
 	}
 	return false;
-}
-
-static bool is_sign(struct mg_token token, char sign)
-{
-	return token.kind == MG_T_OPERATOR && token.text.len == 1 && token.text.ptr[0] == sign;
-}
-
-static bool is_end(struct mg_token token)
-{
-	return token.kind == MG_T_END || token.kind == MG_T_BAD;
-}
-
-static void next(struct parser *parser)
-{
-	parser->end = parser->token.text.ptr + parser->token.text.len;
-	parser->token = mg_lex_next(&parser->lexer);
-}
-
-static struct mg_token peek(const struct parser *parser)
-{
-	struct mg_lexer ahead = parser->lexer;
-
-	return mg_lex_next(&ahead);
-}
-
-static bool take_word(struct parser *parser, const char *word)
-{
-	bool is = word_is(parser->token, word);
-
-	if (is) {
-		next(parser);
-	}
-	return is;
-}
-
-static bool take_sign(struct parser *parser, char sign)
-{
-	bool is = is_sign(parser->token, sign);
-
-	if (is) {
-		next(parser);
-	}
-	return is;
-}
-
-static int expected(struct parser *parser, const char *what)
-{
-	struct mg_token token = parser->token;
-
-	if (is_end(token)) {
-		return mg_error_set(parser->err, MG_E_SYNTAX, "%s is missing at the end of the statement",
-		                    what);
-	}
-	return mg_error_set(parser->err, MG_E_SYNTAX, "%s is missing at \"%.*s\"", what,
-	                    (int)(token.text.len < 60 ? token.text.len : 60), token.text.ptr);
-}
-
-/* A name without its quotes. */
-static int take_name(struct parser *parser, const char *what, const char **out)
-{
-	struct mg_token token = parser->token;
-
-	if (token.kind != MG_T_WORD && token.kind != MG_T_QUOTED) {
-		return expected(parser, what);
-	}
-	char *name = mg_arena_strndup(parser->arena, token.text.ptr, token.text.len);
-
-	if (token.kind == MG_T_QUOTED) {
-		size_t len = 0;
-
-		for (size_t i = 1; i + 1 < token.text.len; i++) {
-			name[len++] = token.text.ptr[i];
-			i += token.text.ptr[i] == '"';
-		}
-		name[len] = '\0';
-	}
-	*out = name;
-	next(parser);
-	return 0;
-}
-
-static struct mg_str between(const char *from, const char *to)
-{
-	return mg_str_trim((struct mg_str){ from, to > from ? (size_t)(to - from) : 0 });
 }
 
 /* ---- texts between keywords ---- */
@@ -130,108 +33,111 @@ struct ends {
 };
 
 /* "ON CONFLICT" of INSERT, and not of a join on a column that is called so. */
-static bool is_on_conflict(const struct parser *parser)
+static bool is_on_conflict(const struct mg_cursor *cursor)
 {
-	struct mg_lexer ahead = parser->lexer;
+	struct mg_lexer ahead = cursor->lexer;
 	struct mg_token token = mg_lex_next(&ahead);
 	size_t depth = 0;
 
-	if (!word_is(parser->token, "on") || !word_is(token, "conflict")) {
+	if (!mg_token_is(cursor->token, "on") || !mg_token_is(token, "conflict")) {
 		return false;
 	}
 	token = mg_lex_next(&ahead);
-	if (word_is(token, "on")) {
-		return word_is(mg_lex_next(&ahead), "constraint");
+	if (mg_token_is(token, "on")) {
+		return mg_token_is(mg_lex_next(&ahead), "constraint");
 	}
-	if (is_sign(token, '(')) {
+	if (mg_token_is_sign(token, '(')) {
 		do {
-			depth += is_sign(token, '(');
-			depth -= is_sign(token, ')');
+			depth += mg_token_is_sign(token, '(');
+			depth -= mg_token_is_sign(token, ')');
 			token = mg_lex_next(&ahead);
-		} while (depth && !is_end(token));
+		} while (depth && !mg_token_is_end(token));
 	}
-	return word_is(token, "do");
+	return mg_token_is(token, "do");
 }
 
-static bool ends_here(const struct parser *parser, const struct ends *ends, struct mg_token before)
+static bool ends_here(const struct mg_cursor *cursor, const struct ends *ends,
+                      struct mg_token before)
 {
-	if (ends->sign && is_sign(parser->token, ends->sign)) {
+	if (ends->sign && mg_token_is_sign(cursor->token, ends->sign)) {
 		return true;
 	}
-	if (word_is(before, "as") || is_sign(before, '.')) {
+	if (mg_token_is(before, "as") || mg_token_is_sign(before, '.')) {
 		return false;
 	}
-	if (word_is(parser->token, "from") && word_is(before, "distinct")) {
+	if (mg_token_is(cursor->token, "from") && mg_token_is(before, "distinct")) {
 		return false; /* IS DISTINCT FROM */
 	}
-	return word_in(parser->token, ends->words) || (ends->on_conflict && is_on_conflict(parser));
+	return word_in(cursor->token, ends->words) || (ends->on_conflict && is_on_conflict(cursor));
 }
 
 /* Everything up to one of the ends, or to the statement's. */
-static int take_text(struct parser *parser, const struct ends *ends, struct mg_str *out)
+static int take_text(struct mg_cursor *cursor, const struct ends *ends, struct mg_str *out)
 {
-	const char *start = parser->token.text.ptr;
+	const char *start = cursor->token.text.ptr;
 	struct mg_token before = { MG_T_END, { "", 0 } };
 	size_t depth = 0;
 
-	parser->end = start;
-	while (!is_end(parser->token) && (depth || !ends_here(parser, ends, before))) {
-		bool opens = is_sign(parser->token, '(') || is_sign(parser->token, '[') ||
-		             is_sign(parser->token, '{');
-		bool closes = is_sign(parser->token, ')') || is_sign(parser->token, ']') ||
-		              is_sign(parser->token, '}');
+	cursor->end = start;
+	while (!mg_token_is_end(cursor->token) && (depth || !ends_here(cursor, ends, before))) {
+		bool opens = mg_token_is_sign(cursor->token, '(') || mg_token_is_sign(cursor->token, '[') ||
+		             mg_token_is_sign(cursor->token, '{');
+		bool closes = mg_token_is_sign(cursor->token, ')') ||
+		              mg_token_is_sign(cursor->token, ']') || mg_token_is_sign(cursor->token, '}');
 
 		if (closes && !depth) {
-			return mg_error_set(parser->err, MG_E_SYNTAX, "\"%.*s\" closes nothing",
-			                    MG_STR_ARG(parser->token.text));
+			return mg_error_set(cursor->err, MG_E_SYNTAX, "\"%.*s\" closes nothing",
+			                    MG_STR_ARG(cursor->token.text));
 		}
 		depth += opens;
 		depth -= closes;
-		before = parser->token;
-		next(parser);
+		before = cursor->token;
+		mg_cursor_next(cursor);
 	}
-	if (parser->token.kind == MG_T_BAD || depth) {
-		return mg_error_set(parser->err, MG_E_SYNTAX, "%s is not closed",
+	if (cursor->token.kind == MG_T_BAD || depth) {
+		return mg_error_set(cursor->err, MG_E_SYNTAX, "%s is not closed",
 		                    depth ? "a parenthesis" : "a string, name or comment");
 	}
-	*out = between(start, parser->end);
+	*out = mg_cursor_between(start, cursor->end);
 	return 0;
 }
 
-static int take_some_text(struct parser *parser, const struct ends *ends, const char *what,
+static int take_some_text(struct mg_cursor *cursor, const struct ends *ends, const char *what,
                           struct mg_str *out)
 {
-	int code = take_text(parser, ends, out);
+	int code = take_text(cursor, ends, out);
 
-	return code || out->len ? code : expected(parser, what);
+	return code || out->len ? code : mg_cursor_expected(cursor, what);
 }
 
 static const char *const no_words[] = { NULL };
 
-static int take_returning(struct parser *parser, struct mg_dml *out)
+static int take_returning(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	const struct ends ends = { .words = no_words };
 
-	if (!take_word(parser, "returning")) {
-		return is_end(parser->token) ? 0 : expected(parser, "the end of the statement");
+	if (!mg_cursor_take(cursor, "returning")) {
+		return mg_token_is_end(cursor->token)
+		           ? 0
+		           : mg_cursor_expected(cursor, "the end of the statement");
 	}
-	return take_some_text(parser, &ends, "the list of RETURNING", &out->returning);
+	return take_some_text(cursor, &ends, "the list of RETURNING", &out->returning);
 }
 
-static int take_where(struct parser *parser, struct mg_dml *out)
+static int take_where(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const words[] = { "returning", NULL };
 	const struct ends ends = { .words = words };
 
-	if (!take_word(parser, "where")) {
+	if (!mg_cursor_take(cursor, "where")) {
 		return 0;
 	}
-	return take_some_text(parser, &ends, "the condition of WHERE", &out->where);
+	return take_some_text(cursor, &ends, "the condition of WHERE", &out->where);
 }
 
 /* ---- the table ---- */
 
-static int take_table(struct parser *parser, struct mg_dml *out)
+static int take_table(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	const char *names[3] = { "", "", "" };
 	size_t count = 0;
@@ -239,10 +145,10 @@ static int take_table(struct parser *parser, struct mg_dml *out)
 
 	do {
 		if (count == 3) {
-			return expected(parser, "a table's name of at most three parts");
+			return mg_cursor_expected(cursor, "a table's name of at most three parts");
 		}
-		code = take_name(parser, "the name of a table", &names[count++]);
-	} while (!code && take_sign(parser, '.'));
+		code = mg_cursor_take_name(cursor, "the name of a table", &names[count++]);
+	} while (!code && mg_cursor_take_sign(cursor, '.'));
 	out->table = names[count - 1];
 	out->schema = count > 1 ? names[count - 2] : "";
 	out->catalog = count > 2 ? names[0] : "";
@@ -250,25 +156,26 @@ static int take_table(struct parser *parser, struct mg_dml *out)
 }
 
 /* [ONLY] table [*] [[AS] alias] of UPDATE and DELETE; words: what follows and is no alias. */
-static int take_target(struct parser *parser, const char *const *words, struct mg_dml *out)
+static int take_target(struct mg_cursor *cursor, const char *const *words, struct mg_dml *out)
 {
-	struct mg_token after = peek(parser);
+	struct mg_token after = mg_cursor_peek(cursor);
 
 	/* ONLY changes nothing, since tables have no children; a table may be called so. */
-	if (word_is(parser->token, "only") && (after.kind == MG_T_WORD || after.kind == MG_T_QUOTED) &&
-	    !word_in(after, words) && !word_is(after, "as")) {
-		next(parser);
+	if (mg_token_is(cursor->token, "only") &&
+	    (after.kind == MG_T_WORD || after.kind == MG_T_QUOTED) && !word_in(after, words) &&
+	    !mg_token_is(after, "as")) {
+		mg_cursor_next(cursor);
 	}
-	int code = take_table(parser, out);
+	int code = take_table(cursor, out);
 
 	if (code) {
 		return code;
 	}
-	(void)take_sign(parser, '*');
-	if (take_word(parser, "as") ||
-	    ((parser->token.kind == MG_T_WORD || parser->token.kind == MG_T_QUOTED) &&
-	     !word_in(parser->token, words))) {
-		return take_name(parser, "the alias of the table", &out->alias);
+	(void)mg_cursor_take_sign(cursor, '*');
+	if (mg_cursor_take(cursor, "as") ||
+	    ((cursor->token.kind == MG_T_WORD || cursor->token.kind == MG_T_QUOTED) &&
+	     !word_in(cursor->token, words))) {
+		return mg_cursor_take_name(cursor, "the alias of the table", &out->alias);
 	}
 	return 0;
 }
@@ -276,11 +183,11 @@ static int take_target(struct parser *parser, const char *const *words, struct m
 /* ---- INSERT ---- */
 
 /* Does the parenthesis that is next hold names alone? */
-static bool is_column_list(const struct parser *parser)
+static bool is_column_list(const struct mg_cursor *cursor)
 {
-	struct mg_lexer ahead = parser->lexer;
+	struct mg_lexer ahead = cursor->lexer;
 
-	if (!is_sign(parser->token, '(')) {
+	if (!mg_token_is_sign(cursor->token, '(')) {
 		return false;
 	}
 	for (;;) {
@@ -288,32 +195,32 @@ static bool is_column_list(const struct parser *parser)
 		struct mg_token after = mg_lex_next(&ahead);
 
 		if ((name.kind != MG_T_WORD && name.kind != MG_T_QUOTED) ||
-		    (!is_sign(after, ',') && !is_sign(after, ')'))) {
+		    (!mg_token_is_sign(after, ',') && !mg_token_is_sign(after, ')'))) {
 			return false;
 		}
-		if (is_sign(after, ')')) {
+		if (mg_token_is_sign(after, ')')) {
 			return true;
 		}
 	}
 }
 
 /* The parenthesis of names. */
-static int take_columns(struct parser *parser, const char ***out, size_t *count)
+static int take_columns(struct mg_cursor *cursor, const char ***out, size_t *count)
 {
 	size_t cap = 0;
 	const char **list = NULL;
 	int code = 0;
 
 	*count = 0;
-	next(parser);
+	mg_cursor_next(cursor);
 	do {
 		if (*count == MG_DML_COLUMNS_MAX) {
-			return mg_error_set(parser->err, MG_E_LIMIT, "more than %d columns",
+			return mg_error_set(cursor->err, MG_E_LIMIT, "more than %d columns",
 			                    MG_DML_COLUMNS_MAX);
 		}
 		if (*count == cap) {
 			const char **grown =
-				mg_arena_new_array(parser->arena, const char *, cap ? cap * 2 : 16);
+				mg_arena_new_array(cursor->arena, const char *, cap ? cap * 2 : 16);
 
 			if (cap) {
 				memcpy(grown, list, cap * sizeof *list);
@@ -321,77 +228,77 @@ static int take_columns(struct parser *parser, const char ***out, size_t *count)
 			list = grown;
 			cap = cap ? cap * 2 : 16;
 		}
-		code = take_name(parser, "the name of a column", &list[*count]);
+		code = mg_cursor_take_name(cursor, "the name of a column", &list[*count]);
 		*count += !code;
-	} while (!code && take_sign(parser, ','));
+	} while (!code && mg_cursor_take_sign(cursor, ','));
 	*out = list;
-	return code || take_sign(parser, ')') ? code : expected(parser, "\")\"");
+	return code || mg_cursor_take_sign(cursor, ')') ? code : mg_cursor_expected(cursor, "\")\"");
 }
 
-static int take_or(struct parser *parser, struct mg_dml *out)
+static int take_or(struct mg_cursor *cursor, struct mg_dml *out)
 {
-	if (!take_word(parser, "or")) {
+	if (!mg_cursor_take(cursor, "or")) {
 		return 0;
 	}
-	if (take_word(parser, "replace")) {
+	if (mg_cursor_take(cursor, "replace")) {
 		out->conflict = MG_DML_CONFLICT_REPLACE;
-	} else if (take_word(parser, "ignore")) {
+	} else if (mg_cursor_take(cursor, "ignore")) {
 		out->conflict = MG_DML_CONFLICT_IGNORE;
 	} else {
-		return expected(parser, "REPLACE or IGNORE");
+		return mg_cursor_expected(cursor, "REPLACE or IGNORE");
 	}
 	return 0;
 }
 
-static int take_conflict(struct parser *parser, struct mg_dml *out);
+static int take_conflict(struct mg_cursor *cursor, struct mg_dml *out);
 
-static int take_source(struct parser *parser, struct mg_dml *out)
+static int take_source(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const words[] = { "returning", NULL };
 	const struct ends ends = { .words = words, .on_conflict = true };
 
-	if (word_is(parser->token, "default") && word_is(peek(parser), "values")) {
-		next(parser);
-		next(parser);
+	if (mg_token_is(cursor->token, "default") && mg_token_is(mg_cursor_peek(cursor), "values")) {
+		mg_cursor_next(cursor);
+		mg_cursor_next(cursor);
 		out->default_values = true;
 		return 0;
 	}
-	out->values = word_is(parser->token, "values");
-	return take_some_text(parser, &ends, "VALUES or SELECT", &out->source);
+	out->values = mg_token_is(cursor->token, "values");
+	return take_some_text(cursor, &ends, "VALUES or SELECT", &out->source);
 }
 
-static int take_insert(struct parser *parser, struct mg_dml *out)
+static int take_insert(struct mg_cursor *cursor, struct mg_dml *out)
 {
-	int code = take_or(parser, out);
+	int code = take_or(cursor, out);
 
-	if (!code && !take_word(parser, "into")) {
-		code = expected(parser, "INTO");
+	if (!code && !mg_cursor_take(cursor, "into")) {
+		code = mg_cursor_expected(cursor, "INTO");
 	}
-	code = code ? code : take_table(parser, out);
-	if (!code && take_word(parser, "as")) {
-		code = take_name(parser, "the alias of the table", &out->alias);
+	code = code ? code : take_table(cursor, out);
+	if (!code && mg_cursor_take(cursor, "as")) {
+		code = mg_cursor_take_name(cursor, "the alias of the table", &out->alias);
 	}
-	if (!code && is_column_list(parser)) {
-		code = take_columns(parser, &out->columns, &out->column_count);
-	} else if (!code && word_is(parser->token, "by")) {
-		next(parser);
-		out->by_name = take_word(parser, "name");
-		if (!out->by_name && !take_word(parser, "position")) {
-			code = expected(parser, "NAME or POSITION");
+	if (!code && is_column_list(cursor)) {
+		code = take_columns(cursor, &out->columns, &out->column_count);
+	} else if (!code && mg_token_is(cursor->token, "by")) {
+		mg_cursor_next(cursor);
+		out->by_name = mg_cursor_take(cursor, "name");
+		if (!out->by_name && !mg_cursor_take(cursor, "position")) {
+			code = mg_cursor_expected(cursor, "NAME or POSITION");
 		}
 	}
-	code = code ? code : take_source(parser, out);
-	code = code ? code : take_conflict(parser, out);
-	return code ? code : take_returning(parser, out);
+	code = code ? code : take_source(cursor, out);
+	code = code ? code : take_conflict(cursor, out);
+	return code ? code : take_returning(cursor, out);
 }
 
 /* ---- UPDATE ---- */
 
-static struct mg_dml_set *add_set(struct parser *parser, struct mg_dml *out, size_t *cap)
+static struct mg_dml_set *add_set(struct mg_cursor *cursor, struct mg_dml *out, size_t *cap)
 {
 	if (out->set_count == *cap) {
 		size_t more = *cap ? *cap * 2 : 8;
-		struct mg_dml_set *grown = mg_arena_new_array(parser->arena, struct mg_dml_set, more);
+		struct mg_dml_set *grown = mg_arena_new_array(cursor->arena, struct mg_dml_set, more);
 
 		if (*cap) {
 			memcpy(grown, out->sets, *cap * sizeof *grown);
@@ -417,24 +324,26 @@ static size_t split_row(struct mg_arena *arena, struct mg_str text, struct mg_st
 
 	mg_lex_init(&lexer, text);
 	token = mg_lex_next(&lexer);
-	if (word_is(token, "row")) {
+	if (mg_token_is(token, "row")) {
 		token = mg_lex_next(&lexer);
 	}
-	if (!is_sign(token, '(')) {
+	if (!mg_token_is_sign(token, '(')) {
 		return 0;
 	}
 	const char *start = token.text.ptr + 1;
 
 	for (;;) {
 		token = mg_lex_next(&lexer);
-		bool closes = is_sign(token, ')') || is_sign(token, ']') || is_sign(token, '}');
+		bool closes = mg_token_is_sign(token, ')') || mg_token_is_sign(token, ']') ||
+		              mg_token_is_sign(token, '}');
 
-		if (is_end(token)) {
+		if (mg_token_is_end(token)) {
 			return 0;
 		}
-		depth += is_sign(token, '(') || is_sign(token, '[') || is_sign(token, '{');
+		depth += mg_token_is_sign(token, '(') || mg_token_is_sign(token, '[') ||
+		         mg_token_is_sign(token, '{');
 		depth -= closes;
-		if (depth && !(depth == 1 && is_sign(token, ','))) {
+		if (depth && !(depth == 1 && mg_token_is_sign(token, ','))) {
 			continue;
 		}
 		if (count == cap) {
@@ -444,29 +353,29 @@ static size_t split_row(struct mg_arena *arena, struct mg_str text, struct mg_st
 			parts = grown;
 			cap *= 2;
 		}
-		parts[count++] = between(start, token.text.ptr);
+		parts[count++] = mg_cursor_between(start, token.text.ptr);
 		start = token.text.ptr + 1;
 		if (!depth) {
 			*out = parts;
-			return is_end(mg_lex_next(&lexer)) ? count : 0;
+			return mg_token_is_end(mg_lex_next(&lexer)) ? count : 0;
 		}
 	}
 }
 
 /* "= expr" with an operator that may run on into the expression: a =-1. */
-static int take_equal(struct parser *parser)
+static int take_equal(struct mg_cursor *cursor)
 {
-	struct mg_token token = parser->token;
+	struct mg_token token = cursor->token;
 
 	if (token.kind != MG_T_OPERATOR || token.text.ptr[0] != '=') {
-		return expected(parser, "\"=\"");
+		return mg_cursor_expected(cursor, "\"=\"");
 	}
-	parser->lexer.ptr = token.text.ptr + 1;
-	parser->token = mg_lex_next(&parser->lexer);
+	cursor->lexer.ptr = token.text.ptr + 1;
+	cursor->token = mg_lex_next(&cursor->lexer);
 	return 0;
 }
 
-static int take_set(struct parser *parser, struct mg_dml *out, size_t *cap)
+static int take_set(struct mg_cursor *cursor, struct mg_dml *out, size_t *cap)
 {
 	static const char *const words[] = { "from", "where", "returning", NULL };
 	const struct ends ends = { .words = words, .sign = ',' };
@@ -474,125 +383,128 @@ static int take_set(struct parser *parser, struct mg_dml *out, size_t *cap)
 	const char **columns = &one;
 	size_t count = 1, parts_count = 0;
 	struct mg_str expr, *parts = NULL;
-	bool list = is_column_list(parser);
-	int code = list ? take_columns(parser, &columns, &count)
-	                : take_name(parser, "the name of a column", &one);
+	bool list = is_column_list(cursor);
+	int code = list ? take_columns(cursor, &columns, &count)
+	                : mg_cursor_take_name(cursor, "the name of a column", &one);
 
-	if (!code && is_sign(parser->token, '.')) {
-		code = mg_error_set(parser->err, MG_E_SYNTAX,
+	if (!code && mg_token_is_sign(cursor->token, '.')) {
+		code = mg_error_set(cursor->err, MG_E_SYNTAX,
 		                    "SET takes the name of a column alone, not \"%s.\"", columns[0]);
 	}
-	code = code ? code : take_equal(parser);
-	code = code ? code : take_some_text(parser, &ends, "an expression", &expr);
+	code = code ? code : take_equal(cursor);
+	code = code ? code : take_some_text(cursor, &ends, "an expression", &expr);
 	if (code) {
 		return code;
 	}
-	parts_count = list ? split_row(parser->arena, expr, &parts) : 0;
+	parts_count = list ? split_row(cursor->arena, expr, &parts) : 0;
 	if (parts_count > 1 && parts_count != count) {
-		return mg_error_set(parser->err, MG_E_SYNTAX, "SET of %zu columns has %zu values", count,
+		return mg_error_set(cursor->err, MG_E_SYNTAX, "SET of %zu columns has %zu values", count,
 		                    parts_count);
 	}
 	for (size_t i = 0; i < count; i++) {
-		struct mg_dml_set *set = add_set(parser, out, cap);
+		struct mg_dml_set *set = add_set(cursor, out, cap);
 
 		/* One value for all of them is what DuckDB makes of one that is no row. */
 		set->column = columns[i];
 		set->expr = parts_count > 1 || (parts_count == 1 && count == 1) ? parts[i] : expr;
 		set->is_default = is_default(set->expr);
 		if (!set->expr.len) {
-			return expected(parser, "an expression");
+			return mg_cursor_expected(cursor, "an expression");
 		}
 	}
 	return 0;
 }
 
-static int take_sets(struct parser *parser, struct mg_dml *out)
+static int take_sets(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	size_t cap = 0;
-	int code = take_word(parser, "set") ? 0 : expected(parser, "SET");
+	int code = mg_cursor_take(cursor, "set") ? 0 : mg_cursor_expected(cursor, "SET");
 
 	do {
-		code = code ? code : take_set(parser, out, &cap);
-	} while (!code && take_sign(parser, ','));
+		code = code ? code : take_set(cursor, out, &cap);
+	} while (!code && mg_cursor_take_sign(cursor, ','));
 	return code;
 }
 
 /* ON CONFLICT [target] DO NOTHING, or DO UPDATE SET ... [WHERE ...] */
-static int take_conflict(struct parser *parser, struct mg_dml *out)
+static int take_conflict(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const words[] = { "do", NULL };
 	const struct ends ends = { .words = words };
-	const char *start = parser->token.text.ptr;
+	const char *start = cursor->token.text.ptr;
 	struct mg_str target;
 
-	if (!is_on_conflict(parser)) {
+	if (!is_on_conflict(cursor)) {
 		return 0;
 	}
 	if (out->conflict) {
-		return mg_error_set(parser->err, MG_E_SYNTAX,
+		return mg_error_set(cursor->err, MG_E_SYNTAX,
 		                    "ON CONFLICT cannot stand beside INSERT OR %s",
 		                    out->conflict == MG_DML_CONFLICT_REPLACE ? "REPLACE" : "IGNORE");
 	}
 	out->conflict = MG_DML_CONFLICT_CLAUSE;
-	next(parser);
-	next(parser);
-	int code = take_text(parser, &ends, &target);
+	mg_cursor_next(cursor);
+	mg_cursor_next(cursor);
+	int code = take_text(cursor, &ends, &target);
 
-	if (!code && !take_word(parser, "do")) {
-		code = expected(parser, "DO");
+	if (!code && !mg_cursor_take(cursor, "do")) {
+		code = mg_cursor_expected(cursor, "DO");
 	}
-	if (!code && take_word(parser, "update")) {
-		code = take_sets(parser, out);
-		code = code ? code : take_where(parser, out);
-	} else if (!code && !take_word(parser, "nothing")) {
-		code = expected(parser, "NOTHING or UPDATE");
+	if (!code && mg_cursor_take(cursor, "update")) {
+		code = take_sets(cursor, out);
+		code = code ? code : take_where(cursor, out);
+	} else if (!code && !mg_cursor_take(cursor, "nothing")) {
+		code = mg_cursor_expected(cursor, "NOTHING or UPDATE");
 	}
-	out->conflict_text = between(start, parser->end);
+	out->conflict_text = mg_cursor_between(start, cursor->end);
 	return code;
 }
 
-static int take_update(struct parser *parser, struct mg_dml *out)
+static int take_update(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const words[] = { "set", NULL };
 	static const char *const from_ends[] = { "where", "returning", NULL };
 	const struct ends ends = { .words = from_ends };
-	int code = take_target(parser, words, out);
+	int code = take_target(cursor, words, out);
 
-	code = code ? code : take_sets(parser, out);
-	if (!code && take_word(parser, "from")) {
-		code = take_some_text(parser, &ends, "a table", &out->from);
+	code = code ? code : take_sets(cursor, out);
+	if (!code && mg_cursor_take(cursor, "from")) {
+		code = take_some_text(cursor, &ends, "a table", &out->from);
 	}
-	code = code ? code : take_where(parser, out);
-	return code ? code : take_returning(parser, out);
+	code = code ? code : take_where(cursor, out);
+	return code ? code : take_returning(cursor, out);
 }
 
 /* ---- DELETE, TRUNCATE ---- */
 
-static int take_delete(struct parser *parser, struct mg_dml *out)
+static int take_delete(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const words[] = { "using", "where", "returning", NULL };
 	static const char *const using_ends[] = { "where", "returning", NULL };
 	const struct ends ends = { .words = using_ends };
-	int code = take_word(parser, "from") ? 0 : expected(parser, "FROM");
+	int code = mg_cursor_take(cursor, "from") ? 0 : mg_cursor_expected(cursor, "FROM");
 
-	code = code ? code : take_target(parser, words, out);
-	if (!code && take_word(parser, "using")) {
-		code = take_some_text(parser, &ends, "a table", &out->from);
+	code = code ? code : take_target(cursor, words, out);
+	if (!code && mg_cursor_take(cursor, "using")) {
+		code = take_some_text(cursor, &ends, "a table", &out->from);
 	}
-	code = code ? code : take_where(parser, out);
-	return code ? code : take_returning(parser, out);
+	code = code ? code : take_where(cursor, out);
+	return code ? code : take_returning(cursor, out);
 }
 
-static int take_truncate(struct parser *parser, struct mg_dml *out)
+static int take_truncate(struct mg_cursor *cursor, struct mg_dml *out)
 {
-	struct mg_token after = peek(parser);
+	struct mg_token after = mg_cursor_peek(cursor);
 
-	if (word_is(parser->token, "table") && !is_end(after) && !is_sign(after, '.')) {
-		next(parser);
+	if (mg_token_is(cursor->token, "table") && !mg_token_is_end(after) &&
+	    !mg_token_is_sign(after, '.')) {
+		mg_cursor_next(cursor);
 	}
-	int code = take_table(parser, out);
+	int code = take_table(cursor, out);
 
-	return code || is_end(parser->token) ? code : expected(parser, "the end of the statement");
+	return code || mg_token_is_end(cursor->token)
+	           ? code
+	           : mg_cursor_expected(cursor, "the end of the statement");
 }
 
 /* ---- the whole ---- */
@@ -600,7 +512,7 @@ static int take_truncate(struct parser *parser, struct mg_dml *out)
 static const struct {
 	const char *word, *name;
 	enum mg_dml_verb verb;
-	int (*take)(struct parser *, struct mg_dml *);
+	int (*take)(struct mg_cursor *, struct mg_dml *);
 } verbs[] = {
 	{ "insert", "INSERT", MG_DML_INSERT, take_insert },
 	{ "update", "UPDATE", MG_DML_UPDATE, take_update },
@@ -609,27 +521,27 @@ static const struct {
 };
 
 /* The definitions of WITH; the verb stands right behind the last one's ")". */
-static int take_with(struct parser *parser, struct mg_dml *out)
+static int take_with(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const part[] = { "as", "using", NULL };
-	const char *start = parser->token.text.ptr;
+	const char *start = cursor->token.text.ptr;
 	size_t depth = 0;
 	bool closed = false;
 
-	if (!word_is(parser->token, "with")) {
+	if (!mg_token_is(cursor->token, "with")) {
 		return 0;
 	}
-	while (!is_end(parser->token)) {
-		if (closed && parser->token.kind == MG_T_WORD && !word_in(parser->token, part)) {
-			out->with = between(start, parser->end);
+	while (!mg_token_is_end(cursor->token)) {
+		if (closed && cursor->token.kind == MG_T_WORD && !word_in(cursor->token, part)) {
+			out->with = mg_cursor_between(start, cursor->end);
 			return 0;
 		}
-		depth += is_sign(parser->token, '(');
-		closed = is_sign(parser->token, ')') && depth == 1;
-		depth -= is_sign(parser->token, ')') && depth > 0;
-		next(parser);
+		depth += mg_token_is_sign(cursor->token, '(');
+		closed = mg_token_is_sign(cursor->token, ')') && depth == 1;
+		depth -= mg_token_is_sign(cursor->token, ')') && depth > 0;
+		mg_cursor_next(cursor);
 	}
-	return expected(parser, "a statement behind WITH");
+	return mg_cursor_expected(cursor, "a statement behind WITH");
 }
 
 /* Words that start what reads a table; in an expression they cost an unneeded caution. */
@@ -640,7 +552,8 @@ static bool may_read(struct mg_str text)
 	struct mg_lexer lexer;
 
 	mg_lex_init(&lexer, text);
-	for (struct mg_token token = mg_lex_next(&lexer); !is_end(token); token = mg_lex_next(&lexer)) {
+	for (struct mg_token token = mg_lex_next(&lexer); !mg_token_is_end(token);
+	     token = mg_lex_next(&lexer)) {
 		if (word_in(token, words)) {
 			return true;
 		}
@@ -651,31 +564,30 @@ static bool may_read(struct mg_str text)
 int mg_dml_parse(struct mg_arena *arena, struct mg_str text, struct mg_dml *out,
                  struct mg_error *err)
 {
-	struct parser parser = { .arena = arena, .err = err };
+	struct mg_cursor cursor;
 
 	*out = (struct mg_dml){ .catalog = "", .schema = "", .table = "" };
-	mg_lex_init(&parser.lexer, text);
-	parser.token = mg_lex_next(&parser.lexer);
-	parser.end = parser.token.text.ptr;
-	int code = take_with(&parser, out);
+	mg_cursor_init(&cursor, arena, text, err);
+	cursor.end = cursor.token.text.ptr;
+	int code = take_with(&cursor, out);
 
 	if (code) {
 		return code;
 	}
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
-		if (take_word(&parser, verbs[i].word)) {
+		if (mg_cursor_take(&cursor, verbs[i].word)) {
 			out->verb = verbs[i].verb;
 			out->name = verbs[i].name;
-			code = verbs[i].take(&parser, out);
+			code = verbs[i].take(&cursor, out);
 			out->reads = out->verb != MG_DML_INSERT || may_read(text);
 			return code;
 		}
 	}
-	if (word_is(parser.token, "merge")) {
+	if (mg_token_is(cursor.token, "merge")) {
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "MERGE is not supported yet");
 		mg_error_hint(err, "Write INSERT ... ON CONFLICT, or UPDATE ... FROM and INSERT ... "
 		                   "SELECT.");
 		return code;
 	}
-	return expected(&parser, "INSERT, UPDATE, DELETE or TRUNCATE");
+	return mg_cursor_expected(&cursor, "INSERT, UPDATE, DELETE or TRUNCATE");
 }

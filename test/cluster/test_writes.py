@@ -100,6 +100,41 @@ def test_chance_and_time_have_one_value_for_good(empty):
     assert empty.rows("SELECT * FROM r ORDER BY k") == before
 
 
+# ---- a table that is long in the making ----
+
+LONG = "CREATE TABLE big PARTITIONED BY (i) AS SELECT i FROM range(1000000000) r(i)"
+
+
+def test_others_make_tables_meanwhile_and_a_cancelled_one_leaves_nothing(empty):
+    making = threading.Thread(target=lambda: said.append(empty.shell(LONG)))
+    said, running = [], []
+    making.start()
+    while not running:
+        running = empty.rows("SELECT id FROM cluster.queries WHERE sql LIKE 'CREATE TABLE big%' AND state = 'running'")
+    empty.sql("CREATE TABLE small (a INTEGER); CREATE VIEW big_view AS SELECT * FROM small; DROP VIEW big_view; DROP TABLE small")
+    assert making.is_alive()
+    assert "42P01" in empty.refused("SELECT * FROM big")
+    empty.sql("CREATE TABLE big (other INTEGER)")
+    empty.sql(f"CANCEL '{running[0][0]}'")
+    making.join()
+    assert said[0].returncode != 0 and "cancelled" in said[0].stderr
+    assert empty.rows("SELECT count(*) FROM big WHERE other IS NULL") == [[0]]
+    empty.sql("DROP TABLE big")
+
+
+def test_a_name_that_was_taken_meanwhile_is_not_taken_again(empty):
+    making = threading.Thread(target=lambda: said.append(empty.shell(LONG.replace("1000000000", "20000000"))))
+    said, running = [], []
+    making.start()
+    while not running:
+        running = empty.rows("SELECT id FROM cluster.queries WHERE sql LIKE 'CREATE TABLE big%' AND state = 'running'")
+    empty.sql("CREATE TABLE big (other INTEGER); INSERT INTO big VALUES (7)")
+    making.join()
+    assert "42P07" in said[0].stderr
+    assert empty.rows("SELECT * FROM big") == [[7]]
+    empty.sql("DROP TABLE big")
+
+
 # ---- workers ----
 
 def wait_copied(cluster, shards=4, seconds=30):

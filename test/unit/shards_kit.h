@@ -12,10 +12,10 @@
 
 #include <cmocka.h>
 
-#include "codec/arrow_ipc.h"
 #include "os/file.h"
 #include "replica/replica.h"
 #include "store/shard_file.h"
+#include "unit/batch_kit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,40 +83,14 @@ static char *make_directory(void)
 
 /* ---- rows ---- */
 
-struct batch {
-	struct mg_arrow_encoder *encoder;
-	struct mg_buf *schema, *rows;
-};
-
-static int batch_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *error)
-{
-	struct batch *batch = arg;
-	int code = mg_arrow_encoder_new(&batch->encoder, schema, false, error);
-
-	return code ? code : mg_arrow_encode_schema(batch->encoder, &batch->schema, error);
-}
-
-static int batch_put(void *arg, uint32_t target, struct ArrowArray *array, struct mg_error *error)
-{
-	struct batch *batch = arg;
-	uint64_t raw;
-
-	(void)target;
-	assert_null(batch->rows);
-	return mg_arrow_encode_batch(batch->encoder, array, &batch->rows, &raw, error);
-}
-
 static void add_rows(struct mg_duck_conn *on, struct mg_redo *redo, uint32_t shard,
                      enum mg_redo_kind kind, const char *select, uint32_t rows)
 {
-	struct batch batch = { 0 };
-	const struct mg_duck_sink sink = { .begin = batch_begin, .put = batch_put, .arg = &batch };
+	struct batch batch;
 
-	ok(mg_duck_scatter(on, select, NULL, 1, &sink, &err));
+	ok(batch_make(&batch, on, select, &err));
 	ok(mg_redo_rows(redo, shard, kind, "main", "t", batch.schema, batch.rows, rows, &err));
-	mg_arrow_encoder_free(batch.encoder);
-	mg_buf_unref(batch.schema);
-	mg_buf_unref(batch.rows);
+	batch_fini(&batch);
 }
 
 #endif

@@ -6,7 +6,6 @@
 #define MG_TEST_SNAPSHOT_KIT_H
 
 #include "base/metrics.h"
-#include "codec/arrow_ipc.h"
 #include "net_kit.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -16,6 +15,7 @@
 #include "replica/redo.h"
 #include "replica/shard_sm.h"
 #include "store/shard_file.h"
+#include "unit/batch_kit.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -512,45 +512,20 @@ static void create_table(struct node *nodes)
 	mg_redo_free(redo);
 }
 
-struct batch {
-	struct mg_arrow_encoder *encoder;
-	struct mg_buf *schema, *rows;
-};
-
-static int batch_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *error)
-{
-	struct batch *batch = arg;
-	int code = mg_arrow_encoder_new(&batch->encoder, schema, false, error);
-
-	return code ? code : mg_arrow_encode_schema(batch->encoder, &batch->schema, error);
-}
-
-static int batch_put(void *arg, uint32_t target, struct ArrowArray *array, struct mg_error *error)
-{
-	struct batch *batch = arg;
-	uint64_t raw;
-
-	(void)target;
-	return mg_arrow_encode_batch(batch->encoder, array, &batch->rows, &raw, error);
-}
-
 /* So many rows from key on, of about 1 KB that nothing compresses. */
 static struct mg_redo *rows_of(struct mg_duck_conn *conn, int key, int count)
 {
 	struct mg_redo *redo = mg_redo_new();
-	struct batch batch = { 0 };
-	const struct mg_duck_sink sink = { .begin = batch_begin, .put = batch_put, .arg = &batch };
+	struct batch batch;
 	char *select = mg_format(
 		"SELECT (%d + i)::INTEGER AS k, list_aggregate([md5((i + %d) || '-' || j) FOR j IN "
 		"range(32)], 'string_agg', '') AS v, 7::USMALLINT AS slot FROM range(%d) AS r(i)",
 		key, key, count);
 
-	ok(mg_duck_scatter(conn, select, NULL, 1, &sink, &err));
+	ok(batch_make(&batch, conn, select, &err));
 	ok(mg_redo_rows(redo, SHARD, MG_REDO_INSERT, "main", "t", batch.schema, batch.rows,
 	                (uint32_t)count, &err));
-	mg_arrow_encoder_free(batch.encoder);
-	mg_buf_unref(batch.schema);
-	mg_buf_unref(batch.rows);
+	batch_fini(&batch);
 	mg_free(select);
 	return redo;
 }

@@ -8,11 +8,11 @@
 
 #include <cmocka.h>
 
-#include "codec/arrow_ipc.h"
 #include "codec/slot.h"
 #include "os/file.h"
 #include "store/shard_file.h"
 #include "store/shard_write.h"
+#include "unit/batch_kit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,45 +110,14 @@ static int end(void **state)
 
 /* ---- batches ---- */
 
-struct batch {
-	struct mg_arrow_encoder *encoder;
-	struct mg_buf *schema, *rows;
-};
-
-static int batch_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *error)
-{
-	struct batch *batch = arg;
-	int code = mg_arrow_encoder_new(&batch->encoder, schema, false, error);
-
-	return code ? code : mg_arrow_encode_schema(batch->encoder, &batch->schema, error);
-}
-
-static int batch_put(void *arg, uint32_t target, struct ArrowArray *array, struct mg_error *error)
-{
-	struct batch *batch = arg;
-	uint64_t raw;
-
-	(void)target;
-	assert_null(batch->rows);
-	return mg_arrow_encode_batch(batch->encoder, array, &batch->rows, &raw, error);
-}
-
 /* The rows of a statement, all in one batch. */
 static struct batch rows_of(const char *select)
 {
-	struct batch batch = { 0 };
-	const struct mg_duck_sink sink = { .begin = batch_begin, .put = batch_put, .arg = &batch };
+	struct batch batch;
 
-	ok(mg_duck_scatter(conn, select, NULL, 1, &sink, &err));
+	ok(batch_make(&batch, conn, select, &err));
 	assert_non_null(batch.rows);
 	return batch;
-}
-
-static void batch_fini(struct batch *batch)
-{
-	mg_arrow_encoder_free(batch->encoder);
-	mg_buf_unref(batch->schema);
-	mg_buf_unref(batch->rows);
 }
 
 static void insert(const char *select)
