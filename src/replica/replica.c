@@ -216,6 +216,17 @@ static void on_log_failed(void *arg, int code)
 	mg_log(MG_LOG_ERROR, "raft.log.failed", "code=%d", code);
 }
 
+/* Readers that never pause would keep a commit waiting for ever. */
+static void init_cut(pthread_rwlock_t *cut)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(cut, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
 static struct mg_replica *replica_new(const struct mg_replica_options *options)
 {
 	struct mg_replica *replica = mg_alloc0(sizeof *replica);
@@ -230,7 +241,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	replica->shards = mg_alloc0(((size_t)options->shard_count + 1) * sizeof *replica->shards);
 	replica->applied = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->applied);
 	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
-	pthread_rwlock_init(&replica->cut, NULL);
+	init_cut(&replica->cut);
 	pthread_mutex_init(&replica->lock, NULL);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
