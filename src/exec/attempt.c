@@ -93,7 +93,8 @@ static bool holds(const struct mg_hub_member *member, uint32_t shard)
 }
 
 /* Give each shard to the node that holds it and has least to do for its threads; the server holds
- * them all.  Rarely held shards are given first, so that the others can even the load out. */
+ * them all.  Rarely held shards are given first, and to who holds few others, so that the rest can
+ * even the load out. */
 static void share_out(struct mg_attempt *attempt, struct mg_hub_member *members,
                       size_t member_count)
 {
@@ -118,8 +119,10 @@ static void share_out(struct mg_attempt *attempt, struct mg_hub_member *members,
 		size_t best = 0;
 		for (size_t m = 0; m < member_count; m++) {
 			double would = (double)(load[m + 1] + 1) / members[m].threads;
+			bool even = would <= best_load;
+			bool freer = best == 0 || members[m].shard_count < members[best - 1].shard_count;
 			if (holds(&members[m], options->shards[next]) &&
-			    (would < best_load || (best == 0 && would <= best_load))) {
+			    (would < best_load || (even && freer))) {
 				best = m + 1;
 				best_load = would;
 			}
@@ -218,15 +221,7 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	const struct mg_attempt_options *options = &attempt->options;
 	struct mg_exec_table *tables;
 	bool any_far = false;
-	size_t pinned_count = 0;
-	uint32_t *pinned =
-		mg_arena_new_array(attempt->arena, uint32_t, attempt->parts[0].info.shard_count + 1);
-	if (options->reference) {
-		pinned[pinned_count++] = 0;
-	}
-	for (size_t i = 0; i < attempt->parts[0].info.shard_count; i++) {
-		pinned[pinned_count++] = attempt->parts[0].info.shards[i];
-	}
+	size_t read_count = attempt->parts[0].info.shard_count + options->reference;
 	for (size_t i = 1; i < attempt->part_count; i++) {
 		any_far |= is_far(&attempt->parts[i]);
 	}
@@ -247,9 +242,7 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 		.budget = &attempt->budget,
 		.lz4 = any_far,
 		.profile = options->profile,
-		.replica = mg_engine_replica(options->engine),
-		.pinned = pinned,
-		.pinned_count = pinned_count,
+		.replica = read_count > 1 ? mg_engine_replica(options->engine) : NULL,
 		.send = send_local,
 		.arg = attempt,
 	};

@@ -126,20 +126,27 @@ static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *ta
 	return code ? mg_error_wrap(err, "while preparing table \"%s\"", table->table) : 0;
 }
 
-/* One snapshot of each database, all of the same moment: DuckDB takes one when a transaction first
- * touches a database, and between cut_begin and cut_end nothing becomes visible in several. */
-static int pin(struct mg_participant *part, const struct mg_exec_open *open, struct mg_error *err)
+static int create_views(struct mg_duck_conn *conn, const struct mg_exec_open *open,
+                        struct mg_error *err)
 {
-	struct mg_sb sql = { 0 };
-	mg_sb_add(&sql, "BEGIN");
-	for (size_t i = 0; i < open->pinned_count; i++) {
-		mg_sb_addf(&sql, "%sSELECT 1 FROM s%u._mg.meta", i ? " UNION ALL " : "; ", open->pinned[i]);
+	int code = 0;
+	for (size_t i = 0; !code && i < open->table_count; i++) {
+		code = create_view(conn, &open->tables[i], err);
 	}
+	return code;
+}
+
+/* One snapshot of each database, all of the same moment: DuckDB takes one when a transaction first
+ * touches a database, which the views do, and between cut_begin and cut_end nothing becomes visible
+ * in several. */
+static int create_views_of_one_cut(struct mg_duck_conn *conn, const struct mg_exec_open *open,
+                                   struct mg_error *err)
+{
+	int code = mg_duck_exec(conn, "BEGIN", err);
 	mg_replica_cut_begin(open->replica);
-	int code = mg_duck_exec(part->conn, mg_sb_text(&sql), err);
+	code = code ? code : create_views(conn, open, err);
 	mg_replica_cut_end(open->replica);
-	mg_sb_fini(&sql);
-	return code ? mg_error_wrap(err, "while taking a snapshot") : 0;
+	return code;
 }
 
 int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open,
@@ -173,11 +180,9 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 		code = mg_duck_exec(part->conn, mg_sb_text(&sql), err);
 		mg_sb_fini(&sql);
 	}
-	if (!code && open->replica && open->pinned_count > 1) {
-		code = pin(part, open, err);
-	}
-	for (size_t i = 0; !code && i < open->table_count; i++) {
-		code = create_view(part->conn, &open->tables[i], err);
+	if (!code) {
+		code = open->replica ? create_views_of_one_cut(part->conn, open, err)
+		                     : create_views(part->conn, open, err);
 	}
 	if (!code && open->profile) {
 		code = mg_duck_profile(part->conn, err);

@@ -43,11 +43,9 @@ struct mg_exec_open {
 	struct mg_spool_budget *budget; /* borrowed */
 	bool lz4;                       /* compress what leaves this node */
 	bool profile;                   /* count what is read, for mg_participant_reads */
-	/* Databases of which the whole query reads one consistent cut, taken now; NULL: they do not
-	 * change. */
+	/* Whose transactions the whole query sees in all of its databases or in none; NULL: there is
+	 * one database, or they do not change. */
 	struct mg_replica *replica;
-	const uint32_t *pinned; /* shards */
-	size_t pinned_count;
 	/* Rows that leave for another participant; schema first (rows 0), then batches; any thread of
 	 * the query.  Takes no ownership.  May block for back-pressure. */
 	int (*send)(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,

@@ -18,6 +18,7 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/limits.h"
+#include "os/pool.h"
 #include "os/random.h"
 
 #include <pthread.h>
@@ -64,7 +65,8 @@ struct mg_worker_node {
 	pthread_cond_t changed;
 	struct mg_channel *channel; /* with a reference; NULL while not connected */
 	struct part *parts[QUERIES_MAX];
-	size_t part_count, threads_alive;
+	size_t part_count, threads_alive; /* of the pool */
+	struct mg_pool *pool;
 	struct mg_arena *catalog_arena; /* tables of the cluster, from welcome */
 	struct mg_table *tables;
 	size_t table_count;
@@ -179,7 +181,7 @@ static void run_order(struct part *part, const struct order *order)
 	       order->stage, (unsigned long long)stats.rows, (unsigned long long)stats.micros);
 }
 
-static void *part_thread(void *arg)
+static void part_thread(void *arg)
 {
 	struct part *part = arg;
 	struct mg_worker_node *node = part->node;
@@ -225,7 +227,6 @@ static void *part_thread(void *arg)
 	node->threads_alive--;
 	pthread_cond_broadcast(&node->changed);
 	pthread_mutex_unlock(&node->lock);
-	return NULL;
 }
 
 /* ---- orders of the server ---- */
@@ -354,14 +355,7 @@ static int on_open(struct mg_worker_node *node, const struct mg_json *json, stru
 	if (!code) {
 		code = read_tables(part, json, err);
 	}
-	pthread_t thread;
-	pthread_attr_t attributes;
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	if (!code && pthread_create(&thread, &attributes, part_thread, part) != 0) {
-		code = mg_error_set(err, MG_E_NOMEM, "no thread for a query");
-	}
-	pthread_attr_destroy(&attributes);
+	code = code ? code : mg_pool_post(node->pool, part_thread, part, err);
 	if (code) {
 		part->refs = 1;
 		part_unref_locked(part);
@@ -667,6 +661,7 @@ int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_
 		mg_format("%s/spill-%ld-%s", options->cache_dir, (long)getpid(), mg_random_hex(salt, 4));
 	pthread_mutex_init(&node->lock, NULL);
 	pthread_cond_init(&node->changed, NULL);
+	node->pool = mg_pool_new(QUERIES_MAX, QUERIES_MAX);
 	mg_cache_remove_spills(options->cache_dir);
 	int code = mg_dir_make(node->spill_dir, 0700, err);
 	if (!code) {
@@ -710,6 +705,7 @@ void mg_worker_node_free(struct mg_worker_node *node)
 		return;
 	}
 	mg_assert(!node->channel);
+	mg_pool_free(node->pool);
 	mg_fetch_free(node->fetch);
 	mg_duck_close(node->duck);
 	if (node->spill_dir) {

@@ -17,7 +17,7 @@
 #include "exec/coordinator.h"
 #include "exec/engine.h"
 #include "session/admission.h"
-#include "session/pool.h"
+#include "os/pool.h"
 #include "session/query.h"
 #include "session/settings.h"
 #include "session/system_tables.h"

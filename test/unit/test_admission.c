@@ -12,7 +12,7 @@
 
 #include "os/clock.h"
 #include "session/admission.h"
-#include "session/pool.h"
+#include "os/pool.h"
 
 /* ---- threads ---- */
 

@@ -1,13 +1,14 @@
 /*
- * pool.h - query threads: what may block for seconds runs here and never on a loop.
+ * pool.h - threads that are used again: what may block for seconds runs here and never on a loop.
+ * A new thread costs more than its start: an engine that allocates by thread finds no warm memory.
  *
  * Threads are made when work waits and none is idle, up to threads_max, and end after a quiet
  * minute.  Work past that waits in a queue of queue_max; past that it is refused.
  *
  * Thread: any.
  */
-#ifndef MG_SESSION_POOL_H
-#define MG_SESSION_POOL_H
+#ifndef MG_OS_POOL_H
+#define MG_OS_POOL_H
 
 #include "base/error.h"
 

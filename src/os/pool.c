@@ -2,9 +2,10 @@
  * pool.c - a bounded pool of threads with a bounded queue.
  *
  * Invariant, under the lock: idle threads wait only while the queue is empty, and whoever adds work
- * wakes an idle thread or makes one.  Threads are detached and counted; stop waits for the count.
+ * wakes an idle thread or makes one: the one that worked last, whose memory is warm, while those
+ * at the bottom grow old and end.  Threads are detached and counted; stop waits for the count.
  */
-#include "session/pool.h"
+#include "os/pool.h"
 
 #include "base/mem.h"
 
@@ -18,48 +19,90 @@ struct work {
 	void *arg;
 };
 
+/* A thread without work, on its own stack. */
+struct idler {
+	struct idler *below;
+	pthread_cond_t wake;
+	bool woken;
+};
+
 struct mg_pool {
 	pthread_mutex_t lock;
-	pthread_cond_t work_came, thread_ended;
+	pthread_cond_t thread_ended;
 	struct work *queue; /* ring of queue_max */
 	size_t queue_max, first, count;
-	size_t threads_max, threads, idle;
+	size_t threads_max, threads;
+	struct idler *idle; /* a stack: who came last is on top */
+	size_t waking;      /* taken from it, and not yet here */
 	bool stopping;
 };
 
 struct mg_pool *mg_pool_new(size_t threads_max, size_t queue_max)
 {
 	struct mg_pool *pool = mg_alloc0(sizeof *pool);
-	pthread_condattr_t attr;
 
 	pool->threads_max = threads_max ? threads_max : THREADS_DEFAULT;
 	pool->queue_max = queue_max ? queue_max : QUEUE_DEFAULT;
 	pool->queue = mg_alloc0(pool->queue_max * sizeof *pool->queue);
 	pthread_mutex_init(&pool->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&pool->work_came, &attr);
-	pthread_cond_init(&pool->thread_ended, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&pool->thread_ended, NULL);
 	return pool;
 }
 
-/* Wait for work; false when this thread shall end.  Under the lock. */
-static bool wait_for_work(struct mg_pool *pool)
+/* All under the lock. */
+static void wake_top(struct mg_pool *pool)
 {
-	struct timespec until;
+	struct idler *top = pool->idle;
 
+	pool->idle = top->below;
+	pool->waking++;
+	top->woken = true;
+	pthread_cond_signal(&top->wake);
+}
+
+static void leave_stack(struct mg_pool *pool, const struct idler *self)
+{
+	struct idler **at = &pool->idle;
+
+	while (*at != self) {
+		at = &(*at)->below;
+	}
+	*at = self->below;
+}
+
+/* Returns false after a quiet minute. */
+static bool rest(struct mg_pool *pool)
+{
+	struct idler self = { .below = pool->idle };
+	pthread_condattr_t attr;
+	struct timespec until;
+	int status = 0;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&self.wake, &attr);
+	pthread_condattr_destroy(&attr);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += IDLE_SECONDS;
+	pool->idle = &self;
+	while (!self.woken && status == 0) {
+		status = pthread_cond_timedwait(&self.wake, &pool->lock, &until);
+	}
+	if (self.woken) {
+		pool->waking--;
+	} else {
+		leave_stack(pool, &self);
+	}
+	pthread_cond_destroy(&self.wake);
+	return self.woken;
+}
+
+/* False when this thread shall end. */
+static bool wait_for_work(struct mg_pool *pool)
+{
 	while (pool->count == 0) {
-		if (pool->stopping) {
-			return false;
-		}
-		pool->idle++;
-		int status = pthread_cond_timedwait(&pool->work_came, &pool->lock, &until);
-		pool->idle--;
-		if (status != 0 && pool->count == 0) {
-			return false;
+		if (pool->stopping || !rest(pool)) {
+			return pool->count > 0;
 		}
 	}
 	return true;
@@ -116,13 +159,15 @@ int mg_pool_post(struct mg_pool *pool, void (*fn)(void *arg), void *arg, struct 
 		mg_error_hint(err, "Try again in a moment.");
 		goto out;
 	}
-	if (pool->idle <= pool->count && pool->threads < pool->threads_max && !thread_start(pool)) {
+	if (pool->idle) {
+		wake_top(pool);
+	} else if (pool->waking <= pool->count && pool->threads < pool->threads_max &&
+	           !thread_start(pool)) {
 		code = mg_error_set(err, MG_E_NOMEM, "cannot start a thread");
 		goto out;
 	}
 	pool->queue[(pool->first + pool->count) % pool->queue_max] = (struct work){ fn, arg };
 	pool->count++;
-	pthread_cond_signal(&pool->work_came);
 out:
 	pthread_mutex_unlock(&pool->lock);
 	return code;
@@ -140,7 +185,9 @@ void mg_pool_stop(struct mg_pool *pool)
 {
 	pthread_mutex_lock(&pool->lock);
 	pool->stopping = true;
-	pthread_cond_broadcast(&pool->work_came);
+	while (pool->idle) {
+		wake_top(pool);
+	}
 	while (pool->threads > 0) {
 		pthread_cond_wait(&pool->thread_ended, &pool->lock);
 	}
@@ -154,7 +201,6 @@ void mg_pool_free(struct mg_pool *pool)
 	}
 	mg_pool_stop(pool);
 	pthread_cond_destroy(&pool->thread_ended);
-	pthread_cond_destroy(&pool->work_came);
 	pthread_mutex_destroy(&pool->lock);
 	mg_free(pool->queue);
 	mg_free(pool);
