@@ -18,6 +18,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +181,7 @@ static KIT_UNUSED void kit_server_start(struct kit_server *server, const struct 
 	static const char *const alpn[] = { "http/1.1", NULL };
 	struct mg_error err = { 0 };
 
+	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes to a socket that the server may have closed */
 	kit_must(mg_loop_start(&server->loops[0], "net-0", &err), &err);
 	kit_must(mg_loop_start(&server->loops[1], "net-1", &err), &err);
 	if (certs != NULL) {
