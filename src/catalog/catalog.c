@@ -375,6 +375,17 @@ const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data,
 	return NULL;
 }
 
+const struct mg_catalog_node *mg_catalog_find_node(const struct mg_catalog_data *data,
+                                                   uint64_t number)
+{
+	for (size_t i = 0; i < data->node_count; i++) {
+		if (data->nodes[i].number == number) {
+			return &data->nodes[i];
+		}
+	}
+	return NULL;
+}
+
 const struct mg_user *mg_catalog_find_user(const struct mg_catalog_data *data, const char *name)
 {
 	for (size_t i = 0; i < data->user_count; i++) {

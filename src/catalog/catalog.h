@@ -65,6 +65,18 @@ struct mg_user {
 	const char *scram;    /* SCRAM-SHA-256$iterations:salt$stored:server */
 };
 
+/* A server of the cluster.  One that has left stays as "removed", so that its number is not used
+ * again; its id and address may be another's then. */
+#define MG_NODE_MEMBER "member"
+#define MG_NODE_DRAINING "draining"
+#define MG_NODE_REMOVED "removed"
+struct mg_catalog_node {
+	uint64_t number;     /* raft's, from 1; never used again */
+	const char *id;      /* its name: "server-1" */
+	const char *address; /* host:port where others reach it */
+	const char *state;   /* what is wanted of it: one of the three above */
+};
+
 struct mg_catalog_data {
 	uint64_t version;
 	const char *cluster_id; /* 32 hex digits */
@@ -79,6 +91,8 @@ struct mg_catalog_data {
 	size_t schema_count;
 	struct mg_user *users;
 	size_t user_count;
+	struct mg_catalog_node *nodes; /* by number */
+	size_t node_count;
 	const char *sample; /* "tpch 1", or "" */
 	uint64_t applied;   /* entries of the catalog's group that this version holds */
 };
@@ -129,6 +143,9 @@ const char *mg_table_stored(struct mg_arena *arena, const struct mg_table *table
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name);
 const struct mg_user *mg_catalog_find_user(const struct mg_catalog_data *data, const char *name);
+/* NULL: no node ever had the number. */
+const struct mg_catalog_node *mg_catalog_find_node(const struct mg_catalog_data *data,
+                                                   uint64_t number);
 
 /* The manifest: shards with id, slots, rows, bytes, SHA-256, times, versions, and tables. */
 void mg_catalog_manifest_json(const struct mg_catalog_data *data, struct mg_sb *out);

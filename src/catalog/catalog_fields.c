@@ -68,6 +68,14 @@ const struct mg_field mg_catalog__table_fields[] = {
 	END,
 };
 
+const struct mg_field mg_catalog__node_fields[] = {
+	NUMBER("number", NULL, MG_FIELD_U64, struct mg_catalog_node, number),
+	TEXT("id", NULL, struct mg_catalog_node, id),
+	TEXT("address", NULL, struct mg_catalog_node, address),
+	TEXT("state", NULL, struct mg_catalog_node, state),
+	END,
+};
+
 /* ---- writing ---- */
 
 static void add_text(struct mg_sb *out, const char *text)

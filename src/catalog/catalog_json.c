@@ -78,6 +78,13 @@ static void write_user(struct mg_sb *out, const struct mg_user *user)
 	mg_sb_add_char(out, '}');
 }
 
+static void write_node(struct mg_sb *out, const struct mg_catalog_node *node)
+{
+	mg_sb_add(out, "\n{");
+	mg_catalog__write_fields(out, mg_catalog__node_fields, node);
+	mg_sb_add_char(out, '}');
+}
+
 void mg_catalog__write(const struct mg_catalog_data *data, struct mg_sb *out)
 {
 	mg_sb_add_char(out, '{');
@@ -101,6 +108,11 @@ void mg_catalog__write(const struct mg_catalog_data *data, struct mg_sb *out)
 	for (size_t i = 0; i < data->user_count; i++) {
 		mg_sb_add(out, i ? "," : "");
 		write_user(out, &data->users[i]);
+	}
+	mg_sb_add(out, "],\"nodes\":[");
+	for (size_t i = 0; i < data->node_count; i++) {
+		mg_sb_add(out, i ? "," : "");
+		write_node(out, &data->nodes[i]);
 	}
 	mg_sb_add(out, "]}");
 }
@@ -191,6 +203,40 @@ static int read_user(struct mg_arena *arena, const struct mg_json *json, struct 
 	return corrupt(err, "a user has no role");
 }
 
+static int read_node(struct mg_arena *arena, const struct mg_json *json,
+                     const struct mg_catalog_data *data, struct mg_catalog_node *node,
+                     struct mg_error *err)
+{
+	if (!mg_catalog__read_fields(arena, json, mg_catalog__node_fields, node) || node->number == 0 ||
+	    !*node->id) {
+		return corrupt(err, "a node has no number or name");
+	}
+	if (strcmp(node->state, MG_NODE_MEMBER) != 0 && strcmp(node->state, MG_NODE_DRAINING) != 0 &&
+	    strcmp(node->state, MG_NODE_REMOVED) != 0) {
+		return corrupt(err, "a node has no state");
+	}
+	/* The entry itself is not counted yet. */
+	return data->node_count && data->nodes[data->node_count - 1].number >= node->number
+	           ? corrupt(err, "nodes are out of order")
+	           : 0;
+}
+
+static int read_nodes(struct mg_arena *arena, const struct mg_json *json,
+                      struct mg_catalog_data *out, struct mg_error *err)
+{
+	const struct mg_json *nodes = mg_json_get(json, "nodes");
+	int rc = 0;
+
+	out->nodes = mg_arena_new_array(arena, struct mg_catalog_node, (nodes ? nodes->count : 0) + 1);
+	mg_json_each(item, nodes) {
+		if (rc == 0) {
+			rc = read_node(arena, item, out, &out->nodes[out->node_count], err);
+		}
+		out->node_count += rc == 0;
+	}
+	return rc;
+}
+
 static int read_shards(struct mg_arena *arena, const struct mg_json *json,
                        struct mg_catalog_data *out, struct mg_error *err)
 {
@@ -256,6 +302,7 @@ int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len,
 			rc = read_user(arena, item, &out->users[out->user_count++], err);
 		}
 	}
+	rc = rc ? rc : read_nodes(arena, json, out, err);
 	mg_arena_free(scratch);
 	return rc;
 }

@@ -213,8 +213,8 @@ static void start(void *arg)
 		finish(dial, NULL);
 		return;
 	}
-	if (mg_net__split(dial->host_port, dial->host, sizeof dial->host, dial->port, sizeof dial->port,
-	                  &dial->err) != 0) {
+	if (mg_net_split(dial->host_port, dial->host, sizeof dial->host, dial->port, sizeof dial->port,
+	                 &dial->err) != 0) {
 		finish(dial, NULL);
 		return;
 	}

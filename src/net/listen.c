@@ -317,8 +317,8 @@ static void acceptor_start(void *arg)
 
 /* ---- opening ---- */
 
-int mg_net__split(const char *host_port, char *host, size_t host_size, char *port, size_t port_size,
-                  struct mg_error *err)
+int mg_net_split(const char *host_port, char *host, size_t host_size, char *port, size_t port_size,
+                 struct mg_error *err)
 {
 	const char *colon = strrchr(host_port, ':');
 	size_t len = colon != NULL ? (size_t)(colon - host_port) : 0;
@@ -432,7 +432,7 @@ static int resolve(const char *host_port, struct addrinfo **found, uint16_t *num
 	struct addrinfo hints = { .ai_family = AF_UNSPEC,
 		                      .ai_socktype = SOCK_STREAM,
 		                      .ai_flags = AI_PASSIVE };
-	int status = mg_net__split(host_port, host, sizeof host, port, sizeof port, err);
+	int status = mg_net_split(host_port, host, sizeof host, port, sizeof port, err);
 
 	if (status != 0) {
 		mg_error_hint(err, "Give the address to listen on as HOST:PORT, such as 127.0.0.1:8765; "

@@ -115,6 +115,10 @@ void mg_conn_close_after_write(struct mg_conn *conn); /* when the queue is empty
 /* Start TLS as server on a live plain connection (PostgreSQL's SSLRequest). */
 int mg_conn_start_tls(struct mg_conn *conn, struct mg_tls *tls, struct mg_error *err);
 
+/* "HOST:PORT" or "[V6]:PORT" in two texts; the host may be empty.  Fails: MG_E_USAGE. */
+int mg_net_split(const char *host_port, char *host, size_t host_size, char *port, size_t port_size,
+                 struct mg_error *err);
+
 /* ---- listening ---- */
 struct mg_listen_options {
 	const char *host_port;          /* "0.0.0.0:8765", "[::1]:0" */

@@ -191,9 +191,6 @@ void mg_listener__first(struct mg_conn *conn);
 bool mg_listener__choose(struct mg_conn *conn, const uint8_t *bytes, size_t size);
 void mg_listener__gone(struct mg_conn *conn);
 void mg_acceptor__close_all(struct mg_loop *loop);
-/* "HOST:PORT" or "[V6]:PORT" in two texts. */
-int mg_net__split(const char *host_port, char *host, size_t host_size, char *port, size_t port_size,
-                  struct mg_error *err);
 /* dial.c */
 void mg_dial__close_all(struct mg_loop *loop);
 void mg_dial__connected(struct mg_conn *conn);

@@ -12,6 +12,7 @@
 #include "auth/auth.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "catalog/node_table.h"
 #include "door/doors.h"
 #include "exec/engine.h"
 #include "exec/hub.h"
@@ -21,6 +22,7 @@
 #include "os/file.h"
 #include "os/limits.h"
 #include "server/bootstrap.h"
+#include "server/node_file.h"
 #include "server/signals.h"
 
 #include <pthread.h>
@@ -39,6 +41,7 @@
 struct server {
 	const struct mg_server_options *options;
 	char *data_dir, *node_id, *advertise;
+	uint64_t number; /* of the node in the cluster */
 	int lock;
 	struct mg_catalog *catalog;
 	struct mg_engine *engine;
@@ -130,44 +133,34 @@ static int open_directory(struct server *server, struct mg_error *err)
 	return code ? code : mg_catalog_load(&server->catalog, server->data_dir, err);
 }
 
-static char *node_path(const struct server *server)
-{
-	return mg_path_join(server->data_dir, "node.json");
-}
-
-/* The node's name: as given, else as before, else "server-1". */
+/* The node's name: as given, else as before, else "server-1".  Its number: as before, else 1. */
 static void read_node_file(struct server *server)
 {
-	char *path = node_path(server), *text = NULL;
-	size_t size = 0;
-	struct mg_arena *arena = mg_arena_new();
-	struct mg_json *json = NULL;
-	if (mg_file_read(path, 1 << 16, &text, &size, NULL) == 0) {
-		mg_json_parse(arena, text, size, &json, NULL);
-	}
-	const char *before = mg_json_get_text(json, "id");
+	struct mg_node_file before;
 	const char *given = server->options->node_id;
-	server->node_id = mg_strdup(given ? given : before && before[0] ? before : "server-1");
-	mg_arena_free(arena);
-	mg_free(text);
-	mg_free(path);
+	mg_node_file_read(server->data_dir, &before);
+	server->node_id = mg_strdup(given ? given : before.id ? before.id : "server-1");
+	server->number = before.number ? before.number : 1;
+	mg_node_file_free(&before);
 }
 
 /* What a local client needs to find us: the shell looks for "listen". */
 static int write_node_file(struct server *server, struct mg_error *err)
 {
-	struct mg_sb json = { 0 };
-	mg_sb_add(&json, "{\"id\":");
-	mg_sb_add_json(&json, server->node_id, strlen(server->node_id));
-	mg_sb_add(&json, ",\"listen\":");
-	mg_sb_add_json(&json, server->advertise, strlen(server->advertise));
-	mg_sb_addf(&json, ",\"pid\":%ld,\"version\":\"%s\",\"engine\":\"%s\"}\n", (long)getpid(),
-	           MG_VERSION, mg_duck_version());
-	char *path = node_path(server);
-	int code = mg_file_write(path, json.ptr, json.len, 0600, err);
-	mg_free(path);
-	mg_sb_fini(&json);
-	return code;
+	const struct mg_node_file now = { .number = server->number,
+		                              .id = server->node_id,
+		                              .listen = server->advertise };
+	return mg_node_file_write(server->data_dir, &now, err);
+}
+
+/* Into the catalog's nodes, with the name and the address of now. */
+static int enter_node_table(struct server *server, struct mg_error *err)
+{
+	const struct mg_node_claim claim = { .number = server->number,
+		                                 .id = server->node_id,
+		                                 .address = server->advertise };
+	uint64_t number;
+	return mg_node_enter(server->catalog, &claim, &number, err);
 }
 
 /* ---- workers ---- */
@@ -373,6 +366,9 @@ static int start(struct server *server, struct mg_error *err)
 	if (!code) {
 		settle_address(server);
 		code = write_node_file(server, err);
+	}
+	if (!code) {
+		code = enter_node_table(server, err);
 	}
 	return code;
 }
