@@ -55,9 +55,38 @@ int mg_cert_node_create(const char *cert_file, const char *key_file, const char 
                         const char *ca_key, const char *ca_key_password, uint64_t node,
                         bool overwrite, struct mg_error *err);
 /* `tls/node.crt` and `tls/node.key` of a data directory: stay when they are this node's, of the
- * directory's CA and good for a month; else they are made, which needs `tls/ca.key`.
- * Fails: MG_E_NOT_FOUND when that is missing. */
+ * directory's CA and good for a month; else they are made with `tls/ca.key`.  Without that they
+ * stay as long as they are good at all; then it fails: MG_E_NOT_FOUND. */
 int mg_cert_node_ensure(const char *data_dir, uint64_t node, struct mg_error *err);
+/* Signed by this CA, in whatever time; and good for less than a month, or no more. */
+bool mg_cert_is_signed_by(const char *cert_file, const char *ca_file);
+bool mg_cert_is_due(const char *cert_file, const char *ca_file);
+bool mg_cert_names_host(const char *cert_file, const char *host); /* or address */
+/* `tls/server.crt` of a data directory also names this host, or address: signed anew for the same
+ * key when it does not, and is of the directory's CA, whose key is there; else it stays. */
+int mg_cert_server_name(const char *data_dir, const char *key_password, const char *host,
+                        struct mg_error *err);
+
+/* ---- requests (cert_request.c): a key stays where it was made, others sign for it ---- */
+/* Asks for a certificate of the key in the file, which is made when it is not there; PEM is added.
+ */
+int mg_cert_request(const char *key_file, struct mg_sb *out, struct mg_error *err);
+struct mg_cert_authority {
+	const char *cert_file, *key_file, *key_password; /* the last one may be NULL */
+};
+int mg_cert_request_check(const char *request, struct mg_error *err); /* usable below? */
+/* Certificates for the key of a request, as PEM.  Nothing else of the request counts, whatever it
+ * asks for.  Fails: MG_E_USAGE when it is none, or its key is not EC P-256. */
+int mg_cert_sign_node(const struct mg_cert_authority *ca, const char *request, uint64_t node,
+                      struct mg_sb *out, struct mg_error *err);
+int mg_cert_sign_server(const struct mg_cert_authority *ca, const char *request,
+                        const struct mg_cert_names *names, struct mg_sb *out, struct mg_error *err);
+/* Is what was signed elsewhere, as PEM, for the key in the file, by this CA, good now, and of that
+ * node (0: a server's)?  Fails: MG_E_DATA. */
+int mg_cert_check_signed(const char *cert, const char *key_file, const char *ca, uint64_t node,
+                         struct mg_error *err);
+/* Is one of the certificates in a file the first one of another? */
+bool mg_cert_file_holds(const char *file, const char *other_file);
 /* The common name of the first certificate in a file, in arena: whom it logs in. */
 int mg_cert_common_name(struct mg_arena *arena, const char *cert_file, const char **name,
                         struct mg_error *err);

@@ -23,13 +23,12 @@
 #include "os/file.h"
 
 enum {
-	DAY = 24 * 60 * 60,
+	DAY = MG_CERT_DAY,
 	CA_DAYS = 3650,
 	LEAF_DAYS = 730,
 	BACKDATE = 60 * 60, /* clocks differ */
 	SERIAL_SIZE = 16,
 	FILE_MAX = 1 << 20,
-	RENEW_DAYS = 30, /* before its end, a node makes itself a new one */
 };
 
 int mg_cert__fail(struct mg_error *err, int code, const char *what, const char *name)
@@ -66,7 +65,7 @@ BIO *mg_cert__open(const char *file, struct mg_error *err)
 	return bio;
 }
 
-static X509 *read_cert(const char *file, struct mg_error *err)
+X509 *mg_cert__read(const char *file, struct mg_error *err)
 {
 	BIO *bio = mg_cert__open(file, err);
 
@@ -82,7 +81,7 @@ static X509 *read_cert(const char *file, struct mg_error *err)
 	return cert;
 }
 
-static EVP_PKEY *read_key(const char *file, const char *password, struct mg_error *err)
+EVP_PKEY *mg_cert__read_key(const char *file, const char *password, struct mg_error *err)
 {
 	BIO *bio = mg_cert__open(file, err);
 
@@ -109,7 +108,7 @@ static int write_bio(BIO *bio, const char *file, unsigned mode, struct mg_error 
 	return mg_file_write(file, text, (size_t)size, mode, err);
 }
 
-static int write_key(EVP_PKEY *key, const char *file, const char *password, struct mg_error *err)
+int mg_cert__write_key(EVP_PKEY *key, const char *file, const char *password, struct mg_error *err)
 {
 	BIO *bio = BIO_new(BIO_s_secmem());
 	const EVP_CIPHER *cipher = password != NULL ? EVP_aes_256_cbc() : NULL;
@@ -126,7 +125,7 @@ static int write_key(EVP_PKEY *key, const char *file, const char *password, stru
 	return status;
 }
 
-static int write_cert(X509 *cert, const char *file, struct mg_error *err)
+int mg_cert__write(X509 *cert, const char *file, struct mg_error *err)
 {
 	BIO *bio = BIO_new(BIO_s_mem());
 	int status = 0;
@@ -278,40 +277,38 @@ static int add_subject_names(X509 *cert, const struct mg_cert_names *names, cons
 	return status;
 }
 
-enum kind { KIND_CA, KIND_SERVER, KIND_CLIENT, KIND_NODE };
-
-static bool add_extensions(X509 *cert, X509 *issuer, enum kind kind)
+static bool add_extensions(X509 *cert, X509 *issuer, enum mg_cert_kind kind)
 {
 	static const char *const purposes[] = {
-		[KIND_SERVER] = "serverAuth",
-		[KIND_CLIENT] = "clientAuth",
-		[KIND_NODE] = "serverAuth,clientAuth",
+		[MG_CERT_SERVER] = "serverAuth",
+		[MG_CERT_CLIENT] = "clientAuth",
+		[MG_CERT_NODE] = "serverAuth,clientAuth",
 	};
 	bool done =
 		add_extension(cert, issuer, NID_basic_constraints,
-	                  kind == KIND_CA ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE") &&
+	                  kind == MG_CERT_CA ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE") &&
 		add_extension(cert, issuer, NID_key_usage,
-	                  kind == KIND_CA ? "critical,keyCertSign,cRLSign"
-	                                  : "critical,digitalSignature") &&
+	                  kind == MG_CERT_CA ? "critical,keyCertSign,cRLSign"
+	                                     : "critical,digitalSignature") &&
 		add_extension(cert, issuer, NID_subject_key_identifier, "hash") &&
 		add_extension(cert, issuer, NID_authority_key_identifier, "keyid:always");
 
-	if (done && kind != KIND_CA) {
+	if (done && kind != MG_CERT_CA) {
 		done = add_extension(cert, issuer, NID_ext_key_usage, purposes[kind]);
 	}
 	return done;
 }
 
-/* ca, ca_key: NULL for a certificate that signs itself.  A node's common name is its URI. */
-static int build(X509 **out, EVP_PKEY *key, enum kind kind, const struct mg_cert_names *names,
-                 X509 *ca, EVP_PKEY *ca_key, struct mg_error *err)
+int mg_cert__build(X509 **out, EVP_PKEY *key, enum mg_cert_kind kind,
+                   const struct mg_cert_names *names, X509 *ca, EVP_PKEY *ca_key,
+                   struct mg_error *err)
 {
 	X509 *cert = X509_new();
 	int status = 0;
 
 	*out = NULL;
 	if (cert == NULL || X509_set_version(cert, X509_VERSION_3) != 1 || !set_serial(cert) ||
-	    !set_times(cert, kind == KIND_CA ? CA_DAYS : LEAF_DAYS, ca) ||
+	    !set_times(cert, kind == MG_CERT_CA ? CA_DAYS : LEAF_DAYS, ca) ||
 	    X509_set_pubkey(cert, key) != 1) {
 		status =
 			mg_cert__fail(err, MG_E_INTERNAL, "cannot make a certificate for", names->common_name);
@@ -330,8 +327,9 @@ static int build(X509 **out, EVP_PKEY *key, enum kind kind, const struct mg_cert
 			mg_cert__fail(err, MG_E_INTERNAL, "cannot make a certificate for", names->common_name);
 		goto out;
 	}
-	if (kind == KIND_SERVER || kind == KIND_NODE) {
-		status = add_subject_names(cert, names, kind == KIND_NODE ? names->common_name : NULL, err);
+	if (kind == MG_CERT_SERVER || kind == MG_CERT_NODE) {
+		status =
+			add_subject_names(cert, names, kind == MG_CERT_NODE ? names->common_name : NULL, err);
 		if (status != 0) {
 			goto out;
 		}
@@ -362,16 +360,16 @@ static int prepare_key(EVP_PKEY **out, bool *fresh, const char *cert_file, const
 	}
 	*fresh = overwrite || !mg_file_exists(key_file);
 	if (!*fresh) {
-		*out = read_key(key_file, password, err);
+		*out = mg_cert__read_key(key_file, password, err);
 		return *out != NULL ? 0 : MG_E_AUTH;
 	}
 	*out = EVP_EC_gen("P-256");
 	return *out != NULL ? 0 : mg_cert__fail(err, MG_E_INTERNAL, "cannot make a key for", cert_file);
 }
 
-static int create(const char *cert_file, const char *key_file, const char *key_password,
-                  enum kind kind, const struct mg_cert_names *names, X509 *ca, EVP_PKEY *ca_key,
-                  bool overwrite, struct mg_error *err)
+int mg_cert__create(const char *cert_file, const char *key_file, const char *key_password,
+                    enum mg_cert_kind kind, const struct mg_cert_names *names, X509 *ca,
+                    EVP_PKEY *ca_key, bool overwrite, struct mg_error *err)
 {
 	EVP_PKEY *key = NULL;
 	X509 *cert = NULL;
@@ -379,7 +377,7 @@ static int create(const char *cert_file, const char *key_file, const char *key_p
 	int status = prepare_key(&key, &fresh, cert_file, key_file, key_password, overwrite, err);
 
 	if (status == 0) {
-		status = build(&cert, key, kind, names, ca, ca_key, err);
+		status = mg_cert__build(&cert, key, kind, names, ca, ca_key, err);
 	}
 	if (status == 0 && fresh) {
 		if (overwrite) {
@@ -387,11 +385,11 @@ static int create(const char *cert_file, const char *key_file, const char *key_p
 			                        err); /* It must not stand beside a key that is not its own. */
 		}
 		if (status == 0) {
-			status = write_key(key, key_file, key_password, err);
+			status = mg_cert__write_key(key, key_file, key_password, err);
 		}
 	}
 	if (status == 0) {
-		status = write_cert(cert, cert_file, err);
+		status = mg_cert__write(cert, cert_file, err);
 	}
 	X509_free(cert);
 	EVP_PKEY_free(key);
@@ -403,22 +401,18 @@ int mg_cert_ca_create(const char *cert_file, const char *key_file, const char *c
 {
 	const struct mg_cert_names names = { .common_name = common_name };
 
-	return create(cert_file, key_file, key_password, KIND_CA, &names, NULL, NULL, overwrite, err);
+	return mg_cert__create(cert_file, key_file, key_password, MG_CERT_CA, &names, NULL, NULL,
+	                       overwrite, err);
 }
 
-struct signer {
-	X509 *cert;
-	EVP_PKEY *key;
-};
-
-static int open_signer(struct signer *signer, const char *ca_cert, const char *ca_key,
-                       const char *password, struct mg_error *err)
+int mg_cert__open_signer(struct mg_signer *signer, const char *ca_cert, const char *ca_key,
+                         const char *password, struct mg_error *err)
 {
-	*signer = (struct signer){ .cert = read_cert(ca_cert, err) };
+	*signer = (struct mg_signer){ .cert = mg_cert__read(ca_cert, err) };
 	if (signer->cert == NULL) {
 		return err != NULL && err->code != 0 ? err->code : MG_E_IO;
 	}
-	signer->key = read_key(ca_key, password, err);
+	signer->key = mg_cert__read_key(ca_key, password, err);
 	if (signer->key == NULL) {
 		return err != NULL && err->code != 0 ? err->code : MG_E_IO;
 	}
@@ -435,7 +429,7 @@ static int open_signer(struct signer *signer, const char *ca_cert, const char *c
 	return 0;
 }
 
-static void close_signer(struct signer *signer)
+void mg_cert__close_signer(struct mg_signer *signer)
 {
 	X509_free(signer->cert);
 	EVP_PKEY_free(signer->key);
@@ -445,14 +439,14 @@ int mg_cert_server_create(const char *cert_file, const char *key_file, const cha
                           const char *ca_key, const char *ca_key_password,
                           const struct mg_cert_names *names, bool overwrite, struct mg_error *err)
 {
-	struct signer signer;
-	int status = open_signer(&signer, ca_cert, ca_key, ca_key_password, err);
+	struct mg_signer signer;
+	int status = mg_cert__open_signer(&signer, ca_cert, ca_key, ca_key_password, err);
 
 	if (status == 0) {
-		status = create(cert_file, key_file, NULL, KIND_SERVER, names, signer.cert, signer.key,
-		                overwrite, err);
+		status = mg_cert__create(cert_file, key_file, NULL, MG_CERT_SERVER, names, signer.cert,
+		                         signer.key, overwrite, err);
 	}
-	close_signer(&signer);
+	mg_cert__close_signer(&signer);
 	return status;
 }
 
@@ -461,101 +455,13 @@ int mg_cert_client_create(const char *cert_file, const char *key_file, const cha
                           const char *key_password, bool overwrite, struct mg_error *err)
 {
 	const struct mg_cert_names names = { .common_name = common_name };
-	struct signer signer;
-	int status = open_signer(&signer, ca_cert, ca_key, ca_key_password, err);
+	struct mg_signer signer;
+	int status = mg_cert__open_signer(&signer, ca_cert, ca_key, ca_key_password, err);
 
 	if (status == 0) {
-		status = create(cert_file, key_file, key_password, KIND_CLIENT, &names, signer.cert,
-		                signer.key, overwrite, err);
+		status = mg_cert__create(cert_file, key_file, key_password, MG_CERT_CLIENT, &names,
+		                         signer.cert, signer.key, overwrite, err);
 	}
-	close_signer(&signer);
-	return status;
-}
-
-/* ---- nodes ---- */
-
-static char *node_uri(uint64_t node)
-{
-	mg_assert(node > 0);
-	return mg_format("%s%llu", MG_NET_NODE_URI, (unsigned long long)node);
-}
-
-int mg_cert_node_create(const char *cert_file, const char *key_file, const char *ca_cert,
-                        const char *ca_key, const char *ca_key_password, uint64_t node,
-                        bool overwrite, struct mg_error *err)
-{
-	char *uri = node_uri(node);
-	const struct mg_cert_names names = { .common_name = uri };
-	struct signer signer;
-	int status = open_signer(&signer, ca_cert, ca_key, ca_key_password, err);
-
-	if (status == 0) {
-		status = create(cert_file, key_file, NULL, KIND_NODE, &names, signer.cert, signer.key,
-		                overwrite, err);
-	}
-	close_signer(&signer);
-	mg_free(uri);
-	return status;
-}
-
-static bool has_uri(const X509 *cert, const char *uri)
-{
-	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
-	bool found = false;
-
-	for (int i = 0; names != NULL && i < sk_GENERAL_NAME_num(names); i++) {
-		int type;
-		const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
-
-		found = found || (type == GEN_URI && (size_t)ASN1_STRING_length(value) == strlen(uri) &&
-		                  memcmp(ASN1_STRING_get0_data(value), uri, strlen(uri)) == 0);
-	}
-	GENERAL_NAMES_free(names);
-	return found;
-}
-
-/* Is what is there this node's, signed by this CA, and good for some time? */
-static bool node_is_good(const char *cert_file, const char *key_file, const char *ca_file,
-                         uint64_t node)
-{
-	X509 *cert = mg_file_exists(key_file) ? read_cert(cert_file, NULL) : NULL;
-	X509 *ca = read_cert(ca_file, NULL);
-	time_t soon = time(NULL) + (time_t)RENEW_DAYS * DAY;
-	char *uri = node_uri(node);
-	bool good = cert != NULL && ca != NULL && has_uri(cert, uri) &&
-	            X509_verify(cert, X509_get0_pubkey(ca)) == 1 &&
-	            X509_cmp_time(X509_get0_notAfter(cert), &soon) > 0;
-
-	ERR_clear_error();
-	mg_free(uri);
-	X509_free(ca);
-	X509_free(cert);
-	return good;
-}
-
-int mg_cert_node_ensure(const char *data_dir, uint64_t node, struct mg_error *err)
-{
-	char *cert = mg_path_join(data_dir, "tls/node.crt");
-	char *key = mg_path_join(data_dir, "tls/node.key");
-	char *ca = mg_path_join(data_dir, "tls/ca.crt");
-	char *ca_key = mg_path_join(data_dir, "tls/ca.key");
-	int status = 0;
-
-	if (!node_is_good(cert, key, ca, node)) {
-		if (mg_file_exists(ca) && mg_file_exists(ca_key)) {
-			status = mg_cert_node_create(cert, key, ca, ca_key, NULL, node, true, err);
-		} else {
-			status = mg_error_set(err, MG_E_NOT_FOUND,
-			                      "\"%s\" is no certificate that the other nodes would take", cert);
-			mg_error_detail(err, "It must be of node %llu, signed by \"%s\", and good for %d days.",
-			                (unsigned long long)node, ca, RENEW_DAYS);
-			mg_error_hint(err, "Put the cluster's ca.crt and ca.key beside it: with them the node "
-			                   "makes its own.");
-		}
-	}
-	mg_free(ca_key);
-	mg_free(ca);
-	mg_free(key);
-	mg_free(cert);
+	mg_cert__close_signer(&signer);
 	return status;
 }

@@ -112,6 +112,9 @@ static int tls_setup(struct mg_client_socket *s, const struct mg_tls_client_opti
 		return mg_error_set(err, MG_E_INTERNAL, "cannot set up TLS: %s", ssl_reason());
 	}
 	param = SSL_get0_param(s->ssl);
+	if (tls->any_host) {
+		return 0;
+	}
 	if (inet_pton(AF_INET, s->host, &ip) == 1 || inet_pton(AF_INET6, s->host, &ip) == 1) {
 		X509_VERIFY_PARAM_set1_ip_asc(param, s->host);
 	} else {
@@ -130,6 +133,9 @@ static int tls_failed(struct mg_client_socket *s, const char *port, struct mg_er
 		             port, X509_verify_cert_error_string(verify));
 		mg_error_hint(err, "Give the cluster's CA with --tls-roots DIR/tls/ca.crt, or use "
 		                   "--insecure-skip-verify.");
+		if (err) {
+			mg_copy_text(err->sqlstate, sizeof err->sqlstate, MG_CLIENT_UNTRUSTED);
+		}
 		return MG_E_CONNECT;
 	}
 	return mg_error_set(err, MG_E_CONNECT, "no TLS with %s:%s: %s", s->host, port, ssl_reason());

@@ -25,6 +25,8 @@ struct mg_client_socket_options {
 	int wake_fd;                                /* readable: stop waiting; -1: none */
 };
 
+/* SQLSTATE of the failure that time does not heal: the server's certificate is not accepted. */
+#define MG_CLIENT_UNTRUSTED "08004"
 /* Connect and shake hands.  Fails: MG_E_CONNECT (with what to do about a certificate),
  * MG_E_CANCELLED when woken. */
 int mg_client_socket_open(struct mg_client_socket **out,
