@@ -162,6 +162,19 @@ int mg_catalog_new(struct mg_catalog **out, const char *data_dir, struct mg_erro
 	return 0;
 }
 
+int mg_catalog_install(const char *data_dir, const char *text, size_t len, struct mg_error *err)
+{
+	struct mg_catalog *catalog = catalog_new(data_dir);
+
+	catalog->current = version_new();
+	int rc = mg_catalog__read(catalog->current->arena, text, len, &catalog->current->data, err);
+	if (rc == 0) {
+		rc = save(catalog, &catalog->current->data, err);
+	}
+	mg_catalog_free(catalog);
+	return rc;
+}
+
 void mg_catalog_free(struct mg_catalog *catalog)
 {
 	if (!catalog) {

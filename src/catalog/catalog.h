@@ -104,6 +104,9 @@ int mg_catalog_load(struct mg_catalog **out, const char *data_dir,
                     struct mg_error *err); /* MG_E_NOT_FOUND: none there */
 int mg_catalog_new(struct mg_catalog **out, const char *data_dir,
                    struct mg_error *err); /* empty, with a new cluster id; not saved */
+/* The text of another node's catalog (mg_catalog_text) becomes the file of a data directory that
+ * has none yet.  Fails: MG_E_CORRUPT. */
+int mg_catalog_install(const char *data_dir, const char *text, size_t len, struct mg_error *err);
 void mg_catalog_free(struct mg_catalog *catalog);
 /* A snapshot, valid until given back. */
 const struct mg_catalog_data *mg_catalog_take(struct mg_catalog *catalog);

@@ -34,8 +34,9 @@ int mg_node_id_check(const char *id, struct mg_error *err)
 		return 0;
 	}
 	mg_error_set(err, MG_E_USAGE, "\"%.64s\" is no name for a node", id);
-	mg_error_hint(err, "It has 1 to %d bytes of UTF-8, without blanks, slashes and control "
-	                   "characters, such as server-2.",
+	mg_error_hint(err,
+	              "It has 1 to %d bytes of UTF-8, without blanks, slashes and control "
+	              "characters, such as server-2.",
 	              MG_NODE_ID_MAX);
 	return MG_E_USAGE;
 }
@@ -53,8 +54,7 @@ int mg_node_address_check(const char *address, struct mg_error *err)
 	    strcmp(port, "0") != 0 && strcmp(host, "0.0.0.0") != 0 && strcmp(host, "::") != 0) {
 		return 0;
 	}
-	mg_error_set(err, MG_E_USAGE, "\"%.256s\" is no address at which others reach a node",
-	             address);
+	mg_error_set(err, MG_E_USAGE, "\"%.256s\" is no address at which others reach a node", address);
 	mg_error_hint(err, "It has the form HOST:PORT, such as db2.example:8765; see --advertise.");
 	return MG_E_USAGE;
 }

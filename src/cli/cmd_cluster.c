@@ -2,13 +2,15 @@
  * cmd_cluster.c - `cluster`: what an operator asks a running cluster, and the manifest of its
  * files.
  *
- * status asks GET /status; nodes and shards are SELECTs over the schema cluster, so their columns
- * are what SQL shows; check is for scripts and answers by its exit code.
+ * status asks GET /status; drain and remove PUT /cluster/nodes/NAME; nodes and shards are SELECTs
+ * over the schema cluster, so their columns are what SQL shows; check is for scripts and answers by
+ * its exit code.
  */
 #include "catalog/catalog.h"
 #include "cli/commands.h"
 #include "cli/shell.h"
 
+#include <ctype.h>
 #include <string.h>
 
 static bool wants_json(const struct mg_options *options)
@@ -31,6 +33,31 @@ static int fetch(const struct mg_options *options, const char *path, int *status
 		code = mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%s\"", connection.user);
 	}
 	mg_connection_fini(&connection);
+	return code;
+}
+
+/* What a door says no with. */
+static int refusal(const struct mg_sb *body, int status, struct mg_error *err)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_json *json = NULL;
+
+	(void)mg_json_parse(arena, mg_sb_text(body), body->len, &json, NULL);
+	const struct mg_json *error = mg_json_get(json, "error");
+	const char *message = mg_json_get_text(error, "message");
+	const char *hint = mg_json_get_text(error, "hint");
+	int code = mg_code_from_sqlstate(mg_json_get_text(error, "sqlstate"));
+
+	code = code ? code : MG_E_INTERNAL;
+	if (message) {
+		mg_error_set(err, code, "%s", message);
+	} else {
+		mg_error_set(err, code, "the server answered HTTP %d", status);
+	}
+	if (hint && *hint) {
+		mg_error_hint(err, "%s", hint);
+	}
+	mg_arena_free(arena);
 	return code;
 }
 
@@ -121,6 +148,66 @@ int mg_command_cluster_shards(const struct mg_options *options)
 {
 	return run_select(options, "FROM cluster.shards ORDER BY id");
 }
+
+/* ---- what is wanted of a node ---- */
+
+static int put_state(const struct mg_options *options, const char *name, const char *state,
+                     struct mg_sb *answer, struct mg_error *err)
+{
+	struct mg_connection connection = { 0 };
+	struct mg_sb path = { 0 }, body = { 0 };
+	int status = 0, code = mg_connection_read(&connection, options, NULL, err);
+
+	mg_sb_add(&path, "/cluster/nodes/");
+	for (const unsigned char *c = (const unsigned char *)name; *c; c++) {
+		mg_sb_addf(&path, isalnum(*c) || strchr("-._", *c) ? "%c" : "%%%02X", *c);
+	}
+	mg_sb_addf(&body, "{\"state\":\"%s\"}", state);
+	if (code == 0) {
+		struct mg_endpoint endpoint = mg_connection_endpoint(&connection);
+
+		code = mg_http_fetch(&endpoint, "PUT", mg_sb_text(&path), "application/json",
+		                     (struct mg_str){ mg_sb_text(&body), body.len }, &status, answer, err);
+	}
+	if (code == 0 && status == 401) {
+		code = mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%s\"", connection.user);
+	} else if (code == 0 && status != 200) {
+		code = refusal(answer, status, err);
+	}
+	mg_sb_fini(&body);
+	mg_sb_fini(&path);
+	mg_connection_fini(&connection);
+	return code;
+}
+
+static int change_node(const struct mg_options *options, const char *state, const char *told)
+{
+	const char *name = mg_options_argument(options, 0);
+	struct mg_error err = { 0 };
+	struct mg_sb answer = { 0 };
+	int code = put_state(options, name, state, &answer, &err);
+
+	if (code == 0 && wants_json(options)) {
+		printf("%s", mg_sb_text(&answer));
+	} else if (code == 0) {
+		printf("%s %s\n", name, told);
+	}
+	mg_sb_fini(&answer);
+	return code ? mg_cli_fail(&err) : 0;
+}
+
+int mg_command_cluster_drain(const struct mg_options *options)
+{
+	return mg_options_flag(options, "undo") ? change_node(options, "member", "takes replicas again")
+	                                        : change_node(options, "draining", "is being drained");
+}
+
+int mg_command_cluster_remove(const struct mg_options *options)
+{
+	return change_node(options, "removed", "is no node of the cluster any more");
+}
+
+/* ---- is all well? ---- */
 
 /* First column of the first row of a SELECT, as text. */
 static int ask_text(mg_client *client, const char *sql, struct mg_sb *out)

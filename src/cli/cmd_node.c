@@ -1,6 +1,7 @@
 /*
  * cmd_node.c - `server` and `worker`: from options to the structs of src/server.
  */
+#include "catalog/catalog.h"
 #include "cli/commands.h"
 #include "cli/connect.h"
 #include "os/file.h"
@@ -35,12 +36,16 @@ const struct mg_option mg_options_server[] = {
 	  .kind = MG_O_TEXT,
 	  .value = "NAME",
 	  .help = "name of this node (default: as before, or server-1)" },
-	{ .name = "raft", .kind = MG_O_ADDRESS, .help = "an extra listener for peers" },
+	{ .name = "raft", .kind = MG_O_ADDRESS, .help = "an extra port for other servers" },
 	{ .name = "join",
 	  .alias = "leader",
 	  .kind = MG_O_TEXT,
 	  .value = "HOST:PORT,...",
-	  .help = "enter a running cluster" },
+	  .help = "with an empty DIR: enter the cluster of these servers" },
+	{ .name = "join-timeout",
+	  .kind = MG_O_MS,
+	  .fallback = "1m",
+	  .help = "how long to try while none of them answers" },
 	{ .name = "tls-roots",
 	  .kind = MG_O_TEXT,
 	  .value = "CA.crt",
@@ -206,7 +211,10 @@ int mg_command_server(const struct mg_options *options)
 		.listen_http = mg_options_text(options, "listen-http"),
 		.advertise = mg_options_text(options, "advertise"),
 		.node_id = mg_options_text(options, "node-id"),
+		.listen_peers = mg_options_text(options, "raft"),
 		.join = mg_options_text(options, "join"),
+		.tls_roots = mg_options_text(options, "tls-roots"),
+		.join_timeout_ms = mg_options_int(options, "join-timeout"),
 		.threads = (unsigned)mg_options_int(options, "threads"),
 		.loops = (unsigned)mg_options_int(options, "loops"),
 		.memory_bytes = mg_options_int(options, "memory-limit"),
@@ -225,6 +233,7 @@ int mg_command_server(const struct mg_options *options)
 	struct mg_server_setting settings[SETTINGS_MAX];
 	struct mg_error err = { 0 };
 	char *key = mg_path_join(server.data_dir, "tls/server.key"), *key_password = NULL;
+	char *join_password = NULL;
 	int exit_code;
 
 	server.settings = settings;
@@ -233,10 +242,15 @@ int mg_command_server(const struct mg_options *options)
 	    mg_options_secret(options, "tls-key-password", "passphrase of the server's key",
 	                      &key_password, &err)) {
 		exit_code = mg_cli_fail(&err);
+	} else if (server.join && !mg_catalog_exists(server.data_dir) &&
+	           mg_options_secret(options, "password", "join password", &join_password, &err)) {
+		exit_code = mg_cli_fail(&err);
 	} else {
+		server.join_password = join_password;
 		server.tls_key_password = key_password;
 		exit_code = mg_server_main(&server);
 	}
+	free_secret(join_password);
 	free_secret(key_password);
 	mg_free(key);
 	return exit_code;

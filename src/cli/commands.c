@@ -40,6 +40,11 @@ static const struct mg_option format_options[] = {
 	{ 0 },
 };
 
+static const struct mg_option drain_options[] = {
+	{ .name = "undo", .kind = MG_O_FLAG, .help = "let the node be as the others again" },
+	{ 0 },
+};
+
 static const struct mg_option yaml_options[] = {
 	{ .name = "format", .kind = MG_O_CHOICE, .choices = "yaml|json", .fallback = "yaml",
 	  .help = "of the manifest" },
@@ -138,8 +143,14 @@ const struct mg_command mg_commands[] = {
 	  .argument_option = "data-dir",
 	  .arguments_max = 1,
 	  .summary = "a durable node: holds the shards, plans, answers",
-	  .text = "Stops cleanly on SIGTERM or Ctrl-C; SIGHUP reads the certificates again.",
-	  .example = "  merganser server --data-dir merganser-data --listen 0.0.0.0:8765",
+	  .text = "Opens DIR, or makes a cluster of its own there; with --join an empty DIR enters a "
+	          "running cluster,\n"
+	          "which needs its CA (--tls-roots) and its join password (MERGANSER_PASSWORD).\n"
+	          "Stops cleanly on SIGTERM or Ctrl-C; SIGHUP reads the certificates again.",
+	  .example = "  merganser server --data-dir merganser-data --listen 0.0.0.0:8765\n"
+	             "  MERGANSER_PASSWORD=secret merganser server --data-dir data-2 --listen "
+	             "localhost:8766 \\\n"
+	             "      --join localhost:8765 --tls-roots merganser-data/tls/ca.crt",
 	  .tables = TABLES(mg_options_server),
 	  .run = mg_command_server },
 	{ .name = "worker",
@@ -183,6 +194,29 @@ const struct mg_command mg_commands[] = {
 	  .example = "  merganser cluster shards --format json",
 	  .tables = TABLES(format_options, mg_options_connection),
 	  .run = mg_command_cluster_shards },
+	{ .name = "cluster drain",
+	  .arguments = "NODE",
+	  .arguments_min = 1,
+	  .arguments_max = 1,
+	  .summary = "move a server's replicas to the others; it stays in the cluster",
+	  .text = "NODE is its id in `merganser cluster nodes`, which shows when it holds no shard any "
+	          "more.  For an admin.",
+	  .example = "  merganser cluster drain server-2\n"
+	             "  merganser cluster drain server-2 --undo",
+	  .tables = TABLES(drain_options, format_options, mg_options_connection),
+	  .run = mg_command_cluster_drain },
+	{ .name = "cluster remove",
+	  .arguments = "NODE",
+	  .arguments_min = 1,
+	  .arguments_max = 1,
+	  .summary = "take a server out of the cluster for good",
+	  .text = "Its replicas are made anew on the others, its certificate opens no door any "
+	          "more, and its data\n"
+	          "directory cannot come back.  One that still runs is better drained first.  For an "
+	          "admin.",
+	  .example = "  merganser cluster remove server-2",
+	  .tables = TABLES(format_options, mg_options_connection),
+	  .run = mg_command_cluster_remove },
 	{ .name = "cluster check",
 	  .summary = "exit 0 only when the cluster answers and every node is ready",
 	  .example = "  merganser cluster check && echo fine",

@@ -24,6 +24,8 @@ int mg_command_cert_show(const struct mg_options *options);
 int mg_command_cluster_status(const struct mg_options *options);
 int mg_command_cluster_nodes(const struct mg_options *options);
 int mg_command_cluster_shards(const struct mg_options *options);
+int mg_command_cluster_drain(const struct mg_options *options);
+int mg_command_cluster_remove(const struct mg_options *options);
 int mg_command_cluster_check(const struct mg_options *options);
 int mg_command_cluster_manifest(const struct mg_options *options);
 int mg_command_export(const struct mg_options *options);

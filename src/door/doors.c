@@ -21,6 +21,8 @@ enum {
 	LINE_MAX_SIZE = 4096,
 	LOGINS_AT_ONCE = 4,
 	LOGINS_WAITING = 256,
+	JOINS_AT_ONCE = 2,
+	JOINS_WAITING = 16,
 	NODES_MAX = 256,
 	SLOW_MS = 10000,
 	IDLE_MS = 300000
@@ -180,6 +182,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 	doors->started_ms = mg_clock_ms();
 	doors->once = mg_once_new();
 	doors->logins = mg_admission_new(LOGINS_AT_ONCE, LOGINS_WAITING);
+	doors->joins = mg_admission_new(JOINS_AT_ONCE, JOINS_WAITING);
 	int code = mg_sessions_new(
 		&doors->sessions,
 		&(struct mg_sessions_options){ .engine = options->engine,
@@ -215,6 +218,7 @@ void mg_doors_free(struct mg_doors *doors)
 	mg_sessions_free(doors->sessions);
 	mg_once_free(doors->once);
 	mg_admission_free(doors->logins);
+	mg_admission_free(doors->joins);
 	mg_free(doors);
 }
 

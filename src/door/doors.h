@@ -16,6 +16,15 @@
 
 struct mg_doors;
 
+/* Who knocks at POST /join. */
+struct mg_join_caller {
+	const char *user, *password; /* Basic; or NULL */
+	uint64_t node;               /* that its certificate names; 0: none */
+	const char *peer;            /* for the log */
+	const char *reached;         /* HOST:PORT that it has reached us by, or NULL */
+	bool same_host;
+};
+
 struct mg_doors_options {
 	struct mg_engine *engine; /* all borrowed */
 	struct mg_catalog *catalog;
@@ -32,7 +41,10 @@ struct mg_doors_options {
 	/* For /health: NULL or "" when the node serves, else why not.  Any thread.  NULL: it serves. */
 	const char *(*unhealthy)(void *arg);
 	size_t (*replicas)(void *arg, struct mg_replica_info *infos, size_t max);
-	void *arg;           /* of these three */
+	/* POST /join: a server asks to enter the cluster; checks who it is, too.  On a query thread. */
+	int (*join)(void *arg, const struct mg_join_caller *caller, struct mg_str body,
+	            struct mg_sb *answer, struct mg_error *err);
+	void *arg;           /* of these four */
 	size_t message_max;  /* of one message on wss /client; 0: 16 MiB */
 	uint64_t silence_ms; /* a client that does not answer pings for so long is gone; 0: 90 s */
 	const struct mg_server_setting *settings; /* for cluster.settings */

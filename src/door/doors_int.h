@@ -14,6 +14,7 @@ struct mg_doors {
 	struct mg_doors_options options;
 	struct mg_sessions *sessions;
 	struct mg_admission *logins; /* so many passwords are checked at once */
+	struct mg_admission *joins;  /* and so many servers let in */
 	struct mg_once *once;        /* writes with an Idempotency-Key */
 	struct mg_http_handler handler;
 	struct mg_ws_handler shell_handler; /* of wss /client */
@@ -51,6 +52,12 @@ void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, cons
 /* ---- rest_execute.c: POST /db/execute ---- */
 void mg_rest_execute(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                      enum mg_role role);
+
+/* ---- rest_nodes.c: POST /join, PUT /cluster/nodes/NAME ---- */
+#define MG_NODES_PATH "/cluster/nodes/"
+void mg_rest_join(struct mg_doors *doors, struct mg_http_request *request);
+void mg_rest_node(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                  enum mg_role role);
 
 /* ---- shell_channel.c: wss /client ---- */
 void mg_shell_channel_init(struct mg_doors *doors); /* its limits */

@@ -12,7 +12,6 @@
 #include "auth/auth.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "catalog/node_table.h"
 #include "door/doors.h"
 #include "exec/engine.h"
 #include "exec/hub.h"
@@ -21,8 +20,11 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/limits.h"
-#include "server/bootstrap.h"
+#include "server/address.h"
+#include "server/join.h"
+#include "server/membership.h"
 #include "server/node_file.h"
+#include "server/open_dir.h"
 #include "server/signals.h"
 
 #include <pthread.h>
@@ -34,7 +36,6 @@
 
 #define LOOPS_MAX 16
 #define TICK_MS 1000u
-#define FRESH_SHARDS 4
 #define STOP_MAX_S 6
 #define SHED_MAX 1024
 
@@ -50,88 +51,16 @@ struct server {
 	struct mg_tls *tls;
 	struct mg_loop *loops[LOOPS_MAX];
 	size_t loop_count;
-	struct mg_listener *listener, *http_listener;
+	struct mg_listener *listener, *http_listener, *peer_listener;
 	char cert_path[4096], key_path[4096], ca_path[4096];
 	time_t cert_time;
+	struct mg_join_host join; /* set before the first loop */
+	struct mg_membership *membership;
+	atomic_bool renewed; /* certificates: read them again */
 	atomic_bool serving;
 };
 
 /* ---- the data directory ---- */
-
-/* An empty directory becomes a cluster of its own: keys, an admin, empty shards. */
-static int make_fresh(struct server *server, struct mg_error *err)
-{
-	struct mg_bootstrap_options options = {
-		.data_dir = server->data_dir,
-		.client_username = "admin",
-		.shard_count = FRESH_SHARDS,
-		.tpch_scale_factor = 0,
-	};
-	struct mg_bootstrap_report report;
-	memset(&report, 0, sizeof report);
-	int code = mg_bootstrap_run(&options, &report, err);
-	if (!code) {
-		fprintf(stderr, "merganser: made a new cluster in \"%s\"\n", server->data_dir);
-		mg_bootstrap_print_passwords(&report, stderr);
-	}
-	return code;
-}
-
-/* A bootstrap that was killed leaves a directory that only another bootstrap should touch. */
-static int check_complete(struct server *server, struct mg_error *err)
-{
-	const struct mg_catalog_data *data = mg_catalog_take(server->catalog);
-	bool complete = mg_bootstrap_complete(data);
-	mg_catalog_give(server->catalog, data);
-	if (complete) {
-		return 0;
-	}
-	mg_error_set(err, MG_E_USAGE,
-	             "the bootstrap of \"%s\" was interrupted: some shards are missing",
-	             server->data_dir);
-	mg_error_hint(err, "Run \"merganser bootstrap --data-dir %s\" again: it makes what is missing.",
-	              server->data_dir);
-	return MG_E_USAGE;
-}
-
-/* Before a directory is made: a start that cannot succeed leaves nothing behind. */
-static int check_addresses(const struct server *server, struct mg_error *err)
-{
-	const struct mg_server_options *options = server->options;
-	const char *addresses[] = { options->listen, options->listen_http };
-
-	return mg_listen_check(addresses, options->listen_http ? 2 : 1, err);
-}
-
-static int open_directory(struct server *server, struct mg_error *err)
-{
-	int code = mg_catalog_exists(server->data_dir) ? 0 : check_addresses(server, err);
-	if (!code) {
-		code = mg_dir_make(server->data_dir, 0700, err);
-	}
-	if (!code) {
-		code = mg_dir_lock(server->data_dir, &server->lock, err);
-	}
-	if (code) {
-		return code;
-	}
-	code = mg_catalog_load(&server->catalog, server->data_dir, err);
-	if (!code) {
-		return check_complete(server, err);
-	}
-	if (code != MG_E_NOT_FOUND) {
-		return code;
-	}
-	mg_error_clear(err);
-	/* Bootstrap takes the lock itself. */
-	mg_dir_unlock(server->lock);
-	server->lock = -1;
-	code = make_fresh(server, err);
-	if (!code) {
-		code = mg_dir_lock(server->data_dir, &server->lock, err);
-	}
-	return code ? code : mg_catalog_load(&server->catalog, server->data_dir, err);
-}
 
 /* The node's name: as given, else as before, else "server-1".  Its number: as before, else 1. */
 static void read_node_file(struct server *server)
@@ -153,16 +82,6 @@ static int write_node_file(struct server *server, struct mg_error *err)
 	return mg_node_file_write(server->data_dir, &now, err);
 }
 
-/* Into the catalog's nodes, with the name and the address of now. */
-static int enter_node_table(struct server *server, struct mg_error *err)
-{
-	const struct mg_node_claim claim = { .number = server->number,
-		                                 .id = server->node_id,
-		                                 .address = server->advertise };
-	uint64_t number;
-	return mg_node_enter(server->catalog, &claim, &number, err);
-}
-
 /* ---- workers ---- */
 
 static int worker_upgrade(void *arg, struct mg_http_request *request, const char *user)
@@ -171,6 +90,13 @@ static int worker_upgrade(void *arg, struct mg_http_request *request, const char
 	struct server *server = arg;
 	mg_hub_accept(mg_engine_hub(server->engine), request);
 	return 0;
+}
+
+static int let_join(void *arg, const struct mg_join_caller *caller, struct mg_str body,
+                    struct mg_sb *answer, struct mg_error *err)
+{
+	struct server *server = arg;
+	return mg_join_serve(&server->join, caller, body, answer, err);
 }
 
 /* ---- what cluster.replicas and cluster.events show ---- */
@@ -255,19 +181,48 @@ static int open_tls(struct server *server, struct mg_error *err)
 	return mg_tls_server(&server->tls, &options, err);
 }
 
-/* The advertised address; with port 0 the one that the system chose. */
+/* Where others are told to find this node: needs the listener. */
 static void settle_address(struct server *server)
 {
-	const char *given = server->options->advertise ? server->options->advertise
-	                                               : server->options->listen;
-	const char *colon = strrchr(given, ':');
-	size_t host_len = colon ? (size_t)(colon - given) : strlen(given);
-	bool any = host_len == 0 || (host_len == 7 && memcmp(given, "0.0.0.0", 7) == 0) ||
-	           (host_len == 4 && memcmp(given, "[::]", 4) == 0);
-	uint16_t port = mg_listener_port(server->listener);
+	const struct mg_catalog_data *data = mg_catalog_take(server->catalog);
+	const struct mg_catalog_node *self = mg_catalog_find_node(data, server->number);
+	const struct mg_address_wish wish = {
+		.listen = server->options->listen,
+		.advertise = server->options->advertise,
+		.port = mg_listener_port(server->listener),
+		.before = self ? self->address : NULL,
+		.seeds = server->options->join,
+	};
 	mg_free(server->advertise);
-	server->advertise = any ? mg_format("localhost:%u", port)
-	                        : mg_format("%.*s:%u", (int)host_len, given, port);
+	server->advertise = mg_server_address(&wish, NULL);
+	mg_catalog_give(server->catalog, data);
+}
+
+/* Before anybody asks. */
+static bool address_is_a_guess(const struct mg_server_options *options)
+{
+	bool guess;
+	mg_free(mg_server_address(
+		&(struct mg_address_wish){ .listen = options->listen, .advertise = options->advertise },
+		&guess));
+	return guess;
+}
+
+/* A certificate of our own CA names the host that others are told, when it is known now. */
+static int name_in_certificate(struct server *server, struct mg_error *err)
+{
+	const struct mg_server_options *options = server->options;
+	char host[256] = "", port[8];
+	bool guess = address_is_a_guess(options);
+	char *address = mg_server_address(
+		&(struct mg_address_wish){ .listen = options->listen, .advertise = options->advertise },
+		NULL);
+	int code = guess ? 0 : mg_net_split(address, host, sizeof host, port, sizeof port, err);
+	if (!code && host[0]) {
+		code = mg_cert_server_name(server->data_dir, options->tls_key_password, host, err);
+	}
+	mg_free(address);
+	return code;
 }
 
 static int start_loops(struct server *server, struct mg_error *err)
@@ -302,10 +257,31 @@ static int listen_at(struct server *server, const char *host_port, struct mg_lis
 
 /* ---- life ---- */
 
+static void on_renewed(void *arg)
+{
+	struct server *server = arg;
+	atomic_store(&server->renewed, true);
+}
+
+static int start_membership(struct server *server, struct mg_error *err)
+{
+	const struct mg_membership_options options = {
+		.data_dir = server->data_dir,
+		.catalog = server->catalog,
+		.number = server->number,
+		.node_id = server->node_id,
+		.address = server->advertise,
+		.seeds = server->options->join,
+		.renewed = on_renewed,
+		.arg = server,
+	};
+	return mg_membership_start(&server->membership, &options, err);
+}
+
 static int start(struct server *server, struct mg_error *err)
 {
 	const struct mg_server_options *options = server->options;
-	int code = open_directory(server, err);
+	int code = mg_server_open_dir(options, server->data_dir, &server->lock, &server->catalog, err);
 	if (code) {
 		return code;
 	}
@@ -324,12 +300,18 @@ static int start(struct server *server, struct mg_error *err)
 		.query_memory_bytes = options->query_memory_bytes,
 		.catalog = server->catalog,
 	};
-	code = open_tls(server, err);
+	code = name_in_certificate(server, err);
+	code = code ? code : open_tls(server, err);
 	if (!code) {
 		code = mg_engine_open(&server->engine, &engine, err);
 	}
 	if (!code) {
 		server->login = mg_login_new(server->catalog);
+		server->join = (struct mg_join_host){ .data_dir = server->data_dir,
+			                                  .catalog = server->catalog,
+			                                  .self = server->number,
+			                                  .other_client_ca = options->client_ca != NULL,
+			                                  .address_is_a_guess = address_is_a_guess(options) };
 		struct mg_doors_options doors = {
 			.engine = server->engine,
 			.catalog = server->catalog,
@@ -340,6 +322,7 @@ static int start(struct server *server, struct mg_error *err)
 			.worker_upgrade = worker_upgrade,
 			.unhealthy = unhealthy,
 			.replicas = list_replicas,
+			.join = let_join,
 			.settings = options->settings,
 			.setting_count = options->setting_count,
 			.idle_ms = options->idle_ms,
@@ -363,12 +346,15 @@ static int start(struct server *server, struct mg_error *err)
 	if (!code && options->listen_http) {
 		code = listen_at(server, options->listen_http, &server->http_listener, err);
 	}
+	if (!code && options->listen_peers) {
+		code = listen_at(server, options->listen_peers, &server->peer_listener, err);
+	}
 	if (!code) {
 		settle_address(server);
 		code = write_node_file(server, err);
 	}
 	if (!code) {
-		code = enter_node_table(server, err);
+		code = start_membership(server, err);
 	}
 	return code;
 }
@@ -424,7 +410,7 @@ static void serve(struct server *server)
 		uint64_t now = mg_clock_ms();
 		shed(server, &shedding);
 		mg_os_memory_fence();
-		bool reload = mg_signals_take_reload();
+		bool reload = mg_signals_take_reload() | atomic_exchange(&server->renewed, false);
 		if (now >= next_tick || reload) {
 			mg_hub_tick(mg_engine_hub(server->engine));
 			watch_certificate(server, reload);
@@ -455,11 +441,15 @@ static void stop(struct server *server)
 		pthread_detach(guard);
 	}
 	atomic_store(&server->serving, false);
+	mg_membership_stop(server->membership);
 	if (server->listener) {
 		mg_listener_close(server->listener);
 	}
 	if (server->http_listener) {
 		mg_listener_close(server->http_listener);
+	}
+	if (server->peer_listener) {
+		mg_listener_close(server->peer_listener);
 	}
 	if (server->doors) {
 		mg_hub_on_event(mg_engine_hub(server->engine), NULL, NULL);
@@ -492,13 +482,6 @@ int mg_server_main(const struct mg_server_options *options)
 	mg_os_memory_fence();
 	int code = 0;
 	uint64_t started = mg_clock_ms();
-	if (options->join) {
-		code = mg_error_set(&err, MG_E_UNSUPPORTED,
-		                    "--join: more than one server comes with replication, which this "
-		                    "version does not have");
-		mg_error_hint(&err, "Start workers instead: \"merganser worker --server %s\".",
-		              options->join);
-	}
 	if (!code && options->require_client_cert && options->plain_loopback) {
 		code = mg_error_set(&err, MG_E_USAGE,
 		                    "--require-client-cert and --insecure-plaintext exclude each other: "

@@ -16,9 +16,13 @@ struct mg_server_options {
 	const char *data_dir;           /* "./merganser-data" */
 	const char *listen;             /* "0.0.0.0:8765" */
 	const char *listen_http;        /* extra listener for HTTP alone, or NULL */
+	const char *listen_peers;       /* and one for other nodes, or NULL */
 	const char *advertise;          /* NULL: listen */
 	const char *node_id;            /* NULL: as in node.json, else "server-1" */
-	const char *join;               /* NULL; others are refused: replication is not there yet */
+	const char *join;               /* HOST:PORT,... of a cluster to enter with an empty data_dir */
+	const char *tls_roots;          /* its CA's file; NULL when there is nothing to join */
+	const char *join_password;      /* likewise */
+	uint64_t join_timeout_ms;       /* of trying to reach it */
 	unsigned threads;               /* engine threads; 0: what cgroup and machine give */
 	unsigned loops;                 /* network threads; 0: 1 for 2 cores, else 2 */
 	uint64_t memory_bytes;          /* 0: 75 % of what cgroup or machine gives */

@@ -84,8 +84,8 @@ static uint64_t version(void)
 	return now;
 }
 
-static void check_node(struct mg_catalog *of, uint64_t number, const char *id,
-                       const char *address, const char *state)
+static void check_node(struct mg_catalog *of, uint64_t number, const char *id, const char *address,
+                       const char *state)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(of);
 	const struct mg_catalog_node *node = mg_catalog_find_node(data, number);
@@ -202,7 +202,11 @@ static void test_clashes_are_refused(void **state)
 
 static void test_names_and_addresses_are_checked(void **state)
 {
-	static const char *const ids[] = { "", "a b", "a/b", "a\nb", "\xff",
+	static const char *const ids[] = { "",
+		                               "a b",
+		                               "a/b",
+		                               "a\nb",
+		                               "\xff",
 		                               "0123456789012345678901234567890123456789"
 		                               "012345678901234567890123" };
 	static const char *const addresses[] = {
@@ -239,12 +243,9 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(test_numbers_are_given_once),
-		CASE(test_a_file_keeps_them),
-		CASE(test_an_old_file_has_none),
-		CASE(test_damage_is_found),
-		CASE(test_clashes_are_refused),
-		CASE(test_names_and_addresses_are_checked),
+		CASE(test_numbers_are_given_once), CASE(test_a_file_keeps_them),
+		CASE(test_an_old_file_has_none),   CASE(test_damage_is_found),
+		CASE(test_clashes_are_refused),    CASE(test_names_and_addresses_are_checked),
 		CASE(test_one_member_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
