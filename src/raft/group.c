@@ -648,6 +648,13 @@ void mg_group_info(const struct mg_group *group, struct mg_group_info *out)
 	mg_assert(out->applied <= out->core.last || group->pull >= MG_PULL_STORING);
 }
 
+bool mg_group_match(const struct mg_group *group, uint64_t node, uint64_t *index)
+{
+	mg_assert(group->core != NULL);
+	mg_assert(node > 0);
+	return mg_core_match(group->core, node, index);
+}
+
 int mg_group_transfer(struct mg_group *group, uint64_t node, struct mg_error *err)
 {
 	struct mg_core_event event = { .kind = MG_CORE_TRANSFER, .node = node };

@@ -39,7 +39,9 @@ struct mg_raft_node_options {
 	unsigned capacity_min_kib;    /* 4,096: refuse writes when a majority has less disk */
 	uint64_t snapshot_bytes;      /* 64 MiB of entries applied: then a snapshot */
 	uint64_t snapshot_entries;    /* 1,000,000 likewise */
-	uint64_t keep_entries;        /* 8,192 behind a snapshot, for followers that lag */
+	/* 8,192 behind a snapshot, for followers that lag; fewer when they are more than
+	 * snapshot_bytes, and one when there are no followers. */
+	uint64_t keep_entries;
 	uint64_t proposal_bytes_max;  /* 64 MiB of a group proposed and not applied: then BUSY */
 	unsigned proposal_timeout_ms; /* 10,000: then its outcome is unknown */
 	unsigned read_timeout_ms;     /* 5,000 */
@@ -101,6 +103,9 @@ struct mg_group_info {
 };
 
 void mg_group_info(const struct mg_group *group, struct mg_group_info *out);
+/* Leader: what a member is known to have stored.  False: this node does not lead, or it is no
+ * member. */
+bool mg_group_match(const struct mg_group *group, uint64_t node, uint64_t *index);
 const struct mg_manifest *mg_group_snapshot(const struct mg_group *group); /* NULL: none yet */
 
 /* error 0: applied at index.  leader: where to go when the error is MG_E_UNAVAILABLE; 0: unknown.

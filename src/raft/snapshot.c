@@ -151,17 +151,36 @@ void mg_group_frozen(struct mg_group *group, int error, const void *manifest, si
 	put_mark(group, &group->taken, false, (struct mg_wait){ .mark = true });
 }
 
+/* How many entries to keep behind a snapshot: fewer when they are large, and hardly any when nobody
+ * can lag. */
+static uint64_t keep(const struct mg_group *group, const struct mg_raft_log_state *state,
+                     const struct mg_core_info *info)
+{
+	const struct mg_raft_node_options *options = &group->node->options;
+	uint64_t count = state->last + 1 - state->first, fit = options->keep_entries;
+
+	mg_assert(state->last + 1 >= state->first);
+	if (info->members.count == 1 && info->members.list[0].node == options->self) {
+		return options->keep_entries < 1 ? options->keep_entries : 1;
+	}
+	if (state->bytes > options->snapshot_bytes) {
+		fit = (uint64_t)((double)options->snapshot_bytes / (double)state->bytes * (double)count);
+	}
+	return fit < options->keep_entries ? fit : options->keep_entries;
+}
+
 /* Up to where entries may go, so that members that lag a little still find theirs. */
 static uint64_t compacted(const struct mg_group *group, const struct mg_snapshot *snapshot)
 {
 	const struct mg_raft_node_options *options = &group->node->options;
 	struct mg_raft_log_state state = { .first = 1 };
 	struct mg_core_info info;
-	uint64_t upto =
-		snapshot->index > options->keep_entries ? snapshot->index - options->keep_entries : 0;
 
 	mg_core_info(group->core, &info);
 	(void)mg_raft_log_state(options->log, group->id, &state);
+	uint64_t kept = keep(group, &state, &info);
+	uint64_t upto = snapshot->index > kept ? snapshot->index - kept : 0;
+
 	/* A leader keeps more for its slowest member, as long as the log has room for it. */
 	for (size_t i = 0; info.role == MG_RAFT_LEADER && i < info.members.count; i++) {
 		uint64_t match;
