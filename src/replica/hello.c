@@ -33,6 +33,10 @@ size_t mg_hello_encode(const struct mg_hello *hello, uint8_t bytes[MG_HELLO_SIZE
 		mg_out_u64(&out, hello->incarnation);
 		text_out(&out, hello->cluster);
 		text_out(&out, hello->program);
+		if (hello->name[0] || hello->address[0]) {
+			text_out(&out, hello->name);
+			text_out(&out, hello->address);
+		}
 	} else {
 		text_out(&out, hello->text);
 	}
@@ -59,12 +63,12 @@ int mg_hello_size(const uint8_t *data, size_t available, size_t *size, struct mg
 }
 
 /* These texts go to logs and errors. */
-static void text_in(struct mg_in *in, char text[MG_HELLO_TEXT_MAX + 1])
+static void text_in(struct mg_in *in, char *text, size_t max)
 {
 	size_t size = mg_in_u8(in);
 	const char *bytes = (const char *)mg_in_bytes(in, size);
 
-	if (bytes == NULL || !mg_utf8_valid(bytes, size)) {
+	if (bytes == NULL || size > max || !mg_utf8_valid(bytes, size)) {
 		in->failed = true;
 		return;
 	}
@@ -91,10 +95,14 @@ int mg_hello_decode(const uint8_t *data, size_t size, struct mg_hello *out, stru
 		(void)mg_in_u8(&in);
 		out->node = mg_in_u64(&in);
 		out->incarnation = mg_in_u64(&in);
-		text_in(&in, out->cluster);
-		text_in(&in, out->program);
+		text_in(&in, out->cluster, MG_HELLO_TEXT_MAX);
+		text_in(&in, out->program, MG_HELLO_TEXT_MAX);
+		if (!in.failed && in.at != in.end) { /* before, it was not said */
+			text_in(&in, out->name, MG_HELLO_NAME_MAX);
+			text_in(&in, out->address, MG_HELLO_ADDRESS_MAX);
+		}
 	} else if (out->kind == MG_HELLO_REFUSAL) {
-		text_in(&in, out->text);
+		text_in(&in, out->text, MG_HELLO_TEXT_MAX);
 	} else {
 		in.failed = true;
 	}

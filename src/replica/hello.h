@@ -15,6 +15,8 @@
  *    16  incarnation  u64   higher at each start of the node
  *    24  cluster      u8 size, bytes
  *        program      u8 size, bytes, for logs
+ *        name         u8 size, bytes: what the node is called; may be missing, as the next
+ *        address      u8 size, bytes: where it says that it is
  *    refusal:
  *     5  text         u8 size, bytes
  *
@@ -34,6 +36,8 @@
 
 #define MG_HELLO_SIZE_MAX 1024
 #define MG_HELLO_TEXT_MAX 255
+#define MG_HELLO_NAME_MAX 63
+#define MG_HELLO_ADDRESS_MAX 255
 #define MG_LINK_VERSION_MIN 1
 #define MG_LINK_VERSION_MAX 1
 #define MG_LINK_BEAT_SIZE 4
@@ -46,6 +50,7 @@ struct mg_hello {
 	uint64_t node, incarnation;
 	char cluster[MG_HELLO_TEXT_MAX + 1];
 	char program[MG_HELLO_TEXT_MAX + 1];
+	char name[MG_HELLO_NAME_MAX + 1], address[MG_HELLO_ADDRESS_MAX + 1];
 	char text[MG_HELLO_TEXT_MAX + 1]; /* of a refusal */
 };
 

@@ -28,6 +28,8 @@ void mg_peers__hello(struct mg_peers *peers, struct mg_conn *conn, uint8_t kind)
 
 	mg_copy_text(hello.cluster, sizeof hello.cluster, peers->options.cluster);
 	mg_copy_text(hello.program, sizeof hello.program, peers->options.program);
+	mg_copy_text(hello.name, sizeof hello.name, peers->options.name);
+	mg_copy_text(hello.address, sizeof hello.address, peers->options.address);
 	mg_conn_write(conn, bytes, mg_hello_encode(&hello, bytes));
 }
 
@@ -100,6 +102,8 @@ int mg_peers__establish(struct mg_link *link, const struct mg_hello *hello, size
 		node->opened_ms = mg_clock_ms();
 		node->why[0] = '\0';
 		mg_copy_text(node->program, sizeof node->program, hello->program);
+		mg_copy_text(node->told_name, sizeof node->told_name, hello->name);
+		mg_copy_text(node->told_address, sizeof node->told_address, hello->address);
 		if (old != NULL) {
 			mg_loop_post(old->loop, close_replaced, old);
 		}

@@ -219,6 +219,8 @@ struct mg_peers *mg_peers_new(const struct mg_peers_options *options)
 	peers->options = *options;
 	peers->options.cluster = mg_strdup(options->cluster);
 	peers->options.program = mg_strdup(options->program != NULL ? options->program : "");
+	peers->options.name = mg_strdup(options->name != NULL ? options->name : "");
+	peers->options.address = mg_strdup(options->address != NULL ? options->address : "");
 	peers->options.queue_bytes = options->queue_bytes != 0 ? options->queue_bytes : QUEUE_BYTES;
 	peers->options.inbox_bytes = options->inbox_bytes != 0 ? options->inbox_bytes : INBOX_BYTES;
 	pthread_mutex_init(&peers->lock, NULL);
@@ -283,6 +285,8 @@ size_t mg_peers_list(struct mg_peers *peers, struct mg_peer_info *infos, size_t 
 			                              .incarnation = node->incarnation };
 		mg_copy_text(infos[i].address, sizeof infos[i].address, node->address);
 		mg_copy_text(infos[i].program, sizeof infos[i].program, node->program);
+		mg_copy_text(infos[i].told_name, sizeof infos[i].told_name, node->told_name);
+		mg_copy_text(infos[i].told_address, sizeof infos[i].told_address, node->told_address);
 		mg_copy_text(infos[i].why, sizeof infos[i].why, node->why);
 	}
 	pthread_mutex_unlock(&peers->lock);
@@ -328,6 +332,8 @@ void mg_peers_free(struct mg_peers *peers)
 	mg_free(peers->nodes);
 	mg_free((char *)peers->options.cluster);
 	mg_free((char *)peers->options.program);
+	mg_free((char *)peers->options.name);
+	mg_free((char *)peers->options.address);
 	pthread_mutex_destroy(&peers->lock);
 	mg_free(peers);
 }

@@ -24,6 +24,7 @@ struct mg_peer_node {
 	struct mg_link *link; /* counted; NULL: not connected */
 	uint64_t incarnation; /* the highest that was heard */
 	char program[64];
+	char told_name[64], told_address[256];
 	char why[256];
 	uint64_t opened_ms; /* when it was last connected */
 	/* owner: the loop that dials */
