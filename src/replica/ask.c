@@ -264,7 +264,7 @@ static bool try_again(const struct question *question, int error)
 {
 	/* Alone, the only leader is this node, and what it cannot do its caller should hear. */
 	if (question->tries == MG_TRY_ONCE ||
-	    (question->tries == MG_TRY_SAFE && !question->replica->forward) ||
+	    (question->tries == MG_TRY_SAFE && atomic_load(&question->replica->alone)) ||
 	    mg_clock_ms() >= question->until_ms || !mg_raft_host_node(question->replica->host)) {
 		return false;
 	}

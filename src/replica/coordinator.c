@@ -122,6 +122,7 @@ void mg_replica__on_role(void *arg, uint32_t group, enum mg_raft_role role, uint
 {
 	struct mg_replica *replica = arg;
 
+	mg_replica__kick_placer(replica);
 	if (group != 0) {
 		return;
 	}

@@ -14,10 +14,9 @@
 #include <time.h>
 
 enum {
-	ALONE = 1, /* the node of a cluster of one */
+	FIRST = 1, /* the node whose bootstrap made the cluster */
 	START_MS_MAX = 600 * 1000,
 	CHECKPOINT_MS_MAX = 5 * 1000,
-	KEEP_ENTRIES = 1, /* behind a snapshot, alone: there is no follower that lags */
 	PROPOSAL_MS_MAX = 60 * 1000,
 };
 
@@ -60,9 +59,12 @@ static int birth(struct mg_replica *replica, uint32_t group, struct mg_error *er
 {
 	struct mg_raft_node *node = mg_raft_host_node(replica->host);
 
-	return mg_raft_node_knows(node, group)
-	           ? 0
-	           : mg_raft_node_birth(node, group, &replica->options.births, err);
+	if (mg_raft_node_knows(node, group)) {
+		return 0;
+	}
+	return replica->options.births.count
+	           ? mg_raft_node_birth(node, group, &replica->options.births, err)
+	           : mg_error_set(err, MG_E_NOT_FOUND, "this node has not got group %" PRIu32, group);
 }
 
 static int open_group(struct mg_replica *replica, uint32_t group, struct mg_sm *sm,
@@ -83,9 +85,13 @@ static int open_group(struct mg_replica *replica, uint32_t group, struct mg_sm *
 
 static void on_catalog(void *arg)
 {
-	const struct mg_replica *replica = arg;
+	struct mg_replica *replica = arg;
 
-	replica->options.on_catalog(replica->options.arg);
+	mg_replica__name_peers(replica);
+	mg_replica__kick_placer(replica);
+	if (replica->options.on_catalog) {
+		replica->options.on_catalog(replica->options.arg);
+	}
 }
 
 static void on_write(void *arg, uint32_t shard)
@@ -95,33 +101,54 @@ static void on_write(void *arg, uint32_t shard)
 	replica->options.on_write(replica->options.arg, shard);
 }
 
+static int gate(void *arg, uint32_t shard, int (*swap)(void *swap_arg, struct mg_error *err),
+                void *swap_arg, struct mg_error *err)
+{
+	const struct mg_replica *replica = arg;
+
+	return replica->options.gate(replica->options.arg, shard, swap, swap_arg, err);
+}
+
+static int open_shard(struct mg_replica *replica, uint32_t number, struct mg_error *err)
+{
+	const struct mg_replica_options *options = &replica->options;
+	const struct mg_shard_sm_options shard = {
+		.host = replica->host,
+		.duck = options->duck,
+		.shard = number,
+		.group = mg_replica__group(number),
+		.on_write = options->on_write ? on_write : NULL,
+		.on_applied = mg_replica__on_applied,
+		.gate = options->gate ? gate : NULL,
+		.arg = replica,
+		.dir = options->peers ? options->dir : NULL,
+		.puller = replica->puller,
+		.source = replica->source,
+	};
+	int code = mg_shard_sm_open(&replica->shards[number], &shard, err);
+
+	return code ? code
+	            : open_group(replica, shard.group, mg_shard_sm_seam(replica->shards[number]), err);
+}
+
 static int open_groups(struct mg_replica *replica, struct mg_error *err)
 {
 	const struct mg_replica_options *options = &replica->options;
 	const struct mg_catalog_sm_options catalog = {
 		.host = replica->host,
 		.catalog = options->catalog,
-		.on_change = options->on_catalog ? on_catalog : NULL,
+		.on_change = on_catalog,
 		.on_applied = mg_replica__on_applied,
 		.arg = replica,
+		.dir = options->peers ? options->dir : NULL,
+		.puller = replica->puller,
+		.source = replica->source,
 	};
 	int code = mg_catalog_sm_open(&replica->catalog_sm, &catalog, err);
 
 	code = code ? code : open_group(replica, 0, mg_catalog_sm_seam(replica->catalog_sm), err);
 	for (uint32_t i = 0; !code && i <= options->shard_count; i++) {
-		const struct mg_shard_sm_options shard = {
-			.host = replica->host,
-			.duck = options->duck,
-			.shard = i,
-			.group = mg_replica__group(i),
-			.on_write = options->on_write ? on_write : NULL,
-			.on_applied = mg_replica__on_applied,
-			.arg = replica,
-		};
-
-		code = mg_shard_sm_open(&replica->shards[i], &shard, err);
-		code = code ? code
-		            : open_group(replica, shard.group, mg_shard_sm_seam(replica->shards[i]), err);
+		code = open_shard(replica, i, err);
 	}
 	return code;
 }
@@ -169,25 +196,33 @@ static int look_for_failures(struct mg_replica *replica, struct mg_error *err)
 	           : mg_error_set(err, look.failed, "the log of a shard cannot be applied");
 }
 
-/* Until there is nothing to wait for but others. */
-static int await(struct mg_replica *replica, struct mg_error *err)
+int mg_replica__barrier_of_all(struct mg_replica *replica, struct mg_error *err)
 {
 	size_t count = (size_t)replica->options.shard_count + 1;
 	uint32_t *all = mg_alloc(count * sizeof *all);
-	uint64_t until = mg_clock_ms() + START_MS_MAX;
-	int code;
 
 	for (uint32_t i = 0; i < count; i++) {
 		all[i] = i;
 	}
+	int code = mg_replica_read_barrier(replica, all, count, err);
+
+	mg_free(all);
+	return code;
+}
+
+/* Until there is nothing to wait for but others. */
+static int await(struct mg_replica *replica, struct mg_error *err)
+{
+	uint64_t until = mg_clock_ms() + START_MS_MAX;
+	int code;
+
 	do {
 		code = look_for_failures(replica, err);
 		if (code) {
 			break;
 		}
-		code = mg_replica_read_barrier(replica, all, count, err);
+		code = mg_replica__barrier_of_all(replica, err);
 	} while ((code == MG_E_UNAVAILABLE || code == MG_E_TIMEOUT) && mg_clock_ms() < until);
-	mg_free(all);
 	return code;
 }
 
@@ -197,7 +232,7 @@ int mg_replica_wait(struct mg_replica *replica, struct mg_error *err)
 	int code = await(replica, err);
 
 	/* Alone, nobody else can coordinate. */
-	while (!code && !replica->forward && !mg_replica_is_coordinator(replica)) {
+	while (!code && atomic_load(&replica->alone) && !mg_replica_is_coordinator(replica)) {
 		code = look_for_failures(replica, err);
 		if (!code && mg_clock_ms() >= until) {
 			code = mg_error_set(err, MG_E_TIMEOUT, "the log was not applied in %d s",
@@ -233,11 +268,12 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	pthread_condattr_t attributes;
 
 	replica->options = *options;
-	if (!options->peers) {
-		replica->options.self = ALONE;
+	replica->options.self = options->peers ? options->self : FIRST;
+	if (replica->options.self == FIRST && options->births.count == 0) {
 		replica->options.births =
-			(struct mg_members){ .list = { { ALONE, MG_MEMBER_VOTER } }, .count = 1 };
+			(struct mg_members){ .list = { { FIRST, MG_MEMBER_VOTER } }, .count = 1 };
 	}
+	atomic_store(&replica->unready, "this node is starting");
 	replica->shards = mg_alloc0(((size_t)options->shard_count + 1) * sizeof *replica->shards);
 	replica->applied = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->applied);
 	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
@@ -247,6 +283,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&replica->changed, &attributes);
 	pthread_condattr_destroy(&attributes);
+	mg_replica__make_placer(replica);
 	return replica;
 }
 
@@ -258,7 +295,6 @@ static int open_host(struct mg_replica *replica, struct mg_error *err)
 		.self = options->self,
 		.net = options->peers ? mg_peers_net(options->peers) : NULL,
 		.raft = { .proposal_timeout_ms = PROPOSAL_MS_MAX,
-		          .keep_entries = options->peers ? 0 : KEEP_ENTRIES,
 		          .election_ms = options->election_ms,
 		          .heartbeat_ms = options->heartbeat_ms,
 		          .on_role = mg_replica__on_role,
@@ -267,10 +303,36 @@ static int open_host(struct mg_replica *replica, struct mg_error *err)
 		.on_failed_arg = replica,
 	};
 
-	return mg_raft_host_open(&replica->host, &host, err);
+	int code = mg_raft_host_open(&replica->host, &host, err);
+
+	if (!code && options->peers) {
+		const struct mg_snapshot_source_options source = { .host = replica->host };
+
+		code = mg_snapshot_source_new(&replica->source, &source, err);
+		code = code ? code : mg_snapshot_puller_new(&replica->puller, options->peers, err);
+	}
+	return code;
 }
 
-/* Nothing after it fails, so that it ends by mg_replica_stop. */
+static int look_around(struct mg_replica *replica, struct mg_error *err)
+{
+	struct mg_group_look *looks = mg_replica__looks(replica);
+	bool alone = mg_replica__is_alone(replica, looks);
+	int code = 0;
+
+	atomic_store(&replica->alone, alone);
+	if (!alone && !replica->options.peers) {
+		code = mg_error_set(err, MG_E_UNAVAILABLE,
+		                    "this data directory is one of %zu of its cluster",
+		                    looks[0].members.count);
+		mg_error_hint(err, "Start it with the others: \"merganser server\".");
+	}
+	mg_free(looks);
+	return code;
+}
+
+/* Nothing after it fails but the last thread, so that it ends by mg_replica_stop. */
+
 static void join_others(struct mg_replica *replica)
 {
 	if (replica->options.peers) {
@@ -282,6 +344,8 @@ static void join_others(struct mg_replica *replica)
 		};
 
 		replica->forward = mg_forward_new(&forward);
+		mg_peers_set_bulk(replica->options.peers, mg_snapshot_source_take, replica->source);
+		mg_replica__name_peers(replica);
 		mg_peers_start(replica->options.peers, replica->host);
 	}
 }
@@ -292,7 +356,7 @@ int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *op
 	struct mg_replica *replica = replica_new(options);
 	uint64_t start = mg_clock_ms();
 
-	*out = NULL;
+	*out = replica;
 	int code = open_host(replica, err);
 
 	code = code ? code : open_groups(replica, err);
@@ -302,15 +366,18 @@ int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *op
 	if (!code) {
 		join_others(replica);
 	}
-	code = code || replica->forward ? code : mg_replica_wait(replica, err);
+	code = code ? code : look_around(replica, err);
+	if (!code && atomic_load(&replica->alone)) {
+		code = mg_replica_wait(replica, err);
+		atomic_store(&replica->unready, NULL);
+	}
+	code = code ? code : mg_replica__start_placer(replica, err);
 	if (code) {
-		mg_replica_close(replica);
 		return mg_error_wrap(err, "while opening the log");
 	}
 	mg_catalog_set_log(options->catalog, propose_catalog, replica);
 	mg_log(MG_LOG_INFO, "replica.open", "groups=%zu took_ms=%" PRIu64,
 	       mg_replica__group_count(replica), mg_clock_ms() - start);
-	*out = replica;
 	return 0;
 }
 
@@ -405,6 +472,13 @@ void mg_replica_stop(struct mg_replica *replica)
 		write_checkpoints(replica);
 	}
 	stop_coordinating(replica);
+	mg_replica__end_placer(replica);
+	if (replica->puller) {
+		mg_snapshot_puller_stop(replica->puller);
+	}
+	if (replica->source) {
+		mg_snapshot_source_stop(replica->source);
+	}
 	for (size_t i = 0; i <= replica->options.shard_count; i++) {
 		if (replica->shards[i]) {
 			mg_shard_sm_stop(replica->shards[i]);
@@ -422,6 +496,7 @@ void mg_replica_stop(struct mg_replica *replica)
 	if (replica->coordinates) {
 		pthread_join(replica->coordinator, NULL);
 	}
+	mg_replica__join_placer(replica);
 }
 
 void mg_replica_close(struct mg_replica *replica)
@@ -433,10 +508,13 @@ void mg_replica_close(struct mg_replica *replica)
 	mg_catalog_set_log(replica->options.catalog, NULL, NULL);
 	mg_raft_host_close(replica->host);
 	mg_forward_free(replica->forward);
+	mg_snapshot_source_free(replica->source);
+	mg_snapshot_puller_free(replica->puller);
 	for (size_t i = 0; i <= replica->options.shard_count; i++) {
 		mg_shard_sm_free(replica->shards[i]);
 	}
 	mg_catalog_sm_free(replica->catalog_sm);
+	mg_replica__free_placer(replica);
 	pthread_rwlock_destroy(&replica->cut);
 	pthread_cond_destroy(&replica->changed);
 	pthread_mutex_destroy(&replica->lock);

@@ -40,18 +40,26 @@ struct mg_replica_options {
 	uint64_t self;            /* node, from 1 */
 	struct mg_members births; /* of a group that the log does not hold: the same on each of them */
 	struct mg_peers *peers;   /* borrowed; started by open, stopped by the caller */
+	const char *name, *address; /* of this node, for the catalog; borrowed; NULL: as it says */
 	unsigned election_ms, heartbeat_ms; /* 0: as raft/node.h */
 	/* Before rows of a shard change; and after a version of the catalog was published, before its
 	 * maker hears so.  On threads of the replica. */
 	void (*on_write)(void *arg, uint32_t shard);
 	void (*on_catalog)(void *arg);
+	/* A leader, a node came or went: for people.  May be NULL. */
+	void (*on_event)(void *arg, const char *event, const char *detail);
+	/* As in shard_sm.h.  NULL: nobody reads the shards but through the replica. */
+	int (*gate)(void *arg, uint32_t shard, int (*swap)(void *swap_arg, struct mg_error *err),
+	            void *swap_arg, struct mg_error *err);
 	void *arg;
 };
 
-/* A cluster of one: blocks until all that the log holds is applied and this node can serve.
- * With peers it does not wait: mg_replica_wait does.
+/* Blocks until all that the log holds is applied and this node can serve, when no other node
+ * belongs to its groups.  Else it does not wait: mg_replica_wait and mg_replica_unready do.
  *
- * The end, with peers: stop -> mg_peers_stop, its loops -> close -> mg_peers_free. */
+ * The end, also when it fails, with peers: stop -> mg_peers_stop, its loops -> close ->
+ * mg_peers_free.  Fails: as mg_raft_host_open; MG_E_NOT_FOUND a group has not begun here (births, seed.h);
+ * MG_E_UNAVAILABLE there are other nodes and no peers. */
 int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *options,
                     struct mg_error *err);
 /* Until each group has a leader, and this node has applied what was acknowledged before.  Fails:
@@ -77,6 +85,36 @@ bool mg_replica_is_coordinator(struct mg_replica *replica);
 uint64_t mg_replica_coordinator(struct mg_replica *replica); /* node; 0: not known */
 /* In which this node coordinates writes; higher each time; 0: it does not. */
 uint64_t mg_replica_epoch(struct mg_replica *replica);
+
+/* ---- who is where ---- */
+
+/* No other node belongs to the groups of this one. */
+bool mg_replica_is_alone(struct mg_replica *replica);
+/* Why this node does not serve (a sentence that stays), or NULL: it has a vote in every group that
+ * is placed on it, each has a leader, and it has caught up. */
+const char *mg_replica_unready(struct mg_replica *replica);
+/* Node, by group; 0: not known. */
+void mg_replica_leaders(struct mg_replica *replica, uint64_t *leaders);
+
+/* Servers of the catalog, this one too. */
+struct mg_server_info {
+	uint64_t number;
+	char id[64], address[128];
+	const char *state; /* "joining", "ready", "draining", "down" */
+	char program[64];  /* "": not known */
+	uint32_t shards;   /* that it has replicas of */
+};
+size_t mg_replica_servers(struct mg_replica *replica, struct mg_server_info *infos, size_t max);
+
+/* A replica of a shard. */
+struct mg_copy_info {
+	uint32_t shard;
+	uint64_t node;
+	char id[64];
+	bool leads, votes, connected;
+	int64_t lag; /* entries that are committed and not yet there; -1: not known here */
+};
+size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos, size_t max);
 
 /* Returns when this node has applied all of these shards and of the catalog that was acknowledged,
  * anywhere, before the call.  Fails: MG_E_UNAVAILABLE a group has no leader that a majority

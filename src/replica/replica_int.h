@@ -1,11 +1,12 @@
-/* replica_int.h - struct mg_replica from the inside: for replica.c, ask.c, commit.c and
- * coordinator.c only. */
+/* replica_int.h - struct mg_replica from the inside: for replica.c, ask.c, commit.c, coordinator.c,
+ * look.c and placer.c only. */
 #ifndef MG_REPLICA_REPLICA_INT_H
 #define MG_REPLICA_REPLICA_INT_H
 
 #include "replica/catalog_sm.h"
 #include "replica/command.h"
 #include "replica/forward.h"
+#include "replica/placement.h"
 #include "replica/raft_host.h"
 #include "replica/replica.h"
 #include "replica/shard_locks.h"
@@ -17,10 +18,17 @@
 /* What ends by itself soon, or not: an election, a node that comes back. */
 #define MG_REPLICA_PATIENCE_MS 15000
 
+struct mg_placer;
+
 struct mg_replica {
 	struct mg_replica_options options;
 	struct mg_raft_host *host;
-	struct mg_forward *forward; /* NULL: a cluster of one */
+	struct mg_forward *forward; /* NULL: without peers */
+	struct mg_snapshot_puller *puller;
+	struct mg_snapshot_source *source;
+	struct mg_placer *placer;
+	atomic_bool alone;             /* no other node belongs to any group */
+	_Atomic(const char *) unready; /* why this node does not serve, or NULL */
 	struct mg_catalog_sm *catalog_sm;
 	struct mg_shard_sm **shards; /* by id */
 	struct mg_shard_locks *locks;
@@ -44,6 +52,45 @@ struct mg_replica {
 uint32_t mg_replica__group(uint32_t shard);
 size_t mg_replica__group_count(const struct mg_replica *replica);
 bool mg_replica__stopping(struct mg_replica *replica);
+
+/* All of them have been caught up with, as mg_replica_read_barrier has it. */
+int mg_replica__barrier_of_all(struct mg_replica *replica, struct mg_error *err);
+
+/* ---- look.c ---- */
+
+/* A group as this node sees it now. */
+struct mg_group_look {
+	bool open, leads;
+	bool busy; /* a change of members, or of the leader, is under way */
+	uint64_t leader, term, commit, applied;
+	int failed;
+	struct mg_members members;
+	uint64_t match[MG_MEMBERS_MAX]; /* what each has stored; UINT64_MAX: not known here */
+};
+
+/* Of all groups, by number.  Not on the raft thread. */
+void mg_replica__look(struct mg_replica *replica, struct mg_group_look *looks);
+struct mg_group_look *mg_replica__looks(struct mg_replica *replica); /* owns: the caller */
+bool mg_replica__is_alone(const struct mg_replica *replica, const struct mg_group_look *looks);
+/* The catalog's nodes, in its order, as many as it has.  Owns: the caller. */
+struct mg_placed_node *mg_replica__placed(struct mg_replica *replica,
+                                          const struct mg_catalog_data *data);
+/* Has the node what it should have, in every group? */
+bool mg_replica__is_placed(const struct mg_replica *replica, const struct mg_group_look *looks,
+                           const struct mg_placed_node *nodes, size_t count, uint64_t node);
+void mg_replica__node_id(const struct mg_catalog_data *data, uint64_t number, char *text,
+                         size_t size);
+/* Tell the peers where the catalog's nodes are. */
+void mg_replica__name_peers(struct mg_replica *replica);
+
+/* ---- placer.c ---- */
+
+void mg_replica__make_placer(struct mg_replica *replica);
+int mg_replica__start_placer(struct mg_replica *replica, struct mg_error *err);
+void mg_replica__kick_placer(struct mg_replica *replica); /* any thread: look now */
+void mg_replica__end_placer(struct mg_replica *replica);  /* soon */
+void mg_replica__join_placer(struct mg_replica *replica); /* after the host's stop */
+void mg_replica__free_placer(struct mg_replica *replica);
 
 /* ---- ask.c: the leaders of groups, wherever they are ---- */
 

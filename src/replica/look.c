@@ -1,0 +1,299 @@
+/*
+ * look.c - what this node knows of its groups, of the other nodes, and of who has what.
+ *
+ * owner: any thread; groups are looked at on the raft thread, all in one post.
+ */
+#include "base/str.h"
+#include "replica/replica_int.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct looking {
+	struct mg_replica *replica;
+	struct mg_group_look *looks;
+};
+
+static void look_at(struct mg_group *group, struct mg_group_look *look)
+{
+	struct mg_group_info info;
+
+	mg_group_info(group, &info);
+	*look = (struct mg_group_look){
+		.open = true,
+		.leads = info.core.role == MG_RAFT_LEADER,
+		.busy = info.core.pending_members_index != 0 || info.core.transferring,
+		.leader = info.core.leader,
+		.term = info.core.term,
+		.commit = info.core.commit,
+		.applied = info.applied,
+		.failed = info.failed,
+		.members = info.core.members,
+	};
+	for (size_t i = 0; i < look->members.count; i++) {
+		if (!look->leads || !mg_group_match(group, look->members.list[i].node, &look->match[i])) {
+			look->match[i] = UINT64_MAX;
+		}
+	}
+}
+
+static void look_now(void *arg)
+{
+	struct looking *looking = arg;
+
+	for (uint32_t i = 0; i < mg_replica__group_count(looking->replica); i++) {
+		struct mg_group *group = mg_raft_host_group(looking->replica->host, i);
+
+		looking->looks[i] = (struct mg_group_look){ 0 };
+		if (group) {
+			look_at(group, &looking->looks[i]);
+		}
+	}
+}
+
+void mg_replica__look(struct mg_replica *replica, struct mg_group_look *looks)
+{
+	struct looking looking = { replica, looks };
+
+	mg_raft_host_call(replica->host, look_now, &looking);
+}
+
+struct mg_group_look *mg_replica__looks(struct mg_replica *replica)
+{
+	struct mg_group_look *looks = mg_alloc0(mg_replica__group_count(replica) * sizeof *looks);
+
+	mg_replica__look(replica, looks);
+	return looks;
+}
+
+bool mg_replica__is_alone(const struct mg_replica *replica, const struct mg_group_look *looks)
+{
+	bool alone = true;
+
+	for (size_t i = 0; i < mg_replica__group_count(replica); i++) {
+		const struct mg_members *members = &looks[i].members;
+
+		alone = alone && members->count == 1 && members->list[0].node == replica->options.self;
+	}
+	return alone;
+}
+
+bool mg_replica_is_alone(struct mg_replica *replica)
+{
+	return atomic_load(&replica->alone);
+}
+
+const char *mg_replica_unready(struct mg_replica *replica)
+{
+	return atomic_load(&replica->unready);
+}
+
+/* ---- nodes ---- */
+
+struct mg_placed_node *mg_replica__placed(struct mg_replica *replica,
+                                          const struct mg_catalog_data *data)
+{
+	struct mg_placed_node *nodes = mg_alloc0((data->node_count + 1) * sizeof *nodes);
+	struct mg_peer_info *peers = mg_alloc0((data->node_count + 1) * sizeof *peers);
+	size_t count = replica->options.peers
+	                   ? mg_peers_list(replica->options.peers, peers, data->node_count + 1)
+	                   : 0;
+
+	count = count < data->node_count + 1 ? count : data->node_count + 1;
+	for (size_t i = 0; i < data->node_count; i++) {
+		const struct mg_catalog_node *node = &data->nodes[i];
+
+		nodes[i] = (struct mg_placed_node){
+			.number = node->number,
+			.state = mg_text_eq(node->state, MG_NODE_MEMBER)     ? MG_PLACED_MEMBER
+			         : mg_text_eq(node->state, MG_NODE_DRAINING) ? MG_PLACED_DRAINING
+			                                                     : MG_PLACED_REMOVED,
+			.connected = node->number == replica->options.self,
+		};
+		for (size_t k = 0; k < count && !nodes[i].connected; k++) {
+			nodes[i].connected = peers[k].node == node->number && peers[k].connected;
+		}
+	}
+	mg_free(peers);
+	return nodes;
+}
+
+void mg_replica__name_peers(struct mg_replica *replica)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
+
+	for (size_t i = 0; replica->options.peers && i < data->node_count; i++) {
+		const struct mg_catalog_node *node = &data->nodes[i];
+		bool removed = mg_text_eq(node->state, MG_NODE_REMOVED);
+
+		mg_peers_set(replica->options.peers, node->number, removed ? NULL : node->address);
+	}
+	mg_catalog_give(replica->options.catalog, data);
+}
+
+static bool has_role(const struct mg_members *members, const struct mg_members *wanted,
+                     uint64_t node)
+{
+	const struct mg_member *is = mg_members_find(members, node);
+	const struct mg_member *should = mg_members_find(wanted, node);
+
+	return !should || (is && (is->role == MG_MEMBER_VOTER || should->role == MG_MEMBER_STANDBY));
+}
+
+bool mg_replica__is_placed(const struct mg_replica *replica, const struct mg_group_look *looks,
+                           const struct mg_placed_node *nodes, size_t count, uint64_t node)
+{
+	bool placed = true;
+
+	for (size_t i = 0; placed && i < mg_replica__group_count(replica); i++) {
+		struct mg_members wanted;
+
+		mg_placement_wanted(nodes, count, &looks[i].members, &wanted);
+		placed = has_role(&looks[i].members, &wanted, node);
+	}
+	return placed;
+}
+
+static uint32_t shards_of(const struct mg_replica *replica, const struct mg_group_look *looks,
+                          uint64_t node)
+{
+	uint32_t count = 0;
+
+	for (size_t i = 2; i < mg_replica__group_count(replica); i++) {
+		count += mg_members_find(&looks[i].members, node) != NULL;
+	}
+	return count;
+}
+
+static const char *state_of(struct mg_replica *replica, const struct mg_group_look *looks,
+                            const struct mg_placed_node *nodes, size_t count,
+                            const struct mg_placed_node *node)
+{
+	if (!node->connected) {
+		return "down";
+	}
+	if (node->state == MG_PLACED_DRAINING) {
+		return "draining";
+	}
+	if (node->number == replica->options.self) {
+		return mg_replica_unready(replica) ? "joining" : "ready";
+	}
+	return mg_replica__is_placed(replica, looks, nodes, count, node->number) ? "ready" : "joining";
+}
+
+static void program_of(struct mg_replica *replica, uint64_t number, char *text, size_t size)
+{
+	size_t count = replica->options.peers ? mg_peers_list(replica->options.peers, NULL, 0) : 0;
+	struct mg_peer_info *peers = mg_alloc0((count + 1) * sizeof *peers);
+	size_t found = count ? mg_peers_list(replica->options.peers, peers, count) : 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < found && i < count; i++) {
+		if (peers[i].node == number) {
+			mg_copy_text(text, size, peers[i].program);
+		}
+	}
+	mg_free(peers);
+}
+
+size_t mg_replica_servers(struct mg_replica *replica, struct mg_server_info *infos, size_t max)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
+	struct mg_group_look *looks = mg_replica__looks(replica);
+	struct mg_placed_node *nodes = mg_replica__placed(replica, data);
+	size_t count = 0;
+
+	for (size_t i = 0; i < data->node_count; i++) {
+		if (nodes[i].state == MG_PLACED_REMOVED) {
+			continue;
+		}
+		if (count < max) {
+			struct mg_server_info *info = &infos[count];
+
+			*info = (struct mg_server_info){
+				.number = nodes[i].number,
+				.state = state_of(replica, looks, nodes, data->node_count, &nodes[i]),
+				.shards = shards_of(replica, looks, nodes[i].number),
+			};
+			mg_copy_text(info->id, sizeof info->id, data->nodes[i].id);
+			mg_copy_text(info->address, sizeof info->address, data->nodes[i].address);
+			program_of(replica, nodes[i].number, info->program, sizeof info->program);
+		}
+		count++;
+	}
+	mg_free(nodes);
+	mg_free(looks);
+	mg_catalog_give(replica->options.catalog, data);
+	return count;
+}
+
+void mg_replica__node_id(const struct mg_catalog_data *data, uint64_t number, char *text,
+                         size_t size)
+{
+	const struct mg_catalog_node *node = mg_catalog_find_node(data, number);
+
+	if (node) {
+		mg_copy_text(text, size, node->id);
+	} else {
+		(void)snprintf(text, size, "node %" PRIu64, number);
+	}
+}
+
+/* ---- replicas ---- */
+
+static void describe(struct mg_replica *replica, const struct mg_catalog_data *data,
+                     const struct mg_group_look *look, size_t member, struct mg_copy_info *out)
+{
+	uint64_t node = look->members.list[member].node;
+	bool here = node == replica->options.self;
+	uint64_t at = here ? look->applied : look->match[member];
+
+	out->node = node;
+	out->leads = node == look->leader;
+	out->votes = look->members.list[member].role == MG_MEMBER_VOTER;
+	out->lag = at == UINT64_MAX   ? -1
+	           : look->commit > at ? (int64_t)(look->commit - at)
+	                               : 0;
+	mg_replica__node_id(data, node, out->id, sizeof out->id);
+}
+
+size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos, size_t max)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
+	struct mg_group_look *looks = mg_replica__looks(replica);
+	struct mg_placed_node *nodes = mg_replica__placed(replica, data);
+	size_t count = 0;
+
+	for (uint32_t shard = 0; shard <= replica->options.shard_count; shard++) {
+		const struct mg_group_look *look = &looks[mg_replica__group(shard)];
+
+		for (size_t i = 0; i < look->members.count; i++, count++) {
+			if (count >= max) {
+				continue;
+			}
+			infos[count] = (struct mg_copy_info){ .shard = shard };
+			describe(replica, data, look, i, &infos[count]);
+			infos[count].connected = infos[count].node == replica->options.self;
+			for (size_t k = 0; k < data->node_count; k++) {
+				infos[count].connected = infos[count].connected ||
+				                         (nodes[k].number == infos[count].node &&
+				                          nodes[k].connected);
+			}
+		}
+	}
+	mg_free(nodes);
+	mg_free(looks);
+	mg_catalog_give(replica->options.catalog, data);
+	return count;
+}
+
+void mg_replica_leaders(struct mg_replica *replica, uint64_t *leaders)
+{
+	struct mg_group_look *looks = mg_replica__looks(replica);
+
+	for (size_t i = 0; i < mg_replica__group_count(replica); i++) {
+		leaders[i] = looks[i].leader;
+	}
+	mg_free(looks);
+}

@@ -1,0 +1,198 @@
+/* placement.c - see placement.h. */
+#include "replica/placement.h"
+
+#include "base/assert.h"
+
+static const struct mg_placed_node *find(const struct mg_placed_node *nodes, size_t count,
+                                         uint64_t number)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (nodes[i].number == number) {
+			return &nodes[i];
+		}
+	}
+	return NULL;
+}
+
+static bool votes(const struct mg_members *members, uint64_t node)
+{
+	const struct mg_member *member = mg_members_find(members, node);
+
+	return member && member->role == MG_MEMBER_VOTER;
+}
+
+/* Add what of the nodes is wanted, has a vote or not, and is not there yet. */
+static void add_wanted(const struct mg_placed_node *nodes, size_t count,
+                       const struct mg_members *members, bool voters, struct mg_members *out)
+{
+	for (size_t i = 0; i < count && out->count < MG_MEMBERS_MAX; i++) {
+		enum mg_member_role role = mg_members_voters(out) < MG_PLACEMENT_VOTERS ? MG_MEMBER_VOTER
+		                                                                       : MG_MEMBER_STANDBY;
+
+		if (nodes[i].state == MG_PLACED_MEMBER && votes(members, nodes[i].number) == voters &&
+		    !mg_members_find(out, nodes[i].number)) {
+			(void)mg_members_set(out, nodes[i].number, role, NULL);
+		}
+	}
+}
+
+void mg_placement_wanted(const struct mg_placed_node *nodes, size_t count,
+                         const struct mg_members *members, struct mg_members *out)
+{
+	*out = (struct mg_members){ 0 };
+	add_wanted(nodes, count, members, true, out);
+	add_wanted(nodes, count, members, false, out);
+}
+
+static bool is_connected(const struct mg_placement *at, uint64_t node)
+{
+	const struct mg_placed_node *known = find(at->nodes, at->node_count, node);
+
+	return node == at->self || (known && known->connected && known->state != MG_PLACED_REMOVED);
+}
+
+/* Would those be enough that vote without this node? */
+static bool can_do_without(const struct mg_placement *at, uint64_t node)
+{
+	size_t voters = 0, connected = 0;
+
+	for (size_t i = 0; i < at->members->count; i++) {
+		const struct mg_member *member = &at->members->list[i];
+
+		if (member->role == MG_MEMBER_VOTER && member->node != node) {
+			voters++;
+			connected += is_connected(at, member->node);
+		}
+	}
+	return connected > voters / 2;
+}
+
+/* Another voter to lead in place of this node; 0: none. */
+static uint64_t successor(const struct mg_placement *at, const struct mg_members *wanted)
+{
+	for (size_t i = 0; i < at->members->count; i++) {
+		uint64_t node = at->members->list[i].node;
+
+		if (node != at->self && votes(at->members, node) && votes(wanted, node) &&
+		    is_connected(at, node)) {
+			return node;
+		}
+	}
+	return 0;
+}
+
+static struct mg_placement_step step(enum mg_placement_kind kind, uint64_t node)
+{
+	return (struct mg_placement_step){ node ? kind : MG_STEP_NONE, node };
+}
+
+/* Take the vote from this member, or the rest when it has none; `gone`: both at once. */
+static struct mg_placement_step take_away(const struct mg_placement *at,
+                                          const struct mg_members *wanted, uint64_t node, bool gone)
+{
+	if (node == at->self) {
+		return step(MG_STEP_TRANSFER, successor(at, wanted));
+	}
+	if (!at->catalog && votes(at->others, node)) {
+		return step(MG_STEP_NONE, 0);
+	}
+	if (!votes(at->members, node)) {
+		return step(mg_members_find(wanted, node) ? MG_STEP_NONE : MG_STEP_REMOVE, node);
+	}
+	if (!can_do_without(at, node)) {
+		return step(MG_STEP_NONE, 0);
+	}
+	return step(gone ? MG_STEP_REMOVE : MG_STEP_DEMOTE, node);
+}
+
+static struct mg_placement_step remove_gone(const struct mg_placement *at,
+                                            const struct mg_members *wanted)
+{
+	struct mg_placement_step next = { 0 };
+
+	for (size_t i = 0; next.kind == MG_STEP_NONE && i < at->members->count; i++) {
+		uint64_t node = at->members->list[i].node;
+		const struct mg_placed_node *known = find(at->nodes, at->node_count, node);
+
+		if (!known || known->state == MG_PLACED_REMOVED) {
+			next = take_away(at, wanted, node, true);
+		}
+	}
+	return next;
+}
+
+static struct mg_placement_step add_missing(const struct mg_placement *at,
+                                            const struct mg_members *wanted)
+{
+	for (size_t i = 0; i < wanted->count; i++) {
+		uint64_t node = wanted->list[i].node;
+
+		if (!is_connected(at, node)) {
+			continue;
+		}
+		if (!mg_members_find(at->members, node)) {
+			return step(MG_STEP_ADD, node);
+		}
+		if (votes(wanted, node) && !votes(at->members, node) &&
+		    (!at->catalog || votes(at->others, node))) {
+			return step(MG_STEP_PROMOTE, node);
+		}
+	}
+	return step(MG_STEP_NONE, 0);
+}
+
+/* All that should vote and can do so; then others may go. */
+static bool is_complete(const struct mg_placement *at, const struct mg_members *wanted)
+{
+	for (size_t i = 0; i < wanted->count; i++) {
+		uint64_t node = wanted->list[i].node;
+
+		if (votes(wanted, node) && is_connected(at, node) && !votes(at->members, node)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static struct mg_placement_step remove_spare(const struct mg_placement *at,
+                                             const struct mg_members *wanted)
+{
+	struct mg_placement_step next = { 0 };
+
+	for (size_t i = 0; next.kind == MG_STEP_NONE && i < at->members->count; i++) {
+		uint64_t node = at->members->list[i].node;
+
+		if (!mg_members_find(wanted, node) || (votes(at->members, node) && !votes(wanted, node))) {
+			next = take_away(at, wanted, node, false);
+		}
+	}
+	return next;
+}
+
+struct mg_placement_step mg_placement_next(const struct mg_placement *at)
+{
+	struct mg_members wanted;
+
+	mg_assert(mg_members_sound(at->members));
+	mg_placement_wanted(at->nodes, at->node_count, at->members, &wanted);
+	if (mg_members_voters(&wanted) == 0) {
+		return step(MG_STEP_NONE, 0); /* the last ones stay */
+	}
+	struct mg_placement_step next = remove_gone(at, &wanted);
+
+	if (next.kind == MG_STEP_NONE) {
+		next = add_missing(at, &wanted);
+	}
+	if (next.kind == MG_STEP_NONE && is_complete(at, &wanted)) {
+		next = remove_spare(at, &wanted);
+	}
+	return next;
+}
+
+const char *mg_placement_kind_name(enum mg_placement_kind kind)
+{
+	static const char *const names[] = { "none", "add", "promote", "demote", "remove", "transfer" };
+
+	mg_assert((size_t)kind < sizeof names / sizeof *names);
+	return names[kind];
+}

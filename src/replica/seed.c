@@ -1,0 +1,343 @@
+/*
+ * seed.c - see seed.h.
+ *
+ * owner: the caller's thread; the puller answers on its own.
+ */
+#include "replica/seed.h"
+
+#include "base/log.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "replica/snapshot_pull.h"
+#include "store/duck.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <string.h>
+
+enum { LOOK_MS = 100, AGAIN_MS = 1000, PEERS_MAX = 64 };
+
+#define TEXT_BYTES_MAX (256u << 20)
+
+struct seed {
+	const struct mg_seed_options *options;
+	struct mg_loop *loop;
+	struct mg_peers *peers;
+	struct mg_raft_host *host;
+	struct mg_snapshot_puller *puller;
+	uint32_t group_count;
+	char trouble[200]; /* that was told last */
+
+	pthread_mutex_t lock;
+	/* guarded by lock: of the pull that is under way */
+	bool done;
+	struct mg_error err;
+	struct mg_manifest manifest; /* owned */
+};
+
+/* ---- one pull ---- */
+
+static void on_pulled(void *arg, const struct mg_snapshot_manifest *manifest,
+                      const struct mg_error *err)
+{
+	struct seed *seed = arg;
+
+	pthread_mutex_lock(&seed->lock);
+	seed->done = true;
+	if (err) {
+		seed->err = *err;
+	} else if (!manifest->raft) {
+		mg_error_set(&seed->err, MG_E_BUSY, "the snapshot is not the group's newest any more");
+	} else {
+		struct mg_in in = mg_in(manifest->raft->data, manifest->raft->size);
+		struct mg_manifest found;
+
+		if (mg_manifest_decode(&in, &found, &seed->err) == 0) {
+			seed->manifest = mg_manifest_copy(&found);
+		}
+	}
+	pthread_mutex_unlock(&seed->lock);
+}
+
+static bool is_done(struct seed *seed, struct mg_error *err)
+{
+	pthread_mutex_lock(&seed->lock);
+	bool done = seed->done;
+
+	*err = seed->err;
+	pthread_mutex_unlock(&seed->lock);
+	return done;
+}
+
+static int stopped(struct mg_error *err)
+{
+	return mg_error_set(err, MG_E_CANCELLED, "stopped before this node had all of its data");
+}
+
+static int pull(struct seed *seed, uint32_t group, uint64_t peer, const char *path,
+                struct mg_error *err)
+{
+	const char *dir = seed->options->dir;
+	char *part = group ? mg_format("%s/shards/pull-%04" PRIu32, dir, group - 1)
+	                   : mg_format("%s/log/pull-catalog", dir);
+	const struct mg_snapshot_want want = {
+		.group = group,
+		.peer = peer,
+		.path = path,
+		.part = part,
+		.engine = group ? mg_duck_version() : "",
+		.format = group ? MG_FILE_FORMAT : MG_CATALOG_FORMAT,
+		.done = on_pulled,
+		.arg = seed,
+	};
+
+	mg_manifest_fini(&seed->manifest);
+	seed->done = false;
+	seed->err = (struct mg_error){ 0 };
+	mg_snapshot_puller_want(seed->puller, &want);
+	mg_free(part);
+	while (!is_done(seed, err)) {
+		if (seed->options->stopped(seed->options->arg, LOOK_MS)) {
+			mg_snapshot_puller_stop(seed->puller);
+			return stopped(err);
+		}
+	}
+	return err->code;
+}
+
+/* ---- what was pulled becomes the beginning ---- */
+
+struct begin {
+	struct seed *seed;
+	uint32_t group;
+	bool known;
+	int code;
+	struct mg_error err;
+};
+
+static void look_now(void *arg)
+{
+	struct begin *begin = arg;
+
+	begin->known = mg_raft_node_knows(mg_raft_host_node(begin->seed->host), begin->group);
+}
+
+static void begin_now(void *arg)
+{
+	struct begin *begin = arg;
+
+	begin->code = mg_raft_node_seed(mg_raft_host_node(begin->seed->host), begin->group,
+	                                &begin->seed->manifest, &begin->err);
+}
+
+static bool is_known(struct seed *seed, uint32_t group)
+{
+	struct begin begin = { .seed = seed, .group = group };
+
+	mg_raft_host_call(seed->host, look_now, &begin);
+	return begin.known;
+}
+
+static int begin_group(struct seed *seed, uint32_t group, struct mg_error *err)
+{
+	struct begin begin = { .seed = seed, .group = group };
+
+	mg_raft_host_call(seed->host, begin_now, &begin);
+	if (begin.code) {
+		*err = begin.err;
+	}
+	return begin.code;
+}
+
+static int take_catalog(struct seed *seed, const char *path, struct mg_error *err)
+{
+	struct mg_error ignored;
+	char *text = NULL;
+	size_t size = 0;
+	int code = mg_file_read(path, TEXT_BYTES_MAX, &text, &size, err);
+
+	code = code ? code
+	            : mg_catalog_replace(seed->options->catalog, text, size,
+	                                 seed->manifest.snapshot.index, err);
+	if (!code) {
+		(void)mg_file_remove(path, &ignored);
+	}
+	mg_free(text);
+	return code;
+}
+
+static int seed_from(struct seed *seed, uint32_t group, uint64_t peer, struct mg_error *err)
+{
+	const char *dir = seed->options->dir;
+	char *path = group ? mg_format("%s/shards/%04" PRIu32 ".duckdb", dir, group - 1)
+	                   : mg_format("%s/log/seed-catalog.json", dir);
+	uint64_t start = mg_clock_ms();
+	int code = pull(seed, group, peer, path, err);
+
+	code = code || group ? code : take_catalog(seed, path, err);
+	code = code ? code : begin_group(seed, group, err);
+	if (!code) {
+		mg_log(MG_LOG_INFO, "seed.group",
+		       "group=%" PRIu32 " of=%" PRIu32 " index=%" PRIu64 " node=%" PRIu64
+		       " took_ms=%" PRIu64,
+		       group, seed->group_count, seed->manifest.snapshot.index, peer,
+		       mg_clock_ms() - start);
+	}
+	mg_free(path);
+	return code;
+}
+
+/* ---- all of them ---- */
+
+/* The other nodes as the catalog has them now. */
+static void name_peers(struct seed *seed)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(seed->options->catalog);
+
+	for (size_t i = 0; i < data->node_count; i++) {
+		const struct mg_catalog_node *node = &data->nodes[i];
+
+		mg_peers_set(seed->peers, node->number,
+		             strcmp(node->state, MG_NODE_REMOVED) == 0 ? NULL : node->address);
+	}
+	mg_catalog_give(seed->options->catalog, data);
+}
+
+/* Somebody who is there; they take turns.  0: nobody. */
+static uint64_t find_peer(struct seed *seed, uint32_t turn)
+{
+	struct mg_peer_info *infos = mg_alloc0(PEERS_MAX * sizeof *infos);
+	size_t count = mg_peers_list(seed->peers, infos, PEERS_MAX), connected = 0;
+	uint64_t peer = 0;
+
+	count = count < PEERS_MAX ? count : PEERS_MAX;
+	for (size_t i = 0; i < count; i++) {
+		connected += infos[i].connected;
+	}
+	for (size_t i = 0, at = 0; connected && i < count; i++) {
+		if (infos[i].connected && at++ == turn % connected) {
+			peer = infos[i].node;
+		}
+	}
+	mg_free(infos);
+	return peer;
+}
+
+static void tell(struct seed *seed, uint32_t group, const char *why)
+{
+	if (strncmp(seed->trouble, why, sizeof seed->trouble - 1) != 0) {
+		mg_copy_text(seed->trouble, sizeof seed->trouble, why);
+		mg_log(MG_LOG_WARN, "seed.waits", "group=%" PRIu32 " reason=\"%s\"", group, why);
+	}
+}
+
+static int seed_group(struct seed *seed, uint32_t group, struct mg_error *err)
+{
+	for (uint32_t turn = group;; turn++) {
+		uint64_t peer = find_peer(seed, turn);
+		int code = 0;
+
+		*err = (struct mg_error){ 0 };
+		if (peer) {
+			code = seed_from(seed, group, peer, err);
+			if (!code || code == MG_E_CANCELLED || code == MG_E_DISK_FULL ||
+			    code == MG_E_UNSUPPORTED || code == MG_E_DUPLICATE) {
+				return code;
+			}
+		}
+		tell(seed, group, peer ? err->message : "no other node is connected");
+		if (seed->options->stopped(seed->options->arg, peer ? AGAIN_MS : LOOK_MS)) {
+			return stopped(err);
+		}
+	}
+}
+
+static int open_net(struct seed *seed, struct mg_error *err)
+{
+	const struct mg_seed_options *options = seed->options;
+	const struct mg_catalog_data *data = mg_catalog_take(options->catalog);
+	int code = mg_loop_start(&seed->loop, "seed", err);
+
+	if (!code) {
+		seed->peers = mg_peers_new(&(struct mg_peers_options){ .self = options->self,
+		                                                       .cluster = data->cluster_id,
+		                                                       .program = options->program,
+		                                                       .name = options->name,
+		                                                       .address = options->address,
+		                                                       .loop = seed->loop,
+		                                                       .tls = options->tls });
+		seed->group_count = data->shard_count + 2;
+	}
+	mg_catalog_give(options->catalog, data);
+	return code;
+}
+
+static int open_all(struct seed *seed, struct mg_error *err)
+{
+	int code = open_net(seed, err);
+
+	if (!code) {
+		const struct mg_raft_host_options host = { .dir = seed->options->dir,
+			                                       .self = seed->options->self,
+			                                       .net = mg_peers_net(seed->peers) };
+
+		code = mg_raft_host_open(&seed->host, &host, err);
+	}
+	code = code ? code : mg_snapshot_puller_new(&seed->puller, seed->peers, err);
+	code = code ? code : mg_raft_host_start(seed->host, err);
+	if (!code) {
+		name_peers(seed);
+		mg_peers_start(seed->peers, seed->host);
+	}
+	return code;
+}
+
+static void close_all(struct seed *seed)
+{
+	if (seed->puller) {
+		mg_snapshot_puller_stop(seed->puller);
+	}
+	if (seed->host) {
+		mg_raft_host_stop(seed->host); /* makes durable what was begun */
+	}
+	if (seed->peers) {
+		mg_peers_stop(seed->peers);
+	}
+	if (seed->loop) {
+		mg_loop_stop(seed->loop);
+	}
+	mg_raft_host_close(seed->host);
+	mg_snapshot_puller_free(seed->puller);
+	mg_peers_free(seed->peers);
+	mg_manifest_fini(&seed->manifest);
+	pthread_mutex_destroy(&seed->lock);
+}
+
+int mg_seed(const struct mg_seed_options *options, struct mg_error *err)
+{
+	struct seed seed = { .options = options };
+	char *mark = mg_path_join(options->dir, "log/seeded");
+	char *shards = mg_path_join(options->dir, "shards");
+	uint64_t start = mg_clock_ms();
+	int code = 0;
+
+	if (mg_file_exists(mark)) {
+		goto out;
+	}
+	pthread_mutex_init(&seed.lock, NULL);
+	code = mg_dir_make(shards, 0700, err);
+	code = code ? code : open_all(&seed, err);
+	for (uint32_t i = 0; !code && i < seed.group_count; i++) {
+		code = is_known(&seed, i) ? 0 : seed_group(&seed, i, err);
+	}
+	close_all(&seed);
+	code = code ? code : mg_file_write(mark, "", 0, 0600, err);
+	if (!code) {
+		mg_log(MG_LOG_INFO, "seed.done", "groups=%" PRIu32 " took_ms=%" PRIu64, seed.group_count,
+		       mg_clock_ms() - start);
+	}
+out:
+	mg_free(shards);
+	mg_free(mark);
+	return code ? mg_error_wrap(err, "while taking the cluster's data over from other nodes") : 0;
+}

@@ -1,0 +1,318 @@
+/*
+ * test_placement.c - the steps of placement, alone and played to their end: they get there, one at a
+ * time, and never leave a group without a majority.
+ */
+#include "replica/placement.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { SHARDS = 3, STEPS_MAX = 200 };
+
+#define M MG_PLACED_MEMBER
+#define D MG_PLACED_DRAINING
+#define R MG_PLACED_REMOVED
+
+/* A cluster: group 0 and the shards, all led by one node. */
+struct world {
+	struct mg_placed_node nodes[8];
+	size_t count;
+	struct mg_members groups[SHARDS + 1];
+	uint64_t leader;
+	char story[2048];
+};
+
+static void add_node(struct world *world, enum mg_placed state, bool connected)
+{
+	world->nodes[world->count] =
+		(struct mg_placed_node){ world->count + 1, state, connected };
+	world->count++;
+}
+
+/* All groups have these nodes as voters. */
+static void vote(struct world *world, const char *digits)
+{
+	for (size_t i = 0; i <= SHARDS; i++) {
+		world->groups[i] = (struct mg_members){ 0 };
+		for (const char *c = digits; *c; c++) {
+			assert_int_equal(
+				mg_members_set(&world->groups[i], (uint64_t)(*c - '0'), MG_MEMBER_VOTER, NULL), 0);
+		}
+	}
+	world->leader = (uint64_t)(digits[0] - '0');
+}
+
+static bool votes(const struct mg_members *members, uint64_t node)
+{
+	const struct mg_member *member = mg_members_find(members, node);
+
+	return member && member->role == MG_MEMBER_VOTER;
+}
+
+static void check(const struct world *world)
+{
+	for (size_t i = 0; i <= SHARDS; i++) {
+		size_t voters = 0, there = 0;
+
+		assert_true(mg_members_sound(&world->groups[i]));
+		for (size_t k = 0; k < world->groups[i].count; k++) {
+			uint64_t node = world->groups[i].list[k].node;
+
+			if (votes(&world->groups[i], node)) {
+				voters++;
+				there += node <= world->count && world->nodes[node - 1].connected;
+			}
+		}
+		assert_true(there > voters / 2);
+		/* Who votes for the catalog's leader may be it, and then leads the shards. */
+		for (size_t k = 0; i == 0 && k < world->groups[0].count; k++) {
+			uint64_t node = world->groups[0].list[k].node;
+			bool gone = node > world->count || world->nodes[node - 1].state == R;
+
+			for (size_t s = 1; votes(&world->groups[0], node) && !gone && s <= SHARDS; s++) {
+				assert_true(votes(&world->groups[s], node));
+			}
+		}
+	}
+}
+
+static struct mg_placement_step next(const struct world *world, size_t group)
+{
+	struct mg_members all = { 0 };
+	const struct mg_placement placement = {
+		.nodes = world->nodes,
+		.node_count = world->count,
+		.self = world->leader,
+		.catalog = group == 0,
+		.members = &world->groups[group],
+		.others = group == 0 ? &all : &world->groups[0],
+	};
+
+	for (uint64_t node = 1; node <= world->count; node++) {
+		bool everywhere = true;
+
+		for (size_t i = 1; i <= SHARDS; i++) {
+			everywhere = everywhere && votes(&world->groups[i], node);
+		}
+		if (everywhere) {
+			assert_int_equal(mg_members_set(&all, node, MG_MEMBER_VOTER, NULL), 0);
+		}
+	}
+	return mg_placement_next(&placement);
+}
+
+static void play(struct world *world, size_t group, struct mg_placement_step step)
+{
+	struct mg_members *members = &world->groups[group];
+	size_t len = strlen(world->story);
+
+	snprintf(world->story + len, sizeof world->story - len, "%s%zu:%s%d", len ? " " : "", group,
+	         mg_placement_kind_name(step.kind), (int)step.node);
+	switch (step.kind) {
+	case MG_STEP_NONE:
+		break;
+	case MG_STEP_ADD:
+		assert_null(mg_members_find(members, step.node));
+		assert_int_equal(mg_members_set(members, step.node, MG_MEMBER_STANDBY, NULL), 0);
+		break;
+	case MG_STEP_PROMOTE:
+		assert_non_null(mg_members_find(members, step.node));
+		assert_int_equal(mg_members_set(members, step.node, MG_MEMBER_VOTER, NULL), 0);
+		break;
+	case MG_STEP_DEMOTE:
+		assert_int_equal(mg_members_set(members, step.node, MG_MEMBER_STANDBY, NULL), 0);
+		break;
+	case MG_STEP_REMOVE:
+		assert_true(step.node != world->leader);
+		assert_int_equal(mg_members_remove(members, step.node, NULL), 0);
+		break;
+	case MG_STEP_TRANSFER:
+		assert_true(votes(members, step.node));
+		world->leader = step.node;
+		break;
+	}
+}
+
+/* Until there is nothing more to do; the groups take turns, from the first one or the last one. */
+static void play_all(struct world *world, bool backwards)
+{
+	int steps = 0;
+	bool moved = true;
+
+	while (moved) {
+		moved = false;
+		for (size_t i = 0; i <= SHARDS; i++) {
+			size_t group = backwards ? SHARDS - i : i;
+			struct mg_placement_step step = next(world, group);
+
+			if (step.kind != MG_STEP_NONE) {
+				play(world, group, step);
+				check(world);
+				moved = true;
+			}
+			if (++steps > STEPS_MAX) {
+				fail_msg("it never ends: %s", world->story);
+			}
+		}
+	}
+}
+
+static void assert_voters(const struct world *world, const char *digits, const char *standbys)
+{
+	for (size_t i = 0; i <= SHARDS; i++) {
+		char voters[16] = "", others[16] = "";
+
+		for (uint64_t node = 1; node <= 9; node++) {
+			const struct mg_member *member = mg_members_find(&world->groups[i], node);
+			char *text = member && member->role == MG_MEMBER_VOTER ? voters : others;
+
+			if (member) {
+				text[strlen(text) + 1] = '\0';
+				text[strlen(text)] = (char)('0' + node);
+			}
+		}
+		assert_string_equal(voters, digits);
+		assert_string_equal(others, standbys);
+	}
+}
+
+static void test_one_node_is_left_alone(void **state)
+{
+	struct world world = { 0 };
+
+	(void)state;
+	add_node(&world, M, true);
+	vote(&world, "1");
+	play_all(&world, false);
+	assert_string_equal(world.story, "");
+}
+
+static void test_nodes_that_come_vote_in_the_shards_first(void **state)
+{
+	(void)state;
+	for (int backwards = 0; backwards < 2; backwards++) {
+		struct world world = { 0 };
+
+		add_node(&world, M, true);
+		vote(&world, "1");
+		for (int i = 0; i < 4; i++) {
+			add_node(&world, M, true);
+		}
+		play_all(&world, backwards);
+		assert_voters(&world, "123", "45");
+	}
+}
+
+static void test_who_is_not_there_is_not_waited_for(void **state)
+{
+	struct world world = { 0 };
+
+	(void)state;
+	add_node(&world, M, true);
+	add_node(&world, M, false);
+	add_node(&world, M, true);
+	vote(&world, "1");
+	play_all(&world, false);
+	assert_voters(&world, "13", "");
+	world.nodes[1].connected = true;
+	play_all(&world, false);
+	assert_voters(&world, "123", "");
+}
+
+static void test_a_drained_node_gives_up_all(void **state)
+{
+	(void)state;
+	for (int backwards = 0; backwards < 2; backwards++) {
+		struct world world = { 0 };
+
+		add_node(&world, D, true); /* it leads */
+		add_node(&world, M, true);
+		add_node(&world, M, true);
+		add_node(&world, M, true);
+		vote(&world, "123");
+		play_all(&world, backwards);
+		assert_voters(&world, "234", "");
+		assert_true(world.leader != 1);
+	}
+}
+
+static void test_the_last_ones_stay(void **state)
+{
+	struct world world = { 0 };
+
+	(void)state;
+	add_node(&world, D, true);
+	vote(&world, "1");
+	play_all(&world, false);
+	add_node(&world, D, true);
+	play_all(&world, false);
+	assert_string_equal(world.story, "");
+}
+
+static void test_a_node_that_is_gone_is_replaced(void **state)
+{
+	struct world world = { 0 };
+
+	(void)state;
+	add_node(&world, M, true);
+	add_node(&world, R, false);
+	add_node(&world, M, true);
+	add_node(&world, M, true); /* under the old name */
+	vote(&world, "123");
+	play_all(&world, false);
+	assert_voters(&world, "134", "");
+}
+
+static void test_no_step_leaves_too_few(void **state)
+{
+	struct world world = { 0 };
+
+	(void)state;
+	/* Without 3, one of two would be there. */
+	add_node(&world, M, true);
+	add_node(&world, M, false);
+	add_node(&world, D, true);
+	vote(&world, "123");
+	play_all(&world, false);
+	assert_voters(&world, "123", "");
+	world.nodes[1].connected = true;
+	play_all(&world, false);
+	assert_voters(&world, "12", "");
+}
+
+static void test_a_drained_node_may_come_back(void **state)
+{
+	struct world world = { 0 };
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		add_node(&world, M, true);
+	}
+	vote(&world, "123");
+	world.nodes[1].state = D;
+	play_all(&world, false);
+	assert_voters(&world, "13", "");
+	world.nodes[1].state = M;
+	play_all(&world, true);
+	assert_voters(&world, "123", "");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_node_is_left_alone),
+		cmocka_unit_test(test_nodes_that_come_vote_in_the_shards_first),
+		cmocka_unit_test(test_who_is_not_there_is_not_waited_for),
+		cmocka_unit_test(test_a_drained_node_gives_up_all),
+		cmocka_unit_test(test_the_last_ones_stay),
+		cmocka_unit_test(test_a_node_that_is_gone_is_replaced),
+		cmocka_unit_test(test_no_step_leaves_too_few),
+		cmocka_unit_test(test_a_drained_node_may_come_back),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
