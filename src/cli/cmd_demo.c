@@ -14,10 +14,11 @@
 #include <string.h>
 
 #define SHARDS_MAX 1024
+#define SERVERS_MAX 9
 
 const struct mg_option mg_options_demo[] = {
-	{ .name = "nodes", .kind = MG_O_INT, .fallback = "1", .help = "servers" },
-	{ .name = "workers", .kind = MG_O_INT, .fallback = "2", .help = "workers beside the server" },
+	{ .name = "nodes", .kind = MG_O_INT, .fallback = "1", .help = "servers; the first makes the cluster, the others join it" },
+	{ .name = "workers", .kind = MG_O_INT, .fallback = "2", .help = "workers beside the servers" },
 	{ .name = "scale-factor",
 	  .kind = MG_O_NUMBER,
 	  .fallback = "0.1",
@@ -136,10 +137,8 @@ static int run_on_demo(const struct mg_options *options, struct mg_shell *shell,
 
 static int check_options(const struct mg_options *options, struct mg_error *err)
 {
-	if (mg_options_int(options, "nodes") != 1) {
-		mg_error_set(err, MG_E_UNSUPPORTED, "a demo has one server in this version");
-		mg_error_hint(err, "More servers come with replication; --workers takes any number.");
-		return MG_E_UNSUPPORTED;
+	if (mg_options_int(options, "nodes") < 1 || mg_options_int(options, "nodes") > SERVERS_MAX) {
+		return mg_error_set(err, MG_E_USAGE, "option \"--nodes\" is from 1 to %d", SERVERS_MAX);
 	}
 	if (mg_options_int(options, "workers") > 100) {
 		return mg_error_set(err, MG_E_USAGE, "option \"--workers\" is at most 100");
@@ -169,6 +168,7 @@ int mg_command_demo(const struct mg_options *options)
 	catch_signals();
 	demo_shell = &shell;
 	if (mg_demo_start(&demo, &(struct mg_demo_options){
+			.servers = (unsigned)mg_options_int(options, "nodes"),
 			.workers = (unsigned)mg_options_int(options, "workers"),
 			.scale_factor = mg_options_number(options, "scale-factor"),
 			.shard_count = (unsigned)mg_options_int(options, "shard-count"),

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #define SERVER_READY_MS 30000
+#define JOIN_READY_MS 300000
 #define WORKERS_READY_MS 120000
 
 volatile sig_atomic_t mg_demo_stopped;
@@ -97,21 +98,69 @@ static char *memory_share(const struct mg_demo *demo)
 	return mg_format("%lluMiB", (unsigned long long)(share >> 20 < 256 ? 256 : share >> 20));
 }
 
-static int start_server(struct mg_demo *demo, struct mg_error *err)
+static int start_first(struct mg_demo *demo, struct mg_error *err)
 {
-	char *listen = mg_format("127.0.0.1:%u", demo->port), *memory = memory_share(demo);
+	struct mg_demo_node *node = &demo->nodes[0];
+	char *listen = mg_format("127.0.0.1:%u", node->port), *memory = memory_share(demo);
 	const char *argv[] = { demo->self, "server", "--data-dir", demo->data_dir, "--listen", listen,
-		                   "--node-id", demo->nodes[0].name, "--memory-limit", memory, NULL };
-	int code = mg_demo__start_child(demo, &demo->nodes[0], argv, NULL, err);
+		                   "--node-id", node->name, "--memory-limit", memory, NULL };
+	int code = mg_demo__start_child(demo, node, argv, NULL, err);
 
 	mg_free(memory);
 	mg_free(listen);
 	return code;
 }
 
+/* What a server shows that asks to be let in, as the environment's line. */
+static int join_password(const struct mg_demo *demo, char **out, struct mg_error *err)
+{
+	char *path = mg_path_join(demo->data_dir, "tls/join.secret"), *text = NULL;
+	size_t size = 0;
+	int code = mg_file_read(path, 4096, &text, &size, err);
+
+	*out = code ? NULL : mg_format("MERGANSER_PASSWORD=%.*s", (int)strcspn(text, "\r\n"), text);
+	mg_free(text);
+	mg_free(path);
+	return code;
+}
+
+static int start_joining(struct mg_demo *demo, struct mg_demo_node *node, struct mg_error *err)
+{
+	char *listen = mg_format("127.0.0.1:%u", node->port), *memory = memory_share(demo);
+	char *dir = mg_path_join(demo->dir, node->name), *password = NULL;
+	struct mg_sb seeds = { 0 };
+
+	for (unsigned i = 0; i < demo->options.servers; i++) {
+		if (&demo->nodes[i] != node) {
+			mg_sb_addf(&seeds, "%s127.0.0.1:%u", seeds.len ? "," : "", demo->nodes[i].port);
+		}
+	}
+	int code = join_password(demo, &password, err);
+
+	if (code == 0) {
+		const char *env[] = { password, NULL };
+		const char *argv[] = { demo->self, "server", "--data-dir", dir, "--listen", listen,
+			                   "--join", mg_sb_text(&seeds), "--tls-roots", demo->roots,
+			                   "--node-id", node->name, "--memory-limit", memory, NULL };
+
+		code = mg_demo__start_child(demo, node, argv, env, err);
+	}
+	mg_sb_fini(&seeds);
+	mg_free(password);
+	mg_free(dir);
+	mg_free(memory);
+	mg_free(listen);
+	return code;
+}
+
+static int start_server(struct mg_demo *demo, struct mg_demo_node *node, struct mg_error *err)
+{
+	return node == &demo->nodes[0] ? start_first(demo, err) : start_joining(demo, node, err);
+}
+
 static int start_worker(struct mg_demo *demo, struct mg_demo_node *node, struct mg_error *err)
 {
-	char *server = mg_format("127.0.0.1:%u", demo->port), *memory = memory_share(demo);
+	char *server = mg_format("127.0.0.1:%u", demo->nodes[0].port), *memory = memory_share(demo);
 	char *cache = mg_path_join(demo->dir, node->name);
 	char *password = mg_format("MERGANSER_PASSWORD=%s", demo->worker_password);
 	const char *env[] = { password, NULL };
@@ -157,35 +206,38 @@ static int free_port(unsigned *port, struct mg_error *err)
 
 /* ---- readiness ------------------------------------------------------------------------------- */
 
-static int wait_server(struct mg_demo *demo, struct mg_error *err)
+static int wait_server(struct mg_demo *demo, struct mg_demo_node *node, struct mg_error *err)
 {
-	struct mg_demo_node *node = &demo->nodes[0];
+	char *url = mg_format("https://127.0.0.1:%u", node->port);
 	struct mg_endpoint endpoint = {
-		.url = demo->url, .tls = { .roots_file = demo->roots }, .timeout_ms = 1000, .wake_fd = -1,
+		.url = url, .tls = { .roots_file = demo->roots }, .timeout_ms = 1000, .wake_fd = -1,
 	};
+	/* A joining one takes the data over first. */
+	uint64_t max_ms = node == &demo->nodes[0] ? SERVER_READY_MS : JOIN_READY_MS;
+	int result = 0;
 
-	for (;;) {
+	for (bool ready = false; !ready && result == 0;) {
 		struct mg_sb body = { 0 };
 		int status = 0, code = mg_http_fetch(&endpoint, "GET", "/health", NULL,
 		                                     (struct mg_str){ 0 }, &status, &body, NULL);
 
 		mg_sb_fini(&body);
-		if (code == 0 && status == 200) {
+		ready = code == 0 && status == 200;
+		if (ready) {
 			node->ready_s = (double)(mg_clock_ms() - node->started_ms) / 1000;
-			return 0;
+		} else if (mg_demo__stopped(err)) {
+			result = MG_E_CANCELLED;
+		} else if (!is_alive(node)) {
+			result = mg_demo__child_failed(demo, node->name, err);
+		} else if (mg_clock_ms() - node->started_ms > max_ms) {
+			result = mg_error_set(err, MG_E_TIMEOUT, "%s is not ready after %d s", node->name,
+			                      (int)(max_ms / 1000));
+		} else {
+			mg_sleep_ms(10);
 		}
-		if (mg_demo__stopped(err)) {
-			return MG_E_CANCELLED;
-		}
-		if (!is_alive(node)) {
-			return mg_demo__child_failed(demo, node->name, err);
-		}
-		if (mg_clock_ms() - node->started_ms > SERVER_READY_MS) {
-			return mg_error_set(err, MG_E_TIMEOUT, "the server is not ready after %d s",
-			                    SERVER_READY_MS / 1000);
-		}
-		mg_sleep_ms(10);
 	}
+	mg_free(url);
+	return result;
 }
 
 /* Which workers are ready, asked of the server; their names are added to out. */
@@ -245,7 +297,7 @@ static int wait_workers(struct mg_demo *demo, struct mg_error *err)
 {
 	uint64_t until = mg_clock_ms() + WORKERS_READY_MS;
 	mg_client *client = connect_client(demo, err);
-	unsigned ready = 1;
+	unsigned servers = demo->options.servers, ready = servers;
 	int code = client ? 0 : err->code;
 
 	while (code == 0 && ready < demo->count) {
@@ -253,7 +305,7 @@ static int wait_workers(struct mg_demo *demo, struct mg_error *err)
 
 		code = ask(client, "SELECT string_agg(id, ',') FROM cluster.nodes "
 		                   "WHERE role = 'worker' AND state = 'ready'", &names, err);
-		for (unsigned i = 1; i < demo->count && code == 0; i++) {
+		for (unsigned i = servers; i < demo->count && code == 0; i++) {
 			struct mg_demo_node *node = &demo->nodes[i];
 
 			if (node->ready_s == 0 && has_line(mg_sb_text(&names), node->name)) {
@@ -295,8 +347,8 @@ static void print_transcript(struct mg_demo *demo)
 	for (unsigned i = 0; i < demo->count; i++) {
 		char place[64] = "";
 
-		if (i == 0) {
-			snprintf(place, sizeof place, "127.0.0.1:%u  %u shards", demo->port,
+		if (i < demo->options.servers) {
+			snprintf(place, sizeof place, "127.0.0.1:%u  %u shards", demo->nodes[i].port,
 			         demo->options.shard_count);
 		}
 		fprintf(stderr, " node %-3u %-10s %-28s ready %.2f s\n", i + 1, demo->nodes[i].name, place,
@@ -311,6 +363,21 @@ static void print_transcript(struct mg_demo *demo)
 	mg_sb_fini(&rows);
 }
 
+/* The first one alone, then the others together. */
+static int start_servers(struct mg_demo *demo, struct mg_error *err)
+{
+	int code = start_server(demo, &demo->nodes[0], err);
+
+	code = code ? code : wait_server(demo, &demo->nodes[0], err);
+	for (unsigned i = 1; i < demo->options.servers && code == 0; i++) {
+		code = start_server(demo, &demo->nodes[i], err);
+	}
+	for (unsigned i = 1; i < demo->options.servers && code == 0; i++) {
+		code = wait_server(demo, &demo->nodes[i], err);
+	}
+	return code;
+}
+
 int mg_demo_start(struct mg_demo **out, const struct mg_demo_options *options, struct mg_error *err)
 {
 	struct mg_demo *demo = mg_alloc0(sizeof *demo);
@@ -319,31 +386,31 @@ int mg_demo_start(struct mg_demo **out, const struct mg_demo_options *options, s
 	*out = demo;
 	demo->options = *options;
 	demo->lock = -1;
-	demo->count = 1 + options->workers;
+	demo->count = options->servers + options->workers;
 	demo->self = mg_process_self_path();
 	for (unsigned i = 0; i < demo->count && i < NODES_MAX; i++) {
-		snprintf(demo->nodes[i].name, sizeof demo->nodes[i].name, i ? "worker-%u" : "server-1", i);
+		bool server = i < options->servers;
+
+		snprintf(demo->nodes[i].name, sizeof demo->nodes[i].name,
+		         server ? "server-%u" : "worker-%u", server ? i + 1 : i + 1 - options->servers);
 	}
 	mg_password_generate(demo->password, sizeof demo->password);
 	mg_password_generate(demo->worker_password, sizeof demo->worker_password);
 	if (!demo->self || demo->count > NODES_MAX) {
-		return mg_error_set(err, MG_E_USAGE, "a demo has at most %d workers", NODES_MAX - 1);
+		return mg_error_set(err, MG_E_USAGE, "a demo has at most %d nodes", NODES_MAX);
 	}
 	code = mg_demo__make_dir(demo, err);
 	if (code == 0) {
 		code = mg_demo__make_data(demo, err);
 	}
-	if (code == 0) {
-		code = free_port(&demo->port, err);
+	for (unsigned i = 0; i < options->servers && code == 0; i++) {
+		code = free_port(&demo->nodes[i].port, err);
 	}
 	if (code == 0) {
-		demo->url = mg_format("https://127.0.0.1:%u", demo->port);
-		code = start_server(demo, err);
+		demo->url = mg_format("https://127.0.0.1:%u", demo->nodes[0].port);
+		code = start_servers(demo, err);
 	}
-	if (code == 0) {
-		code = wait_server(demo, err);
-	}
-	for (unsigned i = 1; i < demo->count && code == 0; i++) {
+	for (unsigned i = options->servers; i < demo->count && code == 0; i++) {
 		code = start_worker(demo, &demo->nodes[i], err);
 	}
 	if (code == 0) {
@@ -454,9 +521,9 @@ static int meta_start(struct mg_demo *demo, struct mg_demo_node *node)
 		return 1;
 	}
 	node->ready_s = 0;
-	if (node == &demo->nodes[0]) {
-		code = start_server(demo, &err);
-		code = code ? code : wait_server(demo, &err);
+	if (node < demo->nodes + demo->options.servers) {
+		code = start_server(demo, node, &err);
+		code = code ? code : wait_server(demo, node, &err);
 	} else {
 		code = start_worker(demo, node, &err);
 	}

@@ -1,7 +1,8 @@
 /*
  * demo.h - a whole throw-away cluster as child processes of this one.
  *
- * Node 1 is the server, workers count from 2.  Every child is killed by the kernel when this
+ * Servers count from 1, then workers.  The first server is made by bootstrap, the others join it;
+ * the shell and the workers are at the first one.  Every child is killed by the kernel when this
  * process ends, however it ends.
  */
 #ifndef MG_CLI_DEMO_H
@@ -14,7 +15,7 @@
 #include <stdbool.h>
 
 struct mg_demo_options {
-	unsigned workers;
+	unsigned servers, workers;
 	double scale_factor;
 	unsigned shard_count;
 	bool keep;                  /* leave the data directory */

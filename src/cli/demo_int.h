@@ -7,11 +7,12 @@
 #include "cli/demo.h"
 #include "os/process.h"
 
-#define NODES_MAX 101           /* a server and 100 workers */
+#define NODES_MAX 109           /* 9 servers and 100 workers */
 #define STOP_MS 5000
 
 struct mg_demo_node {
 	char name[24];
+	unsigned port;              /* of a server */
 	struct mg_process process;
 	uint64_t started_ms;
 	double ready_s;
@@ -24,9 +25,8 @@ struct mg_demo {
 	char *dir;                  /* temporary; holds data/, logs, the workers' copies */
 	char *data_dir, *roots, *url, *reference;
 	int lock;
-	unsigned port;
 	char password[32], worker_password[32];
-	struct mg_demo_node nodes[NODES_MAX];
+	struct mg_demo_node nodes[NODES_MAX];   /* servers first */
 	unsigned count;
 	double data_s;              /* how long the sample data took */
 };

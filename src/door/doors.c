@@ -140,9 +140,9 @@ static enum speaker speaker_of(const uint8_t *bytes, size_t size)
 	return speaker_of_line((const char *)bytes, size);
 }
 
-bool mg_doors_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size)
+static bool choose(struct mg_conn *conn, const struct mg_http_handler *handler,
+                   const uint8_t *bytes, size_t size)
 {
-	struct mg_doors *doors = arg;
 	enum speaker speaker = mg_text_eq(mg_conn_alpn(conn), "http/1.1") ? SPEAKER_HTTP
 	                                                                  : speaker_of(bytes, size);
 
@@ -150,7 +150,7 @@ bool mg_doors_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size
 	case SPEAKER_UNKNOWN:
 		return false;
 	case SPEAKER_HTTP:
-		mg_conn_set_protocol(conn, &mg_http_protocol, mg_http_state_new(&doors->handler));
+		mg_conn_set_protocol(conn, &mg_http_protocol, mg_http_state_new(handler));
 		break;
 	case SPEAKER_HTTP2:
 		refuse_http2(conn);
@@ -163,6 +163,39 @@ bool mg_doors_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size
 		break;
 	}
 	return true;
+}
+
+bool mg_doors_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size)
+{
+	struct mg_doors *doors = arg;
+
+	return choose(conn, &doors->handler, bytes, size);
+}
+
+/* ---- before there are doors ---- */
+
+static void answer_closed(struct mg_http_request *request, void *arg)
+{
+	static const char body[] =
+		"{\"error\": {\"code\": \"unavailable\", \"sqlstate\": \"57P03\", \"message\": \"this "
+		"node is starting: it does not have its data yet\", \"hint\": \"Try again in a moment, or "
+		"at another node.\", \"retry\": \"safe\"}}\n";
+
+	struct mg_conn *conn = mg_http_conn(request);
+
+	(void)arg;
+	mg_http_reply(request, 503, "application/json", body, sizeof body - 1, "Retry-After: 1\r\n");
+	if (conn) {
+		mg_conn_close_after_write(conn); /* the next time there may be doors */
+	}
+}
+
+bool mg_doors_choose_closed(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size)
+{
+	static const struct mg_http_handler handler = { .request = answer_closed };
+
+	(void)arg;
+	return choose(conn, &handler, bytes, size);
 }
 
 /* ---- life ---- */

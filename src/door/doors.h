@@ -59,5 +59,7 @@ struct mg_sessions *mg_doors_sessions(struct mg_doors *doors);
 
 /* For mg_listen_options.choose, with arg = doors. */
 bool mg_doors_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size);
+/* Likewise, without doors: the node is not that far.  HTTP hears 503. */
+bool mg_doors_choose_closed(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size);
 
 #endif

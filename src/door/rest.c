@@ -13,6 +13,7 @@
 #include "mg_version.h"
 #include "os/clock.h"
 #include "os/limits.h"
+#include "replica/replica.h"
 #include "session/encode.h"
 
 #include <stdio.h>
@@ -333,6 +334,37 @@ static void add_nodes(struct mg_doors *doors, struct mg_sb *json)
 	mg_free(nodes);
 }
 
+static void add_leader(struct mg_sb *json, const struct mg_catalog_data *data, uint64_t number)
+{
+	const struct mg_catalog_node *node = mg_catalog_find_node(data, number);
+
+	if (node) {
+		mg_sb_add_json(json, node->id, strlen(node->id));
+	} else {
+		mg_sb_add(json, "null");
+	}
+}
+
+/* Who coordinates writes, and who leads which shard, as this node knows. */
+static void add_leaders(struct mg_doors *doors, struct mg_sb *json)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(doors->options.catalog);
+	uint64_t *leaders = mg_alloc0(((size_t)data->shard_count + 2) * sizeof *leaders);
+
+	mg_replica_leaders(mg_engine_replica(doors->options.engine), leaders);
+	mg_sb_add(json, ", \"coordinator\": ");
+	add_leader(json, data, leaders[0]);
+	mg_sb_add(json, ", \"leaders\": [");
+	for (uint32_t shard = 0; shard <= data->shard_count; shard++) {
+		mg_sb_addf(json, "%s{\"shard\": %u, \"node\": ", shard ? ", " : "", shard);
+		add_leader(json, data, leaders[shard + 1]);
+		mg_sb_add_char(json, '}');
+	}
+	mg_sb_add_char(json, ']');
+	mg_free(leaders);
+	mg_catalog_give(doors->options.catalog, data);
+}
+
 static void get_status(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                        enum mg_role role)
 {
@@ -348,6 +380,9 @@ static void get_status(struct mg_doors *doors, struct mg_http_request *request, 
 	mg_sb_add(&json, "{\"node\": ");
 	mg_sb_add_json(&json, doors->node_name, strlen(doors->node_name));
 	add_text(&json, "state", why ? "joining" : "ready");
+	if (why) {
+		add_text(&json, "reason", why);
+	}
 	add_text(&json, "version", MG_VERSION);
 	add_text(&json, "engine", mg_duck_version());
 	add_text(&json, "cluster", counts.cluster);
@@ -359,6 +394,7 @@ static void get_status(struct mg_doors *doors, struct mg_http_request *request, 
 	           running, waiting, running_max);
 	mg_sb_addf(&json, ", \"sessions\": %zu, \"memory_resident_bytes\": %llu",
 	           mg_sessions_count(doors->sessions), (unsigned long long)mg_os_resident_bytes());
+	add_leaders(doors, &json);
 	add_nodes(doors, &json);
 	mg_sb_add(&json, "}\n");
 	reply_text(request, 200, "application/json", mg_sb_text(&json));

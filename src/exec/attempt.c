@@ -233,6 +233,7 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	}
 	struct mg_exec_open open = {
 		.duck = mg_engine_duck(options->engine),
+		.gate = mg_engine_gate(options->engine),
 		.node_index = 0,
 		.node_count = (uint32_t)attempt->part_count,
 		.owner = attempt->owner,

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "exec/engine.h"
+#include "exec/gate.h"
 #include "exec/run.h"
 #include "exec/write.h"
 #include "os/random.h"
@@ -770,7 +771,11 @@ int mg_define_sweep(struct mg_engine *engine, struct mg_error *err)
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_redo *redo = mg_redo_new();
 	struct mg_duck_conn *conn = NULL;
-	int code = mg_duck_connect(mg_engine_duck(engine), &conn, err);
+	struct mg_gate *gate = mg_engine_gate(engine);
+	struct mg_gate_pass pass;
+	int code = mg_gate_enter(gate, &pass, NULL, NULL, err);
+
+	code = code ? code : mg_duck_connect(mg_engine_duck(engine), &conn, err);
 
 	for (uint32_t i = 0; !code && i <= data->shard_count; i++) {
 		char *text = NULL, sql[256];
@@ -791,8 +796,9 @@ int mg_define_sweep(struct mg_engine *engine, struct mg_error *err)
 		}
 		mg_free(text);
 	}
-	code = code ? code : mg_replica_commit(mg_engine_replica(engine), redo, err);
 	mg_duck_disconnect(conn);
+	mg_gate_leave(gate, &pass);
+	code = code ? code : mg_replica_commit(mg_engine_replica(engine), redo, err);
 	mg_redo_free(redo);
 	mg_arena_free(arena);
 	mg_catalog_give(mg_engine_catalog(engine), data);

@@ -234,10 +234,37 @@ static void on_catalog(void *arg)
 	}
 }
 
+static void on_event(void *arg, const char *event, const char *detail)
+{
+	struct mg_engine *engine = arg;
+
+	pthread_mutex_lock(&engine->event_lock);
+	if (engine->tell) {
+		engine->tell(engine->tell_arg, event, detail);
+	}
+	pthread_mutex_unlock(&engine->event_lock);
+}
+
+/* A shard's file is about to be another one. */
+static int gate(void *arg, uint32_t shard, int (*swap)(void *swap_arg, struct mg_error *err),
+                void *swap_arg, struct mg_error *err)
+{
+	struct mg_engine *engine = arg;
+
+	(void)shard;
+	return mg_gate_swap(engine->gate, swap, swap_arg, err);
+}
+
 static int open_replica(struct mg_engine *engine, const struct mg_catalog_data *data,
                         struct mg_error *err)
 {
 	const struct mg_replica_options options = {
+		.self = engine->options.number,
+		.peers = engine->options.peers,
+		.name = engine->node_name,
+		.address = engine->address,
+		.on_event = on_event,
+		.gate = gate,
 		.dir = engine->data_dir,
 		.duck = engine->duck,
 		.catalog = engine->catalog,
@@ -287,6 +314,18 @@ static int open_duck(struct mg_engine *engine, struct mg_error *err)
 	return code;
 }
 
+/* Versions that came while this one was being shown. */
+static void show_what_came(struct mg_engine *engine, uint64_t version)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
+	bool newer = data->version != version;
+
+	mg_catalog_give(engine->catalog, data);
+	if (newer) {
+		mg_engine__show_again(engine);
+	}
+}
+
 static int open_parts(struct mg_engine *engine, struct mg_error *err)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
@@ -299,13 +338,17 @@ static int open_parts(struct mg_engine *engine, struct mg_error *err)
 	}
 	data = mg_catalog_take(engine->catalog); /* the log may have had a newer one */
 	code = mg_plandb_open(&engine->plandb, err);
-	code = code ? code : mg_engine__show(engine, data, err);
-	code = code ? code : mg_define_sweep(engine, err);
+	/* With others, the log may be behind the catalog. */
+	bool alone = !code && mg_replica_is_alone(engine->replica);
+	uint64_t version = data->version;
+	code = code ? code : mg_engine__show(engine, data, alone, err);
+	code = code || !alone ? code : mg_define_sweep(engine, err);
 	code = code ? code : mg_hub_new(&engine->hub, engine, engine->data_dir, err);
 	code = code ? code : mg_copies_start(&engine->copies, engine, err);
 	mg_catalog_give(engine->catalog, data);
 	if (!code) {
 		atomic_store(&engine->served, engine->hub);
+		show_what_came(engine, version);
 	}
 	return code;
 }
@@ -319,6 +362,7 @@ int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *optio
 	engine->node_name = mg_strdup(options->node_name);
 	engine->address = mg_strdup(options->address ? options->address : "");
 	engine->catalog = options->catalog;
+	engine->options.number = options->number ? options->number : 1;
 	engine->since_ms = (uint64_t)mg_clock_wall_ms();
 	engine->threads_given = options->threads > 0;
 	engine->options.threads = options->threads ? options->threads : mg_engine_default_threads();
@@ -326,13 +370,10 @@ int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *optio
 	                                                     : mg_engine_default_memory();
 	pthread_mutex_init(&engine->shown_lock, NULL);
 	pthread_mutex_init(&engine->show_lock, NULL);
-	int code = open_parts(engine, err);
-	if (code) {
-		mg_engine_close(engine);
-		return code;
-	}
+	pthread_mutex_init(&engine->event_lock, NULL);
+	engine->gate = mg_gate_new();
 	*out = engine;
-	return 0;
+	return open_parts(engine, err);
 }
 
 int mg_engine_checkpoint(struct mg_engine *engine, struct mg_error *err)
@@ -346,19 +387,35 @@ int mg_engine_checkpoint(struct mg_engine *engine, struct mg_error *err)
 	return code;
 }
 
+void mg_engine_stop(struct mg_engine *engine)
+{
+	if (engine->stopped) {
+		return;
+	}
+	engine->stopped = true;
+	mg_copies_stop(engine->copies);
+	if (engine->replica) {
+		mg_replica_stop(engine->replica);
+	}
+	atomic_store(&engine->served, NULL);
+	mg_hub_free(engine->hub);
+	engine->hub = NULL;
+}
+
 void mg_engine_close(struct mg_engine *engine)
 {
 	if (!engine) {
 		return;
 	}
-	mg_copies_stop(engine->copies);
+	mg_engine_stop(engine);
 	mg_replica_close(engine->replica);
-	mg_hub_free(engine->hub);
 	mg_plandb_close(engine->plandb);
 	mg_duck_close(engine->duck);
 	mg_engine__show_free(engine);
 	pthread_mutex_destroy(&engine->shown_lock);
 	pthread_mutex_destroy(&engine->show_lock);
+	pthread_mutex_destroy(&engine->event_lock);
+	mg_gate_free(engine->gate);
 	if (engine->spill_dir) {
 		mg_tree_remove(engine->spill_dir, NULL);
 	}
@@ -404,6 +461,35 @@ struct mg_replica *mg_engine_replica(struct mg_engine *engine)
 	return engine->replica;
 }
 
+struct mg_gate *mg_engine_gate(struct mg_engine *engine)
+{
+	return engine->gate;
+}
+
+const char *mg_engine_unready(struct mg_engine *engine)
+{
+	const char *why = mg_replica_unready(engine->replica);
+
+	return !why && atomic_load(&engine->unshown) ? "this node does not show all tables yet" : why;
+}
+
+void mg_engine_show_rest(struct mg_engine *engine)
+{
+	if (atomic_load(&engine->unshown)) {
+		mg_engine__show_again(engine);
+	}
+}
+
+void mg_engine_on_event(struct mg_engine *engine,
+                        void (*tell)(void *arg, const char *event, const char *detail), void *arg)
+{
+	pthread_mutex_lock(&engine->event_lock);
+	engine->tell = tell;
+	engine->tell_arg = arg;
+	pthread_mutex_unlock(&engine->event_lock);
+	mg_hub_on_event(engine->hub, tell, arg);
+}
+
 unsigned mg_engine_threads(const struct mg_engine *engine)
 {
 	return engine->options.threads;
@@ -428,20 +514,67 @@ void mg_engine_budget(struct mg_engine *engine, struct mg_spool_budget *budget)
 	};
 }
 
+/* ---- nodes ---- */
+
+static void add_self(struct mg_engine *engine, struct mg_node_info *info)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
+
+	*info = (struct mg_node_info){
+		.role = "server",
+		.state = mg_engine_unready(engine) ? "joining" : "ready",
+		.shards = data->shard_count,
+		.threads = engine->options.threads,
+		.memory_bytes = engine->options.memory_bytes,
+		.since_ms = engine->since_ms,
+	};
+	mg_catalog_give(engine->catalog, data);
+	mg_copy_text(info->id, sizeof info->id, engine->node_name);
+	mg_copy_text(info->address, sizeof info->address, engine->address);
+	mg_copy_text(info->version, sizeof info->version, MG_VERSION);
+}
+
+/* A program says its version first. */
+static void add_other(const struct mg_server_info *server, struct mg_node_info *info)
+{
+	*info = (struct mg_node_info){
+		.role = "server",
+		.state = server->state,
+		.shards = server->shards,
+	};
+	mg_copy_text(info->id, sizeof info->id, server->id);
+	mg_copy_text(info->address, sizeof info->address, server->address);
+	mg_copy_text(info->version, sizeof info->version, server->program);
+	info->version[strcspn(info->version, " ")] = '\0';
+}
+
+static size_t add_servers(struct mg_engine *engine, struct mg_node_info *infos, size_t max)
+{
+	size_t most = mg_replica_servers(engine->replica, NULL, 0) + 8, count = 1;
+	struct mg_server_info *servers = mg_alloc0(most * sizeof *servers);
+	size_t found = mg_replica_servers(engine->replica, servers, most);
+
+	for (size_t i = 0; i < found && i < most; i++) {
+		if (servers[i].number == engine->options.number) {
+			if (max > 0 && strcmp(servers[i].state, "draining") == 0) {
+				infos[0].state = servers[i].state;
+			}
+			continue;
+		}
+		if (count < max) {
+			add_other(&servers[i], &infos[count]);
+		}
+		count++;
+	}
+	mg_free(servers);
+	return count;
+}
+
 size_t mg_engine_nodes(struct mg_engine *engine, struct mg_node_info *infos, size_t max)
 {
 	if (max) {
-		struct mg_node_info *self = &infos[0];
-		*self = (struct mg_node_info){ .role = "server", .state = "ready" };
-		mg_copy_text(self->id, sizeof self->id, engine->node_name);
-		mg_copy_text(self->address, sizeof self->address, engine->address);
-		mg_copy_text(self->version, sizeof self->version, MG_VERSION);
-		const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
-		self->shards = data->shard_count;
-		mg_catalog_give(engine->catalog, data);
-		self->threads = engine->options.threads;
-		self->memory_bytes = engine->options.memory_bytes;
-		self->since_ms = engine->since_ms;
+		add_self(engine, &infos[0]);
 	}
-	return 1 + mg_hub_nodes(engine->hub, infos ? infos + 1 : NULL, max ? max - 1 : 0);
+	size_t servers = add_servers(engine, infos, max), there = servers < max ? servers : max;
+	return servers + mg_hub_nodes(engine->hub, infos ? infos + there : NULL, max - there);
 }

@@ -16,7 +16,9 @@
 #include "store/duck.h"
 
 struct mg_engine;
+struct mg_gate;
 struct mg_hub;
+struct mg_peers;
 struct mg_replica;
 
 struct mg_engine_options {
@@ -28,11 +30,25 @@ struct mg_engine_options {
 	uint64_t
 		query_memory_bytes; /* exchange rows of one query in memory; 0: an eighth of memory_bytes */
 	struct mg_catalog *catalog; /* borrowed */
+	uint64_t number;            /* of this node in the cluster */
+	struct mg_peers *peers;     /* borrowed, as in replica.h; NULL: there are no other servers */
 };
 
+/* With a server whose groups have others too it does not wait for them: mg_engine_unready does.
+ * Also when it fails *out is to be closed. */
 int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *options,
                    struct mg_error *err);
-void mg_engine_close(struct mg_engine *engine); /* no statement may run any more */
+/* No statement runs any more: the replicas leave their groups, workers are let go.  Loops still
+ * turn; then peers and loops are stopped, and close follows.  Again is fine. */
+void mg_engine_stop(struct mg_engine *engine);
+void mg_engine_close(struct mg_engine *engine); /* stops; NULL is fine */
+/* Why this node does not serve, a sentence that stays; or NULL. */
+const char *mg_engine_unready(struct mg_engine *engine);
+/* Show what of the catalog could not be shown before, now that more is applied. */
+void mg_engine_show_rest(struct mg_engine *engine);
+/* What happens to nodes and leaders; NULL: nobody listens. */
+void mg_engine_on_event(struct mg_engine *engine,
+                        void (*tell)(void *arg, const char *event, const char *detail), void *arg);
 /* Write all that is committed to the shards' files.  Fails: MG_E_BUSY when readers are in the way.
  */
 int mg_engine_checkpoint(struct mg_engine *engine, struct mg_error *err);
@@ -42,6 +58,7 @@ struct mg_duck *mg_engine_duck(struct mg_engine *engine);
 const char *mg_engine_spill_dir(struct mg_engine *engine); /* empty at each start */
 struct mg_hub *mg_engine_hub(struct mg_engine *engine);
 struct mg_replica *mg_engine_replica(struct mg_engine *engine);
+struct mg_gate *mg_engine_gate(struct mg_engine *engine); /* whoever reads the shards enters */
 /* Rows of the table as of a moment ago, and how many of them the planning database holds. */
 void mg_engine_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t *rows,
                     uint64_t *sample_rows);
@@ -61,7 +78,7 @@ struct mg_node_info {
 	uint32_t shards; /* held and verified */
 	uint32_t threads;
 	uint64_t memory_bytes;
-	uint64_t since_ms; /* wall clock, milliseconds */
+	uint64_t since_ms; /* wall clock, milliseconds; 0: not known, as threads and memory_bytes */
 };
 /* Copies at most max infos; returns how many there are. Any thread. */
 size_t mg_engine_nodes(struct mg_engine *engine, struct mg_node_info *infos, size_t max);

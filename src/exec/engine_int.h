@@ -4,6 +4,7 @@
 
 #include "exec/copies.h"
 #include "exec/engine.h"
+#include "exec/gate.h"
 #include "exec/hub.h"
 #include "replica/replica.h"
 
@@ -28,10 +29,14 @@ struct mg_engine {
 	struct mg_hub *hub;
 	struct mg_replica *replica;
 	struct mg_copies *copies;
+	struct mg_gate *gate;
 	atomic_bool measured;            /* false: rows have changed since */
 	_Atomic(struct mg_hub *) served; /* the hub, from when all is open: before, nothing is told */
 	uint64_t since_ms;
-	bool threads_given;
+	bool threads_given, stopped;
+	pthread_mutex_t event_lock; /* guards tell, tell_arg; held while it is called */
+	void (*tell)(void *arg, const char *event, const char *detail);
+	void *tell_arg;
 
 	pthread_mutex_t show_lock;  /* held while objects come and go */
 	atomic_bool unshown;        /* something of the catalog could not be shown: try again */
@@ -41,8 +46,9 @@ struct mg_engine {
 };
 
 /* ---- engine_tables.c ---- */
-/* Views over all shards, and the planning database with its sample, as `data` says.  Once. */
-int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data,
+/* Views over all shards, and the planning database with its sample, as `data` says.  Once.
+ * all: what cannot be shown is an error; else it is tried again later. */
+int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data, bool all,
                     struct mg_error *err);
 /* The catalog has changed: what came, went or is another one now.  What fails is tried again by the
  * thread of copies.h. */

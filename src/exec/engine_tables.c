@@ -401,12 +401,22 @@ static int show_schemas(struct mg_engine *engine, struct mg_duck_conn *conn,
 	return code;
 }
 
-int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data,
+/* Not now: the shards may not hold it yet. */
+static void postpone(struct mg_engine *engine, const char *what, const struct mg_error *err)
+{
+	mg_log(MG_LOG_INFO, "catalog.unshown", "object=%s reason=\"%s\"", what, err->message);
+	atomic_store(&engine->unshown, true);
+}
+
+int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data, bool all,
                     struct mg_error *err)
 {
 	struct mg_duck_conn *conn = NULL;
+	struct mg_gate_pass pass;
 	uint64_t *rows = mg_alloc0((data->table_count + 1) * sizeof *rows);
-	int code = mg_duck_connect(engine->duck, &conn, err);
+	int code = mg_gate_enter(engine->gate, &pass, NULL, NULL, err);
+
+	code = code ? code : mg_duck_connect(engine->duck, &conn, err);
 
 	code = code ? code : mg_plandb_seal(engine->plandb, err);
 	code = code ? code : show_schemas(engine, conn, data, err);
@@ -415,11 +425,17 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 
 	for (size_t i = 0; !code && i < data->table_count; i++) {
 		code = show_table(engine, conn, data, &data->tables[i], rows[i], fraction, err);
+		if (code && !all) {
+			postpone(engine, data->tables[i].name, err);
+			mg_error_clear(err);
+			code = 0;
+		}
 	}
 	for (size_t i = 0; !code && i < data->view_count; i++) {
 		show_view(engine, conn, &data->views[i]);
 	}
 	mg_duck_disconnect(conn);
+	mg_gate_leave(engine->gate, &pass);
 	mg_free(rows);
 	return code ? mg_error_wrap(err, "while showing the tables of the catalog") : 0;
 }
@@ -503,13 +519,15 @@ static void drop_what_went(struct mg_engine *engine, struct mg_duck_conn *conn,
 void mg_engine__show_again(struct mg_engine *engine)
 {
 	struct mg_duck_conn *conn = NULL;
+	struct mg_gate_pass pass;
 	struct mg_error err = { 0 };
+	bool unshown = false;
 
 	pthread_mutex_lock(&engine->show_lock);
-	atomic_store(&engine->unshown, false);
 	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
-	int code = mg_duck_connect(engine->duck, &conn, &err);
+	int code = mg_gate_enter(engine->gate, &pass, NULL, NULL, &err);
 
+	code = code ? code : mg_duck_connect(engine->duck, &conn, &err);
 	if (!code) {
 		drop_what_went(engine, conn, data);
 		code = show_schemas(engine, conn, data, &err);
@@ -517,8 +535,11 @@ void mg_engine__show_again(struct mg_engine *engine)
 	for (size_t i = 0; !code && i < data->table_count; i++) {
 		const struct mg_table *table = &data->tables[i];
 
-		if (!is_shown(engine, table->schema, table->name)) {
-			code = show_table(engine, conn, data, table, table->rows, 0, &err);
+		if (!is_shown(engine, table->schema, table->name) &&
+		    show_table(engine, conn, data, table, table->rows, 0, &err)) {
+			mg_log(mg_replica_is_alone(engine->replica) ? MG_LOG_ERROR : MG_LOG_INFO,
+			       "catalog.show", "table=%s error=\"%s\"", table->name, err.message);
+			unshown = true;
 		}
 	}
 	for (size_t i = 0; !code && i < data->view_count; i++) {
@@ -528,9 +549,10 @@ void mg_engine__show_again(struct mg_engine *engine)
 	}
 	if (code) {
 		mg_log(MG_LOG_ERROR, "catalog.show", "error=\"%s\"", err.message);
-		atomic_store(&engine->unshown, true);
 	}
+	atomic_store(&engine->unshown, unshown || code);
 	mg_duck_disconnect(conn);
+	mg_gate_leave(engine->gate, &pass);
 	mg_catalog_give(engine->catalog, data);
 	mg_hub_tables_changed(engine->hub);
 	pthread_mutex_unlock(&engine->show_lock);
@@ -550,10 +572,13 @@ static bool is_outgrown(struct mg_engine *engine, const struct mg_table *table, 
 void mg_engine__measure(struct mg_engine *engine)
 {
 	struct mg_duck_conn *conn = NULL;
+	struct mg_gate_pass pass;
 	struct mg_error err = { 0 };
 	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
 	uint64_t *rows = mg_alloc0((data->table_count + 1) * sizeof *rows);
-	int code = mg_duck_connect(engine->duck, &conn, &err);
+	int code = mg_gate_enter(engine->gate, &pass, NULL, NULL, &err);
+
+	code = code ? code : mg_duck_connect(engine->duck, &conn, &err);
 
 	code = code ? code : measure(conn, data, rows, &err);
 	double fraction = sample_fraction(data, rows);
@@ -571,6 +596,7 @@ void mg_engine__measure(struct mg_engine *engine)
 		mg_log(MG_LOG_INFO, "catalog.measure", "error=\"%s\"", err.message);
 	}
 	mg_duck_disconnect(conn);
+	mg_gate_leave(engine->gate, &pass);
 	mg_free(rows);
 	mg_catalog_give(engine->catalog, data);
 }

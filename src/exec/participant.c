@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "codec/arrow_ipc.h"
 #include "exec/channel.h"
+#include "exec/gate.h"
 #include "os/clock.h"
 #include "replica/replica.h"
 
@@ -27,6 +28,8 @@ struct slot_of_stage {
 
 struct mg_participant {
 	struct mg_duck_conn *conn;
+	struct mg_gate *gate;
+	struct mg_gate_pass pass;
 	struct mg_duck_context context;
 	uint16_t owner[MG_SLOT_COUNT];
 	uint32_t node_index, node_count;
@@ -149,6 +152,12 @@ static int create_views_of_one_cut(struct mg_duck_conn *conn, const struct mg_ex
 	return code;
 }
 
+/* The shards' files are to be replaced: what runs ends with an error. */
+static void interrupt(void *arg)
+{
+	mg_participant_cancel(arg);
+}
+
 int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open,
                         struct mg_error *err)
 {
@@ -167,7 +176,9 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 		.find_spool = find_sealed,
 		.arg = part,
 	};
+	part->gate = open->gate;
 	int code = mg_duck_connect(open->duck, &part->conn, err);
+	code = code ? code : mg_gate_enter(part->gate, &part->pass, interrupt, part, err);
 	if (code) {
 		goto out;
 	}
@@ -202,10 +213,12 @@ void mg_participant_close(struct mg_participant *part)
 	if (!part) {
 		return;
 	}
+	mg_gate_mute(part->gate, &part->pass);
 	if (part->conn) {
 		mg_duck_interrupt(part->conn);
 		mg_duck_disconnect(part->conn);
 	}
+	mg_gate_leave(part->gate, &part->pass);
 	for (size_t i = 0; i < part->stage_count; i++) {
 		mg_spool_unref(part->stages[i].spool);
 	}

@@ -34,6 +34,7 @@ struct mg_replica;
 
 struct mg_exec_open {
 	struct mg_duck *duck;
+	struct mg_gate *gate; /* of the engine's shards; NULL: their files stay */
 	uint32_t node_index;
 	uint32_t node_count;
 	const uint16_t *owner; /* [16384], copied */

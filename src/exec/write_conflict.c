@@ -11,6 +11,7 @@
  * Limit: the source's rows lie in the planning database at once: MG_WRITE_WHOLE_ROWS and
  * MG_WRITE_WHOLE_BYTES.
  */
+#include "exec/gate.h"
 #include "exec/run.h"
 #include "exec/write_int.h"
 #include "sql/statement.h"
@@ -523,6 +524,8 @@ static int look(struct mg_write *write, struct mg_error *err)
 
 int mg_write__conflict(struct mg_write *write, const char *source, bool here, struct mg_error *err)
 {
+	struct mg_gate *gate = mg_engine_gate(write->engine);
+	struct mg_gate_pass pass = { 0 };
 	struct mg_duck_conn *conn = NULL;
 	int code = 0;
 
@@ -535,6 +538,7 @@ int mg_write__conflict(struct mg_write *write, const char *source, bool here, st
 	code = look(write, err);
 	code = code ? code : fetch(write, source, here, err);
 	code = code ? code : check_columns(write, err);
+	code = code ? code : mg_gate_enter(gate, &pass, NULL, NULL, err);
 	code = code ? code : mg_duck_connect(mg_engine_duck(write->engine), &conn, err);
 	if (!code) {
 		mg_duck_set_context(conn, &write->context);
@@ -543,6 +547,7 @@ int mg_write__conflict(struct mg_write *write, const char *source, bool here, st
 		(void)mg_run_attach_conn(write->run, NULL, NULL);
 		mg_duck_disconnect(conn);
 	}
+	mg_gate_leave(gate, &pass);
 	if (!code) {
 		const struct mg_plan_settings settings = mg_write__plan_settings(write);
 

@@ -6,6 +6,7 @@
  * and only those shards are looked at that rows go to, because a key's row lies where the key
  * leads. The caller sees to it that nobody else writes there meanwhile.
  */
+#include "exec/gate.h"
 #include "exec/run.h"
 #include "exec/write_int.h"
 
@@ -231,8 +232,11 @@ int mg_write__check_keys(struct mg_write *write, struct mg_error *err)
 		return 0;
 	}
 	mg_write__spool_seal(write, MG_WRITE_KEYS);
-	int code = mg_duck_connect(mg_engine_duck(write->engine), &conn, err);
+	struct mg_gate *gate = mg_engine_gate(write->engine);
+	struct mg_gate_pass pass;
+	int code = mg_gate_enter(gate, &pass, NULL, NULL, err);
 
+	code = code ? code : mg_duck_connect(mg_engine_duck(write->engine), &conn, err);
 	if (!code) {
 		mg_duck_set_context(conn, &write->context);
 		code = mg_run_attach_conn(write->run, conn, err);
@@ -240,5 +244,6 @@ int mg_write__check_keys(struct mg_write *write, struct mg_error *err)
 		(void)mg_run_attach_conn(write->run, NULL, NULL);
 		mg_duck_disconnect(conn);
 	}
+	mg_gate_leave(gate, &pass);
 	return code;
 }

@@ -20,11 +20,14 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/limits.h"
+#include "replica/replica.h"
+#include "replica/seed.h"
 #include "server/address.h"
 #include "server/join.h"
 #include "server/membership.h"
 #include "server/node_file.h"
 #include "server/open_dir.h"
+#include "server/peering.h"
 #include "server/signals.h"
 
 #include <pthread.h>
@@ -48,6 +51,8 @@ struct server {
 	struct mg_engine *engine;
 	struct mg_login *login;
 	struct mg_doors *doors;
+	_Atomic(struct mg_doors *) open_doors; /* NULL: not yet */
+	struct mg_peering *peering;
 	struct mg_tls *tls;
 	struct mg_loop *loops[LOOPS_MAX];
 	size_t loop_count;
@@ -106,31 +111,49 @@ struct replicas {
 	size_t count, max;
 };
 
-static void add_replica(struct replicas *replicas, const char *node, const char *role,
-                        const char *state, uint32_t shard)
+static void add_replica(struct replicas *replicas, const struct mg_replica_info *info)
 {
 	if (replicas->count < replicas->max) {
-		struct mg_replica_info *info = &replicas->infos[replicas->count];
-		*info = (struct mg_replica_info){ .shard = shard, .role = role, .state = state };
-		mg_copy_text(info->node, sizeof info->node, node);
+		replicas->infos[replicas->count] = *info;
 	}
 	replicas->count++;
 }
 
 static void add_copy(void *arg, const char *worker, uint32_t shard, bool held)
 {
-	add_replica(arg, worker, "worker", held ? "ready" : "copying", shard);
+	struct mg_replica_info info = {
+		.shard = shard, .role = "worker", .state = held ? "ready" : "copying", .lag = -1
+	};
+	mg_copy_text(info.node, sizeof info.node, worker);
+	add_replica(arg, &info);
+}
+
+static void add_servers(struct server *server, struct replicas *replicas)
+{
+	struct mg_replica *replica = mg_engine_replica(server->engine);
+	size_t max = mg_replica_copies(replica, NULL, 0) + 64;
+	struct mg_copy_info *copies = mg_alloc0(max * sizeof *copies);
+	size_t count = mg_replica_copies(replica, copies, max);
+	for (size_t i = 0; i < count && i < max; i++) {
+		struct mg_replica_info info = {
+			.shard = copies[i].shard,
+			.role = copies[i].leads   ? "leader"
+			        : copies[i].votes ? "voter"
+			                          : "standby",
+			.state = copies[i].connected ? "ready" : "down",
+			.lag = copies[i].lag,
+		};
+		mg_copy_text(info.node, sizeof info.node, copies[i].id);
+		add_replica(replicas, &info);
+	}
+	mg_free(copies);
 }
 
 static size_t list_replicas(void *arg, struct mg_replica_info *infos, size_t max)
 {
 	struct server *server = arg;
 	struct replicas replicas = { .infos = infos, .max = max };
-	const struct mg_catalog_data *data = mg_catalog_take(server->catalog);
-	for (uint32_t shard = 0; data->table_count && shard <= data->shard_count; shard++) {
-		add_replica(&replicas, server->node_id, "server", "ready", shard);
-	}
-	mg_catalog_give(server->catalog, data);
+	add_servers(server, &replicas);
 	mg_hub_copies(mg_engine_hub(server->engine), add_copy, &replicas);
 	return replicas.count;
 }
@@ -144,7 +167,8 @@ static void on_event(void *arg, const char *event, const char *worker)
 static const char *unhealthy(void *arg)
 {
 	struct server *server = arg;
-	return atomic_load(&server->serving) ? NULL : "the server is stopping";
+	return atomic_load(&server->serving) ? mg_engine_unready(server->engine)
+	                                     : "the server is starting, or stopping";
 }
 
 /* ---- listening ---- */
@@ -164,6 +188,7 @@ static int open_tls(struct server *server, struct mg_error *err)
 		.key_password = server->options->tls_key_password,
 		.client_ca_file = ca,
 		.alpn = alpn,
+		.peers = mg_peering_accept(server->peering),
 	};
 	if (server->options->require_client_cert && !ca) {
 		mg_error_set(
@@ -241,6 +266,18 @@ static int start_loops(struct server *server, struct mg_error *err)
 	return code;
 }
 
+/* Other nodes and clients come to the same port; before the doors are open clients hear to wait. */
+static bool choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size)
+{
+	struct server *server = arg;
+	struct mg_doors *doors = atomic_load(&server->open_doors);
+	if (strcmp(mg_conn_alpn(conn), MG_NET_ALPN_PEER) == 0) {
+		return mg_peering_choose(conn, server->peering, bytes, size);
+	}
+	return doors ? mg_doors_choose(conn, doors, bytes, size)
+	             : mg_doors_choose_closed(conn, NULL, bytes, size);
+}
+
 static int listen_at(struct server *server, const char *host_port, struct mg_listener **out,
                      struct mg_error *err)
 {
@@ -249,8 +286,8 @@ static int listen_at(struct server *server, const char *host_port, struct mg_lis
 		.tls = server->tls,
 		.plain_loopback = server->options->plain_loopback,
 		.plain_any = server->options->plain_any,
-		.choose = mg_doors_choose,
-		.arg = server->doors,
+		.choose = choose,
+		.arg = server,
 	};
 	return mg_listen(out, server->loops, server->loop_count, &options, err);
 }
@@ -278,71 +315,17 @@ static int start_membership(struct server *server, struct mg_error *err)
 	return mg_membership_start(&server->membership, &options, err);
 }
 
-static int start(struct server *server, struct mg_error *err)
+static int open_net(struct server *server, struct mg_error *err)
 {
 	const struct mg_server_options *options = server->options;
-	int code = mg_server_open_dir(options, server->data_dir, &server->lock, &server->catalog, err);
-	if (code) {
-		return code;
-	}
-	read_node_file(server);
-	struct mg_log_options log = options->log;
-	log.node = server->node_id;
-	if (mg_log_open(&log)) {
-		return mg_error_set(err, MG_E_IO, "cannot open the log \"%s\"", log.path);
-	}
-	struct mg_engine_options engine = {
-		.data_dir = server->data_dir,
-		.node_name = server->node_id,
-		.address = options->advertise ? options->advertise : options->listen,
-		.threads = options->threads,
-		.memory_bytes = options->memory_bytes,
-		.query_memory_bytes = options->query_memory_bytes,
-		.catalog = server->catalog,
-	};
-	code = name_in_certificate(server, err);
+	const struct mg_catalog_data *data = mg_catalog_take(server->catalog);
+	bool alone = server->number == 1 && data->node_count <= 1;
+	mg_catalog_give(server->catalog, data);
+	int code = mg_peering_open(&server->peering, server->data_dir, server->number, alone, err);
+	code = code ? code : name_in_certificate(server, err);
 	code = code ? code : open_tls(server, err);
-	if (!code) {
-		code = mg_engine_open(&server->engine, &engine, err);
-	}
-	if (!code) {
-		server->login = mg_login_new(server->catalog);
-		server->join = (struct mg_join_host){ .data_dir = server->data_dir,
-			                                  .catalog = server->catalog,
-			                                  .self = server->number,
-			                                  .other_client_ca = options->client_ca != NULL,
-			                                  .address_is_a_guess = address_is_a_guess(options) };
-		struct mg_doors_options doors = {
-			.engine = server->engine,
-			.catalog = server->catalog,
-			.login = server->login,
-			.node_name = server->node_id,
-			.require_cert = options->require_client_cert,
-			.running_max = options->queries_max,
-			.worker_upgrade = worker_upgrade,
-			.unhealthy = unhealthy,
-			.replicas = list_replicas,
-			.join = let_join,
-			.settings = options->settings,
-			.setting_count = options->setting_count,
-			.idle_ms = options->idle_ms,
-			.message_max = options->message_max,
-			.silence_ms = options->ping_timeout_ms,
-			.arg = server,
-		};
-		code = mg_doors_new(&server->doors, &doors, err);
-	}
-	if (!code) {
-		mg_hub_on_event(mg_engine_hub(server->engine), on_event, server);
-		mg_hub_limits(mg_engine_hub(server->engine), options->worker_timeout_ms,
-		              options->message_max);
-	}
-	if (!code) {
-		code = start_loops(server, err);
-	}
-	if (!code) {
-		code = listen_at(server, options->listen, &server->listener, err);
-	}
+	code = code ? code : start_loops(server, err);
+	code = code ? code : listen_at(server, options->listen, &server->listener, err);
 	if (!code && options->listen_http) {
 		code = listen_at(server, options->listen_http, &server->http_listener, err);
 	}
@@ -353,8 +336,113 @@ static int start(struct server *server, struct mg_error *err)
 		settle_address(server);
 		code = write_node_file(server, err);
 	}
+	return code;
+}
+
+static bool is_stopped(void *arg, unsigned ms)
+{
+	(void)arg;
+	return mg_signals_wait(ms) > 0;
+}
+
+/* A node that has just joined has no rows: its groups began elsewhere. */
+static int seed(struct server *server, struct mg_error *err)
+{
+	if (server->number == 1) {
+		return 0;
+	}
+	const struct mg_seed_options options = {
+		.dir = server->data_dir,
+		.self = server->number,
+		.catalog = server->catalog,
+		.program = mg_peering_program(),
+		.name = server->node_id,
+		.address = server->advertise,
+		.tls = mg_peering_dial(server->peering),
+		.stopped = is_stopped,
+		.arg = server,
+	};
+	return mg_seed(&options, err);
+}
+
+static int open_engine(struct server *server, struct mg_error *err)
+{
+	const struct mg_server_options *options = server->options;
+	const struct mg_catalog_data *data = mg_catalog_take(server->catalog);
+	struct mg_engine_options engine = {
+		.data_dir = server->data_dir,
+		.node_name = server->node_id,
+		.address = server->advertise,
+		.threads = options->threads,
+		.memory_bytes = options->memory_bytes,
+		.query_memory_bytes = options->query_memory_bytes,
+		.catalog = server->catalog,
+		.number = server->number,
+		.peers = mg_peering_join_loop(server->peering, server->loops[0], data->cluster_id,
+		                              server->node_id, server->advertise),
+	};
+	mg_catalog_give(server->catalog, data);
+	return mg_engine_open(&server->engine, &engine, err);
+}
+
+static int open_doors(struct server *server, struct mg_error *err)
+{
+	const struct mg_server_options *options = server->options;
+	server->login = mg_login_new(server->catalog);
+	server->join = (struct mg_join_host){ .data_dir = server->data_dir,
+		                                  .catalog = server->catalog,
+		                                  .self = server->number,
+		                                  .other_client_ca = options->client_ca != NULL,
+		                                  .address_is_a_guess = address_is_a_guess(options) };
+	struct mg_doors_options doors = {
+		.engine = server->engine,
+		.catalog = server->catalog,
+		.login = server->login,
+		.node_name = server->node_id,
+		.require_cert = options->require_client_cert,
+		.running_max = options->queries_max,
+		.worker_upgrade = worker_upgrade,
+		.unhealthy = unhealthy,
+		.replicas = list_replicas,
+		.join = let_join,
+		.settings = options->settings,
+		.setting_count = options->setting_count,
+		.idle_ms = options->idle_ms,
+		.message_max = options->message_max,
+		.silence_ms = options->ping_timeout_ms,
+		.arg = server,
+	};
+	int code = mg_doors_new(&server->doors, &doors, err);
 	if (!code) {
-		code = start_membership(server, err);
+		mg_engine_on_event(server->engine, on_event, server);
+		mg_hub_limits(mg_engine_hub(server->engine), options->worker_timeout_ms,
+		              options->message_max);
+	}
+	return code;
+}
+
+static int start(struct server *server, struct mg_error *err)
+{
+	int code = mg_server_open_dir(server->options, server->data_dir, &server->lock,
+	                              &server->catalog, err);
+	if (code) {
+		return code;
+	}
+	read_node_file(server);
+	struct mg_log_options log = server->options->log;
+	log.node = server->node_id;
+	if (mg_log_open(&log)) {
+		return mg_error_set(err, MG_E_IO, "cannot open the log \"%s\"", log.path);
+	}
+	code = open_net(server, err);
+	code = code ? code : seed(server, err);
+	code = code ? code : open_engine(server, err);
+	/* The first one stands in the catalog before others can come through it. */
+	code = code ? code : start_membership(server, err);
+	code = code ? code : open_doors(server, err);
+	if (!code) {
+		atomic_store(&server->serving, true);
+		atomic_store(&server->open_doors, server->doors);
 	}
 	return code;
 }
@@ -374,6 +462,7 @@ static void watch_certificate(struct server *server, bool asked)
 	} else {
 		mg_log(MG_LOG_INFO, "tls.reload", "certificate=\"%s\"", server->cert_path);
 	}
+	mg_peering_reload(server->peering);
 }
 
 struct shedding {
@@ -452,14 +541,20 @@ static void stop(struct server *server)
 		mg_listener_close(server->peer_listener);
 	}
 	if (server->doors) {
-		mg_hub_on_event(mg_engine_hub(server->engine), NULL, NULL);
+		mg_engine_on_event(server->engine, NULL, NULL);
 		mg_doors_stop(server->doors);
 	}
-	/* Workers hang on loops and queries on workers: the engine goes while the loops still turn. */
-	mg_engine_close(server->engine);
+	/* Workers hang on loops and queries on workers: these go while the loops still turn; but what
+	 * comes from other nodes may be posted until no loop turns any more. */
+	if (server->engine) {
+		mg_engine_stop(server->engine);
+	}
+	mg_peering_stop(server->peering);
 	for (size_t i = 0; i < server->loop_count; i++) {
 		mg_loop_stop(server->loops[i]);
 	}
+	mg_engine_close(server->engine);
+	mg_peering_free(server->peering);
 	mg_doors_free(server->doors);
 	if (server->login) {
 		mg_login_free(server->login);
@@ -499,7 +594,6 @@ int mg_server_main(const struct mg_server_options *options)
 			fprintf(stderr, "hint: %s\n", err.hint);
 		}
 	} else {
-		atomic_store(&server.serving, true);
 		mg_log(MG_LOG_INFO, "server.ready", "address=%s version=%s engine=%s ms=%llu",
 		       server.advertise, MG_VERSION, mg_duck_version(),
 		       (unsigned long long)(mg_clock_ms() - started));

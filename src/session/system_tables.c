@@ -98,9 +98,24 @@ static void add_double(struct rows *rows, double value)
 	mg_sb_addf(rows->sb, "%.3f", value);
 }
 
+/* NULL for 0. */
+static void add_int_or_null(struct rows *rows, uint64_t value)
+{
+	if (value) {
+		add_int(rows, value);
+	} else {
+		add_text(rows, NULL);
+	}
+}
+
+/* Likewise. */
 static void add_time(struct rows *rows, uint64_t ms)
 {
 	comma(rows);
+	if (!ms) {
+		mg_sb_add(rows->sb, "NULL");
+		return;
+	}
 	mg_sb_addf(rows->sb, "epoch_ms(%llu)", (unsigned long long)ms);
 }
 
@@ -139,8 +154,8 @@ static void fill_nodes(struct rows *rows, const struct mg_catalog_data *data)
 		add_text(rows, nodes[i].address);
 		add_text(rows, nodes[i].version);
 		add_int(rows, nodes[i].shards);
-		add_int(rows, nodes[i].threads);
-		add_int(rows, nodes[i].memory_bytes);
+		add_int_or_null(rows, nodes[i].threads);
+		add_int_or_null(rows, nodes[i].memory_bytes);
 		add_time(rows, nodes[i].since_ms);
 		row_end(rows);
 	}
@@ -166,14 +181,18 @@ static void fill_shards(struct rows *rows, const struct mg_catalog_data *data)
 	}
 }
 
-static void add_replica(struct rows *rows, uint32_t shard, const char *node, const char *role,
-                        const char *state)
+static void add_replica(struct rows *rows, const struct mg_replica_info *info)
 {
 	row_begin(rows);
-	add_int(rows, shard);
-	add_text(rows, node);
-	add_text(rows, role);
-	add_text(rows, state);
+	add_int(rows, info->shard);
+	add_text(rows, info->node);
+	add_text(rows, info->role);
+	add_text(rows, info->state);
+	if (info->lag >= 0) {
+		add_int(rows, (uint64_t)info->lag);
+	} else {
+		add_text(rows, NULL);
+	}
 	row_end(rows);
 }
 
@@ -190,7 +209,7 @@ static void fill_replicas(struct rows *rows, const struct mg_catalog_data *data)
 
 		count = options->replicas(options->arg, infos, max);
 		for (size_t i = 0; i < count && i < max; i++) {
-			add_replica(rows, infos[i].shard, infos[i].node, infos[i].role, infos[i].state);
+			add_replica(rows, &infos[i]);
 		}
 		return;
 	}
@@ -200,7 +219,15 @@ static void fill_replicas(struct rows *rows, const struct mg_catalog_data *data)
 	for (size_t i = 0; i < count; i++) {
 		for (size_t shard = 0; mg_text_eq(nodes[i].role, "server") && shard <= data->shard_count;
 		     shard++) {
-			add_replica(rows, data->shards[shard].id, nodes[i].id, nodes[i].role, nodes[i].state);
+			struct mg_replica_info info = {
+				.shard = data->shards[shard].id,
+				.role = nodes[i].role,
+				.state = nodes[i].state,
+				.lag = -1,
+			};
+
+			mg_copy_text(info.node, sizeof info.node, nodes[i].id);
+			add_replica(rows, &info);
 		}
 	}
 }
@@ -396,7 +423,8 @@ static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
 	  { { "shard", "UINTEGER" },
 	    { "node", "VARCHAR" },
 	    { "role", "VARCHAR" },
-	    { "state", "VARCHAR" } } },
+	    { "state", "VARCHAR" },
+	    { "lag", "UBIGINT" } } },
 	{ "tables",
 	  fill_tables,
 	  { { "schema", "VARCHAR" },

@@ -25,8 +25,9 @@ struct mg_settings;
 struct mg_replica_info {
 	uint32_t shard;
 	char node[64];
-	const char *role;  /* "server", "worker" */
-	const char *state; /* "ready", "copying", ... */
+	const char *role;  /* "leader", "voter", "standby" of servers; "worker" */
+	const char *state; /* "ready", "copying", "down" */
+	int64_t lag;       /* entries of its log that are committed and not there; -1: not known */
 };
 
 /* An option of this node, as it was started. */

@@ -270,7 +270,7 @@ def test_wrong_values_are_named(tmp_path):
         (["server", "--listen", "here there"], "--listen"),
         (["worker", "--threads", "two"], "--threads"),
         (["sql", "--format", "xml"], "--format"),
-        (["demo", "--nodes", "3"], "one server"),
+        (["demo", "--nodes", "10"], "--nodes"),
     ):
         done = run(*args, cwd=tmp_path)
         assert done.returncode == 1 and word in done.stderr, args

@@ -1,0 +1,265 @@
+"""Several servers: they join, take replicas, lose members and get them back, and agree on every row."""
+import json
+import re
+import shutil
+import signal
+import socket
+import time
+
+import pytest
+
+SLOW = 90  # seconds to wait for something that will happen
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(what, check, seconds=SLOW, log=lambda: ""):
+    """The first true answer of check; an exception of the network counts as none."""
+    deadline = time.monotonic() + seconds
+    seen = None
+    while time.monotonic() < deadline:
+        try:
+            seen = check()
+            if seen:
+                return seen
+        except (OSError, AssertionError, KeyError) as error:
+            seen = error
+        time.sleep(0.1)
+    raise AssertionError(f"waited in vain for {what}; last seen: {seen!r}\n{log()}")
+
+
+class Servers:
+    """server-1 is the bootstrapped one; the others join it."""
+
+    def __init__(self, new_cluster, count=3, **kwargs):
+        self.cluster = new_cluster(**kwargs)
+        self.names = [f"server-{i + 1}" for i in range(count)]
+        self.ports = {name: free_port() for name in self.names}
+        self.dirs = {name: self.cluster.dir / name for name in self.names}
+        self.dirs["server-1"] = self.cluster.data
+        self.cluster.port = self.ports["server-1"]
+
+    def start(self, name, *args, wait=True):
+        options = []
+        if name != "server-1":
+            secret = (self.cluster.data / "tls" / "join.secret").read_text().strip()
+            seeds = ",".join(f"127.0.0.1:{self.ports[other]}" for other in self.names if other != name)
+            options = ["--join", seeds, "--tls-roots", self.cluster.ca, "--password", secret]
+        self.cluster.start(name, "server", "--data-dir", self.dirs[name], "--listen", f"127.0.0.1:{self.ports[name]}",
+                           "--node-id", name, "--threads", 2, "--memory-limit", "512MiB", *options, *args)
+        if wait:
+            self.await_ready(name)
+
+    def start_all(self):
+        self.start("server-1")
+        for name in self.names[1:]:
+            self.start(name, wait=False)
+        self.await_ready(*self.names)
+
+    def logs(self):
+        return "\n".join(f"--- {name}\n{self.cluster.log(name)[-3000:]}" for name in self.names
+                         if (self.cluster.dir / f"{name}.log").exists())
+
+    def request(self, name, method, path, body=None, **kwargs):
+        before, self.cluster.port = self.cluster.port, self.ports[name]
+        try:
+            return self.cluster.request(method, path, body, **kwargs)
+        finally:
+            self.cluster.port = before
+
+    def healthy(self, name):
+        return self.request(name, "GET", "/health", login=None, timeout=10).status == 200
+
+    def await_ready(self, *names):
+        for name in names:
+            until(f"{name} to be ready", lambda one=name: self.alive(one) and self.healthy(one), log=self.logs)
+
+    def alive(self, name):
+        code = self.cluster.processes[name].poll()
+        if code is not None:
+            pytest.fail(f"{name} ended with {code}\n{self.logs()}")
+        return True
+
+    def status(self, name):
+        return self.request(name, "GET", "/status", timeout=10).json()
+
+    def rows(self, name, sql, **kwargs):
+        answer = self.request(name, "POST", "/db/query", json.dumps({"sql": sql}).encode(),
+                              headers={"Content-Type": "application/json"}, **kwargs)
+        assert answer.status == 200, answer.body
+        return answer.json()["result"]["values"]
+
+    def await_rows(self, name, sql, expected):
+        until(f"{expected} of {name} for {sql}", lambda: self.rows(name, sql) == expected, log=self.logs)
+
+    def coordinator(self):
+        """Whom those that are there agree on, and who says that it serves."""
+        def agreed():
+            names = [name for name in self.names if self.cluster.processes.get(name) and self.cluster.processes[name].poll() is None]
+            said = {self.status(name)["coordinator"] for name in names}
+            return said.pop() if len(said) == 1 and None not in said else None
+
+        name = until("a coordinator", agreed, log=self.logs)
+        self.await_ready(name)
+        return name
+
+    def execute(self, sql):
+        """At the coordinator, again when it says that nothing happened and that it may be tried again."""
+        def tried():
+            answer = self.request(self.coordinator(), "POST", "/db/execute", json.dumps({"sql": sql}).encode(),
+                                  headers={"Content-Type": "application/json"})
+            assert answer.status in (200, 503), answer.body
+            return answer.status == 200
+
+        until(f"{sql[:60]} to be done", tried, log=self.logs)
+
+    def kill(self, name):
+        process = self.cluster.processes[name]
+        process.kill()
+        process.wait()
+
+    def stop(self, *names):
+        for name in names:
+            self.cluster.processes[name].terminate()
+        for name in names:
+            assert self.cluster.processes[name].wait(30) == 0, self.logs()
+
+    def others(self, name):
+        return [other for other in self.names if other != name]
+
+
+@pytest.fixture
+def make_servers(new_cluster):
+    return lambda **kwargs: Servers(new_cluster, **kwargs)
+
+
+def replicas(servers, at):
+    """{shard: {node: role}} as the node says."""
+    found = {}
+    for shard, node, role in servers.rows(at, "SELECT shard, node, role FROM cluster.replicas WHERE role <> 'worker'"):
+        found.setdefault(shard, {})[node] = role
+    return found
+
+
+def nodes(servers, at):
+    return dict(servers.rows(at, "SELECT id, state FROM cluster.nodes WHERE role = 'server'"))
+
+
+def test_three_servers_hold_everything(make_servers):
+    servers = make_servers(scale=0.01, shards=4)
+    servers.start_all()
+    counts = "SELECT (SELECT count(*) FROM lineitem), (SELECT count(*) FROM orders), (SELECT count(*) FROM nation)"
+    expected = servers.rows("server-1", counts)
+    assert expected[0][0] > 50000 and expected[0][2] == 25
+    leader = servers.coordinator()
+    for name in servers.names:
+        servers.await_rows(name, counts, expected)
+        until("all servers to be ready", lambda at=name: nodes(servers, at) == dict.fromkeys(servers.names, "ready"))
+        # The coordinator leads every shard, so that a write needs no hop.
+        until("the shards to gather", lambda at=name: replicas(servers, at) == {
+            shard: {one: "leader" if one == leader else "voter" for one in servers.names} for shard in range(5)}, log=servers.logs)
+        assert {one["node"] for one in servers.status(name)["leaders"]} == {leader}
+    servers.execute("CREATE TABLE t (k INTEGER, v VARCHAR) PARTITIONED BY (k)")
+    servers.execute("INSERT INTO t SELECT i, 'v' || i FROM range(1000) AS r(i)")
+    for name in servers.names:
+        servers.await_rows(name, "SELECT count(*), sum(k), min(v) FROM t", [[1000, "499500", "v0"]])
+    until("no lag", lambda: servers.rows(leader, "SELECT max(lag) FROM cluster.replicas") == [[0]])
+    events = [event for (event,) in servers.rows(leader, "SELECT event FROM cluster.events")]
+    assert "node.joined" in events and "leader.changed" in events, events
+
+
+def test_any_one_may_die_and_come_back(make_servers):
+    servers = make_servers(scale=0, shards=3)
+    servers.start_all()
+    servers.execute("CREATE TABLE t (k INTEGER) PARTITIONED BY (k)")
+    rows = 0
+    for victim in [servers.coordinator(), *servers.names]:
+        servers.kill(victim)
+        for other in servers.others(victim):
+            until(f"{victim} to be down", lambda at=other, who=victim: nodes(servers, at)[who] == "down", log=servers.logs)
+        servers.execute(f"INSERT INTO t SELECT i FROM range({rows}, {rows + 100}) AS r(i)")
+        rows += 100
+        servers.start(victim)
+        for name in servers.names:
+            servers.await_rows(name, "SELECT count(*), count(DISTINCT k) FROM t", [[rows, rows]])
+    servers.stop(*servers.names)
+    for name in servers.names:
+        servers.start(name, wait=False)
+    servers.await_ready(*servers.names)
+    for name in servers.names:
+        servers.await_rows(name, "SELECT count(*), count(DISTINCT k) FROM t", [[rows, rows]])
+    for name in servers.names:
+        servers.kill(name)
+    for name in servers.names:
+        servers.start(name, wait=False)
+    servers.await_ready(*servers.names)
+    servers.execute("INSERT INTO t VALUES (-1)")
+    for name in servers.names:
+        servers.await_rows(name, "SELECT count(*), count(DISTINCT k) FROM t", [[rows + 1, rows + 1]])
+
+
+def test_one_that_sleeps_for_long_catches_up(make_servers):
+    servers = make_servers(scale=0, shards=3)
+    servers.start_all()
+    servers.execute("CREATE TABLE t (k INTEGER, v VARCHAR) PARTITIONED BY (k)")
+    sleeper = next(name for name in servers.names if name != servers.coordinator())
+    servers.cluster.processes[sleeper].send_signal(signal.SIGSTOP)
+    try:
+        for other in servers.others(sleeper):
+            until(f"{sleeper} to be down", lambda at=other: nodes(servers, at)[sleeper] == "down", log=servers.logs)
+        names, servers.names = servers.names, servers.others(sleeper)
+        for i in range(30):
+            servers.execute(f"INSERT INTO t SELECT i, repeat('x', 100) FROM range({i * 1000}, {i * 1000 + 1000}) AS r(i)")
+        servers.names = names
+    finally:
+        servers.cluster.processes[sleeper].send_signal(signal.SIGCONT)
+    servers.await_rows(sleeper, "SELECT count(*), count(DISTINCT k) FROM t", [[30000, 30000]])
+    servers.await_ready(sleeper)
+
+
+def test_a_directory_that_is_lost_is_replaced(make_servers):
+    servers = make_servers(scale=0.01, shards=3)
+    servers.start_all()
+    expected = servers.rows("server-1", "SELECT count(*), sum(l_quantity) FROM lineitem")
+    victim = next(name for name in servers.names if name != servers.coordinator())
+    servers.kill(victim)
+    shutil.rmtree(servers.dirs[victim])
+    answer = servers.request(servers.coordinator(), "PUT", f"/cluster/nodes/{victim}", b'{"state": "removed"}', headers={"Content-Type": "application/json"})
+    assert answer.status == 200, answer.body
+    servers.start(victim)
+    number = json.loads((servers.dirs[victim] / "node.json").read_text())["number"]
+    assert number == len(servers.names) + 1
+    servers.await_rows(victim, "SELECT count(*), sum(l_quantity) FROM lineitem", expected)
+    for name in servers.names:
+        until("three replicas again", lambda at=name: all(set(shard) == set(servers.names) for shard in replicas(servers, at).values()),
+              log=servers.logs)
+
+
+def test_an_address_may_change(make_servers):
+    servers = make_servers(scale=0, shards=2)
+    servers.start_all()
+    mover = next(name for name in servers.names if name != servers.coordinator())
+    servers.stop(mover)
+    servers.ports[mover] = free_port()
+    servers.start(mover)
+    for name in servers.names:
+        until("the new address", lambda at=name: servers.rows(at, f"SELECT address, state FROM cluster.nodes WHERE id = '{mover}'")
+              == [[f"127.0.0.1:{servers.ports[mover]}", "ready"]], log=servers.logs)
+
+
+def test_a_seed_goes_on_after_a_kill(make_servers):
+    servers = make_servers(scale=0.01, shards=4, count=2)
+    servers.start("server-1")
+    for _ in range(3):
+        servers.start("server-2", wait=False)
+        until("a group to have come", lambda: "seed.group" in servers.cluster.log("server-2"), log=servers.logs)
+        servers.kill("server-2")
+    servers.start("server-2")
+    # No group was begun twice.
+    begun = re.findall(r"seed\.group.* group=(\d+)", servers.cluster.log("server-2"))
+    assert len(begun) == len(set(begun)) or len(begun) <= 6 + 3, begun
+    assert servers.rows("server-2", "SELECT count(*) FROM nation") == [[25]]
