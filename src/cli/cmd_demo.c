@@ -17,7 +17,10 @@
 #define SERVERS_MAX 9
 
 const struct mg_option mg_options_demo[] = {
-	{ .name = "nodes", .kind = MG_O_INT, .fallback = "1", .help = "servers; the first makes the cluster, the others join it" },
+	{ .name = "nodes",
+	  .kind = MG_O_INT,
+	  .fallback = "1",
+	  .help = "servers; the first makes the cluster, the others join it" },
 	{ .name = "workers", .kind = MG_O_INT, .fallback = "2", .help = "workers beside the servers" },
 	{ .name = "scale-factor",
 	  .kind = MG_O_NUMBER,

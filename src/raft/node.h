@@ -33,12 +33,12 @@ struct mg_raft_node_options {
 	struct mg_env *env;
 	struct mg_net *net;
 	/* Zeros choose what stands here. */
-	unsigned election_ms;         /* 1,000 */
-	unsigned heartbeat_ms;        /* 150 */
-	unsigned inflight_max;        /* 1,024 entries sent to a peer and not acknowledged */
-	unsigned capacity_min_kib;    /* 4,096: refuse writes when a majority has less disk */
-	uint64_t snapshot_bytes;      /* 64 MiB of entries applied: then a snapshot */
-	uint64_t snapshot_entries;    /* 1,000,000 likewise */
+	unsigned election_ms;      /* 1,000 */
+	unsigned heartbeat_ms;     /* 150 */
+	unsigned inflight_max;     /* 1,024 entries sent to a peer and not acknowledged */
+	unsigned capacity_min_kib; /* 4,096: refuse writes when a majority has less disk */
+	uint64_t snapshot_bytes;   /* 64 MiB of entries applied: then a snapshot */
+	uint64_t snapshot_entries; /* 1,000,000 likewise */
 	/* 8,192 behind a snapshot, for followers that lag; fewer when they are more than
 	 * snapshot_bytes, and one when there are no followers. */
 	uint64_t keep_entries;

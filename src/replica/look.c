@@ -252,9 +252,7 @@ static void describe(struct mg_replica *replica, const struct mg_catalog_data *d
 	out->node = node;
 	out->leads = node == look->leader;
 	out->votes = look->members.list[member].role == MG_MEMBER_VOTER;
-	out->lag = at == UINT64_MAX   ? -1
-	           : look->commit > at ? (int64_t)(look->commit - at)
-	                               : 0;
+	out->lag = at == UINT64_MAX ? -1 : look->commit > at ? (int64_t)(look->commit - at) : 0;
 	mg_replica__node_id(data, node, out->id, sizeof out->id);
 }
 
@@ -276,9 +274,9 @@ size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos,
 			describe(replica, data, look, i, &infos[count]);
 			infos[count].connected = infos[count].node == replica->options.self;
 			for (size_t k = 0; k < data->node_count; k++) {
-				infos[count].connected = infos[count].connected ||
-				                         (nodes[k].number == infos[count].node &&
-				                          nodes[k].connected);
+				infos[count].connected =
+					infos[count].connected ||
+					(nodes[k].number == infos[count].node && nodes[k].connected);
 			}
 		}
 	}

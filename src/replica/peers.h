@@ -33,13 +33,13 @@ struct mg_peers;
 
 struct mg_peers_options {
 	uint64_t self;
-	const char *cluster;  /* its id; 255 bytes at most, as the next */
-	const char *program;  /* which version this is, for the others' logs */
+	const char *cluster;        /* its id; 255 bytes at most, as the next */
+	const char *program;        /* which version this is, for the others' logs */
 	const char *name, *address; /* how this node is called, and where it is; NULL: not told */
-	struct mg_loop *loop; /* that dials, and keeps what it has dialled */
-	struct mg_tls *tls;   /* to dial with: the client's half of mg_peers_tls; borrowed */
-	size_t queue_bytes;   /* 0: 32 MiB */
-	size_t inbox_bytes;   /* 0: 8 MiB */
+	struct mg_loop *loop;       /* that dials, and keeps what it has dialled */
+	struct mg_tls *tls;         /* to dial with: the client's half of mg_peers_tls; borrowed */
+	size_t queue_bytes;         /* 0: 32 MiB */
+	size_t inbox_bytes;         /* 0: 8 MiB */
 };
 
 /* Both halves of a node's TLS, from `tls/` of its data directory: server for
@@ -95,10 +95,10 @@ struct mg_peer_info {
 	uint64_t node;
 	char address[128]; /* "": not known */
 	bool connected;
-	uint64_t incarnation; /* of its last hello; 0: none yet */
-	char program[64];     /* likewise */
+	uint64_t incarnation;                  /* of its last hello; 0: none yet */
+	char program[64];                      /* likewise */
 	char told_name[64], told_address[256]; /* likewise; "": it did not say */
-	char why[256];        /* why it is not connected, or was not the last time */
+	char why[256];                         /* why it is not connected, or was not the last time */
 };
 
 /* Any thread; returns how many there are, fills in up to max. */

@@ -27,7 +27,7 @@ static void add_wanted(const struct mg_placed_node *nodes, size_t count,
 {
 	for (size_t i = 0; i < count && out->count < MG_MEMBERS_MAX; i++) {
 		enum mg_member_role role = mg_members_voters(out) < MG_PLACEMENT_VOTERS ? MG_MEMBER_VOTER
-		                                                                       : MG_MEMBER_STANDBY;
+		                                                                        : MG_MEMBER_STANDBY;
 
 		if (nodes[i].state == MG_PLACED_MEMBER && votes(members, nodes[i].number) == voters &&
 		    !mg_members_find(out, nodes[i].number)) {

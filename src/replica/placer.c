@@ -92,8 +92,7 @@ static void tell_changes(struct mg_placer *placer, const struct mg_catalog_data 
 {
 	for (size_t i = 0; placer->before && i < placer->node_count; i++) {
 		const struct mg_placed_node *now = &placer->nodes[i];
-		const struct mg_placed_node *was =
-			find(placer->before, placer->before_count, now->number);
+		const struct mg_placed_node *was = find(placer->before, placer->before_count, now->number);
 
 		if (!was) {
 			tell_of(placer, data, "node.joined", now->number);
@@ -145,8 +144,8 @@ static const char *look_for_faults(struct mg_placer *placer)
 			return "this node lags behind: it is catching up";
 		}
 	}
-	if (own && !mg_replica__is_placed(replica, placer->looks, placer->nodes, placer->node_count,
-	                                  self)) {
+	if (own &&
+	    !mg_replica__is_placed(replica, placer->looks, placer->nodes, placer->node_count, self)) {
 		return "this node is joining: it has no vote yet in every shard";
 	}
 	if (placer->looks[0].leader == self && !mg_replica_is_coordinator(replica)) {
@@ -283,14 +282,14 @@ static uint64_t better_leader(const struct mg_placer *placer, uint32_t group)
 	uint64_t to = placer->looks[0].leader;
 	bool close_by = false;
 
-	if (group == 0 || to == 0 || to == placer->replica->options.self || !votes(&look->members, to) ||
-	    !is_connected(placer, to) || mg_clock_ms() - placer->leader_ms < SETTLE_MS) {
+	if (group == 0 || to == 0 || to == placer->replica->options.self ||
+	    !votes(&look->members, to) || !is_connected(placer, to) ||
+	    mg_clock_ms() - placer->leader_ms < SETTLE_MS) {
 		return 0;
 	}
 	for (size_t i = 0; i < look->members.count; i++) {
-		close_by = close_by ||
-		           (look->members.list[i].node == to && look->match[i] != UINT64_MAX &&
-		            look->match[i] + LAG_MAX >= look->commit);
+		close_by = close_by || (look->members.list[i].node == to && look->match[i] != UINT64_MAX &&
+		                        look->match[i] + LAG_MAX >= look->commit);
 	}
 	return close_by ? to : 0;
 }

@@ -58,8 +58,8 @@ struct mg_replica_options {
  * belongs to its groups.  Else it does not wait: mg_replica_wait and mg_replica_unready do.
  *
  * The end, also when it fails, with peers: stop -> mg_peers_stop, its loops -> close ->
- * mg_peers_free.  Fails: as mg_raft_host_open; MG_E_NOT_FOUND a group has not begun here (births, seed.h);
- * MG_E_UNAVAILABLE there are other nodes and no peers. */
+ * mg_peers_free.  Fails: as mg_raft_host_open; MG_E_NOT_FOUND a group has not begun here (births,
+ * seed.h); MG_E_UNAVAILABLE there are other nodes and no peers. */
 int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *options,
                     struct mg_error *err);
 /* Until each group has a leader, and this node has applied what was acknowledged before.  Fails:

@@ -177,11 +177,10 @@ static int seed_from(struct seed *seed, uint32_t group, uint64_t peer, struct mg
 	code = code || group ? code : take_catalog(seed, path, err);
 	code = code ? code : begin_group(seed, group, err);
 	if (!code) {
-		mg_log(MG_LOG_INFO, "seed.group",
-		       "group=%" PRIu32 " of=%" PRIu32 " index=%" PRIu64 " node=%" PRIu64
-		       " took_ms=%" PRIu64,
-		       group, seed->group_count, seed->manifest.snapshot.index, peer,
-		       mg_clock_ms() - start);
+		mg_log(
+			MG_LOG_INFO, "seed.group",
+			"group=%" PRIu32 " of=%" PRIu32 " index=%" PRIu64 " node=%" PRIu64 " took_ms=%" PRIu64,
+			group, seed->group_count, seed->manifest.snapshot.index, peer, mg_clock_ms() - start);
 	}
 	mg_free(path);
 	return code;

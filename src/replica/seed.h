@@ -17,9 +17,9 @@
 #include "net/net.h"
 
 struct mg_seed_options {
-	const char *dir;            /* the node's data directory */
-	uint64_t self;              /* node */
-	struct mg_catalog *catalog; /* names the others; replaced by what is pulled */
+	const char *dir;                      /* the node's data directory */
+	uint64_t self;                        /* node */
+	struct mg_catalog *catalog;           /* names the others; replaced by what is pulled */
 	const char *program, *name, *address; /* as in peers.h */
 	struct mg_tls *tls;                   /* to dial with; borrowed */
 	/* Waits so many milliseconds, or until the node is to stop: then true. */

@@ -228,7 +228,8 @@ def test_a_directory_that_is_lost_is_replaced(make_servers):
     victim = next(name for name in servers.names if name != servers.coordinator())
     servers.kill(victim)
     shutil.rmtree(servers.dirs[victim])
-    answer = servers.request(servers.coordinator(), "PUT", f"/cluster/nodes/{victim}", b'{"state": "removed"}', headers={"Content-Type": "application/json"})
+    answer = servers.request(servers.coordinator(), "PUT", f"/cluster/nodes/{victim}", b'{"state": "removed"}',
+                             headers={"Content-Type": "application/json"})
     assert answer.status == 200, answer.body
     servers.start(victim)
     number = json.loads((servers.dirs[victim] / "node.json").read_text())["number"]

@@ -1,5 +1,5 @@
 /*
- * test_placement.c - the steps of placement, alone and played to their end: they get there, one at a
+ * test_placement.c - the steps of placement, played to their end: they get there, one at a
  * time, and never leave a group without a majority.
  */
 #include "replica/placement.h"
@@ -28,8 +28,7 @@ struct world {
 
 static void add_node(struct world *world, enum mg_placed state, bool connected)
 {
-	world->nodes[world->count] =
-		(struct mg_placed_node){ world->count + 1, state, connected };
+	world->nodes[world->count] = (struct mg_placed_node){ world->count + 1, state, connected };
 	world->count++;
 }
 
