@@ -288,6 +288,18 @@ void mg_group__expire_proposals(struct mg_group *group)
 /* ---- members ----------------------------------------------------------------------------------
  */
 
+/* The core measures by what the node stores from now on: a group at rest gives it something. */
+static int measure(struct mg_group *group, uint64_t node, struct mg_error *err)
+{
+	struct mg_core_event event = { .kind = MG_CORE_CATCH_UP, .node = node };
+	int rc = mg_group__step(group, &event, err);
+
+	mg_assert(node != group->node->options.self || rc != 0);
+	group->barrier_due = group->barrier_due || rc == 0;
+	mg_raft_node__dirty(group);
+	return rc;
+}
+
 static int promote(struct mg_group *group, struct mg_members *members, uint64_t node,
                    struct mg_error *err)
 {
@@ -304,8 +316,7 @@ static int promote(struct mg_group *group, struct mg_members *members, uint64_t 
 	enum mg_catch_up status = mg_core_catch_up(group->core, node);
 
 	if (status != MG_CATCH_UP_FINISHED) {
-		struct mg_core_event event = { .kind = MG_CORE_CATCH_UP, .node = node };
-		int rc = status == MG_CATCH_UP_RUNNING ? 0 : mg_group__step(group, &event, err);
+		int rc = status == MG_CATCH_UP_RUNNING ? 0 : measure(group, node, err);
 
 		return rc != 0 ? rc : mg_error_set(err, MG_E_BUSY, "node %" PRIu64 " is catching up", node);
 	}

@@ -202,6 +202,28 @@ static void start_four(struct node *nodes, uint64_t bytes_per_s)
 	AWAIT(look_at(&nodes[0]).snapshot > 0);
 }
 
+struct match {
+	struct node *of;
+	uint64_t node, index;
+};
+
+static void match_now(void *arg)
+{
+	struct match *match = arg;
+
+	(void)mg_group_match(mg_raft_host_group(match->of->host, group_in_use), match->node,
+	                     &match->index);
+}
+
+/* What the leader knows the node to have. */
+static uint64_t match_of(struct node *leader, const struct node *node)
+{
+	struct match match = { .of = leader, .node = node->self };
+
+	mg_raft_host_call(leader->host, match_now, &match);
+	return match.index;
+}
+
 static void test_a_new_replica_begins_with_a_seed(void **state)
 {
 	struct node nodes[NODES + 1], *fresh = &nodes[NODES];
@@ -243,6 +265,8 @@ static void test_a_new_replica_begins_with_a_seed(void **state)
 	fresh->up = true;
 	name_each_other(nodes, NODES + 1);
 	propose(nodes, (struct proposal){ .change = MG_CHANGE_ADD_STANDBY, .whom = fresh->self });
+	/* It has all there is, and nobody writes: it is promoted nevertheless. */
+	AWAIT(match_of(leader_of(nodes), fresh) >= look_at(leader_of(nodes)).info.last);
 	propose(nodes, (struct proposal){ .change = MG_CHANGE_PROMOTE, .whom = fresh->self });
 	write_many(nodes, 600000, 3, 10);
 	check_equal(nodes, NODES + 1);
