@@ -347,7 +347,7 @@ static void test_what_cannot_be_used_is_refused(void **state)
 	assert_false(mg_file_exists(whole));
 	/* An index that nobody has. */
 	assert_int_equal(pull(fresh, 1, 1, mg_duck_version(), &pulled), MG_E_NOT_FOUND);
-	/* A good one; then its giver's copy rots.  That index was refused with a new snapshot asked for,
+	/* A good one; then its giver's copy rots.  That index was refused and a new snapshot asked for,
 	 * which must not come later. */
 	AWAIT(look_at(&nodes[0]).snapshot >= look_at(&nodes[0]).info.applied);
 	ok(pull(fresh, 1, 0, mg_duck_version(), &pulled));
