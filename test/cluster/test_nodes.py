@@ -101,7 +101,7 @@ class Servers:
         def agreed():
             names = [name for name in self.names if self.cluster.processes.get(name) and self.cluster.processes[name].poll() is None]
             said = {self.status(name)["coordinator"] for name in names}
-            return said.pop() if len(said) == 1 and None not in said else None
+            return said.pop() if len(said) == 1 and said <= set(names) else None
 
         name = until("a coordinator", agreed, log=self.logs)
         self.await_ready(name)
