@@ -3,7 +3,8 @@
  *
  * What only adds rows waits for nobody but those who change tables; what depends on rows that are
  * there holds its table's shards from before it reads until it has committed, so no row changes in
- * between.
+ * between.  Of several nodes the coordinator of writes alone runs it, in one epoch from the look at
+ * the catalog to the commit: when that is over nothing has happened, and who asked tries again.
  */
 #include "exec/change.h"
 
@@ -35,8 +36,8 @@ static size_t shards_of(const struct mg_catalog_data *data, const struct mg_tabl
 
 static int write_locked(struct mg_engine *engine, struct mg_run *run,
                         const struct mg_run_settings *settings,
-                        const struct mg_change_request *request, struct mg_write_result *result,
-                        struct mg_error *err)
+                        const struct mg_change_request *request, uint64_t epoch,
+                        struct mg_write_result *result, struct mg_error *err)
 {
 	const struct mg_write_request write = { .statement = request->statement,
 		                                    .lossless = request->rows->lossless };
@@ -46,7 +47,7 @@ static int write_locked(struct mg_engine *engine, struct mg_run *run,
 	if (!code && mg_run_cancelled(run)) {
 		code = mg_run_cancel_error(run, err); /* the last moment at which it can be */
 	}
-	code = code ? code : mg_replica_commit(mg_engine_replica(engine), redo, err);
+	code = code ? code : mg_replica_commit_in(mg_engine_replica(engine), epoch, redo, err);
 	mg_redo_free(redo);
 	return code;
 }
@@ -73,6 +74,26 @@ static bool is_current(struct mg_engine *engine, const struct mg_table *table)
 	return current;
 }
 
+/* The table's shards are locked. */
+static int change_locked(struct mg_engine *engine, struct mg_run *run,
+                         const struct mg_run_settings *settings,
+                         const struct mg_change_request *request,
+                         const struct mg_write_target *target, const uint32_t *shards,
+                         size_t count, struct mg_write_result *result, bool *again,
+                         struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(engine);
+	uint64_t epoch = 0;
+	int code = mg_replica_begin(replica, &epoch, err);
+
+	*again = !code && !is_current(engine, target->table);
+	if (!code && !*again && mode_of(target) == MG_LOCK_CHANGE) {
+		code = mg_replica_read_barrier(replica, shards, count, err);
+	}
+	return code || *again ? code
+	                      : write_locked(engine, run, settings, request, epoch, result, err);
+}
+
 /* *again: the table was dropped or made anew while we waited for its shards; nothing was done. */
 static int change_once(struct mg_engine *engine, struct mg_run *run,
                        const struct mg_run_settings *settings,
@@ -96,8 +117,8 @@ static int change_once(struct mg_engine *engine, struct mg_run *run,
 		                       err);
 	}
 	if (!code) {
-		*again = !is_current(engine, target.table);
-		code = *again ? 0 : write_locked(engine, run, settings, request, result, err);
+		code = change_locked(engine, run, settings, request, &target, shards, count, result, again,
+		                     err);
 		mg_replica_unlock(replica, mode_of(&target), shards, count);
 	}
 	mg_catalog_give(mg_engine_catalog(engine), data);

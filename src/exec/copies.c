@@ -5,14 +5,16 @@
  * hub takes the offer only if the count is still the same, and from the first change after it no
  * copy is leased or used any more.
  *
- * The same thread keeps the counts of rows up, which the planner reads, and shows again what of the
- * catalog could not be shown.
+ * The same thread keeps the counts of rows up, which the planner reads, shows again what of the
+ * catalog could not be shown, and where this node has begun to coordinate writes sweeps what other
+ * coordinators have left.
  */
 #include "exec/copies.h"
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "exec/engine_int.h"
+#include "exec/sweep.h"
 #include "os/file.h"
 
 #include <time.h>
@@ -22,6 +24,7 @@
 struct mg_copies {
 	struct mg_engine *engine;
 	pthread_t thread;
+	uint64_t swept; /* epoch; owner: the thread */
 	pthread_mutex_t lock; /* guards stopping */
 	pthread_cond_t changed;
 	bool stopping;
@@ -46,6 +49,21 @@ static void renew(struct mg_copies *copies, uint32_t shard, uint64_t count)
 	mg_free(path);
 }
 
+static void sweep(struct mg_copies *copies)
+{
+	uint64_t epoch = mg_replica_epoch(copies->engine->replica);
+	struct mg_error err = { 0 };
+
+	if (!epoch || epoch == copies->swept) {
+		return;
+	}
+	if (mg_sweep(copies->engine, epoch, &err) == 0) {
+		copies->swept = epoch;
+	} else {
+		mg_log(MG_LOG_WARN, "table.sweep", "error=\"%s\"", err.message);
+	}
+}
+
 static void *work(void *arg)
 {
 	struct mg_copies *copies = arg;
@@ -61,6 +79,7 @@ static void *work(void *arg)
 		if (found) {
 			renew(copies, shard, count);
 		}
+		sweep(copies);
 		if (atomic_load(&copies->engine->unshown)) {
 			mg_engine__show_again(copies->engine);
 		}

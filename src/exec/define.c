@@ -3,14 +3,17 @@
  *
  * One statement at a time: `lock` is held from the look at the catalog until it has changed. CREATE
  * TABLE AS loads rows, which may take long, without it; its change of the catalog looks once more.
+ *
+ * Of several nodes the coordinator of writes alone runs it, in one epoch: the files are made, filled
+ * and dropped in it, and the catalog is changed only while it lasts.
  */
 #include "exec/define.h"
 
 #include "base/json.h"
 #include "base/log.h"
 #include "exec/engine.h"
-#include "exec/gate.h"
 #include "exec/run.h"
+#include "exec/sweep.h"
 #include "exec/write.h"
 #include "os/random.h"
 #include "replica/replica.h"
@@ -29,6 +32,7 @@ struct define {
 	const struct mg_change_request *request;
 	struct mg_arena *arena;
 	const struct mg_catalog_data *data; /* as the statement found it */
+	uint64_t epoch;
 	struct mg_ddl ddl;
 	const char *schema;    /* of the object */
 	struct mg_table table; /* CREATE TABLE: what becomes of it */
@@ -91,6 +95,20 @@ static void remove_view(struct mg_catalog_data *data, const char *schema, const 
 		memmove(&data->views[at], &data->views[at + 1],
 		        (data->view_count - at) * sizeof *data->views);
 	}
+}
+
+/* Others may have swept, or defined, since this node has stopped to coordinate. */
+static int check_epoch(const struct define *define, struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(define->engine);
+	uint64_t now = 0;
+	int code = mg_replica_begin(replica, &now, err);
+
+	if (!code && now != define->epoch) {
+		code = mg_error_set(err, MG_E_UNAVAILABLE, "another node has coordinated writes meanwhile");
+		mg_error_hint(err, "Nothing was done: try again.");
+	}
+	return code;
 }
 
 static int add_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
@@ -178,12 +196,30 @@ static int drop_object(void *arg, struct mg_arena *arena, struct mg_catalog_data
 	return 0;
 }
 
+struct catalog_change {
+	struct define *define;
+	int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+	              struct mg_error *err);
+};
+
+/* On the newest version, maybe several times. */
+static int change_in_epoch(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                           struct mg_error *err)
+{
+	const struct catalog_change *change = arg;
+	int code = check_epoch(change->define, err);
+
+	return code ? code : change->change(change->define, arena, data, err);
+}
+
 static int change_catalog(struct define *define,
                           int (*change)(void *arg, struct mg_arena *arena,
                                         struct mg_catalog_data *data, struct mg_error *err),
                           struct mg_error *err)
 {
-	return mg_catalog_change(mg_engine_catalog(define->engine), change, define, err);
+	struct catalog_change in_epoch = { define, change };
+
+	return mg_catalog_change(mg_engine_catalog(define->engine), change_in_epoch, &in_epoch, err);
 }
 
 /* ---- what DuckDB makes of a table's definition ---- */
@@ -415,7 +451,7 @@ static int drop_in_shards(struct define *define, const struct mg_table *table, s
 	for (uint32_t i = first; i <= last; i++) {
 		mg_redo_drop(redo, i, table->schema, mg_table_stored(define->arena, table));
 	}
-	int code = mg_replica_commit(mg_engine_replica(define->engine), redo, err);
+	int code = mg_replica_commit_in(mg_engine_replica(define->engine), define->epoch, redo, err);
 
 	mg_redo_free(redo);
 	return code;
@@ -426,7 +462,7 @@ static int append_rows(void *arg, struct mg_redo *redo, struct mg_error *err)
 {
 	const struct define *define = arg;
 
-	return mg_replica_append(mg_engine_replica(define->engine), redo, err);
+	return mg_replica_append_in(mg_engine_replica(define->engine), define->epoch, redo, err);
 }
 
 /* The rows of CREATE TABLE ... AS, while nobody sees the table. */
@@ -440,14 +476,15 @@ static int fill_table(struct define *define, struct mg_error *err)
 	                     err);
 }
 
-/* Files first, then rows, then the catalog: what ends in between is swept at the next start. */
+/* Files first, then rows, then the catalog: what ends in between is swept by the next coordinator.
+ */
 static int publish_table(struct define *define, struct mg_error *err)
 {
 	struct mg_redo *redo = mg_redo_new();
 	struct mg_error ignored;
 
 	make_in_shards(define, redo);
-	int code = mg_replica_commit(mg_engine_replica(define->engine), redo, err);
+	int code = mg_replica_commit_in(mg_engine_replica(define->engine), define->epoch, redo, err);
 
 	mg_redo_free(redo);
 	if (code) {
@@ -458,7 +495,7 @@ static int publish_table(struct define *define, struct mg_error *err)
 	if (code && code != MG_E_UNKNOWN_OUTCOME) {
 		(void)drop_in_shards(define, &define->table, &ignored);
 	} else if (!code && define->replaced) {
-		(void)drop_in_shards(define, &define->old, &ignored); /* else the next start sweeps it */
+		(void)drop_in_shards(define, &define->old, &ignored); /* else it is swept */
 	}
 	return code;
 }
@@ -551,7 +588,9 @@ static int create_table(struct define *define, struct mg_error *err)
 	code = code
 	           ? code
 	           : mg_plandb_try(mg_engine_plandb(define->engine), &settings, try_table, define, err);
+	mg_sweep_spare(define->table.id);
 	code = code ? code : publish_table(define, err);
+	mg_sweep_spare_no_more(define->table.id);
 	if (!code) {
 		say_reference(define);
 	}
@@ -606,8 +645,13 @@ static int drop_table(struct define *define, struct mg_error *err)
 	                           define->run, err);
 
 	if (!code) {
+		struct mg_error left = { 0 };
+
 		code = change_catalog(define, drop_object, err);
-		code = code ? code : drop_in_shards(define, table, err);
+		if (!code && drop_in_shards(define, table, &left)) { /* the next coordinator sweeps it */
+			mg_log(MG_LOG_WARN, "table.left", "table=%s.%s error=\"%s\"", table->schema,
+			       table->name, left.message);
+		}
 		mg_replica_unlock(replica, MG_LOCK_ALTER, shards, count);
 	}
 	return code;
@@ -719,6 +763,7 @@ int mg_define_run(struct mg_engine *engine, struct mg_run *run,
 	if (alone) {
 		pthread_mutex_lock(&lock);
 	}
+	code = code ? code : mg_replica_begin(mg_engine_replica(engine), &define.epoch, err);
 	define.data = mg_catalog_take(mg_engine_catalog(engine));
 	define.schema = *define.ddl.schema ? define.ddl.schema : "main";
 	code = code ? code : check_name(&define, err);
@@ -735,72 +780,5 @@ int mg_define_run(struct mg_engine *engine, struct mg_run *run,
 		out->rows = define.table.rows;
 	}
 	mg_arena_free(define.arena);
-	return code;
-}
-
-/* ---- what was left behind ---- */
-
-static bool is_named(struct mg_arena *arena, const struct mg_catalog_data *data, const char *schema,
-                     const char *stored)
-{
-	for (size_t i = 0; i < data->table_count; i++) {
-		if (mg_text_eq(data->tables[i].schema, schema) &&
-		    mg_text_eq(mg_table_stored(arena, &data->tables[i]), stored)) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static void sweep_shard(struct mg_arena *arena, const struct mg_catalog_data *data,
-                        const struct mg_json *tables, uint32_t shard, struct mg_redo *redo)
-{
-	mg_json_each(item, tables) {
-		const char *schema = mg_json_get_text(item, "s"), *table = mg_json_get_text(item, "t");
-
-		if (strchr(table, '#') && !is_named(arena, data, schema, table)) {
-			mg_log(MG_LOG_INFO, "table.swept", "shard=%u table=%s.%s", shard, schema, table);
-			mg_redo_drop(redo, shard, schema, table);
-		}
-	}
-}
-
-int mg_define_sweep(struct mg_engine *engine, struct mg_error *err)
-{
-	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
-	struct mg_arena *arena = mg_arena_new();
-	struct mg_redo *redo = mg_redo_new();
-	struct mg_duck_conn *conn = NULL;
-	struct mg_gate *gate = mg_engine_gate(engine);
-	struct mg_gate_pass pass;
-	int code = mg_gate_enter(gate, &pass, NULL, NULL, err);
-
-	code = code ? code : mg_duck_connect(mg_engine_duck(engine), &conn, err);
-
-	for (uint32_t i = 0; !code && i <= data->shard_count; i++) {
-		char *text = NULL, sql[256];
-		struct mg_json *tables = NULL;
-
-		(void)snprintf(sql, sizeof sql,
-		               "SELECT to_json(list({s: schema_name, t: table_name}))::VARCHAR FROM "
-		               "duckdb_tables() WHERE database_name = 's%u' AND schema_name <> '_mg'",
-		               i);
-		code = mg_duck_text(conn, sql, &text, err);
-		if (!code && text) {
-			char *kept = mg_arena_strdup(arena, text);
-
-			code = mg_json_parse(arena, kept, strlen(kept), &tables, err);
-		}
-		if (!code && tables) {
-			sweep_shard(arena, data, tables, i, redo);
-		}
-		mg_free(text);
-	}
-	mg_duck_disconnect(conn);
-	mg_gate_leave(gate, &pass);
-	code = code ? code : mg_replica_commit(mg_engine_replica(engine), redo, err);
-	mg_redo_free(redo);
-	mg_arena_free(arena);
-	mg_catalog_give(mg_engine_catalog(engine), data);
 	return code;
 }

@@ -3,8 +3,8 @@
  *
  * DuckDB reads the definition in the planning database, where it is tried and rolled back; what it
  * made of it goes into the catalog.  A table's own files come first: its name there is new, so
- * nobody sees it until the catalog names it, and a table that never got so far is swept away at the
- * next start.
+ * nobody sees it until the catalog names it, and a table that never got so far is swept away by the
+ * next coordinator of writes.
  *
  * Thread: any that may block.
  */
@@ -17,8 +17,5 @@
 int mg_define_run(struct mg_engine *engine, struct mg_run *run,
                   const struct mg_run_settings *settings, const struct mg_change_request *request,
                   struct mg_change_result *out, struct mg_error *err);
-/* Tables in shard files that no version of the catalog names: of statements that were interrupted.
- * Before anybody writes. */
-int mg_define_sweep(struct mg_engine *engine, struct mg_error *err);
 
 #endif

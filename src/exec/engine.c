@@ -9,7 +9,6 @@
 #include "exec/engine_int.h"
 
 #include "base/log.h"
-#include "exec/define.h"
 #include "exec/hub.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -342,7 +341,6 @@ static int open_parts(struct mg_engine *engine, struct mg_error *err)
 	bool alone = !code && mg_replica_is_alone(engine->replica);
 	uint64_t version = data->version;
 	code = code ? code : mg_engine__show(engine, data, alone, err);
-	code = code || !alone ? code : mg_define_sweep(engine, err);
 	code = code ? code : mg_hub_new(&engine->hub, engine, engine->data_dir, err);
 	code = code ? code : mg_copies_start(&engine->copies, engine, err);
 	mg_catalog_give(engine->catalog, data);

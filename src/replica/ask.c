@@ -405,8 +405,8 @@ static int ask_index(struct mg_replica *replica, uint32_t group, struct mg_wait_
 	return 0;
 }
 
-int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
-                            struct mg_error *err)
+int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                        struct mg_error *err)
 {
 	struct mg_wait_for wait;
 
@@ -427,4 +427,10 @@ int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, 
 	code = code ? code : mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err);
 	mg_wait_fini(&wait);
 	return code;
+}
+
+int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                            struct mg_error *err)
+{
+	return !mg_replica_is_alone(replica) ? mg_replica__barrier(replica, shards, count, err) : 0;
 }

@@ -368,10 +368,11 @@ int mg_replica_commit(struct mg_replica *replica, const struct mg_redo *redo, st
 	return mg_replica_commit_in(replica, mg_replica_epoch(replica), redo, err);
 }
 
-int mg_replica_append(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err)
+int mg_replica_append_in(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
+                         struct mg_error *err)
 {
 	struct commit commit;
-	int code = begin(&commit, replica, mg_replica_epoch(replica), redo, err);
+	int code = begin(&commit, replica, epoch, redo, err);
 	const struct mg_command head = { .kind = MG_COMMAND_WRITE, .epoch = commit.epoch };
 
 	if (code || commit.count == 0) {

@@ -58,7 +58,7 @@ static int take_over(struct mg_replica *replica, uint64_t epoch, bool *fenced, s
 	code = code ? code : mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err);
 	*fenced = wait.fenced;
 	mg_wait_fini(&wait);
-	code = code ? code : mg_replica_read_barrier(replica, NULL, 0, err); /* the catalog */
+	code = code ? code : mg_replica__barrier(replica, NULL, 0, err); /* the catalog */
 	return code ? code : mg_replica__resolve(replica, epoch, err);
 }
 
@@ -151,6 +151,12 @@ void mg_replica__take_again(struct mg_replica *replica, uint64_t epoch)
 uint64_t mg_replica_epoch(struct mg_replica *replica)
 {
 	return atomic_load(&replica->epoch);
+}
+
+int mg_replica_begin(struct mg_replica *replica, uint64_t *epoch, struct mg_error *err)
+{
+	*epoch = mg_replica_epoch(replica);
+	return *epoch ? 0 : mg_replica__not_coordinator(replica, err);
 }
 
 bool mg_replica_is_coordinator(struct mg_replica *replica)

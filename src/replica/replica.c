@@ -204,7 +204,7 @@ int mg_replica__barrier_of_all(struct mg_replica *replica, struct mg_error *err)
 	for (uint32_t i = 0; i < count; i++) {
 		all[i] = i;
 	}
-	int code = mg_replica_read_barrier(replica, all, count, err);
+	int code = mg_replica__barrier(replica, all, count, err);
 
 	mg_free(all);
 	return code;

@@ -85,6 +85,8 @@ bool mg_replica_is_coordinator(struct mg_replica *replica);
 uint64_t mg_replica_coordinator(struct mg_replica *replica); /* node; 0: not known */
 /* In which this node coordinates writes; higher each time; 0: it does not. */
 uint64_t mg_replica_epoch(struct mg_replica *replica);
+/* The same for a statement that writes.  Fails: MG_E_UNAVAILABLE another node does, or none yet. */
+int mg_replica_begin(struct mg_replica *replica, uint64_t *epoch, struct mg_error *err);
 
 /* ---- who is where ---- */
 
@@ -118,13 +120,15 @@ size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos,
 
 /* Returns when this node has applied all of these shards and of the catalog that was acknowledged,
  * anywhere, before the call.  Fails: MG_E_UNAVAILABLE a group has no leader that a majority
- * follows; MG_E_TIMEOUT this node lags behind; MG_E_SHUTDOWN. */
+ * follows; MG_E_TIMEOUT this node lags behind; MG_E_SHUTDOWN.  In a cluster of one nothing is
+ * acknowledged before it is applied here: at once. */
 int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                             struct mg_error *err);
 
-/* The same, but each shard by itself: rows of tables that no version of the catalog names yet,
+/* As commit_in, but each shard by itself: rows of tables that no version of the catalog names yet,
  * which count only with that.  On failure some of them may be stored. */
-int mg_replica_append(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err);
+int mg_replica_append_in(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
+                         struct mg_error *err);
 
 /* What a writer means to do with the tables of a shard, from before it reads them until it has
  * committed. */

@@ -136,6 +136,10 @@ int mg_replica__propose(struct mg_replica *replica, uint32_t group, enum mg_trie
 /* This node has applied all that the wait has reached.  Fails: MG_E_TIMEOUT, MG_E_SHUTDOWN. */
 int mg_replica__reach(struct mg_replica *replica, const struct mg_wait_for *wait, unsigned ms,
                       struct mg_error *err);
+/* mg_replica_read_barrier, also in a cluster of one: whose log may not be applied yet at the start.
+ */
+int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                        struct mg_error *err);
 /* For forward.h: another node asks.  Raft thread. */
 void mg_replica__serve(void *arg, const struct mg_ask *ask, mg_answer_cb answer, void *answer_arg);
 /* For the state machines.  Raft thread. */
