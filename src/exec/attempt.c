@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "os/clock.h"
+#include "replica/replica.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -216,6 +217,22 @@ static bool is_far(const struct part *part)
 	return part->worker && !mg_channel_is_same_host(mg_worker_channel(part->worker));
 }
 
+/* What another coordinator does is applied here shard by shard, under no lock of ours. */
+static int check_cut(const struct mg_attempt_options *options, struct mg_error *err)
+{
+	static const uint32_t reference[] = { 0 };
+	struct mg_replica *replica = mg_engine_replica(options->engine);
+
+	if (!options->epoch ||
+	    (mg_replica_cut_is_whole(replica, options->epoch, options->shards, options->shard_count) &&
+	     mg_replica_cut_is_whole(replica, options->epoch, reference, 1))) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_UNAVAILABLE, "another node has begun to coordinate writes");
+	mg_error_hint(err, "Try again.");
+	return MG_E_UNAVAILABLE;
+}
+
 static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 {
 	const struct mg_attempt_options *options = &attempt->options;
@@ -252,7 +269,7 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	pthread_mutex_lock(&attempt->lock);
 	attempt->local = local; /* a worker may be lost right now: mg_attempt_on_lost looks for it */
 	pthread_mutex_unlock(&attempt->lock);
-	return code;
+	return code ? code : check_cut(options, err);
 }
 
 /* Ask each worker to take part; what goes wrong there comes back as the answer to its first stage.

@@ -78,9 +78,8 @@ static bool is_current(struct mg_engine *engine, const struct mg_table *table)
 static int change_locked(struct mg_engine *engine, struct mg_run *run,
                          const struct mg_run_settings *settings,
                          const struct mg_change_request *request,
-                         const struct mg_write_target *target, const uint32_t *shards,
-                         size_t count, struct mg_write_result *result, bool *again,
-                         struct mg_error *err)
+                         const struct mg_write_target *target, const uint32_t *shards, size_t count,
+                         struct mg_write_result *result, bool *again, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(engine);
 	uint64_t epoch = 0;
@@ -90,8 +89,7 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
 	if (!code && !*again && mode_of(target) == MG_LOCK_CHANGE) {
 		code = mg_replica_read_barrier(replica, shards, count, err);
 	}
-	return code || *again ? code
-	                      : write_locked(engine, run, settings, request, epoch, result, err);
+	return code || *again ? code : write_locked(engine, run, settings, request, epoch, result, err);
 }
 
 /* *again: the table was dropped or made anew while we waited for its shards; nothing was done. */

@@ -4,6 +4,10 @@
  * Rule: whichever way is taken, the rows are those that one DuckDB over all rows would give; a way
  * that cannot promise that is not taken, and the reason is told.
  *
+ * With several nodes: what is read here is as new as asked (fresh.h).  Several shards are read
+ * where writes are coordinated, because there alone a transaction over several becomes visible at
+ * once.
+ *
  * Files: run.c holds struct mg_run; way.c chooses; this file carries out.
  */
 #include "exec/coordinator.h"
@@ -12,16 +16,19 @@
 #include "base/log.h"
 #include "exec/attempt.h"
 #include "exec/explain.h"
+#include "exec/fresh.h"
 #include "exec/pivot.h"
 #include "exec/pump.h"
 #include "exec/run.h"
 #include "exec/way.h"
 #include "os/clock.h"
+#include "replica/replica.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define ATTEMPTS_MAX 4 /* the last one asks no worker, so it cannot lose one */
+#define PLANS_MAX 8    /* while the catalog changes */
 
 /* A statement under way: what is the same for all its attempts. */
 struct job {
@@ -36,6 +43,10 @@ struct job {
 	const char *text; /* zero-terminated */
 	struct mg_pump pump;
 	struct mg_explain *explain; /* EXPLAIN ANALYZE collects here; or NULL */
+	bool plan_only;
+	uint64_t epoch;  /* in which this node coordinates writes; 0: it does not, or it is all alone */
+	uint32_t *reads; /* shards, with 0 for the reference group */
+	size_t read_count;
 };
 
 /* ---- the last step: SQL on the coordinator's own connection, rows to the sink ---- */
@@ -164,6 +175,7 @@ static int open_attempt(struct job *job, bool workers, const uint32_t *shards, s
 		.shards = shards,
 		.shard_count = shard_count,
 		.data = job->data,
+		.epoch = job->read_count > 1 ? job->epoch : 0,
 	};
 	int code = mg_attempt_open(out, &options, err);
 	if (!code) {
@@ -300,10 +312,9 @@ static int attach_conn(void *run, struct mg_duck_conn *conn, struct mg_error *er
 	return mg_run_attach_conn(run, conn, err);
 }
 
-static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
+/* Over what is shown now. */
+static int plan(struct job *job, struct mg_str sql, struct mg_error *err)
 {
-	uint64_t start = mg_clock_us();
-	job->arena = mg_arena_new();
 	job->data = mg_catalog_take(mg_engine_catalog(job->engine));
 	job->text = mg_arena_strndup(job->arena, sql.ptr, sql.len);
 	const char *expanded = NULL;
@@ -321,10 +332,109 @@ static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
 	};
 	code = mg_plandb_bind(mg_engine_plandb(job->engine), job->arena, &settings, job->text,
 	                      &job->bound, err);
-	if (!code) {
-		code = mg_way_choose(&job->way, job->arena, job->engine, job->data, job->settings,
-		                     &job->bound, err);
+	return code ? code
+	            : mg_way_choose(&job->way, job->arena, job->engine, job->data, job->settings,
+	                            &job->bound, err);
+}
+
+/* planned: or not, and then what is missing may lie in any of them. */
+static void find_reads(struct job *job, bool planned)
+{
+	uint32_t last = job->data->shard_count;
+	job->reads = mg_arena_new_array(job->arena, uint32_t, (size_t)last + 1);
+	job->read_count = 0;
+	if (!planned || (job->way.kind != MG_WAY_CATALOG && reads_reference(job))) {
+		job->reads[job->read_count++] = 0;
 	}
+	for (uint32_t i = 1; !planned && i <= last; i++) {
+		job->reads[job->read_count++] = i;
+	}
+	for (size_t i = 0; planned && i < job->way.shard_count; i++) {
+		job->reads[job->read_count++] = job->way.shards[i];
+	}
+}
+
+/* Of the catalog.  A view that reads no table still stands in some FROM. */
+static bool reads_objects(const struct job *job)
+{
+	return job->way.kind == MG_WAY_CATALOG || job->way.table_count > 0 || !job->bound.root ||
+	       strcasestr(job->text, "from") != NULL;
+}
+
+static bool belongs_elsewhere(const struct job *job)
+{
+	struct mg_replica *replica = mg_engine_replica(job->engine);
+	return job->settings->consistency == MG_CONSISTENCY_LINEARIZABLE && job->read_count > 1 &&
+	       !job->plan_only && !job->epoch && !mg_replica_is_alone(replica);
+}
+
+/* An object that was not found may have come at another node. */
+static bool may_be_missing(int code)
+{
+	return code == MG_E_NO_TABLE || code == MG_E_NO_COLUMN || code == MG_E_NO_FUNCTION ||
+	       code == MG_E_BIND;
+}
+
+/* planned: the code of planning.  *stale: it has to be planned again. */
+static int await_fresh(struct job *job, int planned, uint64_t shown, bool *stale,
+                       struct mg_error *err)
+{
+	struct mg_error late = { 0 };
+	*stale = false;
+	if (planned && !may_be_missing(planned)) {
+		return planned;
+	}
+	find_reads(job, !planned);
+	if (!planned && belongs_elsewhere(job)) {
+		return mg_run_send_elsewhere(job->run, err);
+	}
+	if (!planned && !job->read_count && !reads_objects(job)) {
+		return 0;
+	}
+	const struct mg_fresh fresh = {
+		.engine = job->engine,
+		.settings = job->settings,
+		.shards = job->reads,
+		.count = job->plan_only ? 0 : job->read_count,
+		.shown = shown,
+		.missing = planned != 0,
+	};
+	int code = mg_fresh_await(&fresh, stale, &late);
+	if (code) {
+		*err = late;
+		return code;
+	}
+	return *stale ? 0 : planned;
+}
+
+static int plan_fresh(struct job *job, struct mg_str sql, struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(job->engine);
+	bool stale = true;
+	int code = 0;
+	for (int i = 0; stale && i < PLANS_MAX; i++) {
+		uint64_t shown = mg_engine_shown(job->engine);
+		if (i) {
+			mg_catalog_give(mg_engine_catalog(job->engine), job->data);
+			mg_error_clear(err);
+			job->bound = (struct mg_bound){ 0 };
+		}
+		job->epoch = mg_replica_is_alone(replica) ? 0 : mg_replica_epoch(replica);
+		code = plan(job, sql, err);
+		code = await_fresh(job, code, shown, &stale, err);
+	}
+	if (!code && stale) {
+		code = mg_error_set(err, MG_E_UNAVAILABLE, "the catalog changes all the time");
+		mg_error_hint(err, "Try again.");
+	}
+	return code;
+}
+
+static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
+{
+	uint64_t start = mg_clock_us();
+	job->arena = mg_arena_new();
+	int code = plan_fresh(job, sql, err);
 	struct mg_run_stats *stats = mg_run_own_stats(job->run);
 	stats->plan_micros = mg_clock_us() - start;
 	if (!code) {
@@ -424,7 +534,9 @@ int mg_coordinator_explain(struct mg_engine *engine, struct mg_run *run,
 {
 	struct mg_explain *explain = mg_explain_new();
 	struct mg_rows nowhere = mg_pump_nowhere();
-	struct job job = { .engine = engine, .run = run, .settings = settings, .rows = &nowhere };
+	struct job job = {
+		.engine = engine, .run = run, .settings = settings, .rows = &nowhere, .plan_only = !analyze
+	};
 	uint64_t start = mg_clock_us();
 	int code = prepare(&job, sql, err);
 	if (!code && job.way.kind == MG_WAY_CUT) {

@@ -18,6 +18,9 @@ struct mg_engine; /* exec/engine.h: this node's DuckDB with its shards, planning
                    */
 struct mg_run;    /* one running statement */
 
+/* How fresh a read is: all that was acknowledged before it began; at most so old; what is here. */
+enum mg_consistency { MG_CONSISTENCY_LINEARIZABLE, MG_CONSISTENCY_BOUNDED, MG_CONSISTENCY_ANY };
+
 enum mg_distributed { MG_DISTRIBUTED_FALSE, MG_DISTRIBUTED_TRUE, MG_DISTRIBUTED_FORCE };
 
 struct mg_run_settings {
@@ -26,6 +29,8 @@ struct mg_run_settings {
 	enum mg_strategy strategy;
 	char timezone[64];   /* "" : UTC */
 	uint64_t timeout_ms; /* 0: none */
+	enum mg_consistency consistency;
+	uint64_t max_staleness_ms; /* of a bounded read */
 	/* A statement of ours, whose rowid is the id of the stored row: no worker takes part, because
 	 * the ids must be of now, and the text itself never runs. */
 	bool row_ids;
@@ -67,9 +72,17 @@ void mg_run_on_catalog(struct mg_run *run,
 void mg_run_cancel(struct mg_run *run,
                    int code); /* any thread; code MG_E_CANCELLED or MG_E_TIMEOUT */
 bool mg_run_cancelled(const struct mg_run *run);
+/* The statement failed with MG_E_UNAVAILABLE before its first row because only the coordinator of
+ * writes can answer it: it reads several shards, and here they may be of different moments. */
+bool mg_run_belongs_elsewhere(const struct mg_run *run);
 const char *mg_run_id(const struct mg_run *run); /* "q-0001-7f3a2b" */
 void mg_run_progress(struct mg_run *run, double *done, uint64_t *rows, uint64_t *bytes,
                      uint32_t *nodes); /* any thread */
+/* Of a statement that another node runs. */
+void mg_run_set_progress(struct mg_run *run, double done, uint64_t rows, uint64_t bytes,
+                         uint32_t nodes);
+/* And what it has told at its end: all but the step, which is "relay" here. */
+void mg_run_note_relayed(struct mg_run *run, const struct mg_run_stats *stats);
 const struct mg_run_stats *mg_run_stats(const struct mg_run *run);
 
 /* sql: one statement that reads (MG_S_SELECT), without EXPLAIN. */

@@ -24,7 +24,7 @@
 struct mg_copies {
 	struct mg_engine *engine;
 	pthread_t thread;
-	uint64_t swept; /* epoch; owner: the thread */
+	uint64_t swept;       /* epoch; owner: the thread */
 	pthread_mutex_t lock; /* guards stopping */
 	pthread_cond_t changed;
 	bool stopping;

@@ -4,8 +4,8 @@
  * One statement at a time: `lock` is held from the look at the catalog until it has changed. CREATE
  * TABLE AS loads rows, which may take long, without it; its change of the catalog looks once more.
  *
- * Of several nodes the coordinator of writes alone runs it, in one epoch: the files are made, filled
- * and dropped in it, and the catalog is changed only while it lasts.
+ * Of several nodes the coordinator of writes alone runs it, in one epoch: the files are made,
+ * filled and dropped in it, and the catalog is changed only while it lasts.
  */
 #include "exec/define.h"
 

@@ -459,6 +459,11 @@ struct mg_replica *mg_engine_replica(struct mg_engine *engine)
 	return engine->replica;
 }
 
+struct mg_peers *mg_engine_peers(struct mg_engine *engine)
+{
+	return engine->options.peers;
+}
+
 struct mg_gate *mg_engine_gate(struct mg_engine *engine)
 {
 	return engine->gate;

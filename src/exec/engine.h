@@ -58,10 +58,17 @@ struct mg_duck *mg_engine_duck(struct mg_engine *engine);
 const char *mg_engine_spill_dir(struct mg_engine *engine); /* empty at each start */
 struct mg_hub *mg_engine_hub(struct mg_engine *engine);
 struct mg_replica *mg_engine_replica(struct mg_engine *engine);
-struct mg_gate *mg_engine_gate(struct mg_engine *engine); /* whoever reads the shards enters */
+struct mg_gate *mg_engine_gate(struct mg_engine *engine);   /* whoever reads the shards enters */
+struct mg_peers *mg_engine_peers(struct mg_engine *engine); /* NULL: there are no other servers */
 /* Rows of the table as of a moment ago, and how many of them the planning database holds. */
 void mg_engine_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t *rows,
                     uint64_t *sample_rows);
+/* A number that is another one when other objects of the catalog are shown.  An object is not,
+ * until its shards' files have it. */
+uint64_t mg_engine_shown(struct mg_engine *engine);
+/* Show the catalog as it is, if it has changed; with `missing` also what could not be shown.
+ * Blocks. */
+void mg_engine_show(struct mg_engine *engine, bool missing);
 unsigned mg_engine_threads(const struct mg_engine *engine);
 bool mg_engine_threads_given(const struct mg_engine *engine); /* by the operator */
 uint64_t mg_engine_memory(const struct mg_engine *engine);

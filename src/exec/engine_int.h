@@ -38,9 +38,11 @@ struct mg_engine {
 	void (*tell)(void *arg, const char *event, const char *detail);
 	void *tell_arg;
 
-	pthread_mutex_t show_lock;  /* held while objects come and go */
-	atomic_bool unshown;        /* something of the catalog could not be shown: try again */
-	pthread_mutex_t shown_lock; /* guards shown */
+	pthread_mutex_t show_lock;      /* held while objects come and go */
+	_Atomic uint64_t shown_version; /* of the catalog, all of which was tried to show */
+	_Atomic uint64_t shown_changes; /* objects that have come and gone */
+	atomic_bool unshown;            /* something of the catalog could not be shown: try again */
+	pthread_mutex_t shown_lock;     /* guards shown */
 	struct mg_shown *shown;
 	size_t shown_count, shown_cap;
 };

@@ -146,6 +146,7 @@ static void note(struct mg_engine *engine, const char *schema, const char *name,
 		.sample_rows = sample_rows,
 	};
 	pthread_mutex_unlock(&engine->shown_lock);
+	(void)atomic_fetch_add(&engine->shown_changes, 1);
 }
 
 /* Under the lock; NULL when it is not shown (any more). */
@@ -434,6 +435,7 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 	for (size_t i = 0; !code && i < data->view_count; i++) {
 		show_view(engine, conn, &data->views[i]);
 	}
+	atomic_store(&engine->shown_version, data->version);
 	mg_duck_disconnect(conn);
 	mg_gate_leave(engine->gate, &pass);
 	mg_free(rows);
@@ -512,6 +514,7 @@ static void drop_what_went(struct mg_engine *engine, struct mg_duck_conn *conn,
 		pthread_mutex_lock(&engine->shown_lock);
 		engine->shown[i] = engine->shown[--engine->shown_count];
 		pthread_mutex_unlock(&engine->shown_lock);
+		(void)atomic_fetch_add(&engine->shown_changes, 1);
 		shown_fini(&shown);
 	}
 }
@@ -551,11 +554,28 @@ void mg_engine__show_again(struct mg_engine *engine)
 		mg_log(MG_LOG_ERROR, "catalog.show", "error=\"%s\"", err.message);
 	}
 	atomic_store(&engine->unshown, unshown || code);
+	atomic_store(&engine->shown_version, data->version);
 	mg_duck_disconnect(conn);
 	mg_gate_leave(engine->gate, &pass);
 	mg_catalog_give(engine->catalog, data);
 	mg_hub_tables_changed(engine->hub);
 	pthread_mutex_unlock(&engine->show_lock);
+}
+
+uint64_t mg_engine_shown(struct mg_engine *engine)
+{
+	return atomic_load(&engine->shown_changes);
+}
+
+void mg_engine_show(struct mg_engine *engine, bool missing)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
+	bool old = data->version != atomic_load(&engine->shown_version);
+
+	mg_catalog_give(engine->catalog, data);
+	if (old || (missing && atomic_load(&engine->unshown))) {
+		mg_engine__show_again(engine);
+	}
 }
 
 /* ---- tables that grow ---- */

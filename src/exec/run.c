@@ -23,6 +23,11 @@ struct mg_run {
 	int code;                   /* 0, MG_E_CANCELLED, MG_E_TIMEOUT or MG_E_NOMEM */
 	atomic_bool stopped;        /* code is set, for conn: the engine forgets early interrupts */
 	uint32_t stages_done, stages_planned;
+	/* As another node has told; nodes 0: it has not. */
+	double told_done;
+	uint64_t told_rows, told_bytes;
+	uint32_t told_nodes;
+	bool elsewhere; /* owner: the query's thread */
 	int (*fill)(void *arg, struct mg_duck_conn *conn, bool *transaction, struct mg_error *err);
 	void *fill_arg;
 };
@@ -177,6 +182,19 @@ void mg_run_stage_end(struct mg_run *run)
 	pthread_mutex_unlock(&run->lock);
 }
 
+int mg_run_send_elsewhere(struct mg_run *run, struct mg_error *err)
+{
+	run->elsewhere = true;
+	mg_error_set(err, MG_E_UNAVAILABLE, "several shards are read where writes are coordinated");
+	mg_error_hint(err, "Try again; or SET read_consistency = 'any' to read what this node has.");
+	return MG_E_UNAVAILABLE;
+}
+
+bool mg_run_belongs_elsewhere(const struct mg_run *run)
+{
+	return run->elsewhere;
+}
+
 struct mg_run_stats *mg_run_own_stats(struct mg_run *run)
 {
 	return &run->stats;
@@ -185,6 +203,23 @@ struct mg_run_stats *mg_run_own_stats(struct mg_run *run)
 const struct mg_run_stats *mg_run_stats(const struct mg_run *run)
 {
 	return &run->stats;
+}
+
+void mg_run_set_progress(struct mg_run *run, double done, uint64_t rows, uint64_t bytes,
+                         uint32_t nodes)
+{
+	pthread_mutex_lock(&run->lock);
+	run->told_done = done;
+	run->told_rows = rows;
+	run->told_bytes = bytes;
+	run->told_nodes = nodes;
+	pthread_mutex_unlock(&run->lock);
+}
+
+void mg_run_note_relayed(struct mg_run *run, const struct mg_run_stats *stats)
+{
+	run->stats = *stats;
+	run->stats.step = "relay";
 }
 
 void mg_run_progress(struct mg_run *run, double *done, uint64_t *rows, uint64_t *bytes,
@@ -199,6 +234,11 @@ void mg_run_progress(struct mg_run *run, double *done, uint64_t *rows, uint64_t 
 			 planned = run->stages_planned ? run->stages_planned : 1;
 	if (attempt) {
 		mg_attempt_ref(attempt);
+	} else if (run->told_nodes) {
+		*done = run->told_done;
+		*rows = run->told_rows;
+		*bytes = run->told_bytes;
+		*nodes = run->told_nodes;
 	}
 	pthread_mutex_unlock(&run->lock);
 	if (!attempt) {

@@ -19,6 +19,8 @@ int mg_run_fill_catalog(struct mg_run *run, struct mg_duck_conn *conn, bool *tra
                         struct mg_error *err);
 void mg_run_stage_begin(struct mg_run *run);
 void mg_run_stage_end(struct mg_run *run);
+/* For mg_run_belongs_elsewhere; returns the code, with err set. */
+int mg_run_send_elsewhere(struct mg_run *run, struct mg_error *err);
 struct mg_run_stats *mg_run_own_stats(struct mg_run *run); /* owner: the query's thread */
 bool mg_run_is_cancelled(void *run); /* mg_run_cancelled, for who asks while it waits */
 int mg_run_cancel_error(struct mg_run *run, struct mg_error *err);

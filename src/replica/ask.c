@@ -405,12 +405,24 @@ static int ask_index(struct mg_replica *replica, uint32_t group, struct mg_wait_
 	return 0;
 }
 
+static void note_fresh(struct mg_replica *replica, const struct mg_wait_for *wait, uint64_t ms)
+{
+	pthread_mutex_lock(&replica->lock);
+	for (size_t i = 0; i < wait->reached_count; i++) {
+		uint64_t *at = &replica->fresh_ms[wait->reached[i].group];
+
+		*at = ms > *at ? ms : *at;
+	}
+	pthread_mutex_unlock(&replica->lock);
+}
+
 int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                         struct mg_error *err)
 {
 	struct mg_wait_for wait;
 
 	mg_wait_init(&wait);
+	uint64_t start = mg_clock_ms();
 	int code = ask_index(replica, 0, &wait, err);
 
 	for (size_t i = 0; !code && i < count; i++) {
@@ -425,12 +437,32 @@ int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size
 		code = end_code;
 	}
 	code = code ? code : mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err);
+	if (!code) {
+		note_fresh(replica, &wait, start);
+	}
 	mg_wait_fini(&wait);
 	return code;
+}
+
+bool mg_replica_is_fresh(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                         uint64_t max_ms)
+{
+	uint64_t now = mg_clock_ms();
+
+	pthread_mutex_lock(&replica->lock);
+	bool fresh = replica->fresh_ms[0] != 0 && now - replica->fresh_ms[0] <= max_ms;
+
+	for (size_t i = 0; fresh && i < count; i++) {
+		uint64_t at = replica->fresh_ms[mg_replica__group(shards[i])];
+
+		fresh = at != 0 && now - at <= max_ms;
+	}
+	pthread_mutex_unlock(&replica->lock);
+	return fresh || mg_replica_is_alone(replica);
 }
 
 int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                             struct mg_error *err)
 {
-	return !mg_replica_is_alone(replica) ? mg_replica__barrier(replica, shards, count, err) : 0;
+	return mg_replica_is_alone(replica) ? 0 : mg_replica__barrier(replica, shards, count, err);
 }

@@ -164,6 +164,11 @@ bool mg_replica_is_coordinator(struct mg_replica *replica)
 	return atomic_load(&replica->epoch) != 0;
 }
 
+uint64_t mg_replica_self(const struct mg_replica *replica)
+{
+	return replica->options.self;
+}
+
 struct leader {
 	struct mg_replica *replica;
 	uint64_t node;

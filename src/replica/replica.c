@@ -276,6 +276,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	atomic_store(&replica->unready, "this node is starting");
 	replica->shards = mg_alloc0(((size_t)options->shard_count + 1) * sizeof *replica->shards);
 	replica->applied = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->applied);
+	replica->fresh_ms = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->fresh_ms);
 	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
 	init_cut(&replica->cut);
 	pthread_mutex_init(&replica->lock, NULL);
@@ -519,6 +520,7 @@ void mg_replica_close(struct mg_replica *replica)
 	pthread_cond_destroy(&replica->changed);
 	pthread_mutex_destroy(&replica->lock);
 	mg_free(replica->applied);
+	mg_free(replica->fresh_ms);
 	mg_free(replica->shards);
 	mg_shard_locks_free(replica->locks);
 	mg_free(replica);
@@ -544,6 +546,17 @@ void mg_replica_cut_begin(struct mg_replica *replica)
 void mg_replica_cut_end(struct mg_replica *replica)
 {
 	pthread_rwlock_unlock(&replica->cut);
+}
+
+bool mg_replica_cut_is_whole(struct mg_replica *replica, uint64_t epoch, const uint32_t *shards,
+                             size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (mg_shard_sm_fence(replica->shards[shards[i]]) > epoch) {
+			return false;
+		}
+	}
+	return true;
 }
 
 int mg_replica_failed(struct mg_replica *replica, struct mg_error *err)

@@ -83,6 +83,7 @@ int mg_replica_commit_in(struct mg_replica *replica, uint64_t epoch, const struc
 
 bool mg_replica_is_coordinator(struct mg_replica *replica);
 uint64_t mg_replica_coordinator(struct mg_replica *replica); /* node; 0: not known */
+uint64_t mg_replica_self(const struct mg_replica *replica);
 /* In which this node coordinates writes; higher each time; 0: it does not. */
 uint64_t mg_replica_epoch(struct mg_replica *replica);
 /* The same for a statement that writes.  Fails: MG_E_UNAVAILABLE another node does, or none yet. */
@@ -124,6 +125,10 @@ size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos,
  * acknowledged before it is applied here: at once. */
 int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                             struct mg_error *err);
+/* What this node has of these shards and of the catalog is at most so old: a barrier has said so.
+ */
+bool mg_replica_is_fresh(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                         uint64_t max_ms);
 
 /* As commit_in, but each shard by itself: rows of tables that no version of the catalog names yet,
  * which count only with that.  On failure some of them may be stored. */
@@ -148,6 +153,10 @@ void mg_replica_unlock(struct mg_replica *replica, enum mg_lock_mode mode, const
  * touches its shards here, and has a consistent cut of them.  Short. */
 void mg_replica_cut_begin(struct mg_replica *replica);
 void mg_replica_cut_end(struct mg_replica *replica);
+/* Asked behind the cut: nobody else has coordinated writes to these shards since this epoch of ours
+ * began, as far as this node has applied them.  Only then it is one. */
+bool mg_replica_cut_is_whole(struct mg_replica *replica, uint64_t epoch, const uint32_t *shards,
+                             size_t count);
 
 /* Write all that is committed to the shard's file; nothing when it holds that.  Fails: MG_E_BUSY
  * when a reader is in the way: later. */

@@ -42,7 +42,9 @@ struct mg_replica {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* monotonic */
 	/* guarded by lock */
-	uint64_t *applied;   /* index, by group */
+	uint64_t *applied; /* index, by group */
+	uint64_t
+		*fresh_ms; /* by group: this node has what was acknowledged before then; 0: not known */
 	uint64_t lead_term;  /* in which this node leads group 0; 0: it does not */
 	uint64_t taken_term; /* the last one that coordinator.c has looked at */
 	bool take_again;

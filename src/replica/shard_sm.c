@@ -531,6 +531,15 @@ bool mg_shard_sm_holds(struct mg_shard_sm *sm, const struct mg_txid *txid)
 	return holds;
 }
 
+uint64_t mg_shard_sm_fence(struct mg_shard_sm *sm)
+{
+	pthread_mutex_lock(&sm->lock);
+	uint64_t epoch = fence_of(sm);
+
+	pthread_mutex_unlock(&sm->lock);
+	return epoch;
+}
+
 bool mg_shard_sm_refused(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index)
 {
 	bool refused = false;

@@ -72,6 +72,9 @@ bool mg_shard_sm_holds(struct mg_shard_sm *sm, const struct mg_txid *txid);
  * refused by a fence. */
 bool mg_shard_sm_refused(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index);
 
+/* The highest epoch that was fenced here; 0: none. */
+uint64_t mg_shard_sm_fence(struct mg_shard_sm *sm);
+
 /* Something is applied that the file does not hold; or was, since the file was made. */
 bool mg_shard_sm_dirty(struct mg_shard_sm *sm);
 bool mg_shard_sm_wrote(struct mg_shard_sm *sm);

@@ -141,24 +141,24 @@ static bool set_read_consistency(struct mg_settings *settings, const char *value
 	int index = parse_word(value, consistencies, sizeof consistencies / sizeof consistencies[0]);
 
 	if (index >= 0) {
-		settings->read_consistency = (enum mg_consistency)index;
+		settings->run.consistency = (enum mg_consistency)index;
 	}
 	return index >= 0;
 }
 
 static void get_read_consistency(const struct mg_settings *settings, struct mg_sb *value)
 {
-	mg_sb_add(value, consistencies[settings->read_consistency]);
+	mg_sb_add(value, consistencies[settings->run.consistency]);
 }
 
 static bool set_max_staleness(struct mg_settings *settings, const char *value)
 {
-	return mg_duration_parse(value, &settings->max_staleness_ms);
+	return mg_duration_parse(value, &settings->run.max_staleness_ms);
 }
 
 static void get_max_staleness(const struct mg_settings *settings, struct mg_sb *value)
 {
-	print_duration(value, settings->max_staleness_ms);
+	print_duration(value, settings->run.max_staleness_ms);
 }
 
 static bool set_statement_timeout(struct mg_settings *settings, const char *value)

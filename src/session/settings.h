@@ -14,12 +14,8 @@
 #include "base/str.h"
 #include "exec/coordinator.h"
 
-enum mg_consistency { MG_CONSISTENCY_LINEARIZABLE, MG_CONSISTENCY_BOUNDED, MG_CONSISTENCY_ANY };
-
 struct mg_settings {
 	struct mg_run_settings run;
-	enum mg_consistency read_consistency;
-	uint64_t max_staleness_ms;
 	bool partition_by_primary_key; /* default_partitioning = 'primary key' */
 };
 

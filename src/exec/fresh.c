@@ -1,0 +1,38 @@
+/* fresh.c - see fresh.h. */
+#include "exec/fresh.h"
+
+#include "exec/engine.h"
+#include "replica/replica.h"
+
+static bool is_new_enough(const struct mg_fresh *fresh, struct mg_replica *replica)
+{
+	const struct mg_run_settings *settings = fresh->settings;
+
+	switch (settings->consistency) {
+	case MG_CONSISTENCY_ANY:
+		return true;
+	case MG_CONSISTENCY_BOUNDED:
+		return mg_replica_is_fresh(replica, fresh->shards, fresh->count,
+		                           settings->max_staleness_ms);
+	case MG_CONSISTENCY_LINEARIZABLE:
+		break;
+	}
+	return mg_replica_is_alone(replica);
+}
+
+int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(fresh->engine);
+
+	*stale = false;
+	if (is_new_enough(fresh, replica)) {
+		return 0;
+	}
+	int code = mg_replica_read_barrier(replica, fresh->shards, fresh->count, err);
+
+	if (!code) {
+		mg_engine_show(fresh->engine, fresh->missing);
+		*stale = mg_engine_shown(fresh->engine) != fresh->shown;
+	}
+	return code;
+}

@@ -1,0 +1,27 @@
+/*
+ * fresh.h - what a statement reads is as new as its session asks, or it is not read.
+ *
+ * With several nodes this one may lag behind.  A statement is planned over what the node shows, and
+ * then waits until what it has planned over is as new as asked; when a newer catalog has come
+ * meanwhile, it is planned again.
+ *
+ * Thread: any that may block.
+ */
+#ifndef MG_EXEC_FRESH_H
+#define MG_EXEC_FRESH_H
+
+#include "exec/coordinator.h"
+
+struct mg_fresh {
+	struct mg_engine *engine;
+	const struct mg_run_settings *settings;
+	const uint32_t *shards; /* that it will read; 0: the reference group */
+	size_t count;
+	uint64_t shown; /* mg_engine_shown before it was planned */
+	bool missing;   /* planning has failed: an object may not be shown yet */
+};
+
+/* *stale: something else is shown now.  Fails: MG_E_UNAVAILABLE, MG_E_TIMEOUT, MG_E_SHUTDOWN. */
+int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *err);
+
+#endif
