@@ -13,6 +13,9 @@
  * owner: as in rest_query.c: the request (its arena's hook gives the reference back), and the
  * thread or the wait for another request's end.
  *
+ * With ?redirect=1 a node that does not coordinate writes tells who does (307) instead of passing
+ * the statements on.
+ *
  * Limits: STATEMENTS_MAX of a list, ANSWER_MAX bytes of rows from RETURNING before the last one.
  */
 #include "base/log.h"
@@ -21,6 +24,7 @@
 #include "door/rest_sql.h"
 #include "door/running.h"
 #include "os/clock.h"
+#include "replica/replica.h"
 #include "session/encode.h"
 
 #include <stdio.h>
@@ -38,12 +42,13 @@ struct call {
 	struct mg_once_entry *entry;     /* of its key, to be ended; or NULL */
 	struct mg_once_wait wait;        /* for who is first with its key */
 	bool repeated;                   /* the answer is another request's */
-	bool pretty;
+	bool pretty, redirect;
 	/* thread; what lies in the request is valid until it is answered */
 	struct mg_arena *arena;
 	struct mg_session *session; /* NULL while it waits */
-	const char *content_type;
+	const char *content_type, *query_text;
 	struct mg_str body;
+	const char *location; /* of another node, in the arena; or NULL */
 	uint64_t started_us;
 	bool list;
 	struct mg_str *statements; /* with their values */
@@ -401,12 +406,50 @@ static void answer_error(struct call *call, size_t index, struct mg_error *err)
 
 static void call_over(void *arg);
 
+/* Where the request should go; false: it stays here. */
+static bool redirect(struct call *call)
+{
+	struct mg_replica *replica = mg_engine_replica(call->doors->options.engine);
+	uint64_t node = mg_replica_is_coordinator(replica) ? 0 : mg_replica_coordinator(replica);
+	const struct mg_catalog_data *data = mg_catalog_take(call->doors->options.catalog);
+	const struct mg_catalog_node *found =
+		node && node != mg_replica_self(replica) ? mg_catalog_find_node(data, node) : NULL;
+	struct mg_sb url = { 0 };
+
+	if (found) {
+		mg_sb_addf(&url, "https://%s/db/execute", found->address);
+		mg_rest_add_query_without(&url, call->query_text, "redirect");
+		call->location = mg_arena_strdup(call->arena, mg_sb_text(&url));
+	}
+	mg_sb_fini(&url);
+	mg_catalog_give(call->doors->options.catalog, data);
+	return found != NULL;
+}
+
+static void answer_redirect(struct call *call)
+{
+	struct mg_sb text = { 0 };
+
+	mg_sb_add(&text, "{\"location\": ");
+	mg_sb_add_json(&text, call->location, strlen(call->location));
+	mg_sb_add(&text, "}\n");
+	call->answer.status = 307;
+	call->answer.body = wrap(&text);
+	end_once(call, false);
+	mg_session_close(call->session);
+	mg_loop_post(call->loop, call_over, call);
+}
+
 static void call_run(void *arg)
 {
 	struct call *call = arg;
 	struct mg_error err = { 0 };
 
 	call->started_us = mg_clock_us();
+	if (call->redirect && redirect(call)) {
+		answer_redirect(call);
+		return;
+	}
 	int code = read_request(call, &err);
 	size_t index = call->count; /* where reading stopped */
 
@@ -432,12 +475,12 @@ static void call_run(void *arg)
 static void reply(const struct call *call)
 {
 	const struct mg_once_answer *answer = &call->answer;
-	char extra[200];
-
-	(void)snprintf(extra, sizeof extra, "Merganser-Query: %s\r\nCache-Control: no-store\r\n%s%s",
-	               answer->query_id[0] ? answer->query_id : "-",
-	               answer->later ? "Retry-After: 1\r\n" : "",
-	               call->repeated ? "Idempotent-Replayed: true\r\n" : "");
+	const char *location = call->location;
+	char *extra = mg_arena_format(
+		call->arena, "Merganser-Query: %s\r\nCache-Control: no-store\r\n%s%s%s%s%s",
+		answer->query_id[0] ? answer->query_id : "-", answer->later ? "Retry-After: 1\r\n" : "",
+		call->repeated ? "Idempotent-Replayed: true\r\n" : "", location ? "Location: " : "",
+		location ? location : "", location ? "\r\n" : "");
 	mg_rest_count(call->request, answer->status);
 	mg_http_reply_buf(call->request, answer->status, "application/json", answer->body, extra);
 }
@@ -546,7 +589,9 @@ static struct call *call_new(struct mg_doors *doors, struct mg_http_request *req
 	call->arena = mg_arena_new();
 	call->content_type = mg_http_header(request, "content-type");
 	call->body = mg_http_body(request);
-	call->pretty = mg_rest_pretty(request);
+	call->pretty = mg_rest_flag(request, "pretty");
+	call->redirect = mg_rest_flag(request, "redirect");
+	call->query_text = mg_http_query_text(request);
 	mg_running_init(&call->running);
 	atomic_init(&call->refs, 2);
 	mg_arena_defer(mg_http_arena(request), request_freed, call);

@@ -408,7 +408,7 @@ static struct call *call_new(struct mg_doors *doors, struct mg_http_request *req
 	call->content_type = mg_http_header(request, "content-type");
 	call->body = mg_http_body(request);
 	call->is_post = strcmp(mg_http_method(request), "POST") == 0;
-	call->pretty = mg_rest_pretty(request);
+	call->pretty = mg_rest_flag(request, "pretty");
 	mg_running_init(&call->running);
 	call->session = mg_session_open(
 		doors->sessions, &(struct mg_session_open){ .user = user, .role = role, .door = "http" });

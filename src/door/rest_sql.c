@@ -87,11 +87,30 @@ int mg_rest_settings(struct mg_session *session, struct mg_http_request *request
 	return 0;
 }
 
-bool mg_rest_pretty(struct mg_http_request *request)
+bool mg_rest_flag(struct mg_http_request *request, const char *name)
 {
-	const char *value = mg_http_query(request, "pretty");
+	const char *value = mg_http_query(request, name);
 
 	return value && strcmp(value, "0") != 0 && strcasecmp(value, "false") != 0;
+}
+
+void mg_rest_add_query_without(struct mg_sb *out, const char *query, const char *name)
+{
+	size_t name_len = strlen(name);
+	bool any = false;
+
+	while (*query) {
+		size_t len = strcspn(query, "&");
+		bool same = len >= name_len && strncmp(query, name, name_len) == 0 &&
+		            (len == name_len || query[name_len] == '=');
+
+		if (len > 0 && !same) {
+			mg_sb_add_char(out, any ? '&' : '?');
+			mg_sb_add_len(out, query, len);
+			any = true;
+		}
+		query += len + (query[len] == '&');
+	}
 }
 
 /* A table that is not there is a wrong request, not a wrong path; what meets rows that are there

@@ -28,7 +28,10 @@ int mg_rest_bind(struct mg_arena *arena, struct mg_str sql, const struct mg_json
 /* ?timeout=, ?distributed= and so on. */
 int mg_rest_settings(struct mg_session *session, struct mg_http_request *request,
                      struct mg_error *err);
-bool mg_rest_pretty(struct mg_http_request *request);
+/* "?name", with neither 0 nor false behind it. */
+bool mg_rest_flag(struct mg_http_request *request, const char *name);
+/* "?" and what came behind it, but not this parameter; nothing when there is no other. */
+void mg_rest_add_query_without(struct mg_sb *out, const char *query, const char *name);
 int mg_rest_sql_status(const struct mg_error *err);
 
 #endif

@@ -104,6 +104,26 @@ static void test_zero_character_ends_no_statement(void **state)
 	mg_arena_free(arena);
 }
 
+static void check_query_without(const char *query, const char *expected)
+{
+	struct mg_sb out = { 0 };
+
+	mg_rest_add_query_without(&out, query, "redirect");
+	assert_string_equal(mg_sb_text(&out), expected);
+	mg_sb_fini(&out);
+}
+
+static void test_one_parameter_is_left_out(void **state)
+{
+	(void)state;
+	check_query_without("", "");
+	check_query_without("redirect=1", "");
+	check_query_without("redirect", "");
+	check_query_without("a=1&redirect=1&b=%20", "?a=1&b=%20");
+	check_query_without("redirect=1&&redirect=2&a", "?a");
+	check_query_without("redirects=1&redirec=2", "?redirects=1&redirec=2");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -111,6 +131,7 @@ int main(void)
 		cmocka_unit_test(test_type_of_a_body),
 		cmocka_unit_test(test_body_is_text_or_an_object),
 		cmocka_unit_test(test_zero_character_ends_no_statement),
+		cmocka_unit_test(test_one_parameter_is_left_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
