@@ -89,7 +89,7 @@ int mg_hello_decode(const uint8_t *data, size_t size, struct mg_hello *out, stru
 	*out = (struct mg_hello){ 0 };
 	(void)mg_in_u32(&in);
 	out->kind = mg_in_u8(&in);
-	if (out->kind == MG_HELLO || out->kind == MG_HELLO_BULK) {
+	if (out->kind == MG_HELLO || out->kind == MG_HELLO_BULK || out->kind == MG_HELLO_RELAY) {
 		out->version_min = mg_in_u8(&in);
 		out->version_max = mg_in_u8(&in);
 		(void)mg_in_u8(&in);

@@ -6,7 +6,8 @@
  *            <-------------------------------   hello, or a refusal in words, and the end
  *
  *     0  size         u32   of the whole
- *     4  kind         u8    1 hello, 2 refusal, 3 hello of a bulk connection, answered by 1
+ *     4  kind         u8    1 hello, 2 refusal; of a connection beside: 3 snapshots, 4 statements,
+ *                           each answered by 1
  *    hello:
  *     5  version_min  u8    what the sender can speak after this
  *     6  version_max  u8
@@ -22,7 +23,8 @@
  *
  * Numbers are little-endian.  What follows behind is for later versions, and not looked at.  After
  * the hellos both ends send frames of raft (raft/frame.h), messages between them (forward.h) and,
- * in silence, beats: a size of 4 alone; on a bulk connection the frames of snapshot_frame.h.
+ * in silence, beats: a size of 4 alone; on connections beside this one the frames of
+ * snapshot_frame.h, or of session/relay_frame.h.
  *
  * Pure; any thread.   Limit: MG_HELLO_SIZE_MAX.
  */
@@ -42,7 +44,12 @@
 #define MG_LINK_VERSION_MAX 1
 #define MG_LINK_BEAT_SIZE 4
 
-enum mg_hello_kind { MG_HELLO = 1, MG_HELLO_REFUSAL = 2, MG_HELLO_BULK = 3 };
+enum mg_hello_kind {
+	MG_HELLO = 1,
+	MG_HELLO_REFUSAL = 2,
+	MG_HELLO_BULK = 3,
+	MG_HELLO_RELAY = 4,
+};
 
 struct mg_hello {
 	uint8_t kind;

@@ -1,8 +1,9 @@
 /*
- * peer_bulk.c - second connections between nodes, for what is large and must not delay raft.
+ * peer_bulk.c - second connections between nodes, for what is large and must not delay raft:
+ * snapshots (BULK) and statements (RELAY).
  *
- *     dial_bulk -> mg_dial -> hello of kind BULK -> the other end's hello -> done(connection)
- *     choose: a hello of kind BULK -> our hello -> take(connection)
+ *     dial -> mg_dial -> hello of that kind -> the other end's hello -> done(connection)
+ *     choose: a hello of that kind -> our hello -> take(connection)
  *
  * Rule: as for the first connection, nothing is believed before the certificate names a node and
  * both hellos are good.  Nothing is dialled again here: who wanted it knows whether it still does.
@@ -23,6 +24,7 @@ enum { DIAL_MS = 5000, HELLO_MS = 5000 };
 struct dial {
 	struct mg_peers *peers;
 	uint64_t node;
+	uint8_t kind; /* enum mg_hello_kind */
 	void (*done)(void *arg, struct mg_conn *conn, const struct mg_error *err);
 	void *arg;
 	struct mg_conn *conn;
@@ -113,16 +115,18 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *error, void 
 	dial->conn = conn;
 	dial->timer = mg_timer_start(mg_conn_loop(conn), HELLO_MS, 0, on_no_answer, dial);
 	mg_conn_set_protocol(conn, &dial_protocol, dial);
-	mg_peers__hello(dial->peers, conn, MG_HELLO_BULK);
+	mg_peers__hello(dial->peers, conn, dial->kind);
 }
 
-void mg_peers_dial_bulk(struct mg_peers *peers, uint64_t node,
+static void dial_beside(struct mg_peers *peers, uint64_t node, enum mg_hello_kind kind,
                         void (*done)(void *arg, struct mg_conn *conn, const struct mg_error *err),
                         void *arg)
 {
 	struct dial *dial = mg_alloc0(sizeof *dial);
 
-	*dial = (struct dial){ .peers = peers, .node = node, .done = done, .arg = arg };
+	*dial = (struct dial){
+		.peers = peers, .node = node, .kind = (uint8_t)kind, .done = done, .arg = arg
+	};
 	pthread_mutex_lock(&peers->lock);
 	char *address = peers->stopping ? NULL : mg_peers__address(peers, node);
 
@@ -137,32 +141,55 @@ void mg_peers_dial_bulk(struct mg_peers *peers, uint64_t node,
 	mg_free(address);
 }
 
+void mg_peers_dial_bulk(struct mg_peers *peers, uint64_t node,
+                        void (*done)(void *arg, struct mg_conn *conn, const struct mg_error *err),
+                        void *arg)
+{
+	dial_beside(peers, node, MG_HELLO_BULK, done, arg);
+}
+
+void mg_peers_dial_relay(struct mg_peers *peers, uint64_t node,
+                         void (*done)(void *arg, struct mg_conn *conn, const struct mg_error *err),
+                         void *arg)
+{
+	dial_beside(peers, node, MG_HELLO_RELAY, done, arg);
+}
+
 void mg_peers_set_bulk(struct mg_peers *peers,
                        bool (*take)(void *arg, struct mg_conn *conn, uint64_t node, size_t skip),
                        void *arg)
 {
 	pthread_mutex_lock(&peers->lock);
-	peers->take_bulk = take;
-	peers->take_bulk_arg = arg;
+	peers->bulk = (struct mg_taker){ take, arg };
 	pthread_mutex_unlock(&peers->lock);
 }
 
-int mg_peers__welcome_bulk(struct mg_peers *peers, struct mg_conn *conn, size_t size,
-                           struct mg_error *err)
+void mg_peers_set_relay(struct mg_peers *peers,
+                        bool (*take)(void *arg, struct mg_conn *conn, uint64_t node, size_t skip),
+                        void *arg)
+{
+	pthread_mutex_lock(&peers->lock);
+	peers->relay = (struct mg_taker){ take, arg };
+	pthread_mutex_unlock(&peers->lock);
+}
+
+int mg_peers__welcome_beside(struct mg_peers *peers, struct mg_conn *conn, uint8_t kind,
+                             size_t size, struct mg_error *err)
 {
 	uint64_t node = mg_conn_cert(conn)->node;
+	bool relay = kind == MG_HELLO_RELAY;
 
 	pthread_mutex_lock(&peers->lock);
 	bool removed = mg_peers__removed(peers, node);
-	bool (*take)(void *, struct mg_conn *, uint64_t, size_t) = peers->take_bulk;
-	void *arg = peers->take_bulk_arg;
+	struct mg_taker taker = relay ? peers->relay : peers->bulk;
 	pthread_mutex_unlock(&peers->lock);
 	if (removed) {
 		return mg_error_set(err, MG_E_DENIED,
 		                    "node %" PRIu64 " is no node of this cluster any more", node);
 	}
-	if (!take || !take(arg, conn, node, size)) {
-		return mg_error_set(err, MG_E_BUSY, "this node gives no snapshots now");
+	if (!taker.take || !taker.take(taker.arg, conn, node, size)) {
+		return mg_error_set(err, MG_E_BUSY, "this node %s now",
+		                    relay ? "takes no statements" : "gives no snapshots");
 	}
 	mg_peers__say_hello(peers, conn);
 	return 0;

@@ -213,8 +213,9 @@ bool mg_peers_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size
 			if (hello.kind == MG_HELLO_REFUSAL) {
 				(void)mg_error_set(&err, MG_E_PROTOCOL, "a refusal is no hello");
 			} else if (mg_peers__check_hello(peers, &hello, mg_conn_cert(conn)->node, &err) == 0) {
-				(void)(hello.kind == MG_HELLO_BULK ? mg_peers__welcome_bulk(peers, conn, told, &err)
-				                                   : welcome(peers, conn, &hello, told, &err));
+				(void)(hello.kind == MG_HELLO
+				           ? welcome(peers, conn, &hello, told, &err)
+				           : mg_peers__welcome_beside(peers, conn, hello.kind, told, &err));
 			}
 		}
 	}

@@ -91,6 +91,14 @@ void mg_peers_set_bulk(struct mg_peers *peers,
                        bool (*take)(void *arg, struct mg_conn *conn, uint64_t node, size_t skip),
                        void *arg);
 
+/* The same for a connection that carries statements (session/relay.h). */
+void mg_peers_dial_relay(struct mg_peers *peers, uint64_t node,
+                         void (*done)(void *arg, struct mg_conn *conn, const struct mg_error *err),
+                         void *arg);
+void mg_peers_set_relay(struct mg_peers *peers,
+                        bool (*take)(void *arg, struct mg_conn *conn, uint64_t node, size_t skip),
+                        void *arg);
+
 struct mg_peer_info {
 	uint64_t node;
 	char address[128]; /* "": not known */

@@ -34,6 +34,12 @@ struct mg_peer_node {
 	unsigned failures; /* one after the other */
 };
 
+/* Who takes connections beside the one of raft; take NULL: nobody. */
+struct mg_taker {
+	bool (*take)(void *arg, struct mg_conn *conn, uint64_t node, size_t skip);
+	void *arg;
+};
+
 struct mg_peers {
 	struct mg_net net; /* first */
 	struct mg_peers_options options;
@@ -48,8 +54,7 @@ struct mg_peers {
 	bool started, stopping;
 	uint64_t link_count; /* that there ever were */
 	uint64_t refusal_logged_ms;
-	bool (*take_bulk)(void *arg, struct mg_conn *conn, uint64_t node, size_t skip);
-	void *take_bulk_arg;
+	struct mg_taker bulk, relay;
 	/* owner: the raft thread */
 	struct mg_link *dirty; /* links with something to send, counted */
 };
@@ -129,9 +134,10 @@ int mg_peers__establish(struct mg_link *link, const struct mg_hello *hello, size
 
 /* ---- peer_bulk.c ---- */
 
-/* A good hello for a bulk connection; its `size` bytes come again.  Fails: why it is refused. */
-int mg_peers__welcome_bulk(struct mg_peers *peers, struct mg_conn *conn, size_t size,
-                           struct mg_error *err);
+/* A good hello for a connection beside that of raft, of this kind; its `size` bytes come again.
+ * Fails: why it is refused. */
+int mg_peers__welcome_beside(struct mg_peers *peers, struct mg_conn *conn, uint8_t kind,
+                             size_t size, struct mg_error *err);
 
 /* ---- peer_link.c ---- */
 

@@ -46,6 +46,10 @@ int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *
 		mg_sessions_free(sessions);
 		return code;
 	}
+	if (options->peers) {
+		sessions->relay =
+			mg_relay_new(sessions, options->peers, options->threads_max, options->queue_max);
+	}
 	*out = sessions;
 	return 0;
 }
@@ -57,6 +61,7 @@ void mg_sessions_stop(struct mg_sessions *sessions)
 		mg_queries_cancel_session(sessions->queries, NULL);
 	}
 	mg_pool_stop(sessions->pool); /* every client is told, then */
+	mg_relay_stop(sessions->relay);
 	mg_pool_stop(sessions->runners);
 }
 
@@ -72,6 +77,7 @@ void mg_sessions_free(struct mg_sessions *sessions)
 	}
 	mg_sessions_stop(sessions);
 	mg_assert(sessions->first == NULL);
+	mg_relay_free(sessions->relay);
 	mg_pool_free(sessions->pool);
 	mg_pool_free(sessions->runners);
 	mg_system_tables_free(sessions->tables);

@@ -16,12 +16,13 @@
 #include "catalog/catalog.h"
 #include "exec/coordinator.h"
 #include "exec/engine.h"
-#include "session/admission.h"
 #include "os/pool.h"
+#include "session/admission.h"
 #include "session/query.h"
 #include "session/settings.h"
 #include "session/system_tables.h"
 
+struct mg_peers;
 struct mg_sessions;
 struct mg_session;
 
@@ -31,6 +32,7 @@ struct mg_sessions_options {
 	size_t queue_max;         /* that wait for their turn; 0: 1,024 */
 	size_t threads_max;       /* 0: 256 */
 	uint64_t slow_ms;         /* log statements that take longer; 0: never */
+	struct mg_peers *peers;   /* to other nodes, borrowed; NULL: there are none */
 	/* See system_tables.h; may be NULL. */
 	size_t (*replicas)(void *arg, struct mg_replica_info *infos, size_t max);
 	void *arg;
@@ -113,12 +115,16 @@ struct mg_outcome {
 	uint32_t statements; /* answered in full */
 	uint32_t statement;  /* the last one begun, from 1 */
 	char query_id[40];
+	bool elsewhere;       /* nothing was done: this node is not the one to ask */
+	uint64_t coordinator; /* but this one; 0: not known */
 };
 
 struct mg_request {
 	struct mg_str sql;
 	bool one_read;  /* one statement that reads, nothing else (HTTP) */
 	bool one_write; /* one statement that changes rows or tables, nothing else (HTTP) */
+	/* Another node has sent it: what cannot be run here fails at once, with outcome->elsewhere. */
+	bool relayed;
 	/* Asked between statements; true ends the request with MG_E_CANCELLED. */
 	bool (*cancelled)(void *arg);
 	void *arg;

@@ -2,6 +2,7 @@
 #ifndef MG_SESSION_SESSION_INT_H
 #define MG_SESSION_SESSION_INT_H
 
+#include "session/relay.h"
 #include "session/session.h"
 #include "sql/statement.h"
 
@@ -16,6 +17,7 @@ struct mg_sessions {
 	struct mg_admission *admission;
 	struct mg_admission *watchers; /* slots for statements that look at the schema "cluster" */
 	struct mg_queries *queries;
+	struct mg_relay *relay; /* NULL: there is no other node */
 	struct mg_system_tables *tables;
 	pthread_mutex_t lock;
 	struct mg_session *first; /* open sessions; under the lock */

@@ -6,6 +6,9 @@
  * answered here.  Everything else is refused (request_check.c).  Settings are copied when a
  * statement begins.
  *
+ * What only the coordinator of writes can run goes to it, when that is another node (anywhere.h,
+ * relay.h), and comes back as if it had run here.
+ *
  * Rule: between begin and end of an answer the sink gets rows of that statement only, and end is
  * given only to a statement that went well.
  */
@@ -14,7 +17,10 @@
 #include "base/mem.h"
 #include "exec/change.h"
 #include "exec/define.h"
+#include "replica/replica.h"
+#include "session/anywhere.h"
 #include "session/apart.h"
+#include "session/relay.h"
 #include "session/session_int.h"
 #include "session/text_rows.h"
 #include "sql/statement.h"
@@ -29,9 +35,13 @@ struct job {
 	struct mg_outcome *outcome;
 	const struct mg_statement *statement;
 	struct mg_settings settings;
-	struct mg_query *query; /* or NULL */
-	struct mg_apart *apart; /* runs the query */
-	bool left;              /* the query was left to it (apart.h) */
+	struct mg_query *query;     /* or NULL */
+	pthread_mutex_t lock;       /* guards apart against who ends the query */
+	struct mg_apart *apart;     /* runs the query; or NULL */
+	bool left;                  /* the query was left to it (apart.h) */
+	bool relayed;               /* another node has sent the statement */
+	bool began;                 /* the sink has been given begin */
+	struct mg_relay_answer far; /* of another node */
 	struct mg_answer answer;
 	struct mg_run_stats stats; /* of a statement without a query */
 };
@@ -164,6 +174,7 @@ static int rows_begin(void *arg, const struct ArrowSchema *schema, size_t count,
 	job->answer.count = count;
 	job->answer.names = names;
 	job->answer.types = types;
+	job->began = true;
 	return job->sink->begin(job->sink->arg, &job->answer, err);
 }
 
@@ -181,6 +192,46 @@ static void rows_notice(void *arg, const char *text)
 	if (job->sink->notice) {
 		job->sink->notice(job->sink->arg, text);
 	}
+}
+
+/* ---- at another node ---- */
+
+static int relay(struct job *job, uint64_t node, bool writes, struct mg_error *err)
+{
+	const struct mg_relay_ask ask = {
+		.node = node,
+		.user = job->session->user,
+		.role = job->session->role,
+		.settings = &job->settings,
+		.statement = job->statement->text,
+		.query = job->query,
+		.writes = writes,
+	};
+
+	return mg_relay_run(job->session->sessions->relay, &ask, job->sink, &job->answer, &job->far,
+	                    err);
+}
+
+/* What it read there, or did. */
+static int answer_relayed(struct job *job, struct mg_error *err)
+{
+	int code = job->far.began ? 0 : job->sink->begin(job->sink->arg, &job->answer, err);
+
+	mg_run_note_relayed(mg_query_run(job->query), &job->far.stats);
+	job->answer.stats = &job->far.stats;
+	job->answer.elapsed_ms = mg_query_elapsed_ms(job->query);
+	mg_copy_text(job->answer.tag, sizeof job->answer.tag, job->far.tag);
+	return code ? code : job->sink->end(job->sink->arg, &job->answer, err);
+}
+
+/* Nobody coordinates that can be reached, or not this node: who has sent the statement hears where.
+ */
+static void tell_elsewhere(struct job *job)
+{
+	struct mg_replica *replica = mg_engine_replica(mg_sessions_engine(job->session->sessions));
+
+	job->outcome->elsewhere = true;
+	job->outcome->coordinator = mg_replica_coordinator(replica);
 }
 
 static int run_select(struct job *job, struct mg_error *err)
@@ -304,7 +355,25 @@ static void stop_query(void *arg)
 	if (job->sink->stop) {
 		job->sink->stop(job->sink->arg);
 	}
-	mg_apart_stop(job->apart);
+	pthread_mutex_lock(&job->lock);
+	if (job->apart) {
+		mg_apart_stop(job->apart);
+	}
+	pthread_mutex_unlock(&job->lock);
+}
+
+/* Returns the one before. */
+static struct mg_apart *set_apart(struct job *job, struct mg_apart *apart)
+{
+	pthread_mutex_lock(&job->lock);
+	struct mg_apart *before = job->apart;
+
+	job->apart = apart;
+	if (apart && mg_query_stopped(job->query)) {
+		mg_apart_stop(apart);
+	}
+	pthread_mutex_unlock(&job->lock);
+	return before;
 }
 
 /* Listed, limited in time, and known to the sink from now on. */
@@ -325,9 +394,8 @@ static void begin_query(struct job *job, void (*stop)(void *arg))
 	}
 }
 
-static int run_query(struct job *job, struct mg_error *err)
+static int query_here(struct job *job, struct mg_error *err)
 {
-	struct mg_sessions *sessions = job->session->sessions;
 	struct mg_sink *sink = job->sink;
 	const struct mg_statement *statement = job->statement;
 	const struct mg_rows rows = {
@@ -340,16 +408,15 @@ static int run_query(struct job *job, struct mg_error *err)
 	};
 	bool explain = statement->kind == MG_S_EXPLAIN;
 
-	job->apart = mg_apart_new(&(struct mg_apart_work){
-		.sessions = sessions,
-		.settings = job->settings.run,
-		.text = explain ? statement->body : statement->text,
-		.rows = &rows,
-		.explain = explain,
-		.analyze = statement->analyze,
-		.json = statement->json,
-	});
-	begin_query(job, stop_query);
+	(void)set_apart(job, mg_apart_new(&(struct mg_apart_work){
+							 .sessions = job->session->sessions,
+							 .settings = job->settings.run,
+							 .text = explain ? statement->body : statement->text,
+							 .rows = &rows,
+							 .explain = explain,
+							 .analyze = statement->analyze,
+							 .json = statement->json,
+						 }));
 	sink->slot.admission = admission_of(job);
 	int code = mg_slot_enter(&sink->slot, query_stopped, job->query, err);
 
@@ -361,6 +428,54 @@ static int run_query(struct job *job, struct mg_error *err)
 		code = explain ? run_explain(job, err) : run_select(job, err);
 	}
 	mg_slot_leave(&sink->slot);
+	if (!job->left) {
+		mg_apart_free(set_apart(job, NULL));
+	}
+	return code;
+}
+
+/* Only where writes are coordinated it can be read, it was found here. */
+static int query_elsewhere(struct job *job, struct mg_error *err)
+{
+	struct mg_anywhere anywhere;
+	uint64_t node = 0;
+	int code;
+
+	mg_anywhere_init(&anywhere, mg_sessions_engine(job->session->sessions), job->query,
+	                 job->relayed);
+	do {
+		mg_error_clear(err);
+		code = mg_anywhere_next(&anywhere, &node, err);
+		if (code) {
+			break;
+		}
+		code = node ? relay(job, node, false, err) : query_here(job, err);
+		if (!code && node) {
+			return answer_relayed(job, err);
+		}
+	} while (code && !job->left && !job->began && !job->far.began &&
+	         mg_anywhere_again(&anywhere, err));
+	if (job->relayed && code == MG_E_UNAVAILABLE) {
+		tell_elsewhere(job);
+	}
+	return code;
+}
+
+static int run_query(struct job *job, struct mg_error *err)
+{
+	struct mg_sink *sink = job->sink;
+
+	/* The state of the cluster is what this node knows of it, with others or without. */
+	if (mg_system_tables_named(job->statement->text)) {
+		job->settings.run.consistency = MG_CONSISTENCY_ANY;
+	}
+	begin_query(job, stop_query);
+	int code = query_here(job, err);
+
+	if (code == MG_E_UNAVAILABLE && !job->left && !job->began &&
+	    mg_run_belongs_elsewhere(mg_query_run(job->query))) {
+		code = query_elsewhere(job, err);
+	}
 	if (code && mg_query_stopped(job->query)) {
 		code = say_why_stopped(job, err);
 	}
@@ -371,7 +486,6 @@ static int run_query(struct job *job, struct mg_error *err)
 		mg_apart_leave(job->apart);
 	} else {
 		mg_query_end(job->query, code ? err : NULL);
-		mg_apart_free(job->apart);
 	}
 	job->query = NULL;
 	job->apart = NULL;
@@ -439,25 +553,72 @@ static int say_done(struct mg_error *err)
 	return err->code;
 }
 
-static int run_change(struct job *job, struct mg_error *err)
+static int change_here(struct job *job, struct mg_change_result *result, struct mg_error *err)
 {
-	struct mg_sessions *sessions = job->session->sessions;
 	struct mg_sink *sink = job->sink;
-	struct mg_change_result result = { 0 };
 
-	begin_query(job, stop_change);
-	sink->slot.admission = sessions->admission;
+	sink->slot.admission = job->session->sessions->admission;
 	int code = mg_slot_enter(&sink->slot, query_stopped, job->query, err);
 
 	if (!code) {
 		mg_query_running(job->query);
-		code = carry_out_change(job, &result, err);
+		code = carry_out_change(job, result, err);
 	}
 	mg_slot_leave(&sink->slot);
+	return code;
+}
+
+static int change_there(struct job *job, uint64_t node, struct mg_change_result *result,
+                        struct mg_error *err)
+{
+	mg_query_running(job->query);
+	int code = relay(job, node, true, err);
+
+	result->done = !code || job->far.began; /* rows come when it has happened */
+	return code;
+}
+
+/* Where writes are coordinated; *there: at another node. */
+static int change_anywhere(struct job *job, struct mg_change_result *result, bool *there,
+                           struct mg_error *err)
+{
+	struct mg_anywhere anywhere;
+	uint64_t node = 0;
+	int code;
+
+	mg_anywhere_init(&anywhere, mg_sessions_engine(job->session->sessions), job->query,
+	                 job->relayed);
+	do {
+		mg_error_clear(err);
+		*result = (struct mg_change_result){ 0 };
+		code = mg_anywhere_next(&anywhere, &node, err);
+		if (code) {
+			break;
+		}
+		code = node ? change_there(job, node, result, err) : change_here(job, result, err);
+	} while (code && !result->done && mg_anywhere_again(&anywhere, err));
+	if (job->relayed && code == MG_E_UNAVAILABLE && !result->done) {
+		tell_elsewhere(job);
+	}
+	*there = node != 0;
+	return code;
+}
+
+static int run_change(struct job *job, struct mg_error *err)
+{
+	struct mg_sink *sink = job->sink;
+	struct mg_change_result result = { 0 };
+	bool there = false;
+
+	begin_query(job, stop_change);
+	int code = change_anywhere(job, &result, &there, err);
+
 	if (code && !result.done && code != MG_E_UNKNOWN_OUTCOME && mg_query_stopped(job->query)) {
 		code = say_why_stopped(job, err);
 	}
-	code = code ? code : answer_change(job, &result, err);
+	if (!code) {
+		code = there ? answer_relayed(job, err) : answer_change(job, &result, err);
+	}
 	if (code && result.done) {
 		code = say_done(err);
 	}
@@ -497,13 +658,16 @@ static int run_statement(struct job *job, struct mg_arena *arena, struct mg_erro
 	}
 }
 
-static int run_one(struct mg_session *session, struct mg_arena *arena,
-                   const struct mg_statement *statement, struct mg_sink *sink,
-                   struct mg_outcome *outcome, struct mg_error *err)
+static int run_one(struct mg_session *session, const struct mg_request *request,
+                   struct mg_arena *arena, const struct mg_statement *statement,
+                   struct mg_sink *sink, struct mg_outcome *outcome, struct mg_error *err)
 {
-	struct job job = {
-		.session = session, .sink = sink, .outcome = outcome, .statement = statement
-	};
+	struct job job = { .session = session,
+		               .sink = sink,
+		               .outcome = outcome,
+		               .statement = statement,
+		               .relayed = request->relayed,
+		               .lock = PTHREAD_MUTEX_INITIALIZER };
 
 	outcome->query_id[0] = '\0';
 	outcome->statement++;
@@ -513,6 +677,7 @@ static int run_one(struct mg_session *session, struct mg_arena *arena,
 	job.answer.verb = statement->verb ? statement->verb : "";
 	int code = run_statement(&job, arena, err);
 
+	pthread_mutex_destroy(&job.lock);
 	outcome->statements += code == 0;
 	return code;
 }
@@ -537,7 +702,7 @@ int mg_session_run(struct mg_session *session, const struct mg_request *request,
 		if (request->cancelled && request->cancelled(request->arg)) {
 			code = mg_error_set(err, MG_E_CANCELLED, "the request was cancelled");
 		} else {
-			code = run_one(session, arena, &statements[i], sink, outcome, err);
+			code = run_one(session, request, arena, &statements[i], sink, outcome, err);
 		}
 	}
 	mg_arena_free(arena);

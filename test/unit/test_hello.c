@@ -121,7 +121,9 @@ static void test_half_of_it_and_texts_that_are_none_are_refused(void **state)
 	assert_int_equal(mg_hello_decode(bytes, size, &back, NULL), 0);
 	bytes[4] = MG_HELLO_BULK;
 	assert_int_equal(mg_hello_decode(bytes, size, &back, NULL), 0);
-	bytes[4] = 4;
+	bytes[4] = MG_HELLO_RELAY;
+	assert_int_equal(mg_hello_decode(bytes, size, &back, NULL), 0);
+	bytes[4] = 5;
 	assert_int_equal(mg_hello_decode(bytes, size, &back, NULL), MG_E_PROTOCOL);
 	assert_int_equal(mg_hello_size((const uint8_t *)"\x05\0\0\0", 4, &told, NULL), MG_E_PROTOCOL);
 	assert_int_equal(mg_hello_size((const uint8_t *)"\x01\x04\0\0", 4, &told, NULL), MG_E_PROTOCOL);

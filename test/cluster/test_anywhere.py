@@ -1,0 +1,308 @@
+"""Any node takes any statement: three servers, writes and reads at each of them, and a coordinator that dies."""
+import json
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from conftest import Cluster  # noqa: E402
+from test_nodes import Servers, until  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def three(request):
+    """Three servers for tests that kill none; each test has tables of its own."""
+    made = []
+
+    def new(**kwargs):
+        made.append(Cluster(**kwargs))
+        return made[-1]
+
+    servers = Servers(new, scale=0, shards=4)
+    request.addfinalizer(lambda: [one.remove() for one in made])
+    servers.start_all()
+    until("three servers", lambda: ready(servers) == 3, log=servers.logs)
+    return servers
+
+
+def ready(servers):
+    return servers.rows(servers.names[0], "SELECT count(*) FROM cluster.nodes WHERE role = 'server' AND state = 'ready'")[0][0]
+
+
+def post(servers, name, path, document, headers=(), timeout=60):
+    return servers.request(name, "POST", path, json.dumps(document).encode(), headers={**JSON, **dict(headers)}, timeout=timeout)
+
+
+def execute(servers, name, sql, path="/db/execute", **kwargs):
+    answer = post(servers, name, path, {"sql": sql}, **kwargs)
+    assert answer.status == 200, (name, answer.status, answer.body)
+    return answer.json()["result"]
+
+
+def query(servers, name, sql, path="/db/query"):
+    answer = post(servers, name, path, {"sql": sql})
+    assert answer.status == 200, (name, answer.status, answer.body)
+    return answer.json()["result"]["values"]
+
+
+def everywhere(servers, sql):
+    """The answer of each node, all equal."""
+    answers = {name: query(servers, name, sql) for name in servers.names}
+    assert len({json.dumps(rows) for rows in answers.values()}) == 1, answers
+    return answers[servers.names[0]]
+
+
+# ---- writes ----
+
+def test_every_node_takes_every_statement(three):
+    first, second, third = three.names
+    for table, name in (("place_a", first), ("place_b", second), ("place_c", third)):
+        execute(three, name, f"CREATE TABLE {table} (k INTEGER, v VARCHAR) PARTITIONED BY (k)")
+        assert everywhere(three, f"SELECT count(*) FROM {table}") == [[0]]      # at once, wherever it was made
+        for at in three.names:
+            assert execute(three, at, f"INSERT INTO {table} SELECT i, '{at}' FROM range(100) AS r(i)")["rows_affected"] == 100
+            for reader in three.names:                      # what was acknowledged is there
+                assert query(three, reader, f"SELECT count(*) FROM {table} WHERE v = '{at}'") == [[100]]
+    rows = everywhere(three, "SELECT a.k, count(*) FROM place_a a JOIN place_b b USING (k) JOIN place_c c USING (k) "
+                             "GROUP BY ALL ORDER BY ALL")
+    assert rows == [[k, 27] for k in range(100)]
+    for at in three.names:
+        assert execute(three, at, "UPDATE place_a SET k = k + 1000 WHERE k = (SELECT min(k) FROM place_a)")["rows_affected"] == 3
+        assert execute(three, at, "DELETE FROM place_b WHERE k < 10 AND v = '%s'" % at)["rows_affected"] == 10
+    assert everywhere(three, "SELECT count(*) FROM place_a WHERE k >= 1000") == [[9]]
+    assert everywhere(three, "SELECT count(*) FROM place_b") == [[270]]
+    for table, at in (("place_a", second), ("place_b", third), ("place_c", first)):
+        execute(three, at, f"DROP TABLE {table}")
+        for name in three.names:
+            answer = post(three, name, "/db/query", {"sql": f"SELECT * FROM {table}"})
+            assert (answer.status, answer.json()["error"]["sqlstate"]) == (400, "42P01")
+
+
+def test_values_by_chance_are_the_same_everywhere(three):
+    for at in three.names:
+        execute(three, at, f"CREATE TABLE chance_{at[-1]} AS SELECT i, random() AS r, uuid() AS u, now() AS n FROM range(20) AS r(i)")
+        rows = everywhere(three, f"SELECT * FROM chance_{at[-1]} ORDER BY i")
+        assert len({row[1] for row in rows}) == 20
+        execute(three, at, f"UPDATE chance_{at[-1]} SET r = random()")
+        assert everywhere(three, f"SELECT * FROM chance_{at[-1]} ORDER BY i") != rows
+
+
+def test_reference_tables_views_and_schemas_are_everywhere(three):
+    first, second, third = three.names
+    execute(three, first, "CREATE SCHEMA side")
+    execute(three, second, "CREATE TABLE side.one (k INTEGER PRIMARY KEY, v VARCHAR)")
+    execute(three, third, "CREATE VIEW side.two AS SELECT k * 2 AS d FROM side.one")
+    execute(three, first, "INSERT INTO side.one VALUES (1, 'a'), (2, 'b')")
+    assert everywhere(three, "SELECT * FROM side.two ORDER BY d") == [[2], [4]]
+    answer = post(three, third, "/db/execute", {"sql": "INSERT INTO side.one VALUES (2, 'again')"})
+    assert (answer.status, answer.json()["error"]["sqlstate"]) == (409, "23505")
+    execute(three, third, "CREATE OR REPLACE VIEW side.two AS SELECT 'new' AS d")
+    assert everywhere(three, "SELECT * FROM side.two") == [["new"]]
+
+
+def test_rows_of_returning_and_notices_come_back(three):
+    execute(three, three.names[0], "CREATE TABLE giving (k INTEGER, v DOUBLE) PARTITIONED BY (k)")
+    for name in three.names:
+        result = execute(three, name, "INSERT INTO giving SELECT i, i / 2 FROM range(3) AS r(i) RETURNING k, v + 1 AS w")
+        assert sorted(result["values"]) == [[0, 1], [1, 1.5], [2, 2]]
+        assert result["rows_affected"] == 3
+
+
+def test_many_rows_come_through_another_node(three):
+    execute(three, three.names[0], "CREATE TABLE wide (k INTEGER, v VARCHAR) PARTITIONED BY (k)")
+    execute(three, three.names[0], "INSERT INTO wide SELECT i, repeat('x', 200) FROM range(200000) AS r(i)")
+    for name in three.names:
+        rows = query(three, name, "SELECT k, v FROM wide")
+        assert len(rows) == 200000 and sum(row[0] for row in rows) == 199999 * 100000
+
+
+def test_the_shell_works_at_every_node(three):
+    three.cluster.port = three.ports[three.names[0]]
+    three.cluster.sql("CREATE TABLE shelled (k INTEGER) PARTITIONED BY (k)")
+    for name in three.names:
+        three.cluster.port = three.ports[name]
+        assert three.cluster.sql("INSERT INTO shelled VALUES (1), (2), (3)") == ""
+        assert three.cluster.sql("SELECT count(*) % 3 AS n FROM shelled") == "n\n0\n"
+        assert "42P01" in three.cluster.refused("SELECT * FROM no_such_table")
+
+
+def test_the_example_runs_over_three_nodes(three):
+    urls = [part for name in three.names for part in ("--url", f"https://localhost:{three.ports[name]}")]
+    for _ in range(2):
+        result = subprocess.run([sys.executable, ROOT / "examples" / "http_sql.py", *urls, "--tls-roots", three.cluster.ca,
+                                 "--username", "scott", "--password", "tiger"],
+                                capture_output=True, text=True, timeout=120, check=False)
+        assert result.returncode == 0, result.stderr
+        assert "Oslo" in result.stdout
+
+
+# ---- where ----
+
+def test_who_asks_for_a_redirect_hears_where(three):
+    coordinator = three.coordinator()
+    execute(three, coordinator, "CREATE TABLE redirected (k INTEGER)")
+    for name in three.others(coordinator):
+        class Stay(urllib.request.HTTPRedirectHandler):
+            def redirect_request(self, *args):
+                return None
+
+        answer = post(three, name, "/db/execute?redirect=1&timeout=30s", {"sql": "INSERT INTO redirected VALUES (1)"})
+        assert answer.status == 307, answer.body
+        where = answer.headers["Location"]
+        assert f":{three.ports[coordinator]}/db/execute" in where and "redirect" not in where and "timeout=30s" in where
+    assert execute(three, coordinator, "INSERT INTO redirected VALUES (1)", path="/db/execute?redirect=1")["rows_affected"] == 1
+    assert everywhere(three, "SELECT count(*) FROM redirected") == [[1]]
+
+
+def test_a_statement_is_cancelled_where_it_runs(three):
+    """The client goes away from a node that has passed it on: it ends at the other one, too."""
+    coordinator = three.coordinator()
+    name = three.others(coordinator)[0]
+    execute(three, name, "CREATE TABLE slow AS SELECT i FROM range(100000) AS r(i)")
+    execute(three, name, "CREATE TABLE slower (i BIGINT) PARTITIONED BY (i)")
+    sql = "SELECT count(*) FROM slow a, slow b, slower c WHERE a.i * b.i % 7 = 8"
+    write = "INSERT INTO slower SELECT a.i FROM slow a, slow b WHERE a.i * b.i % 7 = 8"
+    for path, text in (("/db/query", sql), ("/db/execute", write)):
+        running = f"SELECT count(*) FROM cluster.queries WHERE sql = '{text}'"
+        client = threading.Thread(target=lambda p=path, t=text: pytest.raises(OSError, post, three, name, p, {"sql": t}, timeout=5))
+        client.start()
+        until("it to run", lambda r=running: query(three, coordinator, r) == [[1]], log=three.logs)
+        client.join(60)
+        assert not client.is_alive()
+        until("it to end", lambda r=running: query(three, coordinator, r) == [[0]] and query(three, name, r) == [[0]],
+              log=three.logs)
+        # and by CANCEL at the node that was asked
+        client = threading.Thread(target=post, args=(three, name, path, {"sql": text}))
+        client.start()
+        ids = f"SELECT id FROM cluster.queries WHERE sql = '{text}' AND session LIKE 'h-%'"
+        found = until("its id", lambda i=ids: query(three, name, i), log=three.logs)
+        until("it to run", lambda r=running: query(three, coordinator, r) == [[1]], log=three.logs)
+        three.cluster.port = three.ports[name]
+        three.cluster.sql(f"CANCEL '{found[0][0]}'")
+        client.join(60)
+        assert not client.is_alive()
+        until("it to end", lambda r=running: query(three, coordinator, r) == [[0]], log=three.logs)
+
+
+def test_a_time_limit_holds_over_another_node(three):
+    name = three.others(three.coordinator())[0]
+    execute(three, name, "CREATE TABLE endless AS SELECT i FROM range(100000) AS r(i)")
+    answer = post(three, name, "/db/execute?timeout=500ms",
+                  {"sql": "INSERT INTO endless SELECT a.i FROM endless a, endless b WHERE a.i * b.i % 7 = 8"})
+    assert (answer.status, answer.json()["error"]["sqlstate"]) == (504, "57014"), answer.body
+    assert everywhere(three, "SELECT count(*) FROM endless") == [[100000]]
+
+
+def test_any_reads_what_the_node_has(three):
+    execute(three, three.names[0], "CREATE TABLE loose (k INTEGER) PARTITIONED BY (k)")
+    execute(three, three.names[0], "INSERT INTO loose SELECT i FROM range(100) AS r(i)")
+    for name in three.names:
+        for path in ("?consistency=any", "?consistency=bounded&max_staleness=1s"):
+            until("the rows", lambda n=name, p=path: query(three, n, "SELECT count(*) FROM loose", "/db/query" + p) == [[100]],
+                  log=three.logs)
+    answer = post(three, three.names[0], "/db/query?consistency=strong", {"sql": "SELECT 1"})
+    assert answer.status == 400
+
+
+# ---- transactions over shards, seen from everywhere ----
+
+def test_totals_never_change_while_money_moves(three):
+    execute(three, three.names[0], "CREATE TABLE account (id INTEGER, balance BIGINT) PARTITIONED BY (id)")
+    execute(three, three.names[0], "INSERT INTO account SELECT i, 1000 FROM range(40) AS r(i)")
+    stop, wrong, reads = threading.Event(), [], dict.fromkeys(three.names, 0)
+
+    def move(number):
+        at = three.names[number % 3]
+        step = 0
+        while not stop.is_set():
+            one, other, step = (step * 7 + number) % 40, (step * 11 + 13 + number) % 40, step + 1
+            if one != other:
+                answer = post(three, at, "/db/execute",
+                              {"sql": f"UPDATE account SET balance = balance + CASE WHEN id = {one} THEN -5 ELSE 5 END "
+                                      f"WHERE id IN ({one}, {other})"})
+                if answer.status != 200:
+                    wrong.append((at, answer.body))
+
+    def read(name):
+        while not stop.is_set():
+            rows = query(three, name, "SELECT sum(balance)::BIGINT, count(*) FROM account")
+            reads[name] += 1
+            if rows != [[40000, 40]]:
+                wrong.append((name, rows))
+
+    threads = [threading.Thread(target=move, args=(i,)) for i in range(3)] + [threading.Thread(target=read, args=(n,)) for n in three.names]
+    for thread in threads:
+        thread.start()
+    until("enough reads", lambda: wrong or min(reads.values()) >= 40, log=three.logs)
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong, wrong[:3]
+
+
+# ---- a coordinator that dies ----
+
+def test_writers_go_on_when_the_coordinator_is_killed(new_cluster):
+    servers = Servers(new_cluster, scale=0, shards=3)
+    servers.start_all()
+    until("three servers", lambda: ready(servers) == 3, log=servers.logs)
+    execute(servers, servers.names[0], "CREATE TABLE kept (k BIGINT, w INTEGER) PARTITIONED BY (k)")
+    victim = servers.coordinator()
+    survivors = servers.others(victim)
+    done, unknown, refused, stop = [], [], [], threading.Event()
+
+    def write(number):
+        name = survivors[number % 2]
+        for step in range(1_000_000):
+            if stop.is_set():
+                return
+            key = number * 1_000_000 + step
+            answer = post(servers, name, "/db/execute", {"sql": f"INSERT INTO kept VALUES ({key}, {number}), ({key + 500_000}, {number})"})
+            if answer.status == 200:
+                done.append(key)
+            elif answer.status == 504 and answer.json()["error"]["sqlstate"] == "40003":
+                unknown.append(key)
+            else:
+                refused.append((answer.status, answer.body))
+
+    writers = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+    for thread in writers:
+        thread.start()
+    until("some rows", lambda: len(done) > 40, log=servers.logs)
+    servers.kill(victim)
+    before = len(done)
+    until("rows by another coordinator", lambda: len(done) > before + 40, log=servers.logs)
+    stop.set()
+    for thread in writers:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not refused, refused[:3]                     # ten seconds are enough for an election
+    for name in survivors:
+        there = {row[0] for row in query(servers, name, "SELECT k FROM kept")}
+        for key in done:
+            assert key in there and key + 500_000 in there
+        for key in unknown:                             # whole or not at all
+            assert (key in there) == (key + 500_000 in there)
+        assert there <= {k + d for k in done + unknown for d in (0, 500_000)}
+        assert query(servers, name, "SELECT count(*) - count(DISTINCT k) FROM kept") == [[0]]
+    # without a majority nothing is done, and it is said within about ten seconds
+    servers.kill(survivors[0])
+    began = time.monotonic()
+    answer = post(servers, survivors[1], "/db/execute", {"sql": "INSERT INTO kept VALUES (-1, 0)"})
+    assert answer.status in (503, 504), answer.body
+    if answer.status == 503:
+        assert answer.headers["Retry-After"] and answer.json()["error"]["retry"] == "safe"
+    assert time.monotonic() - began < 40
+    assert query(servers, survivors[1], "SELECT count(*) FROM kept WHERE k = -1", "/db/query?consistency=any") == [[0]]
+    servers.start(survivors[0])
+    servers.start(victim)
+    rows = everywhere(servers, "SELECT count(*), sum(k) FROM kept")
+    assert rows[0][0] >= 2 * len(done)
