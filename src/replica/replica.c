@@ -17,6 +17,7 @@ enum {
 	FIRST = 1, /* the node whose bootstrap made the cluster */
 	START_MS_MAX = 600 * 1000,
 	CHECKPOINT_MS_MAX = 5 * 1000,
+	LEAVE_MS_MAX = 1000,
 	PROPOSAL_MS_MAX = 60 * 1000,
 };
 
@@ -449,6 +450,43 @@ static void write_checkpoints(struct mg_replica *replica)
 	}
 }
 
+struct leave {
+	struct mg_replica *replica;
+	size_t leads; /* groups that others could lead, and do not yet */
+};
+
+static void leave_now(void *arg)
+{
+	struct leave *leave = arg;
+
+	leave->leads = 0;
+	for (uint32_t i = 0; i < mg_replica__group_count(leave->replica); i++) {
+		struct mg_group *group = mg_raft_host_group(leave->replica->host, i);
+		struct mg_group_info info = { 0 };
+
+		if (group) {
+			mg_group_info(group, &info);
+		}
+		if (info.core.role == MG_RAFT_LEADER) {
+			leave->leads += info.core.transferring || mg_group_transfer(group, 0, NULL) == 0;
+		}
+	}
+}
+
+/* Others lead at once what this node leads; else they would have to miss it first. */
+static void lead_no_more(struct mg_replica *replica)
+{
+	struct leave leave = { .replica = replica, .leads = 1 };
+	uint64_t until = mg_clock_ms() + LEAVE_MS_MAX;
+
+	while (!atomic_load(&replica->alone) && leave.leads && mg_clock_ms() < until) {
+		mg_raft_host_call(replica->host, leave_now, &leave);
+		if (leave.leads) {
+			rest_ms(5);
+		}
+	}
+}
+
 static void end_asking(void *arg)
 {
 	mg_forward_stop(arg);
@@ -469,11 +507,12 @@ void mg_replica_stop(struct mg_replica *replica)
 		return;
 	}
 	replica->stopped = true;
+	mg_replica__end_placer(replica);
 	if (replica->started) {
+		lead_no_more(replica);
 		write_checkpoints(replica);
 	}
 	stop_coordinating(replica);
-	mg_replica__end_placer(replica);
 	if (replica->puller) {
 		mg_snapshot_puller_stop(replica->puller);
 	}
