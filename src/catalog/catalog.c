@@ -36,8 +36,11 @@ struct mg_catalog {
 	struct version *current;
 	char *path; /* of the file */
 	char *dir;  /* that holds it */
-	int (*propose)(void *arg, const char *text, size_t len, struct mg_error *err);
+	int (*propose)(void *arg, const char *text, size_t len, bool anywhere, struct mg_error *err);
 	void *propose_arg;
+	/* What is proposed now, and whether it has come back; guarded by lock. */
+	const struct mg_sb *pending;
+	bool pending_adopted;
 };
 
 /* ---- versions ---- */
@@ -217,32 +220,52 @@ static void publish(struct mg_catalog *catalog, struct version *next)
 	version_unref(old);
 }
 
-/* The next version goes into the log, and comes back by adopt; *done: it did, and nothing else. */
-static int change_by_log(struct mg_catalog *catalog, const struct version *next, bool *done,
-                         struct mg_error *err)
+static void set_pending(struct mg_catalog *catalog, const struct mg_sb *text, bool *adopted)
+{
+	pthread_mutex_lock(&catalog->lock);
+	catalog->pending = text;
+	*adopted = catalog->pending_adopted;
+	catalog->pending_adopted = false;
+	pthread_mutex_unlock(&catalog->lock);
+}
+
+/* A text has been adopted: is it the one that is waited for? */
+static void note_adopted(struct mg_catalog *catalog, const char *text, size_t len)
+{
+	pthread_mutex_lock(&catalog->lock);
+	const struct mg_sb *pending = catalog->pending;
+
+	if (pending && pending->len == len && memcmp(mg_sb_text(pending), text, len) == 0) {
+		catalog->pending_adopted = true;
+	}
+	pthread_mutex_unlock(&catalog->lock);
+}
+
+/* The next version goes into the log, and comes back by adopt; *done: it did.  Others may have made
+ * more of them by then. */
+static int change_by_log(struct mg_catalog *catalog, const struct version *next, bool anywhere,
+                         bool *done, struct mg_error *err)
 {
 	struct mg_sb text = { 0 };
-	struct mg_sb now = { 0 };
+	bool ignored;
+
 	mg_catalog__write(&next->data, &text);
-	int rc = catalog->propose(catalog->propose_arg, mg_sb_text(&text), text.len, err);
-	if (rc == 0) {
-		/* Equal but for the index of its entry, which adopt alone knows. */
-		const struct mg_catalog_data *data = mg_catalog_take(catalog);
-		struct mg_catalog_data shown = *data;
-		shown.applied = next->data.applied;
-		mg_catalog__write(&shown, &now);
-		mg_catalog_give(catalog, data);
-		*done = now.len == text.len && memcmp(mg_sb_text(&now), mg_sb_text(&text), now.len) == 0;
+	set_pending(catalog, &text, &ignored);
+	int rc = catalog->propose(catalog->propose_arg, mg_sb_text(&text), text.len, anywhere, err);
+
+	set_pending(catalog, NULL, done);
+	if (rc && *done) {
+		mg_error_clear(err); /* its answer was lost, but here it is */
+		rc = 0;
 	}
 	mg_sb_fini(&text);
-	mg_sb_fini(&now);
 	return rc;
 }
 
 static int change_once(struct mg_catalog *catalog,
                        int (*change)(void *arg, struct mg_arena *arena,
                                      struct mg_catalog_data *data, struct mg_error *err),
-                       void *arg, bool *done, struct mg_error *err)
+                       void *arg, bool anywhere, bool *done, struct mg_error *err)
 {
 	struct version *next = NULL;
 	const struct mg_catalog_data *base = mg_catalog_take(catalog);
@@ -254,7 +277,7 @@ static int change_once(struct mg_catalog *catalog,
 	if (rc == 0) {
 		next->data.version++;
 		*done = !catalog->propose;
-		rc = catalog->propose ? change_by_log(catalog, next, done, err)
+		rc = catalog->propose ? change_by_log(catalog, next, anywhere, done, err)
 		                      : save(catalog, &next->data, err);
 	}
 	if (rc == 0 && !catalog->propose) {
@@ -265,16 +288,16 @@ static int change_once(struct mg_catalog *catalog,
 	return rc;
 }
 
-int mg_catalog_change(struct mg_catalog *catalog,
-                      int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
-                                    struct mg_error *err),
-                      void *arg, struct mg_error *err)
+static int change_until_done(struct mg_catalog *catalog,
+                             int (*change)(void *arg, struct mg_arena *arena,
+                                           struct mg_catalog_data *data, struct mg_error *err),
+                             void *arg, bool anywhere, struct mg_error *err)
 {
 	bool done = false;
 	int rc = 0;
 	pthread_mutex_lock(&catalog->write_lock);
 	for (int i = 0; rc == 0 && !done && i < CHANGE_TRIES_MAX; i++) {
-		rc = change_once(catalog, change, arg, &done, err);
+		rc = change_once(catalog, change, arg, anywhere, &done, err);
 	}
 	pthread_mutex_unlock(&catalog->write_lock);
 	if (rc == 0 && !done) {
@@ -285,10 +308,26 @@ int mg_catalog_change(struct mg_catalog *catalog,
 	return rc;
 }
 
+int mg_catalog_change(struct mg_catalog *catalog,
+                      int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                                    struct mg_error *err),
+                      void *arg, struct mg_error *err)
+{
+	return change_until_done(catalog, change, arg, false, err);
+}
+
+int mg_catalog_change_anywhere(struct mg_catalog *catalog,
+                               int (*change)(void *arg, struct mg_arena *arena,
+                                             struct mg_catalog_data *data, struct mg_error *err),
+                               void *arg, struct mg_error *err)
+{
+	return change_until_done(catalog, change, arg, true, err);
+}
+
 /* ---- as a state machine ---- */
 
 void mg_catalog_set_log(struct mg_catalog *catalog,
-                        int (*propose)(void *arg, const char *text, size_t len,
+                        int (*propose)(void *arg, const char *text, size_t len, bool anywhere,
                                        struct mg_error *err),
                         void *arg)
 {
@@ -311,6 +350,7 @@ int mg_catalog_adopt(struct mg_catalog *catalog, const char *text, size_t len, u
 		rc = save(catalog, &next->data, err);
 		if (rc == 0) {
 			publish(catalog, next);
+			note_adopted(catalog, text, len);
 			next = NULL;
 		}
 	}

@@ -119,11 +119,20 @@ int mg_catalog_change(struct mg_catalog *catalog,
                                     struct mg_error *err),
                       void *arg, struct mg_error *err);
 
+/* The same on any node of a cluster, also where the catalog is not led.  For changes that stand for
+ * themselves: nothing that the coordinator of writes does may depend on when they happen.  The
+ * change may be tried again on a version that holds it already. */
+int mg_catalog_change_anywhere(struct mg_catalog *catalog,
+                               int (*change)(void *arg, struct mg_arena *arena,
+                                             struct mg_catalog_data *data, struct mg_error *err),
+                               void *arg, struct mg_error *err);
+
 /* ---- as a state machine ---- */
 /* From now on a change is proposed, as the text of the next version, and published by adopt.
- * propose returns when the text has been adopted, or another one before it. */
+ * propose returns when the text has been adopted here, or another one before it; it is asked to
+ * propose here, or anywhere. */
 void mg_catalog_set_log(struct mg_catalog *catalog,
-                        int (*propose)(void *arg, const char *text, size_t len,
+                        int (*propose)(void *arg, const char *text, size_t len, bool anywhere,
                                        struct mg_error *err),
                         void *arg);
 /* What the log has committed at index: published and saved when it is the version after the current

@@ -205,7 +205,7 @@ int mg_node_enter(struct mg_catalog *catalog, const struct mg_node_claim *claim,
 	}
 	entering.number = verdict.number;
 	if (code == 0 && verdict.change) {
-		code = mg_catalog_change(catalog, enter_change, &entering, err);
+		code = mg_catalog_change_anywhere(catalog, enter_change, &entering, err);
 	}
 	*number = code ? 0 : entering.number;
 	return code;
@@ -248,5 +248,5 @@ int mg_node_set_state(struct mg_catalog *catalog, const char *id, const char *st
 
 	mg_assert(strcmp(state, MG_NODE_MEMBER) == 0 || strcmp(state, MG_NODE_DRAINING) == 0 ||
 	          strcmp(state, MG_NODE_REMOVED) == 0);
-	return mg_catalog_change(catalog, state_change, &wish, err);
+	return mg_catalog_change_anywhere(catalog, state_change, &wish, err);
 }

@@ -4,7 +4,7 @@
  * Of the nodes that are not removed no two have the same id or address, and a number belongs to one
  * node for ever.
  *
- * Thread: any; a change goes through mg_catalog_change, and blocks as that does.
+ * Thread: any; on any node, by mg_catalog_change_anywhere; blocks as that does.
  */
 #ifndef MG_CATALOG_NODE_TABLE_H
 #define MG_CATALOG_NODE_TABLE_H

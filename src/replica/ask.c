@@ -205,14 +205,8 @@ static uint64_t leader_of(struct mg_replica *replica, uint32_t number)
 void mg_replica__serve(void *arg, const struct mg_ask *ask, mg_answer_cb cb, void *cb_arg)
 {
 	struct mg_replica *replica = arg;
-	struct mg_answer answer = { 0 };
+	struct mg_answer answer = { .error = ask_here(replica, ask, cb, cb_arg, NULL) };
 
-	/* Versions of the catalog are made where group 0 is led. */
-	if (ask->kind == MG_ASK_PROPOSE && ask->group == 0) {
-		answer.error = MG_E_UNSUPPORTED;
-	} else {
-		answer.error = ask_here(replica, ask, cb, cb_arg, NULL);
-	}
 	if (answer.error) {
 		answer.leader = leader_of(replica, ask->group);
 		cb(cb_arg, &answer);

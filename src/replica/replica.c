@@ -41,15 +41,20 @@ bool mg_replica__stopping(struct mg_replica *replica)
 
 /* ---- the catalog ---- */
 
-static int propose_catalog(void *arg, const char *text, size_t len, struct mg_error *err)
+/* Twice does no harm: the second time it is not the version after the current one. */
+static int propose_catalog(void *arg, const char *text, size_t len, bool anywhere,
+                           struct mg_error *err)
 {
 	struct mg_replica *replica = arg;
 	struct mg_wait_for wait;
 
 	mg_wait_init(&wait);
-	int code = mg_replica__propose(replica, 0, MG_TRY_ONCE, NULL, text, len, &wait, err);
+	anywhere = anywhere && !atomic_load(&replica->alone);
+	int code = mg_replica__propose(replica, 0, anywhere ? MG_TRY_MORE : MG_TRY_ONCE, NULL, text,
+	                               len, &wait, err);
 
 	code = code ? code : mg_wait_all(&wait, err);
+	code = code ? code : mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err);
 	mg_wait_fini(&wait);
 	return code;
 }

@@ -2,6 +2,7 @@
  * test_replica_nodes.c - mg_replica over three nodes in this process: three directories, engines,
  * hosts and listeners, with real TLS between them.
  */
+#include "catalog/node_table.h"
 #include "replica/replica_int.h"
 #include "unit/peers_kit.h"
 #include "unit/shards_kit.h"
@@ -348,6 +349,62 @@ static void test_shards_may_be_led_elsewhere(void **state)
 	check_all_equal();
 }
 
+/* ---- changes of the catalog from every node ---- */
+
+enum { ENTRIES = 10 };
+
+static void *enter_on(void *arg)
+{
+	struct node *node = arg;
+
+	for (unsigned i = 0; i < ENTRIES; i++) {
+		char id[32], address[32];
+		struct mg_error why = { 0 };
+		uint64_t number = 0;
+		const struct mg_node_claim claim = { .id = id, .address = address };
+
+		snprintf(id, sizeof id, "node-%d-%u", (int)node->net.self, i);
+		snprintf(address, sizeof address, "host-%d:%u", (int)node->net.self, i + 1);
+		while (mg_node_enter(node->catalog, &claim, &number, &why)) {
+			mg_assert(why.code == MG_E_BUSY); /* the others were faster, eight times */
+		}
+		mg_assert(number > 0);
+	}
+	return NULL;
+}
+
+/* Each of them is there once, on every node, whoever else was let in at the same time. */
+static void test_servers_enter_through_any_node(void **state)
+{
+	pthread_t threads[NODES];
+
+	(void)state;
+	await_coordinator();
+	for (size_t i = 0; i < NODES; i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, enter_on, &nodes[i]), 0);
+	}
+	for (size_t i = 0; i < NODES; i++) {
+		pthread_join(threads[i], NULL);
+	}
+	for (size_t i = 0; i < NODES; i++) {
+		bool seen[NODES + 1][ENTRIES] = { 0 };
+
+		barrier(&nodes[i]);
+		const struct mg_catalog_data *data = mg_catalog_take(nodes[i].catalog);
+
+		assert_int_equal(data->node_count, NODES * ENTRIES);
+		for (size_t k = 0; k < data->node_count; k++) {
+			unsigned self, entry;
+
+			assert_int_equal(data->nodes[k].number, k + 1);
+			assert_int_equal(sscanf(data->nodes[k].id, "node-%u-%u", &self, &entry), 2);
+			assert_false(seen[self][entry]);
+			seen[self][entry] = true;
+		}
+		mg_catalog_give(nodes[i].catalog, data);
+	}
+}
+
 /* ---- a coordinator that goes ---- */
 
 static atomic_int acked_count, next_key;
@@ -558,6 +615,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_what_is_committed_is_read_everywhere, begin, end),
 		cmocka_unit_test_setup_teardown(test_shards_may_be_led_elsewhere, begin, end),
+		cmocka_unit_test_setup_teardown(test_servers_enter_through_any_node, begin, end),
 		cmocka_unit_test_setup_teardown(test_the_coordinator_goes_and_comes_back, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_coordinator_that_slept_is_fenced, begin, end),
 	};

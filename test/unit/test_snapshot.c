@@ -437,8 +437,10 @@ static int name_it(void *arg, struct mg_arena *arena, struct mg_catalog_data *da
 	return 0;
 }
 
-static int propose_text(void *arg, const char *text, size_t len, struct mg_error *error)
+static int propose_text(void *arg, const char *text, size_t len, bool anywhere,
+                        struct mg_error *error)
 {
+	(void)anywhere;
 	(void)error;
 	propose(arg, (struct proposal){ .bytes = (const uint8_t *)text, .size = len });
 	return 0;
