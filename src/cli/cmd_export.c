@@ -427,7 +427,9 @@ static int names_take(struct job *job, mg_client *client, struct mg_error *err)
 			if (job->count == room) {
 				struct name *more = mg_arena_new_array(job->arena, struct name, room * 2 + 64);
 
-				memcpy(more, job->names, job->count * sizeof *more);
+				if (job->count > 0) {
+					memcpy(more, job->names, job->count * sizeof *more);
+				}
 				job->names = more;
 				room = room * 2 + 64;
 			}
