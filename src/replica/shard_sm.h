@@ -28,7 +28,8 @@ struct mg_shard_sm_options {
 	struct mg_raft_host *host;
 	struct mg_duck *duck; /* has the file attached for writing, as "s<shard>" */
 	uint32_t shard, group;
-	/* Before rows of it change, and after a checkpoint wrote them; on the lane. */
+	/* Before rows of it change, and around a checkpoint that writes the file for its index alone;
+	 * on the lane. */
 	void (*on_write)(void *arg, uint32_t shard);
 	void (*on_applied)(void *arg, uint32_t group, uint64_t index); /* raft thread; may be NULL */
 	/* Keep new readers of the shard's database out, await or interrupt the running ones, call swap

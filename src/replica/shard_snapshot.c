@@ -84,14 +84,26 @@ static int write_file(struct mg_shard_sm *sm, const struct mg_buf *pending, stru
 	return code;
 }
 
+/* The file changes although no rows do: whoever gives copies of it must know, from before its first
+ * byte until after the last one. */
+static void tell_written(struct mg_shard_sm *sm, bool dirty)
+{
+	if (!dirty && sm->options.on_write) {
+		sm->options.on_write(sm->options.arg, sm->options.shard);
+	}
+}
+
 static int write_checkpoint(struct mg_shard_sm *sm, struct mg_error *err)
 {
 	bool nothing = sm->part_count == 0 && sm->decision_count == 0 && sm->fence_count == 0;
 	struct mg_buf *pending = nothing ? NULL : mg_shard_sm__encode_pending(sm);
 	int code = nothing || pending ? 0 : mg_error_set(err, MG_E_NOMEM, "no memory for a checkpoint");
+	bool dirty = mg_shard_sm_dirty(sm);
 
+	tell_written(sm, dirty);
 	code = code ? code : commit_index(sm, err);
 	code = code ? code : write_file(sm, pending, err);
+	tell_written(sm, dirty);
 	mg_buf_unref(pending);
 	if (!code) {
 		pthread_mutex_lock(&sm->lock);

@@ -170,6 +170,10 @@ def test_three_servers_hold_everything(make_servers):
     until("no lag", lambda: servers.rows(leader, "SELECT max(lag) FROM cluster.replicas") == [[0]])
     events = [event for (event,) in servers.rows(leader, "SELECT event FROM cluster.events")]
     assert events.count("node.joined") == 2, events
+    # Snapshots for others have rewritten the files: workers get what is there now.
+    servers.cluster.start_worker("worker-1")
+    until("a worker with all shards", lambda: servers.rows(
+        "server-1", "SELECT state, shards FROM cluster.nodes WHERE role = 'worker'") == [["ready", 4]], log=servers.logs)
 
 
 def test_any_one_may_die_and_come_back(make_servers):
@@ -221,6 +225,32 @@ def test_one_that_sleeps_for_long_catches_up(make_servers):
         servers.cluster.processes[sleeper].send_signal(signal.SIGCONT)
     servers.await_rows(sleeper, "SELECT count(*), count(DISTINCT k) FROM t", [[30000, 30000]])
     servers.await_ready(sleeper)
+
+
+def test_a_drained_server_gives_up_all(make_servers):
+    servers = make_servers(scale=0, shards=3)
+    servers.start_all()
+    leaving = servers.coordinator()
+    staying = servers.others(leaving)
+
+    def ask_for(state, at):
+        answer = servers.request(at, "PUT", f"/cluster/nodes/{leaving}", json.dumps({"state": state}).encode(),
+                                 headers={"Content-Type": "application/json"})
+        assert answer.status == 200, answer.body
+
+    ask_for("draining", leaving)
+    for name in staying:
+        until("the others to have it all", lambda at=name: all(set(shard) == set(staying) for shard in replicas(servers, at).values()),
+              log=servers.logs)
+        assert nodes(servers, name)[leaving] == "draining"
+    until("it to serve no more", lambda: not servers.healthy(leaving))
+    names, servers.names = servers.names, staying
+    servers.execute("CREATE TABLE t (k INTEGER) PARTITIONED BY (k)")
+    servers.execute("INSERT INTO t SELECT i FROM range(100) AS r(i)")
+    ask_for("member", servers.coordinator())
+    servers.names = names
+    servers.await_ready(leaving)
+    servers.await_rows(leaving, "SELECT count(*) FROM t", [[100]])
 
 
 def test_a_directory_that_is_lost_is_replaced(make_servers):

@@ -542,9 +542,13 @@ def test_a_demo_needs_no_name_of_this_machine(demo_env):
     assert (done.returncode, done.stdout) == (0, "a\n42\n"), done.stderr
 
 
-def test_more_than_one_server_is_refused(demo_env):
-    done = demo(demo_env, "--nodes", 3)
-    assert done.returncode == 1 and "one server" in done.stderr and folders(demo_env) == []
+def test_a_demo_of_several_servers(demo_env):
+    sql = "SELECT state, count(*) FROM cluster.nodes WHERE role = 'server' GROUP BY ALL;\nSELECT count(*) FROM lineitem;\n"
+    done = subprocess.run([PROGRAM, "demo", "--nodes", "3", "--scale-factor", "0.01", "--workers", "1", "--run", "-", "--format", "csv"],
+                          input=sql, env=demo_env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ready,3" in done.stdout and "60175" in done.stdout
+    assert "server-3" in done.stderr and "worker-1" in done.stderr and folders(demo_env) == []
 
 
 @pytest.fixture
