@@ -1,0 +1,220 @@
+"""Servers that enter a running cluster, end to end: they serve, come back, are renewed, and go."""
+import datetime
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+USER, PASSWORD = "scott", "tiger"      # as conftest.py bootstraps
+
+
+def secret(cluster):
+    return (cluster.data / "tls" / "join.secret").read_text().strip()
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def until(done, what, seconds=60):
+    """Wait for what must come, however busy the machine is."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(0.05)
+
+
+class Server:
+    """One that has joined, or wants to: its directory, port and process."""
+
+    def __init__(self, cluster, name, *args):
+        self.cluster, self.name, self.args = cluster, name, args
+        self.data, self.port, self.process = cluster.dir / name, free_port(), None
+
+    def start(self, seed, *args, member=False):
+        env = {} if member else {"MERGANSER_PASSWORD": secret(self.cluster), "MERGANSER_TLS_ROOTS": str(self.cluster.ca)}
+        join = [] if member else ["--join", f"localhost:{seed}"]
+        self.process = self.cluster.start(self.name, "server", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}", *join,
+                                          *self.args, *args, env=env)
+        return self
+
+    def get(self, path, login=(USER, PASSWORD)):
+        port, self.cluster.port = self.cluster.port, self.port
+        try:
+            return self.cluster.get(path, login=login)
+        finally:
+            self.cluster.port = port
+
+    def healthy(self):
+        assert self.process.poll() is None, self.cluster.log(self.name)
+        try:
+            return self.get("/health", login=None).status == 200
+        except OSError:
+            return False
+
+    def wait(self):
+        until(self.healthy, lambda: self.cluster.log(self.name))
+        return self
+
+    def end(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        self.process.wait(30)
+
+    def rows(self, sql):
+        port, self.cluster.port = self.cluster.port, self.port
+        try:
+            return self.cluster.rows(sql)
+        finally:
+            self.cluster.port = port
+
+    def file(self):
+        return json.loads((self.data / "node.json").read_text())
+
+
+def servers(cluster):
+    return cluster.rows("SELECT id, address FROM cluster.nodes WHERE role = 'server' ORDER BY id")
+
+
+def admin(cluster, *args, check=True):
+    return cluster.run("cluster", *args, "--url", cluster.url, "--username", USER, "--tls-roots", cluster.ca, check=check,
+                       env={**os.environ, "MERGANSER_PASSWORD": PASSWORD})
+
+
+def names_of(cert):
+    return subprocess.run(["openssl", "x509", "-in", cert, "-noout", "-ext", "subjectAltName"], capture_output=True, text=True,
+                          timeout=60, check=True).stdout
+
+
+def days_left(cert):
+    text = subprocess.run(["openssl", "x509", "-in", cert, "-noout", "-enddate"], capture_output=True, text=True, timeout=60,
+                          check=True).stdout.strip().partition("=")[2]
+    end = datetime.datetime.strptime(text, "%b %d %H:%M:%S %Y %Z")
+    return (end - datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)).days
+
+
+@pytest.fixture
+def three(new_cluster):
+    """Three servers: the second has joined through the first, the third through the second, which cannot sign."""
+    cluster = new_cluster(scale=0, shards=2)
+    cluster.start_server()
+    two = Server(cluster, "two", "--node-id", "two").start(cluster.port).wait()
+    three = Server(cluster, "three").start(two.port).wait()
+    return cluster, two, three
+
+
+def test_servers_enter_and_come_back(three):
+    cluster, two, last = three
+    name = f"server-{last.port}"
+    assert servers(cluster) == [["server-1", f"127.0.0.1:{cluster.port}"], [name, f"127.0.0.1:{last.port}"],
+                                ["two", f"127.0.0.1:{two.port}"]]
+    assert (two.file()["number"], two.file()["id"]) == (2, "two") and (last.file()["number"], last.file()["id"]) == (3, name)
+    assert not list(cluster.dir.glob("t*/tls/ca.key")) and not list(cluster.dir.glob("t*/tls/join.secret"))
+    for server in (two, last):
+        for key in ("node.key", "server.key"):
+            assert (server.data / "tls" / key).stat().st_mode & 0o777 == 0o600
+        assert "merganser://node/" not in names_of(server.data / "tls" / "server.crt")
+        assert f"merganser://node/{server.file()['number']}" in names_of(server.data / "tls" / "node.crt")
+    cluster.sql("CREATE TABLE t (a INTEGER, b VARCHAR) PARTITIONED BY (a); INSERT INTO t VALUES (1, 'x'), (2, 'y'), (3, 'z')")
+    assert last.rows("SELECT count(*), sum(a) FROM t") == [[3, "6"]]
+    # A member needs neither seeds nor the password; with another name and address it says so.
+    last.end()
+    last.port = free_port()
+    last.start(None, "--node-id", "tre", member=True).wait()
+    until(lambda: ["tre", f"127.0.0.1:{last.port}"] in servers(cluster), lambda: str(servers(cluster)))
+    assert len(servers(cluster)) == 3 and last.file()["number"] == 3
+    assert last.rows("SELECT count(*) FROM t") == [[3]]
+
+
+def test_any_node_takes_wishes(three):
+    cluster, two, last = three
+    port, cluster.port = cluster.port, last.port
+    try:
+        admin(cluster, "drain", "two")
+        admin(cluster, "drain", "two", "--undo")
+    finally:
+        cluster.port = port
+    assert admin(cluster, "drain", "nobody", check=False).returncode == 1
+
+
+def test_a_join_that_is_killed_can_be_tried_again(new_cluster):
+    cluster = new_cluster(scale=0, shards=1)
+    cluster.start_server()
+    two = Server(cluster, "two", "--node-id", "two")
+    chance = random.Random(5)
+    for _ in range(12):
+        process = two.start(cluster.port).process
+        time.sleep(chance.uniform(0, 0.5))
+        process.kill()
+        process.wait(30)
+    two.start(cluster.port).wait()
+    assert two.file()["number"] == 2
+    assert [row[0] for row in servers(cluster)] == ["server-1", "two"]
+
+
+def test_a_certificate_is_renewed_before_it_ends(new_cluster):
+    cluster = new_cluster(scale=0, shards=1)
+    cluster.start_server()
+    two = Server(cluster, "two").start(cluster.port).wait()
+    two.end()
+    # Both end in ten days.
+    tls = two.data / "tls"
+    for name, extensions in (("node", "subjectAltName=URI:merganser://node/2\nextendedKeyUsage=serverAuth,clientAuth"),
+                             ("server", "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth")):
+        request, conf = cluster.dir / f"{name}.csr", cluster.dir / f"{name}.cnf"
+        conf.write_text(extensions)
+        subprocess.run(["openssl", "req", "-new", "-key", tls / f"{name}.key", "-subj", f"/CN={name}", "-out", request], check=True,
+                       capture_output=True, timeout=60)
+        subprocess.run(["openssl", "x509", "-req", "-in", request, "-CA", cluster.ca, "-CAkey", cluster.data / "tls" / "ca.key", "-days",
+                        "10", "-extfile", conf, "-out", tls / f"{name}.crt"], check=True, capture_output=True, timeout=60)
+        assert days_left(tls / f"{name}.crt") < 11
+    keys = [(tls / f"{name}.key").read_bytes() for name in ("node", "server")]
+    two.start(None, member=True).wait()
+    until(lambda: days_left(tls / "node.crt") > 100 and days_left(tls / "server.crt") > 100, lambda: cluster.log("two"))
+    assert "merganser://node/2" in names_of(tls / "node.crt")
+    assert keys == [(tls / f"{name}.key").read_bytes() for name in ("node", "server")]
+    # What clients see is the new one, without a restart.
+    shown = re.compile(r"NotAfter: .* (\d{4}) GMT")
+
+    def year():
+        done = subprocess.run(["openssl", "s_client", "-connect", f"localhost:{two.port}", "-CAfile", cluster.ca], input="",
+                              capture_output=True, text=True, timeout=60)
+        return int(shown.search(done.stdout).group(1))
+
+    until(lambda: year() > datetime.datetime.now().year + 1, "the old certificate is still shown")
+
+
+def test_the_one_that_signs_is_needed(three):
+    cluster, two, last = three
+    # What is asked of a server that cannot sign is passed on; nobody can while the first one is away.
+    cluster.processes["server"].send_signal(signal.SIGTERM)
+    cluster.processes["server"].wait(30)
+    four = Server(cluster, "four")
+    done = four.start(two.port, "--join-timeout", "1s").process
+    assert done.wait(60) == 1
+    log = cluster.log("four")
+    assert "cannot sign certificates" in log and "tls/ca.key" in log and not four.data.exists(), log
+    cluster.start_server()
+    four.start(two.port).wait()
+    assert four.file()["number"] == 4
+
+
+def test_a_removed_server_stays_away(three):
+    cluster, two, last = three
+    assert "no node" in admin(cluster, "remove", "two").stdout
+    until(lambda: all(row[0] != "two" for row in servers(cluster)), lambda: str(servers(cluster)))
+    cluster.sql("CREATE TABLE t AS SELECT 42 AS a")
+    assert last.rows("FROM t") == [[42]]
+    two.end(signal.SIGKILL)
+    # Its name is free; its number is not.
+    again = Server(cluster, "again", "--node-id", "two").start(cluster.port).wait()
+    assert again.file()["number"] == 4
+    assert pathlib.Path(again.data / "log" / "catalog.json").exists()
