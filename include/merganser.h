@@ -99,7 +99,9 @@ struct mg_client_progress {
 
 struct mg_client_options {
 	size_t size;                    /* sizeof this struct: set by MG_CLIENT_OPTIONS_INIT */
-	const char *url;                /* https://host:port; NULL: https://localhost:8765 */
+	/* https://host:port; NULL: https://localhost:8765.  Several with commas between: the first that
+	 * answers. */
+	const char *url;
 	const char *user, *password;    /* NULL both: the certificate logs in whom it names */
 	const char *tls_roots;          /* PEM file of the cluster's CA; NULL: the system's roots */
 	const char *tls_cert, *tls_key; /* client certificate, or NULL */

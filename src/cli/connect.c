@@ -21,7 +21,8 @@
 
 const struct mg_option mg_options_connection[] = {
 	{ .name = "url", .kind = MG_O_TEXT, .value = "URL",
-	  .help = "server to ask: https://HOST:PORT (default https://localhost:8765)" },
+	  .help = "server to ask: https://HOST:PORT (default https://localhost:8765); of several with "
+	          "commas between, the first that answers" },
 	{ .name = "username", .alias = "u user", .kind = MG_O_TEXT, .value = "NAME",
 	  .help = "log in as NAME (default: whom --tls-cert names, or the admin of the cluster in this "
 	          "folder)" },
@@ -177,7 +178,6 @@ int mg_connection_read(struct mg_connection *connection, const struct mg_options
                        const char *url_argument, struct mg_error *err)
 {
 	const char *url = url_argument ? url_argument : mg_options_text(options, "url");
-	struct mg_url parsed;
 
 	*connection = (struct mg_connection){
 		.url = copy(url),
@@ -202,7 +202,7 @@ int mg_connection_read(struct mg_connection *connection, const struct mg_options
 
 		connection->user = mg_strdup(user && *user ? user : "admin");
 	}
-	if (mg_url_parse(connection->url, &parsed, err)) {
+	if (mg_url_check(connection->url, err)) {
 		return MG_E_USAGE;
 	}
 	if (connection->roots && !mg_file_exists(connection->roots)) {

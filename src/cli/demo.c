@@ -329,6 +329,17 @@ static int wait_workers(struct mg_demo *demo, struct mg_error *err)
 	return code;
 }
 
+static void name_servers(struct mg_demo *demo)
+{
+	struct mg_sb urls = { 0 };
+
+	for (unsigned i = 0; i < demo->options.servers; i++) {
+		mg_sb_addf(&urls, "%shttps://127.0.0.1:%u", i ? "," : "", demo->nodes[i].port);
+	}
+	demo->urls = mg_sb_take(&urls);
+	demo->url = mg_format("https://127.0.0.1:%u", demo->nodes[0].port);
+}
+
 /* ---- the whole ------------------------------------------------------------------------------- */
 
 static void print_transcript(struct mg_demo *demo)
@@ -407,7 +418,7 @@ int mg_demo_start(struct mg_demo **out, const struct mg_demo_options *options, s
 		code = free_port(&demo->nodes[i].port, err);
 	}
 	if (code == 0) {
-		demo->url = mg_format("https://127.0.0.1:%u", demo->nodes[0].port);
+		name_servers(demo);
 		code = start_servers(demo, err);
 	}
 	for (unsigned i = options->servers; i < demo->count && code == 0; i++) {
@@ -449,13 +460,14 @@ void mg_demo_stop(struct mg_demo *demo)
 	mg_free(demo->data_dir);
 	mg_free(demo->roots);
 	mg_free(demo->url);
+	mg_free(demo->urls);
 	mg_free(demo->reference);
 	mg_free(demo);
 }
 
 const char *mg_demo_url(const struct mg_demo *demo)
 {
-	return demo->url;
+	return demo->urls;
 }
 
 const char *mg_demo_user(const struct mg_demo *demo)
@@ -532,6 +544,16 @@ static int meta_start(struct mg_demo *demo, struct mg_demo_node *node)
 	}
 	fprintf(stderr, "node %s started\n", node->name);
 	return 0;
+}
+
+bool mg_demo_runs(struct mg_demo *demo, const char *name)
+{
+	for (unsigned i = 0; i < demo->count; i++) {
+		if (mg_text_eq(demo->nodes[i].name, name)) {
+			return is_alive(&demo->nodes[i]);
+		}
+	}
+	return false;
 }
 
 int mg_demo_meta(struct mg_demo *demo, size_t count, char **args)

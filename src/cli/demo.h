@@ -2,8 +2,8 @@
  * demo.h - a whole throw-away cluster as child processes of this one.
  *
  * Servers count from 1, then workers.  The first server is made by bootstrap, the others join it;
- * the shell and the workers are at the first one.  Every child is killed by the kernel when this
- * process ends, however it ends.
+ * the workers are at the first one, and so is the shell until it is gone.  Every child is killed by
+ * the kernel when this process ends, however it ends.
  */
 #ifndef MG_CLI_DEMO_H
 #define MG_CLI_DEMO_H
@@ -29,7 +29,7 @@ int mg_demo_start(struct mg_demo **out, const struct mg_demo_options *options,
                   struct mg_error *err);
 void mg_demo_stop(struct mg_demo *demo);    /* NULL is fine; removes the folder unless kept */
 
-const char *mg_demo_url(const struct mg_demo *demo);
+const char *mg_demo_url(const struct mg_demo *demo); /* of all servers */
 const char *mg_demo_user(const struct mg_demo *demo);
 const char *mg_demo_password(const struct mg_demo *demo);
 const char *mg_demo_roots(const struct mg_demo *demo);
@@ -43,5 +43,7 @@ extern volatile sig_atomic_t mg_demo_stopped;
 
 /* .demo nodes | kill N | start N; returns an exit code. */
 int mg_demo_meta(struct mg_demo *demo, size_t count, char **args);
+/* A node of this name runs. */
+bool mg_demo_runs(struct mg_demo *demo, const char *name);
 
 #endif

@@ -23,7 +23,7 @@ struct mg_demo {
 	struct mg_demo_options options;
 	char *self;                 /* our own program */
 	char *dir;                  /* temporary; holds data/, logs, the workers' copies */
-	char *data_dir, *roots, *url, *reference;
+	char *data_dir, *roots, *url, *urls, *reference;
 	int lock;
 	char password[32], worker_password[32];
 	struct mg_demo_node nodes[NODES_MAX];   /* servers first */

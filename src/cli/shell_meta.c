@@ -413,7 +413,13 @@ static int run_demo(struct mg_shell *shell, size_t count, char **args, const cha
 	if (!shell->demo) {
 		return usage_error(".demo works in the shell of `merganser demo`");
 	}
-	return mg_demo_meta(shell->demo, count, args);
+	int exit_code = mg_demo_meta(shell->demo, count, args);
+
+	/* The next statement connects to another one, instead of failing. */
+	if (shell->client && !mg_demo_runs(shell->demo, mg_client_info(shell->client)->node)) {
+		mg_shell_disconnect(shell);
+	}
+	return exit_code;
 }
 
 static int run_help(struct mg_shell *shell, size_t count, char **args, const char *rest);

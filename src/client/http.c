@@ -69,10 +69,39 @@ int mg_url_parse(const char *url, struct mg_url *out, struct mg_error *err)
 	return 0;
 }
 
-int mg_wire__connect(const struct mg_endpoint *endpoint, struct mg_url *url,
+const char *mg_url_next(const char *urls, struct mg_sb *url)
+{
+	const char *at = urls ? urls : "localhost", *comma = strchr(at, ',');
+
+	mg_sb_clear(url);
+	mg_sb_add_len(url, at, comma ? (size_t)(comma - at) : strlen(at));
+	return comma ? comma + 1 : NULL;
+}
+
+int mg_url_check(const char *urls, struct mg_error *err)
+{
+	struct mg_sb url = { 0 };
+	int code = 0;
+
+	do {
+		struct mg_url parsed;
+
+		urls = mg_url_next(urls, &url);
+		code = mg_url_parse(mg_sb_text(&url), &parsed, err);
+	} while (code == 0 && urls);
+	mg_sb_fini(&url);
+	return code;
+}
+
+bool mg_wire__may_go_on(int code)
+{
+	return code == MG_E_CONNECT || code == MG_E_DISCONNECTED || code == MG_E_TIMEOUT;
+}
+
+int mg_wire__connect(const struct mg_endpoint *endpoint, const char *server, struct mg_url *url,
                      struct mg_client_socket **out, struct mg_error *err)
 {
-	int code = mg_url_parse(endpoint->url, url, err);
+	int code = mg_url_parse(server, url, err);
 
 	if (code) {
 		return code;
@@ -272,6 +301,21 @@ int mg_wire__read_body(struct mg_client_socket *socket, struct mg_arena *arena, 
 	return 0;
 }
 
+static int connect_any(const struct mg_endpoint *endpoint, struct mg_url *url,
+                       struct mg_client_socket **out, struct mg_error *err)
+{
+	const char *rest = endpoint->url;
+	struct mg_sb server = { 0 };
+	int code;
+
+	do {
+		rest = mg_url_next(rest, &server);
+		code = mg_wire__connect(endpoint, mg_sb_text(&server), url, out, err);
+	} while (rest && mg_wire__may_go_on(code));
+	mg_sb_fini(&server);
+	return code;
+}
+
 int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const char *path,
                   const char *content_type, struct mg_str request_body, int *status,
                   struct mg_sb *body, struct mg_error *err)
@@ -281,7 +325,7 @@ int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const 
 	struct mg_sb raw = { 0 }, request = { 0 };
 	struct mg_url url;
 	size_t head_size = 0;
-	int code = mg_wire__connect(endpoint, &url, &socket, err);
+	int code = connect_any(endpoint, &url, &socket, err);
 
 	if (code) {
 		goto out;

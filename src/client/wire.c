@@ -242,8 +242,8 @@ static int upgrade(struct mg_wire *wire, const struct mg_endpoint *endpoint,
 	return code;
 }
 
-int mg_wire_open(struct mg_wire **out, const struct mg_endpoint *endpoint, const char *path,
-                 struct mg_error *err)
+static int open_at(struct mg_wire **out, const struct mg_endpoint *endpoint, const char *server,
+                   const char *path, struct mg_error *err)
 {
 	static const struct wslay_event_callbacks callbacks = {
 		.recv_callback = on_recv,
@@ -255,7 +255,7 @@ int mg_wire_open(struct mg_wire **out, const struct mg_endpoint *endpoint, const
 	};
 	struct mg_wire *wire = mg_alloc0(sizeof *wire);
 	struct mg_url url;
-	int code = mg_wire__connect(endpoint, &url, &wire->socket, err);
+	int code = mg_wire__connect(endpoint, server, &url, &wire->socket, err);
 
 	*out = NULL;
 	if (code == 0) {
@@ -272,6 +272,21 @@ int mg_wire_open(struct mg_wire **out, const struct mg_endpoint *endpoint, const
 	wslay_event_config_set_no_buffering(wire->ws, 1);
 	*out = wire;
 	return 0;
+}
+
+int mg_wire_open(struct mg_wire **out, const struct mg_endpoint *endpoint, const char *path,
+                 struct mg_error *err)
+{
+	const char *rest = endpoint->url;
+	struct mg_sb server = { 0 };
+	int code;
+
+	do {
+		rest = mg_url_next(rest, &server);
+		code = open_at(out, endpoint, mg_sb_text(&server), path, err);
+	} while (rest && mg_wire__may_go_on(code));
+	mg_sb_fini(&server);
+	return code;
 }
 
 void mg_wire_close(struct mg_wire *wire)

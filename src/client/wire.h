@@ -14,7 +14,9 @@
 
 /* Where a client goes, and as whom. All texts are borrowed. */
 struct mg_endpoint {
-	const char *url;                /* https://host:port, host:port or host; NULL: localhost:8765 */
+	/* https://host:port, host:port or host; NULL: localhost:8765.  Several with commas between: the
+	 * first that answers. */
+	const char *url;
 	const char *user, *password;
 	struct mg_tls_client_options tls;
 	uint64_t timeout_ms;            /* to connect; 0: 10 s */
@@ -27,8 +29,12 @@ struct mg_url {
 	bool plain;                     /* http or ws instead of https or wss */
 };
 
-/* Fails: MG_E_USAGE. */
+/* One server.  Fails: MG_E_USAGE. */
 int mg_url_parse(const char *url, struct mg_url *out, struct mg_error *err);
+/* Puts the first of a list into url, and returns what follows it, or NULL: that was the last. */
+const char *mg_url_next(const char *urls, struct mg_sb *url);
+/* Each of a list, or NULL.  Fails: MG_E_USAGE. */
+int mg_url_check(const char *urls, struct mg_error *err);
 
 /* One request on its own connection; the body of the answer is added to body (64 MiB at most). */
 int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const char *path,
@@ -58,8 +64,11 @@ int mg_wire_receive(struct mg_wire *wire, int64_t timeout_ms, enum mg_client_wai
                     struct mg_wire_message *message, struct mg_error *err);
 
 /* Shared by http.c and wire.c. */
-int mg_wire__connect(const struct mg_endpoint *endpoint, struct mg_url *url,
+/* To one server, whatever the endpoint says. */
+int mg_wire__connect(const struct mg_endpoint *endpoint, const char *server, struct mg_url *url,
                      struct mg_client_socket **out, struct mg_error *err);
+/* Another server of the list may do better than the one that failed so. */
+bool mg_wire__may_go_on(int code);
 /* The header of a login by password; nothing when a certificate alone logs in. */
 void mg_wire__authorization(const struct mg_endpoint *endpoint, struct mg_sb *out);
 /* The body behind a head that lies in raw. */

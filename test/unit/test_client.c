@@ -635,6 +635,38 @@ static void test_urls(void **state)
 	}
 }
 
+static void test_of_several_servers_the_first_that_answers(void **state)
+{
+	static const char *const bad[] = { ",h", "h,", "h,,i", "h,ftp://i" };
+	struct mg_sb url = { 0 }, body = { 0 };
+	struct mg_error err = { 0 };
+	int status = 0;
+
+	(void)state;
+	const char *rest = mg_url_next("https://a:1,b:2", &url);
+
+	assert_string_equal(mg_sb_text(&url), "https://a:1");
+	assert_null(mg_url_next(rest, &url));
+	assert_string_equal(mg_sb_text(&url), "b:2");
+	mg_sb_fini(&url);
+	assert_int_equal(mg_url_check("https://a:1,b:2", NULL), 0);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		assert_int_equal(mg_url_check(bad[i], NULL), MG_E_USAGE);
+	}
+	/* Nobody listens at port 1. */
+	char *urls = mg_format("https://127.0.0.1:1,%s", to(&secure).url);
+	struct mg_endpoint several = { .url = urls, .tls = { .roots_file = certs.ca }, .wake_fd = -1 };
+
+	assert_int_equal(mg_http_fetch(&several, "GET", "/status", NULL, (struct mg_str){ 0 }, &status,
+	                               &body, &err), 0);
+	assert_int_equal(status, 200);
+	several.url = "https://127.0.0.1:1,127.0.0.1:1";
+	assert_int_equal(mg_http_fetch(&several, "GET", "/status", NULL, (struct mg_str){ 0 }, &status,
+	                               &body, &err), MG_E_CONNECT);
+	mg_free(urls);
+	mg_sb_fini(&body);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -654,6 +686,7 @@ int main(void)
 		cmocka_unit_test(test_rows_over_tls),
 		cmocka_unit_test(test_plain_http_is_fetched),
 		cmocka_unit_test(test_urls),
+		cmocka_unit_test(test_of_several_servers_the_first_that_answers),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
