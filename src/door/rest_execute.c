@@ -7,8 +7,10 @@
  * read and all values are bound before the first statement begins.
  *
  * Rule: an answer is kept under its Idempotency-Key unless it says that nothing has happened and
- * that it may be sent again.  A request with a key goes on when its client goes away, because who
- * sends it again wants its outcome; one without is cancelled, which ends it one way or the other.
+ * that it may be sent again, or that nobody knows.  Beside it each statement is stored with its key
+ * (exec/outcome.h), so that another node, or this one after a restart, does not do it again.  A
+ * request with a key goes on when its client goes away, because who sends it again wants its
+ * outcome; one without is cancelled, which ends it one way or the other.
  *
  * owner: as in rest_query.c: the request (its arena's hook gives the reference back), and the
  * thread or the wait for another request's end.
@@ -40,6 +42,7 @@ struct call {
 	struct mg_http_request *request; /* loop; NULL once it is answered or gone */
 	struct mg_running running;       /* cancelled: the client went away, and it has no key */
 	struct mg_once_entry *entry;     /* of its key, to be ended; or NULL */
+	const char *user, *key;          /* of an entry; in the request's arena */
 	struct mg_once_wait wait;        /* for who is first with its key */
 	bool repeated;                   /* the answer is another request's */
 	bool pretty, redirect;
@@ -58,6 +61,7 @@ struct call {
 	struct mg_sb results;       /* objects, separated */
 	struct mg_sb counts;        /* the same without rows */
 	bool has_rows;
+	bool known; /* a statement was done before, under its key */
 	struct mg_outcome outcome;
 	struct mg_once_answer answer; /* then on the loop */
 };
@@ -250,6 +254,8 @@ static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *
 	struct call *call = arg;
 	int code = call->encoder ? mg_encoder_end(call->encoder, 0, err) : 0;
 
+	call->known = call->known || mg_text_eq(answer->stats->step, MG_STEP_REPEATED);
+
 	mg_encoder_free(call->encoder);
 	call->encoder = NULL;
 	if (!code) {
@@ -288,12 +294,30 @@ static int check_wanted(const struct call *call, struct mg_error *err)
 	return 0;
 }
 
+/* A statement's own key: of the user, the request's key and the place in its list. */
+static struct mg_write_key key_of(const struct call *call, size_t index)
+{
+	struct mg_str sql = call->statements[index];
+	struct mg_write_key once = { .digest = XXH3_64bits(sql.ptr, sql.len) };
+
+	if (call->key) {
+		char *text = mg_arena_format(call->arena, "%s\n%s\n%zu", call->user, call->key, index);
+		XXH128_hash_t hash = XXH3_128bits(text, strlen(text));
+
+		once.key = mg_arena_format(call->arena, "%016llx%016llx", (unsigned long long)hash.high64,
+		                           (unsigned long long)hash.low64);
+	}
+	return once;
+}
+
 static int run_all(struct call *call, struct mg_error *err)
 {
 	int code = 0;
 
 	while (!code && call->done < call->count) {
-		const struct mg_request what = { .sql = call->statements[call->done], .one_write = true };
+		const struct mg_request what = { .sql = call->statements[call->done],
+			                             .one_write = true,
+			                             .once = key_of(call, call->done) };
 		struct mg_sink sink = { .begin = sink_begin,
 			                    .batch = sink_batch,
 			                    .end = sink_end,
@@ -366,7 +390,8 @@ static bool may_be_sent_again(const struct call *call, const struct mg_error *er
 	bool nothing = mg_code_info(err->code)->retry == MG_RETRY_SAFE ||
 	               strcmp(err->sqlstate, "40001") == 0;
 
-	return nothing && call->done == 0;
+	/* What a key has done is known where writes are coordinated: who asks again hears that. */
+	return (nothing && call->done == 0) || (call->key && err->code == MG_E_UNKNOWN_OUTCOME);
 }
 
 /* The key's end: its answer is kept, without the rows when they are many. */
@@ -479,8 +504,8 @@ static void reply(const struct call *call)
 	char *extra = mg_arena_format(
 		call->arena, "Merganser-Query: %s\r\nCache-Control: no-store\r\n%s%s%s%s%s",
 		answer->query_id[0] ? answer->query_id : "-", answer->later ? "Retry-After: 1\r\n" : "",
-		call->repeated ? "Idempotent-Replayed: true\r\n" : "", location ? "Location: " : "",
-		location ? location : "", location ? "\r\n" : "");
+		call->repeated || call->known ? "Idempotent-Replayed: true\r\n" : "",
+		location ? "Location: " : "", location ? location : "", location ? "\r\n" : "");
 	mg_rest_count(call->request, answer->status);
 	mg_http_reply_buf(call->request, answer->status, "application/json", answer->body, extra);
 }
@@ -608,6 +633,8 @@ void mg_rest_execute(struct mg_doors *doors, struct mg_http_request *request, co
 	if (key && !begin_once(call, user, key)) {
 		return;
 	}
+	call->user = user;
+	call->key = key;
 	if (!key) {
 		mg_http_defer(request, call_gone, call);
 	}

@@ -47,20 +47,42 @@ static int write_locked(struct mg_engine *engine, struct mg_run *run,
 	if (!code && mg_run_cancelled(run)) {
 		code = mg_run_cancel_error(run, err); /* the last moment at which it can be */
 	}
+	if (!code && request->once.key) {
+		struct mg_done outcome = { .rows = result->rows };
+
+		mg_copy_text(outcome.verb, sizeof outcome.verb, result->verb);
+		code =
+			mg_outcome_add(mg_engine_outcomes(engine), epoch, &request->once, &outcome, redo, err);
+	}
 	code = code ? code : mg_replica_commit_in(mg_engine_replica(engine), epoch, redo, err);
+	if (code == MG_E_UNKNOWN_OUTCOME && request->once.key) {
+		mg_replica_renew(mg_engine_replica(engine), epoch);
+	}
 	mg_redo_free(redo);
 	return code;
 }
 
-static void tell(struct mg_change_result *out, const struct mg_write_result *result)
+static void tell(struct mg_change_result *out, const char *verb, uint64_t rows)
 {
-	bool insert = mg_text_eq(result->verb, "INSERT");
-
 	out->done = true;
-	out->rows = result->rows;
-	out->returned = result->returning;
-	(void)snprintf(out->tag, sizeof out->tag, "%s%s %llu", result->verb, insert ? " 0" : "",
-	               (unsigned long long)result->rows);
+	out->rows = rows;
+	(void)snprintf(out->tag, sizeof out->tag, "%s%s %llu", verb,
+	               mg_text_eq(verb, "INSERT") ? " 0" : "", (unsigned long long)rows);
+}
+
+/* What has the key was done before? */
+static int look_for_outcome(struct mg_engine *engine, const struct mg_change_request *request,
+                            struct mg_change_result *out, struct mg_error *err)
+{
+	struct mg_done outcome;
+	int code = request->once.key ? mg_outcome_find(mg_engine_outcomes(engine), &request->once,
+	                                               &outcome, &out->repeated, err)
+	                             : 0;
+
+	if (!code && out->repeated) {
+		tell(out, outcome.verb, outcome.rows);
+	}
+	return code;
 }
 
 /* Whether the table that the statement found is still the one of that name. */
@@ -79,12 +101,18 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
                          const struct mg_run_settings *settings,
                          const struct mg_change_request *request,
                          const struct mg_write_target *target, const uint32_t *shards, size_t count,
-                         struct mg_write_result *result, bool *again, struct mg_error *err)
+                         struct mg_write_result *result, struct mg_change_result *out, bool *again,
+                         struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(engine);
 	uint64_t epoch = 0;
 	int code = mg_replica_begin(replica, &epoch, err);
 
+	code = code ? code : look_for_outcome(engine, request, out, err);
+	if (out->repeated) {
+		*again = false;
+		return code;
+	}
 	*again = !code && !is_current(engine, target->table);
 	if (!code && !*again && mode_of(target) == MG_LOCK_CHANGE) {
 		code = mg_replica_read_barrier(replica, shards, count, err);
@@ -96,7 +124,7 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
 static int change_once(struct mg_engine *engine, struct mg_run *run,
                        const struct mg_run_settings *settings,
                        const struct mg_change_request *request, struct mg_write_result *result,
-                       bool *again, struct mg_error *err)
+                       struct mg_change_result *out, bool *again, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(engine);
 	struct mg_arena *arena = mg_arena_new();
@@ -115,8 +143,8 @@ static int change_once(struct mg_engine *engine, struct mg_run *run,
 		                       err);
 	}
 	if (!code) {
-		code = change_locked(engine, run, settings, request, &target, shards, count, result, again,
-		                     err);
+		code = change_locked(engine, run, settings, request, &target, shards, count, result, out,
+		                     again, err);
 		mg_replica_unlock(replica, mode_of(&target), shards, count);
 	}
 	mg_catalog_give(mg_engine_catalog(engine), data);
@@ -124,7 +152,7 @@ static int change_once(struct mg_engine *engine, struct mg_run *run,
 	return code;
 }
 
-int mg_change_run(struct mg_engine *engine, struct mg_run *run,
+static int change(struct mg_engine *engine, struct mg_run *run,
                   const struct mg_run_settings *settings, const struct mg_change_request *request,
                   struct mg_change_result *out, struct mg_error *err)
 {
@@ -133,14 +161,33 @@ int mg_change_run(struct mg_engine *engine, struct mg_run *run,
 	int code = 0;
 
 	while (!code && again) {
-		code = change_once(engine, run, settings, request, &result, &again, err);
+		code = change_once(engine, run, settings, request, &result, out, &again, err);
 	}
-	if (!code) {
-		tell(out, &result);
+	if (!code && !out->repeated) {
+		tell(out, result.verb, result.rows);
+		out->returned = result.returning;
 	}
 	if (!code && result.returning) {
 		code = mg_write_hand_out(&result, request->rows, err);
 	}
 	mg_write_result_fini(&result);
+	return code;
+}
+
+int mg_change_run(struct mg_engine *engine, struct mg_run *run,
+                  const struct mg_run_settings *settings, const struct mg_change_request *request,
+                  struct mg_change_result *out, struct mg_error *err)
+{
+	struct mg_outcomes *outcomes = mg_engine_outcomes(engine);
+	const char *key = request->once.key;
+	int code = key ? mg_outcome_enter(outcomes, key, mg_run_is_cancelled, run, err) : 0;
+
+	if (code) {
+		return code;
+	}
+	code = change(engine, run, settings, request, out, err);
+	if (key) {
+		mg_outcome_leave(outcomes, key);
+	}
 	return code;
 }

@@ -7,17 +7,21 @@
 #define MG_EXEC_CHANGE_H
 
 #include "exec/coordinator.h"
+#include "exec/outcome.h"
 
 struct mg_change_request {
 	struct mg_str statement;       /* one, without its ";" */
 	const struct mg_rows *rows;    /* RETURNING's rows and notices; begin is only called for rows */
 	bool partition_by_primary_key; /* CREATE TABLE without PARTITIONED BY */
+	/* Of DML: what has this key is done once, and the next time only told. */
+	struct mg_write_key once;
 };
 
 struct mg_change_result {
 	char tag[64];  /* "INSERT 0 3", "CREATE TABLE" */
 	uint64_t rows; /* affected */
 	bool returned; /* rows were handed out */
+	bool repeated; /* it was done before, under its key */
 	bool done;     /* it happened, even when an error says that its rows were not handed out */
 };
 

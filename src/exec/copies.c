@@ -15,16 +15,20 @@
 #include "base/mem.h"
 #include "exec/engine_int.h"
 #include "exec/sweep.h"
+#include "os/clock.h"
 #include "os/file.h"
 
 #include <time.h>
 
 #define LOOK_MS 250
+#define EXPIRE_MS (600 * 1000)
 
 struct mg_copies {
 	struct mg_engine *engine;
 	pthread_t thread;
-	uint64_t swept;       /* epoch; owner: the thread */
+	/* owner: the thread */
+	uint64_t swept;      /* epoch */
+	uint64_t expired_ms; /* records of writes with keys: when last */
 	pthread_mutex_t lock; /* guards stopping */
 	pthread_cond_t changed;
 	bool stopping;
@@ -64,6 +68,20 @@ static void sweep(struct mg_copies *copies)
 	}
 }
 
+static void expire(struct mg_copies *copies)
+{
+	uint64_t epoch = mg_replica_epoch(copies->engine->replica), now = mg_clock_ms();
+	struct mg_error err = { 0 };
+
+	if (!epoch || now - copies->expired_ms < EXPIRE_MS) {
+		return;
+	}
+	copies->expired_ms = now;
+	if (mg_outcomes_expire(copies->engine->outcomes, epoch, &err)) {
+		mg_log(MG_LOG_WARN, "outcome.expire", "error=\"%s\"", err.message);
+	}
+}
+
 static void *work(void *arg)
 {
 	struct mg_copies *copies = arg;
@@ -80,6 +98,7 @@ static void *work(void *arg)
 			renew(copies, shard, count);
 		}
 		sweep(copies);
+		expire(copies);
 		if (atomic_load(&copies->engine->unshown)) {
 			mg_engine__show_again(copies->engine);
 		}
@@ -108,6 +127,7 @@ int mg_copies_start(struct mg_copies **out, struct mg_engine *engine, struct mg_
 
 	*out = NULL;
 	copies->engine = engine;
+	copies->expired_ms = mg_clock_ms();
 	pthread_mutex_init(&copies->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -370,6 +370,7 @@ int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *optio
 	pthread_mutex_init(&engine->show_lock, NULL);
 	pthread_mutex_init(&engine->event_lock, NULL);
 	engine->gate = mg_gate_new();
+	engine->outcomes = mg_outcomes_new(engine);
 	*out = engine;
 	return open_parts(engine, err);
 }
@@ -414,6 +415,7 @@ void mg_engine_close(struct mg_engine *engine)
 	pthread_mutex_destroy(&engine->show_lock);
 	pthread_mutex_destroy(&engine->event_lock);
 	mg_gate_free(engine->gate);
+	mg_outcomes_free(engine->outcomes);
 	if (engine->spill_dir) {
 		mg_tree_remove(engine->spill_dir, NULL);
 	}
@@ -462,6 +464,11 @@ struct mg_replica *mg_engine_replica(struct mg_engine *engine)
 struct mg_peers *mg_engine_peers(struct mg_engine *engine)
 {
 	return engine->options.peers;
+}
+
+struct mg_outcomes *mg_engine_outcomes(struct mg_engine *engine)
+{
+	return engine->outcomes;
 }
 
 struct mg_gate *mg_engine_gate(struct mg_engine *engine)

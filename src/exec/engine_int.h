@@ -6,6 +6,7 @@
 #include "exec/engine.h"
 #include "exec/gate.h"
 #include "exec/hub.h"
+#include "exec/outcome.h"
 #include "replica/replica.h"
 
 #include <pthread.h>
@@ -29,6 +30,7 @@ struct mg_engine {
 	struct mg_hub *hub;
 	struct mg_replica *replica;
 	struct mg_copies *copies;
+	struct mg_outcomes *outcomes;
 	struct mg_gate *gate;
 	atomic_bool measured;            /* false: rows have changed since */
 	_Atomic(struct mg_hub *) served; /* the hub, from when all is open: before, nothing is told */

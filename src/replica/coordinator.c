@@ -146,6 +146,11 @@ void mg_replica__take_again(struct mg_replica *replica, uint64_t epoch)
 	pthread_mutex_unlock(&replica->lock);
 }
 
+void mg_replica_renew(struct mg_replica *replica, uint64_t epoch)
+{
+	mg_replica__take_again(replica, epoch);
+}
+
 /* ---- questions ---- */
 
 uint64_t mg_replica_epoch(struct mg_replica *replica)

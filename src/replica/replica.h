@@ -119,6 +119,10 @@ struct mg_copy_info {
 };
 size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos, size_t max);
 
+/* What was committed in this epoch may still be on its way, and should be known soon: the epoch
+ * ends and the next one's fence decides.  Nothing when it is over. */
+void mg_replica_renew(struct mg_replica *replica, uint64_t epoch);
+
 /* Returns when this node has applied all of these shards and of the catalog that was acknowledged,
  * anywhere, before the call.  Fails: MG_E_UNAVAILABLE a group has no leader that a majority
  * follows; MG_E_TIMEOUT this node lags behind; MG_E_SHUTDOWN.  In a cluster of one nothing is

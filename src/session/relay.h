@@ -50,6 +50,7 @@ struct mg_relay_ask {
 	struct mg_str statement; /* one */
 	struct mg_query *query;  /* ended from outside: it is ended there */
 	bool writes;
+	struct mg_write_key once;
 };
 
 struct mg_relay_answer {

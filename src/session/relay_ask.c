@@ -90,6 +90,8 @@ static void send_run(struct asking *asking)
 		         .role = ask->role,
 		         .lossless = asking->sink->lossless,
 		         .batch_rows = asking->sink->batch_rows,
+		         .once = ask->once.key ? ask->once.key : "",
+		         .digest = ask->once.digest,
 		         .settings = settings,
 		         .statement = ask->statement },
 	};

@@ -59,6 +59,8 @@ static void put_run(struct mg_sb *out, const struct mg_relay_run *run)
 	put_u8(out, (uint8_t)run->role);
 	put_u64(out, run->batch_rows);
 	put_text(out, run->user);
+	put_text(out, run->once);
+	put_u64(out, run->digest);
 	put_u16(out, (uint16_t)run->setting_count);
 	for (size_t i = 0; i < run->setting_count; i++) {
 		put_text(out, run->settings[i].name);
@@ -267,6 +269,8 @@ static void get_run(struct mg_in *in, struct mg_arena *arena, struct mg_relay_ru
 	run->role = (enum mg_role)role;
 	run->batch_rows = mg_in_u64(in);
 	run->user = get_text(in, arena);
+	run->once = get_text(in, arena);
+	run->digest = mg_in_u64(in);
 	run->setting_count = mg_in_u16(in);
 	if (run->setting_count > MG_RELAY_SETTINGS_MAX) {
 		in->failed = true;

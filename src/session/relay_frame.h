@@ -11,8 +11,8 @@
  *
  *      0  size  u32   of the whole frame
  *      4  kind  u8
- *      5  RUN       u8 flags (1 lossless)  u8 role  u64 batch_rows  user  u16 count, so many times
- *                   a setting's name and value  statement
+ *      5  RUN       u8 flags (1 lossless)  u8 role  u64 batch_rows  user  key  u64 digest
+ *                   u16 count, so many times a setting's name and value  statement
  *         BEGIN     u32 count, so many times a column's name and type  Arrow's schema message
  *         BATCH     u64 rows  Arrow's messages
  *         DONE      tag  step  reason  u64 rows, bytes, moved bytes, moved rows, plan us, us
@@ -64,6 +64,8 @@ struct mg_relay_run {
 	enum mg_role role;
 	bool lossless;
 	uint64_t batch_rows;
+	const char *once; /* the key of a write, or "" */
+	uint64_t digest;
 	struct mg_relay_setting *settings;
 	size_t setting_count;
 	struct mg_str statement;

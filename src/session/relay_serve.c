@@ -235,6 +235,7 @@ static void work_run(void *arg)
 	const struct mg_request request = {
 		.sql = work->run.statement,
 		.relayed = true,
+		.once = { .key = work->run.once[0] ? work->run.once : NULL, .digest = work->run.digest },
 		.cancelled = is_cancelled,
 		.arg = work,
 	};

@@ -16,6 +16,7 @@
 #include "catalog/catalog.h"
 #include "exec/coordinator.h"
 #include "exec/engine.h"
+#include "exec/outcome.h"
 #include "os/pool.h"
 #include "session/admission.h"
 #include "session/query.h"
@@ -78,6 +79,9 @@ int mg_session_set(struct mg_session *session, const char *name, const char *val
 /* End a connection by its session's id.  Fails: MG_E_NOT_FOUND, MG_E_DENIED. */
 int mg_session_kill(struct mg_session *session, const char *id, struct mg_error *err);
 
+/* The step of a write that was done before, under its key. */
+#define MG_STEP_REPEATED "repeated"
+
 /* What is known of one statement's answer. */
 struct mg_answer {
 	uint32_t statement;          /* from 1 */
@@ -125,6 +129,7 @@ struct mg_request {
 	bool one_write; /* one statement that changes rows or tables, nothing else (HTTP) */
 	/* Another node has sent it: what cannot be run here fails at once, with outcome->elsewhere. */
 	bool relayed;
+	struct mg_write_key once; /* of one statement; the key is hex digits */
 	/* Asked between statements; true ends the request with MG_E_CANCELLED. */
 	bool (*cancelled)(void *arg);
 	void *arg;

@@ -40,6 +40,7 @@ struct job {
 	struct mg_apart *apart;     /* runs the query; or NULL */
 	bool left;                  /* the query was left to it (apart.h) */
 	bool relayed;               /* another node has sent the statement */
+	struct mg_write_key once;
 	bool began;                 /* the sink has been given begin */
 	struct mg_relay_answer far; /* of another node */
 	struct mg_answer answer;
@@ -206,6 +207,7 @@ static int relay(struct job *job, uint64_t node, bool writes, struct mg_error *e
 		.statement = job->statement->text,
 		.query = job->query,
 		.writes = writes,
+		.once = job->once,
 	};
 
 	return mg_relay_run(job->session->sessions->relay, &ask, job->sink, &job->answer, &job->far,
@@ -520,6 +522,7 @@ static int carry_out_change(struct job *job, struct mg_change_result *result, st
 		.statement = job->statement->text,
 		.rows = &rows,
 		.partition_by_primary_key = job->settings.partition_by_primary_key,
+		.once = job->once,
 	};
 	struct mg_run *run = mg_query_run(job->query);
 
@@ -535,7 +538,7 @@ static int answer_change(struct job *job, const struct mg_change_result *result,
 
 	job->stats = *mg_run_stats(mg_query_run(job->query));
 	job->stats.rows = result->rows;
-	job->stats.step = "write";
+	job->stats.step = result->repeated ? MG_STEP_REPEATED : "write";
 	job->stats.reason[0] = '\0';
 	job->answer.stats = &job->stats;
 	job->answer.elapsed_ms = mg_query_elapsed_ms(job->query);
@@ -667,6 +670,7 @@ static int run_one(struct mg_session *session, const struct mg_request *request,
 		               .outcome = outcome,
 		               .statement = statement,
 		               .relayed = request->relayed,
+		               .once = request->once,
 		               .lock = PTHREAD_MUTEX_INITIALIZER };
 
 	outcome->query_id[0] = '\0';

@@ -144,6 +144,42 @@ def test_the_example_runs_over_three_nodes(three):
         assert "Oslo" in result.stdout
 
 
+# ---- keys ----
+
+def test_a_key_is_done_once_wherever_it_is_sent(three):
+    execute(three, three.names[0], "CREATE TABLE keyed (k INTEGER) PARTITIONED BY (k)")
+    for number, first in enumerate(three.names):
+        key = {"Idempotency-Key": f"key-{number}"}
+        for name in [first, *three.others(first), first]:
+            answer = post(three, name, "/db/execute", {"sql": f"INSERT INTO keyed VALUES ({number}), ({number + 100})"}, headers=key)
+            assert answer.status == 200 and answer.json()["result"] == {"rows_affected": 2}, answer.body
+            assert answer.headers.get("Idempotent-Replayed") == (None if name == first and number not in seen(three) else "true")
+            three.seen.add(number)
+        answer = post(three, three.others(first)[0], "/db/execute", {"sql": "INSERT INTO keyed VALUES (999)"}, headers=key)
+        assert answer.status in (400, 422), answer.body
+    assert everywhere(three, "SELECT count(*), count(DISTINCT k) FROM keyed") == [[6, 6]]
+    # one after the other, some of them at once; a change of no row is one, too
+    key = {"Idempotency-Key": "crowd"}
+    threads = [threading.Thread(target=post, args=(three, three.names[i % 3], "/db/execute", {"sql": "INSERT INTO keyed VALUES (7)"}, key))
+               for i in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert everywhere(three, "SELECT count(*) FROM keyed WHERE k = 7") == [[1]]
+    body = {"statements": ["INSERT INTO keyed VALUES (8)", "UPDATE keyed SET k = 9 WHERE k = 8", "DELETE FROM keyed WHERE k = 12345"]}
+    for name in three.names:
+        answer = post(three, name, "/db/execute", body, headers={"Idempotency-Key": "list"})
+        assert [one["rows_affected"] for one in answer.json()["result"]] == [1, 1, 0]
+    assert everywhere(three, "SELECT count(*) FROM keyed WHERE k IN (8, 9)") == [[1]]
+
+
+def seen(servers):
+    """Keys that were used already."""
+    servers.seen = getattr(servers, "seen", set())
+    return servers.seen
+
+
 # ---- where ----
 
 def test_who_asks_for_a_redirect_hears_where(three):
@@ -260,12 +296,17 @@ def test_writers_go_on_when_the_coordinator_is_killed(new_cluster):
     done, unknown, refused, stop = [], [], [], threading.Event()
 
     def write(number):
-        name = survivors[number % 2]
+        """Writers 2 and 3 send what nobody knows the end of again, under its key, at the other node."""
         for step in range(1_000_000):
             if stop.is_set():
                 return
             key = number * 1_000_000 + step
-            answer = post(servers, name, "/db/execute", {"sql": f"INSERT INTO kept VALUES ({key}, {number}), ({key + 500_000}, {number})"})
+            for again in range(20):
+                answer = post(servers, survivors[(number + again) % 2], "/db/execute",
+                              {"sql": f"INSERT INTO kept VALUES ({key}, {number}), ({key + 500_000}, {number})"},
+                              headers={"Idempotency-Key": f"k{key}"} if number >= 2 else ())
+                if number < 2 or answer.status != 504:
+                    break
             if answer.status == 200:
                 done.append(key)
             elif answer.status == 504 and answer.json()["error"]["sqlstate"] == "40003":
@@ -285,6 +326,7 @@ def test_writers_go_on_when_the_coordinator_is_killed(new_cluster):
         thread.join(60)
         assert not thread.is_alive()
     assert not refused, refused[:3]                     # ten seconds are enough for an election
+    assert all(key < 2_000_000 for key in unknown)      # a key is known in the end
     for name in survivors:
         there = {row[0] for row in query(servers, name, "SELECT k FROM kept")}
         for key in done:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -516,3 +517,18 @@ def test_example(new_cluster):
         [sys.executable, ROOT / "examples" / "http_sql.py", "--url", cluster.url, "--tls-roots", cluster.ca,
          "--username", "scott", "--password", "wrong"], capture_output=True, text=True, timeout=60)
     assert again.returncode != 0 and "28P01" in again.stderr and not again.stdout
+
+
+def test_key_outlives_the_server(new_cluster):
+    cluster = new_cluster(scale=0)
+    cluster.start_server()
+    assert execute(cluster, "CREATE TABLE t (a INTEGER) PARTITIONED BY (a)").status == 200
+    body = {"sql": "INSERT INTO t SELECT i FROM range(50) AS r(i)"}
+    assert affected(with_key(cluster, body, "k")) == 50
+    for sign in (signal.SIGKILL, signal.SIGTERM):
+        cluster.processes["server"].send_signal(sign)
+        cluster.processes["server"].wait()
+        cluster.start_server()
+        again = with_key(cluster, body, "k")
+        assert affected(again) == 50 and again.headers["Idempotent-Replayed"] == "true"
+        assert cluster.rows("SELECT count(*) FROM t") == [[50]]

@@ -42,6 +42,8 @@ static void test_a_statement_comes_back(void **state)
 		         .role = MG_ROLE_ADMIN,
 		         .lossless = true,
 		         .batch_rows = 77,
+		         .once = "00ff",
+		         .digest = UINT64_MAX,
 		         .settings = settings,
 		         .setting_count = 2,
 		         .statement = MG_STR("SELECT 'x'\n") },
@@ -53,6 +55,8 @@ static void test_a_statement_comes_back(void **state)
 	assert_int_equal(out.run.role, MG_ROLE_ADMIN);
 	assert_true(out.run.lossless);
 	assert_int_equal(out.run.batch_rows, 77);
+	assert_string_equal(out.run.once, "00ff");
+	assert_int_equal(out.run.digest, UINT64_MAX);
 	assert_int_equal(out.run.setting_count, 2);
 	assert_string_equal(out.run.settings[1].name, "TimeZone");
 	assert_string_equal(out.run.settings[1].value, "");
