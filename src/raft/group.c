@@ -292,6 +292,7 @@ static void follow_role(struct mg_group *group, const struct mg_core_out *out)
 	if (led) {
 		mg_group__fail_reads(group, MG_E_UNAVAILABLE);
 		mg_group__refuse_queue(group, MG_E_UNAVAILABLE);
+		mg_group__hurry_proposals(group);
 	}
 	if (group->role == MG_RAFT_LEADER) {
 		mg_log(MG_LOG_DEBUG, "raft.leader", "group=%" PRIu32 " term=%" PRIu64, group->id,

@@ -20,6 +20,8 @@
 
 /* What an empty proposal counts for. */
 #define PROPOSAL_OVERHEAD 64
+/* That a leader which is none any more waits for the next one to commit its entries. */
+#define LOST_MS 10000
 
 static void end(struct mg_group *group, struct mg_proposal *proposal, int error, uint64_t leader)
 {
@@ -254,6 +256,19 @@ void mg_group__unknown(struct mg_group *group, uint64_t upto)
 		end(group, proposal, MG_E_UNKNOWN_OUTCOME, 0);
 	}
 	mg_assert(group->pending == NULL || group->pending->index > upto);
+}
+
+/* The next leader says soon what became of them, or nobody does for long. */
+void mg_group__hurry_proposals(struct mg_group *group)
+{
+	uint64_t until = group->node->now_ms + LOST_MS;
+
+	for (struct mg_proposal *proposal = group->pending; proposal; proposal = proposal->next) {
+		proposal->deadline_ms = proposal->deadline_ms < until ? proposal->deadline_ms : until;
+	}
+	if (group->pending != NULL && until < group->proposal_ms) {
+		group->proposal_ms = until;
+	}
 }
 
 void mg_group__expire_proposals(struct mg_group *group)

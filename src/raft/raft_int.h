@@ -173,6 +173,7 @@ void mg_group__settle(struct mg_group *group, const struct mg_entry *entries, si
 void mg_group__refuse_queue(struct mg_group *group, int error);
 void mg_group__unknown(struct mg_group *group, uint64_t upto);
 void mg_group__expire_proposals(struct mg_group *group);
+void mg_group__hurry_proposals(struct mg_group *group); /* it leads no more */
 
 /* read.c */
 void mg_group__start_round(struct mg_group *group);
