@@ -29,6 +29,9 @@
 
 #define ATTEMPTS_MAX 4 /* the last one asks no worker, so it cannot lose one */
 #define PLANS_MAX 8    /* while the catalog changes */
+/* That this node may lag behind before another one is asked; where nobody else can be asked. */
+#define LAG_MS 1000
+#define LAG_MS_MAX 15000
 
 /* A statement under way: what is the same for all its attempts. */
 struct job {
@@ -398,8 +401,12 @@ static int await_fresh(struct job *job, int planned, uint64_t shown, bool *stale
 		.count = job->plan_only ? 0 : job->read_count,
 		.shown = shown,
 		.missing = planned != 0,
+		.lag_ms = job->epoch ? LAG_MS_MAX : LAG_MS,
 	};
 	int code = mg_fresh_await(&fresh, stale, &late);
+	if (code == MG_E_TIMEOUT && !job->epoch && !job->plan_only) {
+		return mg_run_send_elsewhere(job->run, err);
+	}
 	if (code) {
 		*err = late;
 		return code;

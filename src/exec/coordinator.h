@@ -73,7 +73,8 @@ void mg_run_cancel(struct mg_run *run,
                    int code); /* any thread; code MG_E_CANCELLED or MG_E_TIMEOUT */
 bool mg_run_cancelled(const struct mg_run *run);
 /* The statement failed with MG_E_UNAVAILABLE before its first row because only the coordinator of
- * writes can answer it: it reads several shards, and here they may be of different moments. */
+ * writes can answer it: it reads several shards, and here they may be of different moments, or this
+ * node lags far behind. */
 bool mg_run_belongs_elsewhere(const struct mg_run *run);
 const char *mg_run_id(const struct mg_run *run); /* "q-0001-7f3a2b" */
 void mg_run_progress(struct mg_run *run, double *done, uint64_t *rows, uint64_t *bytes,

@@ -28,7 +28,7 @@ int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *e
 	if (is_new_enough(fresh, replica)) {
 		return 0;
 	}
-	int code = mg_replica_read_barrier(replica, fresh->shards, fresh->count, err);
+	int code = mg_replica_try_barrier(replica, fresh->shards, fresh->count, fresh->lag_ms, err);
 
 	if (!code) {
 		mg_engine_show(fresh->engine, fresh->missing);

@@ -17,8 +17,9 @@ struct mg_fresh {
 	const struct mg_run_settings *settings;
 	const uint32_t *shards; /* that it will read; 0: the reference group */
 	size_t count;
-	uint64_t shown; /* mg_engine_shown before it was planned */
-	bool missing;   /* planning has failed: an object may not be shown yet */
+	uint64_t shown;  /* mg_engine_shown before it was planned */
+	bool missing;    /* planning has failed: an object may not be shown yet */
+	unsigned lag_ms; /* that this node may lag behind; then MG_E_TIMEOUT */
 };
 
 /* *stale: something else is shown now.  Fails: MG_E_UNAVAILABLE, MG_E_TIMEOUT, MG_E_SHUTDOWN. */

@@ -185,7 +185,7 @@ void mg_run_stage_end(struct mg_run *run)
 int mg_run_send_elsewhere(struct mg_run *run, struct mg_error *err)
 {
 	run->elsewhere = true;
-	mg_error_set(err, MG_E_UNAVAILABLE, "several shards are read where writes are coordinated");
+	mg_error_set(err, MG_E_UNAVAILABLE, "this is read where writes are coordinated");
 	mg_error_hint(err, "Try again; or SET read_consistency = 'any' to read what this node has.");
 	return MG_E_UNAVAILABLE;
 }

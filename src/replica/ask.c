@@ -410,8 +410,8 @@ static void note_fresh(struct mg_replica *replica, const struct mg_wait_for *wai
 	pthread_mutex_unlock(&replica->lock);
 }
 
-int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
-                        struct mg_error *err)
+static int barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                   unsigned lag_ms, struct mg_error *err)
 {
 	struct mg_wait_for wait;
 
@@ -430,7 +430,7 @@ int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size
 		*err = waited;
 		code = end_code;
 	}
-	code = code ? code : mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err);
+	code = code ? code : mg_replica__reach(replica, &wait, lag_ms, err);
 	if (!code) {
 		note_fresh(replica, &wait, start);
 	}
@@ -453,6 +453,18 @@ bool mg_replica_is_fresh(struct mg_replica *replica, const uint32_t *shards, siz
 	}
 	pthread_mutex_unlock(&replica->lock);
 	return fresh || mg_replica_is_alone(replica);
+}
+
+int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                        struct mg_error *err)
+{
+	return barrier(replica, shards, count, MG_REPLICA_PATIENCE_MS, err);
+}
+
+int mg_replica_try_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                           unsigned lag_ms, struct mg_error *err)
+{
+	return mg_replica_is_alone(replica) ? 0 : barrier(replica, shards, count, lag_ms, err);
 }
 
 int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,

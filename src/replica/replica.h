@@ -129,6 +129,9 @@ void mg_replica_renew(struct mg_replica *replica, uint64_t epoch);
  * acknowledged before it is applied here: at once. */
 int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                             struct mg_error *err);
+/* The same, for who can do without: MG_E_TIMEOUT when this node lags behind for so long. */
+int mg_replica_try_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                           unsigned lag_ms, struct mg_error *err);
 /* What this node has of these shards and of the catalog is at most so old: a barrier has said so.
  */
 bool mg_replica_is_fresh(struct mg_replica *replica, const uint32_t *shards, size_t count,

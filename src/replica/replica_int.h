@@ -16,7 +16,7 @@
 #include <stdatomic.h>
 
 /* What ends by itself soon, or not: an election, a node that comes back. */
-#define MG_REPLICA_PATIENCE_MS 15000
+#define MG_REPLICA_PATIENCE_MS 10000
 
 struct mg_placer;
 

@@ -335,7 +335,7 @@ def test_writers_go_on_when_the_coordinator_is_killed(new_cluster):
             assert (key in there) == (key + 500_000 in there)
         assert there <= {k + d for k in done + unknown for d in (0, 500_000)}
         assert query(servers, name, "SELECT count(*) - count(DISTINCT k) FROM kept") == [[0]]
-    # without a majority nothing is done, and it is said within about ten seconds
+    # without a majority nothing is done, or nobody knows, and it is said within about ten seconds
     servers.kill(survivors[0])
     began = time.monotonic()
     answer = post(servers, survivors[1], "/db/execute", {"sql": "INSERT INTO kept VALUES (-1, 0)"})
