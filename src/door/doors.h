@@ -21,7 +21,6 @@ struct mg_join_caller {
 	const char *user, *password; /* Basic; or NULL */
 	uint64_t node;               /* that its certificate names; 0: none */
 	const char *peer;            /* for the log */
-	const char *reached;         /* HOST:PORT that it has reached us by, or NULL */
 	bool same_host;
 };
 

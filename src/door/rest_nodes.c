@@ -117,7 +117,6 @@ void mg_rest_join(struct mg_doors *doors, struct mg_http_request *request)
 	struct mg_arena *arena = mg_http_arena(request);
 	const struct mg_peer_cert *cert = mg_conn_cert(conn);
 	bool in_time = cert && mg_clock_wall_ms() / 1000 <= cert->until_s;
-	const char *reached = mg_http_header(request, "host");
 	struct mg_error err = { 0 };
 
 	if (!doors->options.join) {
@@ -131,7 +130,6 @@ void mg_rest_join(struct mg_doors *doors, struct mg_http_request *request)
 	call->caller = (struct mg_join_caller){
 		.node = in_time ? cert->node : 0,
 		.peer = mg_arena_strdup(arena, mg_conn_peer(conn)),
-		.reached = reached ? mg_arena_strdup(arena, reached) : NULL,
 		.same_host = mg_conn_is_same_host(conn),
 	};
 	(void)mg_http_basic(request, &call->caller.user, &call->caller.password);

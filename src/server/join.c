@@ -191,6 +191,41 @@ static int check_fit_here(const struct serving *s, struct mg_error *err)
 	return code;
 }
 
+/* ---- can they find each other? ---- */
+
+static bool is_loopback(const char *address)
+{
+	return strncasecmp(address, "localhost:", 10) == 0 || strncmp(address, "127.", 4) == 0 ||
+	       strncmp(address, "[::1]", 5) == 0;
+}
+
+/* Servers of several machines must not call themselves localhost. */
+static int check_addresses(const struct serving *s, struct mg_error *err)
+{
+	if (s->caller->same_host || s->ask.relayed) {
+		return 0;
+	}
+	if (is_loopback(s->ask.address)) {
+		mg_error_set(err, MG_E_UNSUPPORTED,
+		             "the server that asks calls itself %s, where only its own machine finds it",
+		             s->ask.address);
+		mg_error_hint(err, "Start it with --advertise HOST:PORT.");
+		return MG_E_UNSUPPORTED;
+	}
+	const struct mg_catalog_data *data = mg_catalog_take(s->host->catalog);
+	const struct mg_catalog_node *self = mg_catalog_find_node(data, s->host->self);
+	int code = 0;
+
+	if (self && is_loopback(self->address)) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED,
+		                    "server \"%s\" calls itself %s, where only its own machine finds it",
+		                    self->id, self->address);
+		mg_error_hint(err, "Start it again, with --advertise HOST:PORT; then others can join.");
+	}
+	mg_catalog_give(s->host->catalog, data);
+	return code;
+}
+
 /* ---- passing on ---- */
 
 struct mg_join_ask mg_join_ask_of_this_program(void)
@@ -345,37 +380,6 @@ static int read_ca(struct serving *s, struct mg_error *err)
 	return code;
 }
 
-static bool is_loopback(const char *address)
-{
-	return strncasecmp(address, "localhost:", 10) == 0 || strncmp(address, "127.", 4) == 0 ||
-	       strncmp(address, "[::1]", 5) == 0;
-}
-
-/* This node was told no address but "every one of this machine", so it calls itself localhost.  The
- * first node from another machine knows better: by which name it came here, past the check of the
- * certificate. */
-static void learn_own_address(const struct serving *s)
-{
-	const struct mg_catalog_data *data = mg_catalog_take(s->host->catalog);
-	const struct mg_catalog_node *self = mg_catalog_find_node(data, s->host->self);
-	const struct mg_node_claim claim = { .number = s->host->self,
-		                                 .id = self ? self->id : "",
-		                                 .address = s->caller->reached ? s->caller->reached : "" };
-	bool wanted = s->host->address_is_a_guess && !s->ask.relayed && !s->caller->same_host && self &&
-	              is_loopback(self->address) && s->caller->reached &&
-	              !is_loopback(s->caller->reached);
-	struct mg_error err = { 0 };
-	uint64_t number;
-
-	if (wanted && mg_node_enter(s->host->catalog, &claim, &number, &err)) {
-		mg_log(MG_LOG_WARN, "join.address", "address=%s error=\"%s\"", claim.address, err.message);
-	} else if (wanted) {
-		mg_log(MG_LOG_INFO, "join.address", "address=%s learnt_from=%s", claim.address,
-		       s->caller->peer);
-	}
-	mg_catalog_give(s->host->catalog, data);
-}
-
 static int let_in(struct serving *s, struct mg_sb *answer, struct mg_error *err)
 {
 	const struct mg_node_claim claim = { .number = shown_number(s),
@@ -398,7 +402,6 @@ static int let_in(struct serving *s, struct mg_sb *answer, struct mg_error *err)
 	if (code) {
 		return code;
 	}
-	learn_own_address(s);
 	const struct mg_catalog_data *data = mg_catalog_take(s->host->catalog);
 
 	mg_join_answer_write(&s->answer, data, answer);
@@ -418,6 +421,7 @@ int mg_join_serve(const struct mg_join_host *host, const struct mg_join_caller *
 
 	code = code ? code : mg_join_ask_read(s.arena, body, &s.ask, err);
 	code = code ? code : check_fit_here(&s, err);
+	code = code ? code : check_addresses(&s, err);
 	if (code == 0) {
 		code = known && can_sign(&s) ? let_in(&s, answer, err) : pass_on(&s, answer, err);
 	}

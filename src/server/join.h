@@ -22,9 +22,8 @@
 struct mg_join_host {
 	const char *data_dir;
 	struct mg_catalog *catalog;
-	uint64_t self;           /* number */
-	bool other_client_ca;    /* clients' certificates are signed by others: they name no node */
-	bool address_is_a_guess; /* nobody said where this node is: better ask those who found it */
+	uint64_t self;        /* number */
+	bool other_client_ca; /* clients' certificates are signed by others: they name no node */
 };
 
 /* For mg_doors_options.join: answer is filled with 0.  Fails: MG_E_AUTH; MG_E_USAGE; MG_E_DUPLICATE

@@ -251,7 +251,9 @@ static int ask_round(struct joining *j, const struct mg_join_ask *ask, struct mg
 	for (size_t i = 0; code && *again && i < j->seed_count; i++) {
 		code = mg_join_post(&endpoint, j->seeds[i], ask, answer, again, err);
 		if (code && !*again && mg_text_eq(err->sqlstate, MG_CLIENT_UNTRUSTED)) {
-			mg_error_hint(err, "--tls-roots must be the CA of the cluster that listens there.");
+			if (!strstr(err->message, "mismatch")) {
+				mg_error_hint(err, "--tls-roots must be the CA of the cluster that listens there.");
+			}
 			*again = ++untrusted < j->seed_count; /* another one may be the right one */
 		}
 		if (code && *again) {

@@ -223,7 +223,7 @@ static void settle_address(struct server *server)
 	mg_catalog_give(server->catalog, data);
 }
 
-/* Before anybody asks. */
+/* Nobody has said where this server is. */
 static bool address_is_a_guess(const struct mg_server_options *options)
 {
 	bool guess;
@@ -392,8 +392,7 @@ static int open_doors(struct server *server, struct mg_error *err)
 	server->join = (struct mg_join_host){ .data_dir = server->data_dir,
 		                                  .catalog = server->catalog,
 		                                  .self = server->number,
-		                                  .other_client_ca = options->client_ca != NULL,
-		                                  .address_is_a_guess = address_is_a_guess(options) };
+		                                  .other_client_ca = options->client_ca != NULL };
 	struct mg_doors_options doors = {
 		.engine = server->engine,
 		.catalog = server->catalog,
@@ -423,8 +422,8 @@ static int open_doors(struct server *server, struct mg_error *err)
 
 static int start(struct server *server, struct mg_error *err)
 {
-	int code = mg_server_open_dir(server->options, server->data_dir, &server->lock,
-	                              &server->catalog, err);
+	int code =
+		mg_server_open_dir(server->options, server->data_dir, &server->lock, &server->catalog, err);
 	if (code) {
 		return code;
 	}

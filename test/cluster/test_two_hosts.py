@@ -140,3 +140,29 @@ def test_a_cut_network_costs_time_and_no_answer(host, wire, cut_s, background):
     assert host.rows(SLOW, "?strategy=repartition") == expected
     if not cut_s:
         assert "no sign of life" in host.log()
+
+
+def test_a_server_on_another_host_joins(host, wire):
+    """By addresses that the other one can reach; where they cannot, it is said what to do."""
+    far = (IP, "netns", "exec", wire.name)
+    env = {"MERGANSER_PASSWORD": (host.data / "tls" / "join.secret").read_text().strip()}
+    port = 18766        # of a namespace of its own
+
+    def join(name, seed, *args):
+        return host.start(name, "server", "--data-dir", host.dir / "far", "--listen", f"0.0.0.0:{port}", "--join", seed, "--tls-roots",
+                          host.ca, "--join-timeout", "20s", *args, wrap=far, env=env)
+
+    assert join("unnamed", f"{wire.near}:{host.port}").wait(60) == 1
+    assert "mismatch" in host.log("unnamed") and f"--advertise {wire.near}:{host.port}" in host.log("unnamed"), host.log("unnamed")
+    host.stop()
+    host.start_server("--listen", f"0.0.0.0:{host.port}", "--advertise", f"{wire.near}:{host.port}")
+    assert join("localhost", f"{wire.near}:{host.port}", "--advertise", f"localhost:{port}").wait(60) == 1
+    assert "only its own machine finds it" in host.log("localhost"), host.log("localhost")
+    joined = join("joined", f"{wire.near}:{host.port}")
+    deadline = time.monotonic() + 60
+    health = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", host.ca, f"https://{wire.far}:{port}/health"]
+    while subprocess.run(health, capture_output=True, text=True, timeout=60).stdout != "200":
+        assert joined.poll() is None and time.monotonic() < deadline, host.log("joined")
+        time.sleep(0.1)
+    assert host.rows("SELECT id, address FROM cluster.nodes ORDER BY id") == [
+        ["server-1", f"{wire.near}:{host.port}"], [f"server-{wire.far}-{port}", f"{wire.far}:{port}"]]

@@ -422,7 +422,7 @@ static void test_a_node_comes_back_by_its_certificate(void **state)
 
 	(void)state;
 	struct mg_join_ask ask = ask_as("server-2", "localhost:8766");
-	const struct mg_join_caller caller = { .node = 2, .peer = "127.0.0.1:1" };
+	const struct mg_join_caller caller = { .node = 2, .peer = "127.0.0.1:1", .same_host = true };
 
 	refused(&ask, &caller, MG_E_DENIED, "node 2");
 	assert_int_equal(let_in(&ask, &by_password).number, 2);
@@ -448,7 +448,7 @@ static void test_a_node_speaks_for_another(void **state)
 	ask.id = "server-3";
 	ask.address = "localhost:8767";
 	assert_int_equal(let_in(&ask, &by_password).number, 3);
-	const struct mg_join_caller relay = { .node = 2, .peer = "127.0.0.1:1" };
+	const struct mg_join_caller relay = { .node = 2, .peer = "127.0.0.1:1", .same_host = true };
 
 	ask.relayed = true;
 	ask.number = 3;
@@ -471,6 +471,27 @@ static void test_strangers_are_refused(void **state)
 	caller = (struct mg_join_caller){ .peer = "127.0.0.1:1" };
 	refused(&ask, &caller, MG_E_AUTH, "a login is needed");
 	assert_int_equal(node_count(), 1);
+}
+
+static void test_servers_of_two_machines_are_no_localhost(void **state)
+{
+	struct mg_error err = { 0 };
+	const struct mg_node_claim named = { .number = 1,
+		                                 .id = "server-1",
+		                                 .address = "db1.example:1" };
+	uint64_t number;
+
+	(void)state;
+	struct mg_join_ask ask = ask_as("server-2", "db2.example:8766");
+	struct mg_join_caller far = by_password;
+
+	far.same_host = false;
+	refused(&ask, &far, MG_E_UNSUPPORTED, "server \"server-1\" calls itself localhost:8765");
+	must(mg_node_enter(catalog, &named, &number, &err), &err);
+	assert_int_equal(let_in(&ask, &far).number, 2);
+	ask = ask_as("server-3", "localhost:8767");
+	refused(&ask, &far, MG_E_UNSUPPORTED, "calls itself localhost:8767");
+	assert_int_equal(node_count(), 2);
 }
 
 static void test_what_does_not_fit_is_refused(void **state)
@@ -617,6 +638,7 @@ int main(void)
 		CASE(test_a_node_comes_back_by_its_certificate),
 		CASE(test_a_node_speaks_for_another),
 		CASE(test_strangers_are_refused),
+		CASE(test_servers_of_two_machines_are_no_localhost),
 		CASE(test_what_does_not_fit_is_refused),
 		CASE(test_who_cannot_sign_says_who_is_needed),
 		CASE(test_the_predecessors_body_hears_what_is_missing),
