@@ -137,9 +137,17 @@ def test_servers_enter_and_come_back(three):
 def test_any_node_takes_wishes(three):
     cluster, two, last = three
     port, cluster.port = cluster.port, last.port
+
+    def two_is(*expected):
+        found = cluster.rows("SELECT state, (SELECT count(*) FROM cluster.replicas WHERE node = 'two') FROM cluster.nodes WHERE id = 'two'")
+        return found == [list(expected)]
+
     try:
+        until(lambda: two_is("ready", 3), lambda: cluster.log())
         admin(cluster, "drain", "two")
+        until(lambda: two_is("draining", 0), lambda: cluster.log())
         admin(cluster, "drain", "two", "--undo")
+        until(lambda: two_is("ready", 3), lambda: cluster.log())
     finally:
         cluster.port = port
     assert admin(cluster, "drain", "nobody", check=False).returncode == 1
