@@ -134,6 +134,20 @@ def test_servers_enter_and_come_back(three):
     assert last.rows("SELECT count(*) FROM t") == [[3]]
 
 
+def test_a_server_enters_in_the_predecessors_words(new_cluster):
+    """-id, -http, -raft, -leader, and the directory as the last word; the secret in a file."""
+    cluster = new_cluster(scale=0, shards=1)
+    cluster.start_server()
+    two, peers = Server(cluster, "two"), free_port()
+    two.process = cluster.start("two", "server", "-id", "n2", "-http", f"localhost:{two.port}", "-raft", f"localhost:{peers}", "-leader",
+                                f"localhost:{cluster.port}", "--tls-roots", cluster.ca, "--password-file",
+                                cluster.data / "tls" / "join.secret", two.data)
+    two.wait()
+    assert ["n2", f"localhost:{two.port}"] in servers(cluster)
+    with socket.create_connection(("localhost", peers), timeout=10) as more:
+        more.close()
+
+
 def test_any_node_takes_wishes(three):
     cluster, two, last = three
     port, cluster.port = cluster.port, last.port
