@@ -121,15 +121,26 @@ static int decide_known(const struct mg_catalog_data *data, const struct mg_node
 	return check_clash(data, claim, out->index, err);
 }
 
-static int decide_new(const struct mg_catalog_data *data, const struct mg_node_claim *claim,
-                      struct verdict *out, struct mg_error *err)
+const struct mg_catalog_node *mg_node_find(const struct mg_catalog_data *data,
+                                           const struct mg_node_claim *claim)
 {
 	size_t index;
 
+	return find_live(data, claim->id, &index) == 0 &&
+	               mg_text_eq_nocase(data->nodes[index].address, claim->address)
+	           ? &data->nodes[index]
+	           : NULL;
+}
+
+static int decide_new(const struct mg_catalog_data *data, const struct mg_node_claim *claim,
+                      struct verdict *out, struct mg_error *err)
+{
+	const struct mg_catalog_node *before = mg_node_find(data, claim);
+
 	*out = (struct verdict){ .number = 1, .index = data->node_count, .change = true };
-	if (find_live(data, claim->id, &index) == 0 &&
-	    mg_text_eq_nocase(data->nodes[index].address, claim->address)) {
-		*out = (struct verdict){ .number = data->nodes[index].number, .index = index };
+	if (before) {
+		*out =
+			(struct verdict){ .number = before->number, .index = (size_t)(before - data->nodes) };
 		return 0;
 	}
 	if (data->node_count >= MG_NODES_MAX) {

@@ -32,6 +32,10 @@ int mg_node_address_check(const char *address, struct mg_error *err);
 int mg_node_enter(struct mg_catalog *catalog, const struct mg_node_claim *claim, uint64_t *number,
                   struct mg_error *err);
 
+/* The live node with this id and address, whatever its number; NULL: none. */
+const struct mg_catalog_node *mg_node_find(const struct mg_catalog_data *data,
+                                           const struct mg_node_claim *claim);
+
 /* State is one of MG_NODE_...  A removed node stays so, and one member must be left.
  * Fails: MG_E_NOT_FOUND no live node is called so; MG_E_DENIED. */
 int mg_node_set_state(struct mg_catalog *catalog, const char *id, const char *state,

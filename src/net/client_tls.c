@@ -132,8 +132,8 @@ static int tls_failed(struct mg_client_socket *s, const char *port, struct mg_er
 		mg_error_set(err, MG_E_CONNECT, "the certificate of %s:%s is not accepted: %s", s->host,
 		             port, X509_verify_cert_error_string(verify));
 		if (verify == X509_V_ERR_HOSTNAME_MISMATCH || verify == X509_V_ERR_IP_ADDRESS_MISMATCH) {
-			mg_error_hint(err, "It names other hosts; a server that is started with --advertise %s:%s "
-			                   "adds this one.", s->host, port);
+			mg_error_hint(err, "It names other hosts; a server that is started with --advertise "
+			                   "%s:%s adds this one.", s->host, port);
 		} else {
 			mg_error_hint(err, "Give the cluster's CA with --tls-roots DIR/tls/ca.crt, or use "
 			                   "--insecure-skip-verify.");

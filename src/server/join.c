@@ -380,6 +380,27 @@ static int read_ca(struct serving *s, struct mg_error *err)
 	return code;
 }
 
+/* Who asks again, without a number, has been interrupted; or has lost its directory. */
+static int check_lost(const struct serving *s, const struct mg_node_claim *claim,
+                      struct mg_error *err)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(s->host->catalog);
+	const struct mg_catalog_node *node = claim->number ? NULL : mg_node_find(data, claim);
+	int code = 0;
+
+	if (node && s->host->has_replicas && s->host->has_replicas(s->host->arg, node->number)) {
+		code = mg_error_set(err, MG_E_DUPLICATE,
+		                    "node %llu (\"%s\" at %s) has replicas in its data directory",
+		                    (unsigned long long)node->number, node->id, node->address);
+		mg_error_hint(err,
+		              "Start it with that directory.  When it is lost: merganser cluster remove "
+		              "%.64s, then try again; it becomes a new node.",
+		              node->id);
+	}
+	mg_catalog_give(s->host->catalog, data);
+	return code;
+}
+
 static int let_in(struct serving *s, struct mg_sb *answer, struct mg_error *err)
 {
 	const struct mg_node_claim claim = { .number = shown_number(s),
@@ -391,6 +412,7 @@ static int let_in(struct serving *s, struct mg_sb *answer, struct mg_error *err)
 	code = code ? code : read_ca(s, err);
 	code = code ? code : sign_server(s, err);
 	code = code ? code : mg_cert_request_check(s->ask.node_request, err);
+	code = code ? code : check_lost(s, &claim, err);
 	code = code ? code : mg_node_enter(s->host->catalog, &claim, &s->answer.number, err);
 	if (code == 0 && !claim.number && s->answer.number == s->host->self) {
 		code = mg_error_set(err, MG_E_DUPLICATE,

@@ -6,7 +6,9 @@
  *   keys, requests   --->  cannot sign: pass on  --->  secret or certificate?  fits?
  *   keeps its keys   <---                        <---  number, certificates, catalog
  *
- * Rule: a private key never travels.  Who the certificates name is decided here; of a request only
+ * Rule: a node that has ever had replicas does not come back without them: what it had voted for
+ * and acknowledged is lost with its directory, so it can only be another node.  A private key never
+ * travels.  Who the certificates name is decided here; of a request only
  * the key counts.
  *
  * Thread: any that may block.
@@ -24,6 +26,9 @@ struct mg_join_host {
 	struct mg_catalog *catalog;
 	uint64_t self;        /* number */
 	bool other_client_ca; /* clients' certificates are signed by others: they name no node */
+	/* Does the node belong to a group?  NULL: none does. */
+	bool (*has_replicas)(void *arg, uint64_t number);
+	void *arg;
 };
 
 /* For mg_doors_options.join: answer is filled with 0.  Fails: MG_E_AUTH; MG_E_USAGE; MG_E_DUPLICATE

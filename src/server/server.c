@@ -97,6 +97,21 @@ static int worker_upgrade(void *arg, struct mg_http_request *request, const char
 	return 0;
 }
 
+static bool has_replicas(void *arg, uint64_t number)
+{
+	struct server *server = arg;
+	struct mg_replica *replica = mg_engine_replica(server->engine);
+	size_t max = mg_replica_copies(replica, NULL, 0) + 64;
+	struct mg_copy_info *copies = mg_alloc0(max * sizeof *copies);
+	size_t count = mg_replica_copies(replica, copies, max);
+	bool found = false;
+	for (size_t i = 0; i < count && i < max; i++) {
+		found = found || copies[i].node == number;
+	}
+	mg_free(copies);
+	return found;
+}
+
 static int let_join(void *arg, const struct mg_join_caller *caller, struct mg_str body,
                     struct mg_sb *answer, struct mg_error *err)
 {
@@ -392,7 +407,9 @@ static int open_doors(struct server *server, struct mg_error *err)
 	server->join = (struct mg_join_host){ .data_dir = server->data_dir,
 		                                  .catalog = server->catalog,
 		                                  .self = server->number,
-		                                  .other_client_ca = options->client_ca != NULL };
+		                                  .other_client_ca = options->client_ca != NULL,
+		                                  .has_replicas = has_replicas,
+		                                  .arg = server };
 	struct mg_doors_options doors = {
 		.engine = server->engine,
 		.catalog = server->catalog,

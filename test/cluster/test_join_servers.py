@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -146,6 +147,17 @@ def test_a_server_enters_in_the_predecessors_words(new_cluster):
     assert ["n2", f"localhost:{two.port}"] in servers(cluster)
     with socket.create_connection(("localhost", peers), timeout=10) as more:
         more.close()
+
+
+def test_a_lost_directory_is_a_lost_node(three):
+    cluster, two, last = three
+    last.end(signal.SIGKILL)
+    shutil.rmtree(last.data)
+    assert last.start(two.port).process.wait(60) == 1
+    assert "has replicas in its data directory" in cluster.log("three") and "cluster remove" in cluster.log("three")
+    admin(cluster, "remove", f"server-{last.port}")
+    last.start(two.port).wait()
+    assert last.file()["number"] == 4
 
 
 def test_any_node_takes_wishes(three):

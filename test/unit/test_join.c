@@ -27,6 +27,7 @@ static char dir[64];  /* of the server that is asked */
 static char keys[64]; /* of the one that asks */
 static struct mg_catalog *catalog;
 static struct mg_arena *arena;
+static bool (*replicas_of)(void *arg, uint64_t number);
 
 static void must(int code, const struct mg_error *err)
 {
@@ -106,7 +107,9 @@ static struct mg_join_ask ask_as(const char *id, const char *address)
 static int serve(const struct mg_join_ask *ask, const struct mg_join_caller *caller,
                  struct mg_join_answer *answer, struct mg_error *err)
 {
-	const struct mg_join_host host = { .data_dir = dir, .catalog = catalog, .self = 1 };
+	const struct mg_join_host host = {
+		.data_dir = dir, .catalog = catalog, .self = 1, .has_replicas = replicas_of
+	};
 	struct mg_sb body = { 0 }, text = { 0 };
 
 	mg_error_clear(err);
@@ -416,6 +419,31 @@ static void test_asking_again_gives_the_same_number(void **state)
 	assert_int_equal(node_count(), 2);
 }
 
+static bool second_has_replicas(void *arg, uint64_t number)
+{
+	(void)arg;
+	return number == 2;
+}
+
+/* An empty directory under the name of a node that has voted would have forgotten that. */
+static void test_a_node_does_not_come_back_empty(void **state)
+{
+	struct mg_error err = { 0 };
+
+	(void)state;
+	struct mg_join_ask ask = ask_as("server-2", "localhost:8766");
+
+	assert_int_equal(let_in(&ask, &by_password).number, 2);
+	replicas_of = second_has_replicas;
+	refused(&ask, &by_password, MG_E_DUPLICATE, "has replicas in its data directory");
+	const struct mg_join_caller caller = { .node = 2, .peer = "127.0.0.1:1", .same_host = true };
+
+	assert_int_equal(let_in(&ask, &caller).number, 2); /* with its directory */
+	must(mg_node_set_state(catalog, "server-2", MG_NODE_REMOVED, &err), &err);
+	assert_int_equal(let_in(&ask, &by_password).number, 3);
+	replicas_of = NULL;
+}
+
 static void test_a_node_comes_back_by_its_certificate(void **state)
 {
 	struct mg_error err = { 0 };
@@ -635,6 +663,7 @@ int main(void)
 		CASE(test_a_server_s_certificate_takes_one_more_name),
 		CASE(test_the_answer_is_all_that_a_server_needs),
 		CASE(test_asking_again_gives_the_same_number),
+		CASE(test_a_node_does_not_come_back_empty),
 		CASE(test_a_node_comes_back_by_its_certificate),
 		CASE(test_a_node_speaks_for_another),
 		CASE(test_strangers_are_refused),
