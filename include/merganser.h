@@ -168,6 +168,9 @@ MG_API int mg_client_next_statement(mg_client *client, const struct mg_client_st
 MG_API const struct ArrowSchema *mg_client_schema(const mg_client *client);
 /* The next batch, which the caller releases; *done at the end, and then *out is not touched. */
 MG_API int mg_client_next_batch(mg_client *client, struct ArrowArray *out, int *done);
+/* The transaction of the session, as of the last answer: "" none, "open", or "failed", when only
+ * ROLLBACK is left.  A lost connection ends it. */
+MG_API const char *mg_client_transaction(const mg_client *client);
 /* End the running request; it fails with sqlstate 57014.  Any thread, any signal handler. */
 MG_API void mg_client_cancel(mg_client *client);
 

@@ -46,6 +46,8 @@ enum mg_code {
 	MG_E_USAGE,           /* 22023: a wrong flag, setting or parameter */
 	MG_E_NOT_FOUND,       /* 02000: a file, node, query or user that is not there */
 	MG_E_LIMIT,           /* 54000: larger than a fixed limit */
+	MG_E_CONFLICT,        /* 40001: others changed the same meanwhile; run the transaction again */
+	MG_E_TRANSACTION,     /* 25P02: not in this state of the transaction */
 	MG_CODE_COUNT
 };
 

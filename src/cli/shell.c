@@ -70,7 +70,8 @@ static bool should_stop(const struct mg_shell *shell)
 
 static void note_exit(struct mg_shell *shell, int exit_code)
 {
-	if (exit_code && (shell->exit_code == 0 || exit_code == 130 || exit_code == 2)) {
+	if (exit_code && (shell->exit_code == 0 || exit_code == 130 || exit_code == 2 ||
+	                  exit_code == 5)) {
 		shell->exit_code = exit_code;
 	}
 }

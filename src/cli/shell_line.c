@@ -411,8 +411,6 @@ struct mg_line *mg_line_new(struct mg_shell *shell)
 
 	use_utf8();
 	line->shell = shell;
-	mg_sb_addf(&line->prompt[0], "%s> ", shell->prompt);
-	mg_sb_addf(&line->prompt[1], "%*s> ", (int)strlen(shell->prompt), "...");
 	line->editor = el_init("merganser", stdin, stdout, stderr);
 	line->history = history_init();
 	line->history_path = find_history_path();
@@ -454,6 +452,19 @@ void mg_line_free(struct mg_line *line)
 	mg_free(line);
 }
 
+/* "merganser*> " while a transaction is open, "merganser!> " when it can only be rolled back. */
+static void make_prompts(struct mg_line *line)
+{
+	const struct mg_shell *shell = line->shell;
+	const char *state = shell->client ? mg_client_transaction(shell->client) : "";
+	const char *mark = !*state ? "" : strcmp(state, "open") == 0 ? "*" : "!";
+
+	mg_sb_clear(&line->prompt[0]);
+	mg_sb_clear(&line->prompt[1]);
+	mg_sb_addf(&line->prompt[0], "%s%s> ", shell->prompt, mark);
+	mg_sb_addf(&line->prompt[1], "%*s> ", (int)(strlen(shell->prompt) + strlen(mark)), "...");
+}
+
 const char *mg_line_read(struct mg_line *line, bool continued, bool *interrupted)
 {
 	struct pollfd fd = { STDIN_FILENO, POLLIN, 0 };
@@ -461,6 +472,7 @@ const char *mg_line_read(struct mg_line *line, bool continued, bool *interrupted
 	int count = 0;
 
 	line->continued = continued;
+	make_prompts(line);
 	line->interrupted = false;
 	line->typed_ahead = poll(&fd, 1, 0) > 0;
 	el_set(line->editor, EL_PREP_TERM, 1);

@@ -8,12 +8,15 @@
 #include "cli/shell.h"
 #include "os/clock.h"
 #include "os/tty.h"
+#include "sql/statement.h"
 
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
 
 #define BAR_CELLS 20
+
+enum { EXIT_LOST = 2, EXIT_UNKNOWN_OUTCOME = 5 };
 
 /* ---- while it runs --------------------------------------------------------------------------- */
 
@@ -182,7 +185,34 @@ static void print_footer(struct mg_shell *shell, const struct mg_client_statemen
 	mg_sb_fini(&line);
 }
 
-static int show_failure(struct mg_shell *shell)
+/* What became of the transaction whose connection is lost; returns an exit code. */
+static int show_lost(const struct mg_shell *shell, const char *sql, size_t len)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_statement *statements = NULL;
+	size_t count = 0;
+	bool open = *mg_client_transaction(shell->client) != '\0';
+	bool commits = false;
+
+	if (open && mg_statement_split(arena, (struct mg_str){ sql, len }, &statements, &count, NULL) ==
+	                0) {
+		for (size_t i = 0; i < count; i++) {
+			commits = commits || (statements[i].kind == MG_S_TRANSACTION &&
+			                      statements[i].transaction == MG_TRANSACTION_COMMIT);
+		}
+	}
+	if (commits) {
+		fprintf(stderr, "note: the connection was lost while the transaction was being committed: "
+		                "nobody knows whether it was.\n"
+		                "      Read what it would have changed before you run it again.\n");
+	} else if (open) {
+		fprintf(stderr, "note: the open transaction is rolled back; nothing of it was written\n");
+	}
+	mg_arena_free(arena);
+	return commits ? EXIT_UNKNOWN_OUTCOME : EXIT_LOST;
+}
+
+static int show_failure(struct mg_shell *shell, const char *sql, size_t len)
 {
 	struct mg_error err = *mg_client_failure(shell->client);
 	const struct mg_client_error *e = mg_client_error(shell->client);
@@ -191,8 +221,8 @@ static int show_failure(struct mg_shell *shell)
 	wipe_progress(shell);
 	mg_cli_print_error(&err);
 	if (!e->connected) {
+		exit_code = show_lost(shell, sql, len);
 		mg_shell_disconnect(shell);
-		exit_code = 2;
 	}
 	if (err.code == MG_E_CANCELLED && mg_shell_is_interrupted()) {
 		exit_code = 130;
@@ -285,7 +315,7 @@ static int run_request(struct mg_shell *shell, struct mg_render *render, const c
 
 	shell->started_ms = (int64_t)mg_clock_ms();
 	if (mg_client_query(shell->client, sql, len)) {
-		return show_failure(shell);
+		return show_failure(shell, sql, len);
 	}
 	while (mg_client_next_statement(shell->client, &s) == 0 && s) {
 		int code = take_rows(shell, render, s, &failed_here, &err);
@@ -296,11 +326,11 @@ static int run_request(struct mg_shell *shell, struct mg_render *render, const c
 				shell->quit = true;
 				return 0;
 			}
-			return failed_here ? show_local_failure(shell, &err) : show_failure(shell);
+			return failed_here ? show_local_failure(shell, &err) : show_failure(shell, sql, len);
 		}
 		print_footer(shell, s, (int64_t)mg_clock_ms() - shell->started_ms);
 	}
-	return mg_client_error(shell->client)->code ? show_failure(shell) : 0;
+	return mg_client_error(shell->client)->code ? show_failure(shell, sql, len) : 0;
 }
 
 int mg_shell_statement(struct mg_shell *shell, const char *sql, size_t len)

@@ -49,6 +49,7 @@ struct mg_client {
 	struct mg_client_statement statement;
 	bool in_statement;              /* begin has come, end has not */
 	bool begun;                     /* a begin that next_statement has not given out */
+	const char *transaction;        /* "", "open", "failed" */
 	struct mg_arrow_decoder *decoder;
 	bool has_schema;
 	struct mg_json *names;          /* answer to complete, in names_arena */
@@ -317,6 +318,18 @@ static void read_end(struct mg_client *client, const struct mg_json *frame)
 	client->in_statement = false;
 }
 
+static void read_transaction(struct mg_client *client, const struct mg_json *frame)
+{
+	const char *state = mg_json_get_text(frame, "transaction");
+
+	client->transaction = !state || !*state ? "" : strcmp(state, "open") == 0 ? "open" : "failed";
+}
+
+const char *mg_client_transaction(const mg_client *client)
+{
+	return client->transaction;
+}
+
 static int read_text_frame(struct mg_client *client, const struct mg_json *frame)
 {
 	const char *type = mg_json_text(mg_json_get(frame, "type"));
@@ -338,10 +351,12 @@ static int read_text_frame(struct mg_client *client, const struct mg_json *frame
 		read_end(client, frame);
 	} else if (strcmp(type, "error") == 0) {
 		client->running = client->in_statement = client->begun = false;
+		read_transaction(client, frame);
 		read_error(client, frame);
 		return fail(client, (unsigned)mg_json_get_int(frame, "statement", 0));
 	} else if (strcmp(type, "done") == 0) {
 		client->running = client->in_statement = false;
+		read_transaction(client, frame);
 	} else if (strcmp(type, "names") == 0) {
 		client->running = false;
 		client->names = (struct mg_json *)(uintptr_t)frame;
@@ -521,6 +536,7 @@ int mg_client_connect(mg_client **out, const struct mg_client_options *options)
 
 	client->pipe[0] = client->pipe[1] = -1;
 	*out = client;      /* from here a signal handler may cancel */
+	client->transaction = "";
 	client->arena = mg_arena_new();
 	memcpy(&client->options, options, size);
 	client->info = (struct mg_client_info){ "", "", "", "", "", "", 0, 0, 0 };

@@ -127,19 +127,29 @@ void mg_control_notice(struct mg_sb *out, uint32_t id, const char *text)
 	mg_sb_add_char(out, '}');
 }
 
+static void add_transaction(struct mg_sb *out, const char *transaction)
+{
+	if (transaction[0]) {
+		add_text(out, "transaction", transaction);
+	}
+}
+
 void mg_control_error(struct mg_sb *out, uint32_t id, const struct mg_outcome *outcome,
-                      const struct mg_error *err)
+                      const struct mg_error *err, const char *transaction)
 {
 	mg_sb_addf(out, "{\"type\":\"error\",\"id\":%u,\"statement\":%u", id, outcome->statement);
 	add_text(out, "query", outcome->query_id);
 	mg_sb_add(out, ",\"error\":");
 	mg_error_json(out, err);
+	add_transaction(out, transaction);
 	mg_sb_add_char(out, '}');
 }
 
-void mg_control_done(struct mg_sb *out, uint32_t id)
+void mg_control_done(struct mg_sb *out, uint32_t id, const char *transaction)
 {
-	mg_sb_addf(out, "{\"type\":\"done\",\"id\":%u}", id);
+	mg_sb_addf(out, "{\"type\":\"done\",\"id\":%u", id);
+	add_transaction(out, transaction);
+	mg_sb_add_char(out, '}');
 }
 
 void mg_control_progress(struct mg_sb *out, uint32_t id, double done, uint64_t rows, uint64_t bytes,

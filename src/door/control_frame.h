@@ -29,9 +29,10 @@ int mg_control_parse(struct mg_arena *arena, const char *text, size_t len, struc
 void mg_control_begin(struct mg_sb *out, uint32_t id, const struct mg_answer *answer);
 void mg_control_end(struct mg_sb *out, uint32_t id, const struct mg_answer *answer);
 void mg_control_notice(struct mg_sb *out, uint32_t id, const char *text);
+/* transaction: of the session now, as mg_session_transaction has it. */
 void mg_control_error(struct mg_sb *out, uint32_t id, const struct mg_outcome *outcome,
-                      const struct mg_error *err);
-void mg_control_done(struct mg_sb *out, uint32_t id);
+                      const struct mg_error *err, const char *transaction);
+void mg_control_done(struct mg_sb *out, uint32_t id, const char *transaction);
 void mg_control_progress(struct mg_sb *out, uint32_t id, double done, uint64_t rows, uint64_t bytes,
                          uint32_t nodes);
 /* Tables of the catalog and of the schema "cluster", and functions. */

@@ -234,6 +234,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 		mg_doors_free(doors);
 		return code;
 	}
+	doors->tx_handles = mg_tx_handles_new(doors->sessions);
 	*out = doors;
 	return 0;
 }
@@ -241,6 +242,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 void mg_doors_stop(struct mg_doors *doors)
 {
 	atomic_store(&doors->stopping, true);
+	mg_tx_handles_close(doors->tx_handles);
 	mg_sessions_stop(doors->sessions);
 }
 
@@ -249,6 +251,7 @@ void mg_doors_free(struct mg_doors *doors)
 	if (!doors) {
 		return;
 	}
+	mg_tx_handles_free(doors->tx_handles);
 	mg_sessions_free(doors->sessions);
 	mg_once_free(doors->once);
 	mg_admission_free(doors->logins);

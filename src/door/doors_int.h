@@ -7,6 +7,7 @@
 #include "base/metrics.h"
 #include "door/doors.h"
 #include "door/once.h"
+#include "door/tx_handles.h"
 
 #include <stdatomic.h>
 
@@ -16,6 +17,7 @@ struct mg_doors {
 	struct mg_admission *logins; /* so many passwords are checked at once */
 	struct mg_admission *joins;  /* and so many servers let in */
 	struct mg_once *once;        /* writes with an Idempotency-Key */
+	struct mg_tx_handles *tx_handles;
 	struct mg_http_handler handler;
 	struct mg_ws_handler shell_handler; /* of wss /client */
 	atomic_bool stopping;               /* the engine may be gone */
@@ -52,6 +54,16 @@ void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, cons
 /* ---- rest_execute.c: POST /db/execute ---- */
 void mg_rest_execute(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                      enum mg_role role);
+
+/* The same at /db/tx/{id}/...: one statement of ours that ends the transaction. */
+void mg_rest_execute_in(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                        enum mg_role role, const char *tx, const char *statement);
+
+/* ---- rest_tx.c: POST /db/tx, POST /db/tx/{id}/... ---- */
+void mg_rest_tx_open(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                     enum mg_role role);
+void mg_rest_tx_end(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                    enum mg_role role);
 
 /* ---- rest_nodes.c: POST /join, PUT /cluster/nodes/NAME ---- */
 #define MG_NODES_PATH "/cluster/nodes/"

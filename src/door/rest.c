@@ -299,6 +299,8 @@ static void get_page(struct mg_doors *doors, struct mg_http_request *request)
 		"<code>Accept</code>; login Basic</td></tr>\n"
 		"<tr><td><code>POST /db/execute</code></td><td>a change: <code>{\"sql\": \"INSERT "
 		"...\"}</code></td></tr>\n"
+		"<tr><td><code>POST /db/tx</code></td><td>a transaction for several requests: "
+		"<code>?tx=</code></td></tr>\n"
 		"<tr><td><code>/status</code></td><td>node and cluster as JSON</td></tr>\n"
 		"<tr><td><code>/metrics</code></td><td>Prometheus</td></tr>\n"
 		"<tr><td><code>/health</code>, <code>/ping</code></td><td>without login</td></tr>\n"
@@ -488,7 +490,8 @@ static const struct route routes[] = {
 	{ "/db/execute", false, "POST", NULL, mg_rest_execute, MG_LOGIN_CLIENT },
 	{ "/client", false, "GET", NULL, mg_shell_channel, MG_LOGIN_CLIENT },
 	{ "/worker", false, "GET", NULL, open_worker, MG_LOGIN_WORKER },
-	{ "/db/tx", true, "POST", NULL, not_yet, MG_LOGIN_CLIENT },
+	{ "/db/tx", false, "POST", NULL, mg_rest_tx_open, MG_LOGIN_CLIENT },
+	{ "/db/tx/", true, "POST", NULL, mg_rest_tx_end, MG_LOGIN_CLIENT },
 	{ "/join", false, "POST", mg_rest_join, NULL, MG_LOGIN_CLIENT },
 	{ MG_NODES_PATH, true, "PUT", NULL, mg_rest_node, MG_LOGIN_CLIENT },
 	{ "/set", false, "PUT", NULL, not_yet, MG_LOGIN_CLIENT },

@@ -49,6 +49,9 @@ struct call {
 	/* thread; what lies in the request is valid until it is answered */
 	struct mg_arena *arena;
 	struct mg_session *session; /* NULL while it waits */
+	const char *tx;             /* ?tx=: the session is of this handle; or NULL */
+	const char *ends_tx;        /* COMMIT, ROLLBACK: there is no body */
+	bool transaction;           /* the list is one */
 	const char *content_type, *query_text;
 	struct mg_str body;
 	const char *location; /* of another node, in the arena; or NULL */
@@ -140,7 +143,8 @@ static int read_list(struct call *call, const struct mg_json *list, struct mg_er
 	return code;
 }
 
-static int check_transaction(const struct mg_json *body, size_t count, struct mg_error *err)
+static int read_transaction(struct call *call, const struct mg_json *body, size_t count,
+                            struct mg_error *err)
 {
 	const struct mg_json *wanted = mg_json_get(body, "transaction");
 
@@ -150,13 +154,12 @@ static int check_transaction(const struct mg_json *body, size_t count, struct mg
 	if (!mg_json_is(wanted, MG_JSON_TRUE)) {
 		return mg_error_set(err, MG_E_USAGE, "\"transaction\" must be true or false");
 	}
-	if (count > 1) {
-		mg_error_set(err, MG_E_UNSUPPORTED,
-		             "several statements in one transaction are not supported yet");
-		mg_error_hint(err, "Without \"transaction\" each statement is a transaction of its own; "
-		                   "one INSERT may have many rows.");
-		return MG_E_UNSUPPORTED;
+	if (call->tx) {
+		mg_error_set(err, MG_E_USAGE, "\"transaction\" stands beside ?tx=");
+		mg_error_hint(err, "The statements belong to that transaction: leave \"transaction\" out.");
+		return MG_E_USAGE;
 	}
+	call->transaction = count > 1; /* a statement is one anyway */
 	return 0;
 }
 
@@ -164,6 +167,12 @@ static int read_request(struct call *call, struct mg_error *err)
 {
 	struct mg_str text = { 0 };
 	struct mg_json *body = NULL;
+
+	if (call->ends_tx) {
+		call->statements = mg_arena_new_array(call->arena, struct mg_str, 1);
+		call->statements[call->count++] = mg_str(call->ends_tx);
+		return 0;
+	}
 	int code = mg_rest_read_body(call->arena, call->content_type, call->body, &text, &body, err);
 
 	if (code) {
@@ -177,7 +186,7 @@ static int read_request(struct call *call, struct mg_error *err)
 		                   "\"params\": [...]}.");
 		return MG_E_USAGE;
 	}
-	code = check_transaction(body, list ? list->count : 1, err);
+	code = read_transaction(call, body, list ? list->count : 1, err);
 	if (code) {
 		return code;
 	}
@@ -294,13 +303,14 @@ static int check_wanted(const struct call *call, struct mg_error *err)
 	return 0;
 }
 
-/* A statement's own key: of the user, the request's key and the place in its list. */
+/* A statement's own key: of the user, the request's key and the place in its list.  Those of a
+ * transaction have none: its COMMIT is what happens. */
 static struct mg_write_key key_of(const struct call *call, size_t index)
 {
 	struct mg_str sql = call->statements[index];
 	struct mg_write_key once = { .digest = XXH3_64bits(sql.ptr, sql.len) };
 
-	if (call->key) {
+	if (call->key && !call->tx && !call->transaction) {
 		char *text = mg_arena_format(call->arena, "%s\n%s\n%zu", call->user, call->key, index);
 		XXH128_hash_t hash = XXH3_128bits(text, strlen(text));
 
@@ -310,13 +320,13 @@ static struct mg_write_key key_of(const struct call *call, size_t index)
 	return once;
 }
 
-static int run_all(struct call *call, struct mg_error *err)
+static int run_list(struct call *call, struct mg_error *err)
 {
 	int code = 0;
 
 	while (!code && call->done < call->count) {
 		const struct mg_request what = { .sql = call->statements[call->done],
-			                             .one_write = true,
+			                             .one_write = !call->ends_tx,
 			                             .once = key_of(call, call->done) };
 		struct mg_sink sink = { .begin = sink_begin,
 			                    .batch = sink_batch,
@@ -334,6 +344,42 @@ static int run_all(struct call *call, struct mg_error *err)
 		call->done += code == 0;
 	}
 	return code;
+}
+
+static int begin_nothing(void *arg, const struct mg_answer *answer, struct mg_error *err)
+{
+	(void)arg, (void)answer, (void)err;
+	return 0;
+}
+
+/* The list has run; now it happens, or not. */
+static int commit(struct call *call, struct mg_error *err)
+{
+	const struct mg_request what = { .sql = MG_STR("COMMIT") };
+	struct mg_sink sink = {
+		.begin = begin_nothing, .end = begin_nothing, .query = sink_query, .arg = call
+	};
+	int code = check_wanted(call, err);
+
+	return code ? code : mg_session_run(call->session, &what, &sink, &call->outcome, err);
+}
+
+static int run_all(struct call *call, struct mg_error *err)
+{
+	int code = call->transaction ? mg_session_begin(call->session, false, err) : 0;
+
+	code = code ? code : run_list(call, err);
+	return code || !call->transaction ? code : commit(call, err);
+}
+
+/* A transaction for several requests stays until it is over. */
+static void end_session(struct call *call)
+{
+	if (!call->tx) {
+		mg_session_close(call->session); /* rolls back what is open */
+	} else if (!*mg_session_transaction(call->session)) {
+		mg_tx_handles_drop(call->doors->tx_handles, call->tx);
+	}
 }
 
 /* ---- the answer: on the thread ---- */
@@ -367,7 +413,7 @@ static struct mg_buf *error_document(const struct call *call, const struct mg_er
 
 	mg_sb_add(&text, "{\"error\": ");
 	if (call->list) {
-		mg_error_json_of(&text, err, index, call->done);
+		mg_error_json_of(&text, err, index, call->transaction ? 0 : call->done);
 	} else {
 		mg_error_json(&text, err);
 	}
@@ -381,6 +427,13 @@ static void tell_done(const struct call *call, struct mg_error *err)
 	char own[sizeof err->detail];
 
 	mg_copy_text(own, sizeof own, err->detail);
+	if (call->transaction) {
+		if (err->code != MG_E_UNKNOWN_OUTCOME) {
+			mg_error_detail(err, "%.400s%sThe list is one transaction: nothing of it was done.",
+			                own, own[0] ? " " : "");
+		}
+		return;
+	}
 	mg_error_detail(err, "%.400s%sStatements before it that are done, each for itself: %zu.", own,
 	                own[0] ? " " : "", call->done);
 }
@@ -391,7 +444,10 @@ static bool may_be_sent_again(const struct call *call, const struct mg_error *er
 	               strcmp(err->sqlstate, "40001") == 0;
 
 	/* What a key has done is known where writes are coordinated: who asks again hears that. */
-	return (nothing && call->done == 0) || (call->key && err->code == MG_E_UNKNOWN_OUTCOME);
+	bool known = call->key && !call->tx && !call->transaction;
+
+	return (nothing && (call->done == 0 || call->transaction)) ||
+	       (known && err->code == MG_E_UNKNOWN_OUTCOME);
 }
 
 /* The key's end: its answer is kept, without the rows when they are many. */
@@ -421,9 +477,11 @@ static void answer_error(struct call *call, size_t index, struct mg_error *err)
 	if (call->list) {
 		tell_done(call, err);
 	}
-	call->answer.status = mg_rest_sql_status(err);
+	bool no_handle = call->tx && !call->session;
+
+	call->answer.status = no_handle ? 404 : mg_rest_sql_status(err);
 	/* A list that is done in part must not be sent again, so nobody is told when. */
-	call->answer.later = call->done == 0 &&
+	call->answer.later = (call->done == 0 || call->transaction) &&
 	                     (call->answer.status == 503 || call->answer.status == 429);
 	call->answer.body = error_document(call, err, index);
 	end_once(call, keep);
@@ -480,9 +538,9 @@ static void call_run(void *arg)
 
 	if (!code) {
 		code = run_all(call, &err);
-		index = call->done;
+		index = call->done < call->count ? call->done : call->count - 1;
 	}
-	mg_session_close(call->session);
+	end_session(call);
 	mg_copy_text(call->answer.query_id, sizeof call->answer.query_id, call->outcome.query_id);
 	if (code) {
 		answer_error(call, index, &err);
@@ -599,7 +657,9 @@ static bool begin_once(struct call *call, const char *user, const char *key)
 /* Before the thread has it: nothing is done. */
 static void fail_start(struct call *call, struct mg_error *err)
 {
-	mg_session_close(call->session);
+	if (call->session && !call->tx) {
+		mg_session_close(call->session);
+	}
 	answer_error(call, 0, err);
 	call_over(call);
 }
@@ -623,13 +683,36 @@ static struct call *call_new(struct mg_doors *doors, struct mg_http_request *req
 	return call;
 }
 
+/* The session of ?tx=, or one for this request. */
+static int open_session(struct call *call, const char *user, enum mg_role role,
+                        struct mg_error *err)
+{
+	struct mg_doors *doors = call->doors;
+
+	if (call->tx) {
+		return mg_tx_handles_take(doors->tx_handles, call->tx, user, &call->session, err);
+	}
+	call->session = mg_session_open(
+		doors->sessions, &(struct mg_session_open){ .user = user, .role = role, .door = "http" });
+	return 0;
+}
+
 void mg_rest_execute(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                      enum mg_role role)
+{
+	mg_rest_execute_in(doors, request, user, role, mg_http_query(request, "tx"), NULL);
+}
+
+void mg_rest_execute_in(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                        enum mg_role role, const char *tx, const char *statement)
 {
 	struct call *call = call_new(doors, request);
 	const char *key = mg_http_header(request, "idempotency-key");
 	struct mg_error err = { 0 };
 
+	call->tx = tx ? mg_arena_strdup(call->arena, tx) : NULL;
+	call->ends_tx = statement;
+	call->redirect = call->redirect && !tx; /* a handle is this node's */
 	if (key && !begin_once(call, user, key)) {
 		return;
 	}
@@ -638,10 +721,9 @@ void mg_rest_execute(struct mg_doors *doors, struct mg_http_request *request, co
 	if (!key) {
 		mg_http_defer(request, call_gone, call);
 	}
-	call->session = mg_session_open(
-		doors->sessions, &(struct mg_session_open){ .user = user, .role = role, .door = "http" });
-	int code = mg_rest_settings(call->session, request, &err);
+	int code = open_session(call, user, role, &err);
 
+	code = code ? code : mg_rest_settings(call->session, request, &err);
 	if (!code) {
 		code = mg_pool_post(mg_sessions_pool(doors->sessions), call_run, call, &err);
 	}

@@ -40,6 +40,7 @@ struct call {
 	/* thread; what lies in the request is valid until it is answered */
 	struct mg_arena *arena;
 	struct mg_session *session;
+	bool keeps_session; /* it is ?tx='s */
 	struct mg_slot *slot;
 	const char *q, *params, *content_type;
 	struct mg_str body;
@@ -227,6 +228,13 @@ static int prepare(struct call *call, struct mg_str *sql, struct mg_error *err)
 
 static void call_over(void *arg);
 
+static void end_session(struct call *call)
+{
+	if (!call->keeps_session) {
+		mg_session_close(call->session);
+	}
+}
+
 static void call_run(void *arg)
 {
 	struct call *call = arg;
@@ -266,7 +274,7 @@ static void call_run(void *arg)
 		}
 	}
 	call->slot = NULL;
-	mg_session_close(call->session);
+	end_session(call);
 	mg_loop_post(call->loop, call_over, call);
 }
 
@@ -394,8 +402,23 @@ static int choose_format(struct mg_http_request *request, enum mg_format *format
 	return 0;
 }
 
-static struct call *call_new(struct mg_doors *doors, struct mg_http_request *request,
-                             const char *user, enum mg_role role)
+/* The session of ?tx=, or one for this request. */
+static int open_session(struct call *call, const char *user, enum mg_role role,
+                        struct mg_error *err)
+{
+	struct mg_doors *doors = call->doors;
+	const char *tx = mg_http_query(call->request, "tx");
+
+	call->keeps_session = tx != NULL;
+	if (tx) {
+		return mg_tx_handles_take(doors->tx_handles, tx, user, &call->session, err);
+	}
+	call->session = mg_session_open(
+		doors->sessions, &(struct mg_session_open){ .user = user, .role = role, .door = "http" });
+	return 0;
+}
+
+static struct call *call_new(struct mg_doors *doors, struct mg_http_request *request)
 {
 	struct call *call = mg_alloc0(sizeof *call);
 
@@ -410,8 +433,6 @@ static struct call *call_new(struct mg_doors *doors, struct mg_http_request *req
 	call->is_post = strcmp(mg_http_method(request), "POST") == 0;
 	call->pretty = mg_rest_flag(request, "pretty");
 	mg_running_init(&call->running);
-	call->session = mg_session_open(
-		doors->sessions, &(struct mg_session_open){ .user = user, .role = role, .door = "http" });
 	atomic_init(&call->refs, 2);
 	mg_arena_defer(mg_http_arena(request), request_freed, call);
 	return call;
@@ -420,9 +441,10 @@ static struct call *call_new(struct mg_doors *doors, struct mg_http_request *req
 void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                    enum mg_role role)
 {
-	struct call *call = call_new(doors, request, user, role);
-	int code = choose_format(request, &call->format, &call->err);
+	struct call *call = call_new(doors, request);
+	int code = open_session(call, user, role, &call->err);
 
+	code = code ? code : choose_format(request, &call->format, &call->err);
 	if (!code) {
 		code = mg_rest_settings(call->session, request, &call->err);
 	}
@@ -431,7 +453,9 @@ void mg_rest_query(struct mg_doors *doors, struct mg_http_request *request, cons
 		code = mg_pool_post(mg_sessions_pool(doors->sessions), call_run, call, &call->err);
 	}
 	if (code) {
-		mg_session_close(call->session);
+		if (call->session) {
+			end_session(call);
+		}
 		mg_rest_error(request, &call->err, 0);
 		call_unref(call);
 	}

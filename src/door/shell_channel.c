@@ -268,9 +268,10 @@ static void request_run(void *arg)
 	mg_stream_on_wait(request->stream, mg_slot_pause, mg_slot_resume, &sink.slot);
 	if (mg_session_run(request->session, &what, &sink, &request->outcome, &err)) {
 		say_cancelled(request, &err);
-		mg_control_error(&last, request->id, &request->outcome, &err);
+		mg_control_error(&last, request->id, &request->outcome, &err,
+		                 mg_session_transaction(request->session));
 	} else {
-		mg_control_done(&last, request->id);
+		mg_control_done(&last, request->id, mg_session_transaction(request->session));
 	}
 	mg_stream_on_wait(request->stream, NULL, NULL, NULL);
 	request->last_frame = mg_sb_take(&last);
@@ -453,7 +454,7 @@ static void send_error(struct channel *channel, uint32_t id, const struct mg_err
 	const struct mg_outcome outcome = { 0 };
 	struct mg_sb text = { 0 };
 
-	mg_control_error(&text, id, &outcome, err);
+	mg_control_error(&text, id, &outcome, err, mg_session_transaction(channel->session));
 	mg_ws_send_text(channel->link.ws, mg_sb_text(&text), text.len);
 	mg_sb_fini(&text);
 }

@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "exec/tx.h"
 #include "os/clock.h"
 #include "replica/replica.h"
 
@@ -248,9 +249,14 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	if (options->row_ids) {
 		mg_engine_exec_row_ids(attempt->arena, tables, options->table_count);
 	}
+	if (options->tx) {
+		mg_tx_show(options->tx, attempt->arena, tables, options->table_count,
+		           attempt->parts[0].info.shards, attempt->parts[0].info.shard_count);
+	}
 	struct mg_exec_open open = {
 		.duck = mg_engine_duck(options->engine),
 		.gate = mg_engine_gate(options->engine),
+		.conn = options->tx ? mg_tx_conn(options->tx) : NULL,
 		.node_index = 0,
 		.node_count = (uint32_t)attempt->part_count,
 		.owner = attempt->owner,
@@ -372,6 +378,9 @@ void mg_attempt_close(struct mg_attempt *attempt)
 		return;
 	}
 	mg_hub_remove_query(mg_engine_hub(attempt->options.engine), attempt->number);
+	if (attempt->local) {
+		mg_participant_give_back(attempt->local);
+	}
 	pthread_mutex_lock(&attempt->lock);
 	attempt->closed = true;
 	pthread_mutex_unlock(&attempt->lock);

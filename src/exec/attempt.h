@@ -29,6 +29,7 @@ struct mg_attempt_options {
 	size_t table_count;
 	bool workers;           /* may take part */
 	bool row_ids;           /* the tables have _mg_rid too; without workers */
+	struct mg_tx *tx;       /* whose snapshot and changes are read; without workers; or NULL */
 	bool profile;           /* count what is read: mg_attempt_reads */
 	bool reference;         /* it reads tables without partitions, too */
 	const uint32_t *shards; /* shards to cover (ids from 1) */

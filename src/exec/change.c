@@ -10,6 +10,7 @@
 
 #include "exec/engine.h"
 #include "exec/run.h"
+#include "exec/tx.h"
 #include "exec/write.h"
 #include "replica/replica.h"
 
@@ -157,8 +158,8 @@ static int change(struct mg_engine *engine, struct mg_run *run,
                   struct mg_change_result *out, struct mg_error *err)
 {
 	struct mg_write_result result = { 0 };
-	bool again = true;
-	int code = 0;
+	bool again = !settings->tx;
+	int code = settings->tx ? mg_tx_change(engine, run, settings, request, &result, err) : 0;
 
 	while (!code && again) {
 		code = change_once(engine, run, settings, request, &result, out, &again, err);

@@ -20,6 +20,7 @@
 #include "exec/pivot.h"
 #include "exec/pump.h"
 #include "exec/run.h"
+#include "exec/tx.h"
 #include "exec/way.h"
 #include "os/clock.h"
 #include "replica/replica.h"
@@ -171,8 +172,9 @@ static int open_attempt(struct job *job, bool workers, const uint32_t *shards, s
 		.timezone = job->settings->timezone,
 		.tables = job->way.tables,
 		.table_count = views ? job->way.table_count : 0,
-		.workers = workers && !job->settings->row_ids,
+		.workers = workers && !job->settings->row_ids && !job->settings->tx,
 		.row_ids = job->settings->row_ids,
+		.tx = job->settings->tx,
 		.profile = job->explain != NULL,
 		.reference = reads_reference(job),
 		.shards = shards,
@@ -304,8 +306,10 @@ static int run_cut(struct job *job, struct mg_error *err)
 
 static int run_catalog(struct job *job, struct mg_error *err)
 {
+	int64_t now_us = job->settings->tx ? mg_tx_now(job->settings->tx) : 0;
+
 	return mg_pump_plandb(&job->pump, mg_engine_plandb(job->engine), job->settings->timezone,
-	                      job->text, err);
+	                      now_us, job->text, err);
 }
 
 /* ---- the whole ---- */
@@ -329,6 +333,7 @@ static int plan(struct job *job, struct mg_str sql, struct mg_error *err)
 	job->text = expanded ? expanded : job->text;
 	struct mg_plan_settings settings = {
 		.timezone = job->settings->timezone,
+		.now_us = job->settings->tx ? mg_tx_now(job->settings->tx) : 0,
 		.attach = attach_conn,
 		.arg = job->run,
 		.row_ids = job->settings->row_ids,
@@ -414,17 +419,47 @@ static int await_fresh(struct job *job, int planned, uint64_t shown, bool *stale
 	return *stale ? 0 : planned;
 }
 
+static void forget_plan(struct job *job, struct mg_error *err)
+{
+	mg_catalog_give(mg_engine_catalog(job->engine), job->data);
+	mg_error_clear(err);
+	job->bound = (struct mg_bound){ 0 };
+}
+
+/* How new it is its snapshot says, which the first statement that needs one takes. */
+static int plan_in_transaction(struct job *job, struct mg_str sql, struct mg_error *err)
+{
+	struct mg_tx *tx = job->settings->tx;
+	uint64_t shown = mg_engine_shown(job->engine);
+	int code = plan(job, sql, err);
+	if (mg_tx_conn(tx) || (code && !may_be_missing(code)) || (!code && job->bound.catalog_only)) {
+		return code;
+	}
+	struct mg_error none = { 0 };
+	int snapshot = mg_tx_snapshot(tx, &none);
+	if (snapshot) {
+		*err = none;
+		return snapshot;
+	}
+	if (shown == mg_engine_shown(job->engine) && job->data->version == mg_tx_data(tx)->version) {
+		return code;
+	}
+	forget_plan(job, err);
+	return plan(job, sql, err);
+}
+
 static int plan_fresh(struct job *job, struct mg_str sql, struct mg_error *err)
 {
+	if (job->settings->tx) {
+		return plan_in_transaction(job, sql, err);
+	}
 	struct mg_replica *replica = mg_engine_replica(job->engine);
 	bool stale = true;
 	int code = 0;
 	for (int i = 0; stale && i < PLANS_MAX; i++) {
 		uint64_t shown = mg_engine_shown(job->engine);
 		if (i) {
-			mg_catalog_give(mg_engine_catalog(job->engine), job->data);
-			mg_error_clear(err);
-			job->bound = (struct mg_bound){ 0 };
+			forget_plan(job, err);
 		}
 		job->epoch = mg_replica_is_alone(replica) ? 0 : mg_replica_epoch(replica);
 		code = plan(job, sql, err);

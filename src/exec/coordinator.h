@@ -17,6 +17,7 @@
 struct mg_engine; /* exec/engine.h: this node's DuckDB with its shards, planning database, workers
                    */
 struct mg_run;    /* one running statement */
+struct mg_tx;     /* exec/tx.h: a transaction over several statements */
 
 /* How fresh a read is: all that was acknowledged before it began; at most so old; what is here. */
 enum mg_consistency { MG_CONSISTENCY_LINEARIZABLE, MG_CONSISTENCY_BOUNDED, MG_CONSISTENCY_ANY };
@@ -34,6 +35,9 @@ struct mg_run_settings {
 	/* A statement of ours, whose rowid is the id of the stored row: no worker takes part, because
 	 * the ids must be of now, and the text itself never runs. */
 	bool row_ids;
+	/* The open transaction that the statement belongs to and has entered (tx.h); NULL: it is one
+	 * of its own. */
+	struct mg_tx *tx;
 };
 
 /* Where the rows go; called from the query's thread, one call at a time. */

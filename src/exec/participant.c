@@ -15,6 +15,7 @@
 #include "exec/gate.h"
 #include "os/clock.h"
 #include "replica/replica.h"
+#include "store/shard_file.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -27,7 +28,8 @@ struct slot_of_stage {
 };
 
 struct mg_participant {
-	struct mg_duck_conn *conn;
+	struct mg_duck_conn *conn; /* with `borrowed`, NULL once it is given back: under lock */
+	bool borrowed;             /* its owner stands in the gate */
 	struct mg_gate *gate;
 	struct mg_gate_pass pass;
 	struct mg_duck_context context;
@@ -39,7 +41,7 @@ struct mg_participant {
 	            uint64_t rows, struct mg_error *err);
 	void *arg;
 
-	pthread_mutex_t lock; /* guards stages */
+	pthread_mutex_t lock; /* guards stages, and what others do with a borrowed connection */
 	struct slot_of_stage *stages;
 	size_t stage_count, stage_cap;
 	atomic_bool cancelled; /* DuckDB looks at it before a statement starts */
@@ -92,6 +94,30 @@ static void add_columns(struct mg_sb *sql, const struct mg_exec_table *table)
 	}
 }
 
+static void add_temp(struct mg_sb *sql, const char *name)
+{
+	mg_sb_add(sql, "temp.main.");
+	mg_sb_add_ident(sql, name);
+}
+
+/* Rows of the transaction itself. */
+static void add_own(struct mg_sb *sql, const struct mg_exec_table *table)
+{
+	const struct mg_exec_overlay *overlay = table->overlay;
+	mg_sb_add(sql, " UNION ALL SELECT ");
+	add_columns(sql, table);
+	mg_sb_add(sql, " FROM ");
+	add_temp(sql, overlay->own);
+	for (size_t i = 0; i < overlay->shard_count; i++) {
+		if (i) {
+			mg_sb_addf(sql, ", %u", overlay->shards[i]);
+		} else {
+			mg_sb_addf(sql, " WHERE _mg_rid >> %d IN (%u", MG_SHARD_RID_BITS, overlay->shards[i]);
+		}
+	}
+	mg_sb_add(sql, overlay->shard_count ? ")" : "");
+}
+
 void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table)
 {
 	for (size_t i = 0; i < table->database_count; i++) {
@@ -103,6 +129,11 @@ void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table)
 		mg_sb_add_ident(sql, table->schema);
 		mg_sb_add_char(sql, '.');
 		mg_sb_add_ident(sql, table->stored);
+		if (table->overlay && table->overlay->dead) {
+			mg_sb_add(sql, " ANTI JOIN ");
+			add_temp(sql, table->overlay->dead);
+			mg_sb_add(sql, " ON _mg_rid = \"merganser rid\"");
+		}
 	}
 	if (!table->database_count) {
 		mg_sb_add(sql, "SELECT ");
@@ -111,6 +142,9 @@ void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table)
 			mg_sb_add_ident(sql, table->columns[i]);
 		}
 		mg_sb_add(sql, " WHERE false");
+	}
+	if (table->overlay) {
+		add_own(sql, table);
 	}
 }
 
@@ -176,8 +210,10 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 		.find_spool = find_sealed,
 		.arg = part,
 	};
-	part->gate = open->gate;
-	int code = mg_duck_connect(open->duck, &part->conn, err);
+	part->conn = open->conn;
+	part->borrowed = open->conn != NULL;
+	part->gate = part->borrowed ? NULL : open->gate;
+	int code = part->borrowed ? 0 : mg_duck_connect(open->duck, &part->conn, err);
 	code = code ? code : mg_gate_enter(part->gate, &part->pass, interrupt, part, err);
 	if (code) {
 		goto out;
@@ -192,8 +228,9 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 		mg_sb_fini(&sql);
 	}
 	if (!code) {
-		code = open->replica ? create_views_of_one_cut(part->conn, open, err)
-		                     : create_views(part->conn, open, err);
+		bool own_cut = open->replica && !part->borrowed;
+		code = own_cut ? create_views_of_one_cut(part->conn, open, err)
+		               : create_views(part->conn, open, err);
 	}
 	if (!code && open->profile) {
 		code = mg_duck_profile(part->conn, err);
@@ -214,6 +251,7 @@ void mg_participant_close(struct mg_participant *part)
 		return;
 	}
 	mg_gate_mute(part->gate, &part->pass);
+	mg_participant_give_back(part);
 	if (part->conn) {
 		mg_duck_interrupt(part->conn);
 		mg_duck_disconnect(part->conn);
@@ -227,10 +265,25 @@ void mg_participant_close(struct mg_participant *part)
 	mg_free(part);
 }
 
+void mg_participant_give_back(struct mg_participant *part)
+{
+	pthread_mutex_lock(&part->lock);
+	if (part->borrowed && part->conn) {
+		mg_duck_set_context(part->conn, NULL);
+		mg_duck_set_stop(part->conn, NULL);
+		part->conn = NULL;
+	}
+	pthread_mutex_unlock(&part->lock);
+}
+
 void mg_participant_cancel(struct mg_participant *part)
 {
 	atomic_store(&part->cancelled, true);
-	mg_duck_interrupt(part->conn);
+	pthread_mutex_lock(&part->lock);
+	if (part->conn) {
+		mg_duck_interrupt(part->conn);
+	}
+	pthread_mutex_unlock(&part->lock);
 }
 
 static bool is_cancelled(struct mg_participant *part)
@@ -240,7 +293,10 @@ static bool is_cancelled(struct mg_participant *part)
 
 double mg_participant_progress(struct mg_participant *part)
 {
-	return mg_duck_progress(part->conn);
+	pthread_mutex_lock(&part->lock);
+	double done = part->conn ? mg_duck_progress(part->conn) : -1;
+	pthread_mutex_unlock(&part->lock);
+	return done;
 }
 
 struct mg_duck_conn *mg_participant_conn(struct mg_participant *part)

@@ -16,6 +16,14 @@
 #include "store/duck.h"
 #include "store/spool.h"
 
+/* What an open transaction has changed in a table: temporary tables of its connection (tx.h). */
+struct mg_exec_overlay {
+	const char *own;        /* its rows: _mg_rid, _mg_slot, the user's columns */
+	const char *dead;       /* "merganser rid": rows of the databases that are not seen; or NULL */
+	const uint32_t *shards; /* own rows of these alone; shard_count 0: all */
+	size_t shard_count;
+};
+
 /* A table as the participant must see it: which attached databases hold rows of it here. */
 struct mg_exec_table {
 	const char *schema, *table;
@@ -24,7 +32,8 @@ struct mg_exec_table {
 	size_t column_count;
 	const char **databases; /* attached names, e.g. "s3"; none: an empty table */
 	size_t database_count;
-	const char **types; /* SQL types of columns, for the empty table */
+	const char **types;                    /* SQL types of columns, for the empty table */
+	const struct mg_exec_overlay *overlay; /* or NULL */
 };
 
 /* Append the SELECT that is this table: its columns over all its databases, or no rows. */
@@ -35,6 +44,8 @@ struct mg_replica;
 struct mg_exec_open {
 	struct mg_duck *duck;
 	struct mg_gate *gate; /* of the engine's shards; NULL: their files stay */
+	/* A transaction's, with its snapshot; borrowed until it is given back.  NULL: a new one. */
+	struct mg_duck_conn *conn;
 	uint32_t node_index;
 	uint32_t node_count;
 	const uint16_t *owner; /* [16384], copied */
@@ -89,7 +100,9 @@ struct mg_participant;
 
 int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open,
                         struct mg_error *err);
-void mg_participant_close(struct mg_participant *part);  /* cancels what runs; NULL is fine */
+void mg_participant_close(struct mg_participant *part); /* cancels what runs; NULL is fine */
+/* A borrowed connection is its owner's again: nothing runs any more, and late cancels miss it. */
+void mg_participant_give_back(struct mg_participant *part);
 void mg_participant_cancel(struct mg_participant *part); /* any thread; idempotent */
 double
 mg_participant_progress(struct mg_participant *part); /* of the running stage, 0..1; any thread */

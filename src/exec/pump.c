@@ -251,8 +251,18 @@ static int keep(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_con
 
 /* The connections are few and all planning needs them, so the answer is complete, and the
  * connection given back, before the first row meets a client that may be slow. */
+/* In the statement's transaction, one of its own when it has none. */
+static int set_now(struct mg_duck_conn *conn, int64_t now_us, bool *transaction,
+                   struct mg_error *err)
+{
+	int code = *transaction ? 0 : mg_duck_exec(conn, "BEGIN", err);
+
+	*transaction = *transaction || code == 0;
+	return code ? code : mg_duck_set_now(conn, now_us, err);
+}
+
 int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *timezone,
-                   const char *sql, struct mg_error *err)
+                   int64_t now_us, const char *sql, struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_duck_conn *conn = NULL;
@@ -264,6 +274,9 @@ int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *t
 			bool transaction = false;
 
 			code = mg_run_fill_catalog(pump->run, conn, &transaction, err);
+			if (!code && now_us) {
+				code = set_now(conn, now_us, &transaction, err);
+			}
 			code = code ? code : keep(pump, arena, conn, sql, &kept, err);
 			(void)mg_run_attach_conn(pump->run, NULL, NULL);
 			if (transaction) {

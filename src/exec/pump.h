@@ -27,8 +27,9 @@ void mg_pump_fini(struct mg_pump *pump);
  */
 int mg_pump_query(struct mg_pump *pump, struct mg_duck_conn *conn, const char *sql,
                   struct mg_error *err);
+/* now_us: what now() tells; 0: the moment. */
 int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *timezone,
-                   const char *sql, struct mg_error *err);
+                   int64_t now_us, const char *sql, struct mg_error *err);
 /* An answer without a single call of begin has no shape: fails. */
 int mg_pump_end(struct mg_pump *pump, struct mg_error *err);
 /* A sink that drops everything, for EXPLAIN ANALYZE. */

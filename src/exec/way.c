@@ -13,6 +13,7 @@
 
 #include "exec/hub.h"
 #include "exec/run.h"
+#include "exec/tx.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -175,7 +176,10 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
                   const struct mg_bound *bound, struct mg_error *err)
 {
 	*way = (struct mg_way){ 0 };
-	way->original_text = !bound->text_refused && !settings->row_ids;
+	/* The text reads the engine's views, which show what is committed. */
+	bool changed = settings->tx && !bound->catalog_only && mg_tx_has_changes(settings->tx);
+
+	way->original_text = !bound->text_refused && !settings->row_ids && !changed;
 	way->tables = mg_arena_new_array(arena, struct mg_table, data->table_count + 1);
 	way->places = mg_arena_new_array(arena, struct mg_table_place, data->table_count + 1);
 	way->shards = mg_arena_new_array(arena, uint32_t, data->shard_count + 1);
@@ -188,6 +192,9 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 	}
 	if (bound->root) {
 		int code = collect(way, engine, data, bound->root, err);
+		for (size_t i = 0; !code && settings->tx && i < way->table_count; i++) {
+			code = mg_tx_check_table(settings->tx, &way->tables[i], err);
+		}
 		if (code) {
 			return code;
 		}
@@ -205,8 +212,11 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 		snprintf(reason, sizeof reason, "not distributed: %s",
 		         bound->unsupported ? bound->unsupported : "unknown plan");
 		if (!way->original_text) {
-			return refuse(
-				bound, settings->row_ids ? "these rows cannot be found" : bound->text_refused, err);
+			return refuse(bound,
+			              settings->row_ids ? "these rows cannot be found"
+			              : changed ? "a transaction that has changed rows cannot read this way"
+			                        : bound->text_refused,
+			              err);
 		}
 		return take(way, MG_WAY_LOCAL, "local", reason);
 	}
@@ -236,6 +246,9 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 	}
 	if (settings->row_ids) {
 		return take(way, MG_WAY_LOCAL, "local", "rows are chosen for writing");
+	}
+	if (settings->tx) {
+		return take(way, MG_WAY_LOCAL, "local", "inside of a transaction: its snapshot is here");
 	}
 	if (!ready_workers(engine, arena)) {
 		return take(way, MG_WAY_LOCAL, "local",

@@ -15,6 +15,7 @@
 #include "base/assert.h"
 #include "exec/pump.h"
 #include "exec/run.h"
+#include "exec/tx.h"
 #include "exec/write_int.h"
 
 #include <string.h>
@@ -93,10 +94,39 @@ static int attach(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 	return mg_run_attach_conn(arg, conn, err);
 }
 
+int mg_write__reader(struct mg_write *write, struct mg_duck_conn **out, struct mg_error *err)
+{
+	struct mg_tx *tx = write->settings.tx;
+	int code = 0;
+
+	*out = tx ? mg_tx_conn(tx) : NULL;
+	if (!tx) {
+		code = mg_gate_enter(mg_engine_gate(write->engine), &write->pass, NULL, NULL, err);
+		code = code ? code : mg_duck_connect(mg_engine_duck(write->engine), out, err);
+	}
+	if (!code) {
+		mg_duck_set_context(*out, &write->context);
+		code = mg_run_attach_conn(write->run, *out, err);
+	}
+	return code;
+}
+
+void mg_write__reader_done(struct mg_write *write, struct mg_duck_conn *conn)
+{
+	(void)mg_run_attach_conn(write->run, NULL, NULL);
+	if (conn && write->settings.tx) {
+		mg_duck_set_context(conn, NULL);
+	} else if (conn) {
+		mg_duck_disconnect(conn);
+	}
+	mg_gate_leave(mg_engine_gate(write->engine), &write->pass);
+}
+
 struct mg_plan_settings mg_write__plan_settings(struct mg_write *write)
 {
 	return (struct mg_plan_settings){
 		.timezone = write->settings.timezone,
+		.now_us = write->settings.tx ? mg_tx_now(write->settings.tx) : 0,
 		.attach = attach,
 		.arg = write->run,
 	};

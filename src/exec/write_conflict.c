@@ -11,7 +11,6 @@
  * Limit: the source's rows lie in the planning database at once: MG_WRITE_WHOLE_ROWS and
  * MG_WRITE_WHOLE_BYTES.
  */
-#include "exec/gate.h"
 #include "exec/run.h"
 #include "exec/write_int.h"
 #include "sql/statement.h"
@@ -265,12 +264,8 @@ static void add_stored_rows(struct mg_sb *sql, const struct mg_write *write, con
 		if (!shards[i]) {
 			continue;
 		}
-		mg_sb_add(sql, first ? "SELECT _mg_rid, " : " UNION ALL SELECT _mg_rid, ");
-		mg_write__add_columns(sql, write);
-		mg_sb_addf(sql, " FROM s%u.", i);
-		mg_sb_add_ident(sql, write->table->schema);
-		mg_sb_add_char(sql, '.');
-		mg_sb_add_ident(sql, write->stored);
+		mg_sb_add(sql, first ? "" : " UNION ALL ");
+		mg_write__add_rows(sql, write, i);
 		first = false;
 	}
 }
@@ -524,8 +519,6 @@ static int look(struct mg_write *write, struct mg_error *err)
 
 int mg_write__conflict(struct mg_write *write, const char *source, bool here, struct mg_error *err)
 {
-	struct mg_gate *gate = mg_engine_gate(write->engine);
-	struct mg_gate_pass pass = { 0 };
 	struct mg_duck_conn *conn = NULL;
 	int code = 0;
 
@@ -538,16 +531,11 @@ int mg_write__conflict(struct mg_write *write, const char *source, bool here, st
 	code = look(write, err);
 	code = code ? code : fetch(write, source, here, err);
 	code = code ? code : check_columns(write, err);
-	code = code ? code : mg_gate_enter(gate, &pass, NULL, NULL, err);
-	code = code ? code : mg_duck_connect(mg_engine_duck(write->engine), &conn, err);
 	if (!code) {
-		mg_duck_set_context(conn, &write->context);
-		code = mg_run_attach_conn(write->run, conn, err);
+		code = mg_write__reader(write, &conn, err);
 		code = code ? code : find_there(write, conn, err);
-		(void)mg_run_attach_conn(write->run, NULL, NULL);
-		mg_duck_disconnect(conn);
+		mg_write__reader_done(write, conn);
 	}
-	mg_gate_leave(gate, &pass);
 	if (!code) {
 		const struct mg_plan_settings settings = mg_write__plan_settings(write);
 

@@ -3,6 +3,7 @@
 #define MG_EXEC_WRITE_INT_H
 
 #include "exec/engine.h"
+#include "exec/gate.h"
 #include "exec/write.h"
 #include "store/spool.h"
 
@@ -20,6 +21,7 @@ enum {
 	MG_WRITE_KEYS,     /* primary keys of all chunks */
 	MG_WRITE_RETURNED, /* of the chunk */
 	MG_WRITE_THERE,    /* ON CONFLICT: rows of the table, the id in front */
+	MG_WRITE_DEAD,     /* of a transaction that commits: ids of stored rows that go */
 	MG_WRITE_SPOOLS
 };
 
@@ -62,6 +64,7 @@ struct mg_write {
 	struct mg_write_spool spools[MG_WRITE_SPOOLS];
 	struct mg_write_outlet outlets[MG_REDO_DELETE + 1];
 	struct mg_duck_context context; /* of the connections that try rows */
+	struct mg_gate_pass pass;       /* of mg_write__reader */
 	uint16_t owner[MG_SLOT_COUNT];  /* the shard of each slot */
 	/* Of the source, from its first row on. */
 	const char **source_names, **source_types;
@@ -106,6 +109,9 @@ void mg_write__add_stored(struct mg_sb *sql, const struct mg_write *write, size_
 void mg_write__add_slot(struct mg_sb *sql, const struct mg_write *write); /* mg_slot(...) */
 /* ", mg_slot(...) AS slot, mg_slot(...)": the stored one, and the one that scatters. */
 void mg_write__add_slots(struct mg_sb *sql, const struct mg_write *write);
+/* SELECT of the id and the columns of the rows that a shard has, as the statement sees them; on the
+ * connection of mg_write__reader. */
+void mg_write__add_rows(struct mg_sb *sql, const struct mg_write *write, uint32_t shard);
 /* "::type", and "c<i>::type" of a spool's column. */
 void mg_write__add_type(struct mg_sb *sql, const char *type);
 void mg_write__add_cast(struct mg_sb *sql, size_t column, const char *type);
@@ -114,6 +120,10 @@ void mg_write__add_cast(struct mg_sb *sql, size_t column, const char *type);
 void mg_write__add_chunk(struct mg_sb *sql, const struct mg_write *write, const bool *skip);
 
 /* ---- write.c ---- */
+/* A connection that sees the stored rows as the statement does, with its context; whoever ends the
+ * statement interrupts it.  Given back also when it failed. */
+int mg_write__reader(struct mg_write *write, struct mg_duck_conn **out, struct mg_error *err);
+void mg_write__reader_done(struct mg_write *write, struct mg_duck_conn *conn);
 struct mg_plan_settings mg_write__plan_settings(struct mg_write *write);
 /* Run sql, which reads, and hand its rows to `take` in chunks that lie in MG_WRITE_SOURCE, inside
  * of mg_plandb_try.  With write->has_rids the first column goes into write->rids as well, and

@@ -6,7 +6,6 @@
  * and only those shards are looked at that rows go to, because a key's row lies where the key
  * leads. The caller sees to it that nobody else writes there meanwhile.
  */
-#include "exec/gate.h"
 #include "exec/run.h"
 #include "exec/write_int.h"
 
@@ -175,22 +174,22 @@ static int check_shard(const struct mg_write *write, struct mg_duck_conn *conn, 
 
 	mg_sb_add(&sql, "SELECT ");
 	add_key_text(&sql, table, true);
-	mg_sb_addf(&sql, " FROM s%u.", shard);
-	mg_sb_add_ident(&sql, table->schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, write->stored);
-	mg_sb_add(&sql, " AS o JOIN ");
+	mg_sb_add(&sql, " FROM (");
+	mg_write__add_rows(&sql, write, shard);
+	mg_sb_add(&sql, ") AS o JOIN ");
 	add_keys(&sql, table);
 	for (size_t i = 0; i < table->primary_key_count; i++) {
 		mg_sb_add(&sql, i ? " AND o." : " ON o.");
 		mg_sb_add_ident(&sql, table->primary_key[i]);
 		mg_sb_addf(&sql, " = n.k%zu", i);
 	}
-	if (write->dml.verb == MG_DML_UPDATE) {
+	bool commits = write->spools[MG_WRITE_DEAD].spool != NULL;
+
+	if (commits || write->dml.verb == MG_DML_UPDATE) {
 		mg_sb_addf(&sql,
 		           " WHERE NOT EXISTS (SELECT 1 FROM merganser_exchange(%d) AS u WHERE u.c0 = "
 		           "o._mg_rid)",
-		           MG_WRITE_KEYS);
+		           commits ? MG_WRITE_DEAD : MG_WRITE_KEYS);
 	}
 	mg_sb_add(&sql, " LIMIT 1");
 	int code = ask(conn, &sql, &key, err);
@@ -232,18 +231,9 @@ int mg_write__check_keys(struct mg_write *write, struct mg_error *err)
 		return 0;
 	}
 	mg_write__spool_seal(write, MG_WRITE_KEYS);
-	struct mg_gate *gate = mg_engine_gate(write->engine);
-	struct mg_gate_pass pass;
-	int code = mg_gate_enter(gate, &pass, NULL, NULL, err);
+	int code = mg_write__reader(write, &conn, err);
 
-	code = code ? code : mg_duck_connect(mg_engine_duck(write->engine), &conn, err);
-	if (!code) {
-		mg_duck_set_context(conn, &write->context);
-		code = mg_run_attach_conn(write->run, conn, err);
-		code = code ? code : check(write, conn, err);
-		(void)mg_run_attach_conn(write->run, NULL, NULL);
-		mg_duck_disconnect(conn);
-	}
-	mg_gate_leave(gate, &pass);
+	code = code ? code : check(write, conn, err);
+	mg_write__reader_done(write, conn);
 	return code;
 }

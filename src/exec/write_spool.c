@@ -6,6 +6,7 @@
  * owner: the query's thread; DuckDB's threads read sealed spools.
  */
 #include "codec/arrow_ipc.h"
+#include "exec/tx.h"
 #include "exec/write_int.h"
 
 #include "base/assert.h"
@@ -339,6 +340,21 @@ void mg_write__add_slot(struct mg_sb *sql, const struct mg_write *write)
 		mg_sb_add_ident(sql, table->keys[i]);
 	}
 	mg_sb_add_char(sql, ')');
+}
+
+void mg_write__add_rows(struct mg_sb *sql, const struct mg_write *write, uint32_t shard)
+{
+	struct mg_exec_table *seen;
+
+	mg_engine_exec_tables(write->arena, write->table, 1, &shard, 1, &seen);
+	mg_engine_exec_row_ids(write->arena, seen, 1);
+	if (write->settings.tx) {
+		uint32_t *only = mg_arena_new_array(write->arena, uint32_t, 1);
+
+		*only = shard;
+		mg_tx_show(write->settings.tx, write->arena, seen, 1, only, 1);
+	}
+	mg_exec_table_select(sql, seen);
 }
 
 void mg_write__add_slots(struct mg_sb *sql, const struct mg_write *write)

@@ -445,6 +445,12 @@ bool mg_replica_wrote(struct mg_replica *replica, uint32_t shard)
 	return mg_shard_sm_wrote(replica->shards[shard]);
 }
 
+enum mg_late mg_replica_changed_since(struct mg_replica *replica, uint32_t shard, uint64_t index,
+                                      const int64_t *rids, size_t count)
+{
+	return mg_shard_sm_changed_since(replica->shards[shard], index, rids, count);
+}
+
 /* What the files do not hold yet is in the log: this only saves the next start its time. */
 static void write_checkpoints(struct mg_replica *replica)
 {

@@ -142,6 +142,18 @@ bool mg_replica_is_fresh(struct mg_replica *replica, const uint32_t *shards, siz
 int mg_replica_append_in(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
                          struct mg_error *err);
 
+/* What has changed in a shard since a snapshot of it. */
+enum mg_late {
+	MG_LATE_NOTHING,
+	MG_LATE_OTHERS, /* rows, but none of those that were asked for */
+	MG_LATE_SAME,   /* some of those were replaced or deleted */
+	MG_LATE_UNKNOWN /* too much has changed to tell */
+};
+/* index: _mg.meta's applied_index as the snapshot shows it; rids: ids of stored rows, sorted.  Who
+ * asks holds the shard's lock and has awaited the read barrier, else more may come. */
+enum mg_late mg_replica_changed_since(struct mg_replica *replica, uint32_t shard, uint64_t index,
+                                      const int64_t *rids, size_t count);
+
 /* What a writer means to do with the tables of a shard, from before it reads them until it has
  * committed. */
 enum mg_lock_mode {

@@ -133,6 +133,7 @@ static int apply_redo(struct mg_shard_sm *sm, struct mg_in in, struct mg_error *
 
 	for (size_t i = 0; !code && i < count; i++) {
 		code = apply_op(sm, &ops[i], err);
+		code = code ? code : mg_shard_late_note(sm->late, sm->entry, &ops[i], err);
 	}
 	mg_redo_free(redo);
 	return code;
@@ -280,6 +281,7 @@ static void apply_batch(void *arg)
 
 	sm->writing = false;
 	for (size_t i = 0; !code && i < sm->entry_count; i++) {
+		sm->entry = sm->entries[i].index;
 		if (sm->entries[i].type == MG_ENTRY_COMMAND) {
 			code = apply_command(sm, &sm->entries[i], &err);
 		}
@@ -428,6 +430,7 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 	*out = NULL;
 	sm->seam.ops = &ops;
 	sm->options = *options;
+	sm->late = mg_shard_late_new();
 	pthread_mutex_init(&sm->lock, NULL);
 	pthread_mutex_init(&sm->file_lock, NULL);
 	(void)snprintf(database, sizeof database, "s%" PRIu32, options->shard);
@@ -464,6 +467,7 @@ void mg_shard_sm_free(struct mg_shard_sm *sm)
 	}
 	mg_lane_free(sm->lane);
 	mg_shard_writer_close(sm->writer);
+	mg_shard_late_free(sm->late);
 	forget_all(sm);
 	mg_free(sm->parts);
 	mg_free(sm->decisions);
@@ -566,6 +570,12 @@ bool mg_shard_sm_wrote(struct mg_shard_sm *sm)
 	bool wrote = sm->wrote;
 	pthread_mutex_unlock(&sm->lock);
 	return wrote;
+}
+
+enum mg_late mg_shard_sm_changed_since(struct mg_shard_sm *sm, uint64_t index, const int64_t *rids,
+                                       size_t count)
+{
+	return mg_shard_late_since(sm->late, index, rids, count);
 }
 
 int mg_shard_sm_failed(struct mg_shard_sm *sm, struct mg_error *err)

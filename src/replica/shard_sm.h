@@ -16,6 +16,7 @@
 #include "raft/seams.h"
 #include "replica/command.h"
 #include "replica/raft_host.h"
+#include "replica/replica.h"
 #include "replica/snapshot_pull.h"
 #include "replica/snapshot_source.h"
 #include "store/duck.h"
@@ -79,6 +80,10 @@ uint64_t mg_shard_sm_fence(struct mg_shard_sm *sm);
 /* Something is applied that the file does not hold; or was, since the file was made. */
 bool mg_shard_sm_dirty(struct mg_shard_sm *sm);
 bool mg_shard_sm_wrote(struct mg_shard_sm *sm);
+
+/* See mg_replica_changed_since. */
+enum mg_late mg_shard_sm_changed_since(struct mg_shard_sm *sm, uint64_t index, const int64_t *rids,
+                                       size_t count);
 
 /* Why it has stopped applying, or 0. */
 int mg_shard_sm_failed(struct mg_shard_sm *sm, struct mg_error *err);

@@ -3,6 +3,7 @@
 #define MG_REPLICA_SHARD_SM_INT_H
 
 #include "replica/lane.h"
+#include "replica/shard_late.h"
 #include "replica/shard_sm.h"
 #include "store/shard_write.h"
 
@@ -30,9 +31,11 @@ struct mg_shard_sm {
 	struct mg_shard_sm_options options;
 	struct mg_shard_writer *writer;
 	struct mg_lane *lane;
-	uint64_t index, term; /* applied, of the lane */
-	uint64_t durable;     /* as of the start, or adopted */
-	bool writing;         /* the batch in hand has begun a transaction of the engine */
+	struct mg_shard_late *late; /* which rows changed lately */
+	uint64_t index, term;       /* applied, of the lane */
+	uint64_t entry;             /* that is being applied */
+	uint64_t durable;           /* as of the start, or adopted */
+	bool writing;               /* the batch in hand has begun a transaction of the engine */
 
 	/* In the raft thread's hand until it is answered. */
 	const struct mg_entry *entries;

@@ -474,6 +474,7 @@ static void adopt_now(void *arg)
 		mg_shard_sm__fail(sm, &err);
 	} else {
 		sm->term = sm->adopt_term;
+		mg_shard_late_reset(sm->late, sm->index);
 		mg_log(MG_LOG_INFO, "shard.adopted", "shard=%" PRIu32 " index=%" PRIu64, sm->options.shard,
 		       sm->index);
 	}

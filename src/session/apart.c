@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "exec/tx.h"
 #include "session/session_int.h"
 
 #include <errno.h>
@@ -140,6 +141,9 @@ static void end_alone(struct mg_apart *apart)
 	       mg_query_elapsed_ms(apart->query));
 	mg_error_set(&apart->err, MG_E_CANCELLED, "the statement was cancelled");
 	mg_query_end(apart->query, &apart->err);
+	if (apart->work.settings.tx) {
+		mg_tx_leave(apart->work.settings.tx, &apart->err);
+	}
 	if (apart->keeps) {
 		mg_admission_leave(apart->keeps);
 	}

@@ -18,8 +18,15 @@ int mg_session__refuse(const struct mg_statement *statement, struct mg_error *er
 		mg_error_hint(err, "Use POST /db/execute, or the shell: merganser sql.");
 		return code;
 	case MG_S_TRANSACTION:
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported yet", statement->verb);
-		mg_error_hint(err, "Each statement is a transaction of its own.");
+		if (statement->transaction == MG_TRANSACTION_SAVEPOINT) {
+			code = mg_error_set(err, MG_E_UNSUPPORTED, "savepoints are not supported");
+			mg_error_hint(err, "ROLLBACK takes back the whole transaction.");
+			return code;
+		}
+		code = mg_error_set(err, MG_E_DENIED, "statement %s is not allowed here", statement->verb);
+		mg_error_hint(err,
+		              "Over HTTP a transaction is opened by POST /db/tx; \"transaction\": true "
+		              "makes one of a list for /db/execute.");
 		return code;
 	case MG_S_COPY:
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "COPY is not supported yet");

@@ -42,6 +42,7 @@ int mg_sessions_new(struct mg_sessions **out, const struct mg_sessions_options *
 		                                       .setting_count = options->setting_count };
 
 	code = code ? code : mg_system_tables_new(&sessions->tables, &tables, err);
+	code = code ? code : mg_tx_watch_new(&sessions->tx_watch, sessions, err);
 	if (code) {
 		mg_sessions_free(sessions);
 		return code;
@@ -63,6 +64,7 @@ void mg_sessions_stop(struct mg_sessions *sessions)
 	mg_pool_stop(sessions->pool); /* every client is told, then */
 	mg_relay_stop(sessions->relay);
 	mg_pool_stop(sessions->runners);
+	mg_sessions__drop_all(sessions); /* the engine is closed next */
 }
 
 size_t mg_sessions_shed(struct mg_sessions *sessions, size_t max)
@@ -78,6 +80,7 @@ void mg_sessions_free(struct mg_sessions *sessions)
 	mg_sessions_stop(sessions);
 	mg_assert(sessions->first == NULL);
 	mg_relay_free(sessions->relay);
+	mg_tx_watch_free(sessions->tx_watch);
 	mg_pool_free(sessions->pool);
 	mg_pool_free(sessions->runners);
 	mg_system_tables_free(sessions->tables);
@@ -162,6 +165,7 @@ void mg_session_unref(struct mg_session *session)
 		return;
 	}
 	mg_assert(session->link == NULL);
+	mg_session__drop_tx(session); /* begun when it was closed already */
 	pthread_mutex_destroy(&session->lock);
 	mg_free(session->user);
 	mg_free(session);
@@ -186,6 +190,7 @@ void mg_session_close(struct mg_session *session)
 	if (open) {
 		mg_metric_add(sessions->open_metric, -1);
 		mg_queries_cancel_session(sessions->queries, session->id);
+		mg_session__drop_tx(session);
 	}
 }
 
@@ -224,6 +229,7 @@ int mg_session_set(struct mg_session *session, const char *name, const char *val
 int mg_session_kill(struct mg_session *session, const char *id, struct mg_error *err)
 {
 	struct mg_sessions *sessions = session->sessions;
+	struct mg_tx *tx = NULL;
 	int code = 0;
 
 	pthread_mutex_lock(&sessions->lock);
@@ -238,13 +244,20 @@ int mg_session_kill(struct mg_session *session, const char *id, struct mg_error 
 		              "SELECT DISTINCT session FROM cluster.queries shows connections that work.");
 	} else if (session->role != MG_ROLE_ADMIN && strcmp(other->user, session->user) != 0) {
 		code = mg_error_set(err, MG_E_DENIED, "connection \"%s\" belongs to another user", id);
-	} else if (other->kill) {
+	} else {
 		void (*kill)(void *) = other->kill;
 
+		tx = mg_session__tx(other);
 		other->kill = NULL;
-		kill(other->arg);
+		if (kill) {
+			kill(other->arg);
+		}
 	}
 	pthread_mutex_unlock(&sessions->lock);
+	if (tx) {
+		mg_tx_end(tx, MG_TX_CLOSED);
+		mg_tx_unref(tx);
+	}
 	if (!code) {
 		mg_queries_cancel_session(sessions->queries, id);
 		mg_log(MG_LOG_INFO, "session.killed", "session=%s by=%s", id, session->id);

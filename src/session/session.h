@@ -74,6 +74,10 @@ const char *mg_session_id(const struct mg_session *session); /* "s-12" */
 const char *mg_session_user(const struct mg_session *session);
 enum mg_role mg_session_role(const struct mg_session *session);
 struct mg_settings mg_session_settings(struct mg_session *session);
+/* BEGIN.  Waits for nothing.  Fails: 25001 when one is open, MG_E_BUSY. */
+int mg_session_begin(struct mg_session *session, bool read_only, struct mg_error *err);
+/* "": none, "open", "failed": only ROLLBACK is left. */
+const char *mg_session_transaction(struct mg_session *session);
 int mg_session_set(struct mg_session *session, const char *name, const char *value,
                    struct mg_error *err);
 /* End a connection by its session's id.  Fails: MG_E_NOT_FOUND, MG_E_DENIED. */

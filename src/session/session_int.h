@@ -4,6 +4,7 @@
 
 #include "session/relay.h"
 #include "session/session.h"
+#include "session/transaction.h"
 #include "sql/statement.h"
 
 #include <pthread.h>
@@ -19,6 +20,7 @@ struct mg_sessions {
 	struct mg_queries *queries;
 	struct mg_relay *relay; /* NULL: there is no other node */
 	struct mg_system_tables *tables;
+	struct mg_tx_watch *tx_watch;
 	pthread_mutex_t lock;
 	struct mg_session *first; /* open sessions; under the lock */
 	size_t count;
@@ -38,6 +40,7 @@ struct mg_session {
 	void *arg;
 	pthread_mutex_t lock;
 	struct mg_settings settings; /* under lock */
+	struct mg_tx *tx;            /* under lock: that is open (transaction.h); or NULL */
 };
 
 /* ---- request_check.c ---- */

@@ -161,6 +161,16 @@ static void get_max_staleness(const struct mg_settings *settings, struct mg_sb *
 	print_duration(value, settings->run.max_staleness_ms);
 }
 
+static bool set_idle_in_transaction(struct mg_settings *settings, const char *value)
+{
+	return mg_duration_parse(value, &settings->idle_in_transaction_ms);
+}
+
+static void get_idle_in_transaction(const struct mg_settings *settings, struct mg_sb *value)
+{
+	print_duration(value, settings->idle_in_transaction_ms);
+}
+
 static bool set_statement_timeout(struct mg_settings *settings, const char *value)
 {
 	return mg_duration_parse(value, &settings->run.timeout_ms);
@@ -215,6 +225,9 @@ static const struct setting table[] = {
 	{ "distributed", "true", "true, false or force",
 	  "whether workers take part; force runs the statement on every shard as it stands",
 	  set_distributed, get_distributed },
+	{ "idle_in_transaction_timeout", "600s", "a time such as '10min', 0 for none",
+	  "rolls back a transaction that waits longer for its next statement", set_idle_in_transaction,
+	  get_idle_in_transaction },
 	{ "max_staleness", "5s", "a time such as '5s'", "how old a bounded read may be",
 	  set_max_staleness, get_max_staleness },
 	{ "read_consistency", "linearizable", "'linearizable', 'bounded' or 'any'",

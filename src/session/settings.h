@@ -16,6 +16,8 @@
 
 struct mg_settings {
 	struct mg_run_settings run;
+	uint64_t
+		idle_in_transaction_ms;    /* a transaction waits so long for its next statement; 0: ever */
 	bool partition_by_primary_key; /* default_partitioning = 'primary key' */
 };
 

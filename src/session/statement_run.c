@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "exec/change.h"
 #include "exec/define.h"
+#include "exec/tx.h"
 #include "replica/replica.h"
 #include "session/anywhere.h"
 #include "session/apart.h"
@@ -526,6 +527,10 @@ static int carry_out_change(struct job *job, struct mg_change_result *result, st
 	};
 	struct mg_run *run = mg_query_run(job->query);
 
+	if (job->statement->kind == MG_S_TRANSACTION) {
+		mg_copy_text(result->tag, sizeof result->tag, "COMMIT");
+		return mg_tx_commit(job->settings.run.tx, run, err);
+	}
 	return job->statement->kind == MG_S_DML
 	           ? mg_change_run(engine, run, &job->settings.run, &request, result, err)
 	           : mg_define_run(engine, run, &job->settings.run, &request, result, err);
@@ -614,7 +619,8 @@ static int run_change(struct job *job, struct mg_error *err)
 	bool there = false;
 
 	begin_query(job, stop_change);
-	int code = change_anywhere(job, &result, &there, err);
+	int code = job->settings.run.tx ? change_here(job, &result, err)
+	                                : change_anywhere(job, &result, &there, err);
 
 	if (code && !result.done && code != MG_E_UNKNOWN_OUTCOME && mg_query_stopped(job->query)) {
 		code = say_why_stopped(job, err);
@@ -622,7 +628,7 @@ static int run_change(struct job *job, struct mg_error *err)
 	if (!code) {
 		code = there ? answer_relayed(job, err) : answer_change(job, &result, err);
 	}
-	if (code && result.done) {
+	if (code && result.done && !job->settings.run.tx) {
 		code = say_done(err);
 	}
 	if (sink->query) {
@@ -635,7 +641,8 @@ static int run_change(struct job *job, struct mg_error *err)
 
 /* ---- a request ---- */
 
-static int run_statement(struct job *job, struct mg_arena *arena, struct mg_error *err)
+/* What the engine runs. */
+static int run_work(struct job *job, struct mg_arena *arena, struct mg_error *err)
 {
 	int code;
 
@@ -645,9 +652,74 @@ static int run_statement(struct job *job, struct mg_arena *arena, struct mg_erro
 	case MG_S_EXPLAIN:
 		code = mg_session__check_explained(arena, job->statement, err);
 		return code ? code : run_query(job, err);
+	case MG_S_DDL:
+		if (job->settings.run.tx) {
+			code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported in a transaction yet",
+			                    job->statement->verb);
+			mg_error_hint(err, "COMMIT first: such a statement is a transaction of its own.");
+			return code;
+		}
+		return run_change(job, err);
+	default:
+		return run_change(job, err);
+	}
+}
+
+/* The transaction, when one is open, is the statement's alone meanwhile; a query that was left to
+ * itself leaves it when it comes back. */
+static int run_in_transaction(struct job *job, struct mg_arena *arena, struct mg_error *err)
+{
+	struct mg_tx *tx = job->settings.run.tx;
+	int code = tx ? mg_tx_enter(tx, err) : 0;
+
+	if (code) {
+		return code;
+	}
+	code = run_work(job, arena, err);
+	if (tx && !job->left) {
+		mg_tx_leave(tx, code ? err : NULL);
+	}
+	return code;
+}
+
+static int run_transaction(struct job *job, struct mg_arena *arena, struct mg_error *err)
+{
+	const struct mg_statement *statement = job->statement;
+	struct mg_tx *tx = job->settings.run.tx;
+	int code;
+
+	switch (statement->transaction) {
+	case MG_TRANSACTION_BEGIN:
+		code = mg_session_begin(job->session, statement->read_only, err);
+		return code ? code : answer_nothing(job, "BEGIN", err);
+	case MG_TRANSACTION_ROLLBACK:
+		code = mg_session__rollback(job->session, err);
+		return code ? code : answer_nothing(job, "ROLLBACK", err);
+	case MG_TRANSACTION_COMMIT:
+		if (!tx) {
+			return mg_session__no_transaction("commit", err);
+		}
+		code = run_in_transaction(job, arena, err);
+		if (mg_tx_state(tx) == MG_TX_OVER) {
+			mg_session__forget(job->session, tx);
+		}
+		return code;
+	case MG_TRANSACTION_SAVEPOINT:
+		break;
+	}
+	return mg_session__refuse(statement, err);
+}
+
+static int run_statement(struct job *job, struct mg_arena *arena, struct mg_error *err)
+{
+	switch (job->statement->kind) {
+	case MG_S_SELECT:
+	case MG_S_EXPLAIN:
 	case MG_S_DML:
 	case MG_S_DDL:
-		return run_change(job, err);
+		return run_in_transaction(job, arena, err);
+	case MG_S_TRANSACTION:
+		return run_transaction(job, arena, err);
 	case MG_S_SET:
 	case MG_S_RESET:
 		return run_set(job, err);
@@ -676,6 +748,7 @@ static int run_one(struct mg_session *session, const struct mg_request *request,
 	outcome->query_id[0] = '\0';
 	outcome->statement++;
 	job.settings = mg_session_settings(session);
+	job.settings.run.tx = mg_session__tx(session);
 	job.answer.statement = outcome->statement;
 	job.answer.query_id = "";
 	job.answer.verb = statement->verb ? statement->verb : "";
@@ -683,6 +756,7 @@ static int run_one(struct mg_session *session, const struct mg_request *request,
 
 	pthread_mutex_destroy(&job.lock);
 	outcome->statements += code == 0;
+	mg_tx_unref(job.settings.run.tx);
 	return code;
 }
 

@@ -804,10 +804,11 @@ int mg_plandb__attach(const struct mg_plan_settings *settings, struct mg_duck_co
 	return settings && settings->attach ? settings->attach(settings->arg, duck, err) : 0;
 }
 
-/* *fall: what failed is not the statement, but our knowledge of it. */
+/* *fall: what failed is not the statement, but our knowledge of it.  *began: a transaction of the
+ * connection, to be rolled back. */
 static int bind_text(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_arena *arena,
                      const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,
-                     bool *fall, struct mg_error *err)
+                     bool *fall, bool *began, struct mg_error *err)
 {
 	struct mg_wall_view view = { 0 };
 	int code = mg_plandb__attach(settings, conn->duck, err);
@@ -833,6 +834,11 @@ static int bind_text(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_
 		out->unsupported = "only catalog tables are read";
 		return 0;
 	}
+	if (!code && settings && settings->now_us) { /* now() is folded into the plan */
+		code = mg_duck_exec(conn->duck, "BEGIN", err);
+		*began = code == 0;
+		code = code ? code : mg_duck_set_now(conn->duck, settings->now_us, err);
+	}
 	if (!code) {
 		code = plan(db, conn, arena, sql, settings && settings->row_ids, out, err);
 		*fall = code == MG_E_UNSUPPORTED;
@@ -857,10 +863,19 @@ int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
 		return MG_E_BUSY;
 	}
 	mg_error_clear(&why);
-	bool fall = false;
-	int code = bind_text(db, conn, arena, settings, sql, out, &fall, &why);
+	bool fall = false, began = false;
+	int code = bind_text(db, conn, arena, settings, sql, out, &fall, &began, &why);
 
 	(void)mg_plandb__attach(settings, NULL, NULL);
+	if (began) {
+		struct mg_error undone;
+
+		(void)mg_plandb__unwatch(db, conn);
+		if (mg_plandb__roll_back(conn, &undone) && !code) {
+			why = undone;
+			code = undone.code;
+		}
+	}
 	mg_plandb__give(db, conn);
 	if (fall) {
 		out->root = NULL;

@@ -39,6 +39,7 @@ struct mg_plan_settings {
 	/* A statement of ours that may name rowid, which then is the row's id in its shard
 	 * (_mg_rid); the tables of whoever runs the plan must have that column. */
 	bool row_ids;
+	int64_t now_us; /* what now() tells, in microseconds since 1970; 0: the moment */
 };
 
 /* Bind and optimize: the tree, the result's names and types (as SQL texts).  When the statement is

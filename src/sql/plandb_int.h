@@ -56,6 +56,8 @@ int mg_plandb__set_zone(struct mg_plan_conn *conn, const char *zone, struct mg_e
 /* From now on whoever ends the statement interrupts this connection; NULL: none. */
 int mg_plandb__attach(const struct mg_plan_settings *settings, struct mg_duck_conn *duck,
                       struct mg_error *err);
+/* plandb_write.c: end a transaction that was begun on conn->duck, whatever became of it. */
+int mg_plandb__roll_back(struct mg_plan_conn *conn, struct mg_error *err);
 int mg_plandb__ask_ast(struct mg_plan_conn *conn, struct mg_arena *arena, const char *sql,
                        struct mg_json **out, struct mg_error *err);
 int mg_plandb__describe(struct mg_plan_conn *conn, struct mg_arena *arena, const char *sql,

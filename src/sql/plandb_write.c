@@ -90,7 +90,7 @@ int mg_plandb_check(struct mg_plandb *db, struct mg_arena *arena,
 /* ---- rows that are tried ---- */
 
 /* Whoever ends statements lets go of the connection first, so nothing interrupts this. */
-static int roll_back(struct mg_plan_conn *conn, struct mg_error *err)
+int mg_plandb__roll_back(struct mg_plan_conn *conn, struct mg_error *err)
 {
 	int code = 0;
 
@@ -120,13 +120,16 @@ int mg_plandb_try(struct mg_plandb *db, const struct mg_plan_settings *settings,
 	code = code ? code : mg_plandb__attach(settings, conn->duck, &why);
 	if (!code) {
 		code = mg_duck_exec(conn->duck, "BEGIN", &why);
+		if (!code && settings && settings->now_us) {
+			code = mg_duck_set_now(conn->duck, settings->now_us, &why);
+		}
 		code = code ? code : work(arg, conn->duck, &why);
 		(void)mg_plandb__attach(settings, NULL, NULL);
 		mg_duck_set_context(conn->duck, NULL);
 		if (!mg_plandb__unwatch(db, conn)) {
 			code = mg_plandb__in_time(db, conn, code, &why);
 		}
-		int rolled = roll_back(conn, &undone);
+		int rolled = mg_plandb__roll_back(conn, &undone);
 
 		if (rolled && !code) {
 			why = undone;

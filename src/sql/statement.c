@@ -163,6 +163,7 @@ static int read_show(struct mg_statement *statement, struct mg_lexer *lexer, str
 		                                    "default_partitioning",
 		                                    "timezone",
 		                                    "statement_timeout",
+		                                    "idle_in_transaction_timeout",
 		                                    "application_name",
 		                                    "search_path",
 		                                    "server_version",
@@ -216,6 +217,97 @@ static int read_id(struct mg_statement *statement, struct mg_lexer *lexer, struc
 static int read_use(struct mg_statement *statement, struct mg_lexer *lexer, struct mg_error *err)
 {
 	return copy_name(statement, lexer, mg_lex_next(lexer), err);
+}
+
+/* ---- transactions ---- */
+
+static int refuse_word(const struct mg_statement *statement, struct mg_token token,
+                       struct mg_error *err)
+{
+	mg_error_set(err, MG_E_SYNTAX, "syntax error at or near \"%.*s\" behind %s",
+	             MG_STR_ARG(token.text), statement->verb);
+	mg_error_hint(err, "Write BEGIN, BEGIN READ ONLY, COMMIT or ROLLBACK.");
+	return MG_E_SYNTAX;
+}
+
+/* READ ONLY, READ WRITE, ISOLATION LEVEL ..., with commas or without.  Snapshot isolation is more
+ * than the standard asks of all levels but one. */
+static int read_modes(struct mg_statement *statement, struct mg_lexer *lexer, struct mg_token token,
+                      struct mg_error *err)
+{
+	static const char *const levels[][2] = { { "read", "committed" },
+		                                     { "read", "uncommitted" },
+		                                     { "repeatable", "read" },
+		                                     { "snapshot", NULL } };
+
+	for (; token.kind != MG_T_END; token = mg_lex_next(lexer)) {
+		if (is_sign(token, ',')) {
+			continue;
+		}
+		if (word_is(token, "read")) {
+			token = mg_lex_next(lexer);
+			if (!word_is(token, "only") && !word_is(token, "write")) {
+				return refuse_word(statement, token, err);
+			}
+			statement->read_only = word_is(token, "only");
+			continue;
+		}
+		if (!word_is(token, "isolation") || !word_is(token = mg_lex_next(lexer), "level")) {
+			return refuse_word(statement, token, err);
+		}
+		token = mg_lex_next(lexer);
+		if (word_is(token, "serializable")) {
+			mg_error_set(err, MG_E_UNSUPPORTED, "isolation level SERIALIZABLE is not supported");
+			mg_error_hint(err, "Transactions have snapshot isolation: BEGIN alone says so.");
+			return MG_E_UNSUPPORTED;
+		}
+		bool known = false;
+
+		for (size_t i = 0; !known && i < sizeof levels / sizeof *levels; i++) {
+			struct mg_lexer ahead = *lexer;
+
+			known = word_is(token, levels[i][0]) &&
+			        (!levels[i][1] || word_is(mg_lex_next(&ahead), levels[i][1]));
+			if (known) {
+				*lexer = levels[i][1] ? ahead : *lexer;
+			}
+		}
+		if (!known) {
+			return refuse_word(statement, token, err);
+		}
+	}
+	return 0;
+}
+
+/* BEGIN, START TRANSACTION, COMMIT, END, ROLLBACK, ABORT, and savepoints. */
+static int read_transaction(struct mg_statement *statement, struct mg_lexer *lexer,
+                            struct mg_error *err)
+{
+	static const char *const nouns[] = { "transaction", "work", NULL };
+	bool start = mg_text_eq(statement->verb, "START");
+	struct mg_token token = mg_lex_next(lexer);
+
+	if (mg_text_eq(statement->verb, "SAVEPOINT") || mg_text_eq(statement->verb, "RELEASE")) {
+		statement->transaction = MG_TRANSACTION_SAVEPOINT;
+		return 0;
+	}
+	if (word_in(token, nouns)) {
+		token = mg_lex_next(lexer);
+	} else if (start) {
+		return refuse_word(statement, token, err);
+	}
+	if (start || mg_text_eq(statement->verb, "BEGIN")) {
+		statement->transaction = MG_TRANSACTION_BEGIN;
+		return read_modes(statement, lexer, token, err);
+	}
+	bool commit = mg_text_eq(statement->verb, "COMMIT") || mg_text_eq(statement->verb, "END");
+
+	statement->transaction = commit ? MG_TRANSACTION_COMMIT : MG_TRANSACTION_ROLLBACK;
+	if (!commit && word_is(token, "to")) {
+		statement->transaction = MG_TRANSACTION_SAVEPOINT;
+		return 0;
+	}
+	return token.kind == MG_T_END ? 0 : refuse_word(statement, token, err);
 }
 
 /* ---- EXPLAIN ---- */
@@ -367,14 +459,14 @@ static const struct {
 	{ "comment", MG_S_DDL, NULL },
 	{ "grant", MG_S_DDL, NULL },
 	{ "revoke", MG_S_DDL, NULL },
-	{ "begin", MG_S_TRANSACTION, NULL },
-	{ "start", MG_S_TRANSACTION, NULL },
-	{ "commit", MG_S_TRANSACTION, NULL },
-	{ "end", MG_S_TRANSACTION, NULL },
-	{ "rollback", MG_S_TRANSACTION, NULL },
-	{ "abort", MG_S_TRANSACTION, NULL },
-	{ "savepoint", MG_S_TRANSACTION, NULL },
-	{ "release", MG_S_TRANSACTION, NULL },
+	{ "begin", MG_S_TRANSACTION, read_transaction },
+	{ "start", MG_S_TRANSACTION, read_transaction },
+	{ "commit", MG_S_TRANSACTION, read_transaction },
+	{ "end", MG_S_TRANSACTION, read_transaction },
+	{ "rollback", MG_S_TRANSACTION, read_transaction },
+	{ "abort", MG_S_TRANSACTION, read_transaction },
+	{ "savepoint", MG_S_TRANSACTION, read_transaction },
+	{ "release", MG_S_TRANSACTION, read_transaction },
 	{ "copy", MG_S_COPY, NULL },
 	{ "prepare", MG_S_PREPARE, NULL },
 	{ "execute", MG_S_PREPARE, NULL },

@@ -52,6 +52,13 @@ enum mg_statement_kind {
 	MG_S_REFUSED /* ATTACH, PRAGMA, CALL, LOAD, ... */
 };
 
+enum mg_transaction_verb {
+	MG_TRANSACTION_BEGIN,
+	MG_TRANSACTION_COMMIT,
+	MG_TRANSACTION_ROLLBACK,
+	MG_TRANSACTION_SAVEPOINT /* SAVEPOINT, RELEASE, ROLLBACK TO */
+};
+
 struct mg_statement {
 	enum mg_statement_kind kind;
 	struct mg_str text;          /* without the final ; */
@@ -60,6 +67,8 @@ struct mg_statement {
 	bool analyze, json, verbose; /* EXPLAIN */
 	char name[64];               /* SET, RESET, SHOW: setting; CANCEL, KILL: id */
 	char value[512];             /* SET: value without quotes */
+	enum mg_transaction_verb transaction;
+	bool read_only; /* BEGIN READ ONLY */
 };
 
 /* Split text into statements (arena array).  Fails: MG_E_SYNTAX for an open quote or comment, NUL

@@ -258,6 +258,13 @@ void mg_duck_interrupt(struct mg_duck_conn *conn)
 	duckdb_interrupt(conn->con);
 }
 
+int mg_duck_set_now(struct mg_duck_conn *conn, int64_t us, struct mg_error *err)
+{
+	return mg_now_shim_set(conn->con, us)
+	           ? 0
+	           : mg_error_set(err, MG_E_INTERNAL, "no transaction is open whose time could be set");
+}
+
 double mg_duck_progress(struct mg_duck_conn *conn)
 {
 	duckdb_query_progress_type progress = duckdb_query_progress(conn->con);

@@ -53,6 +53,8 @@ void mg_duck_interrupt(struct mg_duck_conn *conn);
  * first and then interrupts is never lost: statements look at it before and after they start. NULL:
  * none. */
 void mg_duck_set_stop(struct mg_duck_conn *conn, const atomic_bool *stop);
+/* now() and its kin tell this moment (microseconds since 1970) until the open transaction ends. */
+int mg_duck_set_now(struct mg_duck_conn *conn, int64_t us, struct mg_error *err);
 double mg_duck_progress(struct mg_duck_conn *conn); /* 0..1, negative when unknown */
 
 int mg_duck_exec(struct mg_duck_conn *conn, const char *sql,

@@ -131,4 +131,7 @@ int mg_duck__register_feed(struct mg_duck *duck, duckdb_connection con, struct m
 /* tpch_shim.cpp: 0, or 1 with a text in message. */
 int mg_tpch_shim_register(void *database, char *message, size_t size);
 
+/* now_shim.cpp: false when no transaction is open. */
+bool mg_now_shim_set(void *connection, int64_t us);
+
 #endif

@@ -222,7 +222,7 @@ def test_refusals_on_this_door(cluster):
     with Channel(cluster) as channel:
         for sql, state in (("INSERT INTO no_such VALUES (1)", "42P01"), ("DROP TABLE no_such", "42P01"),
                            ("EXPLAIN DROP TABLE nation", "0A000"), ("EXPLAIN PRAGMA version", "42501"),
-                           ("BEGIN", "0A000"), ("PRAGMA database_list", "42501"), ("SET memory_limit = '1GB'", "42501"),
+                           ("SAVEPOINT a", "0A000"), ("PRAGMA database_list", "42501"), ("SET memory_limit = '1GB'", "42501"),
                            ("SET no_such = 1", "22023"), ("ATTACH 'x'", "42501"), ("SELEC", "42601")):
             frame = channel.query(sql)[-1]
             assert frame["type"] == "error" and frame["error"]["sqlstate"] == state, (sql, frame)

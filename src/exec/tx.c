@@ -1,0 +1,484 @@
+/*
+ * tx.c - see tx.h: life, the snapshot, and a statement that writes.
+ *
+ * `lock` guards the state alone.  The connection and the tables belong to the statement that has
+ * entered; whoever ends the transaction meanwhile only says so, and the statement gives them back
+ * when it leaves.
+ */
+#include "exec/tx_int.h"
+
+#include "base/assert.h"
+#include "exec/run.h"
+#include "exec/write.h"
+#include "os/clock.h"
+#include "replica/replica.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SNAPSHOTS_MAX = 20 }; /* tries, while the catalog changes under them */
+
+/* ---- life ---- */
+
+struct mg_tx *mg_tx_new(struct mg_engine *engine, bool read_only)
+{
+	struct mg_tx *tx = mg_alloc0(sizeof *tx);
+
+	tx->engine = engine;
+	tx->read_only = read_only;
+	tx->idle_since_ms = mg_clock_ms();
+	tx->now_us = mg_clock_wall_us();
+	atomic_init(&tx->refs, 1);
+	pthread_mutex_init(&tx->lock, NULL);
+	return tx;
+}
+
+struct mg_tx *mg_tx_ref(struct mg_tx *tx)
+{
+	atomic_fetch_add(&tx->refs, 1);
+	return tx;
+}
+
+/* The snapshot and all that was written go: nobody has entered. */
+static void give_back(struct mg_tx *tx)
+{
+	struct mg_gate *gate = mg_engine_gate(tx->engine);
+
+	mg_gate_mute(gate, &tx->pass);
+	mg_tx__forget_tables(tx);
+	if (tx->conn) {
+		mg_duck_disconnect(tx->conn); /* rolls back */
+		tx->conn = NULL;
+	}
+	mg_gate_leave(gate, &tx->pass);
+	if (tx->data) {
+		mg_catalog_give(mg_engine_catalog(tx->engine), tx->data);
+		tx->data = NULL;
+	}
+	mg_free(tx->applied);
+	mg_free(tx->bytes);
+	tx->applied = tx->bytes = NULL;
+}
+
+void mg_tx_unref(struct mg_tx *tx)
+{
+	if (!tx || atomic_fetch_sub(&tx->refs, 1) > 1) {
+		return;
+	}
+	mg_assert(!tx->busy);
+	give_back(tx);
+	pthread_mutex_destroy(&tx->lock);
+	mg_free(tx);
+}
+
+enum mg_tx_state mg_tx_state(struct mg_tx *tx)
+{
+	pthread_mutex_lock(&tx->lock);
+	enum mg_tx_state state = tx->state;
+	pthread_mutex_unlock(&tx->lock);
+	return state;
+}
+
+uint64_t mg_tx_idle_since(struct mg_tx *tx)
+{
+	pthread_mutex_lock(&tx->lock);
+	uint64_t since = tx->busy || tx->state == MG_TX_OVER ? 0 : tx->idle_since_ms;
+	pthread_mutex_unlock(&tx->lock);
+	return since;
+}
+
+static int say_over(enum mg_tx_end why, struct mg_error *err)
+{
+	if (why == MG_TX_EVICTED) {
+		mg_error_set(err, MG_E_CONFLICT, "this node has taken over a newer copy of a shard");
+		mg_error_hint(err, "ROLLBACK, and run the whole transaction again.");
+		return MG_E_CONFLICT;
+	}
+	if (why == MG_TX_IDLE) {
+		mg_error_set(err, MG_E_TRANSACTION,
+		             "the transaction waited too long for its next statement and was rolled back");
+		mg_error_hint(err, "Begin it again; SET idle_in_transaction_timeout = '30min' allows for "
+		                   "more.");
+		if (err) {
+			mg_copy_text(err->sqlstate, sizeof err->sqlstate, "25P03");
+		}
+		return MG_E_TRANSACTION;
+	}
+	mg_error_set(err, MG_E_TRANSACTION,
+	             why == MG_TX_CLOSED ? "the transaction was ended by an operator"
+	                                 : "the transaction is over");
+	if (err) {
+		mg_copy_text(err->sqlstate, sizeof err->sqlstate, "25P01");
+	}
+	return MG_E_TRANSACTION;
+}
+
+int mg_tx_enter(struct mg_tx *tx, struct mg_error *err)
+{
+	int code = 0;
+
+	pthread_mutex_lock(&tx->lock);
+	if (tx->state == MG_TX_OVER) {
+		code = say_over(tx->why, err);
+	} else if (tx->busy) {
+		code = mg_error_set(err, MG_E_BUSY, "a statement of this transaction still runs");
+		mg_error_hint(err, "Wait for its answer: a transaction does one thing at a time.");
+	} else if (tx->state == MG_TX_FAILED) {
+		code =
+			mg_error_set(err, MG_E_TRANSACTION, "Current transaction is aborted (please ROLLBACK)");
+	} else {
+		tx->busy = true;
+		(void)mg_tx_ref(tx);
+	}
+	pthread_mutex_unlock(&tx->lock);
+	return code;
+}
+
+/* DuckDB's own transaction goes on only after what it calls errors of parsing, names and types. */
+static bool breaks(struct mg_tx *tx, const struct mg_error *err)
+{
+	switch (err->code) {
+	case MG_E_SYNTAX:
+	case MG_E_NO_TABLE:
+	case MG_E_NO_COLUMN:
+	case MG_E_NO_FUNCTION:
+	case MG_E_BIND:
+	case MG_E_DENIED:
+	case MG_E_UNSUPPORTED:
+	case MG_E_READ_ONLY:
+	case MG_E_USAGE: {
+		int64_t one = 0;
+		struct mg_error ignored;
+
+		return tx->conn && mg_duck_int(tx->conn, "SELECT 1", &one, &ignored) != 0;
+	}
+	default:
+		return true;
+	}
+}
+
+void mg_tx_leave(struct mg_tx *tx, const struct mg_error *err)
+{
+	bool failed = err && err->code && breaks(tx, err);
+
+	pthread_mutex_lock(&tx->lock);
+	mg_assert(tx->busy);
+	tx->busy = false;
+	tx->idle_since_ms = mg_clock_ms();
+	if (failed && tx->state == MG_TX_OPEN) {
+		tx->state = MG_TX_FAILED;
+	}
+	bool over = tx->state != MG_TX_OPEN; /* what failed is of no use any more */
+
+	tx->held = tx->held && !over;
+	pthread_mutex_unlock(&tx->lock);
+	if (over) {
+		give_back(tx);
+	}
+	mg_tx_unref(tx);
+}
+
+/* Under the gate's lock: somebody waits for all snapshots to go. */
+static void evict(void *arg)
+{
+	struct mg_tx *tx = arg;
+
+	pthread_mutex_lock(&tx->lock);
+	bool first = tx->state != MG_TX_OVER;
+
+	if (first) {
+		tx->state = MG_TX_OVER;
+		tx->why = MG_TX_EVICTED;
+	}
+	if (tx->busy && tx->conn) {
+		mg_duck_interrupt(tx->conn);
+	}
+	pthread_mutex_unlock(&tx->lock);
+	if (first && tx->evicted) {
+		tx->evicted(tx->evicted_arg);
+	}
+}
+
+void mg_tx_on_evicted(struct mg_tx *tx, void (*evicted)(void *arg), void *arg)
+{
+	tx->evicted = evicted;
+	tx->evicted_arg = arg;
+}
+
+bool mg_tx_is_evicted(struct mg_tx *tx)
+{
+	pthread_mutex_lock(&tx->lock);
+	bool is = tx->state == MG_TX_OVER && tx->why == MG_TX_EVICTED && tx->held;
+	pthread_mutex_unlock(&tx->lock);
+	return is;
+}
+
+void mg_tx_reap(struct mg_tx *tx)
+{
+	pthread_mutex_lock(&tx->lock);
+	bool now = tx->state == MG_TX_OVER && tx->why == MG_TX_EVICTED && tx->held && !tx->busy;
+
+	tx->held = tx->held && !now;
+	pthread_mutex_unlock(&tx->lock);
+	if (now) {
+		give_back(tx);
+	}
+}
+
+void mg_tx_end(struct mg_tx *tx, enum mg_tx_end why)
+{
+	pthread_mutex_lock(&tx->lock);
+	bool ours = tx->state != MG_TX_OVER;
+
+	if (ours) {
+		tx->state = MG_TX_OVER;
+		tx->why = why;
+	}
+	bool now = tx->held && !tx->busy;
+
+	tx->held = tx->held && !now;
+	pthread_mutex_unlock(&tx->lock);
+	if (now) { /* nobody enters any more */
+		give_back(tx);
+	}
+}
+
+void mg_tx_end_idle(struct mg_tx *tx)
+{
+	pthread_mutex_lock(&tx->lock);
+	bool ours = tx->state != MG_TX_OVER && !tx->busy;
+
+	if (ours) {
+		tx->state = MG_TX_OVER;
+		tx->why = MG_TX_IDLE;
+	}
+	bool now = ours && tx->held;
+
+	tx->held = tx->held && !now;
+	pthread_mutex_unlock(&tx->lock);
+	if (now) {
+		give_back(tx);
+	}
+}
+
+int mg_tx_commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
+{
+	int code = mg_tx_has_changes(tx) ? mg_tx__commit(tx, run, err) : 0;
+
+	mg_tx_end(tx, code ? MG_TX_ROLLED_BACK : MG_TX_COMMITTED);
+	return code;
+}
+
+/* ---- the snapshot ---- */
+
+/* "7,12,...": the applied index of each shard. */
+static int read_applied(struct mg_tx *tx, const char *list, struct mg_error *err)
+{
+	const char *at = list ? list : "";
+
+	for (uint32_t i = 0; i <= tx->data->shard_count; i++) {
+		char *end = NULL;
+
+		tx->applied[i] = strtoull(at, &end, 10);
+		if (end == at) {
+			return mg_error_set(err, MG_E_CORRUPT, "shard %u does not say what it holds", i);
+		}
+		at = *end == ',' ? end + 1 : end;
+	}
+	return 0;
+}
+
+/* One moment of all shards; DuckDB takes a snapshot of each when it is first touched. */
+static int pin(struct mg_tx *tx, struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(tx->engine);
+	struct mg_sb sql = { 0 };
+	char *list = NULL;
+
+	mg_sb_add(&sql, "SELECT string_agg(i, ',' ORDER BY s) FROM (");
+	for (uint32_t i = 0; i <= tx->data->shard_count; i++) {
+		mg_sb_addf(&sql, "%sSELECT %u AS s, applied_index::VARCHAR AS i FROM s%u._mg.meta",
+		           i ? " UNION ALL " : "", i, i);
+	}
+	mg_sb_add_char(&sql, ')');
+	int code = mg_duck_exec(tx->conn, "BEGIN", err);
+
+	code = code ? code : mg_duck_set_now(tx->conn, tx->now_us, err);
+	if (!code) {
+		mg_replica_cut_begin(replica);
+		code = mg_duck_text(tx->conn, mg_sb_text(&sql), &list, err);
+		mg_replica_cut_end(replica);
+	}
+	code = code ? code : read_applied(tx, list, err);
+	mg_free(list);
+	mg_sb_fini(&sql);
+	return code ? mg_error_wrap(err, "while taking a snapshot") : 0;
+}
+
+/* The catalog is as of the snapshot when it is the same before and after. */
+static int snapshot_once(struct mg_tx *tx, bool *again, struct mg_error *err)
+{
+	struct mg_catalog *catalog = mg_engine_catalog(tx->engine);
+
+	tx->data = mg_catalog_take(catalog);
+	size_t shards = tx->data->shard_count + 1;
+
+	tx->applied = mg_alloc0(shards * sizeof *tx->applied);
+	tx->bytes = mg_alloc0(shards * sizeof *tx->bytes);
+	struct mg_duck_conn *conn = NULL;
+	int code = mg_gate_enter(mg_engine_gate(tx->engine), &tx->pass, evict, tx, err);
+
+	code = code ? code : mg_duck_connect(mg_engine_duck(tx->engine), &conn, err);
+	pthread_mutex_lock(&tx->lock);
+	tx->conn = conn;
+	tx->held = true;
+	pthread_mutex_unlock(&tx->lock);
+	code = code ? code : pin(tx, err);
+	const struct mg_catalog_data *now = mg_catalog_take(catalog);
+
+	*again = !code && now->version != tx->data->version;
+	mg_catalog_give(catalog, now);
+	if (code || *again) {
+		give_back(tx);
+	}
+	return code;
+}
+
+/* All that was acknowledged before is in it, and of what comes later all or nothing. */
+static int begin_snapshot(struct mg_tx *tx, uint64_t *epoch, uint32_t **shards, size_t *count,
+                          struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(tx->engine);
+	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(tx->engine));
+
+	*count = (size_t)data->shard_count + 1;
+	mg_catalog_give(mg_engine_catalog(tx->engine), data);
+	*shards = mg_alloc(*count * sizeof **shards);
+	for (uint32_t i = 0; i < *count; i++) {
+		(*shards)[i] = i;
+	}
+	int code = mg_replica_begin(replica, epoch, err);
+
+	return code ? code : mg_replica_read_barrier(replica, *shards, *count, err);
+}
+
+int mg_tx_snapshot(struct mg_tx *tx, struct mg_error *err)
+{
+	if (tx->conn) {
+		return 0;
+	}
+	struct mg_replica *replica = mg_engine_replica(tx->engine);
+	uint64_t epoch = 0;
+	uint32_t *shards = NULL;
+	size_t count = 0;
+	bool again = true;
+	int code = begin_snapshot(tx, &epoch, &shards, &count, err);
+
+	for (int i = 0; !code && again && i < SNAPSHOTS_MAX; i++) {
+		code = snapshot_once(tx, &again, err);
+	}
+	if (!code && again) {
+		code = mg_error_set(err, MG_E_BUSY, "tables come and go all the time: no snapshot of them");
+		mg_error_hint(err, "Nothing was done: try again.");
+	}
+	if (!code && !mg_replica_is_alone(replica) &&
+	    !mg_replica_cut_is_whole(replica, epoch, shards, count)) {
+		give_back(tx);
+		code = mg_error_set(err, MG_E_UNAVAILABLE, "another node has begun to coordinate writes");
+		mg_error_hint(err, "ROLLBACK, and run the transaction again.");
+	}
+	mg_free(shards);
+	return code;
+}
+
+const struct mg_catalog_data *mg_tx_data(const struct mg_tx *tx)
+{
+	return tx->data;
+}
+
+struct mg_duck_conn *mg_tx_conn(struct mg_tx *tx)
+{
+	return tx->conn;
+}
+
+int64_t mg_tx_now(const struct mg_tx *tx)
+{
+	return tx->now_us;
+}
+
+bool mg_tx_has_changes(const struct mg_tx *tx)
+{
+	return tx->table_count > 0;
+}
+
+int mg_tx_check_table(const struct mg_tx *tx, const struct mg_table *table, struct mg_error *err)
+{
+	if (!tx->data) {
+		return 0; /* the snapshot is still to come */
+	}
+	const struct mg_table *then = mg_catalog_find_table(tx->data, table->schema, table->name);
+
+	if (then && then->id == table->id && mg_text_eq(then->definition, table->definition)) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_CONFLICT, "table \"%s\" was made or changed after the transaction began",
+	             table->name);
+	mg_error_hint(err, "ROLLBACK, and run the transaction again.");
+	return MG_E_CONFLICT;
+}
+
+/* ---- a statement that writes ---- */
+
+static int check_writes(const struct mg_tx *tx, struct mg_error *err)
+{
+	if (!tx->read_only) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_READ_ONLY, "the transaction was begun READ ONLY");
+	mg_error_hint(err, "ROLLBACK, and BEGIN without READ ONLY.");
+	return MG_E_READ_ONLY;
+}
+
+/* The table that the statement names, as far as it names one: the same now and in the snapshot. */
+static int check_target(struct mg_tx *tx, struct mg_str statement, const struct mg_table **out,
+                        struct mg_error *err)
+{
+	struct mg_catalog *catalog = mg_engine_catalog(tx->engine);
+	const struct mg_catalog_data *now = mg_catalog_take(catalog);
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_write_target target;
+	int code = 0;
+
+	*out = NULL;
+	if (!mg_write_target(now, arena, statement, &target, NULL)) {
+		code = mg_tx_check_table(tx, target.table, err);
+		*out = mg_catalog_find_table(tx->data, target.table->schema, target.table->name);
+	}
+	mg_arena_free(arena);
+	mg_catalog_give(catalog, now);
+	return code;
+}
+
+int mg_tx_change(struct mg_engine *engine, struct mg_run *run,
+                 const struct mg_run_settings *settings, const struct mg_change_request *request,
+                 struct mg_write_result *result, struct mg_error *err)
+{
+	const struct mg_write_request write = { .statement = request->statement,
+		                                    .lossless = request->rows->lossless };
+	const struct mg_table *table = NULL;
+	struct mg_tx *tx = settings->tx;
+	struct mg_redo *redo = mg_redo_new();
+	int code = check_writes(tx, err);
+
+	code = code ? code : mg_tx_snapshot(tx, err);
+	code = code ? code : check_target(tx, request->statement, &table, err);
+	code = code ? code : mg_write_rows(engine, run, settings, &write, redo, result, err);
+	if (!code && mg_run_cancelled(run)) {
+		code = mg_run_cancel_error(run, err);
+	}
+	/* It may have been made anew in between. */
+	code = code ? code : check_target(tx, request->statement, &table, err);
+	code = code ? code : mg_tx__apply(tx, table, redo, err);
+	mg_redo_free(redo);
+	return code;
+}

@@ -1,0 +1,91 @@
+/*
+ * tx.h - a transaction over several statements: one snapshot, and what it has changed so far.
+ *
+ *     new -> enter, statement, leave -> ... -> commit or end -> unref
+ *
+ * The snapshot is a read transaction of DuckDB over all shards of this node, taken by the first
+ * statement that needs it.  What the transaction writes lies in temporary tables of the same
+ * connection (tx_overlay.c) and is seen by its own statements alone; nothing of it goes into the
+ * log before commit, which checks that nobody else has changed the same rows since (tx_commit.c).
+ * It holds no lock between its statements, so nobody ever waits for it.
+ *
+ * Rule: a statement that fails while it runs leaves a transaction that can only be rolled back; one
+ * that DuckDB does not understand leaves it as it was.
+ *
+ * Thread: any; one statement at a time, between enter and leave.
+ */
+#ifndef MG_EXEC_TX_H
+#define MG_EXEC_TX_H
+
+#include "catalog/catalog.h"
+#include "exec/change.h"
+#include "exec/engine.h"
+#include "replica/redo.h"
+
+struct mg_tx;
+struct mg_write_result; /* exec/write.h */
+
+enum mg_tx_state {
+	MG_TX_OPEN,
+	MG_TX_FAILED, /* a statement failed: only ROLLBACK is left */
+	MG_TX_OVER
+};
+/* Why it is over. */
+enum mg_tx_end {
+	MG_TX_COMMITTED,
+	MG_TX_ROLLED_BACK,
+	MG_TX_IDLE,
+	MG_TX_CLOSED,
+	MG_TX_EVICTED /* the node takes over a snapshot of a shard (gate.h) */
+};
+
+struct mg_tx *mg_tx_new(struct mg_engine *engine, bool read_only); /* borrows engine */
+struct mg_tx *mg_tx_ref(struct mg_tx *tx);
+void mg_tx_unref(struct mg_tx *tx); /* the last one rolls back; NULL is fine */
+enum mg_tx_state mg_tx_state(struct mg_tx *tx);
+/* Since when it waits for its next statement, mg_clock_ms; 0: it works, or is over. */
+uint64_t mg_tx_idle_since(struct mg_tx *tx);
+/* Called once at most, from any thread and shortly, when it was evicted: mg_tx_reap is to be called
+ * soon.  Before its first statement. */
+void mg_tx_on_evicted(struct mg_tx *tx, void (*evicted)(void *arg), void *arg);
+/* It was evicted and not reaped yet. */
+bool mg_tx_is_evicted(struct mg_tx *tx);
+/* Give back what an evicted one holds, unless a statement of it runs, which then does so. */
+void mg_tx_reap(struct mg_tx *tx);
+
+/* A statement begins.  Fails: 25P02 after a failure, 25P03 when it was ended for being idle,
+ * MG_E_BUSY while another statement of it runs. */
+int mg_tx_enter(struct mg_tx *tx, struct mg_error *err);
+/* It ends; err: how it failed, NULL or without code: it did not. */
+void mg_tx_leave(struct mg_tx *tx, const struct mg_error *err);
+/* Roll back, at once or as soon as the running statement has left.  Does nothing when it is over.
+ */
+void mg_tx_end(struct mg_tx *tx, enum mg_tx_end why);
+/* The same for MG_TX_IDLE, unless a statement has entered meanwhile. */
+void mg_tx_end_idle(struct mg_tx *tx);
+/* Between enter and leave; it is over then, whatever comes of it.  Fails: MG_E_CONFLICT others
+ * changed the same rows or keys since: nothing happened; MG_E_UNKNOWN_OUTCOME; what a write fails
+ * with. */
+int mg_tx_commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err);
+
+/* ---- for statements between enter and leave ---- */
+
+/* Take the snapshot, when there is none yet: where writes are coordinated, because there alone a
+ * transaction over several shards becomes visible at once.  Fails: MG_E_UNAVAILABLE. */
+int mg_tx_snapshot(struct mg_tx *tx, struct mg_error *err);
+struct mg_duck_conn *mg_tx_conn(struct mg_tx *tx);                /* with the snapshot */
+const struct mg_catalog_data *mg_tx_data(const struct mg_tx *tx); /* of the snapshot */
+int64_t mg_tx_now(const struct mg_tx *tx); /* what now() tells, in microseconds since 1970 */
+bool mg_tx_has_changes(const struct mg_tx *tx);
+/* The table is the one that the snapshot has.  Fails: MG_E_CONFLICT. */
+int mg_tx_check_table(const struct mg_tx *tx, const struct mg_table *table, struct mg_error *err);
+/* Make each table, which is made of these shards (ids from 1), one that shows what the transaction
+ * has changed. */
+void mg_tx_show(const struct mg_tx *tx, struct mg_arena *arena, struct mg_exec_table *tables,
+                size_t table_count, const uint32_t *shards, size_t shard_count);
+/* mg_change_run inside of a transaction. */
+int mg_tx_change(struct mg_engine *engine, struct mg_run *run,
+                 const struct mg_run_settings *settings, const struct mg_change_request *request,
+                 struct mg_write_result *result, struct mg_error *err);
+
+#endif

@@ -1,0 +1,60 @@
+/* tx_int.h - struct mg_tx from the inside: for tx*.c only. */
+#ifndef MG_EXEC_TX_INT_H
+#define MG_EXEC_TX_INT_H
+
+#include "exec/gate.h"
+#include "exec/tx.h"
+
+#include <pthread.h>
+
+/* Rows that the transaction has made have ids of its own until it commits. */
+#define MG_TX_OWN_RID_BIT 47
+
+/* A table that the transaction has written. */
+struct mg_tx_table {
+	const struct mg_table *table; /* of the snapshot's catalog */
+	char *own;                    /* temporary table: _mg_rid, _mg_slot, the user's columns */
+	char *dead;                   /* temporary table: ids of stored rows that are not seen */
+	bool has_own, has_dead;       /* rows were ever in them */
+	bool stored;                  /* ... of rows that replace stored ones */
+};
+
+struct mg_tx {
+	struct mg_engine *engine;
+	bool read_only;
+	int64_t now_us; /* when it began */
+	atomic_int refs;
+
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	enum mg_tx_state state;
+	enum mg_tx_end why;
+	bool busy; /* a statement has entered and not left */
+	bool held; /* there may be something to give back */
+	uint64_t idle_since_ms;
+
+	void (*evicted)(void *arg);
+	void *evicted_arg;
+
+	/* Owner: the statement that has entered; without one, whoever ends it.  conn is set under lock.
+	 */
+	struct mg_duck_conn *conn; /* inside of a transaction of DuckDB; NULL before the first need */
+	struct mg_gate_pass pass;  /* from before it has a connection until after */
+	const struct mg_catalog_data *data; /* of the snapshot */
+	uint64_t *applied;                  /* [shard_count + 1]: index of the log in the snapshot */
+	uint64_t *bytes;                    /* [shard_count + 1]: of redo, as far as it went in */
+	struct mg_tx_table *tables;
+	size_t table_count, table_cap;
+	uint64_t rids; /* ids of own rows that were given */
+};
+
+/* ---- tx_overlay.c ---- */
+/* What a statement would store becomes what the transaction shows. */
+int mg_tx__apply(struct mg_tx *tx, const struct mg_table *table, struct mg_redo *redo,
+                 struct mg_error *err);
+void mg_tx__forget_tables(struct mg_tx *tx);
+
+/* ---- tx_commit.c ---- */
+int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err);
+
+#endif

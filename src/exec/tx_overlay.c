@@ -1,0 +1,309 @@
+/*
+ * tx_overlay.c - what a transaction has written, as its own statements see it.
+ *
+ *   t, seen inside = rows of the snapshot, without those in "dead", and the rows of "own"
+ *
+ * "own" holds rows that were inserted, under ids of the transaction's own, and rows that replace
+ * stored ones, under theirs; "dead" the ids of stored rows that were replaced or deleted.  Both are
+ * temporary tables of the transaction's connection, so DuckDB keeps them within its memory and
+ * spills them, and they go with the transaction.  A table is read as it is until the transaction
+ * has written it, and without a join until it has replaced or deleted something there.
+ *
+ * Ids of own rows name their shard like stored ones and have bit MG_TX_OWN_RID_BIT set, which no
+ * stored one has: a shard would have to draw 2^47 of them.
+ *
+ * Limit: the redo of a shard, as the statements wrote it: MG_REDO_BYTES_MAX.
+ */
+#include "exec/tx_int.h"
+
+#include "base/assert.h"
+#include "store/shard_file.h"
+#include "store/spool.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define OWN_BIT (UINT64_C(1) << MG_TX_OWN_RID_BIT)
+
+/* ---- tables ---- */
+
+static struct mg_tx_table *find(const struct mg_tx *tx, const struct mg_table *table)
+{
+	for (size_t i = 0; i < tx->table_count; i++) {
+		if (tx->tables[i].table == table) {
+			return &tx->tables[i];
+		}
+	}
+	return NULL;
+}
+
+/* A table without partitions lies in shard 0; any shard that has the other has its columns. */
+static int make(struct mg_tx *tx, const struct mg_table *table, struct mg_tx_table **out,
+                struct mg_error *err)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_sb sql = { 0 };
+	struct mg_tx_table made = {
+		.table = table,
+		.own = mg_format("merganser own %zu", tx->table_count),
+		.dead = mg_format("merganser dead %zu", tx->table_count),
+	};
+
+	mg_sb_add(&sql, "CREATE TEMP TABLE ");
+	mg_sb_add_ident(&sql, made.own);
+	mg_sb_addf(&sql, " AS SELECT * FROM s%d.", table->key_count ? 1 : 0);
+	mg_sb_add_ident(&sql, table->schema);
+	mg_sb_add_char(&sql, '.');
+	mg_sb_add_ident(&sql, mg_table_stored(arena, table));
+	mg_sb_add(&sql, " LIMIT 0; CREATE TEMP TABLE ");
+	mg_sb_add_ident(&sql, made.dead);
+	mg_sb_add(&sql, " (\"merganser rid\" BIGINT)");
+	int code = mg_duck_exec(tx->conn, mg_sb_text(&sql), err);
+
+	mg_sb_fini(&sql);
+	mg_arena_free(arena);
+	mg_grow(tx->tables, tx->table_count, tx->table_cap);
+	tx->tables[tx->table_count++] = made; /* also on failure: the transaction is lost then */
+	*out = &tx->tables[tx->table_count - 1];
+	return code ? mg_error_wrap(err, "while keeping rows of table \"%s\"", table->name) : 0;
+}
+
+void mg_tx__forget_tables(struct mg_tx *tx)
+{
+	for (size_t i = 0; i < tx->table_count; i++) {
+		mg_free(tx->tables[i].own);
+		mg_free(tx->tables[i].dead);
+	}
+	mg_free(tx->tables);
+	tx->tables = NULL;
+	tx->table_count = tx->table_cap = 0;
+}
+
+/* ---- what is shown ---- */
+
+void mg_tx_show(const struct mg_tx *tx, struct mg_arena *arena, struct mg_exec_table *tables,
+                size_t table_count, const uint32_t *shards, size_t shard_count)
+{
+	for (size_t i = 0; tx->table_count && i < table_count; i++) {
+		const struct mg_table *table =
+			mg_catalog_find_table(tx->data, tables[i].schema, tables[i].table);
+		const struct mg_tx_table *written = table ? find(tx, table) : NULL;
+
+		if (!written) {
+			continue;
+		}
+		struct mg_exec_overlay *overlay = mg_arena_new_array(arena, struct mg_exec_overlay, 1);
+
+		*overlay = (struct mg_exec_overlay){
+			.own = written->own,
+			.dead = written->has_dead ? written->dead : NULL,
+		};
+		if (table->key_count && shard_count < tx->data->shard_count) {
+			overlay->shards = shards;
+			overlay->shard_count = shard_count;
+		}
+		tables[i].overlay = overlay;
+	}
+}
+
+/* ---- what a statement would store ---- */
+
+/* merganser_exchange(kind): the rows of all shards that come in this way. */
+struct inlet {
+	struct mg_spool_budget budget;
+	struct mg_spool *spools[MG_REDO_DELETE + 1];
+	struct mg_buf *schemas[MG_REDO_DELETE + 1]; /* borrowed */
+	uint64_t rows[MG_REDO_DELETE + 1];
+};
+
+static struct mg_spool *find_spool(void *arg, uint32_t stage)
+{
+	const struct inlet *inlet = arg;
+
+	return stage <= MG_REDO_DELETE ? inlet->spools[stage] : NULL;
+}
+
+static int put_op(struct inlet *inlet, const struct mg_redo_op *op, struct mg_error *err)
+{
+	struct mg_spool **spool = &inlet->spools[op->kind];
+	int code = 0;
+
+	if (!*spool) {
+		*spool = mg_spool_new(&inlet->budget);
+		code = mg_spool_set_schema(*spool, op->ipc_schema, err);
+		inlet->schemas[op->kind] = op->ipc_schema;
+	}
+	inlet->rows[op->kind] += op->rows;
+	return code ? code : mg_spool_put(*spool, op->ipc_batch, op->rows, err);
+}
+
+static int check_room(struct mg_tx *tx, const struct mg_redo *redo, uint32_t shard,
+                      struct mg_error *err)
+{
+	size_t size = mg_redo_size(redo, shard);
+
+	if (size <= MG_REDO_BYTES_MAX - tx->bytes[shard]) {
+		tx->bytes[shard] += size;
+		return 0;
+	}
+	mg_error_set(err, MG_E_LIMIT, "a transaction writes at most %u MB in one shard",
+	             MG_REDO_BYTES_MAX >> 20);
+	mg_error_hint(err, "Write the rows in several transactions.");
+	return MG_E_LIMIT;
+}
+
+/* All of the redo, which is one statement's: rows of one table, one way for each kind. */
+static int take_in(struct mg_tx *tx, const struct mg_redo *redo, struct inlet *inlet,
+                   struct mg_error *err)
+{
+	const uint32_t *shards;
+	size_t shard_count = mg_redo_shards(redo, &shards);
+	int code = 0;
+
+	for (size_t i = 0; !code && i < shard_count; i++) {
+		size_t count;
+		const struct mg_redo_op *ops = mg_redo_ops(redo, shards[i], &count);
+
+		code = check_room(tx, redo, shards[i], err);
+		for (size_t k = 0; !code && k < count; k++) {
+			mg_assert(ops[k].kind <= MG_REDO_DELETE);
+			code = put_op(inlet, &ops[k], err);
+		}
+	}
+	for (size_t i = 0; i <= MG_REDO_DELETE; i++) {
+		if (inlet->spools[i]) {
+			mg_spool_seal(inlet->spools[i]);
+		}
+	}
+	return code;
+}
+
+static void add_temp(struct mg_sb *sql, const char *name)
+{
+	mg_sb_add(sql, "temp.main.");
+	mg_sb_add_ident(sql, name);
+}
+
+/* The ids of this kind's rows are seen no more: own rows go, stored ones become dead. */
+static int take_away(struct mg_tx *tx, struct mg_tx_table *to, enum mg_redo_kind kind,
+                     struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	int code = 0;
+
+	if (to->has_own) {
+		mg_sb_add(&sql, "DELETE FROM ");
+		add_temp(&sql, to->own);
+		mg_sb_addf(&sql, " WHERE _mg_rid IN (SELECT rid FROM merganser_exchange(%d))", kind);
+		code = mg_duck_exec(tx->conn, mg_sb_text(&sql), err);
+		mg_sb_clear(&sql);
+	}
+	mg_sb_add(&sql, "INSERT INTO ");
+	add_temp(&sql, to->dead);
+	mg_sb_addf(&sql, " SELECT n.rid FROM merganser_exchange(%d) AS n", kind);
+	if (to->has_dead) {
+		mg_sb_add(&sql, " ANTI JOIN ");
+		add_temp(&sql, to->dead);
+		mg_sb_add(&sql, " AS d ON n.rid = d.\"merganser rid\"");
+	}
+	mg_sb_addf(&sql, " WHERE (n.rid & %" PRIu64 ") = 0", OWN_BIT);
+	code = code ? code : mg_duck_exec(tx->conn, mg_sb_text(&sql), err);
+	to->has_dead = true;
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* The shard that a slot leads to, as the upper bits of an id. */
+static void add_shard_bits(struct mg_sb *sql, const struct mg_tx *tx, const struct mg_table *table,
+                           size_t slot)
+{
+	if (!table->key_count) {
+		mg_sb_add(sql, "0::BIGINT");
+		return;
+	}
+	mg_sb_add(sql, "CASE");
+	for (uint32_t i = 1; i <= tx->data->shard_count; i++) {
+		mg_sb_addf(sql, " WHEN c%zu <= %u THEN %" PRIu64 "::BIGINT", slot,
+		           tx->data->shards[i].slot_last,
+		           (uint64_t)tx->data->shards[i].id << MG_SHARD_RID_BITS);
+	}
+	mg_sb_add(sql, " END");
+}
+
+/* By place, as shards do it (shard_write.c): REPLACE has the id in front, INSERT gets one. */
+static int put_in(struct mg_tx *tx, struct mg_tx_table *to, enum mg_redo_kind kind, uint64_t rows,
+                  struct mg_error *err)
+{
+	bool replace = kind == MG_REDO_REPLACE;
+	size_t first = replace ? 1 : 0, slot = first + to->table->column_count;
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, "INSERT INTO ");
+	add_temp(&sql, to->own);
+	if (replace) {
+		mg_sb_add(&sql, " SELECT c0");
+	} else {
+		mg_sb_add(&sql, " SELECT ");
+		add_shard_bits(&sql, tx, to->table, slot);
+		mg_sb_addf(&sql, " + %" PRIu64 " + row_number() OVER ()", OWN_BIT + tx->rids);
+		tx->rids += rows;
+	}
+	mg_sb_addf(&sql, ", c%zu", slot);
+	for (size_t i = first; i < slot; i++) {
+		mg_sb_addf(&sql, ", c%zu", i);
+	}
+	mg_sb_addf(&sql, " FROM merganser_exchange(%d) AS rows(", kind);
+	for (size_t i = 0; i <= slot; i++) {
+		mg_sb_addf(&sql, "%sc%zu", i ? ", " : "", i);
+	}
+	mg_sb_add_char(&sql, ')');
+	int code = mg_duck_exec(tx->conn, mg_sb_text(&sql), err);
+
+	to->has_own = true;
+	mg_sb_fini(&sql);
+	return code;
+}
+
+static int apply(struct mg_tx *tx, struct mg_tx_table *to, const struct inlet *inlet,
+                 struct mg_error *err)
+{
+	int code = 0;
+
+	for (int kind = MG_REDO_REPLACE; !code && kind <= MG_REDO_DELETE; kind++) {
+		if (inlet->spools[kind]) {
+			code = take_away(tx, to, kind, err);
+		}
+	}
+	for (int kind = MG_REDO_INSERT; !code && kind <= MG_REDO_REPLACE; kind++) {
+		if (inlet->spools[kind]) {
+			code = put_in(tx, to, kind, inlet->rows[kind], err);
+		}
+	}
+	return code;
+}
+
+int mg_tx__apply(struct mg_tx *tx, const struct mg_table *table, struct mg_redo *redo,
+                 struct mg_error *err)
+{
+	struct inlet inlet = { .budget = { .limit = UINT64_MAX } }; /* in memory already */
+	const struct mg_duck_context context = { .find_spool = find_spool, .arg = &inlet };
+	struct mg_tx_table *to = find(tx, table);
+	const uint32_t *shards;
+
+	if (!mg_redo_shards(redo, &shards)) {
+		return 0;
+	}
+	int code = take_in(tx, redo, &inlet, err);
+
+	code = code || to ? code : make(tx, table, &to, err);
+	if (!code) {
+		mg_duck_set_context(tx->conn, &context);
+		code = apply(tx, to, &inlet, err);
+		mg_duck_set_context(tx->conn, NULL);
+		code = code ? mg_error_wrap(err, "while keeping rows of table \"%s\"", table->name) : 0;
+	}
+	for (size_t i = 0; i <= MG_REDO_DELETE; i++) {
+		mg_spool_unref(inlet.spools[i]);
+	}
+	return code;
+}
