@@ -216,6 +216,9 @@ static int run_local(struct job *job, const uint32_t *shards, size_t shard_count
 	if (!text) {
 		code = mg_plan_print(job->arena, job->bound.root, &sql, err);
 	}
+	if (!code && text && job->settings->tx && mg_tx_has_changes(job->settings->tx)) {
+		code = mg_tx_show_text(job->settings->tx, err);
+	}
 	if (!code) {
 		/* Text reads the views of the engine itself. */
 		code = open_attempt(job, false, shards, shard_count, !text, &attempt, err);

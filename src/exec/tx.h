@@ -83,6 +83,10 @@ int mg_tx_check_table(const struct mg_tx *tx, const struct mg_table *table, stru
  * has changed. */
 void mg_tx_show(const struct mg_tx *tx, struct mg_arena *arena, struct mg_exec_table *tables,
                 size_t table_count, const uint32_t *shards, size_t shard_count);
+/* Original text can read what it has changed: all of it lies in schema main. */
+bool mg_tx_text_may_run(const struct mg_tx *tx);
+/* Text that runs on its connection sees the changes from now on, also through views of users. */
+int mg_tx_show_text(struct mg_tx *tx, struct mg_error *err);
 /* mg_change_run inside of a transaction. */
 int mg_tx_change(struct mg_engine *engine, struct mg_run *run,
                  const struct mg_run_settings *settings, const struct mg_change_request *request,

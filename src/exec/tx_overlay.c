@@ -106,6 +106,44 @@ void mg_tx_show(const struct mg_tx *tx, struct mg_arena *arena, struct mg_exec_t
 	}
 }
 
+bool mg_tx_text_may_run(const struct mg_tx *tx)
+{
+	bool may = true;
+
+	for (size_t i = 0; i < tx->table_count; i++) {
+		may = may && mg_text_eq(tx->tables[i].table->schema, "main");
+	}
+	return may;
+}
+
+/* A temporary view comes before the engine's view of the same name, also where a view of users
+ * names that; temporary schemas there are none. */
+int mg_tx_show_text(struct mg_tx *tx, struct mg_error *err)
+{
+	struct mg_arena *arena = mg_arena_new();
+	uint32_t *all = mg_arena_new_array(arena, uint32_t, tx->data->shard_count + 1);
+	int code = 0;
+
+	for (uint32_t i = 0; i < tx->data->shard_count; i++) {
+		all[i] = i + 1;
+	}
+	for (size_t i = 0; !code && i < tx->table_count; i++) {
+		struct mg_exec_table *seen;
+		struct mg_sb sql = { 0 };
+
+		mg_engine_exec_tables(arena, tx->tables[i].table, 1, all, tx->data->shard_count, &seen);
+		mg_tx_show(tx, arena, seen, 1, all, tx->data->shard_count);
+		mg_sb_add(&sql, "CREATE OR REPLACE TEMP VIEW ");
+		mg_sb_add_ident(&sql, seen->table);
+		mg_sb_add(&sql, " AS ");
+		mg_exec_table_select(&sql, seen);
+		code = mg_duck_exec(tx->conn, mg_sb_text(&sql), err);
+		mg_sb_fini(&sql);
+	}
+	mg_arena_free(arena);
+	return code;
+}
+
 /* ---- what a statement would store ---- */
 
 /* merganser_exchange(kind): the rows of all shards that come in this way. */

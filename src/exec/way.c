@@ -176,10 +176,11 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
                   const struct mg_bound *bound, struct mg_error *err)
 {
 	*way = (struct mg_way){ 0 };
-	/* The text reads the engine's views, which show what is committed. */
+	/* Inside of a transaction that has changed rows, text is for what has no plan. */
 	bool changed = settings->tx && !bound->catalog_only && mg_tx_has_changes(settings->tx);
 
-	way->original_text = !bound->text_refused && !settings->row_ids && !changed;
+	way->original_text = !bound->text_refused && !settings->row_ids &&
+	                     !(changed && (bound->root || !mg_tx_text_may_run(settings->tx)));
 	way->tables = mg_arena_new_array(arena, struct mg_table, data->table_count + 1);
 	way->places = mg_arena_new_array(arena, struct mg_table_place, data->table_count + 1);
 	way->shards = mg_arena_new_array(arena, uint32_t, data->shard_count + 1);
