@@ -306,6 +306,16 @@ def test_ctrl_c_cancels_the_statement_and_not_the_shell(terminal):
     assert terminal.leave() == 0
 
 
+def test_the_prompt_shows_a_transaction(terminal):
+    terminal.type("BEGIN;\n")
+    terminal.wait_for(r"merganser\*> ")
+    terminal.type("SELECT error('oh') FROM nation;\n")
+    terminal.wait_for("merganser!> ")
+    terminal.type("ROLLBACK;\n")
+    terminal.wait_for("merganser> ")
+    assert terminal.leave() == 0
+
+
 def test_ctrl_c_throws_away_what_was_typed(terminal):
     terminal.type("SELECT nonsense\n")
     terminal.wait_for(r"\.\.\.> ")

@@ -1,17 +1,79 @@
 """BEGIN .. COMMIT over several statements and requests: the shell, its channel, /db/tx, kills (docs/sql.md, docs/http.md)."""
+import base64
+import io
 import json
 import os
+import pathlib
 import signal
+import struct
 import subprocess
 import threading
 import time
 import uuid
 
+import pyarrow as pa
 import pytest
+from websockets.sync.client import connect
 
-from test_channel import Channel
-from test_execute import affected, error, post
-from test_shell import PROGRAM, Terminal, environment
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = pathlib.Path(os.environ.get("MG_PROGRAM", pathlib.Path(os.environ.get("MG_BUILD", ROOT / "build")) / "merganser"))
+SLOW = "SELECT count(*) FROM range(100000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
+
+
+class Channel:
+    """One session on wss /client."""
+
+    def __init__(self, cluster):
+        login = "Basic " + base64.b64encode(b"scott:tiger").decode()
+        self.ws = connect(f"wss://localhost:{cluster.port}/client", ssl=cluster.tls(), max_size=None, compression=None,
+                          additional_headers={"Authorization": login}).__enter__()
+        self.hello = json.loads(self.ws.recv(60))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ws.close()
+
+    def send(self, **frame):
+        self.ws.send(json.dumps(frame))
+
+    def collect(self, number):
+        """Frames of a request until it has ended; rows are bytes."""
+        frames = []
+        while not frames or isinstance(frames[-1], bytes) or frames[-1]["type"] not in ("done", "error"):
+            message = self.ws.recv(60)
+            frame = json.loads(message) if isinstance(message, str) else message
+            if (frame["id"] if isinstance(frame, dict) else struct.unpack("<I", frame[4:8])[0]) == number:
+                frames.append(frame)
+        return frames
+
+    def query(self, sql, number=1):
+        self.send(type="query", id=number, sql=sql, lossless=False)
+        return self.collect(number)
+
+    def column(self, sql):
+        frames = self.query(sql)
+        assert frames[-1]["type"] == "done", frames[-1]
+        stream = b"".join(frame[16:] for frame in frames if isinstance(frame, bytes))
+        return pa.ipc.open_stream(io.BytesIO(stream)).read_all().column(0).to_pylist()
+
+
+def post(cluster, body, path="", **kwargs):
+    return cluster.request("POST", "/db/execute" + path, json.dumps(body).encode(), {"Content-Type": "application/json"}, **kwargs)
+
+
+def affected(answer):
+    assert answer.status == 200, answer.body
+    result = answer.json()["result"]
+    return [one["rows_affected"] for one in result] if isinstance(result, list) else result["rows_affected"]
+
+
+def error(answer, *statuses):
+    assert answer.status in statuses, (answer.status, answer.body)
+    found = answer.json()["error"]
+    assert found["message"]
+    return found
 
 
 @pytest.fixture
@@ -42,10 +104,6 @@ def fails(channel, sql):
     return last["error"]["sqlstate"], last.get("transaction", "")
 
 
-def column(channel, sql):
-    return channel.table(sql).column(0).to_pylist()
-
-
 # ---- the channel and the shell ----
 
 def test_others_see_all_of_it_at_the_end(empty, table):
@@ -54,14 +112,14 @@ def test_others_see_all_of_it_at_the_end(empty, table):
         assert do(one, "BEGIN") == "open"
         assert do(one, f"INSERT INTO {t} SELECT i, 0 FROM range(100) r(i)") == "open"
         assert do(one, f"UPDATE {t} SET v = k WHERE k % 2 = 0; DELETE FROM {t} WHERE k >= 50") == "open"
-        assert column(one, f"SELECT sum(v) FROM {t}") == [sum(range(0, 50, 2))]
-        assert column(other, f"SELECT count(*) FROM {t}") == [0]
+        assert one.column(f"SELECT sum(v) FROM {t}") == [sum(range(0, 50, 2))]
+        assert other.column(f"SELECT count(*) FROM {t}") == [0]
         assert do(one, "COMMIT") == ""
-        assert column(other, f"SELECT count(*) FROM {t}") == [50]
-        assert column(other, f"SELECT sum(v) FROM {t}") == [sum(range(0, 50, 2))]
+        assert other.column(f"SELECT count(*) FROM {t}") == [50]
+        assert other.column(f"SELECT sum(v) FROM {t}") == [sum(range(0, 50, 2))]
         assert do(one, f"START TRANSACTION; TRUNCATE {t}") == "open"
         assert do(one, "ABORT") == ""
-        assert column(one, f"SELECT count(*) FROM {t}") == [50]
+        assert one.column(f"SELECT count(*) FROM {t}") == [50]
 
 
 def test_errors_leave_only_the_rollback(empty, table):
@@ -80,7 +138,7 @@ def test_errors_leave_only_the_rollback(empty, table):
         assert fails(channel, "SELECT 1") == ("25P02", "failed")
         assert fails(channel, "COMMIT") == ("25P02", "failed")
         assert do(channel, "ROLLBACK") == ""
-        assert column(channel, f"SELECT count(*) FROM {t}") == [0]
+        assert channel.column(f"SELECT count(*) FROM {t}") == [0]
         do(channel, f"BEGIN READ ONLY; SELECT * FROM {t}")
         assert fails(channel, f"INSERT INTO {t} VALUES (1, 2)") == ("25006", "open")
         assert do(channel, "END") == ""
@@ -96,7 +154,7 @@ def test_the_second_of_two_writers_is_told(empty, table):
         last = other.query("COMMIT")[-1]
         assert last["error"]["sqlstate"] == "40001" and last["error"]["retry"] == "safe"
         assert "again" in last["error"]["hint"] and "transaction" not in last
-        assert column(other, f"SELECT v FROM {t} WHERE k IN (7, 8) ORDER BY k") == [1, 0]
+        assert other.column(f"SELECT v FROM {t} WHERE k IN (7, 8) ORDER BY k") == [1, 0]
 
 
 def test_a_client_that_goes_rolls_back(empty, table):
@@ -113,7 +171,7 @@ def test_a_kill_and_idleness_roll_back(empty, table):
     with Channel(empty) as channel, Channel(empty) as other:
         do(channel, f"BEGIN; INSERT INTO {t} VALUES (1, 1)")
         do(other, f"KILL '{channel.hello['session']}'")
-        assert column(other, f"SELECT count(*) FROM {t}") == [0]
+        assert other.column(f"SELECT count(*) FROM {t}") == [0]
     with Channel(empty) as channel:
         do(channel, f"SET idle_in_transaction_timeout = '100ms'; BEGIN; INSERT INTO {t} VALUES (1, 1)")
         while "transaction.idle session=" + channel.hello["session"] not in empty.log():
@@ -121,55 +179,46 @@ def test_a_kill_and_idleness_roll_back(empty, table):
         assert fails(channel, "SELECT 1") == ("25P03", "failed")
         assert fails(channel, f"INSERT INTO {t} VALUES (2, 2)") == ("25P03", "failed")  # not one of its own
         assert do(channel, "ROLLBACK") == ""
-        assert column(channel, f"SELECT count(*) FROM {t}") == [0]
+        assert channel.column(f"SELECT count(*) FROM {t}") == [0]
 
 
 def test_a_cancelled_statement_ends_it(empty, table):
     t = table()
     with Channel(empty) as channel:
         do(channel, f"BEGIN; INSERT INTO {t} VALUES (1, 1)")
-        channel.send(type="query", id=2, sql="SELECT count(*) FROM range(100000) a, range(1000000) b WHERE a.range * b.range % 7 = 3")
+        channel.send(type="query", id=2, sql=SLOW)
         while not empty.rows("SELECT 1 FROM cluster.queries WHERE sql LIKE '%range(1000000) b%' AND sql NOT LIKE '%cluster.%'"):
             pass
         channel.send(type="cancel", id=2)
-        last = channel.collect([2])[2][-1]
+        last = channel.collect(2)[-1]
         assert last["error"]["sqlstate"] == "57014"
         do(channel, "ROLLBACK")
-        assert column(channel, f"SELECT count(*) FROM {t}") == [0]
+        assert channel.column(f"SELECT count(*) FROM {t}") == [0]
 
 
-def test_the_shell_runs_it_and_shows_it(empty, table):
+def test_the_shell_runs_it(empty, table):
     t = table()
     empty.sql(f"BEGIN; INSERT INTO {t} VALUES (1, 1); INSERT INTO {t} VALUES (2, 2); COMMIT")
     assert empty.sql(f"BEGIN; DELETE FROM {t}; SELECT count(*) AS n FROM {t}; ROLLBACK; SELECT count(*) AS n FROM {t}").split() == ["n", "0", "n", "2"]
     assert "23505" in empty.refused(f"BEGIN; INSERT INTO {t} VALUES (3, 3); INSERT INTO {t} VALUES (3, 3); COMMIT")
     assert empty.rows(f"SELECT count(*) FROM {t}") == [[2]]
-    terminal = Terminal("sql", empty.url, "--username", "scott", "--tls-roots", empty.ca, env=environment(empty))
-    terminal.wait_for("merganser> ")
-    terminal.type("BEGIN;\n")
-    terminal.wait_for(r"merganser\*> ")
-    terminal.type(f"INSERT INTO {t} VALUES (1, 1);\n")
-    terminal.wait_for("merganser!> ")
-    terminal.type("ROLLBACK;\n")
-    terminal.wait_for("merganser> ")
-    assert terminal.leave() == 0
 
 
 def test_now_is_the_transaction_s(empty, table):
-    t = table("k INTEGER, at TIMESTAMPTZ DEFAULT now()")
+    t = table("k INTEGER, since TIMESTAMPTZ DEFAULT now()")
     with Channel(empty) as channel:
         do(channel, f"BEGIN; INSERT INTO {t} VALUES (1, now())")
         do(channel, f"INSERT INTO {t} (k) VALUES (2); INSERT INTO {t} SELECT 3, current_timestamp")
-        assert column(channel, f"SELECT count(DISTINCT at) FROM {t}") == [1]
-        assert column(channel, f"SELECT count(*) FROM {t} WHERE at = now()") == [3]
+        assert channel.column(f"SELECT count(DISTINCT since) FROM {t}") == [1]
+        assert channel.column(f"SELECT count(*) FROM {t} WHERE since = now()") == [3]
         do(channel, "COMMIT")
-        assert column(channel, f"SELECT count(*) FROM {t} WHERE at = now()") == [0]
+        assert channel.column(f"SELECT count(*) FROM {t} WHERE since = now()") == [0]
 
 
 # ---- HTTP ----
 
-def open_tx(cluster, body=None, login=None):
-    answer = cluster.request("POST", "/db/tx", json.dumps(body).encode() if body else b"", **({"login": login} if login else {}))
+def open_tx(cluster, body=None):
+    answer = cluster.request("POST", "/db/tx", json.dumps(body).encode() if body else b"")
     assert answer.status == 200, answer.body
     return answer.json()["result"]["id"]
 
@@ -215,7 +264,6 @@ def test_what_a_handle_refuses(empty, table):
     assert error(end_tx(empty, tx, "vacuum"), 404)
     assert error(empty.request("POST", "/db/tx", b"[1]"), 400)
     assert error(empty.request("GET", "/db/tx"), 405)
-    empty.run("user", "create", "other", "--data-dir", empty.data, "--password", "pass", check=False)
 
 
 def test_a_conflict_is_409_and_nothing_is_done(empty, table):
@@ -257,7 +305,7 @@ def test_a_kill_before_commit_leaves_nothing_and_after_it_everything(new_cluster
             do(channel, f"UPDATE t SET k = k + 100 WHERE k = {cycle} AND p % 2 = 0; DELETE FROM t WHERE k < 100 AND p % 3 = 0")
             if commits:
                 do(channel, "COMMIT")
-            before = column(channel, "SELECT count(*) FROM t")
+            before = channel.column("SELECT count(*) FROM t")
             cluster.processes["server"].send_signal(signal.SIGKILL)
             cluster.processes["server"].wait()
         cluster.start_server()
