@@ -240,6 +240,13 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	struct mg_exec_table *tables;
 	bool any_far = false;
 	size_t read_count = attempt->parts[0].info.shard_count + options->reference;
+	uint32_t *touched = mg_arena_new_array(attempt->arena, uint32_t, read_count + 1);
+	if (options->reference) {
+		touched[0] = 0;
+	}
+	for (size_t i = 0; i < attempt->parts[0].info.shard_count; i++) {
+		touched[i + options->reference] = attempt->parts[0].info.shards[i];
+	}
 	for (size_t i = 1; i < attempt->part_count; i++) {
 		any_far |= is_far(&attempt->parts[i]);
 	}
@@ -267,6 +274,8 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 		.lz4 = any_far,
 		.profile = options->profile,
 		.replica = read_count > 1 ? mg_engine_replica(options->engine) : NULL,
+		.touched = touched,
+		.touched_count = options->table_count ? 0 : read_count,
 		.send = send_local,
 		.arg = attempt,
 	};

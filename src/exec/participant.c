@@ -173,15 +173,27 @@ static int create_views(struct mg_duck_conn *conn, const struct mg_exec_open *op
 	return code;
 }
 
+static int touch(struct mg_duck_conn *conn, const struct mg_exec_open *open, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	for (size_t i = 0; i < open->touched_count; i++) {
+		mg_sb_addf(&sql, "%sSELECT 1 FROM s%u._mg.meta", i ? " UNION ALL " : "", open->touched[i]);
+	}
+	int code = open->touched_count ? mg_duck_exec(conn, mg_sb_text(&sql), err) : 0;
+	mg_sb_fini(&sql);
+	return code;
+}
+
 /* One snapshot of each database, all of the same moment: DuckDB takes one when a transaction first
  * touches a database, which the views do, and between cut_begin and cut_end nothing becomes visible
- * in several. */
+ * in several.  Text has no views of ours and is bound later. */
 static int create_views_of_one_cut(struct mg_duck_conn *conn, const struct mg_exec_open *open,
                                    struct mg_error *err)
 {
 	int code = mg_duck_exec(conn, "BEGIN", err);
 	mg_replica_cut_begin(open->replica);
 	code = code ? code : create_views(conn, open, err);
+	code = code ? code : touch(conn, open, err);
 	mg_replica_cut_end(open->replica);
 	return code;
 }

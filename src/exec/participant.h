@@ -58,6 +58,8 @@ struct mg_exec_open {
 	/* Whose transactions the whole query sees in all of its databases or in none; NULL: there is
 	 * one database, or they do not change. */
 	struct mg_replica *replica;
+	const uint32_t *touched; /* without tables: shards that the text may read */
+	size_t touched_count;
 	/* Rows that leave for another participant; schema first (rows 0), then batches; any thread of
 	 * the query.  Takes no ownership.  May block for back-pressure. */
 	int (*send)(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,
