@@ -51,6 +51,10 @@ static void give_back(struct mg_tx *tx)
 		tx->conn = NULL;
 	}
 	mg_gate_leave(gate, &tx->pass);
+	if (tx->attached) {
+		tx->free_attached(tx->attached);
+		tx->attached = NULL;
+	}
 	if (tx->data) {
 		mg_catalog_give(mg_engine_catalog(tx->engine), tx->data);
 		tx->data = NULL;
@@ -203,6 +207,26 @@ void mg_tx_on_evicted(struct mg_tx *tx, void (*evicted)(void *arg), void *arg)
 {
 	tx->evicted = evicted;
 	tx->evicted_arg = arg;
+}
+
+void mg_tx_attach(struct mg_tx *tx, void *thing, void (*free_thing)(void *thing))
+{
+	mg_assert(!tx->attached && !tx->conn);
+	tx->attached = thing;
+	tx->free_attached = free_thing;
+	pthread_mutex_lock(&tx->lock);
+	tx->held = true;
+	pthread_mutex_unlock(&tx->lock);
+}
+
+void *mg_tx_attached(const struct mg_tx *tx)
+{
+	return tx->attached;
+}
+
+bool mg_tx_is_read_only(const struct mg_tx *tx)
+{
+	return tx->read_only;
 }
 
 bool mg_tx_is_evicted(struct mg_tx *tx)

@@ -50,6 +50,11 @@ uint64_t mg_tx_idle_since(struct mg_tx *tx);
 void mg_tx_on_evicted(struct mg_tx *tx, void (*evicted)(void *arg), void *arg);
 /* It was evicted and not reaped yet. */
 bool mg_tx_is_evicted(struct mg_tx *tx);
+/* Something of the caller's that goes with what the transaction holds: the way to another node that
+ * runs it.  By a statement of it; once. */
+void mg_tx_attach(struct mg_tx *tx, void *thing, void (*free_thing)(void *thing));
+void *mg_tx_attached(const struct mg_tx *tx); /* or NULL */
+bool mg_tx_is_read_only(const struct mg_tx *tx);
 /* Give back what an evicted one holds, unless a statement of it runs, which then does so. */
 void mg_tx_reap(struct mg_tx *tx);
 

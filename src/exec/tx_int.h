@@ -40,6 +40,8 @@ struct mg_tx {
 	 */
 	struct mg_duck_conn *conn; /* inside of a transaction of DuckDB; NULL before the first need */
 	struct mg_gate_pass pass;  /* from before it has a connection until after */
+	void *attached;
+	void (*free_attached)(void *thing);
 	const struct mg_catalog_data *data; /* of the snapshot */
 	uint64_t *applied;                  /* [shard_count + 1]: index of the log in the snapshot */
 	uint64_t *bytes;                    /* [shard_count + 1]: of redo, as far as it went in */

@@ -31,6 +31,7 @@
 #define MG_RELAY_PEERS_MAX 512
 
 struct mg_relay;
+struct mg_relay_link; /* a connection to another node */
 
 /* Takes what others send from now on.  sessions and peers are borrowed.  threads_max, queue_max: of
  * others' statements, as in pool.h. */
@@ -51,6 +52,9 @@ struct mg_relay_ask {
 	struct mg_query *query;  /* ended from outside: it is ended there */
 	bool writes;
 	struct mg_write_key once;
+	/* Statements of a transaction go over one connection, which belongs to it from BEGIN to its
+	 * end: *link, taken anew when it is NULL, and NULL again when it is lost.  NULL: any. */
+	struct mg_relay_link **link;
 };
 
 struct mg_relay_answer {
@@ -69,5 +73,9 @@ struct mg_relay_answer {
  * first row, MG_E_UNAVAILABLE. */
 int mg_relay_run(struct mg_relay *relay, const struct mg_relay_ask *ask, struct mg_sink *sink,
                  struct mg_answer *answer, struct mg_relay_answer *out, struct mg_error *err);
+
+/* The connection of a transaction is given up; clean: it is over there, too, else it is rolled back
+ * by that.  Does not wait. */
+void mg_relay_drop(struct mg_relay_link *link, bool clean);
 
 #endif

@@ -302,7 +302,14 @@ int mg_relay_run(struct mg_relay *relay, const struct mg_relay_ask *ask, struct 
 	struct asking asking = { .ask = ask, .sink = sink, .answer = answer, .out = out };
 
 	*out = (struct mg_relay_answer){ 0 };
-	int code = mg_relay_link_take(relay, ask->node, is_stopped, &asking, &asking.link, err);
+	int code = 0;
+
+	asking.link = ask->link ? *ask->link : NULL;
+	if (asking.link) {
+		mg_relay_link_hold(asking.link, false);
+	} else {
+		code = mg_relay_link_take(relay, ask->node, is_stopped, &asking, &asking.link, err);
+	}
 
 	if (code) {
 		out->nothing = true;
@@ -318,7 +325,15 @@ int mg_relay_run(struct mg_relay *relay, const struct mg_relay_ask *ask, struct 
 	mg_metric_add(relay->asked, 1);
 	send_run(&asking);
 	code = await_answer(&asking, err);
-	mg_relay_link_give(asking.link, asking.over);
+	if (ask->link && asking.over) {
+		mg_relay_link_hold(asking.link, true);
+		*ask->link = asking.link;
+	} else {
+		mg_relay_link_give(asking.link, asking.over);
+		if (ask->link) {
+			*ask->link = NULL;
+		}
+	}
 	mg_arrow_decoder_free(asking.decoder);
 	mg_arena_free(asking.columns);
 	answer->schema = NULL;

@@ -33,6 +33,8 @@ struct mg_relay {
  * MG_E_TIMEOUT, MG_E_CANCELLED. */
 int mg_relay_link_take(struct mg_relay *relay, uint64_t node, bool (*stopped)(void *arg), void *arg,
                        struct mg_relay_link **out, struct mg_error *err);
+/* One that is kept for a transaction waits for its next statement, or that comes. */
+void mg_relay_link_hold(struct mg_relay_link *link, bool waits);
 /* Takes the frame. */
 void mg_relay_link_send(struct mg_relay_link *link, struct mg_buf *frame);
 /* The next frame, or NULL when none has come for wait_ms.  Fails: MG_E_DISCONNECTED, MG_E_PROTOCOL.

@@ -351,6 +351,19 @@ int mg_relay_link_take(struct mg_relay *relay, uint64_t node, bool (*stopped)(vo
 	return dial(relay, node, stopped, arg, out, err);
 }
 
+void mg_relay_link_hold(struct mg_relay_link *link, bool waits)
+{
+	pthread_mutex_lock(&link->lock);
+	link->busy = !waits;
+	pthread_mutex_unlock(&link->lock);
+	post(link, rest_now, link);
+}
+
+void mg_relay_drop(struct mg_relay_link *link, bool clean)
+{
+	mg_relay_link_give(link, clean);
+}
+
 void mg_relay_link_send(struct mg_relay_link *link, struct mg_buf *frame)
 {
 	struct sending *sending = mg_alloc(sizeof *sending);

@@ -35,6 +35,8 @@ struct peer {
 	size_t skip; /* bytes of the hello, which come again */
 	struct mg_relay_reader reader;
 	struct work *work; /* counted; NULL: it waits for a RUN */
+	struct mg_session
+		*session; /* with an open transaction, which its next RUN goes on with; NULL */
 	struct mg_timer *tick;
 };
 
@@ -43,8 +45,10 @@ struct work {
 	atomic_int refs;
 	struct mg_relay *relay;
 	struct mg_loop *loop;
-	struct peer *peer;    /* loop; NULL: the connection is gone */
-	struct mg_buf *whole; /* the RUN, which run points into */
+	struct peer *peer;          /* loop; NULL: the connection is gone */
+	struct mg_session *session; /* counted: the peer's, or one for this statement; then the peer's
+	                             * again, or NULL */
+	struct mg_buf *whole;       /* the RUN, which run points into */
 	struct mg_arena *arena;
 	struct mg_relay_run run;
 	struct mg_stream *stream;
@@ -56,6 +60,15 @@ struct work {
 	struct mg_arrow_encoder *encoder;
 	struct mg_buf *last; /* written before the stream is finished */
 };
+
+/* Rolls back what is open. */
+static void end_session(struct mg_session *session)
+{
+	if (session) {
+		mg_session_close(session);
+		mg_session_unref(session);
+	}
+}
 
 static void work_unref(struct work *work)
 {
@@ -69,6 +82,7 @@ static void work_unref(struct work *work)
 	pthread_mutex_destroy(&work->lock);
 	mg_arena_free(work->arena);
 	mg_buf_unref(work->whole);
+	end_session(work->session);
 	mg_free(work);
 }
 
@@ -239,10 +253,13 @@ static void work_run(void *arg)
 		.cancelled = is_cancelled,
 		.arg = work,
 	};
-	struct mg_session *session =
-		mg_session_open(work->relay->sessions, &(struct mg_session_open){ .user = work->run.user,
-	                                                                      .role = work->run.role,
-	                                                                      .door = "relay" });
+	if (!work->session) {
+		work->session = mg_session_open(work->relay->sessions,
+		                                &(struct mg_session_open){ .user = work->run.user,
+		                                                           .role = work->run.role,
+		                                                           .door = "relay" });
+	}
+	struct mg_session *session = work->session;
 	int code = atomic_load(&work->relay->stopping)
 	               ? mg_error_set(err, MG_E_SHUTDOWN, "the server is shutting down")
 	               : run_settings(session, &work->run, err);
@@ -250,8 +267,10 @@ static void work_run(void *arg)
 	mg_stream_on_wait(work->stream, mg_slot_pause, mg_slot_resume, &sink.slot);
 	code = code ? code : mg_session_run(session, &request, &sink, &outcome, err);
 	mg_stream_on_wait(work->stream, NULL, NULL, NULL);
-	mg_session_close(session);
-	mg_session_unref(session);
+	if (!*mg_session_transaction(session)) {
+		end_session(session);
+		work->session = NULL;
+	}
 	if (!code && !work->last) {
 		code = mg_error_set(err, MG_E_INTERNAL, "the statement gave no answer");
 	}
@@ -278,6 +297,11 @@ static void end_work(struct peer *peer)
 	peer->tick = NULL;
 	peer->work = NULL;
 	work->peer = NULL;
+	if (peer->conn) { /* the thread is done with it; else the session goes with the work */
+		peer->session = work->session;
+		work->session = NULL;
+		mg_conn_idle_limit(peer->conn, peer->session ? 0 : IDLE_MS); /* it has one of its own */
+	}
 	work_unref(work);
 }
 
@@ -391,6 +415,8 @@ static struct work *work_new(struct peer *peer, struct mg_buf *whole, struct mg_
 	work->whole = whole;
 	work->arena = arena;
 	work->run = *run;
+	work->session = peer->session; /* a transaction goes on */
+	peer->session = NULL;
 	work->stream = mg_stream_new(peer->loop, work_wake, work);
 	mg_stream_idle_limit(work->stream, TAKE_MS);
 	pthread_mutex_init(&work->lock, NULL);
@@ -403,6 +429,8 @@ static void on_run(struct peer *peer, struct work *work)
 
 	if (mg_pool_post(peer->relay->pool, work_run, work, &err)) {
 		refuse(peer, &err);
+		peer->session = work->session;
+		work->session = NULL;
 		work_unref(work);
 		work_unref(work);
 		return;
@@ -476,6 +504,7 @@ static void peer_closed(struct mg_conn *conn, void *state, const char *reason)
 		work_cancel(peer->work);
 		end_work(peer);
 	}
+	end_session(peer->session);
 	mg_relay_reader_fini(&peer->reader);
 	(void)atomic_fetch_sub(&peer->relay->serving, 1);
 	mg_free(peer);

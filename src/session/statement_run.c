@@ -198,10 +198,13 @@ static void rows_notice(void *arg, const char *text)
 
 /* ---- at another node ---- */
 
-static int relay(struct job *job, uint64_t node, bool writes, struct mg_error *err)
+/* link: of a transaction, or NULL. */
+static int relay(struct job *job, uint64_t node, bool writes, struct mg_relay_link **link,
+                 struct mg_error *err)
 {
 	const struct mg_relay_ask ask = {
 		.node = node,
+		.link = link,
 		.user = job->session->user,
 		.role = job->session->role,
 		.settings = &job->settings,
@@ -452,7 +455,7 @@ static int query_elsewhere(struct job *job, struct mg_error *err)
 		if (code) {
 			break;
 		}
-		code = node ? relay(job, node, false, err) : query_here(job, err);
+		code = node ? relay(job, node, false, NULL, err) : query_here(job, err);
 		if (!code && node) {
 			return answer_relayed(job, err);
 		}
@@ -460,6 +463,104 @@ static int query_elsewhere(struct job *job, struct mg_error *err)
 	         mg_anywhere_again(&anywhere, err));
 	if (job->relayed && code == MG_E_UNAVAILABLE) {
 		tell_elsewhere(job);
+	}
+	return code;
+}
+
+/* ---- a transaction at another node ---- */
+
+/* What a transaction that runs there has attached. */
+struct far_tx {
+	struct mg_relay_link *link; /* NULL: lost */
+	uint64_t node;
+	bool clean; /* it is over there, too */
+};
+
+static void far_free(void *thing)
+{
+	struct far_tx *far = thing;
+
+	if (far->link) {
+		mg_relay_drop(far->link, far->clean);
+	}
+	mg_free(far);
+}
+
+static int ignore_begin(void *arg, const struct mg_answer *answer, struct mg_error *err)
+{
+	(void)arg, (void)answer, (void)err;
+	return 0;
+}
+
+static int begin_there(struct job *job, struct far_tx *far, struct mg_error *err)
+{
+	struct mg_sink sink = { .begin = ignore_begin };
+	struct mg_answer answer = { 0 };
+	struct mg_relay_answer said;
+	const struct mg_relay_ask ask = {
+		.node = far->node,
+		.user = job->session->user,
+		.role = job->session->role,
+		.settings = &job->settings,
+		.statement = mg_tx_is_read_only(job->settings.run.tx) ? MG_STR("BEGIN READ ONLY")
+		                                                      : MG_STR("BEGIN"),
+		.query = job->query,
+		.link = &far->link,
+	};
+
+	return mg_relay_run(job->session->sessions->relay, &ask, &sink, &answer, &said, err);
+}
+
+/* A transaction runs where writes are coordinated when it touches a table first, and stays there.
+ * *there: at another node. */
+static int find_place(struct job *job, bool *there, struct mg_error *err)
+{
+	struct mg_tx *tx = job->settings.run.tx;
+	struct mg_sessions *sessions = job->session->sessions;
+	struct mg_anywhere anywhere;
+	uint64_t node = 0;
+
+	*there = tx && mg_tx_attached(tx);
+	if (!tx || *there || mg_tx_conn(tx) || !sessions->relay ||
+	    job->statement->kind == MG_S_TRANSACTION || /* it has done nothing */
+	    mg_system_tables_named(job->statement->text)) {
+		return 0;
+	}
+	mg_anywhere_init(&anywhere, mg_sessions_engine(sessions), job->query, job->relayed);
+	int code = mg_anywhere_next(&anywhere, &node, err);
+
+	if (code || !node) {
+		return code;
+	}
+	struct far_tx *far = mg_alloc0(sizeof *far);
+
+	far->node = node;
+	code = begin_there(job, far, err);
+	if (code) {
+		far_free(far);
+		return code;
+	}
+	mg_tx_attach(tx, far, far_free);
+	*there = true;
+	return 0;
+}
+
+static int run_there(struct job *job, struct mg_error *err)
+{
+	struct mg_tx *tx = job->settings.run.tx;
+	struct far_tx *far = mg_tx_attached(tx);
+	bool commits = job->statement->kind == MG_S_TRANSACTION;
+
+	mg_query_running(job->query);
+	int code = relay(job, far->node, commits, &far->link, err);
+
+	if (!far->link && (code == MG_E_UNAVAILABLE || code == MG_E_NODE)) {
+		code = mg_error_set(err, MG_E_CONFLICT, "the server that ran this transaction was lost");
+		mg_error_hint(err, "It is rolled back: run the whole transaction again.");
+	}
+	if (commits && code != MG_E_TRANSACTION) {
+		far->clean = true;
+		mg_tx_end(tx, code ? MG_TX_ROLLED_BACK : MG_TX_COMMITTED);
 	}
 	return code;
 }
@@ -473,9 +574,16 @@ static int run_query(struct job *job, struct mg_error *err)
 		job->settings.run.consistency = MG_CONSISTENCY_ANY;
 	}
 	begin_query(job, stop_query);
-	int code = query_here(job, err);
+	bool there = false;
+	int code = find_place(job, &there, err);
 
-	if (code == MG_E_UNAVAILABLE && !job->left && !job->began &&
+	if (!code && there) {
+		code = run_there(job, err);
+		code = code ? code : answer_relayed(job, err);
+	} else if (!code) {
+		code = query_here(job, err);
+	}
+	if (code == MG_E_UNAVAILABLE && !job->settings.run.tx && !job->left && !job->began &&
 	    mg_run_belongs_elsewhere(mg_query_run(job->query))) {
 		code = query_elsewhere(job, err);
 	}
@@ -580,7 +688,7 @@ static int change_there(struct job *job, uint64_t node, struct mg_change_result 
                         struct mg_error *err)
 {
 	mg_query_running(job->query);
-	int code = relay(job, node, true, err);
+	int code = relay(job, node, true, NULL, err);
 
 	result->done = !code || job->far.began; /* rows come when it has happened */
 	return code;
@@ -619,8 +727,14 @@ static int run_change(struct job *job, struct mg_error *err)
 	bool there = false;
 
 	begin_query(job, stop_change);
-	int code = job->settings.run.tx ? change_here(job, &result, err)
-	                                : change_anywhere(job, &result, &there, err);
+	int code = find_place(job, &there, err);
+
+	if (!code && there) {
+		code = run_there(job, err);
+	} else if (!code) {
+		code = job->settings.run.tx ? change_here(job, &result, err)
+		                            : change_anywhere(job, &result, &there, err);
+	}
 
 	if (code && !result.done && code != MG_E_UNKNOWN_OUTCOME && mg_query_stopped(job->query)) {
 		code = say_why_stopped(job, err);

@@ -127,13 +127,14 @@ void mg_session__forget(struct mg_session *session, struct mg_tx *tx)
 	}
 }
 
+static void end_soon(struct mg_tx_watch *watch, struct mg_tx *tx);
+
 void mg_session__drop_tx(struct mg_session *session)
 {
 	struct mg_tx *tx = take_tx(session);
 
 	if (tx) {
-		mg_tx_end(tx, MG_TX_CLOSED);
-		mg_tx_unref(tx);
+		end_soon(session->sessions->tx_watch, tx);
 	}
 }
 
@@ -144,7 +145,10 @@ struct mg_tx_watch {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	pthread_t thread;
-	bool started, stopping, more; /* under lock */
+	/* under lock */
+	bool started, stopping, more;
+	struct mg_tx **dying; /* whose sessions were closed, on loops: with their references */
+	size_t dying_count, dying_cap;
 };
 
 /* A session whose transaction is to be ended. */
@@ -160,6 +164,31 @@ static void watch_more(void *arg)
 	pthread_mutex_lock(&watch->lock);
 	watch->more = true;
 	pthread_cond_signal(&watch->changed);
+	pthread_mutex_unlock(&watch->lock);
+}
+
+/* Takes the reference.  A loop must not wait for the engine, which gives up a snapshot. */
+static void end_soon(struct mg_tx_watch *watch, struct mg_tx *tx)
+{
+	pthread_mutex_lock(&watch->lock);
+	mg_grow(watch->dying, watch->dying_count, watch->dying_cap);
+	watch->dying[watch->dying_count++] = tx;
+	watch->more = true;
+	pthread_cond_signal(&watch->changed);
+	pthread_mutex_unlock(&watch->lock);
+}
+
+static void end_dying(struct mg_tx_watch *watch)
+{
+	pthread_mutex_lock(&watch->lock);
+	while (watch->dying_count) {
+		struct mg_tx *tx = watch->dying[--watch->dying_count];
+
+		pthread_mutex_unlock(&watch->lock);
+		mg_tx_end(tx, MG_TX_CLOSED);
+		mg_tx_unref(tx);
+		pthread_mutex_lock(&watch->lock);
+	}
 	pthread_mutex_unlock(&watch->lock);
 }
 
@@ -249,6 +278,7 @@ static void *watch_main(void *arg)
 		}
 		watch->more = false;
 		pthread_mutex_unlock(&watch->lock);
+		end_dying(watch);
 		end_late(watch->sessions, &next);
 		pthread_mutex_lock(&watch->lock);
 	}
@@ -287,6 +317,8 @@ void mg_tx_watch_free(struct mg_tx_watch *watch)
 	if (watch->started) {
 		pthread_join(watch->thread, NULL);
 	}
+	end_dying(watch);
+	mg_free(watch->dying);
 	pthread_cond_destroy(&watch->changed);
 	pthread_mutex_destroy(&watch->lock);
 	mg_free(watch);
@@ -296,6 +328,9 @@ void mg_sessions__drop_all(struct mg_sessions *sessions)
 {
 	struct mg_session *session;
 
+	if (sessions->tx_watch) {
+		end_dying(sessions->tx_watch);
+	}
 	do { /* one by one: each is ended outside of the lock */
 		pthread_mutex_lock(&sessions->lock);
 		for (session = sessions->first; session; session = session->next) {

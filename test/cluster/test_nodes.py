@@ -296,3 +296,96 @@ def test_a_seed_goes_on_after_a_kill(make_servers):
     begun = re.findall(r"seed\.group.* group=(\d+)", servers.cluster.log("server-2"))
     assert len(begun) == len(set(begun)) or len(begun) <= 6 + 3, begun
     assert servers.rows("server-2", "SELECT count(*) FROM nation") == [[25]]
+
+
+class Handle:
+    """A transaction over HTTP at one server."""
+
+    def __init__(self, servers, name):
+        self.servers, self.name = servers, name
+        answer = servers.request(name, "POST", "/db/tx", b"")
+        assert answer.status == 200, answer.body
+        self.id = answer.json()["result"]["id"]
+
+    def execute(self, sql):
+        return self.servers.request(self.name, "POST", f"/db/execute?tx={self.id}", json.dumps({"sql": sql}).encode(),
+                                    headers={"Content-Type": "application/json"})
+
+    def rows(self, sql):
+        answer = self.servers.request(self.name, "POST", f"/db/query?tx={self.id}", json.dumps({"sql": sql}).encode(),
+                                      headers={"Content-Type": "application/json"})
+        assert answer.status == 200, answer.body
+        return answer.json()["result"]["values"]
+
+    def end(self, how):
+        return self.servers.request(self.name, "POST", f"/db/tx/{self.id}/{how}", b"")
+
+
+def sqlstate(answer):
+    return answer.json()["error"]["sqlstate"]
+
+
+def test_a_transaction_is_taken_by_any_server(make_servers):
+    servers = make_servers(scale=0, shards=3)
+    servers.start_all()
+    servers.execute("CREATE TABLE t (k INTEGER PRIMARY KEY, v INTEGER) PARTITIONED BY (k)")
+    leader = servers.coordinator()
+    one, other = servers.others(leader)
+    for name in servers.names:
+        servers.await_rows(name, "SELECT count(*) FROM t", [[0]])
+    handle = Handle(servers, one)
+    assert handle.execute("INSERT INTO t SELECT i, 0 FROM range(100) AS r(i)").json()["result"]["rows_affected"] == 100
+    assert handle.execute("UPDATE t SET v = k WHERE k < 10").json()["result"]["rows_affected"] == 10
+    assert handle.rows("SELECT count(*), sum(v) FROM t") == [[100, "45"]]
+    for name in servers.names:
+        assert servers.rows(name, "SELECT count(*) FROM t") == [[0]]
+    assert handle.end("commit").status == 200
+    for name in servers.names:
+        assert servers.rows(name, "SELECT count(*), sum(v) FROM t") == [[100, "45"]]
+    # Two servers, the same row.
+    first, second = Handle(servers, one), Handle(servers, other)
+    assert second.rows("SELECT v FROM t WHERE k = 1") == [[1]]
+    assert first.execute("UPDATE t SET v = 7 WHERE k = 1").status == 200
+    assert second.execute("UPDATE t SET v = 8 WHERE k = 1").status == 200
+    assert first.end("commit").status == 200
+    answer = second.end("commit")
+    assert answer.status == 409 and sqlstate(answer) == "40001"
+    assert servers.rows(other, "SELECT v FROM t WHERE k = 1") == [[7]]
+    # What fails there has failed here.
+    handle = Handle(servers, other)
+    assert sqlstate(handle.execute("INSERT INTO t VALUES (1, 1)")) == "23505"
+    assert sqlstate(handle.execute("DELETE FROM t")) == "25P02"
+    assert handle.end("rollback").status == 200
+    # A client that goes away.
+    handle = Handle(servers, one)
+    assert handle.execute("DELETE FROM t").status == 200
+    assert handle.end("rollback").status == 200
+    assert servers.rows(leader, "SELECT count(*) FROM t") == [[100]]
+
+
+def test_a_transaction_ends_with_the_server_that_runs_it(make_servers):
+    servers = make_servers(scale=0, shards=3)
+    servers.start_all()
+    servers.execute("CREATE TABLE t (k INTEGER, v INTEGER) PARTITIONED BY (k)")
+    servers.execute("INSERT INTO t SELECT i, 0 FROM range(100) AS r(i)")
+    leader = servers.coordinator()
+    one = servers.others(leader)[0]
+    done, handle = Handle(servers, one), Handle(servers, one)
+    assert done.execute("INSERT INTO t VALUES (1000, 1)").status == 200
+    assert done.end("commit").status == 200
+    assert handle.execute("UPDATE t SET v = 1").status == 200
+    servers.kill(leader)
+    answer = handle.execute("DELETE FROM t")
+    assert sqlstate(answer) == "40001", answer.body
+    assert sqlstate(handle.end("commit")) == "25P02"
+    assert handle.end("rollback").status == 200
+    for name in servers.others(leader):
+        servers.await_rows(name, "SELECT count(*), sum(v) FROM t", [[101, "1"]])
+
+    def again():
+        handle = Handle(servers, one)
+        answers = [handle.execute("UPDATE t SET v = v + 1"), handle.end("commit")]
+        return [answer.status for answer in answers] == [200, 200]
+
+    until("a transaction at the next coordinator", again, log=servers.logs)
+    servers.await_rows(one, "SELECT count(*), sum(v) FROM t", [[101, "102"]])
