@@ -814,6 +814,7 @@ static int run_transaction(struct job *job, struct mg_arena *arena, struct mg_er
 			return mg_session__no_transaction("commit", err);
 		}
 		code = run_in_transaction(job, arena, err);
+		mg_session__count_commit(code ? err : NULL);
 		if (mg_tx_state(tx) == MG_TX_OVER) {
 			mg_session__forget(job->session, tx);
 		}

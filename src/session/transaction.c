@@ -7,6 +7,7 @@
 #include "session/transaction.h"
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "os/clock.h"
 #include "session/session_int.h"
 
@@ -93,6 +94,18 @@ int mg_session_begin(struct mg_session *session, bool read_only, struct mg_error
 	}
 	watch_more(sessions->tx_watch);
 	return 0;
+}
+
+void mg_session__count_commit(const struct mg_error *err)
+{
+	const char *how = !err || !err->code                  ? "outcome=\"committed\""
+	                  : err->code == MG_E_CONFLICT        ? "outcome=\"conflict\""
+	                  : err->code == MG_E_UNKNOWN_OUTCOME ? "outcome=\"unknown\""
+	                                                      : "outcome=\"failed\"";
+
+	mg_metric_add(mg_metric_counter("merganser_commits_total", how,
+	                                "COMMIT of transactions over several statements."),
+	              1);
 }
 
 int mg_session__no_transaction(const char *what, struct mg_error *err)

@@ -30,6 +30,7 @@ int mg_session__no_transaction(const char *what, struct mg_error *err); /* says 
 struct mg_tx *mg_session__tx(struct mg_session *session);
 /* COMMIT has ended it, one way or the other. */
 void mg_session__forget(struct mg_session *session, struct mg_tx *tx);
+void mg_session__count_commit(const struct mg_error *err); /* for the metrics; NULL: it went well */
 /* The session is closed: roll back. */
 void mg_session__drop_tx(struct mg_session *session);
 /* The node stops: all of them. */

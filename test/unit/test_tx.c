@@ -11,6 +11,8 @@
 
 #include "tx_kit.h"
 
+#include "exec/gate.h"
+#include "os/clock.h"
 #include "replica/replica.h"
 
 #include <pthread.h>
@@ -599,6 +601,62 @@ static void test_limit(void **state)
 	kit_rows_fini(&rows);
 }
 
+/* ---- who replaces a file ---- */
+
+static atomic_bool evicted;
+
+static void on_evicted(void *arg)
+{
+	(void)arg;
+	atomic_store(&evicted, true);
+}
+
+static int swap_nothing(void *arg, struct mg_error *err)
+{
+	(void)arg, (void)err;
+	return 0;
+}
+
+static void *swap_file(void *arg)
+{
+	struct mg_error err;
+
+	(void)arg;
+	assert_int_equal(mg_gate_swap(mg_engine_gate(kit_engine), swap_nothing, NULL, &err), 0);
+	return NULL;
+}
+
+/* A snapshot gives way when a shard's file is replaced: idle here, and in the middle of a
+ * statement. */
+static void test_a_swap_evicts(void **state)
+{
+	struct mg_tx *idle = begin(), *busy = begin();
+	struct mg_error err;
+	pthread_t thread;
+
+	(void)state;
+	mg_tx_on_evicted(idle, on_evicted, NULL);
+	kit_do(idle, "INSERT INTO t VALUES (95000, 1, 'x', 1)");
+	kit_do(busy, "INSERT INTO t VALUES (95001, 1, 'x', 1)");
+	assert_int_equal(mg_tx_enter(busy, &err), 0);
+	assert_int_equal(pthread_create(&thread, NULL, swap_file, NULL), 0);
+	while (!atomic_load(&evicted)) {
+		mg_sleep_ms(1);
+	}
+	assert_true(mg_tx_is_evicted(idle));
+	mg_tx_reap(idle);
+	assert_false(mg_tx_is_evicted(idle));
+	mg_tx_reap(busy); /* its statement will */
+	assert_non_null(mg_tx_conn(busy));
+	mg_tx_leave(busy, NULL);
+	pthread_join(thread, NULL);
+	kit_expect(idle, "SELECT 1", "40001");
+	kit_expect(busy, "SELECT 1", "40001");
+	mg_tx_unref(idle);
+	mg_tx_unref(busy);
+	assert_int_equal(kit_ask(NULL, "SELECT count(*) FROM t WHERE k >= 95000"), 0);
+}
+
 /* ---- ways, files, windows ---- */
 
 static void test_every_way_sees_the_changes(void **state)
@@ -779,6 +837,7 @@ int main(void)
 		cmocka_unit_test(test_states),
 		cmocka_unit_test(test_reading_takes_no_lock),
 		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_a_swap_evicts),
 		cmocka_unit_test(test_every_way_sees_the_changes),
 		cmocka_unit_test(test_checkpoints_go_on),
 		cmocka_unit_test(test_too_many_changes_meanwhile),
