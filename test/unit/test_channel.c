@@ -19,6 +19,7 @@
 
 #define FRAMES 600
 #define PAYLOAD 65536
+#define PATIENCE_MS 120000 /* for what happens at once, on a machine that is busy */
 
 /* One end, as its handler sees it. */
 struct end {
@@ -98,7 +99,7 @@ static void on_opened(void *arg, int status)
 /* Wait, up to 20 s, until *value reaches want. */
 static bool await(struct end *end, const uint64_t *value, uint64_t want)
 {
-	uint64_t until = mg_clock_ms() + 20000;
+	uint64_t until = mg_clock_ms() + PATIENCE_MS;
 	pthread_mutex_lock(&end->lock);
 	while (*value < want && !end->closed && mg_clock_ms() < until) {
 		struct timespec deadline;
@@ -130,7 +131,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 
 static bool await_flag(struct end *end, const bool *flag)
 {
-	uint64_t until = mg_clock_ms() + 20000;
+	uint64_t until = mg_clock_ms() + PATIENCE_MS;
 	pthread_mutex_lock(&end->lock);
 	while (!*flag && mg_clock_ms() < until) {
 		struct timespec deadline;
