@@ -117,9 +117,10 @@ const struct mg_option mg_options_server[] = {
 
 const struct mg_option mg_options_worker[] = {
 	{ .name = "server",
-	  .kind = MG_O_ADDRESS,
+	  .kind = MG_O_TEXT,
+	  .value = "HOST:PORT,...",
 	  .fallback = "localhost:8765",
-	  .help = "any server of the cluster" },
+	  .help = "any servers of the cluster; it goes to the one where it is of use" },
 	{ .name = "tls-roots",
 	  .kind = MG_O_TEXT,
 	  .value = "CA.crt",

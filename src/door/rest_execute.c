@@ -519,7 +519,7 @@ static void answer_redirect(struct call *call)
 	call->answer.status = 307;
 	call->answer.body = wrap(&text);
 	end_once(call, false);
-	mg_session_close(call->session);
+	end_session(call);
 	mg_loop_post(call->loop, call_over, call);
 }
 

@@ -520,6 +520,7 @@ void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request)
 void mg_hub_tick(struct mg_hub *hub)
 {
 	uint64_t now = mg_clock_ms();
+	mg_hub__tell_servers(hub);
 	pthread_mutex_lock(&hub->lock);
 	/* When this server itself stood still, what its workers said meanwhile is not read yet: their
 	 * silence is judged at the next tick. */

@@ -49,6 +49,7 @@ struct mg_worker {
 	uint64_t release_after; /* queries up to this number may use what is RELEASING */
 	uint32_t wanted;        /* leased when the release is done; 0: none */
 	bool greeted, draining, lost;
+	uint64_t told_servers; /* hash of what it was told of them */
 };
 
 struct mg_open_query {
@@ -83,6 +84,10 @@ struct mg_hub {
 	void (*on_event)(void *arg, const char *event, const char *worker);
 	void *event_arg;
 };
+
+/* ---- hub_servers.c; not under the lock ---- */
+#define MG_HUB_SERVERS_MAX 64
+void mg_hub__tell_servers(struct mg_hub *hub);
 
 /* ---- hub_lease.c; all under the hub's lock ---- */
 /* Lease shards to a worker until it has its share. */

@@ -531,6 +531,9 @@ int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *js
 	if (mg_text_eq(type, "release")) {
 		return mg_fetch_release(node->fetch, json, err);
 	}
+	if (mg_text_eq(type, "servers")) {
+		return mg_worker_servers_hear(node->options.servers, json, mg_clock_ms(), err);
+	}
 	if (mg_text_eq(type, "threads")) {
 		return on_threads(node, json, err);
 	}

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "exec/channel.h"
+#include "exec/worker_servers.h"
 #include "store/duck.h"
 
 struct mg_worker_node;
@@ -23,6 +24,7 @@ struct mg_worker_node_options {
 	unsigned threads;      /* 0: default */
 	uint64_t memory_bytes; /* 0: default */
 	uint64_t cache_bytes;  /* of all copies together; 0: half of what the disk has free */
+	struct mg_worker_servers *servers; /* is told what the server says of others; borrowed */
 };
 
 int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_options *options,

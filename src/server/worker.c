@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "exec/worker_node.h"
+#include "exec/worker_servers.h"
 #include "mg_version.h"
 #include "os/clock.h"
 #include "os/limits.h"
@@ -33,6 +34,8 @@ enum link_state { LINK_DOWN, LINK_DIALLING, LINK_OPEN, LINK_CLOSED };
 
 struct worker {
 	const struct mg_worker_options *options;
+	struct mg_worker_servers servers;
+	char server[MG_SERVER_ADDRESS_MAX + 1]; /* that is dialled, or served */
 	struct mg_worker_node *node;
 	struct mg_loop *loop;
 	struct mg_tls *tls;
@@ -117,8 +120,8 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *a
 	}
 	struct mg_error failure;
 	mg_error_clear(&failure);
-	worker->channel = mg_channel_connect(conn, worker->options->server, "/worker", worker->headers,
-	                                     &handler, on_opened, &failure);
+	worker->channel = mg_channel_connect(conn, worker->server, "/worker", worker->headers, &handler,
+	                                     on_opened, &failure);
 	bool made = worker->channel != NULL;
 	pthread_mutex_unlock(&worker->lock);
 	if (!made) {
@@ -136,7 +139,7 @@ static enum link_state connect_once(struct worker *worker)
 	worker->http_status = 0;
 	worker->channel = NULL;
 	pthread_mutex_unlock(&worker->lock);
-	mg_dial(worker->loop, worker->options->server, worker->tls, DIAL_MS, on_dialled, worker);
+	mg_dial(worker->loop, worker->server, worker->tls, DIAL_MS, on_dialled, worker);
 	while (get_state(worker) == LINK_DIALLING) {
 		if (mg_signals_wait(5)) {
 			pthread_mutex_lock(&worker->lock);
@@ -152,18 +155,22 @@ static enum link_state connect_once(struct worker *worker)
 	return get_state(worker);
 }
 
-/* Serve until the connection is gone. Returns true when we asked for it. */
-static bool serve(struct worker *worker)
+enum served { SERVED_LOST, SERVED_STOPPED, SERVED_MOVES };
+
+/* Serve until the connection is gone; it may be us who wanted that.  target: where to go then. */
+static enum served serve(struct worker *worker, char target[MG_SERVER_ADDRESS_MAX + 1])
 {
 	struct mg_channel *channel = worker->channel;
 	uint64_t silence_ms = worker->options->ping_timeout_ms;
 	uint64_t next_ping = 0, drain_until = 0, close_until = 0;
+	bool moves = false;
 
 	silence_ms = silence_ms ? silence_ms : SILENCE_MAX_MS;
 	mg_worker_node_greet(worker->node, channel);
 	while (get_state(worker) == LINK_OPEN) {
-		int stops = mg_signals_wait(100);
 		uint64_t now = mg_clock_ms();
+		moves = moves || mg_worker_servers_move(&worker->servers, now, target);
+		int signals = mg_signals_wait(100), stops = signals ? signals : moves;
 		if (now >= next_ping) {
 			mg_channel_ping(channel);
 			mg_os_memory_fence();
@@ -187,13 +194,16 @@ static bool serve(struct worker *worker)
 		}
 	}
 	mg_worker_node_lost(worker->node);
-	return drain_until != 0;
+	return mg_signals_wait(0) ? SERVED_STOPPED
+	       : moves            ? SERVED_MOVES
+	       : drain_until      ? SERVED_STOPPED
+	                          : SERVED_LOST;
 }
 
 /* What an answer to the upgrade other than 101 means: a code to end with, or 0 to try again. */
 static int refused(const struct worker *worker)
 {
-	const char *server = worker->options->server;
+	const char *server = worker->server;
 	if (worker->http_status == 401) {
 		fprintf(stderr, "merganser worker: %s refused the login of \"%s\": %s\n", server,
 		        worker->options->username, worker->reason);
@@ -212,14 +222,23 @@ static int refused(const struct worker *worker)
 static int live(struct worker *worker)
 {
 	unsigned pause_ms = PAUSE_MIN_MS;
-	bool told = false;
+	bool told = false, moving = false;
 	for (;;) {
+		if (!moving) {
+			mg_worker_servers_now(&worker->servers, worker->server);
+		}
 		enum link_state state = connect_once(worker);
-		bool served = state == LINK_OPEN, wanted = false;
+		enum served how = SERVED_LOST;
+		bool served = state == LINK_OPEN;
+		char target[sizeof worker->server];
+		if (moving) {
+			mg_worker_servers_moved(&worker->servers, served, mg_clock_ms());
+		}
+		moving = false;
 		if (served) {
 			uint64_t since = mg_clock_ms();
-			mg_log(MG_LOG_INFO, "worker.connected", "server=%s", worker->options->server);
-			wanted = serve(worker);
+			mg_log(MG_LOG_INFO, "worker.connected", "server=%s", worker->server);
+			how = serve(worker, target);
 			/* One that ends at once would end so again: no tight loop. */
 			pause_ms = mg_clock_ms() - since >= STEADY_MS ? PAUSE_MIN_MS : pause_ms;
 			told = false;
@@ -230,15 +249,22 @@ static int live(struct worker *worker)
 		mg_channel_unref(worker->channel);
 		worker->channel = NULL;
 		int code = served ? 0 : refused(worker);
-		if (code || wanted || mg_signals_wait(0)) {
+		if (code || how == SERVED_STOPPED || mg_signals_wait(0)) {
 			return code;
+		}
+		if (how == SERVED_MOVES) {
+			mg_log(MG_LOG_INFO, "worker.moves", "from=%s to=%s", worker->server, target);
+			mg_copy_text(worker->server, sizeof worker->server, target);
+			moving = true;
+			continue;
 		}
 		if (!told) {
 			mg_log(MG_LOG_WARN, "worker.disconnected",
 			       "server=%s reason=\"%s\" retry=\"with growing pauses up to 5 s\"",
-			       worker->options->server, worker->reason);
+			       worker->server, worker->reason);
 			told = !served;
 		}
+		mg_worker_servers_next(&worker->servers);
 		if (mg_signals_wait(pause_ms)) {
 			return 0;
 		}
@@ -311,9 +337,12 @@ int mg_worker_main(const struct mg_worker_options *options)
 		.threads = options->threads,
 		.memory_bytes = options->memory_bytes,
 		.cache_bytes = options->cache_bytes,
+		.servers = &worker.servers,
 	};
-	int code =
-		mg_log_open(&log) ? mg_error_set(&err, MG_E_IO, "cannot open the log \"%s\"", log.path) : 0;
+	int code = mg_worker_servers_init(&worker.servers, options->server, &err);
+	if (!code && mg_log_open(&log)) {
+		code = mg_error_set(&err, MG_E_IO, "cannot open the log \"%s\"", log.path);
+	}
 	if (!code) {
 		code = mg_tls_client(&worker.tls, &tls, &err);
 	}
@@ -343,6 +372,7 @@ int mg_worker_main(const struct mg_worker_options *options)
 	mg_free(worker.headers);
 	mg_free(cache);
 	mg_free(name);
+	mg_worker_servers_fini(&worker.servers);
 	pthread_mutex_destroy(&worker.lock);
 	return exit_code;
 }

@@ -348,3 +348,31 @@ def test_writers_go_on_when_the_coordinator_is_killed(new_cluster):
     servers.start(victim)
     rows = everywhere(servers, "SELECT count(*), sum(k) FROM kept")
     assert rows[0][0] >= 2 * len(done)
+
+
+def test_workers_go_where_they_are_of_use(new_cluster):
+    """Started at one server, a worker serves the coordinator, and the next one when that dies."""
+    servers = Servers(new_cluster, scale=0.01, shards=3)
+    servers.start_all()
+    until("three servers", lambda: ready(servers) == 3, log=servers.logs)
+    first = servers.coordinator()
+    servers.cluster.port = servers.ports[servers.others(first)[0]]
+    servers.cluster.start_worker("worker-1")
+
+    def served_by(name):
+        return servers.status(name)["workers"] == 1
+
+    until("the worker to serve the coordinator", lambda: served_by(first), log=servers.logs)
+    until("its copies", lambda: query(servers, first, "SELECT shards FROM cluster.nodes WHERE role = 'worker'") == [[3]],
+          log=servers.logs)
+    sql = "SELECT l_returnflag, count(*), sum(l_quantity) FROM lineitem GROUP BY ALL ORDER BY ALL"
+    rows = everywhere(servers, sql)
+    steps = query(servers, first, "SELECT DISTINCT step, workers FROM cluster.query_history "
+                                  "WHERE sql LIKE '%l_returnflag, count%' AND workers = 1")
+    assert steps == [["cut", 1]]
+    servers.kill(first)
+    second = servers.coordinator()
+    assert second != first
+    until("the worker to serve the next one", lambda: served_by(second), log=servers.logs)
+    assert query(servers, second, sql) == rows
+    assert servers.cluster.processes["worker-1"].poll() is None
