@@ -128,8 +128,8 @@ static int run_shards(struct mg_shell *shell, size_t count, char **args, const c
 static int run_leader(struct mg_shell *shell, size_t count, char **args, const char *rest)
 {
 	(void)count, (void)args, (void)rest;
-	return mg_shell_statementf(shell, "SELECT id, address, state FROM cluster.nodes "
-	                                  "WHERE role = 'server' ORDER BY id LIMIT 1");
+	return mg_shell_statementf(shell,
+	                           "SELECT id, address, state FROM cluster.nodes WHERE coordinator");
 }
 
 static int run_queries(struct mg_shell *shell, size_t count, char **args, const char *rest)
@@ -438,7 +438,7 @@ static const struct meta metas[] = {
 	{ ".schema", NULL, "[PATTERN]", "tables with their columns and types", run_schema },
 	{ ".nodes", NULL, "", "servers and workers", run_nodes },
 	{ ".shards", NULL, "", "shards: slots, rows, bytes, hashes", run_shards },
-	{ ".leader", NULL, "", "the server that leads", run_leader },
+	{ ".leader", NULL, "", "the server that coordinates writes", run_leader },
 	{ ".queries", NULL, "", "what runs now", run_queries },
 	{ ".kill", NULL, "QUERY-ID", "end a statement of anybody", run_kill },
 	{ ".set", NULL, "NAME = VALUE", "a setting of the session: distributed, summarize, strategy",

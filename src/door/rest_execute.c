@@ -529,7 +529,7 @@ static void call_run(void *arg)
 	struct mg_error err = { 0 };
 
 	call->started_us = mg_clock_us();
-	if (call->redirect && redirect(call)) {
+	if (call->redirect && !call->tx && redirect(call)) {
 		answer_redirect(call);
 		return;
 	}

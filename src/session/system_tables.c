@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "os/clock.h"
+#include "replica/replica.h"
 #include "session/settings.h"
 #include "sql/statement.h"
 #include "store/duck.h"
@@ -92,6 +93,12 @@ static void add_int(struct rows *rows, uint64_t value)
 	mg_sb_addf(rows->sb, "%llu", (unsigned long long)value);
 }
 
+static void add_bool(struct rows *rows, bool value)
+{
+	comma(rows);
+	mg_sb_add(rows->sb, value ? "true" : "false");
+}
+
 static void add_double(struct rows *rows, double value)
 {
 	comma(rows);
@@ -144,9 +151,13 @@ static void fill_nodes(struct rows *rows, const struct mg_catalog_data *data)
 {
 	struct mg_node_info *nodes;
 	size_t count = take_nodes(rows, &nodes);
+	struct mg_replica *replica = mg_engine_replica(rows->tables->options.engine);
+	const struct mg_catalog_node *leads =
+		mg_catalog_find_node(data, mg_replica_coordinator(replica));
 
-	(void)data;
 	for (size_t i = 0; i < count; i++) {
+		bool server = mg_text_eq(nodes[i].role, "server");
+
 		row_begin(rows);
 		add_text(rows, nodes[i].id);
 		add_text(rows, nodes[i].role);
@@ -157,6 +168,7 @@ static void fill_nodes(struct rows *rows, const struct mg_catalog_data *data)
 		add_int_or_null(rows, nodes[i].threads);
 		add_int_or_null(rows, nodes[i].memory_bytes);
 		add_time(rows, nodes[i].since_ms);
+		add_bool(rows, server && leads && mg_text_eq(leads->id, nodes[i].id));
 		row_end(rows);
 	}
 }
@@ -405,7 +417,8 @@ static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
 	    { "shards", "UINTEGER" },
 	    { "threads", "UINTEGER" },
 	    { "memory_bytes", "UBIGINT" },
-	    { "since", "TIMESTAMP" } } },
+	    { "since", "TIMESTAMP" },
+	    { "coordinator", "BOOLEAN" } } },
 	{ "shards",
 	  fill_shards,
 	  { { "id", "UINTEGER" },

@@ -198,6 +198,13 @@ def test_who_asks_for_a_redirect_hears_where(three):
     assert everywhere(three, "SELECT count(*) FROM redirected") == [[1]]
 
 
+def test_every_node_names_the_coordinator(three):
+    coordinator = three.coordinator()
+    assert everywhere(three, "SELECT id FROM cluster.nodes WHERE coordinator") == [[coordinator]]
+    three.cluster.port = three.ports[three.others(coordinator)[0]]
+    assert three.cluster.sql(".leader").splitlines()[1].startswith(coordinator + ",")
+
+
 def test_a_statement_is_cancelled_where_it_runs(three):
     """The client goes away from a node that has passed it on: it ends at the other one, too."""
     coordinator = three.coordinator()
