@@ -383,3 +383,41 @@ def test_workers_go_where_they_are_of_use(new_cluster):
     until("the worker to serve the next one", lambda: served_by(second), log=servers.logs)
     assert query(servers, second, sql) == rows
     assert servers.cluster.processes["worker-1"].poll() is None
+
+
+def test_a_coordinator_that_is_stopped_is_not_noticed(new_cluster):
+    """SIGTERM and a new start of whoever coordinates, while others' clients write and read: no statement fails."""
+    servers = Servers(new_cluster, scale=0, shards=3)
+    servers.start_all()
+    until("three servers", lambda: ready(servers) == 3, log=servers.logs)
+    execute(servers, servers.names[0], "CREATE TABLE rolled (k BIGINT, w INTEGER) PARTITIONED BY (k)")
+    done, wrong = [], []
+    for _ in range(2):
+        victim, stop = servers.coordinator(), threading.Event()
+        others = servers.others(victim)
+        before = len(done)
+
+        def write(number, names=tuple(others), end=stop):
+            while not end.is_set():
+                key = len(done) * 10 + number
+                sql = f"INSERT INTO rolled VALUES ({key}, 1), ({key}, 2)"
+                answer = post(servers, names[number % 2], "/db/execute", {"sql": sql})
+                (done if answer.status == 200 else wrong).append(key if answer.status == 200 else answer.body)
+                sql = f"SELECT count(*) % 2, count(*) > 0 FROM rolled WHERE k = {key}"
+                answer = post(servers, names[number % 2], "/db/query", {"sql": sql})
+                if answer.status != 200 or answer.json()["result"]["values"] != [[0, True]]:
+                    wrong.append((key, answer.body))
+
+        threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        until("some rows", lambda b=before: len(done) > b + 20 or wrong, log=servers.logs)
+        servers.stop(victim)
+        middle = len(done)
+        until("rows without it", lambda m=middle: len(done) > m + 20 or wrong, log=servers.logs)
+        servers.start(victim)
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+        assert not wrong, wrong[:3]
+    assert everywhere(servers, "SELECT count(*) FROM rolled") == [[2 * len(done)]]
