@@ -62,10 +62,11 @@ int mg_cert_node_ensure(const char *data_dir, uint64_t node, struct mg_error *er
 bool mg_cert_is_signed_by(const char *cert_file, const char *ca_file);
 bool mg_cert_is_due(const char *cert_file, const char *ca_file);
 bool mg_cert_names_host(const char *cert_file, const char *host); /* or address */
-/* `tls/server.crt` of a data directory also names this host, or address: signed anew for the same
- * key when it does not, and is of the directory's CA, whose key is there; else it stays. */
-int mg_cert_server_name(const char *data_dir, const char *key_password, const char *host,
-                        struct mg_error *err);
+/* `tls/server.crt` of a data directory also names this host, or address (NULL: none), and is not
+ * due: else it is signed anew for the same key, when it is of the directory's CA, whose key is
+ * there. */
+int mg_cert_server_ensure(const char *data_dir, const char *key_password, const char *host,
+                          struct mg_error *err);
 
 /* ---- requests (cert_request.c): a key stays where it was made, others sign for it ---- */
 /* Asks for a certificate of the key in the file, which is made when it is not there; PEM is added.

@@ -1,5 +1,5 @@
 /*
- * cert_hosts.c - which hosts a server's certificate names, and one more.
+ * cert_hosts.c - which hosts a server's certificate names; one more, and a longer life.
  *
  * Thread: any; blocks on files.
  */
@@ -63,7 +63,7 @@ static void add_name(struct mg_arena *arena, struct hosts *hosts, const GENERAL_
 	}
 }
 
-/* The names of a certificate, and host. */
+/* The names of a certificate, and host, which may be NULL. */
 static void read_hosts(struct mg_arena *arena, const char *cert_file, const char *host,
                        struct hosts *out)
 {
@@ -74,7 +74,9 @@ static void read_hosts(struct mg_arena *arena, const char *cert_file, const char
 	for (int i = 0; names != NULL && i < sk_GENERAL_NAME_num(names) && i < NAMES_MAX; i++) {
 		add_name(arena, out, sk_GENERAL_NAME_value(names, i));
 	}
-	add_host(out, host);
+	if (host != NULL) {
+		add_host(out, host);
+	}
 	GENERAL_NAMES_free(names);
 	X509_free(cert);
 	ERR_clear_error();
@@ -101,8 +103,8 @@ static int sign_anew(const char *cert_file, const char *ca_file, const char *ca_
 	return status;
 }
 
-int mg_cert_server_name(const char *data_dir, const char *key_password, const char *host,
-                        struct mg_error *err)
+int mg_cert_server_ensure(const char *data_dir, const char *key_password, const char *host,
+                          struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	const char *cert_file = mg_arena_format(arena, "%s/tls/server.crt", data_dir);
@@ -111,8 +113,11 @@ int mg_cert_server_name(const char *data_dir, const char *key_password, const ch
 	const char *key_file = mg_arena_format(arena, "%s/tls/server.key", data_dir);
 	int status = 0;
 
+	if (host != NULL && mg_cert_names_host(cert_file, host)) {
+		host = NULL;
+	}
 	if (mg_file_exists(ca_key_file) && mg_cert_is_signed_by(cert_file, ca_file) &&
-	    !mg_cert_names_host(cert_file, host)) {
+	    (host != NULL || mg_cert_is_due(cert_file, ca_file))) {
 		EVP_PKEY *key = mg_cert__read_key(key_file, key_password, err);
 		struct hosts hosts = { 0 };
 

@@ -13,14 +13,15 @@
 #include <string.h>
 #include <time.h>
 
-enum { LATER_S = 300, LOOK_S = 3600 };
+enum { AGAIN_MIN_S = 1, AGAIN_MAX_S = 300, LOOK_S = 3600 };
 
 struct mg_membership {
 	struct mg_membership_options options;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool stopping; /* guarded by lock */
+	bool stopping;    /* guarded by lock */
+	unsigned again_s; /* the thread's: pause after the last failure */
 };
 
 /* ---- the row ---- */
@@ -70,28 +71,46 @@ static char *list_seeds(const struct mg_membership *m)
 	return mg_sb_take(&list);
 }
 
+static bool can_sign(const struct mg_membership *m)
+{
+	char *ca_key = mg_path_join(m->options.data_dir, "tls/ca.key");
+	bool there = mg_file_exists(ca_key);
+
+	mg_free(ca_key);
+	return there;
+}
+
 /* Does a certificate end soon, or lack the address? */
 static bool is_due(const struct mg_membership *m)
 {
 	char *ca = mg_path_join(m->options.data_dir, "tls/ca.crt");
-	char *ca_key = mg_path_join(m->options.data_dir, "tls/ca.key");
 	char *node = mg_path_join(m->options.data_dir, "tls/node.crt");
 	char *server = mg_path_join(m->options.data_dir, "tls/server.crt");
 	char host[MG_NODE_ADDRESS_MAX + 1], port[8];
 	bool named = mg_net_split(m->options.address, host, sizeof host, port, sizeof port, NULL) !=
 	                 0 ||
 	             mg_cert_names_host(server, host);
-	bool due = !mg_file_exists(ca_key) && (mg_cert_is_due(node, ca) || mg_cert_is_due(server, ca) ||
-	                                       (!named && mg_cert_is_signed_by(server, ca)));
+	bool due = mg_cert_is_due(node, ca) || mg_cert_is_due(server, ca) ||
+	           (!named && mg_cert_is_signed_by(server, ca));
 
 	mg_free(server);
 	mg_free(node);
-	mg_free(ca_key);
 	mg_free(ca);
 	return due;
 }
 
-static int renew(const struct mg_membership *m, struct mg_error *err)
+static int sign(const struct mg_membership *m, struct mg_error *err)
+{
+	char host[MG_NODE_ADDRESS_MAX + 1], port[8];
+	int code = mg_cert_node_ensure(m->options.data_dir, m->options.number, err);
+
+	code = code ? code
+	            : mg_net_split(m->options.address, host, sizeof host, port, sizeof port, err);
+	return code ? code
+	            : mg_cert_server_ensure(m->options.data_dir, m->options.key_password, host, err);
+}
+
+static int ask(const struct mg_membership *m, struct mg_error *err)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(m->options.catalog);
 	char *cluster = mg_strdup(data->cluster_id);
@@ -136,10 +155,12 @@ static unsigned look_after(struct mg_membership *m)
 	if (!is_due(m)) {
 		return LOOK_S;
 	}
-	if (renew(m, &err)) {
+	if (can_sign(m) ? sign(m, &err) : ask(m, &err)) {
 		mg_log(MG_LOG_WARN, "node.certificate", "error=\"%s\"", err.message);
-		return LATER_S;
+		m->again_s = m->again_s * 2 > AGAIN_MAX_S ? AGAIN_MAX_S : m->again_s * 2;
+		return m->again_s;
 	}
+	m->again_s = AGAIN_MIN_S;
 	mg_log(MG_LOG_INFO, "node.certificate", "renewed=true");
 	m->options.renewed(m->options.arg);
 	return LOOK_S;
@@ -162,6 +183,7 @@ int mg_membership_start(struct mg_membership **out, const struct mg_membership_o
 
 	*out = NULL;
 	m->options = *options;
+	m->again_s = AGAIN_MIN_S;
 	int code = has_others(m) ? 0 : enter(m, err);
 
 	if (code && code != MG_E_USAGE && code != MG_E_DUPLICATE && code != MG_E_DENIED) {

@@ -2,8 +2,8 @@
  * membership.h - a running server looks after its place in the cluster: its row in the catalog's
  * nodes says its name and address of now, and its certificates are replaced before they end.
  *
- * A server that holds tls/ca.key renews its node's certificate as it starts (mg_cert_node_ensure);
- * one that has joined asks the others, by POST /join with the certificate that it has.
+ * A server that holds tls/ca.key signs them itself; one that has joined asks the others, by POST
+ * /join with the certificate that it has.
  *
  * Thread: enter, start and stop: the main thread.
  */
@@ -20,6 +20,7 @@ struct mg_membership_options {
 	struct mg_catalog *catalog;
 	uint64_t number;
 	const char *node_id, *address;
+	const char *key_password;   /* of an encrypted tls/server.key, or NULL */
 	const char *seeds;          /* HOST:PORT,... to ask beside the nodes; or NULL */
 	void (*renewed)(void *arg); /* new certificates lie in the directory; on the thread */
 	void *arg;

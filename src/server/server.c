@@ -248,8 +248,9 @@ static bool address_is_a_guess(const struct mg_server_options *options)
 	return guess;
 }
 
-/* A certificate of our own CA names the host that others are told, when it is known now. */
-static int name_in_certificate(struct server *server, struct mg_error *err)
+/* A certificate of our own CA names the host that others are told, when it is known now; and is not
+ * at its end. */
+static int renew_certificate(struct server *server, struct mg_error *err)
 {
 	const struct mg_server_options *options = server->options;
 	char host[256] = "", port[8];
@@ -258,8 +259,9 @@ static int name_in_certificate(struct server *server, struct mg_error *err)
 		&(struct mg_address_wish){ .listen = options->listen, .advertise = options->advertise },
 		NULL);
 	int code = guess ? 0 : mg_net_split(address, host, sizeof host, port, sizeof port, err);
-	if (!code && host[0]) {
-		code = mg_cert_server_name(server->data_dir, options->tls_key_password, host, err);
+	if (!code) {
+		code = mg_cert_server_ensure(server->data_dir, options->tls_key_password,
+		                             host[0] ? host : NULL, err);
 	}
 	mg_free(address);
 	return code;
@@ -324,6 +326,7 @@ static int start_membership(struct server *server, struct mg_error *err)
 		.node_id = server->node_id,
 		.address = server->advertise,
 		.seeds = server->options->join,
+		.key_password = server->options->tls_key_password,
 		.renewed = on_renewed,
 		.arg = server,
 	};
@@ -337,7 +340,7 @@ static int open_net(struct server *server, struct mg_error *err)
 	bool alone = server->number == 1 && data->node_count <= 1;
 	mg_catalog_give(server->catalog, data);
 	int code = mg_peering_open(&server->peering, server->data_dir, server->number, alone, err);
-	code = code ? code : name_in_certificate(server, err);
+	code = code ? code : renew_certificate(server, err);
 	code = code ? code : open_tls(server, err);
 	code = code ? code : start_loops(server, err);
 	code = code ? code : listen_at(server, options->listen, &server->listener, err);

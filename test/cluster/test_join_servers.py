@@ -194,14 +194,10 @@ def test_a_join_that_is_killed_can_be_tried_again(new_cluster):
     assert [row[0] for row in servers(cluster)] == ["server-1", "two"]
 
 
-def test_a_certificate_is_renewed_before_it_ends(new_cluster):
-    cluster = new_cluster(scale=0, shards=1)
-    cluster.start_server()
-    two = Server(cluster, "two").start(cluster.port).wait()
-    two.end()
-    # Both end in ten days.
-    tls = two.data / "tls"
-    for name, extensions in (("node", "subjectAltName=URI:merganser://node/2\nextendedKeyUsage=serverAuth,clientAuth"),
+def ends_soon(cluster, data, number):
+    """Both certificates end in ten days, as if they had been made long ago."""
+    tls = data / "tls"
+    for name, extensions in (("node", f"subjectAltName=URI:merganser://node/{number}\nextendedKeyUsage=serverAuth,clientAuth"),
                              ("server", "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth")):
         request, conf = cluster.dir / f"{name}.csr", cluster.dir / f"{name}.cnf"
         conf.write_text(extensions)
@@ -210,20 +206,39 @@ def test_a_certificate_is_renewed_before_it_ends(new_cluster):
         subprocess.run(["openssl", "x509", "-req", "-in", request, "-CA", cluster.ca, "-CAkey", cluster.data / "tls" / "ca.key", "-days",
                         "10", "-extfile", conf, "-out", tls / f"{name}.crt"], check=True, capture_output=True, timeout=60)
         assert days_left(tls / f"{name}.crt") < 11
-    keys = [(tls / f"{name}.key").read_bytes() for name in ("node", "server")]
-    two.start(None, member=True).wait()
-    until(lambda: days_left(tls / "node.crt") > 100 and days_left(tls / "server.crt") > 100, lambda: cluster.log("two"))
-    assert "merganser://node/2" in names_of(tls / "node.crt")
-    assert keys == [(tls / f"{name}.key").read_bytes() for name in ("node", "server")]
-    # What clients see is the new one, without a restart.
-    shown = re.compile(r"NotAfter: .* (\d{4}) GMT")
 
-    def year():
-        done = subprocess.run(["openssl", "s_client", "-connect", f"localhost:{two.port}", "-CAfile", cluster.ca], input="",
-                              capture_output=True, text=True, timeout=60)
-        return int(shown.search(done.stdout).group(1))
 
-    until(lambda: year() > datetime.datetime.now().year + 1, "the old certificate is still shown")
+def year_shown(port):
+    """In which the certificate ends that clients see."""
+    done = subprocess.run(["openssl", "s_client", "-connect", f"localhost:{port}"], input="", capture_output=True, text=True, timeout=60)
+    return int(re.search(r"NotAfter: .* (\d{4}) GMT", done.stdout).group(1))
+
+
+def test_a_certificate_is_renewed_before_it_ends(new_cluster):
+    """By the others, for a server that has joined, without a restart; by itself, where the CA's key is."""
+    cluster = new_cluster(scale=0, shards=1)
+    cluster.start_server()
+    two = Server(cluster, "two").start(cluster.port).wait()
+    two.end()
+    cluster.stop()
+    folders = {1: cluster.data, 2: two.data}
+    for number, data in folders.items():
+        ends_soon(cluster, data, number)
+    # Keys stay, but that of a node's certificate which it signs itself.
+    kept = [cluster.data / "tls" / "server.key", two.data / "tls" / "server.key", two.data / "tls" / "node.key"]
+    keys = [key.read_bytes() for key in kept]
+    # Of two servers one is no majority: neither serves before the other is there.
+    two.start(None, member=True)
+    cluster.start_server()
+    two.wait()
+    for number, data in folders.items():
+        tls = data / "tls"
+        until(lambda: days_left(tls / "node.crt") > 100 and days_left(tls / "server.crt") > 100, lambda: cluster.log("two"))
+        assert f"merganser://node/{number}" in names_of(tls / "node.crt")
+        assert "DNS:localhost" in names_of(tls / "server.crt") and "IP Address:127.0.0.1" in names_of(tls / "server.crt")
+    assert keys == [key.read_bytes() for key in kept]
+    for port in (cluster.port, two.port):
+        until(lambda: year_shown(port) > datetime.datetime.now().year + 1, "the old certificate is still shown")
 
 
 def test_the_one_that_signs_is_needed(three):

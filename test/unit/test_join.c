@@ -351,8 +351,8 @@ static void test_a_server_s_certificate_takes_one_more_name(void **state)
 	                           &names, true, &err),
 	     &err);
 	must(mg_file_read(key, 1 << 20, &before, &size, &err), &err);
-	must(mg_cert_server_name(dir, NULL, "10.0.0.7", &err), &err);
-	must(mg_cert_server_name(dir, NULL, "db1.example", &err), &err);
+	must(mg_cert_server_ensure(dir, NULL, "10.0.0.7", &err), &err);
+	must(mg_cert_server_ensure(dir, NULL, "db1.example", &err), &err);
 	must(mg_file_read(key, 1 << 20, &after, &size, &err), &err);
 	assert_string_equal(before, after);
 	mg_free(before);
@@ -366,9 +366,9 @@ static void test_a_server_s_certificate_takes_one_more_name(void **state)
 	assert_false(mg_cert_names_host(cert, "db2.example"));
 	/* Named already: it stays.  Without the CA's key: likewise. */
 	must(mg_file_read(cert, 1 << 20, &before, &size, &err), &err);
-	must(mg_cert_server_name(dir, NULL, "localhost", &err), &err);
+	must(mg_cert_server_ensure(dir, NULL, "localhost", &err), &err);
 	must(mg_file_remove(in(dir, "tls/ca.key"), &err), &err);
-	must(mg_cert_server_name(dir, NULL, "db2.example", &err), &err);
+	must(mg_cert_server_ensure(dir, NULL, "db2.example", &err), &err);
 	must(mg_file_read(cert, 1 << 20, &after, &size, &err), &err);
 	assert_string_equal(before, after);
 	mg_free(before);
