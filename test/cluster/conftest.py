@@ -109,8 +109,10 @@ class Cluster:
     def tls(self):
         return ssl.create_default_context(cafile=self.ca)
 
-    def request(self, method, path, body=None, headers=None, login=(USER, PASSWORD), timeout=60):
-        request = urllib.request.Request(self.url + path, data=body, headers=dict(headers or {}), method=method)
+    def request(self, method, path, body=None, headers=None, login=(USER, PASSWORD), timeout=60, port=None):
+        """port: of another server."""
+        url = f"https://localhost:{port}" if port else self.url
+        request = urllib.request.Request(url + path, data=body, headers=dict(headers or {}), method=method)
         if login:
             request.add_header("Authorization", "Basic " + base64.b64encode(":".join(login).encode()).decode())
         try:

@@ -1,9 +1,11 @@
 """Several servers: they join, take replicas, lose members and get them back, and agree on every row."""
+import http.client
 import json
 import re
 import shutil
 import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -389,3 +391,55 @@ def test_a_transaction_ends_with_the_server_that_runs_it(make_servers):
 
     until("a transaction at the next coordinator", again, log=servers.logs)
     servers.await_rows(one, "SELECT count(*), sum(v) FROM t", [[101, "102"]])
+
+
+def test_transfers_over_any_server_keep_their_sum_while_coordinators_die(make_servers):
+    servers = make_servers(scale=0, shards=3)
+    servers.start_all()
+    servers.execute("CREATE TABLE bank (id INTEGER PRIMARY KEY, money INTEGER) PARTITIONED BY (id)")
+    servers.execute("CREATE TABLE done (n INTEGER) PARTITIONED BY (n)")
+    servers.execute("INSERT INTO bank SELECT i, 100 FROM range(30) AS r(i)")
+    stop, said, lock = threading.Event(), {}, threading.Lock()
+
+    def transfers(name, first):
+        number = first
+        while not stop.is_set():
+            number += 10
+            sql = [f"UPDATE bank SET money = money - 1 WHERE id = {number % 13}", f"INSERT INTO done VALUES ({number})",
+                   f"UPDATE bank SET money = money + 1 WHERE id = {15 + number % 11}"]
+            try:
+                answer = servers.cluster.request("POST", "/db/execute", json.dumps({"statements": sql, "transaction": True}).encode(),
+                                                 {"Content-Type": "application/json"}, port=servers.ports[name])
+                how = "done" if answer.status == 200 else sqlstate(answer)
+            except (OSError, http.client.HTTPException):
+                how = "lost"  # with the server that was asked
+            with lock:
+                said[number] = how
+
+    threads = [threading.Thread(target=transfers, args=(name, i)) for i, name in enumerate(servers.names * 2)]
+    for thread in threads:
+        thread.start()
+
+    def count(how):
+        with lock:
+            return sum(one == how for one in said.values())
+
+    try:
+        for _ in range(3):
+            before = count("done")
+            until("transfers", lambda more=before + 10: count("done") >= more, log=servers.logs)
+            victim = servers.coordinator()
+            servers.kill(victim)
+            time.sleep(1)
+            servers.start(victim, wait=False)
+            servers.await_ready(*servers.names)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert set(said.values()) <= {"done", "lost", "40001", "40003", "57P01", "57P03", "57014", "53300"}, set(said.values())
+    there = {number for (number,) in servers.rows(servers.coordinator(), "SELECT n FROM done")}
+    assert servers.rows(servers.coordinator(), "SELECT sum(money), count(*) FROM bank") == [["3000", 30]]
+    assert {number for number, how in said.items() if how == "done"} <= there
+    assert not [number for number in there if said[number] not in ("done", "lost", "40003")]
+    assert servers.rows(servers.coordinator(), "SELECT count(*) FROM done") == [[len(there)]]
