@@ -549,6 +549,68 @@ void mg_group_applied(struct mg_group *group, uint64_t index)
 	}
 }
 
+static struct mg_told *find_told(struct mg_group *group, uint64_t node)
+{
+	struct mg_told *free_one = NULL;
+
+	for (size_t i = 0; i < MG_MEMBERS_MAX; i++) {
+		if (group->told[i].node == node) {
+			return &group->told[i];
+		}
+		free_one = free_one || group->told[i].node ? free_one : &group->told[i];
+	}
+	if (free_one) {
+		*free_one = (struct mg_told){ .node = node };
+	}
+	return free_one;
+}
+
+/* A follower hears of a commit with the next entry, or the next heartbeat.  When there is no next
+ * entry it hears at once: readers there wait for it, and so does who commits from there.  It is the
+ * heartbeat that the core would send later. */
+static void tell_commit(struct mg_group *group)
+{
+	struct mg_core_info info;
+	bool all = true;
+
+	if (group->told_term != group->term) {
+		memset(group->told, 0, sizeof group->told); /* also members that have gone */
+		group->told_term = group->term;
+		group->told_all = 0;
+	}
+	if (group->role != MG_RAFT_LEADER || group->commit == group->told_all) {
+		return;
+	}
+	mg_core_info(group->core, &info);
+	if (info.last != group->commit) {
+		return;
+	}
+	uint64_t term = mg_group__term_of(group, group->commit);
+
+	for (size_t i = 0; term && i < info.members.count && !group->failed; i++) {
+		uint64_t node = info.members.list[i].node, match = 0;
+		struct mg_told *told = node == group->node->options.self ? NULL : find_told(group, node);
+
+		if (!told || told->commit == group->commit) {
+			continue;
+		}
+		if (!mg_core_match(group->core, node, &match) || match < group->commit) {
+			all = false; /* when it has it */
+			continue;
+		}
+		const struct mg_message message = {
+			.kind = MG_MESSAGE_APPEND,
+			.peer = node,
+			.term = group->term,
+			.append = { .prev_index = group->commit, .prev_term = term, .commit = group->commit },
+		};
+
+		told->commit = group->commit;
+		send_message(group, &message);
+	}
+	group->told_all = all ? group->commit : group->told_all;
+}
+
 void mg_group__turn(struct mg_group *group)
 {
 	mg_assert(!group->closed);
@@ -558,6 +620,7 @@ void mg_group__turn(struct mg_group *group)
 	}
 	mg_group__propose_queue(group);
 	mg_group__start_round(group);
+	tell_commit(group);
 	mg_group__apply(group);
 	mg_group__maybe_freeze(group);
 	mg_group__arm(group);

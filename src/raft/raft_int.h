@@ -84,6 +84,11 @@ struct mg_group {
 	uint64_t leader_term;        /* the term whose beginning we have handled as its leader */
 	bool barrier_due;            /* and which still lacks an entry */
 	uint64_t core_ms;            /* the core's timer */
+	/* A leader of told_term: which commit each member was told of beside the core. */
+	uint64_t told_term, told_all;
+	struct mg_told {
+		uint64_t node, commit;
+	} told[MG_MEMBERS_MAX];
 	uint64_t deadline_ms;        /* the earliest of all */
 
 	/* log */
