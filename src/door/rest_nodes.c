@@ -66,7 +66,9 @@ static void call_run(void *arg)
 	struct call *call = arg;
 
 	if (mg_admission_enter(call->doors->joins, NULL, NULL, &call->err) == 0) {
-		(void)call->work(call, &call->err);
+		if (call->work(call, &call->err) == 0) {
+			mg_error_clear(&call->err); /* of a try that another one has made good */
+		}
 		mg_admission_leave(call->doors->joins);
 	}
 	mg_loop_post(call->loop, call_done, call);
