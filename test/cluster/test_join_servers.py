@@ -3,7 +3,6 @@ import datetime
 import json
 import os
 import pathlib
-import random
 import re
 import shutil
 import signal
@@ -31,7 +30,7 @@ def until(done, what, seconds=60):
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, what() if callable(what) else what
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 class Server:
@@ -183,12 +182,13 @@ def test_a_join_that_is_killed_can_be_tried_again(new_cluster):
     cluster = new_cluster(scale=0, shards=1)
     cluster.start_server()
     two = Server(cluster, "two", "--node-id", "two")
-    chance = random.Random(5)
-    for _ in range(12):
+    # As soon as each of these is there, in the order in which they come; the catalog is the border.
+    for name in ("node.lock", "tls/node.key", "tls/server.key", "tls/ca.crt", "tls/node.crt", "tls/server.crt", "node.json",
+                 "log/catalog.json", "log/incarnation", "shards/0000.duckdb", "shards/0001.duckdb", "log/raft"):
         process = two.start(cluster.port).process
-        time.sleep(chance.uniform(0, 0.5))
+        until(lambda: (two.data / name).exists() or process.poll() is not None, lambda: f"{name}: {cluster.log('two')}")
         process.kill()
-        process.wait(30)
+        assert process.wait(30) == -signal.SIGKILL, cluster.log("two")
     two.start(cluster.port).wait()
     assert two.file()["number"] == 2
     assert [row[0] for row in servers(cluster)] == ["server-1", "two"]
