@@ -52,6 +52,28 @@ static void exec_ok(const char *sql)
 	}
 }
 
+/* By now_shim.cpp, which knows how DuckDB 1.5.5 lays out a transaction. */
+static void test_now_is_what_was_set(void **state)
+{
+	static const char now[] = "SELECT epoch_us(now())",
+					  date[] = "SELECT epoch_us(today()::TIMESTAMP)";
+	static const int64_t day_us = INT64_C(86400000000);
+	struct mg_error err;
+	int64_t us = 0;
+
+	(void)state;
+	assert_int_equal(mg_duck_set_now(conn, 1, &err), MG_E_INTERNAL); /* no transaction is open */
+	exec_ok("SET TimeZone = 'UTC'; BEGIN");
+	assert_int_equal(mg_duck_set_now(conn, 20000 * day_us + 5, &err), 0);
+	assert_int_equal(mg_duck_int(conn, now, &us, &err), 0);
+	assert_true(us == 20000 * day_us + 5);
+	assert_int_equal(mg_duck_int(conn, date, &us, &err), 0);
+	assert_true(us == 20000 * day_us);
+	exec_ok("ROLLBACK");
+	assert_int_equal(mg_duck_int(conn, now, &us, &err), 0);
+	assert_true(us > 20000 * day_us + 5);
+}
+
 static void test_version_and_values(void **state)
 {
 	(void)state;
@@ -834,6 +856,7 @@ int main(void)
 		cmocka_unit_test(test_progress_is_true),
 		cmocka_unit_test(test_fence),
 		cmocka_unit_test(test_threads_change_under_way),
+		cmocka_unit_test(test_now_is_what_was_set),
 		cmocka_unit_test(test_tpch_loads_twice),
 	};
 	return cmocka_run_group_tests(tests, open_all, close_all);
