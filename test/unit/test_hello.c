@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -30,6 +31,8 @@ static void assert_same(const struct mg_hello *a, const struct mg_hello *b)
 	assert_true(a->node == b->node && a->incarnation == b->incarnation);
 	assert_string_equal(a->cluster, b->cluster);
 	assert_string_equal(a->program, b->program);
+	assert_string_equal(a->name, b->name);
+	assert_string_equal(a->address, b->address);
 	assert_string_equal(a->text, b->text);
 }
 
@@ -46,6 +49,14 @@ static void test_a_hello_comes_back(void **state)
 	assert_int_equal(told, size);
 	assert_int_equal(mg_hello_decode(bytes, size, &back, NULL), 0);
 	assert_same(&hello, &back);
+
+	/* One that says who it is; earlier versions do not. */
+	(void)snprintf(hello.name, sizeof hello.name, "server-2");
+	(void)snprintf(hello.address, sizeof hello.address, "db2.example:8765");
+	size = mg_hello_encode(&hello, bytes);
+	assert_int_equal(mg_hello_decode(bytes, size, &back, NULL), 0);
+	assert_same(&hello, &back);
+	assert_int_equal(mg_hello_decode(bytes, size - 1, &back, NULL), MG_E_PROTOCOL);
 
 	struct mg_hello refusal = { .kind = MG_HELLO_REFUSAL, .text = "not you, \xc3\xa4" };
 
