@@ -232,21 +232,38 @@ static void check_members(uint32_t group, const struct mg_group_info *leader)
 	}
 }
 
+/* Of the highest term; its term is 0: nobody leads. */
+static struct mg_group_info leader_of(uint32_t group)
+{
+	struct mg_group_info info, leader = { 0 };
+
+	for (uint32_t node = 1; node <= SIM_NODES; node++) {
+		struct mg_group *it = sim_group(node, group);
+
+		if (it != NULL) {
+			mg_group_info(it, &info);
+			leader = info.core.role == MG_RAFT_LEADER && info.core.term > leader.core.term ? info
+			                                                                               : leader;
+		}
+	}
+	return leader;
+}
+
+bool sim_check_led(void)
+{
+	bool led = true;
+
+	for (uint32_t group = 0; group < sim.profile.groups; group++) {
+		led = led && leader_of(group).core.term != 0;
+	}
+	return led;
+}
+
 void sim_check_end(void)
 {
 	for (uint32_t group = 0; group < sim.profile.groups; group++) {
-		struct mg_group_info info, leader = { 0 };
+		struct mg_group_info leader = leader_of(group);
 
-		for (uint32_t node = 1; node <= SIM_NODES; node++) {
-			struct mg_group *it = sim_group(node, group);
-
-			if (it != NULL) {
-				mg_group_info(it, &info);
-				leader = info.core.role == MG_RAFT_LEADER && info.core.term > leader.core.term
-				             ? info
-				             : leader;
-			}
-		}
 		if (leader.core.term == 0 ||
 		    groups[group].acknowledged <= groups[group].calm_acknowledged) {
 			sim_fail("group %u writes nothing in the calm", group);
@@ -256,7 +273,7 @@ void sim_check_end(void)
 		           leader.core.pending_members_index <= leader.applied) {
 			sim_fail("the change of members at %" PRIu64 " of group %u never ends",
 			         leader.core.pending_members_index, group);
-		} else if (leader.core.term != 0) { /* else an election just began */
+		} else {
 			check_members(group, &leader);
 		}
 	}

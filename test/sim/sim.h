@@ -211,6 +211,7 @@ struct mg_members sim_first_members(void);
  */
 
 void sim_check_begin(void);
+bool sim_check_led(void); /* each group has a leader */
 void sim_check_end(void);
 void sim_check_fini(void);
 void sim_check_role(uint32_t node, uint32_t group, enum mg_raft_role role, uint64_t term);
