@@ -329,6 +329,8 @@ int mg_outcome_add(struct mg_outcomes *outcomes, uint64_t epoch, const struct mg
 	int code = make_table(outcomes, epoch, home, err);
 
 	if (code == MG_E_UNKNOWN_OUTCOME) { /* of the table alone */
+		/* It may come yet, and must not find a table of records: the fence keeps it out. */
+		mg_replica_renew(mg_engine_replica(outcomes->engine), epoch);
 		code = mg_error_set(err, MG_E_UNAVAILABLE, "a shard did not answer in time");
 		mg_error_hint(err, "Nothing was written: try again.");
 	}

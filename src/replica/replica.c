@@ -601,6 +601,10 @@ void mg_replica_cut_end(struct mg_replica *replica)
 bool mg_replica_cut_is_whole(struct mg_replica *replica, uint64_t epoch, const uint32_t *shards,
                              size_t count)
 {
+	/* A commit that lost sight of a shard ends its epoch before it lets readers in again. */
+	if (mg_replica_epoch(replica) != epoch) {
+		return false;
+	}
 	for (size_t i = 0; i < count; i++) {
 		if (mg_shard_sm_fence(replica->shards[shards[i]]) > epoch) {
 			return false;
