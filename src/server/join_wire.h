@@ -2,7 +2,7 @@
  * join_wire.h - what a server that wants to enter a cluster says at POST /join, and what it hears.
  *
  *   ask     {"id":"server-2","addr":"db2:8765","node_request":PEM,"server_request":PEM,
- *            "version":"0.1.0","engine":"v1.5.5","file_format":1,"catalog_format":1,
+ *            "version":"0.9.0","engine":"v1.5.5","file_format":1,"catalog_format":1,
  *            "cluster":"..." of who is in one already}
  *   passed on by a node that cannot sign: and "relayed":true, "number": of who asked, when known
  *   answer  {"number":2,"cluster":"...","ca":PEM,"node_certificate":PEM,"server_certificate":PEM,
