@@ -327,6 +327,8 @@ static int run_list(struct call *call, struct mg_error *err)
 	while (!code && call->done < call->count) {
 		const struct mg_request what = { .sql = call->statements[call->done],
 			                             .one_write = !call->ends_tx,
+			                             .in_transaction = call->transaction ||
+			                                               (call->tx && !call->ends_tx),
 			                             .once = key_of(call, call->done) };
 		struct mg_sink sink = { .begin = sink_begin,
 			                    .batch = sink_batch,

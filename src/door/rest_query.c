@@ -238,7 +238,7 @@ static void end_session(struct call *call)
 static void call_run(void *arg)
 {
 	struct call *call = arg;
-	struct mg_request what = { .one_read = true };
+	struct mg_request what = { .one_read = true, .in_transaction = call->keeps_session };
 	struct mg_sink sink = {
 		.begin = sink_begin,
 		.batch = sink_batch,

@@ -89,6 +89,7 @@ static void send_run(struct asking *asking)
 		.run = { .user = ask->user,
 		         .role = ask->role,
 		         .lossless = asking->sink->lossless,
+		         .goes_on = ask->link && *ask->link,
 		         .batch_rows = asking->sink->batch_rows,
 		         .once = ask->once.key ? ask->once.key : "",
 		         .digest = ask->once.digest,
@@ -325,11 +326,13 @@ int mg_relay_run(struct mg_relay *relay, const struct mg_relay_ask *ask, struct 
 	mg_metric_add(relay->asked, 1);
 	send_run(&asking);
 	code = await_answer(&asking, err);
-	if (ask->link && asking.over) {
+	bool usable = asking.over && code != MG_E_PROTOCOL; /* it hangs up after that */
+
+	if (ask->link && usable) {
 		mg_relay_link_hold(asking.link, true);
 		*ask->link = asking.link;
 	} else {
-		mg_relay_link_give(asking.link, asking.over);
+		mg_relay_link_give(asking.link, usable);
 		if (ask->link) {
 			*ask->link = NULL;
 		}

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { LOSSLESS = 1, UNKNOWN_MILLI = -1, READER_CAP_MIN = 16 << 10 };
+enum { LOSSLESS = 1, GOES_ON = 2, UNKNOWN_MILLI = -1, READER_CAP_MIN = 16 << 10 };
 
 /* ---- out ---- */
 
@@ -55,7 +55,7 @@ static void put_text(struct mg_sb *out, const char *text)
 
 static void put_run(struct mg_sb *out, const struct mg_relay_run *run)
 {
-	put_u8(out, run->lossless ? LOSSLESS : 0);
+	put_u8(out, (uint8_t)((run->lossless ? LOSSLESS : 0) | (run->goes_on ? GOES_ON : 0)));
 	put_u8(out, (uint8_t)run->role);
 	put_u64(out, run->batch_rows);
 	put_text(out, run->user);
@@ -264,8 +264,9 @@ static void get_run(struct mg_in *in, struct mg_arena *arena, struct mg_relay_ru
 {
 	uint8_t flags = mg_in_u8(in), role = mg_in_u8(in);
 
-	in->failed = in->failed || flags > LOSSLESS || role > MG_ROLE_ADMIN;
-	run->lossless = flags == LOSSLESS;
+	in->failed = in->failed || flags > (LOSSLESS | GOES_ON) || role > MG_ROLE_ADMIN;
+	run->lossless = flags & LOSSLESS;
+	run->goes_on = flags & GOES_ON;
 	run->role = (enum mg_role)role;
 	run->batch_rows = mg_in_u64(in);
 	run->user = get_text(in, arena);

@@ -11,7 +11,7 @@
  *
  *      0  size  u32   of the whole frame
  *      4  kind  u8
- *      5  RUN       u8 flags (1 lossless)  u8 role  u64 batch_rows  user  key  u64 digest
+ *      5  RUN       u8 flags (1 lossless, 2 goes on) u8 role u64 batch_rows  user  key  u64 digest
  *                   u16 count, so many times a setting's name and value  statement
  *         BEGIN     u32 count, so many times a column's name and type  Arrow's schema message
  *         BATCH     u64 rows  Arrow's messages
@@ -63,6 +63,7 @@ struct mg_relay_run {
 	const char *user;
 	enum mg_role role;
 	bool lossless;
+	bool goes_on; /* with the transaction that was begun on this connection */
 	uint64_t batch_rows;
 	const char *once; /* the key of a write, or "" */
 	uint64_t digest;

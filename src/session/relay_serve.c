@@ -249,6 +249,7 @@ static void work_run(void *arg)
 	const struct mg_request request = {
 		.sql = work->run.statement,
 		.relayed = true,
+		.in_transaction = work->run.goes_on,
 		.once = { .key = work->run.once[0] ? work->run.once : NULL, .digest = work->run.digest },
 		.cancelled = is_cancelled,
 		.arg = work,
@@ -440,6 +441,23 @@ static void on_run(struct peer *peer, struct work *work)
 	peer->tick = mg_timer_start(peer->loop, TICK_MS, TICK_MS, on_tick, peer);
 }
 
+/* The transaction that is open here is the one that the statement means, and its user's; without
+ * one it means none. */
+static int check_session(const struct peer *peer, const struct mg_relay_run *run,
+                         struct mg_error *err)
+{
+	const struct mg_session *session = peer->session;
+
+	if (run->goes_on ? session && mg_text_eq(mg_session_user(session), run->user) &&
+	                       mg_session_role(session) == run->role
+	                 : !session) {
+		return 0;
+	}
+	return mg_error_set(err, MG_E_PROTOCOL,
+	                    session ? "the connection has another transaction open"
+	                            : "the connection has no transaction open");
+}
+
 /* Takes the frame. */
 static int on_frame(struct peer *peer, struct mg_buf *whole, struct mg_error *err)
 {
@@ -448,10 +466,17 @@ static int on_frame(struct peer *peer, struct mg_buf *whole, struct mg_error *er
 	int code = mg_relay_frame_decode(arena, whole->data, whole->size, &frame, err);
 
 	if (!code && frame.kind == MG_RELAY_RUN && !peer->work) {
-		on_run(peer, work_new(peer, whole, arena, &frame.run));
-		return 0;
-	}
-	if (!code && frame.kind == MG_RELAY_CANCEL) {
+		struct mg_error wrong = { 0 };
+
+		if (!check_session(peer, &frame.run, &wrong)) {
+			on_run(peer, work_new(peer, whole, arena, &frame.run));
+			return 0;
+		}
+		mg_log(MG_LOG_WARN, "relay.protocol", "node=%" PRIu64 " error=%s", peer->node,
+		       wrong.message);
+		refuse(peer, &wrong);
+		mg_conn_close_after_write(peer->conn); /* which rolls back */
+	} else if (!code && frame.kind == MG_RELAY_CANCEL) {
 		if (peer->work) { /* else it has ended meanwhile */
 			work_cancel(peer->work);
 		}

@@ -133,6 +133,9 @@ struct mg_request {
 	bool one_write; /* one statement that changes rows or tables, nothing else (HTTP) */
 	/* Another node has sent it: what cannot be run here fails at once, with outcome->elsewhere. */
 	bool relayed;
+	/* Its statements belong to the open transaction: without one each fails with 25P01, so that
+	 * none becomes a transaction of its own. */
+	bool in_transaction;
 	struct mg_write_key once; /* of one statement; the key is hex digits */
 	/* Asked between statements; true ends the request with MG_E_CANCELLED. */
 	bool (*cancelled)(void *arg);

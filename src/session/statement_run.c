@@ -36,11 +36,11 @@ struct job {
 	struct mg_outcome *outcome;
 	const struct mg_statement *statement;
 	struct mg_settings settings;
-	struct mg_query *query;     /* or NULL */
-	pthread_mutex_t lock;       /* guards apart against who ends the query */
-	struct mg_apart *apart;     /* runs the query; or NULL */
-	bool left;                  /* the query was left to it (apart.h) */
-	bool relayed;               /* another node has sent the statement */
+	struct mg_query *query; /* or NULL */
+	pthread_mutex_t lock;   /* guards apart against who ends the query */
+	struct mg_apart *apart; /* runs the query; or NULL */
+	bool left;              /* the query was left to it (apart.h) */
+	bool relayed;           /* another node has sent the statement */
 	struct mg_write_key once;
 	bool began;                 /* the sink has been given begin */
 	struct mg_relay_answer far; /* of another node */
@@ -559,7 +559,7 @@ static int run_there(struct job *job, struct mg_error *err)
 		mg_error_hint(err, "It is rolled back: run the whole transaction again.");
 	}
 	if (commits && code != MG_E_TRANSACTION) {
-		far->clean = true;
+		far->clean = !code; /* else nobody knows here what the connection still has open */
 		mg_tx_end(tx, code ? MG_TX_ROLLED_BACK : MG_TX_COMMITTED);
 	}
 	return code;
@@ -867,7 +867,8 @@ static int run_one(struct mg_session *session, const struct mg_request *request,
 	job.answer.statement = outcome->statement;
 	job.answer.query_id = "";
 	job.answer.verb = statement->verb ? statement->verb : "";
-	int code = run_statement(&job, arena, err);
+	int code = request->in_transaction && !job.settings.run.tx ? mg_session__over(err)
+	                                                           : run_statement(&job, arena, err);
 
 	pthread_mutex_destroy(&job.lock);
 	outcome->statements += code == 0;

@@ -116,6 +116,11 @@ int mg_session__no_transaction(const char *what, struct mg_error *err)
 	return say(err, "25P01", text);
 }
 
+int mg_session__over(struct mg_error *err)
+{
+	return say(err, "25P01", "the transaction is over");
+}
+
 int mg_session__rollback(struct mg_session *session, struct mg_error *err)
 {
 	struct mg_tx *tx = take_tx(session);

@@ -26,6 +26,7 @@ void mg_tx_watch_free(struct mg_tx_watch *watch); /* NULL is fine */
 /* Fails: 25P01 when none is open. */
 int mg_session__rollback(struct mg_session *session, struct mg_error *err);
 int mg_session__no_transaction(const char *what, struct mg_error *err); /* says 25P01 */
+int mg_session__over(struct mg_error *err);                             /* likewise */
 /* The open one, with a reference, or NULL. */
 struct mg_tx *mg_session__tx(struct mg_session *session);
 /* COMMIT has ended it, one way or the other. */

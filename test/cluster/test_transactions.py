@@ -280,6 +280,21 @@ def test_a_conflict_is_409_and_nothing_is_done(empty, table):
     assert error(end_tx(empty, tx, "commit"), 404)  # it is over
 
 
+def test_what_comes_after_the_rollback_of_another_request_is_refused(empty, table):
+    t = table()
+    tx, answers = open_tx(empty), []
+    many = [f"INSERT INTO {t} VALUES ({i}, {i})" for i in range(5000)]
+    writer = threading.Thread(target=lambda: answers.append(post(empty, {"statements": many}, f"?tx={tx}", timeout=60)))
+    writer.start()
+    while not empty.rows(f"SELECT 1 FROM cluster.queries WHERE sql LIKE 'INSERT INTO {t} %'"):
+        assert writer.is_alive(), answers
+    assert affected(end_tx(empty, tx, "rollback")) == 0
+    writer.join()
+    assert error(answers[0], 409, 499)["sqlstate"] in ("25P01", "57014")  # between two of them, or one was cancelled
+    assert empty.rows(f"SELECT count(*) FROM {t}") == [[0]]
+    assert error(post(empty, {"sql": many[0]}, f"?tx={tx}"), 404)
+
+
 def test_a_list_is_one_transaction(empty, table):
     t = table()
     one = f"INSERT INTO {t} VALUES (1, 1)"

@@ -236,7 +236,8 @@ static void asker_fini(struct asker *asker)
 	mg_sb_fini(&asker->notices);
 }
 
-static void ask(struct asker *asker, const char *sql, bool writes)
+/* link: of a transaction, or NULL. */
+static void ask_over(struct asker *asker, const char *sql, bool writes, struct mg_relay_link **link)
 {
 	const struct mg_query_begin listed = { .session = "s-1", .user = "ada", .sql = mg_str(sql) };
 	struct mg_sink sink = { .begin = sink_begin,
@@ -253,7 +254,8 @@ static void ask(struct asker *asker, const char *sql, bool writes)
 		                               .settings = &asker->settings,
 		                               .statement = mg_str(sql),
 		                               .query = asker->query,
-		                               .writes = writes };
+		                               .writes = writes,
+		                               .link = link };
 
 	asker->code = mg_relay_run(nodes[0].sessions->relay, &what, &sink, &asker->answer, &asker->out,
 	                           &asker->err);
@@ -264,6 +266,11 @@ static void ask(struct asker *asker, const char *sql, bool writes)
 	asker->encoder = NULL;
 	mg_query_end(asker->query, asker->code ? &asker->err : NULL);
 	asker->query = NULL;
+}
+
+static void ask(struct asker *asker, const char *sql, bool writes)
+{
+	ask_over(asker, sql, writes, NULL);
 }
 
 /* Of a statement that goes well. */
@@ -435,6 +442,61 @@ static void test_a_client_that_goes_ends_it_there(void **state)
 	check("SELECT 1 AS a", false, "a\n1\n", "SELECT 1");
 }
 
+/* A statement over a transaction's connection; returns its code. */
+static int ask_in(struct mg_relay_link **link, const char *sql)
+{
+	struct asker asker;
+
+	asker_init(&asker);
+	ask_over(&asker, sql, true, link);
+	asker_fini(&asker);
+	return asker.code;
+}
+
+/* A connection with an open transaction runs nothing else, and one without none of its statements,
+ * whatever the asking side does wrong. */
+static void test_a_transaction_is_nobody_elses(void **state)
+{
+	struct mg_relay *relay = nodes[0].sessions->relay;
+	struct mg_relay_link *link = NULL;
+
+	(void)state;
+	check("CREATE TABLE own (k INTEGER)", true, "", "CREATE TABLE");
+	mg_relay_link_drop_idle(relay);
+	assert_int_equal(ask_in(&link, "BEGIN"), 0);
+	assert_int_equal(ask_in(&link, "INSERT INTO own VALUES (1)"), 0);
+	mg_relay_drop(link, true);
+	assert_int_equal(relay->idle_count, 1);
+	assert_int_equal(ask_in(NULL, "INSERT INTO own VALUES (2)"), MG_E_PROTOCOL);
+	assert_int_equal(relay->idle_count, 0);
+	check("SELECT * FROM own", false, "k\n", "SELECT 0");
+	link = NULL;
+	assert_int_equal(ask_in(&link, "BEGIN"), 0);
+	assert_int_equal(ask_in(&link, "INSERT INTO own VALUES (3)"), 0);
+	assert_int_equal(ask_in(&link, "COMMIT"), 0);
+	assert_int_equal(ask_in(&link, "INSERT INTO own VALUES (4)"), MG_E_PROTOCOL);
+	assert_null(link);
+	check("SELECT * FROM own", false, "k\n3\n", "SELECT 1");
+	check("DROP TABLE own", true, "", "DROP TABLE");
+}
+
+static void test_what_belongs_to_a_transaction_is_none_of_its_own(void **state)
+{
+	const struct mg_session_open open = { .user = "ada", .role = MG_ROLE_ADMIN, .door = "http" };
+	struct mg_session *session = mg_session_open(nodes[0].sessions, &open);
+	const struct mg_request request = { .sql = MG_STR("CREATE TABLE late (k INTEGER)"),
+		                                .in_transaction = true };
+	struct mg_outcome outcome;
+	struct mg_sink sink = { .lossless = true };
+
+	(void)state;
+	assert_int_equal(mg_session_run(session, &request, &sink, &outcome, &err), MG_E_TRANSACTION);
+	assert_string_equal(err.sqlstate, "25P01");
+	assert_int_equal(outcome.statements, 0);
+	mg_session_close(session);
+	mg_session_unref(session);
+}
+
 enum { THREADS = 8, TIMES = 20 };
 
 static void *ask_often(void *arg)
@@ -497,6 +559,8 @@ int main(void)
 		cmocka_unit_test(test_a_slow_client_holds_back_the_statement),
 		cmocka_unit_test(test_a_cancel_ends_it_there),
 		cmocka_unit_test(test_a_client_that_goes_ends_it_there),
+		cmocka_unit_test(test_a_transaction_is_nobody_elses),
+		cmocka_unit_test(test_what_belongs_to_a_transaction_is_none_of_its_own),
 		cmocka_unit_test(test_many_at_once_share_connections),
 		cmocka_unit_test(test_a_node_that_is_lost_is_told_apart), /* the last one */
 	};

@@ -41,6 +41,7 @@ static void test_a_statement_comes_back(void **state)
 		.run = { .user = "ad\xc3\xa4",
 		         .role = MG_ROLE_ADMIN,
 		         .lossless = true,
+		         .goes_on = true,
 		         .batch_rows = 77,
 		         .once = "00ff",
 		         .digest = UINT64_MAX,
@@ -54,6 +55,7 @@ static void test_a_statement_comes_back(void **state)
 	assert_string_equal(out.run.user, "ad\xc3\xa4");
 	assert_int_equal(out.run.role, MG_ROLE_ADMIN);
 	assert_true(out.run.lossless);
+	assert_true(out.run.goes_on);
 	assert_int_equal(out.run.batch_rows, 77);
 	assert_string_equal(out.run.once, "00ff");
 	assert_int_equal(out.run.digest, UINT64_MAX);
@@ -193,7 +195,7 @@ static void test_nonsense_is_refused(void **state)
 	refuse(0, "", 0);
 	refuse(99, "", 0);
 	refuse(MG_RELAY_CANCEL, "x", 1);
-	refuse(MG_RELAY_RUN, "\x02\x03", 2);                  /* a flag that is none */
+	refuse(MG_RELAY_RUN, "\x04\x03", 2);                  /* a flag that is none */
 	refuse(MG_RELAY_NOTICE, "\x02\0\0\0a\0", 6);          /* a zero in a text */
 	refuse(MG_RELAY_NOTICE, "\x01\0\0\0\xff", 5);         /* no UTF-8 */
 	refuse(MG_RELAY_NOTICE, "\xff\xff\xff\xff", 4);       /* more than there is */
