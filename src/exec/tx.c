@@ -132,6 +132,7 @@ int mg_tx_enter(struct mg_tx *tx, struct mg_error *err)
 			mg_error_set(err, MG_E_TRANSACTION, "Current transaction is aborted (please ROLLBACK)");
 	} else {
 		tx->busy = true;
+		tx->bound = false;
 		(void)mg_tx_ref(tx);
 	}
 	pthread_mutex_unlock(&tx->lock);
@@ -163,7 +164,7 @@ static bool breaks(struct mg_tx *tx, const struct mg_error *err)
 
 void mg_tx_leave(struct mg_tx *tx, const struct mg_error *err)
 {
-	bool failed = err && err->code && breaks(tx, err);
+	bool failed = err && err->code && (tx->bound || breaks(tx, err));
 
 	pthread_mutex_lock(&tx->lock);
 	mg_assert(tx->busy);
@@ -180,6 +181,11 @@ void mg_tx_leave(struct mg_tx *tx, const struct mg_error *err)
 		give_back(tx);
 	}
 	mg_tx_unref(tx);
+}
+
+void mg_tx_bind(struct mg_tx *tx)
+{
+	tx->bound = true;
 }
 
 /* Under the gate's lock: somebody waits for all snapshots to go. */
@@ -285,11 +291,58 @@ void mg_tx_end_idle(struct mg_tx *tx)
 	}
 }
 
+int mg_tx_rollback(struct mg_tx *tx, struct mg_error *err)
+{
+	int code = 0;
+
+	pthread_mutex_lock(&tx->lock);
+	if (tx->committing) {
+		code = mg_error_set(err, MG_E_BUSY, "the COMMIT of this transaction is under way");
+		mg_error_hint(err, "Wait for its answer, which says what came of it.");
+	} else if (tx->state == MG_TX_OVER && tx->why == MG_TX_COMMITTED) {
+		code = say_over(tx->why, err);
+	}
+	bool ours = !code && tx->state != MG_TX_OVER;
+
+	if (ours) { /* at once: no COMMIT comes in between */
+		tx->state = MG_TX_OVER;
+		tx->why = MG_TX_ROLLED_BACK;
+	}
+	pthread_mutex_unlock(&tx->lock);
+	if (!code) {
+		mg_tx_end(tx, MG_TX_ROLLED_BACK);
+	}
+	return code;
+}
+
+int mg_tx_commit_begin(struct mg_tx *tx, struct mg_error *err)
+{
+	pthread_mutex_lock(&tx->lock);
+	int code = tx->state == MG_TX_OVER ? say_over(tx->why, err) : 0;
+
+	tx->committing = !code;
+	pthread_mutex_unlock(&tx->lock);
+	return code;
+}
+
+void mg_tx_settle(struct mg_tx *tx, int code)
+{
+	pthread_mutex_lock(&tx->lock);
+	if (code != MG_E_TRANSACTION) {
+		bool ended = tx->state == MG_TX_OVER && code; /* otherwise, meanwhile */
+
+		tx->state = MG_TX_OVER;
+		tx->why = ended ? tx->why : code ? MG_TX_ROLLED_BACK : MG_TX_COMMITTED;
+	}
+	tx->committing = code == MG_E_UNKNOWN_OUTCOME;
+	pthread_mutex_unlock(&tx->lock);
+}
+
 int mg_tx_commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 {
-	int code = mg_tx_has_changes(tx) ? mg_tx__commit(tx, run, err) : 0;
+	int code = mg_tx_has_changes(tx) ? mg_tx__commit(tx, run, err) : mg_tx_commit_begin(tx, err);
 
-	mg_tx_end(tx, code ? MG_TX_ROLLED_BACK : MG_TX_COMMITTED);
+	mg_tx_settle(tx, code);
 	return code;
 }
 
@@ -502,7 +555,10 @@ int mg_tx_change(struct mg_engine *engine, struct mg_run *run,
 	}
 	/* It may have been made anew in between. */
 	code = code ? code : check_target(tx, request->statement, &table, err);
-	code = code ? code : mg_tx__apply(tx, table, redo, err);
+	if (!code) {
+		mg_tx_bind(tx); /* a part of its rows, or all, may stay when it fails */
+		code = mg_tx__apply(tx, table, redo, err);
+	}
 	mg_redo_free(redo);
 	return code;
 }

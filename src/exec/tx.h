@@ -63,15 +63,25 @@ void mg_tx_reap(struct mg_tx *tx);
 int mg_tx_enter(struct mg_tx *tx, struct mg_error *err);
 /* It ends; err: how it failed, NULL or without code: it did not. */
 void mg_tx_leave(struct mg_tx *tx, const struct mg_error *err);
+/* By the statement that has entered: it has changed what the transaction is, so whatever it fails
+ * with from now on, only ROLLBACK is left then. */
+void mg_tx_bind(struct mg_tx *tx);
 /* Roll back, at once or as soon as the running statement has left.  Does nothing when it is over.
  */
 void mg_tx_end(struct mg_tx *tx, enum mg_tx_end why);
 /* The same for MG_TX_IDLE, unless a statement has entered meanwhile. */
 void mg_tx_end_idle(struct mg_tx *tx);
+/* ROLLBACK of the client.  Fails: MG_E_BUSY while its COMMIT is under way and cannot be undone any
+ * more; 25P01 when it was committed. */
+int mg_tx_rollback(struct mg_tx *tx, struct mg_error *err);
 /* Between enter and leave; it is over then, whatever comes of it.  Fails: MG_E_CONFLICT others
  * changed the same rows or keys since: nothing happened; MG_E_UNKNOWN_OUTCOME; what a write fails
  * with. */
 int mg_tx_commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err);
+/* The last moment at which it can be ended otherwise; then mg_tx_settle.  Fails: it was ended. */
+int mg_tx_commit_begin(struct mg_tx *tx, struct mg_error *err);
+/* What came of it; MG_E_TRANSACTION: it was no COMMIT, the state is as before. */
+void mg_tx_settle(struct mg_tx *tx, int code);
 
 /* ---- for statements between enter and leave ---- */
 

@@ -269,6 +269,7 @@ static int commit_locked(struct mg_tx *tx, struct leaving *leaving, struct mg_ru
 	if (!code && mg_run_cancelled(run)) {
 		code = mg_run_cancel_error(run, err); /* the last moment at which it can be */
 	}
+	code = code ? code : mg_tx_commit_begin(tx, err);
 	code = code ? code : mg_replica_commit_in(replica, epoch, redo, err);
 	if (code == MG_E_UNAVAILABLE) { /* nothing happened, and what it has seen may be over */
 		code = mg_error_set(err, MG_E_CONFLICT, "%s", err ? err->message : "");

@@ -30,6 +30,8 @@ struct mg_tx {
 	enum mg_tx_state state;
 	enum mg_tx_end why;
 	bool busy; /* a statement has entered and not left */
+	/* Its COMMIT is on the way into the log, or nobody knows whether it came there. */
+	bool committing;
 	bool held; /* there may be something to give back */
 	uint64_t idle_since_ms;
 
@@ -40,6 +42,7 @@ struct mg_tx {
 	 */
 	struct mg_duck_conn *conn; /* inside of a transaction of DuckDB; NULL before the first need */
 	struct mg_gate_pass pass;  /* from before it has a connection until after */
+	bool bound;                /* the statement that has entered must go well: mg_tx_bind */
 	void *attached;
 	void (*free_attached)(void *thing);
 	const struct mg_catalog_data *data; /* of the snapshot */

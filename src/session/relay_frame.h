@@ -11,8 +11,8 @@
  *
  *      0  size  u32   of the whole frame
  *      4  kind  u8
- *      5  RUN       u8 flags (1 lossless, 2 goes on) u8 role u64 batch_rows  user  key  u64 digest
- *                   u16 count, so many times a setting's name and value  statement
+ *      5  RUN       u8 flags (1 lossless, 2 goes on)  u8 role  u64 batch_rows  user  key
+ *                   u64 digest  u16 count, so many times a setting's name and value  statement
  *         BEGIN     u32 count, so many times a column's name and type  Arrow's schema message
  *         BATCH     u64 rows  Arrow's messages
  *         DONE      tag  step  reason  u64 rows, bytes, moved bytes, moved rows, plan us, us

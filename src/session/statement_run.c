@@ -36,11 +36,11 @@ struct job {
 	struct mg_outcome *outcome;
 	const struct mg_statement *statement;
 	struct mg_settings settings;
-	struct mg_query *query; /* or NULL */
-	pthread_mutex_t lock;   /* guards apart against who ends the query */
-	struct mg_apart *apart; /* runs the query; or NULL */
-	bool left;              /* the query was left to it (apart.h) */
-	bool relayed;           /* another node has sent the statement */
+	struct mg_query *query;     /* or NULL */
+	pthread_mutex_t lock;       /* guards apart against who ends the query */
+	struct mg_apart *apart;     /* runs the query; or NULL */
+	bool left;                  /* the query was left to it (apart.h) */
+	bool relayed;               /* another node has sent the statement */
 	struct mg_write_key once;
 	bool began;                 /* the sink has been given begin */
 	struct mg_relay_answer far; /* of another node */
@@ -552,15 +552,23 @@ static int run_there(struct job *job, struct mg_error *err)
 	bool commits = job->statement->kind == MG_S_TRANSACTION;
 
 	mg_query_running(job->query);
-	int code = relay(job, far->node, commits, &far->link, err);
+	int code = commits ? mg_tx_commit_begin(tx, err) : 0;
 
+	if (code) {
+		return code;
+	}
+	/* Only BEGIN makes a connection: what runs on another one is not of this transaction. */
+	code = far->link ? relay(job, far->node, commits, &far->link, err) : MG_E_UNAVAILABLE;
 	if (!far->link && (code == MG_E_UNAVAILABLE || code == MG_E_NODE)) {
 		code = mg_error_set(err, MG_E_CONFLICT, "the server that ran this transaction was lost");
 		mg_error_hint(err, "It is rolled back: run the whole transaction again.");
 	}
-	if (commits && code != MG_E_TRANSACTION) {
-		far->clean = !code; /* else nobody knows here what the connection still has open */
-		mg_tx_end(tx, code ? MG_TX_ROLLED_BACK : MG_TX_COMMITTED);
+	if (commits) {
+		/* Else nobody knows here what the connection still has open. */
+		far->clean = !code;
+		mg_tx_settle(tx, code);
+	} else if (!code || !far->link) {
+		mg_tx_bind(tx);
 	}
 	return code;
 }

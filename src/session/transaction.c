@@ -123,14 +123,18 @@ int mg_session__over(struct mg_error *err)
 
 int mg_session__rollback(struct mg_session *session, struct mg_error *err)
 {
-	struct mg_tx *tx = take_tx(session);
+	struct mg_tx *tx = mg_session__tx(session);
 
 	if (!tx) {
 		return mg_session__no_transaction("rollback", err);
 	}
-	mg_tx_end(tx, MG_TX_ROLLED_BACK);
+	int code = mg_tx_rollback(tx, err);
+
+	if (!code) {
+		mg_session__forget(session, tx);
+	}
 	mg_tx_unref(tx);
-	return 0;
+	return code;
 }
 
 void mg_session__forget(struct mg_session *session, struct mg_tx *tx)

@@ -23,7 +23,7 @@ struct mg_tx_watch;
 int mg_tx_watch_new(struct mg_tx_watch **out, struct mg_sessions *sessions, struct mg_error *err);
 void mg_tx_watch_free(struct mg_tx_watch *watch); /* NULL is fine */
 
-/* Fails: 25P01 when none is open. */
+/* Fails: 25P01 when none is open; MG_E_BUSY while a COMMIT of it is under way. */
 int mg_session__rollback(struct mg_session *session, struct mg_error *err);
 int mg_session__no_transaction(const char *what, struct mg_error *err); /* says 25P01 */
 int mg_session__over(struct mg_error *err);                             /* likewise */

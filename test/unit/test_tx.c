@@ -563,6 +563,95 @@ static void test_states(void **state)
 	assert_int_equal(kit_ask(NULL, "SELECT count(*) FROM r WHERE id = 83000"), 0);
 }
 
+static int refuse_rows(void *arg, const struct ArrowSchema *schema, size_t count,
+                       const char *const *names, const char *const *types, struct mg_error *err)
+{
+	(void)arg, (void)schema, (void)count, (void)names, (void)types;
+	return mg_error_set(err, MG_E_UNSUPPORTED, "these rows cannot be handed out");
+}
+
+/* Its rows are in the transaction already, but the client hears that it failed. */
+static void test_an_answer_that_fails_fails_the_transaction(void **state)
+{
+	const struct mg_rows sink = { .begin = refuse_rows, .lossless = true };
+	const struct mg_change_request request = {
+		.statement = MG_STR("INSERT INTO r VALUES (84000, 'x') RETURNING id"), .rows = &sink
+	};
+	struct mg_run_settings settings = kit_settings;
+	struct mg_change_result result = { 0 };
+	struct mg_run *run = mg_run_new();
+	struct mg_tx *tx = begin();
+	struct mg_error err;
+
+	(void)state;
+	settings.tx = tx;
+	assert_int_equal(mg_tx_enter(tx, &err), 0);
+	assert_int_equal(mg_change_run(kit_engine, run, &settings, &request, &result, &err),
+	                 MG_E_UNSUPPORTED);
+	mg_tx_leave(tx, &err);
+	mg_run_free(run);
+	assert_int_equal(mg_tx_state(tx), MG_TX_FAILED);
+	kit_expect(tx, "SELECT 1", "25P02");
+	assert_int_equal(kit_commit(tx, &err), MG_E_TRANSACTION);
+	assert_int_equal(kit_ask(NULL, "SELECT count(*) FROM r WHERE id = 84000"), 0);
+}
+
+struct commit {
+	struct mg_tx *tx;
+	struct mg_error err;
+	int code;
+};
+
+static void *commit_it(void *arg)
+{
+	struct commit *commit = arg;
+
+	commit->code = kit_commit(commit->tx, &commit->err);
+	return NULL;
+}
+
+/* Either the COMMIT comes to nothing, or the ROLLBACK is told that it comes too late. */
+static void test_a_rollback_while_it_commits(void **state)
+{
+	struct mg_replica *replica = mg_engine_replica(kit_engine);
+	const uint32_t all[] = { 0, 1, 2, 3 };
+	struct mg_tx *tx = begin();
+	struct commit commit = { .tx = mg_tx_ref(tx) };
+	struct mg_error err;
+	pthread_t thread;
+
+	(void)state;
+	kit_do(tx, "INSERT INTO r VALUES (85000, 'x')");
+	kit_must(mg_replica_lock(replica, MG_LOCK_ALTER, all, 4, NULL, NULL, &err), &err, "lock");
+	assert_int_equal(pthread_create(&thread, NULL, commit_it, &commit), 0);
+	while (mg_tx_idle_since(tx)) { /* until it works: it will wait for the lock */
+		mg_sleep_ms(1);
+	}
+	assert_int_equal(mg_tx_rollback(tx, &err), 0);
+	mg_replica_unlock(replica, MG_LOCK_ALTER, all, 4);
+	pthread_join(thread, NULL);
+	assert_int_equal(commit.code, MG_E_TRANSACTION);
+	assert_string_equal(commit.err.sqlstate, "25P01");
+	mg_tx_unref(tx);
+	assert_int_equal(kit_ask(NULL, "SELECT count(*) FROM r WHERE id = 85000"), 0);
+
+	static const int codes[] = { 0, MG_E_CONFLICT, MG_E_UNKNOWN_OUTCOME };
+	static const int then[] = { MG_E_TRANSACTION, 0, MG_E_BUSY };
+
+	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+		tx = begin();
+		assert_int_equal(mg_tx_enter(tx, &err), 0);
+		assert_int_equal(mg_tx_commit_begin(tx, &err), 0);
+		assert_int_equal(mg_tx_rollback(tx, &err), MG_E_BUSY);
+		assert_true(err.hint[0] != '\0');
+		assert_int_equal(mg_tx_state(tx), MG_TX_OPEN);
+		mg_tx_settle(tx, codes[i]);
+		assert_int_equal(mg_tx_rollback(tx, &err), then[i]);
+		mg_tx_leave(tx, NULL);
+		mg_tx_unref(tx);
+	}
+}
+
 static void test_reading_takes_no_lock(void **state)
 {
 	struct mg_replica *replica = mg_engine_replica(kit_engine);
@@ -835,6 +924,8 @@ int main(void)
 		cmocka_unit_test(test_first_committer_wins),
 		cmocka_unit_test(test_write_skew),
 		cmocka_unit_test(test_states),
+		cmocka_unit_test(test_an_answer_that_fails_fails_the_transaction),
+		cmocka_unit_test(test_a_rollback_while_it_commits),
 		cmocka_unit_test(test_reading_takes_no_lock),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_a_swap_evicts),
