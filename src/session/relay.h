@@ -53,7 +53,8 @@ struct mg_relay_ask {
 	bool writes;
 	struct mg_write_key once;
 	/* Statements of a transaction go over one connection, which belongs to it from BEGIN to its
-	 * end: *link, taken anew when it is NULL, and NULL again when it is lost.  NULL: any. */
+	 * end: *link, NULL for BEGIN alone, which takes one, and NULL again when it is lost.  NULL:
+	 * any. */
 	struct mg_relay_link **link;
 };
 

@@ -540,6 +540,21 @@ static void test_states(void **state)
 	kit_expect(tx, "INSERT INTO r VALUES (1, 'x')", "25006");
 	assert_int_equal(kit_commit(tx, &err), 0);
 
+	/* What would leave it as it was does not, once the statement has changed it. */
+	static const enum mg_tx_state after[] = { MG_TX_OPEN, MG_TX_FAILED };
+
+	for (int bound = 0; bound < 2; bound++) {
+		tx = begin();
+		assert_int_equal(mg_tx_enter(tx, &err), 0);
+		if (bound) {
+			mg_tx_bind(tx);
+		}
+		(void)mg_error_set(&err, MG_E_UNSUPPORTED, "no");
+		mg_tx_leave(tx, &err);
+		assert_int_equal(mg_tx_state(tx), after[bound]);
+		kit_rollback(tx);
+	}
+
 	/* One statement at a time; an end from outside waits for it. */
 	tx = begin();
 	kit_do(tx, "INSERT INTO r VALUES (83000, 'x')");
