@@ -132,6 +132,31 @@ void mg_replica__name_peers(struct mg_replica *replica)
 	mg_catalog_give(replica->options.catalog, data);
 }
 
+static bool votes(const struct mg_members *members, uint64_t node)
+{
+	const struct mg_member *member = mg_members_find(members, node);
+
+	return member && member->role == MG_MEMBER_VOTER;
+}
+
+void mg_replica__voters_of_all(const struct mg_replica *replica, const struct mg_group_look *looks,
+                               struct mg_members *out)
+{
+	const struct mg_members *first = &looks[1].members;
+
+	*out = (struct mg_members){ 0 };
+	for (size_t i = 0; i < first->count; i++) {
+		bool all = true;
+
+		for (size_t k = 1; all && k < mg_replica__group_count(replica); k++) {
+			all = votes(&looks[k].members, first->list[i].node);
+		}
+		if (all) {
+			(void)mg_members_set(out, first->list[i].node, MG_MEMBER_VOTER, NULL);
+		}
+	}
+}
+
 static bool has_role(const struct mg_members *members, const struct mg_members *wanted,
                      uint64_t node)
 {
@@ -144,12 +169,22 @@ static bool has_role(const struct mg_members *members, const struct mg_members *
 bool mg_replica__is_placed(const struct mg_replica *replica, const struct mg_group_look *looks,
                            const struct mg_placed_node *nodes, size_t count, uint64_t node)
 {
+	struct mg_members all;
 	bool placed = true;
 
+	mg_replica__voters_of_all(replica, looks, &all);
 	for (size_t i = 0; placed && i < mg_replica__group_count(replica); i++) {
+		const struct mg_placement placement = {
+			.nodes = nodes,
+			.node_count = count,
+			.self = replica->options.self,
+			.catalog = i == 0,
+			.members = &looks[i].members,
+			.others = i == 0 ? &all : &looks[0].members,
+		};
 		struct mg_members wanted;
 
-		mg_placement_wanted(nodes, count, &looks[i].members, &wanted);
+		mg_placement_wanted(&placement, &wanted);
 		placed = has_role(&looks[i].members, &wanted, node);
 	}
 	return placed;
@@ -284,6 +319,24 @@ size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos,
 	mg_free(looks);
 	mg_catalog_give(replica->options.catalog, data);
 	return count;
+}
+
+int mg_replica_has_member(struct mg_replica *replica, uint64_t node, bool *is,
+                          struct mg_error *err)
+{
+	int code = mg_replica__barrier_of_all(replica, err);
+
+	*is = false;
+	if (code) {
+		return code;
+	}
+	struct mg_group_look *looks = mg_replica__looks(replica);
+
+	for (size_t i = 0; !*is && i < mg_replica__group_count(replica); i++) {
+		*is = mg_members_find(&looks[i].members, node) != NULL;
+	}
+	mg_free(looks);
+	return 0;
 }
 
 void mg_replica_leaders(struct mg_replica *replica, uint64_t *leaders)

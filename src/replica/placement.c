@@ -21,34 +21,44 @@ static bool votes(const struct mg_members *members, uint64_t node)
 	return member && member->role == MG_MEMBER_VOTER;
 }
 
-/* Add what of the nodes is wanted, has a vote or not, and is not there yet. */
-static void add_wanted(const struct mg_placed_node *nodes, size_t count,
-                       const struct mg_members *members, bool voters, struct mg_members *out)
-{
-	for (size_t i = 0; i < count && out->count < MG_MEMBERS_MAX; i++) {
-		enum mg_member_role role = mg_members_voters(out) < MG_PLACEMENT_VOTERS ? MG_MEMBER_VOTER
-		                                                                        : MG_MEMBER_STANDBY;
-
-		if (nodes[i].state == MG_PLACED_MEMBER && votes(members, nodes[i].number) == voters &&
-		    !mg_members_find(out, nodes[i].number)) {
-			(void)mg_members_set(out, nodes[i].number, role, NULL);
-		}
-	}
-}
-
-void mg_placement_wanted(const struct mg_placed_node *nodes, size_t count,
-                         const struct mg_members *members, struct mg_members *out)
-{
-	*out = (struct mg_members){ 0 };
-	add_wanted(nodes, count, members, true, out);
-	add_wanted(nodes, count, members, false, out);
-}
-
 static bool is_connected(const struct mg_placement *at, uint64_t node)
 {
 	const struct mg_placed_node *known = find(at->nodes, at->node_count, node);
 
 	return node == at->self || (known && known->connected && known->state != MG_PLACED_REMOVED);
+}
+
+enum { RANK_MAX = 5 };
+
+/* How much a node should vote; 0: not at all.  Shards look at group 0 rather than at who votes in
+ * them: so all of them take the same nodes, without which group 0 could not follow. */
+static int rank(const struct mg_placement *at, const struct mg_placed_node *node)
+{
+	bool there = is_connected(at, node->number), other = votes(at->others, node->number);
+
+	if (node->state != MG_PLACED_MEMBER) {
+		return 0;
+	}
+	if (at->catalog ? votes(at->members, node->number) : other) {
+		return RANK_MAX;
+	}
+	return 1 + 2 * there + other;
+}
+
+void mg_placement_wanted(const struct mg_placement *at, struct mg_members *out)
+{
+	*out = (struct mg_members){ 0 };
+	for (int wanted = RANK_MAX; wanted > 0; wanted--) {
+		for (size_t i = 0; i < at->node_count && out->count < MG_MEMBERS_MAX; i++) {
+			enum mg_member_role role = mg_members_voters(out) < MG_PLACEMENT_VOTERS
+			                               ? MG_MEMBER_VOTER
+			                               : MG_MEMBER_STANDBY;
+
+			if (rank(at, &at->nodes[i]) == wanted) {
+				(void)mg_members_set(out, at->nodes[i].number, role, NULL);
+			}
+		}
+	}
 }
 
 /* Would those be enough that vote without this node? */
@@ -90,11 +100,11 @@ static struct mg_placement_step step(enum mg_placement_kind kind, uint64_t node)
 static struct mg_placement_step take_away(const struct mg_placement *at,
                                           const struct mg_members *wanted, uint64_t node, bool gone)
 {
-	if (node == at->self) {
-		return step(MG_STEP_TRANSFER, successor(at, wanted));
-	}
 	if (!at->catalog && votes(at->others, node)) {
 		return step(MG_STEP_NONE, 0);
+	}
+	if (node == at->self) {
+		return step(MG_STEP_TRANSFER, successor(at, wanted));
 	}
 	if (!votes(at->members, node)) {
 		return step(mg_members_find(wanted, node) ? MG_STEP_NONE : MG_STEP_REMOVE, node);
@@ -174,7 +184,7 @@ struct mg_placement_step mg_placement_next(const struct mg_placement *at)
 	struct mg_members wanted;
 
 	mg_assert(mg_members_sound(at->members));
-	mg_placement_wanted(at->nodes, at->node_count, at->members, &wanted);
+	mg_placement_wanted(at, &wanted);
 	if (mg_members_voters(&wanted) == 0) {
 		return step(MG_STEP_NONE, 0); /* the last ones stay */
 	}

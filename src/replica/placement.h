@@ -2,8 +2,9 @@
  * placement.h - where the replicas of a group should be, and the next step towards it.
  *
  * Wanted: a replica on every node that is a member of the cluster, MG_PLACEMENT_VOTERS of them with
- * a vote, the others as standbys, which have the rows and are the next to vote.  Who votes already
- * goes on.
+ * a vote, the others as standbys, which have the rows and are the next to vote.  In group 0 who
+ * votes already goes on, then come nodes that are there, those first that vote in every shard; in a
+ * shard who votes in group 0, then nodes that are there.
  *
  * One step at a time, each of them safe by itself, so that whoever leads the group next goes on:
  *
@@ -60,9 +61,8 @@ struct mg_placement_step {
 	uint64_t node;
 };
 
-/* The members that the group should have.  Nobody: nothing is to be done. */
-void mg_placement_wanted(const struct mg_placed_node *nodes, size_t count,
-                         const struct mg_members *members, struct mg_members *out);
+/* The members that the group should have, whoever leads it.  Nobody: nothing is to be done. */
+void mg_placement_wanted(const struct mg_placement *placement, struct mg_members *out);
 struct mg_placement_step mg_placement_next(const struct mg_placement *placement);
 const char *mg_placement_kind_name(enum mg_placement_kind kind);
 

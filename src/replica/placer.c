@@ -241,24 +241,6 @@ static bool is_connected(const struct mg_placer *placer, uint64_t number)
 	return node && node->connected;
 }
 
-/* Who has a vote in every shard. */
-static void voters_of_all(const struct mg_placer *placer, struct mg_members *out)
-{
-	const struct mg_members *first = &placer->looks[1].members;
-
-	*out = (struct mg_members){ 0 };
-	for (size_t i = 0; i < first->count; i++) {
-		bool all = true;
-
-		for (size_t k = 1; all && k < mg_replica__group_count(placer->replica); k++) {
-			all = votes(&placer->looks[k].members, first->list[i].node);
-		}
-		if (all) {
-			(void)mg_members_set(out, first->list[i].node, MG_MEMBER_VOTER, NULL);
-		}
-	}
-}
-
 static struct mg_placement_step next_step(struct mg_placer *placer, uint32_t group)
 {
 	struct mg_members all;
@@ -271,7 +253,7 @@ static struct mg_placement_step next_step(struct mg_placer *placer, uint32_t gro
 		.others = group == 0 ? &all : &placer->looks[0].members,
 	};
 
-	voters_of_all(placer, &all);
+	mg_replica__voters_of_all(placer->replica, placer->looks, &all);
 	return mg_placement_next(&placement);
 }
 

@@ -118,6 +118,10 @@ struct mg_copy_info {
 	int64_t lag; /* entries that are committed and not yet there; -1: not known here */
 };
 size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos, size_t max);
+/* *is: does the node belong to a group, group 0 too, as of now?  May wait, and fails, as a read
+ * barrier over all shards. */
+int mg_replica_has_member(struct mg_replica *replica, uint64_t node, bool *is,
+                          struct mg_error *err);
 
 /* What was committed in this epoch may still be on its way, and should be known soon: the epoch
  * ends and the next one's fence decides.  Nothing when it is over. */

@@ -9,6 +9,7 @@
 
 #include "auth/auth.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "catalog/node_table.h"
 #include "client/wire.h"
 #include "mg_version.h"
@@ -380,15 +381,39 @@ static int read_ca(struct serving *s, struct mg_error *err)
 	return code;
 }
 
+/* What this node knows of its groups may be old, and then a node that votes seems to have none. */
+static int try_again(const struct mg_node_claim *claim, struct mg_error *err)
+{
+	char why[sizeof err->message];
+
+	mg_copy_text(why, sizeof why, err->message);
+	mg_error_set(err, MG_E_UNAVAILABLE, "cannot tell now whether \"%.64s\" has replicas",
+	             claim->id);
+	mg_error_detail(err, "%s.", why);
+	mg_error_hint(err, "Try again when a majority of the servers is there.");
+	return MG_E_UNAVAILABLE;
+}
+
 /* Who asks again, without a number, has been interrupted; or has lost its directory. */
 static int check_lost(const struct serving *s, const struct mg_node_claim *claim,
                       struct mg_error *err)
 {
-	const struct mg_catalog_data *data = mg_catalog_take(s->host->catalog);
-	const struct mg_catalog_node *node = claim->number ? NULL : mg_node_find(data, claim);
+	const struct mg_join_host *host = s->host;
+	bool has = false;
+
+	if (claim->number) {
+		return 0;
+	}
+	if (host->catch_up && host->catch_up(host->arg, err)) {
+		return try_again(claim, err);
+	}
+	const struct mg_catalog_data *data = mg_catalog_take(host->catalog);
+	const struct mg_catalog_node *node = mg_node_find(data, claim);
 	int code = 0;
 
-	if (node && s->host->has_replicas && s->host->has_replicas(s->host->arg, node->number)) {
+	if (node && host->has_replicas && host->has_replicas(host->arg, node->number, &has, err)) {
+		code = try_again(claim, err);
+	} else if (has) {
 		code = mg_error_set(err, MG_E_DUPLICATE,
 		                    "node %llu (\"%s\" at %s) has replicas in its data directory",
 		                    (unsigned long long)node->number, node->id, node->address);
@@ -397,7 +422,7 @@ static int check_lost(const struct serving *s, const struct mg_node_claim *claim
 		              "%.64s, then try again; it becomes a new node.",
 		              node->id);
 	}
-	mg_catalog_give(s->host->catalog, data);
+	mg_catalog_give(host->catalog, data);
 	return code;
 }
 

@@ -26,8 +26,10 @@ struct mg_join_host {
 	struct mg_catalog *catalog;
 	uint64_t self;        /* number */
 	bool other_client_ca; /* clients' certificates are signed by others: they name no node */
-	/* Does the node belong to a group?  NULL: none does. */
-	bool (*has_replicas)(void *arg, uint64_t number);
+	/* Returns when the catalog here holds what was acknowledged before.  NULL: it does. */
+	int (*catch_up)(void *arg, struct mg_error *err);
+	/* *has: does the node belong to a group, as of now?  NULL: none does. */
+	int (*has_replicas)(void *arg, uint64_t number, bool *has, struct mg_error *err);
 	void *arg;
 };
 

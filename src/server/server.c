@@ -97,19 +97,16 @@ static int worker_upgrade(void *arg, struct mg_http_request *request, const char
 	return 0;
 }
 
-static bool has_replicas(void *arg, uint64_t number)
+static int catch_up(void *arg, struct mg_error *err)
 {
 	struct server *server = arg;
-	struct mg_replica *replica = mg_engine_replica(server->engine);
-	size_t max = mg_replica_copies(replica, NULL, 0) + 64;
-	struct mg_copy_info *copies = mg_alloc0(max * sizeof *copies);
-	size_t count = mg_replica_copies(replica, copies, max);
-	bool found = false;
-	for (size_t i = 0; i < count && i < max; i++) {
-		found = found || copies[i].node == number;
-	}
-	mg_free(copies);
-	return found;
+	return mg_replica_read_barrier(mg_engine_replica(server->engine), NULL, 0, err);
+}
+
+static int has_replicas(void *arg, uint64_t number, bool *has, struct mg_error *err)
+{
+	struct server *server = arg;
+	return mg_replica_has_member(mg_engine_replica(server->engine), number, has, err);
 }
 
 static int let_join(void *arg, const struct mg_join_caller *caller, struct mg_str body,
@@ -411,6 +408,7 @@ static int open_doors(struct server *server, struct mg_error *err)
 		                                  .catalog = server->catalog,
 		                                  .self = server->number,
 		                                  .other_client_ca = options->client_ca != NULL,
+		                                  .catch_up = catch_up,
 		                                  .has_replicas = has_replicas,
 		                                  .arg = server };
 	struct mg_doors_options doors = {

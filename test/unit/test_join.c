@@ -27,7 +27,8 @@ static char dir[64];  /* of the server that is asked */
 static char keys[64]; /* of the one that asks */
 static struct mg_catalog *catalog;
 static struct mg_arena *arena;
-static bool (*replicas_of)(void *arg, uint64_t number);
+static int (*catches_up)(void *arg, struct mg_error *err);
+static int (*replicas_of)(void *arg, uint64_t number, bool *has, struct mg_error *err);
 
 static void must(int code, const struct mg_error *err)
 {
@@ -108,7 +109,11 @@ static int serve(const struct mg_join_ask *ask, const struct mg_join_caller *cal
                  struct mg_join_answer *answer, struct mg_error *err)
 {
 	const struct mg_join_host host = {
-		.data_dir = dir, .catalog = catalog, .self = 1, .has_replicas = replicas_of
+		.data_dir = dir,
+		.catalog = catalog,
+		.self = 1,
+		.catch_up = catches_up,
+		.has_replicas = replicas_of,
 	};
 	struct mg_sb body = { 0 }, text = { 0 };
 
@@ -419,10 +424,26 @@ static void test_asking_again_gives_the_same_number(void **state)
 	assert_int_equal(node_count(), 2);
 }
 
-static bool second_has_replicas(void *arg, uint64_t number)
+static int second_has_replicas(void *arg, uint64_t number, bool *has, struct mg_error *err)
 {
 	(void)arg;
-	return number == 2;
+	(void)err;
+	*has = number == 2;
+	return 0;
+}
+
+static int nobody_knows(void *arg, uint64_t number, bool *has, struct mg_error *err)
+{
+	(void)arg;
+	(void)number;
+	*has = false;
+	return mg_error_set(err, MG_E_TIMEOUT, "this node lags behind");
+}
+
+static int is_cut_off(void *arg, struct mg_error *err)
+{
+	(void)arg;
+	return mg_error_set(err, MG_E_UNAVAILABLE, "group 0 has no leader");
 }
 
 /* An empty directory under the name of a node that has voted would have forgotten that. */
@@ -442,6 +463,26 @@ static void test_a_node_does_not_come_back_empty(void **state)
 	must(mg_node_set_state(catalog, "server-2", MG_NODE_REMOVED, &err), &err);
 	assert_int_equal(let_in(&ask, &by_password).number, 3);
 	replicas_of = NULL;
+}
+
+/* Who does not know what a node has gives away neither its number nor a new one. */
+static void test_without_a_majority_nobody_enters(void **state)
+{
+	(void)state;
+	struct mg_join_ask ask = ask_as("server-2", "localhost:8766");
+
+	assert_int_equal(let_in(&ask, &by_password).number, 2);
+	replicas_of = nobody_knows;
+	refused(&ask, &by_password, MG_E_UNAVAILABLE, "cannot tell now whether \"server-2\"");
+	ask = ask_as("server-3", "localhost:8767");
+	assert_int_equal(let_in(&ask, &by_password).number, 3);
+	catches_up = is_cut_off;
+	ask = ask_as("server-4", "localhost:8768");
+	refused(&ask, &by_password, MG_E_UNAVAILABLE, "cannot tell now");
+	assert_int_equal(node_count(), 3);
+	catches_up = NULL;
+	replicas_of = NULL;
+	assert_int_equal(let_in(&ask, &by_password).number, 4);
 }
 
 static void test_a_node_comes_back_by_its_certificate(void **state)
@@ -664,6 +705,7 @@ int main(void)
 		CASE(test_the_answer_is_all_that_a_server_needs),
 		CASE(test_asking_again_gives_the_same_number),
 		CASE(test_a_node_does_not_come_back_empty),
+		CASE(test_without_a_majority_nobody_enters),
 		CASE(test_a_node_comes_back_by_its_certificate),
 		CASE(test_a_node_speaks_for_another),
 		CASE(test_strangers_are_refused),

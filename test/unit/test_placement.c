@@ -300,6 +300,123 @@ static void test_a_drained_node_may_come_back(void **state)
 	assert_voters(&world, "123", "");
 }
 
+static void set(struct world *world, size_t group, uint64_t node, enum mg_member_role role)
+{
+	assert_int_equal(mg_members_set(&world->groups[group], node, role, NULL), 0);
+}
+
+static struct world four_nodes(void)
+{
+	struct world world = { 0 };
+
+	for (int i = 0; i < 4; i++) {
+		add_node(&world, M, true);
+	}
+	vote(&world, "123");
+	for (size_t i = 0; i <= SHARDS; i++) {
+		set(&world, i, 4, MG_MEMBER_STANDBY);
+	}
+	return world;
+}
+
+/* Wherever the replacement goes down and the drain is undone, all have the same voters again. */
+static void test_a_drain_is_undone_while_its_replacement_is_down(void **state)
+{
+	(void)state;
+	for (size_t promoted = 0; promoted <= SHARDS; promoted++) {
+		for (int order = 0; order < 4; order++) {
+			struct world world = four_nodes();
+
+			world.nodes[2].state = D;
+			for (size_t i = 1; i <= promoted; i++) {
+				set(&world, i, 4, MG_MEMBER_VOTER);
+			}
+			world.nodes[3].connected = false;
+			if (order & 2) {
+				play_all(&world, order & 1);
+			}
+			world.nodes[2].state = M;
+			play_all(&world, order & 1);
+			assert_voters(&world, "123", "4");
+			world.nodes[3].connected = true;
+			play_all(&world, order & 1);
+			assert_voters(&world, "123", "4");
+		}
+	}
+}
+
+/* A standby that is down keeps nobody from voting, even when some shards have chosen it. */
+static void test_who_is_there_votes_first(void **state)
+{
+	(void)state;
+	for (size_t promoted = 0; promoted <= SHARDS; promoted++) {
+		for (int backwards = 0; backwards < 2; backwards++) {
+			struct world world = four_nodes();
+
+			add_node(&world, M, true);
+			world.nodes[2].state = D;
+			world.nodes[3].connected = false;
+			for (size_t i = 1; i <= promoted; i++) {
+				set(&world, i, 4, MG_MEMBER_VOTER);
+			}
+			play_all(&world, backwards);
+			assert_voters(&world, "125", "4");
+			world.nodes[3].connected = true;
+			play_all(&world, backwards);
+			assert_voters(&world, "125", "4");
+		}
+	}
+}
+
+/* Some shards have chosen one node, some the other. */
+static void test_shards_agree(void **state)
+{
+	(void)state;
+	for (int backwards = 0; backwards < 2; backwards++) {
+		struct world world = four_nodes();
+
+		add_node(&world, M, true);
+		world.nodes[2].state = D;
+		set(&world, 1, 4, MG_MEMBER_VOTER);
+		set(&world, 2, 5, MG_MEMBER_VOTER);
+		play_all(&world, backwards);
+		assert_voters(&world, "124", "5");
+	}
+}
+
+static void test_a_drain_is_undone_half_way(void **state)
+{
+	(void)state;
+	for (int backwards = 0; backwards < 2; backwards++) {
+		struct world world = four_nodes();
+
+		for (size_t i = 0; i <= SHARDS; i++) {
+			set(&world, i, 4, MG_MEMBER_VOTER);
+			set(&world, i, 3, i == 1 ? MG_MEMBER_VOTER : MG_MEMBER_STANDBY);
+		}
+		play_all(&world, backwards);
+		assert_voters(&world, "124", "3");
+	}
+}
+
+/* The coordinator would get a shard back at once that it gave away. */
+static void test_shards_are_given_away_after_group_0(void **state)
+{
+	struct world world = four_nodes();
+
+	(void)state;
+	world.nodes[0].state = D;
+	for (size_t i = 1; i <= SHARDS; i++) {
+		set(&world, i, 4, MG_MEMBER_VOTER);
+		assert_int_equal(next(&world, i).kind, MG_STEP_NONE);
+	}
+	set(&world, 0, 4, MG_MEMBER_VOTER);
+	assert_int_equal(next(&world, 1).kind, MG_STEP_NONE);
+	assert_int_equal(next(&world, 0).kind, MG_STEP_TRANSFER);
+	world.groups[0].list[0].role = MG_MEMBER_STANDBY;
+	assert_int_equal(next(&world, 1).kind, MG_STEP_TRANSFER);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -311,6 +428,11 @@ int main(void)
 		cmocka_unit_test(test_a_node_that_is_gone_is_replaced),
 		cmocka_unit_test(test_no_step_leaves_too_few),
 		cmocka_unit_test(test_a_drained_node_may_come_back),
+		cmocka_unit_test(test_a_drain_is_undone_while_its_replacement_is_down),
+		cmocka_unit_test(test_who_is_there_votes_first),
+		cmocka_unit_test(test_shards_agree),
+		cmocka_unit_test(test_a_drain_is_undone_half_way),
+		cmocka_unit_test(test_shards_are_given_away_after_group_0),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
