@@ -113,8 +113,8 @@ int mg_cert_node_ensure(const char *data_dir, uint64_t node, struct mg_error *er
 		                      "\"%s\" is no certificate that the other nodes would take", cert);
 		mg_error_detail(err, "It must be of node %llu, signed by \"%s\", and not expired.",
 		                (unsigned long long)node, ca);
-		mg_error_hint(err, "Put the cluster's ca.crt and ca.key beside it: with them the node "
-		                   "makes its own.");
+		mg_error_hint(err, "Remove the node (merganser cluster remove, on another one) and let it "
+		                   "enter again: start it with an empty data directory and --join.");
 	}
 	mg_free(ca_key);
 	mg_free(ca);

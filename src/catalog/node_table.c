@@ -51,7 +51,8 @@ int mg_node_address_check(const char *address, struct mg_error *err)
 	}
 	if (printable && strlen(address) <= MG_NODE_ADDRESS_MAX &&
 	    mg_net_split(address, host, sizeof host, port, sizeof port, NULL) == 0 && host[0] &&
-	    strcmp(port, "0") != 0 && strcmp(host, "0.0.0.0") != 0 && strcmp(host, "::") != 0) {
+	    strcmp(port, "0") != 0 && strcmp(host, "0.0.0.0") != 0 && strcmp(host, "::") != 0 &&
+	    !strchr(host, '*')) {
 		return 0;
 	}
 	mg_error_set(err, MG_E_USAGE, "\"%.256s\" is no address at which others reach a node", address);

@@ -210,7 +210,8 @@ static void test_names_and_addresses_are_checked(void **state)
 		                               "0123456789012345678901234567890123456789"
 		                               "012345678901234567890123" };
 	static const char *const addresses[] = {
-		"", "localhost", ":8765", "localhost:0", "0.0.0.0:1", "[::]:1", "a b:1", "h:65536", "h:x",
+		"",       "localhost", ":8765",   "localhost:0", "0.0.0.0:1", "*:1", "*.example:1",
+		"[::]:1", "a b:1",     "h:65536", "h:x",
 	};
 
 	(void)state;
