@@ -381,14 +381,15 @@ static int ask_again(struct joining *j, const struct mg_join_renewal *renewal,
 	const struct mg_endpoint endpoint = {
 		.tls = { .roots_file = roots, .any_host = true, .cert_file = cert, .key_file = key },
 		.timeout_ms = CONNECT_TIMEOUT_MS,
-		.wake_fd = -1,
+		.wake_fd = renewal->wake_fd,
 	};
 	bool transient = true;
 	int code = MG_E_INTERNAL;
 
 	for (size_t i = 0; code && transient && i < j->seed_count; i++) {
 		code = mg_join_post(&endpoint, j->seeds[i], ask, answer, &transient, err);
-		transient = transient || mg_text_eq(err->sqlstate, MG_CLIENT_UNTRUSTED);
+		transient = code != MG_E_CANCELLED &&
+		            (transient || mg_text_eq(err->sqlstate, MG_CLIENT_UNTRUSTED));
 	}
 	mg_free(key);
 	mg_free(cert);

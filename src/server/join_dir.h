@@ -41,6 +41,7 @@ struct mg_join_renewal {
 	const char *cluster; /* id */
 	uint64_t number;
 	const char *node_id, *address;
+	int wake_fd; /* readable: give up (MG_E_CANCELLED); -1: none */
 };
 int mg_join_renew(const struct mg_join_renewal *renewal, struct mg_error *err);
 

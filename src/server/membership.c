@@ -9,9 +9,12 @@
 #include "os/file.h"
 #include "server/join_dir.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { AGAIN_MIN_S = 1, AGAIN_MAX_S = 300, LOOK_S = 3600 };
 
@@ -21,6 +24,7 @@ struct mg_membership {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool stopping;    /* guarded by lock */
+	int wake_fd;      /* readable when it is to end: it may be waiting for another node */
 	unsigned again_s; /* the thread's: pause after the last failure */
 };
 
@@ -122,7 +126,8 @@ static int ask(const struct mg_membership *m, struct mg_error *err)
 	                                                    .cluster = cluster,
 	                                                    .number = m->options.number,
 	                                                    .node_id = m->options.node_id,
-	                                                    .address = m->options.address },
+	                                                    .address = m->options.address,
+	                                                    .wake_fd = m->wake_fd },
 	                         err);
 
 	mg_free(seeds);
@@ -195,6 +200,11 @@ int mg_membership_start(struct mg_membership **out, const struct mg_membership_o
 		mg_free(m);
 		return code;
 	}
+	m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (m->wake_fd < 0) {
+		mg_free(m);
+		return mg_error_errno(err, errno, "cannot make an eventfd");
+	}
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -205,6 +215,7 @@ int mg_membership_start(struct mg_membership **out, const struct mg_membership_o
 	if (failed) {
 		pthread_cond_destroy(&m->changed);
 		pthread_mutex_destroy(&m->lock);
+		(void)close(m->wake_fd);
 		mg_free(m);
 		return mg_error_errno(err, failed, "cannot start a thread");
 	}
@@ -221,8 +232,10 @@ void mg_membership_stop(struct mg_membership *m)
 	m->stopping = true;
 	pthread_cond_signal(&m->changed);
 	pthread_mutex_unlock(&m->lock);
+	(void)eventfd_write(m->wake_fd, 1);
 	pthread_join(m->thread, NULL);
 	pthread_cond_destroy(&m->changed);
 	pthread_mutex_destroy(&m->lock);
+	(void)close(m->wake_fd);
 	mg_free(m);
 }

@@ -7,11 +7,14 @@
 
 #include <cmocka.h>
 
+#include <netinet/in.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +24,7 @@
 #include "os/file.h"
 #include "server/address.h"
 #include "server/join.h"
+#include "server/join_dir.h"
 #include "server/node_file.h"
 
 static char dir[64];  /* of the server that is asked */
@@ -485,6 +489,36 @@ static void test_without_a_majority_nobody_enters(void **state)
 	assert_int_equal(let_in(&ask, &by_password).number, 4);
 }
 
+/* A server that stops does not wait for those which do not answer. */
+static void test_asking_for_a_certificate_ends_at_once(void **state)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t size = sizeof address;
+	struct mg_error err = { 0 };
+	int silent = socket(AF_INET, SOCK_STREAM, 0), wake = eventfd(1, 0);
+	char seeds[64];
+
+	(void)state;
+	assert_int_equal(bind(silent, (struct sockaddr *)&address, size), 0);
+	assert_int_equal(listen(silent, 8), 0); /* and never accepts */
+	assert_int_equal(getsockname(silent, (struct sockaddr *)&address, &size), 0);
+	int port = ntohs(address.sin_port);
+
+	(void)snprintf(seeds, sizeof seeds, "127.0.0.1:%d,127.0.0.1:%d", port, port);
+	must(mg_cert_node_ensure(dir, 1, &err), &err);
+	const struct mg_join_renewal renewal = { .data_dir = dir,
+		                                     .seeds = seeds,
+		                                     .cluster = "",
+		                                     .number = 1,
+		                                     .node_id = "server-1",
+		                                     .address = "localhost:8765",
+		                                     .wake_fd = wake };
+
+	assert_int_equal(mg_join_renew(&renewal, &err), MG_E_CANCELLED);
+	(void)close(silent);
+	(void)close(wake);
+}
+
 static void test_a_node_comes_back_by_its_certificate(void **state)
 {
 	struct mg_error err = { 0 };
@@ -706,6 +740,7 @@ int main(void)
 		CASE(test_asking_again_gives_the_same_number),
 		CASE(test_a_node_does_not_come_back_empty),
 		CASE(test_without_a_majority_nobody_enters),
+		CASE(test_asking_for_a_certificate_ends_at_once),
 		CASE(test_a_node_comes_back_by_its_certificate),
 		CASE(test_a_node_speaks_for_another),
 		CASE(test_strangers_are_refused),
