@@ -321,8 +321,7 @@ size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos,
 	return count;
 }
 
-int mg_replica_has_member(struct mg_replica *replica, uint64_t node, bool *is,
-                          struct mg_error *err)
+int mg_replica_has_member(struct mg_replica *replica, uint64_t node, bool *is, struct mg_error *err)
 {
 	int code = mg_replica__barrier_of_all(replica, err);
 

@@ -50,9 +50,8 @@ void mg_placement_wanted(const struct mg_placement *at, struct mg_members *out)
 	*out = (struct mg_members){ 0 };
 	for (int wanted = RANK_MAX; wanted > 0; wanted--) {
 		for (size_t i = 0; i < at->node_count && out->count < MG_MEMBERS_MAX; i++) {
-			enum mg_member_role role = mg_members_voters(out) < MG_PLACEMENT_VOTERS
-			                               ? MG_MEMBER_VOTER
-			                               : MG_MEMBER_STANDBY;
+			enum mg_member_role role =
+				mg_members_voters(out) < MG_PLACEMENT_VOTERS ? MG_MEMBER_VOTER : MG_MEMBER_STANDBY;
 
 			if (rank(at, &at->nodes[i]) == wanted) {
 				(void)mg_members_set(out, at->nodes[i].number, role, NULL);

@@ -61,12 +61,39 @@ static int propose_catalog(void *arg, const char *text, size_t len, bool anywher
 
 /* ---- life ---- */
 
+/* The groups began long ago when the catalog names others: without its log the first node would
+ * begin them again, alone. */
+static int check_first(struct mg_replica *replica, struct mg_error *err)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
+	int code = 0;
+
+	for (size_t i = 0; replica->options.peers && !code && i < data->node_count; i++) {
+		const struct mg_catalog_node *node = &data->nodes[i];
+
+		if (node->number != replica->options.self && !mg_text_eq(node->state, MG_NODE_REMOVED)) {
+			code = mg_error_set(err, MG_E_NOT_FOUND,
+			                    "log/raft of the data directory is lost or incomplete, and server "
+			                    "\"%.64s\" belongs to this cluster, too",
+			                    node->id);
+			mg_error_hint(err, "Put the whole directory back as it was.  When it is lost: "
+			                   "merganser cluster remove, on another server, then start this one "
+			                   "with an empty directory and --join; it becomes a new node.");
+		}
+	}
+	mg_catalog_give(replica->options.catalog, data);
+	return code;
+}
+
 static int birth(struct mg_replica *replica, uint32_t group, struct mg_error *err)
 {
 	struct mg_raft_node *node = mg_raft_host_node(replica->host);
 
 	if (mg_raft_node_knows(node, group)) {
 		return 0;
+	}
+	if (replica->self_begins && check_first(replica, err)) {
+		return MG_E_NOT_FOUND;
 	}
 	return replica->options.births.count
 	           ? mg_raft_node_birth(node, group, &replica->options.births, err)
@@ -276,6 +303,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	replica->options = *options;
 	replica->options.self = options->peers ? options->self : FIRST;
 	if (replica->options.self == FIRST && options->births.count == 0) {
+		replica->self_begins = true;
 		replica->options.births =
 			(struct mg_members){ .list = { { FIRST, MG_MEMBER_VOTER } }, .count = 1 };
 	}

@@ -22,6 +22,7 @@ struct mg_placer;
 
 struct mg_replica {
 	struct mg_replica_options options;
+	bool self_begins; /* the first node: it has made births up */
 	struct mg_raft_host *host;
 	struct mg_forward *forward; /* NULL: without peers */
 	struct mg_snapshot_puller *puller;

@@ -159,6 +159,20 @@ def test_a_lost_directory_is_a_lost_node(three):
     assert last.file()["number"] == 4
 
 
+def test_the_first_one_does_not_begin_again(three):
+    """Its log is gone: it must not become the leader of groups of its own, whose rows are others'."""
+    cluster, two, _ = three
+    cluster.processes["server"].send_signal(signal.SIGKILL)
+    cluster.processes["server"].wait(30)
+    shutil.rmtree(cluster.data / "log" / "raft")
+    first = Server(cluster, "first")
+    first.data, first.port = cluster.data, cluster.port
+    assert first.start(None, member=True).process.wait(60) == 1
+    log = cluster.log("first")
+    assert "log/raft of the data directory is lost" in log and "cluster remove" in log, log
+    until(two.healthy, lambda: cluster.log("two"))
+
+
 def test_any_node_takes_wishes(three):
     cluster, two, last = three
     port, cluster.port = cluster.port, last.port
