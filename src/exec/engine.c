@@ -483,13 +483,6 @@ const char *mg_engine_unready(struct mg_engine *engine)
 	return !why && atomic_load(&engine->unshown) ? "this node does not show all tables yet" : why;
 }
 
-void mg_engine_show_rest(struct mg_engine *engine)
-{
-	if (atomic_load(&engine->unshown)) {
-		mg_engine__show_again(engine);
-	}
-}
-
 void mg_engine_on_event(struct mg_engine *engine,
                         void (*tell)(void *arg, const char *event, const char *detail), void *arg)
 {

@@ -45,8 +45,6 @@ void mg_engine_stop(struct mg_engine *engine);
 void mg_engine_close(struct mg_engine *engine); /* stops; NULL is fine */
 /* Why this node does not serve, a sentence that stays; or NULL. */
 const char *mg_engine_unready(struct mg_engine *engine);
-/* Show what of the catalog could not be shown before, now that more is applied. */
-void mg_engine_show_rest(struct mg_engine *engine);
 /* What happens to nodes and leaders; NULL: nobody listens. */
 void mg_engine_on_event(struct mg_engine *engine,
                         void (*tell)(void *arg, const char *event, const char *detail), void *arg);

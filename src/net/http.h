@@ -37,7 +37,6 @@ const char *mg_http_path(const struct mg_http_request *request);
 const char *mg_http_query(struct mg_http_request *request, const char *name);
 /* All of it as it came, without "?"; "" when there is none. */
 const char *mg_http_query_text(const struct mg_http_request *request);
-bool mg_http_has_query(struct mg_http_request *request, const char *name);
 /* Value or NULL; case-insensitive. */
 const char *mg_http_header(const struct mg_http_request *request, const char *name);
 struct mg_str mg_http_body(const struct mg_http_request *request);

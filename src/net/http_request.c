@@ -202,11 +202,6 @@ const char *mg_http_query_text(const struct mg_http_request *request)
 	return request->query ? request->query : "";
 }
 
-bool mg_http_has_query(struct mg_http_request *request, const char *name)
-{
-	return mg_http_query(request, name) != NULL;
-}
-
 /* ---- Basic ---- */
 
 struct secret {

@@ -174,20 +174,12 @@ struct mg_message mg_armour_next_term(uint64_t term)
 	};
 }
 
-static bool votes(const struct mg_members *members, uint64_t node)
-{
-	const struct mg_member *member = mg_members_find(members, node);
-
-	mg_assert(node > 0);
-	return member != NULL && member->role == MG_MEMBER_VOTER;
-}
-
 /* H.  Whether a vote counts is the candidate's matter, who looks at its own members. */
 bool mg_armour_answers(unsigned rules, const struct mg_members *members, uint64_t self)
 {
 	mg_assert(self > 0);
 	mg_assert(members->count <= MG_MEMBERS_MAX);
-	return (rules & MG_ARMOUR_BALLOT) && !votes(members, self);
+	return (rules & MG_ARMOUR_BALLOT) && !mg_members_votes(members, self);
 }
 
 bool mg_armour_grants(const struct mg_ballot *ballot, const struct mg_message *request)
@@ -212,7 +204,8 @@ size_t mg_armour_farewell(unsigned rules, const struct mg_entry *entries, size_t
 	struct mg_members changed;
 
 	mg_assert(count == 0 || entries != NULL);
-	if (!(rules & MG_ARMOUR_FAREWELL) || !votes(members, peer)) {
+	mg_assert(peer > 0);
+	if (!(rules & MG_ARMOUR_FAREWELL) || !mg_members_votes(members, peer)) {
 		return count;
 	}
 	for (size_t i = 0; i < count; i++) {
@@ -220,7 +213,7 @@ size_t mg_armour_farewell(unsigned rules, const struct mg_entry *entries, size_t
 			int rc = mg_members_decode(entries[i].data, entries[i].size, &changed, NULL);
 
 			mg_assert(rc == 0); /* the core has decoded it before */
-			if (!votes(&changed, peer)) {
+			if (!mg_members_votes(&changed, peer)) {
 				return i;
 			}
 		}
@@ -233,7 +226,7 @@ int mg_armour_keeps_vote(unsigned rules, const struct mg_members *members, uint6
 {
 	mg_assert(self > 0);
 	mg_assert(members->count > 0);
-	if (!(rules & MG_ARMOUR_FAREWELL) || votes(members, self)) {
+	if (!(rules & MG_ARMOUR_FAREWELL) || mg_members_votes(members, self)) {
 		return 0;
 	}
 	(void)mg_error_set(err, MG_E_USAGE, "node %" PRIu64 " leads the group", self);

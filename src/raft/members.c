@@ -22,6 +22,13 @@ const struct mg_member *mg_members_find(const struct mg_members *members, uint64
 	return NULL;
 }
 
+bool mg_members_votes(const struct mg_members *members, uint64_t node)
+{
+	const struct mg_member *member = mg_members_find(members, node);
+
+	return member && member->role == MG_MEMBER_VOTER;
+}
+
 size_t mg_members_voters(const struct mg_members *members)
 {
 	size_t count = 0;

@@ -39,6 +39,7 @@ struct mg_members {
 
 /* The member, or NULL. */
 const struct mg_member *mg_members_find(const struct mg_members *members, uint64_t node);
+bool mg_members_votes(const struct mg_members *members, uint64_t node); /* it is a voter of them */
 size_t mg_members_voters(const struct mg_members *members);
 bool mg_members_sound(const struct mg_members *members);
 

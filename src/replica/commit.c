@@ -224,7 +224,7 @@ static void abort_prepared(struct commit *commit)
 	struct mg_error none = { 0 };
 
 	if (decide(commit, false, &none) || settle(commit, false, &none)) {
-		mg_replica__take_again(commit->replica, commit->epoch);
+		mg_replica_renew(commit->replica, commit->epoch);
 	}
 }
 
@@ -234,7 +234,7 @@ static int await_resolved(struct commit *commit, struct mg_error *err)
 	uint64_t until = mg_clock_ms() + MG_REPLICA_PATIENCE_MS;
 	size_t open = commit->count;
 
-	mg_replica__take_again(commit->replica, commit->epoch);
+	mg_replica_renew(commit->replica, commit->epoch);
 	reach(commit); /* what was prepared, lest it only seems to be gone */
 	while (open > 0 && mg_clock_ms() < until && !mg_replica__stopping(commit->replica)) {
 		open = 0;
@@ -266,7 +266,7 @@ static int ask_home(struct commit *commit, int code, struct mg_error *err)
 		}
 		return code;
 	}
-	mg_replica__take_again(commit->replica, commit->epoch);
+	mg_replica_renew(commit->replica, commit->epoch);
 	/* Behind the fence that refused it nothing of it can be decided as a commit any more. */
 	if (fenced &&
 	    mg_replica__reach(commit->replica, &commit->wait, MG_REPLICA_PATIENCE_MS, &none) == 0) {
@@ -313,7 +313,7 @@ static int commit_several(struct commit *commit, const struct mg_redo *redo, str
 
 	if (code) {
 		if (commit->wait.maybe) { /* one may come behind an abort, but not behind a fence */
-			mg_replica__take_again(commit->replica, commit->epoch);
+			mg_replica_renew(commit->replica, commit->epoch);
 		} else if (!commit->wait.fenced) {
 			abort_prepared(commit);
 		}

@@ -135,7 +135,7 @@ void mg_replica__on_role(void *arg, uint32_t group, enum mg_raft_role role, uint
 	pthread_mutex_unlock(&replica->lock);
 }
 
-void mg_replica__take_again(struct mg_replica *replica, uint64_t epoch)
+void mg_replica_renew(struct mg_replica *replica, uint64_t epoch)
 {
 	pthread_mutex_lock(&replica->lock);
 	if (atomic_load(&replica->epoch) == epoch) {
@@ -144,11 +144,6 @@ void mg_replica__take_again(struct mg_replica *replica, uint64_t epoch)
 		pthread_cond_broadcast(&replica->changed);
 	}
 	pthread_mutex_unlock(&replica->lock);
-}
-
-void mg_replica_renew(struct mg_replica *replica, uint64_t epoch)
-{
-	mg_replica__take_again(replica, epoch);
 }
 
 /* ---- questions ---- */

@@ -132,13 +132,6 @@ void mg_replica__name_peers(struct mg_replica *replica)
 	mg_catalog_give(replica->options.catalog, data);
 }
 
-static bool votes(const struct mg_members *members, uint64_t node)
-{
-	const struct mg_member *member = mg_members_find(members, node);
-
-	return member && member->role == MG_MEMBER_VOTER;
-}
-
 void mg_replica__voters_of_all(const struct mg_replica *replica, const struct mg_group_look *looks,
                                struct mg_members *out)
 {
@@ -149,7 +142,7 @@ void mg_replica__voters_of_all(const struct mg_replica *replica, const struct mg
 		bool all = true;
 
 		for (size_t k = 1; all && k < mg_replica__group_count(replica); k++) {
-			all = votes(&looks[k].members, first->list[i].node);
+			all = mg_members_votes(&looks[k].members, first->list[i].node);
 		}
 		if (all) {
 			(void)mg_members_set(out, first->list[i].node, MG_MEMBER_VOTER, NULL);

@@ -14,13 +14,6 @@ static const struct mg_placed_node *find(const struct mg_placed_node *nodes, siz
 	return NULL;
 }
 
-static bool votes(const struct mg_members *members, uint64_t node)
-{
-	const struct mg_member *member = mg_members_find(members, node);
-
-	return member && member->role == MG_MEMBER_VOTER;
-}
-
 static bool is_connected(const struct mg_placement *at, uint64_t node)
 {
 	const struct mg_placed_node *known = find(at->nodes, at->node_count, node);
@@ -34,12 +27,12 @@ enum { RANK_MAX = 5 };
  * them: so all of them take the same nodes, without which group 0 could not follow. */
 static int rank(const struct mg_placement *at, const struct mg_placed_node *node)
 {
-	bool there = is_connected(at, node->number), other = votes(at->others, node->number);
+	bool there = is_connected(at, node->number), other = mg_members_votes(at->others, node->number);
 
 	if (node->state != MG_PLACED_MEMBER) {
 		return 0;
 	}
-	if (at->catalog ? votes(at->members, node->number) : other) {
+	if (at->catalog ? mg_members_votes(at->members, node->number) : other) {
 		return RANK_MAX;
 	}
 	return 1 + 2 * there + other;
@@ -82,8 +75,8 @@ static uint64_t successor(const struct mg_placement *at, const struct mg_members
 	for (size_t i = 0; i < at->members->count; i++) {
 		uint64_t node = at->members->list[i].node;
 
-		if (node != at->self && votes(at->members, node) && votes(wanted, node) &&
-		    is_connected(at, node)) {
+		if (node != at->self && mg_members_votes(at->members, node) &&
+		    mg_members_votes(wanted, node) && is_connected(at, node)) {
 			return node;
 		}
 	}
@@ -99,13 +92,13 @@ static struct mg_placement_step step(enum mg_placement_kind kind, uint64_t node)
 static struct mg_placement_step take_away(const struct mg_placement *at,
                                           const struct mg_members *wanted, uint64_t node, bool gone)
 {
-	if (!at->catalog && votes(at->others, node)) {
+	if (!at->catalog && mg_members_votes(at->others, node)) {
 		return step(MG_STEP_NONE, 0);
 	}
 	if (node == at->self) {
 		return step(MG_STEP_TRANSFER, successor(at, wanted));
 	}
-	if (!votes(at->members, node)) {
+	if (!mg_members_votes(at->members, node)) {
 		return step(mg_members_find(wanted, node) ? MG_STEP_NONE : MG_STEP_REMOVE, node);
 	}
 	if (!can_do_without(at, node)) {
@@ -142,8 +135,8 @@ static struct mg_placement_step add_missing(const struct mg_placement *at,
 		if (!mg_members_find(at->members, node)) {
 			return step(MG_STEP_ADD, node);
 		}
-		if (votes(wanted, node) && !votes(at->members, node) &&
-		    (!at->catalog || votes(at->others, node))) {
+		if (mg_members_votes(wanted, node) && !mg_members_votes(at->members, node) &&
+		    (!at->catalog || mg_members_votes(at->others, node))) {
 			return step(MG_STEP_PROMOTE, node);
 		}
 	}
@@ -156,7 +149,8 @@ static bool is_complete(const struct mg_placement *at, const struct mg_members *
 	for (size_t i = 0; i < wanted->count; i++) {
 		uint64_t node = wanted->list[i].node;
 
-		if (votes(wanted, node) && is_connected(at, node) && !votes(at->members, node)) {
+		if (mg_members_votes(wanted, node) && is_connected(at, node) &&
+		    !mg_members_votes(at->members, node)) {
 			return false;
 		}
 	}
@@ -171,7 +165,8 @@ static struct mg_placement_step remove_spare(const struct mg_placement *at,
 	for (size_t i = 0; next.kind == MG_STEP_NONE && i < at->members->count; i++) {
 		uint64_t node = at->members->list[i].node;
 
-		if (!mg_members_find(wanted, node) || (votes(at->members, node) && !votes(wanted, node))) {
+		if (!mg_members_find(wanted, node) ||
+		    (mg_members_votes(at->members, node) && !mg_members_votes(wanted, node))) {
 			next = take_away(at, wanted, node, false);
 		}
 	}

@@ -49,13 +49,6 @@ struct mg_placer {
 	char trouble[160];  /* the last step that was refused */
 };
 
-static bool votes(const struct mg_members *members, uint64_t node)
-{
-	const struct mg_member *member = mg_members_find(members, node);
-
-	return member && member->role == MG_MEMBER_VOTER;
-}
-
 /* ---- events ---- */
 
 static void tell(struct mg_placer *placer, const char *event, const char *detail)
@@ -265,7 +258,7 @@ static uint64_t better_leader(const struct mg_placer *placer, uint32_t group)
 	bool close_by = false;
 
 	if (group == 0 || to == 0 || to == placer->replica->options.self ||
-	    !votes(&look->members, to) || !is_connected(placer, to) ||
+	    !mg_members_votes(&look->members, to) || !is_connected(placer, to) ||
 	    mg_clock_ms() - placer->leader_ms < SETTLE_MS) {
 		return 0;
 	}

@@ -156,8 +156,6 @@ void mg_replica__on_applied(void *arg, uint32_t group, uint64_t index);
 int mg_replica__coordinate(struct mg_replica *replica, struct mg_error *err); /* starts a thread */
 /* For mg_raft_node_options.on_role, arg = replica. */
 void mg_replica__on_role(void *arg, uint32_t group, enum mg_raft_role role, uint64_t term);
-/* Something is left in doubt: fence once more, and resolve.  Nothing when the epoch is over. */
-void mg_replica__take_again(struct mg_replica *replica, uint64_t epoch);
 /* MG_E_UNAVAILABLE: go to the coordinator. */
 int mg_replica__not_coordinator(struct mg_replica *replica, struct mg_error *err);
 

@@ -45,13 +45,6 @@ static void vote(struct world *world, const char *digits)
 	world->leader = (uint64_t)(digits[0] - '0');
 }
 
-static bool votes(const struct mg_members *members, uint64_t node)
-{
-	const struct mg_member *member = mg_members_find(members, node);
-
-	return member && member->role == MG_MEMBER_VOTER;
-}
-
 static void check(const struct world *world)
 {
 	for (size_t i = 0; i <= SHARDS; i++) {
@@ -61,7 +54,7 @@ static void check(const struct world *world)
 		for (size_t k = 0; k < world->groups[i].count; k++) {
 			uint64_t node = world->groups[i].list[k].node;
 
-			if (votes(&world->groups[i], node)) {
+			if (mg_members_votes(&world->groups[i], node)) {
 				voters++;
 				there += node <= world->count && world->nodes[node - 1].connected;
 			}
@@ -72,8 +65,9 @@ static void check(const struct world *world)
 			uint64_t node = world->groups[0].list[k].node;
 			bool gone = node > world->count || world->nodes[node - 1].state == R;
 
-			for (size_t s = 1; votes(&world->groups[0], node) && !gone && s <= SHARDS; s++) {
-				assert_true(votes(&world->groups[s], node));
+			for (size_t s = 1; mg_members_votes(&world->groups[0], node) && !gone && s <= SHARDS;
+			     s++) {
+				assert_true(mg_members_votes(&world->groups[s], node));
 			}
 		}
 	}
@@ -95,7 +89,7 @@ static struct mg_placement_step next(const struct world *world, size_t group)
 		bool everywhere = true;
 
 		for (size_t i = 1; i <= SHARDS; i++) {
-			everywhere = everywhere && votes(&world->groups[i], node);
+			everywhere = everywhere && mg_members_votes(&world->groups[i], node);
 		}
 		if (everywhere) {
 			assert_int_equal(mg_members_set(&all, node, MG_MEMBER_VOTER, NULL), 0);
@@ -130,7 +124,7 @@ static void play(struct world *world, size_t group, struct mg_placement_step ste
 		assert_int_equal(mg_members_remove(members, step.node, NULL), 0);
 		break;
 	case MG_STEP_TRANSFER:
-		assert_true(votes(members, step.node));
+		assert_true(mg_members_votes(members, step.node));
 		world->leader = step.node;
 		break;
 	}

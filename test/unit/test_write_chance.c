@@ -12,18 +12,7 @@
 #include "write_kit.h"
 
 static const struct kit_table tables[] = {
-	{ .schema = "main",
-	  .name = "t",
-	  .columns = { { "k", "BIGINT", true },
-	               { "a", "INTEGER", false },
-	               { "b", "VARCHAR", false },
-	               { "d", "DECIMAL(10,2)", false } },
-	  .keys = { "k" },
-	  .rows = "SELECT i, i % 7, 'x' || i, i / 4 FROM range(200) r(i)" },
-	{ .schema = "main",
-	  .name = "r",
-	  .columns = { { "id", "INTEGER", true }, { "name", "VARCHAR", false } },
-	  .rows = "SELECT i, 'n' || i FROM range(10) r(i)" },
+	KIT_PLAIN_TABLES,
 };
 
 static int open_all(void **state)
