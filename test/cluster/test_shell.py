@@ -572,6 +572,21 @@ def demo_terminal(demo_env):
         pass
 
 
+def test_the_shell_goes_to_another_server_when_its_own_is_killed(demo_env):
+    text = """CREATE TABLE t (k INTEGER) PARTITIONED BY (k);
+INSERT INTO t SELECT range FROM range(100);
+.demo kill 1
+INSERT INTO t SELECT range FROM range(100, 150);
+SELECT count(*), sum(k) FROM t;
+"""
+    done = subprocess.run([PROGRAM, "demo", "--nodes", "3", "--scale-factor", "0.01", "--workers", "0", "--run", "-", "--format", "csv"],
+                          input=text, env=demo_env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "150,11175" in done.stdout
+    assert "server-1 killed" in done.stderr + done.stdout
+    assert "note: connected again to server-" in done.stderr
+
+
 def test_killed_nodes_change_no_answer(demo_env, demo_terminal):
     shell = demo_terminal
     shell.wait_for("demo> ", seconds=60)
