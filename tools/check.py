@@ -24,6 +24,7 @@ import xml.etree.ElementTree as ElementTree
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / "deps" / "cache" / "venv" / "bin"
 LIMIT_S = 30 * 60
+LIMIT_SANITIZER_S = 2 * 3600
 LIMIT_ALL_S = 6 * 3600
 SANITIZER_ENV = {
     "asan": {
@@ -169,7 +170,8 @@ def main():
     parser.add_argument("--sanitizer", choices=sorted(SANITIZER_ENV))
     context = parser.parse_args()
     context.build = ROOT / (f"build-{context.sanitizer}" if context.sanitizer else "build")
-    context.limit_s = LIMIT_ALL_S if context.all else LIMIT_S
+    context.limit_s = (LIMIT_ALL_S if context.all else
+                       LIMIT_SANITIZER_S if context.sanitizer else LIMIT_S)
     context.env = dict(os.environ, MG_BUILD=str(context.build), PYTHONDONTWRITEBYTECODE="1",
                        MG_CHECK_ALL="1" if context.all else "0",
                        **SANITIZER_ENV.get(context.sanitizer, {}))
