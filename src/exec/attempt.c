@@ -46,6 +46,7 @@ struct mg_attempt {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	uint32_t stage; /* that runs, or 0 */
+	bool copy_few;  /* of that stage */
 	bool cancelled, lost, closed, finishing;
 	uint64_t moved_bytes, moved_rows, rows_seen, bytes_seen;
 };
@@ -419,7 +420,9 @@ static size_t index_of(const struct mg_attempt *attempt, const struct mg_worker 
 static bool may_deliver(struct mg_attempt *attempt, size_t from, uint32_t stage)
 {
 	pthread_mutex_lock(&attempt->lock);
-	bool may = from && attempt->stage == stage && attempt->parts[from].state == PART_RUNNING;
+	bool runs = attempt->stage == stage;
+	bool copies = attempt->copy_few && attempt->stage + MG_STAGE_COPY == stage;
+	bool may = from && (runs || copies) && attempt->parts[from].state == PART_RUNNING;
 	pthread_mutex_unlock(&attempt->lock);
 	return may;
 }
@@ -523,6 +526,7 @@ int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from,
 			.rows_sent = (uint64_t)mg_json_get_int(json, "rows_sent", 0),
 			.bytes_sent = (uint64_t)mg_json_get_int(json, "bytes_sent", 0),
 			.micros = (uint64_t)mg_json_get_int(json, "micros", 0),
+			.copied = mg_json_get_bool(json, "copied", false),
 		};
 		part->state = error ? PART_FAILED : PART_RAN;
 		if (error) {
@@ -577,8 +581,9 @@ static const char *ship_name(enum mg_ship ship)
 static void start_remote(struct mg_attempt *attempt, const struct mg_stage *stage)
 {
 	struct mg_sb json = { 0 };
-	mg_sb_addf(&json, "{\"type\":\"run\",\"query\":%llu,\"stage\":%u,\"ship\":\"%s\",\"sql\":",
-	           (unsigned long long)attempt->number, stage->id, ship_name(stage->ship));
+	mg_sb_addf(&json, "{\"type\":\"run\",\"query\":%llu,\"stage\":%u,\"ship\":\"%s\",%s\"sql\":",
+	           (unsigned long long)attempt->number, stage->id, ship_name(stage->ship),
+	           stage->copy_few ? "\"copy_few\":true," : "");
 	mg_sb_add_json(&json, stage->sql, strlen(stage->sql));
 	mg_sb_add_char(&json, '}');
 	for (size_t i = 1; i < attempt->part_count; i++) {
@@ -617,8 +622,10 @@ static int await_parts(struct mg_attempt *attempt, struct mg_error *err)
 static int run_local(struct mg_attempt *attempt, const struct mg_stage *stage, struct mg_error *err)
 {
 	struct part *self = &attempt->parts[0];
-	int code =
-		mg_participant_run(attempt->local, stage->id, stage->ship, stage->sql, &self->stats, err);
+	struct mg_exec_order order = {
+		.stage = stage->id, .ship = stage->ship, .sql = stage->sql, .copy_few = stage->copy_few
+	};
+	int code = mg_participant_run(attempt->local, &order, &self->stats, err);
 	mg_participant_reads(attempt->local, &self->reads);
 	pthread_mutex_lock(&attempt->lock);
 	/* A lost worker interrupts our own part: that loss is the reason, not the interruption. */
@@ -670,6 +677,7 @@ int mg_attempt_run_stage(struct mg_attempt *attempt, const struct mg_stage *stag
 {
 	pthread_mutex_lock(&attempt->lock);
 	attempt->stage = stage->id;
+	attempt->copy_few = stage->copy_few;
 	for (size_t i = 0; i < attempt->part_count; i++) {
 		struct part *part = &attempt->parts[i];
 		if (part->state != PART_FAILED) {
@@ -692,14 +700,18 @@ int mg_attempt_run_stage(struct mg_attempt *attempt, const struct mg_stage *stag
 		return code;
 	}
 	seal(attempt, stage->id);
-	*count = (struct mg_count){ 0 };
+	*count = (struct mg_count){ .copied = stage->copy_few };
 	for (size_t i = 0; i < attempt->part_count; i++) {
 		const struct mg_exec_stats *stats = &attempt->parts[i].stats;
 		count->rows += stats->rows;
 		count->bytes += stats->bytes;
+		count->copied = count->copied && stats->copied;
 		if (stats_of_part) {
 			stats_of_part[i] = *stats;
 		}
+	}
+	if (count->copied) {
+		mg_participant_seal(attempt->local, stage->id + MG_STAGE_COPY);
 	}
 	pthread_mutex_lock(&attempt->lock);
 	attempt->rows_seen += count->rows;

@@ -327,6 +327,14 @@ struct shipment {
 	struct mg_arrow_encoder *near_encoder; /* for our own spool */
 	struct mg_arrow_encoder *far_encoder;  /* for the wire; the same one without compression */
 	struct mg_exec_stats *stats;
+	/* With copy_few: the schema and the rows that stay, as long as they are few. */
+	bool copy;
+	struct mg_buf *schema;
+	struct {
+		struct mg_buf *batch;
+		uint64_t rows;
+	} few[MG_EXEC_FEW_BATCHES];
+	size_t few_count, few_bytes;
 };
 
 static bool goes_elsewhere(const struct shipment *shipment)
@@ -358,6 +366,41 @@ static int check_frame(const struct mg_buf *buf, const char *what, struct mg_err
 	                          buf->size, MG_CHANNEL_MESSAGE_MAX >> 20);
 }
 
+static void remember_few(struct shipment *shipment, struct mg_buf *batch, uint64_t rows)
+{
+	shipment->few_bytes += batch->size;
+	if (shipment->few_count == MG_EXEC_FEW_BATCHES || shipment->few_bytes > MG_EXEC_FEW_BYTES) {
+		shipment->copy = false;
+		return;
+	}
+	shipment->few[shipment->few_count].rows = rows;
+	shipment->few[shipment->few_count++].batch = mg_buf_ref(batch);
+}
+
+/* The schema travels with rows only: the coordinator has its own, and must find them equal. */
+static int send_few(struct shipment *shipment, struct mg_error *err)
+{
+	struct mg_participant *part = shipment->part;
+	bool own = part->node_index == 0;
+	uint32_t stage = shipment->stage + MG_STAGE_COPY;
+	int code = 0;
+	if (own) {
+		code = mg_participant_accept(part, stage, true, shipment->schema, 0, err);
+	} else if (shipment->few_count) {
+		code = part->send(part->arg, stage, 0, true, shipment->schema, 0, err);
+	}
+	for (size_t i = 0; !code && i < shipment->few_count; i++) {
+		struct mg_buf *batch = shipment->few[i].batch;
+		uint64_t rows = shipment->few[i].rows;
+		code = own ? mg_participant_accept(part, stage, false, batch, rows, err)
+		           : part->send(part->arg, stage, 0, false, batch, rows, err);
+		shipment->stats->rows_sent += own ? 0 : rows;
+		shipment->stats->bytes_sent += own ? 0 : batch->size;
+	}
+	shipment->stats->copied = !code;
+	return code;
+}
+
 static int ship_schema(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
 {
 	struct shipment *shipment = arg;
@@ -374,6 +417,9 @@ static int ship_schema(void *arg, const struct ArrowSchema *schema, struct mg_er
 	 */
 	if (!code && stays_here(shipment)) {
 		code = mg_spool_set_schema(shipment->own, message, err);
+	}
+	if (!code && shipment->copy) {
+		shipment->schema = mg_buf_ref(message);
 	}
 	if (!code && goes_elsewhere(shipment)) {
 		uint32_t target = far_target(shipment);
@@ -421,6 +467,9 @@ static int ship_batch(void *arg, uint32_t target, struct ArrowArray *batch, stru
 	shipment->stats->bytes += raw;
 	if (!code && here) {
 		code = mg_spool_put(shipment->own, near_buf, rows, err);
+		if (shipment->copy) {
+			remember_few(shipment, near_buf, rows);
+		}
 	}
 	if (!code && away) {
 		uint32_t to = hashed ? target : far_target(shipment);
@@ -431,22 +480,34 @@ static int ship_batch(void *arg, uint32_t target, struct ArrowArray *batch, stru
 	return code;
 }
 
-int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship ship,
-                       const char *sql, struct mg_exec_stats *stats, struct mg_error *err)
+int mg_participant_run(struct mg_participant *part, const struct mg_exec_order *order,
+                       struct mg_exec_stats *stats, struct mg_error *err)
 {
-	mg_assert(ship != MG_SHIP_RESULT);
+	mg_assert(order->ship != MG_SHIP_RESULT);
 	*stats = (struct mg_exec_stats){ 0 };
 	if (is_cancelled(part)) {
 		return mg_error_set(err, MG_E_CANCELLED, "cancelled");
 	}
 	uint64_t start = mg_clock_us();
 	struct shipment shipment = {
-		.part = part, .stage = stage, .ship = ship, .stats = stats, .own = spool_take(part, stage)
+		.part = part,
+		.stage = order->stage,
+		.ship = order->ship,
+		.stats = stats,
+		.own = spool_take(part, order->stage),
+		.copy = order->copy_few && order->ship == MG_SHIP_KEEP,
 	};
 	struct mg_duck_sink sink = { .begin = ship_schema, .put = ship_batch, .arg = &shipment };
-	bool hashed = ship == MG_SHIP_HASH;
-	int code = mg_duck_scatter(part->conn, sql, hashed ? part->owner : NULL,
+	bool hashed = order->ship == MG_SHIP_HASH;
+	int code = mg_duck_scatter(part->conn, order->sql, hashed ? part->owner : NULL,
 	                           hashed ? part->node_count : 1, &sink, err);
+	if (!code && shipment.copy && shipment.schema) {
+		code = send_few(&shipment, err);
+	}
+	for (size_t i = 0; i < shipment.few_count; i++) {
+		mg_buf_unref(shipment.few[i].batch);
+	}
+	mg_buf_unref(shipment.schema);
 	if (shipment.far_encoder) {
 		mg_arrow_encoder_free(shipment.far_encoder);
 	}

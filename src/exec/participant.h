@@ -75,7 +75,12 @@ struct mg_exec_stats {
 	uint64_t rows, bytes;           /* made, raw */
 	uint64_t rows_sent, bytes_sent; /* to other participants, as encoded */
 	uint64_t micros;
+	bool copied; /* with copy_few: the coordinator has been sent all rows, or there are none */
 };
+
+/* Rows of a stage that are few: so many bytes, as encoded, in so many batches. */
+#define MG_EXEC_FEW_BYTES (8u << 10)
+#define MG_EXEC_FEW_BATCHES 4
 
 /* Rows that a node read of one table in one shard; shard 0 is the reference group. */
 struct mg_exec_read {
@@ -108,9 +113,16 @@ void mg_participant_give_back(struct mg_participant *part);
 void mg_participant_cancel(struct mg_participant *part); /* any thread; idempotent */
 double
 mg_participant_progress(struct mg_participant *part); /* of the running stage, 0..1; any thread */
-/* Run one stage (any ship but RESULT): blocks until all rows are kept or sent. */
-int mg_participant_run(struct mg_participant *part, uint32_t stage, enum mg_ship ship,
-                       const char *sql, struct mg_exec_stats *stats, struct mg_error *err);
+/* One stage of a query to run here. */
+struct mg_exec_order {
+	uint32_t stage;
+	enum mg_ship ship; /* any but RESULT */
+	const char *sql;
+	bool copy_few; /* see mg_stage */
+};
+/* Run one stage: blocks until all rows are kept or sent. */
+int mg_participant_run(struct mg_participant *part, const struct mg_exec_order *order,
+                       struct mg_exec_stats *stats, struct mg_error *err);
 /* Rows that came from another participant. Any thread. */
 int mg_participant_accept(struct mg_participant *part, uint32_t stage, bool schema,
                           struct mg_buf *buf, uint64_t rows, struct mg_error *err);

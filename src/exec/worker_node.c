@@ -30,9 +30,8 @@ enum { QUERIES_MAX = 256 };
 
 struct order {
 	struct order *next;
-	uint32_t stage;
-	enum mg_ship ship;
-	char *sql;
+	struct mg_exec_order run;
+	char *sql; /* what run.sql is */
 };
 
 /* One part in a query.  References: the list's and the thread's. */
@@ -153,6 +152,9 @@ static void report(struct part *part, uint32_t stage, const struct mg_exec_stats
 	           (unsigned long long)part->number, stage, (unsigned long long)stats->rows,
 	           (unsigned long long)stats->bytes, (unsigned long long)stats->rows_sent,
 	           (unsigned long long)stats->bytes_sent, (unsigned long long)stats->micros);
+	if (stats->copied) {
+		mg_sb_add(&json, ",\"copied\":true");
+	}
 	if (reads) {
 		add_reads(&json, reads);
 	}
@@ -169,16 +171,16 @@ static void run_order(struct part *part, const struct order *order)
 	struct mg_exec_stats stats = { 0 };
 	struct mg_exec_reads reads = { 0 };
 	struct mg_error err = part->err;
-	mg_log(MG_LOG_DEBUG, "stage.begin", "query=%s stage=%u", part->name, order->stage);
+	mg_log(MG_LOG_DEBUG, "stage.begin", "query=%s stage=%u", part->name, order->run.stage);
 	if (part->participant) {
 		mg_error_clear(&err);
-		mg_participant_run(part->participant, order->stage, order->ship, order->sql, &stats, &err);
+		mg_participant_run(part->participant, &order->run, &stats, &err);
 		mg_participant_reads(part->participant, &reads);
 	}
-	report(part, order->stage, &stats, part->open.profile ? &reads : NULL, &err);
+	report(part, order->run.stage, &stats, part->open.profile ? &reads : NULL, &err);
 	mg_exec_reads_fini(&reads);
 	mg_log(MG_LOG_DEBUG, "stage.ran", "query=%s stage=%u rows=%llu micros=%llu", part->name,
-	       order->stage, (unsigned long long)stats.rows, (unsigned long long)stats.micros);
+	       order->run.stage, (unsigned long long)stats.rows, (unsigned long long)stats.micros);
 }
 
 static void part_thread(void *arg)
@@ -388,9 +390,10 @@ static int on_run(struct mg_worker_node *node, const struct mg_json *json, struc
 		                    "a stage without SQL or with an unknown way to ship");
 	}
 	struct order *order = mg_alloc0(sizeof *order);
-	order->stage = (uint32_t)mg_json_get_int(json, "stage", 0);
-	order->ship = ship;
-	order->sql = mg_strdup(sql);
+	order->run.stage = (uint32_t)mg_json_get_int(json, "stage", 0);
+	order->run.ship = ship;
+	order->run.copy_few = mg_json_get_bool(json, "copy_few", false);
+	order->run.sql = order->sql = mg_strdup(sql);
 	pthread_mutex_lock(&node->lock);
 	struct part *part = find_locked(node, (uint64_t)mg_json_get_int(json, "query", 0));
 	if (part) {

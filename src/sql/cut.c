@@ -64,7 +64,7 @@ static void add_scan(struct reads *reads, const char *schema, const char *table)
 static void collect_reads(struct reads *reads, const struct mg_node *node)
 {
 	if (node->op == MG_OP_READ) {
-		add_input(reads, node->stage);
+		add_input(reads, node->stage & ~MG_STAGE_COPY);
 	} else if (node->op == MG_OP_SCAN) {
 		add_scan(reads, node->schema, node->table);
 	}
@@ -141,7 +141,7 @@ static void add_stage(struct mg_place *place, struct mg_stage *stage)
 		struct mg_count *counts = mg_arena_new_array(place->arena, struct mg_count, cap);
 		for (size_t i = 0; i < cap; i++) {
 			counts[i] = i < place->count_cap ? place->counts[i]
-			                                 : (struct mg_count){ UINT64_MAX, 0 };
+			                                 : (struct mg_count){ .rows = UINT64_MAX };
 		}
 		place->counts = counts;
 		place->count_cap = cap;
@@ -190,6 +190,7 @@ static struct mg_stage *make_stage(struct mg_place *place, const struct mg_node 
 	}
 	stage->ship = ship;
 	stage->everywhere = node->dist.kind != MG_DIST_SINGLE;
+	stage->copy_few = ship == MG_SHIP_KEEP && node->dist.kind == MG_DIST_PART;
 	stage->label = label;
 	stage->types = node->types;
 	stage->column_count = node->column_count;
@@ -214,6 +215,7 @@ static struct mg_node *read_of(struct mg_place *place, const struct mg_stage *st
 			stage->ship == MG_SHIP_KEEP && from->dist.kind == MG_DIST_REPL ? place->nodes : 1;
 		read->rows = (double)place->counts[index].rows / copies;
 		read->counted = true;
+		read->copied = place->counts[index].copied;
 	}
 	return read;
 }
@@ -232,7 +234,7 @@ struct mg_node *mg_place_ship(struct mg_place *place, struct mg_node *node, enum
 	} else {
 		add_stage(place, stage);
 		if (place->env->run) {
-			struct mg_count count = { 0, 0 };
+			struct mg_count count = { 0 };
 			if (place->env->run(place->env->arg, stage, &count, place->err) != 0) {
 				return NULL;
 			}
@@ -272,8 +274,22 @@ int mg_place_result(struct mg_place *place, struct mg_node *node, struct mg_stag
 
 /* ---- ways to move rows ---- */
 
+/* Where rows set out from: the coordinator alone if it has a copy of all of them. */
+static struct mg_node *source_of(struct mg_place *place, struct mg_node *node)
+{
+	if (!node->copied) {
+		return node;
+	}
+	struct mg_node *copy = mg_node_copy(place->arena, node);
+	copy->stage += MG_STAGE_COPY;
+	copy->copied = false;
+	copy->dist = mg_dist_of(MG_DIST_SINGLE);
+	return copy;
+}
+
 struct mg_node *mg_place_gather(struct mg_place *place, struct mg_node *node, const char *label)
 {
+	node = source_of(place, node);
 	if (node->dist.kind == MG_DIST_SINGLE) {
 		return node;
 	}
@@ -290,7 +306,7 @@ struct mg_node *mg_place_broadcast(struct mg_place *place, struct mg_node *node,
 	if (node->dist.kind == MG_DIST_REPL) {
 		return node;
 	}
-	return mg_place_ship(place, node, MG_SHIP_BROADCAST, NULL, 0, label);
+	return mg_place_ship(place, source_of(place, node), MG_SHIP_BROADCAST, NULL, 0, label);
 }
 
 static struct mg_node *filtered(struct mg_place *place, struct mg_node *node,
@@ -333,7 +349,7 @@ struct mg_node *mg_place_rehash(struct mg_place *place, struct mg_node *node,
 	if (node->dist.kind == MG_DIST_REPL) {
 		return split(place, node, keys, key_count);
 	}
-	return mg_place_ship(place, node, MG_SHIP_HASH, keys, key_count, label);
+	return mg_place_ship(place, source_of(place, node), MG_SHIP_HASH, keys, key_count, label);
 }
 
 struct mg_node *mg_place_spread(struct mg_place *place, struct mg_node *node,

@@ -161,6 +161,7 @@ struct mg_node {
 	size_t column_count;
 	double rows;         /* estimate; negative: unknown */
 	bool counted;        /* rows is a count, not an estimate */
+	bool copied;         /* READ: the coordinator has all its rows too, as stage + MG_STAGE_COPY */
 	double raw;          /* set by distribute.c: `rows` as the planning database's sample has it */
 	struct mg_dist dist; /* set by distribute.c */
 

@@ -287,7 +287,7 @@ static struct mg_node *without_doubles(struct mg_place *place, const struct join
 {
 	enum mg_join_kind kind = join->node->join;
 	if ((kind != MG_J_SEMI && kind != MG_J_ANTI && kind != MG_J_MARK) ||
-	    join->node->pred_count > 0 || right->dist.kind != MG_DIST_PART ||
+	    join->node->pred_count > 0 || right->dist.kind != MG_DIST_PART || right->copied ||
 	    right->column_count == 0) {
 		return right;
 	}

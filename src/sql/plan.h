@@ -51,10 +51,16 @@ struct mg_stage {
 	const char **scans; /* "schema.table" that it reads */
 	size_t scan_count;
 	double rows_estimate;
+	/* Rows that stay, of which each participant sends the coordinator a copy if they are few.  When
+	 * all have (mg_count.copied), stage id + MG_STAGE_COPY has all rows there. */
+	bool copy_few;
 };
+
+#define MG_STAGE_COPY (1u << 20)
 
 struct mg_count {
 	uint64_t rows, bytes;
+	bool copied;
 };
 
 /* What the planner needs to know of the world. */

@@ -114,3 +114,20 @@ def test_explain_alone_reads_nothing(cluster):
     (text,), = ask(cluster, "EXPLAIN (FORMAT JSON) SELECT sum(l_tax) FROM lineitem", "?strategy=cut")
     plan = json.loads(text)
     assert "rows_per_shard" not in plan and "runs" not in plan and all(stage["nodes"] == [] for stage in plan["stages"])
+
+
+def test_few_rows_set_out_from_the_coordinator(new_cluster):
+    """What stayed on the nodes and is little needs no second round of all of them, only one of the coordinator; much does."""
+    spread = new_cluster(scale=0.03, shards=4)
+    spread.start_server()
+    for number in range(2):
+        spread.start_worker(f"w{number}")
+    spread.wait_workers(2)
+    sql = ("SELECT customer.*, o_orderkey FROM customer JOIN orders ON o_custkey = c_custkey WHERE o_orderkey IN"
+           " (SELECT l_orderkey FROM lineitem GROUP BY 1 HAVING sum(l_quantity) > %s)")
+    for least, nodes in ((270, 1), (10, 3)):
+        plan = analyze(spread, sql % least, "?strategy=cut")
+        kept = next(stage for stage in plan["stages"] if stage["exchange"] == "keep")
+        moved = next(stage for stage in plan["stages"] if stage["inputs"] == [kept["stage"]])
+        assert len(kept["nodes"]) == 3 and len(moved["nodes"]) == nodes, plan
+        assert sorted(ask(spread, sql % least, "?strategy=cut")) == sorted(ask(spread, sql % least, "?strategy=local"))

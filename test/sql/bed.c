@@ -357,7 +357,7 @@ static int run_distributed(struct bed *bed, const struct bed_query *query,
 	}
 	int rc = mg_plan_distribute(env, root, &result, err);
 	for (size_t i = 0; rc == 0 && options->dry && i + 1 < env->stage_count; i++) {
-		struct mg_count count = { 0, 0 };
+		struct mg_count count = { 0 };
 		rc = bed_run_stage(bed, env->stages[i], &count, err);
 	}
 	if (rc == 0 && result->column_count != query->column_count) {

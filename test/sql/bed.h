@@ -19,6 +19,7 @@
 
 #define BED_PARTS_MAX 8
 #define BED_STAGES_MAX 512
+#define BED_FEW_BYTES 4096
 
 struct bed_table {
 	char *name;
@@ -38,6 +39,7 @@ struct bed_part {
 	struct mg_duck_conn *conn;
 	struct mg_duck_context context;
 	struct mg_spool *spools[BED_STAGES_MAX];
+	struct mg_spool *copies[BED_STAGES_MAX]; /* of participant 0: all rows of a copy_few stage */
 };
 
 struct bed {

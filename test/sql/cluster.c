@@ -294,6 +294,9 @@ static int make_view(struct bed_part *part, const struct bed_table *table, size_
 static struct mg_spool *find_spool(void *arg, uint32_t stage)
 {
 	struct bed_part *part = arg;
+	if (stage >= MG_STAGE_COPY) {
+		return stage - MG_STAGE_COPY < BED_STAGES_MAX ? part->copies[stage - MG_STAGE_COPY] : NULL;
+	}
 	return stage < BED_STAGES_MAX ? part->spools[stage] : NULL;
 }
 
@@ -301,10 +304,9 @@ void bed_drop_spools(struct bed *bed)
 {
 	for (size_t i = 0; i < bed->parts_count; i++) {
 		for (size_t s = 0; s < BED_STAGES_MAX; s++) {
-			if (bed->parts[i].spools[s]) {
-				mg_spool_unref(bed->parts[i].spools[s]);
-				bed->parts[i].spools[s] = NULL;
-			}
+			mg_spool_unref(bed->parts[i].spools[s]);
+			mg_spool_unref(bed->parts[i].copies[s]);
+			bed->parts[i].spools[s] = bed->parts[i].copies[s] = NULL;
 		}
 	}
 }
@@ -418,6 +420,8 @@ static int ship_begin(void *arg, const struct ArrowSchema *schema, struct mg_err
 	for (size_t p = 0; rc == 0 && p < ship->bed->parts_count; p++) {
 		rc = mg_spool_set_schema(ship->bed->parts[p].spools[ship->stage->id], message, err);
 	}
+	struct mg_spool *copy = ship->bed->parts[0].copies[ship->stage->id];
+	rc = rc || !copy ? rc : mg_spool_set_schema(copy, message, err);
 	mg_buf_unref(message);
 	return rc;
 }
@@ -440,6 +444,8 @@ static int ship_put(void *arg, uint32_t target, struct ArrowArray *batch, struct
 			ship->bed->rows_moved += p != ship->from ? (uint64_t)batch->length : 0;
 		}
 	}
+	struct mg_spool *copy = ship->bed->parts[0].copies[ship->stage->id];
+	rc = rc || !copy ? rc : mg_spool_put(copy, buf, (uint64_t)batch->length, err);
 	ship->count->rows += (uint64_t)batch->length;
 	ship->count->bytes += raw;
 	mg_buf_unref(buf);
@@ -456,6 +462,9 @@ int bed_run_stage(void *arg, const struct mg_stage *stage, struct mg_count *coun
 	for (size_t p = 0; p < bed->parts_count; p++) {
 		bed->parts[p].spools[stage->id] = mg_spool_new(&bed->budget);
 	}
+	if (stage->copy_few) {
+		bed->parts[0].copies[stage->id] = mg_spool_new(&bed->budget);
+	}
 	int rc = 0;
 	for (size_t p = 0; rc == 0 && p < (stage->everywhere ? bed->parts_count : 1); p++) {
 		struct shipping ship = { .bed = bed, .stage = stage, .from = p, .count = count };
@@ -467,6 +476,10 @@ int bed_run_stage(void *arg, const struct mg_stage *stage, struct mg_count *coun
 	}
 	for (size_t p = 0; p < bed->parts_count; p++) {
 		mg_spool_seal(bed->parts[p].spools[stage->id]);
+	}
+	if (stage->copy_few) {
+		mg_spool_seal(bed->parts[0].copies[stage->id]);
+		count->copied = count->bytes <= BED_FEW_BYTES;
 	}
 	if (rc != 0 && bed->verbose) {
 		fprintf(stderr, "stage %u failed: %s\n%s\n", stage->id, err->message, stage->sql);
