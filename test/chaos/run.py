@@ -1,0 +1,314 @@
+"""Faults against workloads on three real servers: what `make chaos` is.
+
+    run.py [--fault NAME,...] [--workload NAME,...] [--seconds 20] [--seed N]
+
+One line a run: fault, workload, operations that went well, failed, are unknown, and the verdict; then the sum. The exit code
+is 0 only when there was no anomaly. A run with one leaves its history, the servers' logs and the commands to check it again
+and to run it again in build/chaos/.
+
+It starts itself again in namespaces of its own (network, mounts, processes), as root or as a user who may make some; where
+that is refused a fault is replaced by a named substitute, and the line says so.
+"""
+import argparse
+import datetime
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+import duckdb
+
+import faults
+import workloads
+from cluster import BUILD, Cluster, until
+
+INSIDE = "MG_CHAOS_INSIDE"
+SETTLE_S = 90  # a bound for waiting on a busy machine, not a promise
+
+
+class Stopped(threading.Event):
+    def sleep(self, seconds):
+        self.wait(seconds)
+
+
+class Failure(Exception):
+    """An anomaly that is not one of a history."""
+
+
+class Run:
+    """One fault against one workload."""
+
+    def __init__(self, cluster, fault, workload, seconds):
+        self.cluster, self.fault, self.workload, self.seconds = cluster, fault, workload, seconds
+        self.strikes, self.final, self.settled_s = 0, {}, 0
+
+    def surely(self, sql):
+        client = self.cluster.client(timeout=30)
+
+        def done():
+            for name in self.cluster.names:
+                outcome = client.execute(name, sql)
+                if outcome or "already exists" in outcome.error:
+                    return True
+            time.sleep(0.2)
+            return False
+
+        until(f"\"{sql[:60]}\" to be done", done, SETTLE_S, self.cluster.logs)
+        client.close()
+
+    def work(self, number, stopped):
+        rng = self.workload.random_of(number)
+        client = self.cluster.client()
+        while not stopped.is_set():
+            self.workload.step(number, client, rng.choice(self.cluster.names), rng)
+            time.sleep(0.002 + 0.02 * rng.random())
+        client.close()
+
+    def rage(self):
+        """Strikes until the time is over."""
+        stopped, problems = Stopped(), []
+
+        def work(number):
+            try:
+                self.work(number, stopped)
+            except Exception:
+                problems.append(traceback.format_exc())
+
+        clients = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(self.workload.clients)]
+        end = time.monotonic() + self.seconds
+        timer = threading.Timer(self.seconds, stopped.set)
+        timer.start()
+        for each in clients:
+            each.start()
+        try:
+            while time.monotonic() < end:
+                stopped.sleep(self.fault.random.uniform(*self.fault.pause))
+                if time.monotonic() < end:
+                    self.fault.strike(stopped.sleep)
+                    self.strikes += 1
+        finally:
+            stopped.set()
+            timer.cancel()
+            self.cluster.heal()
+            for each in clients:
+                each.join(60)
+        if problems:
+            raise Failure(f"a client of this test failed:\n{problems[0]}")
+
+    def settle(self):
+        """Everybody is ready again, and nobody holds a lock."""
+        began = time.monotonic()
+        self.fault.after()
+        self.cluster.await_ready(self.cluster.names)
+        for sql in self.workload.touch():
+            self.surely(sql)
+        self.settled_s = time.monotonic() - began
+
+    def replica(self, client, name, table, columns, consistency):
+        outcome = client.query(name, f"SELECT {columns} FROM {table}", consistency=consistency, timeout=30)
+        if not outcome:
+            raise OSError(f"{name} cannot read {table}: {outcome.error}")
+        return sorted(map(tuple, outcome.rows()))
+
+    def compare(self):
+        """Every server's own rows, until they are those that a linearizable read gives."""
+        client = self.cluster.client(timeout=30)
+        for table, columns in self.workload.tables():
+            seen = {}
+
+            def equal(table=table, columns=columns, seen=seen):
+                try:
+                    self.final[table] = self.replica(client, self.cluster.names[0], table, columns, None)
+                    seen.update({name: self.replica(client, name, table, columns, "any") for name in self.cluster.names})
+                except OSError as error:
+                    seen["error"] = error
+                    return False
+                return all(seen[name] == self.final[table] for name in self.cluster.names)
+
+            try:
+                until(f"{table} to be equal on all servers", equal, SETTLE_S)
+            except TimeoutError as error:
+                difference = {name: [len(rows), sorted(set(self.final[table]) ^ set(rows))[:10]] if isinstance(rows, list) else rows
+                              for name, rows in seen.items()}
+                raise Failure(f"replicas differ: {table}, {len(self.final[table])} rows: {difference}") from error
+        client.close()
+
+    def go(self):
+        """What is wrong, as texts."""
+        try:
+            self.workload.create(self.surely)
+            self.workload.started = time.monotonic()
+            self.rage()
+            self.settle()
+            self.compare()
+        except Failure as failure:
+            return [str(failure)]
+        except (TimeoutError, ChildProcessError, AssertionError) as failure:
+            return [f"{type(failure).__name__}: {failure}"]
+        finally:
+            for name in self.cluster.names:
+                self.cluster.thaw(name)
+        if not self.workload.history.count()[0]:
+            return ["nothing went well at all"]
+        return self.workload.check(self.final)
+
+
+def files_open_again(cluster):
+    """Stopped as an operator would; every shard file opens, and the replicas' rows in them are the same."""
+    codes = cluster.terminate()
+    wrong = [f"{name} ended with {code}\n{cluster.log(name)}" for name, code in codes.items() if code != 0]
+    contents = {}
+    for name in cluster.names:
+        for path in sorted((cluster.dirs[name] / "shards").glob("*.duckdb")):
+            try:
+                with duckdb.connect(str(path)) as file:
+                    tables = file.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL").fetchall()
+                    rows = {f"{schema}.{table}": file.execute(f'SELECT * FROM "{schema}"."{table}" ORDER BY ALL').fetchall()
+                            for schema, table in tables if schema != "_mg"}
+            except duckdb.Error as error:
+                wrong.append(f"{path.name} of {name} does not open: {error}")
+                continue
+            first = contents.setdefault(path.name, (name, rows))
+            for table in sorted(set(rows) | set(first[1])):
+                if rows.get(table) != first[1].get(table):
+                    wrong.append(f"{path.name}: {table} of {name} is not that of {first[0]}")
+    if not contents:
+        wrong.append("no shard file was found")
+    return wrong
+
+
+class Matrix:
+    def __init__(self, options):
+        self.options = options
+        self.networks = os.environ.get(INSIDE) == "1"
+        self.bad = self.runs = 0
+        self.cluster = None
+        self.kind = None
+        self.used = 0
+
+    def cluster_for(self, fault, seed):
+        """One that fits, as it was left by the run before, or a new one."""
+        kind = (fault.name if fault.small_disks or fault.name == "clock-jump" else "")
+        if self.cluster and self.kind == kind:
+            return self.cluster
+        self.close_cluster()
+        self.cluster, self.kind = Cluster(seed, self.networks, fault.small_disks and self.networks), kind
+        return self.cluster
+
+    def close_cluster(self):
+        """The files of a cluster are looked at when it has done its work."""
+        if not self.cluster:
+            return
+        cluster, self.cluster = self.cluster, None
+        wrong = files_open_again(cluster)
+        if wrong:
+            self.bad += 1
+            folder = self.keep(cluster, "files")
+            print("\n".join(["ANOMALY when all were stopped and their files opened:", *wrong, f"  kept in {folder}"]), flush=True)
+        cluster.close()
+
+    def keep(self, cluster, what):
+        stamp = datetime.datetime.now().strftime("%m%d-%H%M%S")
+        folder = BUILD / "chaos" / f"{stamp}-{what}"
+        folder.mkdir(parents=True, exist_ok=True)
+        cluster.keep(folder)
+        return folder
+
+    def run(self, wanted, workload_name, seed):
+        fault_class = faults.ALL[wanted]
+        note = ""
+        if fault_class.substitute and not self.networks:
+            note = f" ({wanted} needs namespaces: {fault_class.substitute} instead)"
+            fault_class = faults.ALL[fault_class.substitute]
+        self.runs += 1
+        began = time.monotonic()
+        workload = workloads.ALL[workload_name](f"{self.runs}", seed)
+        wrong, one = [], None
+        try:
+            cluster = self.cluster_for(fault_class, seed)
+            fault = fault_class(cluster, seed)
+            fault.prepare()
+            one = Run(cluster, fault, workload, self.options.seconds)
+            wrong = one.go()
+        except (OSError, TimeoutError, ChildProcessError, subprocess.SubprocessError) as error:
+            wrong = [f"{type(error).__name__}: {error}"]
+        counts = workload.history.count()
+        verdict = "ok" if not wrong else f"ANOMALY ({len(wrong)})"
+        print(f"{wanted:<15} {workload_name:<9} {counts[0]:>6} ok {counts[1]:>5} failed {counts[2]:>4} unknown  "
+              f"{one.strikes if one else 0:>2} strikes, settled in {one.settled_s if one else 0:4.1f} s, "
+              f"{time.monotonic() - began:5.1f} s in all  {verdict}{note}", flush=True)
+        for said in getattr(one.fault if one else None, "said", []):
+            print(f"    {said[:200]}", flush=True)
+        if wrong:
+            self.report(wanted, workload, seed, wrong, one)
+
+    def report(self, wanted, workload, seed, wrong, one):
+        self.bad += 1
+        if self.cluster:
+            folder = self.keep(self.cluster, f"{wanted}-{workload.name}")
+            history = folder / "history.jsonl"
+            workload.history.operations.append({"final": one.final if one else {}, "tag": workload.tag})
+            workload.history.save(history)
+            (folder / "anomalies.txt").write_text("\n".join(wrong) + "\n")
+            again = f"FAULT={wanted} WORKLOAD={workload.name} SECONDS={self.options.seconds} SEED={seed}"
+            print("\n".join(f"    {text[:600]}" for text in wrong[:8]))
+            print(f"    kept in {folder}\n    check again: {sys.executable} {pathlib.Path(__file__).parent / 'checkers.py'} "
+                  f"{workload.name} {history}\n    run again: make chaos {again}", flush=True)
+            self.cluster.close()  # what went wrong in it must not go on
+            self.cluster = None
+
+    def all(self):
+        for fault in self.options.fault:
+            for workload in self.options.workload:
+                self.run(fault, workload, self.options.seed)
+        self.close_cluster()
+        print(f"\n{self.runs} runs, {self.bad} with anomalies (seed {self.options.seed})", flush=True)
+        return 1 if self.bad or not self.runs else 0
+
+
+def enter_namespaces(argv):
+    """Starts this program again where it may do as it likes; returns when that is refused."""
+    tool = shutil.which("unshare")
+    if not tool or os.environ.get(INSIDE):
+        return
+    options = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.getuid() != 0:
+        options = ["--user", "--map-root-user", *options]
+    wires = BUILD / "test" / "chaos" / "wires"
+    probe = subprocess.run([tool, *options, wires, "2", "1"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if "ready" not in probe.stdout:
+        print(f"no namespaces here ({probe.stderr.strip() or probe.returncode}): substitutes stand in for faults of the network "
+              "and of full disks", flush=True)
+        os.environ[INSIDE] = "0"
+        return
+    os.execve(tool, [tool, *options, sys.executable, *argv], {**os.environ, INSIDE: "1"})
+
+
+def names(text, known):
+    chosen = list(known) if text in ("", "all") else text.split(",")
+    for one in chosen:
+        if one not in known:
+            raise argparse.ArgumentTypeError(f"\"{one}\" is none of {', '.join(known)}")
+    return chosen
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fault", type=lambda text: names(text, faults.ALL), default="all")
+    parser.add_argument("--workload", type=lambda text: names(text, workloads.ALL), default="all")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
+    options = parser.parse_args()
+    enter_namespaces(sys.argv)
+    # Threads of clients and of this program share one interpreter; the servers are what is tested.
+    sys.setswitchinterval(0.001)
+    sys.exit(Matrix(options).all())
+
+
+if __name__ == "__main__":
+    main()
