@@ -1,0 +1,172 @@
+"""The suites of queries, and a writer, over three servers and two workers that are killed and started again in turn."""
+import http.client
+import itertools
+import json
+import math
+import pathlib
+import shutil
+import sys
+import threading
+import time
+
+import duckdb
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from test_nodes import Servers, until  # noqa: E402
+
+QUERIES = pathlib.Path(__file__).resolve().parents[2] / "queries"
+JSON = {"Content-Type": "application/json"}
+
+
+def truth_of(directory, work):
+    """Plain DuckDB over copies of the files that bootstrap has made: one view for each table, by its name as queries say it."""
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    tables = {}
+    for number, path in enumerate(sorted((directory / "shards").glob("*.duckdb"))):
+        copy = shutil.copy(path, work / f"truth-{path.name}")
+        con.execute(f"ATTACH '{copy}' AS s{number} (READ_ONLY)")
+        for schema, table in con.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ? "
+                                         "AND schema_name NOT LIKE '\\_mg%' ESCAPE '\\'", [f"s{number}"]).fetchall():
+            tables.setdefault((schema, table), []).append(f"SELECT * EXCLUDE (_mg_rid, _mg_slot) FROM s{number}.{schema}.{table}")
+    for (schema, table), parts in tables.items():
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS memory.{schema}")
+        con.execute(f"CREATE TABLE memory.{schema}.{table} AS " + " UNION ALL ".join(parts))
+    return con
+
+
+def plain(value):
+    """A number as a number, however it is written; the rest as text."""
+    if value is None or isinstance(value, bool):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def same(ours, truth):
+    def order(row):
+        return [f"{value:.6e}" if isinstance(value, float) else str(value) for value in row]
+
+    ours, truth = (sorted([[plain(value) for value in row] for row in rows], key=order) for rows in (ours, truth))
+    return len(ours) == len(truth) and all(
+        len(a) == len(b) and all(math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-9) if isinstance(x, float) and isinstance(y, float)
+                                 else x == y for x, y in zip(a, b)) for a, b in zip(ours, truth))
+
+
+class Asker:
+    """A client that knows all servers: one that does not answer, or says that nothing was done, costs a try elsewhere."""
+
+    def __init__(self, servers):
+        self.servers, self.turn = servers, itertools.cycle(servers.names)
+
+    def ask(self, path, document, headers=(), seconds=60):
+        deadline = time.monotonic() + seconds
+        while True:
+            name = next(self.turn)
+            try:
+                answer = self.servers.cluster.request("POST", path, json.dumps(document).encode(), {**JSON, **dict(headers)},
+                                                      port=self.servers.ports[name])
+                if answer.status == 200:
+                    return answer.json()["result"]
+                last = answer.json()["error"]
+                assert answer.status in (503, 504), (name, document, last)
+            except (OSError, http.client.HTTPException) as error:
+                last = error
+            assert time.monotonic() < deadline, (document, last, self.servers.logs())
+            time.sleep(0.05)
+
+
+class Writer(threading.Thread):
+    """Inserts numbers one by one; those that were acknowledged must be there in the end, once."""
+
+    def __init__(self, servers):
+        super().__init__(daemon=True)
+        self.asker, self.stopping, self.acknowledged, self.error = Asker(servers), threading.Event(), [], None
+
+    def run(self):
+        try:
+            while not self.stopping.is_set():
+                number = len(self.acknowledged)
+                # With its key it may be asked again when nobody knows the outcome.
+                self.asker.ask("/db/execute", {"sql": "INSERT INTO written VALUES (?)", "params": [number]},
+                               {"Idempotency-Key": f"written-{number}"})
+                self.acknowledged.append(number)
+        except BaseException as error:  # noqa: BLE001 - the test tells it
+            self.error = error
+
+
+class Killer(threading.Thread):
+    """Kills one server and one worker, starts them again, waits until both are of use, and goes on to the next."""
+
+    def __init__(self, servers, workers):
+        super().__init__(daemon=True)
+        self.servers, self.workers, self.kills, self.stopping, self.error = servers, workers, 0, threading.Event(), None
+
+    def run(self):
+        try:
+            for server, worker in zip(itertools.cycle(self.servers.names), itertools.cycle(self.workers)):
+                if self.stopping.wait(1):
+                    return
+                self.servers.kill(server)
+                self.servers.kill(worker)
+                time.sleep(1)
+                self.servers.start(server, wait=False)
+                start_worker(self.servers, worker)
+                until(f"{server} to be ready", lambda name=server: healthy(self.servers, name), log=self.servers.logs)
+                self.kills += 1
+        except BaseException as error:  # noqa: BLE001 - the test tells it
+            self.error = error
+
+
+def healthy(servers, name):
+    return servers.cluster.request("GET", "/health", login=None, timeout=10, port=servers.ports[name]).status == 200
+
+
+def start_worker(servers, name):
+    addresses = ",".join(f"localhost:{port}" for port in servers.ports.values())
+    servers.cluster.start_worker(name, "--server", addresses, "--threads", 1, "--memory-limit", "256MiB")
+
+
+def queries_of(suite):
+    return {path.stem: path.read_text() for path in sorted((QUERIES / suite).glob("*.sql")) if path.stem != "star"}
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_suites_are_answered_while_nodes_die(new_cluster, kills):
+    servers = Servers(new_cluster, scale=0.01, shards=4)
+    cluster = servers.cluster
+    cluster.run("bootstrap", "--data-dir", cluster.data, "--tpch-scale-factor", 0.01, "--shard-count", 4, "--ssb")
+    truth, expected = truth_of(cluster.data, cluster.dir), {}
+    for suite in ("tpch", "ssb"):
+        for name, sql in queries_of(suite).items():
+            expected[suite, name] = sql, truth.execute(sql).fetchall()
+    servers.start_all()
+    workers = ["worker-a", "worker-b"]
+    for worker in workers:
+        start_worker(servers, worker)
+    client, writer, killer = Asker(servers), Writer(servers), Killer(servers, workers)
+    client.ask("/db/execute", {"sql": "CREATE TABLE written (n INTEGER) PARTITIONED BY (n)"})
+    writer.start()
+    killer.start()
+    rounds = 0
+    try:
+        while killer.kills < kills or not rounds:
+            for (suite, name), (sql, rows) in expected.items():
+                found = client.ask("/db/query", {"sql": sql})["values"]
+                assert same(found, rows), (suite, name, found[:3], rows[:3])
+                assert not writer.error and not killer.error, (writer.error, killer.error)
+            rounds += 1
+    finally:
+        writer.stopping.set()
+        killer.stopping.set()
+        killer.join(120)
+        writer.join(120)
+    assert not writer.error and not killer.error, (writer.error, killer.error)
+    assert writer.acknowledged
+    for name in servers.names:
+        until(f"{name} to be ready", lambda one=name: healthy(servers, one), log=servers.logs)
+        assert servers.rows(name, "SELECT count(*), count(DISTINCT n), max(n) FROM written") == [
+            [len(writer.acknowledged), len(writer.acknowledged), len(writer.acknowledged) - 1]]
