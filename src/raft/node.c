@@ -46,6 +46,8 @@ struct mg_raft_node *mg_raft_node__new(const struct mg_raft_node_options *option
 	choose(&node->options.capacity_min_kib, 4096);
 	choose64(&node->options.snapshot_bytes, 64u << 20);
 	choose64(&node->options.snapshot_entries, 1000000);
+	choose64(&node->options.snapshot_rest_entries, 8192);
+	choose(&node->options.snapshot_rest_ms, 60000);
 	choose64(&node->options.keep_entries, 8192);
 	choose64(&node->options.proposal_bytes_max, 64u << 20);
 	choose(&node->options.proposal_timeout_ms, 10000);
@@ -351,6 +353,7 @@ static void on_core_trace(void *arg, const char *text)
 static struct mg_group *group_new(struct mg_raft_node *node, uint32_t id, struct mg_sm *sm)
 {
 	struct mg_group *group = mg_alloc0(sizeof *group);
+	group->frozen_ms = node->now_ms;
 	struct mg_env *env = node->options.env;
 
 	mg_assert(sm != NULL);

@@ -39,6 +39,10 @@ struct mg_raft_node_options {
 	unsigned capacity_min_kib; /* 4,096: refuse writes when a majority has less disk */
 	uint64_t snapshot_bytes;   /* 64 MiB of entries applied: then a snapshot */
 	uint64_t snapshot_entries; /* 1,000,000 likewise */
+	/* 8,192 entries and 60,000 ms since the last one: a snapshot too, so that the next start has
+	 * little to do again. */
+	uint64_t snapshot_rest_entries;
+	unsigned snapshot_rest_ms;
 	/* 8,192 behind a snapshot, for followers that lag; fewer when they are more than
 	 * snapshot_bytes, and one when there are no followers. */
 	uint64_t keep_entries;

@@ -107,6 +107,7 @@ struct mg_group {
 	struct mg_manifest snapshot; /* the newest durable one; bytes are ours */
 	bool snapshot_asked, freezing, marking;
 	uint64_t freeze_ms;       /* the last freeze has failed: not again before */
+	uint64_t frozen_ms;       /* when the last one was made, or the group was opened */
 	struct mg_manifest taken; /* being marked */
 	enum mg_pull pull;
 	bool core_waits; /* the core installs too: it hears SNAPSHOT_STORED */

@@ -83,7 +83,9 @@ static bool wants_snapshot(const struct mg_group *group)
 	if (group->applied == known) {
 		return false;
 	}
-	if (group->snapshot_asked || group->applied - known >= options->snapshot_entries) {
+	if (group->snapshot_asked || group->applied - known >= options->snapshot_entries ||
+	    (group->applied - known >= options->snapshot_rest_entries &&
+	     group->node->now_ms - group->frozen_ms >= options->snapshot_rest_ms)) {
 		return true;
 	}
 	(void)mg_raft_log_state(options->log, group->id, &state);
@@ -147,6 +149,7 @@ void mg_group_frozen(struct mg_group *group, int error, const void *manifest, si
 		                        .size = (uint32_t)size };
 
 	group->taken = mg_manifest_copy(&made);
+	group->frozen_ms = group->node->now_ms;
 	group->marking = true;
 	put_mark(group, &group->taken, false, (struct mg_wait){ .mark = true });
 }

@@ -246,6 +246,8 @@ void sim_start(uint32_t id)
 			.heartbeat_ms = 40,
 			.inflight_max = 64,
 			.snapshot_entries = sim.profile.snapshots ? 50 : 1000000,
+			.snapshot_rest_entries = sim.profile.snapshots ? 20 : 0,
+			.snapshot_rest_ms = 2000,
 			.keep_entries = 8,
 			.proposal_timeout_ms = 3000,
 			.read_timeout_ms = 1000,
