@@ -20,7 +20,7 @@ PROGRAM = pathlib.Path(os.environ.get("MG_PROGRAM", BUILD / "merganser"))
 USER, PASSWORD, WORKER_PASSWORD, JOIN_PASSWORD = "scott", "tiger", "united", "seven-terns"
 SHARDS = 4
 PORT = 8765
-SMALL_DISK_MB = 192
+SMALL_DISK_MB = 640  # a server stops writing when less than 128 are free, and its log takes 128
 
 
 def until(what, check, seconds, log=lambda: ""):
@@ -75,11 +75,11 @@ class Cluster:
     """A cluster of `names`; the first one is bootstrapped, the others join it."""
 
     def __init__(self, seed, networks, small_disks=False, count=3):
+        self.wires = Wires(count, seed) if networks else None
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="mg-chaos-"))
         self.names = [f"server-{i + 1}" for i in range(count)]
         self.host = {name: i + 1 for i, name in enumerate(self.names)}
         self.dirs = {name: self.dir / name / "data" for name in self.names}
-        self.wires = Wires(count, seed) if networks else None
         self.addresses = {name: (f"10.77.0.{self.host[name]}", PORT) if networks else ("127.0.0.1", free_port())
                           for name in self.names}
         self.processes, self.stopped = {}, set()
@@ -89,7 +89,11 @@ class Cluster:
             self.dirs[name].parent.mkdir()
             if small_disks:
                 self.mount(name)
-        self.make()
+        try:
+            self.make()
+        except BaseException:
+            self.close()
+            raise
 
     def mount(self, name):
         folder = self.dirs[name].parent

@@ -25,7 +25,7 @@ import duckdb
 
 import faults
 import workloads
-from cluster import BUILD, Cluster, until
+from cluster import BUILD, SHARDS, Cluster, until
 
 INSIDE = "MG_CHAOS_INSIDE"
 SETTLE_S = 90  # a bound for waiting on a busy machine, not a promise
@@ -33,7 +33,7 @@ SETTLE_S = 90  # a bound for waiting on a busy machine, not a promise
 
 class Stopped(threading.Event):
     def sleep(self, seconds):
-        self.wait(seconds)
+        return self.wait(seconds)
 
 
 class Failure(Exception):
@@ -49,23 +49,33 @@ class Run:
 
     def surely(self, sql):
         client = self.cluster.client(timeout=30)
+        heard = []
 
         def done():
             for name in self.cluster.names:
                 outcome = client.execute(name, sql)
                 if outcome or "already exists" in outcome.error:
                     return True
+                heard.append(f"{name}: {outcome.error}")
             time.sleep(0.2)
             return False
 
-        until(f"\"{sql[:60]}\" to be done", done, SETTLE_S, self.cluster.logs)
+        try:
+            until(f"\"{sql[:60]}\" to be done", done, SETTLE_S)
+        except TimeoutError as error:
+            raise Failure(f"{error}; {heard[-3:]}") from error
         client.close()
 
     def work(self, number, stopped):
         rng = self.workload.random_of(number)
         client = self.cluster.client()
+        slow_until = dict.fromkeys(self.cluster.names, 0)  # where one waits in vain few go, but some do
         while not stopped.is_set():
-            self.workload.step(number, client, rng.choice(self.cluster.names), rng)
+            began = time.monotonic()
+            name = rng.choice([one for one in self.cluster.names if slow_until[one] < began or rng.random() < 0.2] or self.cluster.names)
+            self.workload.step(number, client, name, rng)
+            if time.monotonic() - began > 1.5:
+                slow_until[name] = time.monotonic() + 3
             time.sleep(0.002 + 0.02 * rng.random())
         client.close()
 
@@ -158,27 +168,36 @@ class Run:
         return self.workload.check(self.final)
 
 
+def contents_of(path):
+    """(what is applied, {table: rows}) of a shard file, by plain DuckDB."""
+    with duckdb.connect(str(path)) as file:
+        tables = file.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL").fetchall()
+        return (file.execute("SELECT applied_index FROM _mg.meta").fetchone()[0],
+                {f"{schema}.{table}": file.execute(f'SELECT * FROM "{schema}"."{table}" ORDER BY ALL').fetchall()
+                 for schema, table in tables if schema != "_mg"})
+
+
 def files_open_again(cluster):
-    """Stopped as an operator would; every shard file opens, and the replicas' rows in them are the same."""
+    """Stopped as an operator would; every shard file opens, and files that have applied the same hold the same rows.
+
+    A server that stops in a hurry leaves its last entries to its log.
+    """
     codes = cluster.terminate()
     wrong = [f"{name} ended with {code}\n{cluster.log(name)}" for name, code in codes.items() if code != 0]
-    contents = {}
+    files, seen = 0, {}
     for name in cluster.names:
-        for path in sorted((cluster.dirs[name] / "shards").glob("*.duckdb")):
+        for path in sorted((cluster.dirs[name] / "shards").glob("[0-9]*.duckdb")):
+            files += 1
             try:
-                with duckdb.connect(str(path)) as file:
-                    tables = file.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL").fetchall()
-                    rows = {f"{schema}.{table}": file.execute(f'SELECT * FROM "{schema}"."{table}" ORDER BY ALL').fetchall()
-                            for schema, table in tables if schema != "_mg"}
+                applied, rows = contents_of(path)
             except duckdb.Error as error:
                 wrong.append(f"{path.name} of {name} does not open: {error}")
                 continue
-            first = contents.setdefault(path.name, (name, rows))
-            for table in sorted(set(rows) | set(first[1])):
-                if rows.get(table) != first[1].get(table):
-                    wrong.append(f"{path.name}: {table} of {name} is not that of {first[0]}")
-    if not contents:
-        wrong.append("no shard file was found")
+            other, first = seen.setdefault((path.name, applied), (name, rows))
+            wrong += [f"{path.name}: {table} of {name} is not that of {other}" for table in sorted(set(rows) | set(first))
+                      if rows.get(table) != first.get(table)]
+    if files != len(cluster.names) * (SHARDS + 1):
+        wrong.append(f"{files} shard files were found")
     return wrong
 
 
@@ -238,6 +257,9 @@ class Matrix:
         except (OSError, TimeoutError, ChildProcessError, subprocess.SubprocessError) as error:
             wrong = [f"{type(error).__name__}: {error}"]
         counts = workload.history.count()
+        last = BUILD / "chaos" / "last"
+        last.mkdir(parents=True, exist_ok=True)
+        workload.history.save(last / f"{wanted}-{workload_name}.jsonl")
         verdict = "ok" if not wrong else f"ANOMALY ({len(wrong)})"
         print(f"{wanted:<15} {workload_name:<9} {counts[0]:>6} ok {counts[1]:>5} failed {counts[2]:>4} unknown  "
               f"{one.strikes if one else 0:>2} strikes, settled in {one.settled_s if one else 0:4.1f} s, "
@@ -290,7 +312,7 @@ def enter_namespaces(argv):
 
 
 def names(text, known):
-    chosen = list(known) if text in ("", "all") else text.split(",")
+    chosen = [one for one in known if one != "calm"] if text in ("", "all") else text.split(",")
     for one in chosen:
         if one not in known:
             raise argparse.ArgumentTypeError(f"\"{one}\" is none of {', '.join(known)}")

@@ -33,6 +33,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,6 +54,7 @@ struct packet {
 };
 
 static int tun[HOSTS_MAX];
+static pid_t holders[HOSTS_MAX]; /* of the namespaces of hosts 1 and up */
 static int host_count; /* with host 0 */
 static struct link links[HOSTS_MAX][HOSTS_MAX];
 static struct packet *heap[PACKETS_MAX]; /* by due_us, the earliest first */
@@ -146,7 +148,11 @@ static void make_hosts(void)
 		if (holder < 0) {
 			die("fork");
 		}
+		holders[i] = holder;
 		if (!holder) {
+			for (int k = 0; k <= i; k++) {
+				close(tun[k]);
+			}
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			while (getppid() == parent) {
 				pause();
@@ -161,6 +167,14 @@ static void make_hosts(void)
 	close(home);
 	printf("ready\n");
 	fflush(stdout);
+}
+
+static void end_hosts(void)
+{
+	for (int i = 1; i < host_count; i++) {
+		kill(holders[i], SIGKILL);
+		waitpid(holders[i], NULL, 0);
+	}
 }
 
 /* ---- packets -------------------------------------------------------------------------------- */
@@ -332,6 +346,7 @@ int main(int argc, char **argv)
 			}
 		}
 		if (polls[host_count].revents && !listen_to_caller()) {
+			end_hosts();
 			return 0;
 		}
 	}
