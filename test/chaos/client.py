@@ -84,8 +84,9 @@ class Client:
             self.close(name)
             return Outcome(UNKNOWN, error=f"no answer: {type(error).__name__} {error}")
 
-    def execute(self, name, sql, *params, key=None, tx=None):
-        path = "/db/execute" + (f"?tx={tx}" if tx else "")
+    def execute(self, name, sql, *params, key=None, tx=None, limit_ms=None):
+        """limit_ms: the server's own time limit; who is told that it has passed knows that nothing was done."""
+        path = "/db/execute" + (f"?tx={tx}" if tx else f"?timeout={limit_ms}ms" if limit_ms else "")
         return self.request(name, "POST", path, {"sql": sql, "params": list(params)}, [("Idempotency-Key", key)] if key else ())
 
     def together(self, name, statements):

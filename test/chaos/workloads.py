@@ -47,6 +47,11 @@ class Workload:
         return random.Random(f"{self.name} {self.seed} {number}")
 
 
+def some_limit(rng):
+    """Of a write, in milliseconds, or none."""
+    return rng.choice([20, 100, 500, 2000]) if rng.random() < 0.15 else None
+
+
 class Append(Workload):
     """Lists: the next place of a key's list is what the statement finds; some transactions append to two lists at once."""
     name = "append"
@@ -75,7 +80,7 @@ class Append(Workload):
         one, other = sorted((self.key(rng), self.key(rng)))
         value, begin, what = next(self.numbers), time.monotonic_ns(), rng.random()
         if what < 0.35:
-            outcome = client.execute(node, self.append_sql(), one, value)
+            outcome = client.execute(node, self.append_sql(), one, value, limit_ms=some_limit(rng))
             if outcome and outcome.affected() != 1:
                 outcome = Outcome(OK, error=f"{outcome.affected()} rows appended")
             self.history.add(number, node, "append", begin, outcome, keys=[one], value=value)
@@ -197,7 +202,7 @@ class Set(Workload):
             return
         sql = f"INSERT INTO {self.table()} VALUES " + ", ".join(f"({value}, 'by {number}')" for value in values)
         key = str(uuid.UUID(int=rng.getrandbits(128))) if rng.random() < 0.4 else None
-        outcome = client.execute(node, sql, key=key)
+        outcome = client.execute(node, sql, key=key, limit_ms=None if key else some_limit(rng))
         tries = 0
         while key and outcome.kind == UNKNOWN and tries < 6:
             tries += 1
@@ -243,10 +248,11 @@ class Register(Workload):
             if outcome and result is None:
                 result = -1  # no register ever has that
         elif what < 0.75:
-            op, outcome = "write", client.execute(node, f"UPDATE {self.table()} SET v = {a} WHERE k = {key}")
+            op, outcome = "write", client.execute(node, f"UPDATE {self.table()} SET v = {a} WHERE k = {key}", limit_ms=some_limit(rng))
             result = outcome.affected() if outcome else None
         else:
-            op, outcome = "cas", client.execute(node, f"UPDATE {self.table()} SET v = {b} WHERE k = {key} AND v = {a}")
+            op, outcome = "cas", client.execute(node, f"UPDATE {self.table()} SET v = {b} WHERE k = {key} AND v = {a}",
+                                           limit_ms=some_limit(rng))
             result = outcome.affected() if outcome else None
         self.history.add(number, node, op, begin, outcome, key=key, a=a, b=b, result=result)
 
