@@ -114,6 +114,16 @@ static int refuse(struct mg_http *http, int status, int code, const char *messag
 	return -1;
 }
 
+static int refuse_body(struct mg_http *http)
+{
+	char message[128];
+
+	snprintf(message, sizeof message,
+	         "the body of the request is larger than this path takes, %zu KiB; send less at once",
+	         http->parsing->body_limit >> 10);
+	return refuse(http, 413, MG_E_LIMIT, message);
+}
+
 static int count_head(struct mg_http *http, size_t size)
 {
 	struct mg_http_request *request = http->parsing;
@@ -232,7 +242,7 @@ static int on_chunk(llhttp_t *parser)
 	const struct mg_http_request *request = http->parsing;
 
 	if (parser->content_length > request->body_limit - request->body_size) {
-		return refuse(http, 413, MG_E_LIMIT, "the body of the request is too large");
+		return refuse_body(http);
 	}
 	return count_head(http, 1); /* Empty bytes around tiny chunks are a toy for attackers, too. */
 }
@@ -287,7 +297,7 @@ static int ask_handler(struct mg_http *http, const llhttp_t *parser)
 		request->keep_alive = llhttp_should_keep_alive(parser) != 0;
 	}
 	if (length > request->body_limit) {
-		return refuse(http, 413, MG_E_LIMIT, "the body of the request is too large");
+		return refuse_body(http);
 	}
 	if (has_body) { /* a byte now and then is no client of ours */
 		mg_conn__deadline(http->conn, MG_HTTP_BODY_MS, "the body of a request took too long");
@@ -347,7 +357,7 @@ static int on_body(llhttp_t *parser, const char *at, size_t size)
 	size_t needed = request->body_size + size;
 
 	if (needed > request->body_limit) {
-		return refuse(http, 413, MG_E_LIMIT, "the body of the request is too large");
+		return refuse_body(http);
 	}
 	if (needed + 1 > request->body_cap && !grow_body(request, needed + 1)) {
 		return refuse(http, 429, MG_E_NOMEM, "no memory for the body of the request");
