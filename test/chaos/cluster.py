@@ -159,6 +159,19 @@ class Cluster:
         self.processes[name].wait()
         self.stopped.discard(name)
 
+    def stop(self, *names):
+        """As an operator would; {name: exit code, or None: it had to be killed}."""
+        for name in names:
+            self.processes[name].terminate()
+        codes = {}
+        for name in names:
+            try:
+                codes[name] = self.processes[name].wait(60)
+            except subprocess.TimeoutExpired:
+                self.kill(name)
+                codes[name] = None
+        return codes
+
     def freeze(self, name):
         self.processes[name].send_signal(signal.SIGSTOP)
         self.stopped.add(name)
@@ -167,20 +180,6 @@ class Cluster:
         if name in self.stopped and self.running(name):
             self.processes[name].send_signal(signal.SIGCONT)
         self.stopped.discard(name)
-
-    def terminate(self):
-        """All of them, as an operator would; {name: exit code}."""
-        for name in self.names:
-            if self.running(name):
-                self.processes[name].terminate()
-        codes = {}
-        for name in self.names:
-            try:
-                codes[name] = self.processes[name].wait(60)
-            except subprocess.TimeoutExpired:
-                self.kill(name)
-                codes[name] = "it did not stop"
-        return codes
 
     # ---- questions
 

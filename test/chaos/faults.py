@@ -146,7 +146,7 @@ class DelayLoss(Network):
 
 
 class FullDisk(Fault):
-    """A server's file system, a small one, is full, and has room again later."""
+    """A server's file system, a small one, is full, and has room again later; meanwhile it may be stopped, or killed and started."""
     name = "full-disk"
     small_disks = True
     substitute = "kill9"
@@ -155,7 +155,14 @@ class FullDisk(Fault):
         name = self.victim()
         filler = self.cluster.dirs[name].parent / "filler"
         subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], check=False, capture_output=True)
-        sleep(self.random.choice([1.0, 4.0, 6.0]))
+        sleep(self.random.choice([1.0, 4.0]))
+        also = self.random.choice(["", "", "stop", "kill"])
+        if also == "stop":
+            self.cluster.stop(name)
+        elif also == "kill":
+            self.cluster.kill(name)
+            self.cluster.start(name)
+        sleep(self.random.choice([0.0, 3.0]))
         filler.unlink(missing_ok=True)
         sleep(0.5)
         if not self.cluster.running(name):

@@ -182,7 +182,7 @@ def files_open_again(cluster):
 
     A server that stops in a hurry leaves its last entries to its log.
     """
-    codes = cluster.terminate()
+    codes = cluster.stop(*cluster.names)
     wrong = [f"{name} ended with {code}\n{cluster.log(name)}" for name, code in codes.items() if code != 0]
     files, seen = 0, {}
     for name in cluster.names:
