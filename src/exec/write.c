@@ -497,6 +497,7 @@ int mg_write_rows(struct mg_engine *engine, struct mg_run *run,
 	if (!code) {
 		code = write->dml.verb == MG_DML_INSERT   ? mg_write__insert(write, err)
 		       : write->dml.verb == MG_DML_UPDATE ? mg_write__update(write, err)
+		       : write->dml.verb == MG_DML_MERGE  ? mg_write__merge(write, err)
 		                                          : mg_write__delete(write, err);
 	}
 	/* What the source read went to no client. */

@@ -338,13 +338,10 @@ static int move(struct mg_write *write, struct mg_duck_conn *conn, struct mg_err
 	return code;
 }
 
-static int update_chunk(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
+int mg_write__replace_rows(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
 {
-	struct mg_write *write = arg;
 	const struct mg_table *table = write->table;
 	bool moves = sets_any(write, table->keys, table->key_count);
-
-	mg_duck_set_context(conn, &write->context);
 	int code = try_rows(write, conn, err);
 
 	code = code ? code : replace(write, conn, moves, err);
@@ -354,6 +351,16 @@ static int update_chunk(void *arg, struct mg_duck_conn *conn, struct mg_error *e
 	if (!code && sets_any(write, table->primary_key, table->primary_key_count)) {
 		code = mg_write__keep_keys(write, conn, true, err);
 	}
+	return code;
+}
+
+static int update_chunk(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	struct mg_write *write = arg;
+
+	mg_duck_set_context(conn, &write->context);
+	int code = mg_write__replace_rows(write, conn, err);
+
 	if (!code && write->dml.returning.len) {
 		code = mg_write__returning(write, conn, MG_WRITE_TRIED, 0, err);
 	}

@@ -44,10 +44,35 @@ static int store(struct mg_write *write, struct mg_duck_conn *conn, struct mg_er
 	if (!code && write->table->primary_key_count) {
 		code = mg_write__keep_keys(write, conn, false, err);
 	}
-	if (!code && write->dml.returning.len) {
-		code = mg_write__returning(write, conn, MG_WRITE_TRIED, 0, err);
+	mg_sb_fini(&sql);
+	return code;
+}
+
+int mg_write__insert_rows(struct mg_write *write, struct mg_duck_conn *conn,
+                          const char *const *columns, size_t count, uint64_t rows,
+                          struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	int code =
+		write->spools[MG_WRITE_TRIED].spool ? mg_write__spool_empty(write, MG_WRITE_TRIED, err) : 0;
+
+	add_head(&sql, write, columns, count);
+	if (count) {
+		mg_write__add_chunk(&sql, write, NULL);
+	} else {
+		mg_sb_add(&sql, "DEFAULT VALUES");
+	}
+	mg_sb_add(&sql, "\nRETURNING ");
+	mg_write__add_columns(&sql, write);
+	for (uint64_t i = 0; !code && i < (count ? 1 : rows); i++) {
+		code = mg_write__spool_query(write, MG_WRITE_TRIED, conn, mg_sb_text(&sql), err);
 	}
 	mg_sb_fini(&sql);
+	if (!code) {
+		mg_write__spool_seal(write, MG_WRITE_TRIED);
+		code = store(write, conn, err);
+	}
+	write->merged_inserts += rows;
 	return code;
 }
 
@@ -71,6 +96,9 @@ static int try_rows(struct mg_write *write, struct mg_duck_conn *conn, struct mg
 	if (!code) {
 		mg_write__spool_seal(write, MG_WRITE_TRIED);
 		code = store(write, conn, err);
+	}
+	if (!code && write->dml.returning.len) {
+		code = mg_write__returning(write, conn, MG_WRITE_TRIED, 0, err);
 	}
 	return code;
 }

@@ -21,6 +21,7 @@ enum {
 	MG_WRITE_KEYS,     /* primary keys of all chunks */
 	MG_WRITE_RETURNED, /* of the chunk */
 	MG_WRITE_THERE,    /* ON CONFLICT: rows of the table, the id in front */
+	MG_WRITE_MERGED,   /* MERGE: a chunk of all its rows */
 	MG_WRITE_DEAD,     /* of a transaction that commits: ids of stored rows that go */
 	MG_WRITE_SPOOLS
 };
@@ -72,6 +73,8 @@ struct mg_write {
 	bool has_rids;              /* the source's first column is rowid */
 	struct mg_write_rids rids;  /* that the source found */
 	struct mg_write_rids moved; /* of them, those whose row goes to another shard */
+	struct mg_write_merge *merge;
+	uint64_t merged_inserts; /* rows that MERGE adds */
 	/* Of RETURNING, likewise. */
 	const char **returned_names, **returned_types;
 	size_t returned_columns;
@@ -86,6 +89,8 @@ int mg_write__spool_begin(struct mg_write *write, size_t id, const struct ArrowS
 int mg_write__spool_put(struct mg_write *write, size_t id, struct ArrowArray *batch,
                         struct mg_error *err);
 void mg_write__spool_seal(struct mg_write *write, size_t id);
+/* Neither rows nor columns again. */
+void mg_write__spool_drop(struct mg_write *write, size_t id);
 /* No rows again, the same columns. */
 int mg_write__spool_empty(struct mg_write *write, size_t id, struct mg_error *err);
 /* Add the rows of sql. */
@@ -170,5 +175,14 @@ int mg_write__plain(struct mg_write *write, bool *done, struct mg_error *err);
 int mg_write__insert(struct mg_write *write, struct mg_error *err); /* write_insert.c */
 int mg_write__update(struct mg_write *write, struct mg_error *err); /* write_change.c */
 int mg_write__delete(struct mg_write *write, struct mg_error *err); /* write_change.c */
+int mg_write__merge(struct mg_write *write, struct mg_error *err);  /* write_merge.c */
+/* Rows of MG_WRITE_SOURCE, with the sets of dml, in the place of those whose ids they have; they
+ * are in MG_WRITE_TRIED then. */
+int mg_write__replace_rows(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err);
+/* Rows of MG_WRITE_SOURCE into these columns, which are then in MG_WRITE_TRIED; without columns
+ * `rows` times the defaults. */
+int mg_write__insert_rows(struct mg_write *write, struct mg_duck_conn *conn,
+                          const char *const *columns, size_t count, uint64_t rows,
+                          struct mg_error *err);
 
 #endif

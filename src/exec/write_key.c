@@ -185,7 +185,7 @@ static int check_shard(const struct mg_write *write, struct mg_duck_conn *conn, 
 	}
 	bool commits = write->spools[MG_WRITE_DEAD].spool != NULL;
 
-	if (commits || write->dml.verb == MG_DML_UPDATE) {
+	if (commits || write->dml.verb == MG_DML_UPDATE || write->dml.verb == MG_DML_MERGE) {
 		mg_sb_addf(&sql,
 		           " WHERE NOT EXISTS (SELECT 1 FROM merganser_exchange(%d) AS u WHERE u.c0 = "
 		           "o._mg_rid)",

@@ -45,15 +45,7 @@ void mg_write__open(struct mg_write *write)
 void mg_write__close(struct mg_write *write)
 {
 	for (size_t i = 0; i < MG_WRITE_SPOOLS; i++) {
-		struct mg_write_spool *own = &write->spools[i];
-
-		if (own->encoder) {
-			mg_arrow_encoder_free(own->encoder);
-		}
-		mg_buf_unref(own->schema);
-		if (own->spool) {
-			mg_spool_unref(own->spool);
-		}
+		mg_write__spool_drop(write, i);
 	}
 	mg_free(write->rids.ids);
 	mg_free(write->moved.ids);
@@ -122,6 +114,20 @@ int mg_write__spool_put(struct mg_write *write, size_t id, struct ArrowArray *ba
 	own->bytes += raw;
 	mg_buf_unref(buf);
 	return code;
+}
+
+void mg_write__spool_drop(struct mg_write *write, size_t id)
+{
+	struct mg_write_spool *own = &write->spools[id];
+
+	if (own->encoder) {
+		mg_arrow_encoder_free(own->encoder);
+	}
+	mg_buf_unref(own->schema);
+	if (own->spool) {
+		mg_spool_unref(own->spool);
+	}
+	*own = (struct mg_write_spool){ 0 };
 }
 
 void mg_write__spool_seal(struct mg_write *write, size_t id)

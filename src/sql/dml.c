@@ -7,13 +7,13 @@
  */
 #include "sql/dml.h"
 
-#include "sql/cursor.h"
+#include "sql/dml_int.h"
 
 #include <string.h>
 
 /* ---- tokens ---- */
 
-static bool word_in(struct mg_token token, const char *const *words)
+bool mg_dml__word_in(struct mg_token token, const char *const *words)
 {
 	for (; *words; words++) {
 		if (mg_token_is(token, *words)) {
@@ -24,13 +24,6 @@ static bool word_in(struct mg_token token, const char *const *words)
 }
 
 /* ---- texts between keywords ---- */
-
-/* A list of words that end a text; `on_conflict` also ends it. */
-struct ends {
-	const char *const *words;
-	bool on_conflict;
-	char sign; /* ',' ends it too; 0: none does */
-};
 
 /* "ON CONFLICT" of INSERT, and not of a join on a column that is called so. */
 static bool is_on_conflict(const struct mg_cursor *cursor)
@@ -56,7 +49,7 @@ static bool is_on_conflict(const struct mg_cursor *cursor)
 	return mg_token_is(token, "do");
 }
 
-static bool ends_here(const struct mg_cursor *cursor, const struct ends *ends,
+static bool ends_here(const struct mg_cursor *cursor, const struct mg_dml_ends *ends,
                       struct mg_token before)
 {
 	if (ends->sign && mg_token_is_sign(cursor->token, ends->sign)) {
@@ -68,18 +61,20 @@ static bool ends_here(const struct mg_cursor *cursor, const struct ends *ends,
 	if (mg_token_is(cursor->token, "from") && mg_token_is(before, "distinct")) {
 		return false; /* IS DISTINCT FROM */
 	}
-	return word_in(cursor->token, ends->words) || (ends->on_conflict && is_on_conflict(cursor));
+	return mg_dml__word_in(cursor->token, ends->words) ||
+	       (ends->on_conflict && is_on_conflict(cursor));
 }
 
 /* Everything up to one of the ends, or to the statement's. */
-static int take_text(struct mg_cursor *cursor, const struct ends *ends, struct mg_str *out)
+int mg_dml__take_text(struct mg_cursor *cursor, const struct mg_dml_ends *ends, struct mg_str *out)
 {
 	const char *start = cursor->token.text.ptr;
 	struct mg_token before = { MG_T_END, { "", 0 } };
-	size_t depth = 0;
+	size_t depth = 0, cases = 0;
 
 	cursor->end = start;
-	while (!mg_token_is_end(cursor->token) && (depth || !ends_here(cursor, ends, before))) {
+	while (!mg_token_is_end(cursor->token) &&
+	       (depth || cases || !ends_here(cursor, ends, before))) {
 		bool opens = mg_token_is_sign(cursor->token, '(') || mg_token_is_sign(cursor->token, '[') ||
 		             mg_token_is_sign(cursor->token, '{');
 		bool closes = mg_token_is_sign(cursor->token, ')') ||
@@ -88,6 +83,10 @@ static int take_text(struct mg_cursor *cursor, const struct ends *ends, struct m
 		if (closes && !depth) {
 			return mg_error_set(cursor->err, MG_E_SYNTAX, "\"%.*s\" closes nothing",
 			                    MG_STR_ARG(cursor->token.text));
+		}
+		if (ends->cases && !depth && !mg_token_is(before, "as") && !mg_token_is_sign(before, '.')) {
+			cases += mg_token_is(cursor->token, "case");
+			cases -= cases && mg_token_is(cursor->token, "end");
 		}
 		depth += opens;
 		depth -= closes;
@@ -102,37 +101,37 @@ static int take_text(struct mg_cursor *cursor, const struct ends *ends, struct m
 	return 0;
 }
 
-static int take_some_text(struct mg_cursor *cursor, const struct ends *ends, const char *what,
-                          struct mg_str *out)
+int mg_dml__take_some_text(struct mg_cursor *cursor, const struct mg_dml_ends *ends,
+                           const char *what, struct mg_str *out)
 {
-	int code = take_text(cursor, ends, out);
+	int code = mg_dml__take_text(cursor, ends, out);
 
 	return code || out->len ? code : mg_cursor_expected(cursor, what);
 }
 
 static const char *const no_words[] = { NULL };
 
-static int take_returning(struct mg_cursor *cursor, struct mg_dml *out)
+int mg_dml__take_returning(struct mg_cursor *cursor, struct mg_dml *out)
 {
-	const struct ends ends = { .words = no_words };
+	const struct mg_dml_ends ends = { .words = no_words };
 
 	if (!mg_cursor_take(cursor, "returning")) {
 		return mg_token_is_end(cursor->token)
 		           ? 0
 		           : mg_cursor_expected(cursor, "the end of the statement");
 	}
-	return take_some_text(cursor, &ends, "the list of RETURNING", &out->returning);
+	return mg_dml__take_some_text(cursor, &ends, "the list of RETURNING", &out->returning);
 }
 
 static int take_where(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const words[] = { "returning", NULL };
-	const struct ends ends = { .words = words };
+	const struct mg_dml_ends ends = { .words = words };
 
 	if (!mg_cursor_take(cursor, "where")) {
 		return 0;
 	}
-	return take_some_text(cursor, &ends, "the condition of WHERE", &out->where);
+	return mg_dml__take_some_text(cursor, &ends, "the condition of WHERE", &out->where);
 }
 
 /* ---- the table ---- */
@@ -156,13 +155,13 @@ static int take_table(struct mg_cursor *cursor, struct mg_dml *out)
 }
 
 /* [ONLY] table [*] [[AS] alias] of UPDATE and DELETE; words: what follows and is no alias. */
-static int take_target(struct mg_cursor *cursor, const char *const *words, struct mg_dml *out)
+int mg_dml__take_target(struct mg_cursor *cursor, const char *const *words, struct mg_dml *out)
 {
 	struct mg_token after = mg_cursor_peek(cursor);
 
 	/* ONLY changes nothing, since tables have no children; a table may be called so. */
 	if (mg_token_is(cursor->token, "only") &&
-	    (after.kind == MG_T_WORD || after.kind == MG_T_QUOTED) && !word_in(after, words) &&
+	    (after.kind == MG_T_WORD || after.kind == MG_T_QUOTED) && !mg_dml__word_in(after, words) &&
 	    !mg_token_is(after, "as")) {
 		mg_cursor_next(cursor);
 	}
@@ -174,7 +173,7 @@ static int take_target(struct mg_cursor *cursor, const char *const *words, struc
 	(void)mg_cursor_take_sign(cursor, '*');
 	if (mg_cursor_take(cursor, "as") ||
 	    ((cursor->token.kind == MG_T_WORD || cursor->token.kind == MG_T_QUOTED) &&
-	     !word_in(cursor->token, words))) {
+	     !mg_dml__word_in(cursor->token, words))) {
 		return mg_cursor_take_name(cursor, "the alias of the table", &out->alias);
 	}
 	return 0;
@@ -183,7 +182,7 @@ static int take_target(struct mg_cursor *cursor, const char *const *words, struc
 /* ---- INSERT ---- */
 
 /* Does the parenthesis that is next hold names alone? */
-static bool is_column_list(const struct mg_cursor *cursor)
+bool mg_dml__is_column_list(const struct mg_cursor *cursor)
 {
 	struct mg_lexer ahead = cursor->lexer;
 
@@ -205,7 +204,7 @@ static bool is_column_list(const struct mg_cursor *cursor)
 }
 
 /* The parenthesis of names. */
-static int take_columns(struct mg_cursor *cursor, const char ***out, size_t *count)
+int mg_dml__take_columns(struct mg_cursor *cursor, const char ***out, size_t *count)
 {
 	size_t cap = 0;
 	const char **list = NULL;
@@ -255,7 +254,7 @@ static int take_conflict(struct mg_cursor *cursor, struct mg_dml *out);
 static int take_source(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const words[] = { "returning", NULL };
-	const struct ends ends = { .words = words, .on_conflict = true };
+	const struct mg_dml_ends ends = { .words = words, .on_conflict = true };
 
 	if (mg_token_is(cursor->token, "default") && mg_token_is(mg_cursor_peek(cursor), "values")) {
 		mg_cursor_next(cursor);
@@ -264,7 +263,7 @@ static int take_source(struct mg_cursor *cursor, struct mg_dml *out)
 		return 0;
 	}
 	out->values = mg_token_is(cursor->token, "values");
-	return take_some_text(cursor, &ends, "VALUES or SELECT", &out->source);
+	return mg_dml__take_some_text(cursor, &ends, "VALUES or SELECT", &out->source);
 }
 
 static int take_insert(struct mg_cursor *cursor, struct mg_dml *out)
@@ -278,8 +277,8 @@ static int take_insert(struct mg_cursor *cursor, struct mg_dml *out)
 	if (!code && mg_cursor_take(cursor, "as")) {
 		code = mg_cursor_take_name(cursor, "the alias of the table", &out->alias);
 	}
-	if (!code && is_column_list(cursor)) {
-		code = take_columns(cursor, &out->columns, &out->column_count);
+	if (!code && mg_dml__is_column_list(cursor)) {
+		code = mg_dml__take_columns(cursor, &out->columns, &out->column_count);
 	} else if (!code && mg_token_is(cursor->token, "by")) {
 		mg_cursor_next(cursor);
 		out->by_name = mg_cursor_take(cursor, "name");
@@ -289,7 +288,7 @@ static int take_insert(struct mg_cursor *cursor, struct mg_dml *out)
 	}
 	code = code ? code : take_source(cursor, out);
 	code = code ? code : take_conflict(cursor, out);
-	return code ? code : take_returning(cursor, out);
+	return code ? code : mg_dml__take_returning(cursor, out);
 }
 
 /* ---- UPDATE ---- */
@@ -309,13 +308,13 @@ static struct mg_dml_set *add_set(struct mg_cursor *cursor, struct mg_dml *out, 
 	return &out->sets[out->set_count++];
 }
 
-static bool is_default(struct mg_str expr)
+bool mg_dml__is_default(struct mg_str expr)
 {
 	return mg_str_eq_nocase(expr, MG_STR("default"));
 }
 
 /* The parts of "(a, b)" or "row(a, b)" as one text each; 0 when text is neither. */
-static size_t split_row(struct mg_arena *arena, struct mg_str text, struct mg_str **out)
+size_t mg_dml__split_row(struct mg_arena *arena, struct mg_str text, struct mg_str **out)
 {
 	struct mg_lexer lexer;
 	struct mg_token token;
@@ -375,16 +374,16 @@ static int take_equal(struct mg_cursor *cursor)
 	return 0;
 }
 
-static int take_set(struct mg_cursor *cursor, struct mg_dml *out, size_t *cap)
+static int take_set(struct mg_cursor *cursor, const char *const *words, struct mg_dml *out,
+                    size_t *cap)
 {
-	static const char *const words[] = { "from", "where", "returning", NULL };
-	const struct ends ends = { .words = words, .sign = ',' };
+	const struct mg_dml_ends ends = { .words = words, .cases = true, .sign = ',' };
 	const char *one = NULL;
 	const char **columns = &one;
 	size_t count = 1, parts_count = 0;
 	struct mg_str expr, *parts = NULL;
-	bool list = is_column_list(cursor);
-	int code = list ? take_columns(cursor, &columns, &count)
+	bool list = mg_dml__is_column_list(cursor);
+	int code = list ? mg_dml__take_columns(cursor, &columns, &count)
 	                : mg_cursor_take_name(cursor, "the name of a column", &one);
 
 	if (!code && mg_token_is_sign(cursor->token, '.')) {
@@ -392,11 +391,11 @@ static int take_set(struct mg_cursor *cursor, struct mg_dml *out, size_t *cap)
 		                    "SET takes the name of a column alone, not \"%s.\"", columns[0]);
 	}
 	code = code ? code : take_equal(cursor);
-	code = code ? code : take_some_text(cursor, &ends, "an expression", &expr);
+	code = code ? code : mg_dml__take_some_text(cursor, &ends, "an expression", &expr);
 	if (code) {
 		return code;
 	}
-	parts_count = list ? split_row(cursor->arena, expr, &parts) : 0;
+	parts_count = list ? mg_dml__split_row(cursor->arena, expr, &parts) : 0;
 	if (parts_count > 1 && parts_count != count) {
 		return mg_error_set(cursor->err, MG_E_SYNTAX, "SET of %zu columns has %zu values", count,
 		                    parts_count);
@@ -407,7 +406,7 @@ static int take_set(struct mg_cursor *cursor, struct mg_dml *out, size_t *cap)
 		/* One value for all of them is what DuckDB makes of one that is no row. */
 		set->column = columns[i];
 		set->expr = parts_count > 1 || (parts_count == 1 && count == 1) ? parts[i] : expr;
-		set->is_default = is_default(set->expr);
+		set->is_default = mg_dml__is_default(set->expr);
 		if (!set->expr.len) {
 			return mg_cursor_expected(cursor, "an expression");
 		}
@@ -415,13 +414,15 @@ static int take_set(struct mg_cursor *cursor, struct mg_dml *out, size_t *cap)
 	return 0;
 }
 
-static int take_sets(struct mg_cursor *cursor, struct mg_dml *out)
+static const char *const set_ends[] = { "from", "where", "returning", NULL };
+
+int mg_dml__take_sets(struct mg_cursor *cursor, const char *const *words, struct mg_dml *out)
 {
 	size_t cap = 0;
 	int code = mg_cursor_take(cursor, "set") ? 0 : mg_cursor_expected(cursor, "SET");
 
 	do {
-		code = code ? code : take_set(cursor, out, &cap);
+		code = code ? code : take_set(cursor, words, out, &cap);
 	} while (!code && mg_cursor_take_sign(cursor, ','));
 	return code;
 }
@@ -430,7 +431,7 @@ static int take_sets(struct mg_cursor *cursor, struct mg_dml *out)
 static int take_conflict(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const words[] = { "do", NULL };
-	const struct ends ends = { .words = words };
+	const struct mg_dml_ends ends = { .words = words };
 	const char *start = cursor->token.text.ptr;
 	struct mg_str target;
 
@@ -445,13 +446,13 @@ static int take_conflict(struct mg_cursor *cursor, struct mg_dml *out)
 	out->conflict = MG_DML_CONFLICT_CLAUSE;
 	mg_cursor_next(cursor);
 	mg_cursor_next(cursor);
-	int code = take_text(cursor, &ends, &target);
+	int code = mg_dml__take_text(cursor, &ends, &target);
 
 	if (!code && !mg_cursor_take(cursor, "do")) {
 		code = mg_cursor_expected(cursor, "DO");
 	}
 	if (!code && mg_cursor_take(cursor, "update")) {
-		code = take_sets(cursor, out);
+		code = mg_dml__take_sets(cursor, set_ends, out);
 		code = code ? code : take_where(cursor, out);
 	} else if (!code && !mg_cursor_take(cursor, "nothing")) {
 		code = mg_cursor_expected(cursor, "NOTHING or UPDATE");
@@ -464,15 +465,15 @@ static int take_update(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const words[] = { "set", NULL };
 	static const char *const from_ends[] = { "where", "returning", NULL };
-	const struct ends ends = { .words = from_ends };
-	int code = take_target(cursor, words, out);
+	const struct mg_dml_ends ends = { .words = from_ends };
+	int code = mg_dml__take_target(cursor, words, out);
 
-	code = code ? code : take_sets(cursor, out);
+	code = code ? code : mg_dml__take_sets(cursor, set_ends, out);
 	if (!code && mg_cursor_take(cursor, "from")) {
-		code = take_some_text(cursor, &ends, "a table", &out->from);
+		code = mg_dml__take_some_text(cursor, &ends, "a table", &out->from);
 	}
 	code = code ? code : take_where(cursor, out);
-	return code ? code : take_returning(cursor, out);
+	return code ? code : mg_dml__take_returning(cursor, out);
 }
 
 /* ---- DELETE, TRUNCATE ---- */
@@ -481,15 +482,15 @@ static int take_delete(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	static const char *const words[] = { "using", "where", "returning", NULL };
 	static const char *const using_ends[] = { "where", "returning", NULL };
-	const struct ends ends = { .words = using_ends };
+	const struct mg_dml_ends ends = { .words = using_ends };
 	int code = mg_cursor_take(cursor, "from") ? 0 : mg_cursor_expected(cursor, "FROM");
 
-	code = code ? code : take_target(cursor, words, out);
+	code = code ? code : mg_dml__take_target(cursor, words, out);
 	if (!code && mg_cursor_take(cursor, "using")) {
-		code = take_some_text(cursor, &ends, "a table", &out->from);
+		code = mg_dml__take_some_text(cursor, &ends, "a table", &out->from);
 	}
 	code = code ? code : take_where(cursor, out);
-	return code ? code : take_returning(cursor, out);
+	return code ? code : mg_dml__take_returning(cursor, out);
 }
 
 static int take_truncate(struct mg_cursor *cursor, struct mg_dml *out)
@@ -518,6 +519,7 @@ static const struct {
 	{ "update", "UPDATE", MG_DML_UPDATE, take_update },
 	{ "delete", "DELETE", MG_DML_DELETE, take_delete },
 	{ "truncate", "TRUNCATE", MG_DML_TRUNCATE, take_truncate },
+	{ "merge", "MERGE", MG_DML_MERGE, mg_dml__take_merge },
 };
 
 /* The definitions of WITH; the verb stands right behind the last one's ")". */
@@ -532,7 +534,7 @@ static int take_with(struct mg_cursor *cursor, struct mg_dml *out)
 		return 0;
 	}
 	while (!mg_token_is_end(cursor->token)) {
-		if (closed && cursor->token.kind == MG_T_WORD && !word_in(cursor->token, part)) {
+		if (closed && cursor->token.kind == MG_T_WORD && !mg_dml__word_in(cursor->token, part)) {
 			out->with = mg_cursor_between(start, cursor->end);
 			return 0;
 		}
@@ -554,7 +556,7 @@ static bool may_read(struct mg_str text)
 	mg_lex_init(&lexer, text);
 	for (struct mg_token token = mg_lex_next(&lexer); !mg_token_is_end(token);
 	     token = mg_lex_next(&lexer)) {
-		if (word_in(token, words)) {
+		if (mg_dml__word_in(token, words)) {
 			return true;
 		}
 	}
@@ -583,11 +585,5 @@ int mg_dml_parse(struct mg_arena *arena, struct mg_str text, struct mg_dml *out,
 			return code;
 		}
 	}
-	if (mg_token_is(cursor.token, "merge")) {
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "MERGE is not supported yet");
-		mg_error_hint(err, "Write INSERT ... ON CONFLICT, or UPDATE ... FROM and INSERT ... "
-		                   "SELECT.");
-		return code;
-	}
-	return mg_cursor_expected(&cursor, "INSERT, UPDATE, DELETE or TRUNCATE");
+	return mg_cursor_expected(&cursor, "INSERT, UPDATE, DELETE, MERGE or TRUNCATE");
 }

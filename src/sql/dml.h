@@ -18,7 +18,7 @@
 
 #define MG_DML_COLUMNS_MAX 100000
 
-enum mg_dml_verb { MG_DML_INSERT, MG_DML_UPDATE, MG_DML_DELETE, MG_DML_TRUNCATE };
+enum mg_dml_verb { MG_DML_INSERT, MG_DML_UPDATE, MG_DML_DELETE, MG_DML_TRUNCATE, MG_DML_MERGE };
 
 enum mg_dml_conflict {
 	MG_DML_CONFLICT_NONE,
@@ -32,6 +32,38 @@ struct mg_dml_set {
 	const char *column;
 	struct mg_str expr; /* or DEFAULT */
 	bool is_default;
+};
+
+/* Of MERGE: which rows a WHEN is about, and what it does. */
+enum mg_dml_match {
+	MG_DML_MATCHED,
+	MG_DML_NOT_MATCHED,           /* BY TARGET: rows of the source */
+	MG_DML_NOT_MATCHED_BY_SOURCE, /* rows of the table */
+	MG_DML_MATCH_COUNT
+};
+
+enum mg_dml_then {
+	MG_DML_THEN_UPDATE,
+	MG_DML_THEN_DELETE,
+	MG_DML_THEN_INSERT,
+	MG_DML_THEN_NOTHING,
+	MG_DML_THEN_ERROR
+};
+
+struct mg_dml_when {
+	enum mg_dml_match match;
+	enum mg_dml_then then;
+	struct mg_str condition; /* or empty; of each match at most one is, and it is the last */
+	/* UPDATE, INSERT: all columns of the source, by their place or their names */
+	bool all, by_name;
+	struct mg_dml_set *sets; /* UPDATE */
+	size_t set_count;
+	bool default_values; /* INSERT */
+	const char **columns;
+	size_t column_count; /* 0: none are named */
+	struct mg_str *values;
+	size_t value_count;
+	struct mg_str message; /* ERROR; or empty */
 };
 
 struct mg_dml {
@@ -56,6 +88,11 @@ struct mg_dml {
 	struct mg_str from;
 	struct mg_str where;     /* without the word, or empty */
 	struct mg_str returning; /* without the word, or empty */
+	/* MERGE; its source is behind USING */
+	struct mg_str join;       /* ON condition, or USING (columns) */
+	const char *source_alias; /* or NULL: the source is a join, or odd */
+	struct mg_dml_when *whens;
+	size_t when_count;
 	/* Some word of an INSERT may start a table; the others read their own. */
 	bool reads;
 };

@@ -227,9 +227,14 @@ static void test_errors(void **state)
 		{ "TRUNCATE t, u", MG_E_SYNTAX, "the end of the statement is missing at \",\"" },
 		{ "WITH x AS (SELECT 1)", MG_E_SYNTAX, "a statement behind WITH" },
 		{ "WITH x AS (SELECT 1", MG_E_SYNTAX, "a statement behind WITH" },
-		{ "SELECT 1", MG_E_SYNTAX, "INSERT, UPDATE, DELETE or TRUNCATE is missing at \"SELECT\"" },
-		{ "", MG_E_SYNTAX, "INSERT, UPDATE, DELETE or TRUNCATE is missing" },
-		{ "MERGE INTO t USING u ON true", MG_E_UNSUPPORTED, "MERGE" },
+		{ "SELECT 1", MG_E_SYNTAX,
+		  "INSERT, UPDATE, DELETE, MERGE or TRUNCATE is missing at \"SELECT\"" },
+		{ "", MG_E_SYNTAX, "INSERT, UPDATE, DELETE, MERGE or TRUNCATE is missing" },
+		{ "MERGE INTO t USING u ON true", MG_E_SYNTAX, "WHEN is missing" },
+		{ "MERGE INTO t USING u WHEN MATCHED THEN DELETE", MG_E_SYNTAX, "ON or USING" },
+		{ "MERGE INTO t USING u ON a WHEN MATCHED AND b DELETE", MG_E_SYNTAX, "THEN is missing" },
+		{ "MERGE INTO t USING u ON a WHEN NOT MATCHED THEN INSERT (a, b) VALUES (1)", MG_E_SYNTAX,
+		  "INSERT of 2 columns has 1 values" },
 	};
 
 	(void)state;
