@@ -193,6 +193,12 @@ class Cluster:
         finally:
             client.close()
 
+    def command(self, name, *words):
+        """A command of the program, at that server."""
+        options = ["--url", "https://%s:%d" % self.addresses[name], "--username", USER, "--tls-roots", self.ca]
+        return subprocess.run([PROGRAM, *words, *options],
+                              capture_output=True, text=True, check=False, env={**os.environ, "MERGANSER_PASSWORD": PASSWORD})
+
     def status(self, name):
         client = self.client(timeout=3)
         try:

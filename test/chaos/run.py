@@ -148,6 +148,21 @@ class Run:
                 raise Failure(f"replicas differ: {table}, {len(self.final[table])} rows: {difference}") from error
         client.close()
 
+    def ask_the_cluster(self):
+        """What it says of itself: all are there, and all replicas have the same sums."""
+        name = self.fault.random.choice(self.cluster.names)
+        said = []
+
+        def fine():
+            done = self.cluster.command(name, "cluster", "check")
+            said.append(done.stdout + done.stderr)
+            return done.returncode == 0
+
+        try:
+            until("merganser cluster check to say yes", fine, SETTLE_S)
+        except TimeoutError as error:
+            raise Failure(f"{error}\n{said[-1]}") from error
+
     def go(self):
         """What is wrong, as texts."""
         try:
@@ -156,6 +171,7 @@ class Run:
             self.rage()
             self.settle()
             self.compare()
+            self.ask_the_cluster()
         except Failure as failure:
             return [str(failure)]
         except (TimeoutError, ChildProcessError, AssertionError) as failure:
@@ -250,7 +266,7 @@ class Matrix:
         wrong, one = [], None
         try:
             cluster = self.cluster_for(fault_class, seed)
-            fault = fault_class(cluster, seed)
+            fault = fault_class(cluster, f"{workload_name} {seed}")
             fault.prepare()
             one = Run(cluster, fault, workload, self.options.seconds)
             wrong = one.go()
