@@ -48,6 +48,7 @@ enum mg_code {
 	MG_E_LIMIT,           /* 54000: larger than a fixed limit */
 	MG_E_CONFLICT,        /* 40001: others changed the same meanwhile; run the transaction again */
 	MG_E_TRANSACTION,     /* 25P02: not in this state of the transaction */
+	MG_E_GONE,            /* 55000: it was there, and is not kept any more */
 	MG_CODE_COUNT
 };
 

@@ -212,6 +212,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 	doors->handler =
 		(struct mg_http_handler){ .head = mg_rest_head, .request = mg_rest_request, .arg = doors };
 	mg_shell_channel_init(doors);
+	mg_rest_changes_init(doors);
 	doors->started_ms = mg_clock_ms();
 	doors->once = mg_once_new();
 	doors->logins = mg_admission_new(LOGINS_AT_ONCE, LOGINS_WAITING);
@@ -242,6 +243,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 void mg_doors_stop(struct mg_doors *doors)
 {
 	atomic_store(&doors->stopping, true);
+	mg_rest_changes_stop(doors);
 	mg_tx_handles_close(doors->tx_handles);
 	mg_sessions_stop(doors->sessions);
 }
@@ -254,6 +256,7 @@ void mg_doors_free(struct mg_doors *doors)
 	mg_tx_handles_free(doors->tx_handles);
 	mg_sessions_free(doors->sessions);
 	mg_once_free(doors->once);
+	mg_rest_changes_free(doors);
 	mg_admission_free(doors->logins);
 	mg_admission_free(doors->joins);
 	mg_free(doors);

@@ -9,7 +9,10 @@
 #include "door/once.h"
 #include "door/tx_handles.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
+
+#define MG_FEEDS_MAX 64 /* who follow tables at once */
 
 struct mg_doors {
 	struct mg_doors_options options;
@@ -20,6 +23,10 @@ struct mg_doors {
 	struct mg_tx_handles *tx_handles;
 	struct mg_http_handler handler;
 	struct mg_ws_handler shell_handler; /* of wss /client */
+	struct mg_pool *feed_pool;          /* those who follow tables */
+	atomic_int feeds;                   /* how many do */
+	pthread_mutex_t feed_lock;
+	struct mg_stream *feed_streams[MG_FEEDS_MAX]; /* guarded by feed_lock; borrowed */
 	atomic_bool stopping;               /* the engine may be gone */
 	uint64_t started_ms;                /* monotonic */
 	char node_name[64];
@@ -64,6 +71,14 @@ void mg_rest_tx_open(struct mg_doors *doors, struct mg_http_request *request, co
                      enum mg_role role);
 void mg_rest_tx_end(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                     enum mg_role role);
+
+/* ---- rest_changes.c: GET /changes/TABLE ---- */
+#define MG_CHANGES_PATH "/changes/"
+void mg_rest_changes_init(struct mg_doors *doors);
+void mg_rest_changes_stop(struct mg_doors *doors); /* ends all; loops still turn */
+void mg_rest_changes_free(struct mg_doors *doors);
+void mg_rest_changes(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                     enum mg_role role);
 
 /* ---- rest_nodes.c: POST /join, PUT /cluster/nodes/NAME ---- */
 #define MG_NODES_PATH "/cluster/nodes/"

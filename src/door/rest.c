@@ -301,6 +301,8 @@ static void get_page(struct mg_doors *doors, struct mg_http_request *request)
 		"...\"}</code></td></tr>\n"
 		"<tr><td><code>POST /db/tx</code></td><td>a transaction for several requests: "
 		"<code>?tx=</code></td></tr>\n"
+		"<tr><td><code>/changes/TABLE</code></td><td>what changes in a table, as it does: "
+		"<code>?from=</code></td></tr>\n"
 		"<tr><td><code>/status</code></td><td>node and cluster as JSON</td></tr>\n"
 		"<tr><td><code>/metrics</code></td><td>Prometheus</td></tr>\n"
 		"<tr><td><code>/health</code>, <code>/ping</code></td><td>without login</td></tr>\n"
@@ -431,6 +433,8 @@ static void get_metrics(struct mg_doors *doors, struct mg_http_request *request,
 	          mg_pool_threads(mg_sessions_pool(doors->sessions)));
 	set_gauge("merganser_idempotency_keys", "Keys of writes that are remembered or carried out.",
 	          mg_once_count(doors->once));
+	set_gauge("merganser_change_feeds", "Feeds of tables' changes that are open.",
+	          (uint64_t)atomic_load(&doors->feeds));
 	set_gauge("merganser_uptime_seconds", "Seconds since the start.",
 	          (mg_clock_ms() - doors->started_ms) / 1000);
 	set_gauge("process_resident_memory_bytes", "Resident memory.", mg_os_resident_bytes());
@@ -492,6 +496,7 @@ static const struct route routes[] = {
 	{ "/worker", false, "GET", NULL, open_worker, MG_LOGIN_WORKER },
 	{ "/db/tx", false, "POST", NULL, mg_rest_tx_open, MG_LOGIN_CLIENT },
 	{ "/db/tx/", true, "POST", NULL, mg_rest_tx_end, MG_LOGIN_CLIENT },
+	{ MG_CHANGES_PATH, true, "GET", NULL, mg_rest_changes, MG_LOGIN_CLIENT },
 	{ "/join", false, "POST", mg_rest_join, NULL, MG_LOGIN_CLIENT },
 	{ MG_NODES_PATH, true, "PUT", NULL, mg_rest_node, MG_LOGIN_CLIENT },
 	{ "/set", false, "PUT", NULL, not_yet, MG_LOGIN_CLIENT },

@@ -30,6 +30,7 @@ struct mg_engine_options {
 	uint64_t memory_bytes; /* 0: 75 % of what the cgroup or machine gives */
 	uint64_t
 		query_memory_bytes; /* exchange rows of one query in memory; 0: an eighth of memory_bytes */
+	uint64_t changes_bytes; /* that are kept of tables' changes; 0: none */
 	struct mg_catalog *catalog; /* borrowed */
 	uint64_t number;            /* of this node in the cluster */
 	struct mg_peers *peers;     /* borrowed, as in replica.h; NULL: there are no other servers */

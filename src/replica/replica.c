@@ -157,6 +157,7 @@ static int open_shard(struct mg_replica *replica, uint32_t number, struct mg_err
 		.dir = options->peers ? options->dir : NULL,
 		.puller = replica->puller,
 		.source = replica->source,
+		.changes = mg_replica__changes_of(replica, number),
 	};
 	int code = mg_shard_sm_open(&replica->shards[number], &shard, err);
 
@@ -313,6 +314,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	replica->fresh_ms = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->fresh_ms);
 	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
 	init_cut(&replica->cut);
+	mg_replica__init_changes(replica);
 	pthread_mutex_init(&replica->lock, NULL);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -394,6 +396,7 @@ int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *op
 	*out = replica;
 	int code = open_host(replica, err);
 
+	code = code ? code : mg_replica__open_changes(replica, err);
 	code = code ? code : open_groups(replica, err);
 	code = code ? code : mg_replica__coordinate(replica, err);
 	code = code ? code : mg_raft_host_start(replica->host, err);
@@ -592,9 +595,11 @@ void mg_replica_close(struct mg_replica *replica)
 	for (size_t i = 0; i <= replica->options.shard_count; i++) {
 		mg_shard_sm_free(replica->shards[i]);
 	}
+	mg_replica__close_changes(replica);
 	mg_catalog_sm_free(replica->catalog_sm);
 	mg_replica__free_placer(replica);
 	pthread_rwlock_destroy(&replica->cut);
+	mg_replica__fini_changes(replica);
 	pthread_cond_destroy(&replica->changed);
 	pthread_mutex_destroy(&replica->lock);
 	mg_free(replica->applied);

@@ -28,6 +28,7 @@
 #include "replica/redo.h"
 #include "store/duck.h"
 
+struct mg_changes_log;
 struct mg_peers;
 struct mg_replica;
 
@@ -42,6 +43,7 @@ struct mg_replica_options {
 	struct mg_peers *peers;   /* borrowed; started by open, stopped by the caller */
 	const char *name, *address; /* of this node, for the catalog; borrowed; NULL: as it says */
 	unsigned election_ms, heartbeat_ms; /* 0: as raft/node.h */
+	uint64_t changes_bytes; /* of changes that are kept for who follows them; 0: none */
 	/* Before rows of a shard change; and after a version of the catalog was published, before its
 	 * maker hears so.  On threads of the replica. */
 	void (*on_write)(void *arg, uint32_t shard);
@@ -186,6 +188,16 @@ bool mg_replica_cut_is_whole(struct mg_replica *replica, uint64_t epoch, const u
 int mg_replica_checkpoint(struct mg_replica *replica, uint32_t shard, struct mg_error *err);
 /* Rows of the shard have ever been changed since it was loaded. */
 bool mg_replica_wrote(struct mg_replica *replica, uint32_t shard);
+
+/* ---- changes, for who follows a table ---- */
+
+/* Of a shard, as applied here; NULL: they are not kept.  Stays until close. */
+struct mg_changes_log *mg_replica_changes(struct mg_replica *replica, uint32_t shard);
+/* A number that is another one when more of them, of any shard, are there; wait until it is, or has
+ * been kicked, at most so long. */
+uint64_t mg_replica_changes_count(struct mg_replica *replica);
+void mg_replica_changes_wait(struct mg_replica *replica, uint64_t count, unsigned ms);
+void mg_replica_changes_kick(struct mg_replica *replica);
 
 /* 0, or why this node cannot write any more. */
 int mg_replica_failed(struct mg_replica *replica, struct mg_error *err);

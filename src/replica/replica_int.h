@@ -1,5 +1,5 @@
-/* replica_int.h - struct mg_replica from the inside: for replica.c, ask.c, commit.c, coordinator.c,
- * look.c and placer.c only. */
+/* replica_int.h - struct mg_replica from the inside: for replica.c, ask.c, changes.c, commit.c,
+ * coordinator.c, look.c and placer.c only. */
 #ifndef MG_REPLICA_REPLICA_INT_H
 #define MG_REPLICA_REPLICA_INT_H
 
@@ -27,6 +27,11 @@ struct mg_replica {
 	struct mg_forward *forward; /* NULL: without peers */
 	struct mg_snapshot_puller *puller;
 	struct mg_snapshot_source *source;
+	struct mg_disk *changes_disk; /* NULL: changes are not kept */
+	pthread_mutex_t changes_lock;
+	pthread_cond_t changes_more; /* monotonic */
+	uint64_t changes_count;      /* guarded by changes_lock: how often more was published */
+	unsigned changes_waiting;    /* likewise */
 	struct mg_placer *placer;
 	atomic_bool alone;             /* no other node belongs to any group */
 	_Atomic(const char *) unready; /* why this node does not serve, or NULL */
@@ -158,6 +163,15 @@ int mg_replica__coordinate(struct mg_replica *replica, struct mg_error *err); /*
 void mg_replica__on_role(void *arg, uint32_t group, enum mg_raft_role role, uint64_t term);
 /* MG_E_UNAVAILABLE: go to the coordinator. */
 int mg_replica__not_coordinator(struct mg_replica *replica, struct mg_error *err);
+
+/* ---- changes.c ---- */
+
+void mg_replica__init_changes(struct mg_replica *replica);
+void mg_replica__fini_changes(struct mg_replica *replica);
+/* Where shards keep their changes; before they open, and after they are freed. */
+int mg_replica__open_changes(struct mg_replica *replica, struct mg_error *err);
+void mg_replica__close_changes(struct mg_replica *replica);
+struct mg_changes_log_options mg_replica__changes_of(struct mg_replica *replica, uint32_t shard);
 
 /* ---- commit.c ---- */
 

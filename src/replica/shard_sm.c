@@ -102,7 +102,7 @@ static int begin_writing(struct mg_shard_sm *sm, struct mg_error *err)
 	return code;
 }
 
-static int apply_op(struct mg_shard_sm *sm, const struct mg_redo_op *op, struct mg_error *err)
+static int write_op(struct mg_shard_sm *sm, const struct mg_redo_op *op, struct mg_error *err)
 {
 	switch (op->kind) {
 	case MG_REDO_INSERT:
@@ -120,6 +120,18 @@ static int apply_op(struct mg_shard_sm *sm, const struct mg_redo_op *op, struct 
 		return mg_shard_writer_drop(sm->writer, op->schema, op->table, err);
 	}
 	return mg_error_set(err, MG_E_CORRUPT, "a redo operation of kind %d", op->kind);
+}
+
+/* And tell it to those who follow the table. */
+static int apply_op(struct mg_shard_sm *sm, const struct mg_redo_op *op, struct mg_error *err)
+{
+	struct mg_shard_change change;
+
+	mg_shard_change_begin(&change, sm, op);
+	int code = write_op(sm, op, err);
+
+	mg_shard_change_end(&change, code == 0);
+	return code;
 }
 
 static int apply_redo(struct mg_shard_sm *sm, struct mg_in in, struct mg_error *err)
@@ -148,7 +160,9 @@ static int apply_parts(struct mg_shard_sm *sm, const struct mg_txid *txid, struc
 		const struct mg_part *part = &sm->parts[i];
 
 		if (same(&part->transaction, txid)) {
+			sm->together = txid;
 			code = apply_redo(sm, mg_in(part->redo->data, part->redo->size), err);
+			sm->together = NULL;
 		}
 	}
 	return code;
@@ -291,10 +305,12 @@ static void apply_batch(void *arg)
 	}
 	if (code) {
 		mg_shard_writer_rollback(sm->writer);
+		mg_changes_log_drop(sm->changes);
 		mg_shard_sm__fail(sm, &err);
 	} else {
 		sm->index = last->index;
 		sm->term = last->term;
+		mg_changes_log_publish(sm->changes, sm->index);
 		note_state(sm, sm->writing || sm->part_count > 0 || sm->decision_count > 0);
 	}
 	mg_raft_host_post(sm->options.host, tell_applied, sm);
@@ -444,6 +460,9 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 	}
 	sm->durable = sm->index = sm->checkpointed = mg_shard_writer_applied(sm->writer);
 	sm->wrote = sm->durable > 0;
+	if (options->changes.bytes_max) {
+		sm->changes = mg_changes_log_open(&options->changes, sm->index);
+	}
 	mg_shard_sm__begin_giving(sm);
 	*out = sm;
 	return 0;
@@ -468,6 +487,7 @@ void mg_shard_sm_free(struct mg_shard_sm *sm)
 	mg_lane_free(sm->lane);
 	mg_shard_writer_close(sm->writer);
 	mg_shard_late_free(sm->late);
+	mg_changes_log_close(sm->changes);
 	forget_all(sm);
 	mg_free(sm->parts);
 	mg_free(sm->decisions);
@@ -576,6 +596,11 @@ enum mg_late mg_shard_sm_changed_since(struct mg_shard_sm *sm, uint64_t index, c
                                        size_t count)
 {
 	return mg_shard_late_since(sm->late, index, rids, count);
+}
+
+struct mg_changes_log *mg_shard_sm_changes(struct mg_shard_sm *sm)
+{
+	return sm->changes;
 }
 
 int mg_shard_sm_failed(struct mg_shard_sm *sm, struct mg_error *err)

@@ -14,6 +14,7 @@
 #define MG_REPLICA_SHARD_SM_H
 
 #include "raft/seams.h"
+#include "replica/changes_log.h"
 #include "replica/command.h"
 #include "replica/raft_host.h"
 #include "replica/replica.h"
@@ -45,6 +46,8 @@ struct mg_shard_sm_options {
 	const char *dir; /* the node's data directory: the file is shards/NNNN.duckdb; borrowed */
 	struct mg_snapshot_puller *puller; /* stopped before this is freed */
 	struct mg_snapshot_source *source;
+	/* What entries change is kept there (changes_log.h); bytes_max 0: nowhere. */
+	struct mg_changes_log_options changes;
 };
 
 int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options *options,
@@ -84,6 +87,8 @@ bool mg_shard_sm_wrote(struct mg_shard_sm *sm);
 /* See mg_replica_changed_since. */
 enum mg_late mg_shard_sm_changed_since(struct mg_shard_sm *sm, uint64_t index, const int64_t *rids,
                                        size_t count);
+
+struct mg_changes_log *mg_shard_sm_changes(struct mg_shard_sm *sm); /* NULL: they are not kept */
 
 /* Why it has stopped applying, or 0. */
 int mg_shard_sm_failed(struct mg_shard_sm *sm, struct mg_error *err);

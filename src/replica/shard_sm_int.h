@@ -3,6 +3,7 @@
 #define MG_REPLICA_SHARD_SM_INT_H
 
 #include "replica/lane.h"
+#include "replica/redo.h"
 #include "replica/shard_late.h"
 #include "replica/shard_sm.h"
 #include "store/shard_write.h"
@@ -32,6 +33,8 @@ struct mg_shard_sm {
 	struct mg_shard_writer *writer;
 	struct mg_lane *lane;
 	struct mg_shard_late *late; /* which rows changed lately */
+	struct mg_changes_log *changes; /* how they changed, for who follows; or NULL */
+	const struct mg_txid *together; /* the transaction over several shards that is being applied */
 	uint64_t index, term;       /* applied, of the lane */
 	uint64_t entry;             /* that is being applied */
 	uint64_t durable;           /* as of the start, or adopted */
@@ -71,6 +74,21 @@ void mg_shard_sm__fail(struct mg_shard_sm *sm, const struct mg_error *err);
  * known. */
 struct mg_buf *mg_shard_sm__encode_pending(struct mg_shard_sm *sm);
 int mg_shard_sm__read_pending(struct mg_shard_sm *sm, struct mg_error *err);
+
+/* ---- shard_changes.c: an operation on its way into the log of changes; the lane ---- */
+
+struct mg_shard_change {
+	struct mg_shard_sm *sm;
+	const struct mg_redo_op *op;
+	struct mg_shard_watch watch;
+	uint64_t first_rid;
+	bool told; /* false: there is no log, or the table is ours, or gone */
+};
+
+/* Before the operation is written, and after. */
+void mg_shard_change_begin(struct mg_shard_change *change, struct mg_shard_sm *sm,
+                           const struct mg_redo_op *op);
+void mg_shard_change_end(struct mg_shard_change *change, bool done);
 
 /* ---- shard_snapshot.c ---- */
 

@@ -74,6 +74,7 @@ static int commit_index(struct mg_shard_sm *sm, struct mg_error *err)
 
 static int write_file(struct mg_shard_sm *sm, const struct mg_buf *pending, struct mg_error *err)
 {
+	mg_changes_log_sync(sm->changes, sm->index);
 	pthread_mutex_lock(&sm->file_lock);
 	int code = mg_shard_writer_checkpoint(sm->writer, pending ? pending->data : NULL,
 	                                      pending ? pending->size : 0, err);
@@ -382,6 +383,7 @@ static int open_writer(struct mg_shard_sm *sm, struct mg_error *err)
 	code = code ? code : mg_shard_sm__read_pending(sm, err);
 	if (!code) {
 		sm->durable = sm->index = sm->checkpointed = mg_shard_writer_applied(sm->writer);
+		mg_changes_log_reset(sm->changes, sm->index);
 		pthread_mutex_lock(&sm->lock);
 		sm->dirty = false;
 		sm->wrote = true;

@@ -391,6 +391,7 @@ static int open_engine(struct server *server, struct mg_error *err)
 		.threads = options->threads,
 		.memory_bytes = options->memory_bytes,
 		.query_memory_bytes = options->query_memory_bytes,
+		.changes_bytes = options->changes_bytes,
 		.catalog = server->catalog,
 		.number = server->number,
 		.peers = mg_peering_join_loop(server->peering, server->loops[0], data->cluster_id,

@@ -27,6 +27,7 @@ struct mg_server_options {
 	unsigned loops;                 /* network threads; 0: 1 for 2 cores, else 2 */
 	uint64_t memory_bytes;          /* 0: 75 % of what cgroup or machine gives */
 	uint64_t query_memory_bytes;    /* 0: an eighth of that */
+	uint64_t changes_bytes;         /* of changes that are kept for who follows them; 0: none */
 	unsigned queries_max;           /* running at once; 0: twice the threads */
 	uint64_t idle_ms;               /* an answer that nobody takes for so long is ended; 0: 5 min */
 	size_t message_max;             /* of one message of a client or worker; 0: 16 MiB */

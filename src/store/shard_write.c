@@ -26,6 +26,7 @@ struct mg_shard_writer {
 	char **tables; /* "schema\ntable" of what the file has; as of the transaction */
 	size_t table_count, table_cap;
 	bool tables_changed; /* by the open transaction */
+	const struct mg_shard_watch *watch;
 
 	/* Of _mg.meta: what changes, and the rest as SQL values. */
 	uint64_t applied, next_rid, rid_at_begin;
@@ -335,6 +336,66 @@ static void add_table(struct mg_sb *sql, const struct mg_shard_writer *writer, c
 	mg_sb_add_ident(sql, table);
 }
 
+/* ---- rows as they were, for who watches ---- */
+
+struct old_rows {
+	const struct mg_shard_watch *watch;
+	struct mg_arrow_encoder *encoder;
+	struct mg_buf *schema;
+};
+
+static int old_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
+{
+	struct old_rows *old = arg;
+	int code = mg_arrow_encoder_new(&old->encoder, schema, false, err);
+
+	return code ? code : mg_arrow_encode_schema(old->encoder, &old->schema, err);
+}
+
+static int old_put(void *arg, uint32_t target, struct ArrowArray *batch, struct mg_error *err)
+{
+	struct old_rows *old = arg;
+	struct mg_buf *buf = NULL;
+	uint64_t raw = 0;
+	int code = mg_arrow_encode_batch(old->encoder, batch, &buf, &raw, err);
+
+	(void)target;
+	code = code ? code
+	            : old->watch->old_rows(old->watch->arg, old->schema, buf, (uint32_t)batch->length,
+	                                   err);
+	mg_buf_unref(buf);
+	return code;
+}
+
+static int delete_watched(struct mg_shard_writer *writer, struct mg_sb *sql, struct mg_error *err)
+{
+	struct old_rows old = { .watch = writer->watch };
+	const struct mg_duck_sink sink = { .begin = old_begin, .put = old_put, .arg = &old };
+
+	mg_sb_add(sql, " RETURNING *");
+	int code = mg_duck_scatter(writer->conn, mg_sb_text(sql), NULL, 1, &sink, err);
+
+	mg_arrow_encoder_free(old.encoder);
+	mg_buf_unref(old.schema);
+	return code;
+}
+
+void mg_shard_writer_watch(struct mg_shard_writer *writer, const struct mg_shard_watch *watch)
+{
+	writer->watch = watch;
+}
+
+bool mg_shard_writer_has(const struct mg_shard_writer *writer, const char *schema,
+                         const char *table)
+{
+	return has_table(writer, schema, table);
+}
+
+uint64_t mg_shard_writer_next_rid(const struct mg_shard_writer *writer)
+{
+	return writer->next_rid;
+}
+
 static int run_delete(struct mg_shard_writer *writer, const char *schema, const char *table,
                       struct mg_error *err)
 {
@@ -343,7 +404,8 @@ static int run_delete(struct mg_shard_writer *writer, const char *schema, const 
 	mg_sb_add(&sql, "DELETE FROM ");
 	add_table(&sql, writer, schema, table);
 	mg_sb_add(&sql, " WHERE _mg_rid IN (SELECT rid FROM merganser_exchange(0))");
-	int code = mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
+	int code = writer->watch ? delete_watched(writer, &sql, err)
+	                         : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
 
 	mg_sb_fini(&sql);
 	return code;

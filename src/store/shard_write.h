@@ -28,6 +28,21 @@ int mg_shard_writer_open(struct mg_shard_writer **out, struct mg_duck *duck, con
 void mg_shard_writer_close(struct mg_shard_writer *writer);             /* NULL is fine */
 uint64_t mg_shard_writer_applied(const struct mg_shard_writer *writer); /* committed in memory */
 
+/* Who wants to know what rows were before they are replaced or deleted: "_mg_rid", "_mg_slot" and
+ * the user's columns, the rows in any order, in one batch or several, while the call that takes
+ * them away runs. */
+struct mg_shard_watch {
+	int (*old_rows)(void *arg, struct mg_buf *ipc_schema, struct mg_buf *ipc_batch, uint32_t rows,
+	                struct mg_error *err);
+	void *arg;
+};
+/* watch: borrowed; NULL: nobody. */
+void mg_shard_writer_watch(struct mg_shard_writer *writer, const struct mg_shard_watch *watch);
+bool mg_shard_writer_has(const struct mg_shard_writer *writer, const char *schema,
+                         const char *table);
+/* The id that the next inserted row gets; those of one batch follow each other. */
+uint64_t mg_shard_writer_next_rid(const struct mg_shard_writer *writer);
+
 int mg_shard_writer_begin(struct mg_shard_writer *writer, struct mg_error *err);
 /* Rows as redo.h says; row ids of an INSERT are drawn here. */
 int mg_shard_writer_insert(struct mg_shard_writer *writer, const char *schema, const char *table,
