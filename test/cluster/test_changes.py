@@ -1,13 +1,17 @@
 """The change feed: GET /changes/TABLE on one server (docs/changes.md)."""
+import base64
 import http.client
 import json
-import base64
+import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import uuid
 
 import pytest
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 USER, PASSWORD = "scott", "tiger"
 
 
@@ -436,3 +440,20 @@ def test_what_is_kept_is_bounded(new_cluster):
     one.start_server("--changes-retention", "0")
     assert changes(one, "t", 501)["sqlstate"] == "0A000"
     assert not (one.data / "changes").exists()
+
+
+def test_the_example_keeps_a_copy(cluster, table, tmp_path):
+    name, file = table(), tmp_path / "copy.json"
+
+    def copy():
+        result = subprocess.run([sys.executable, ROOT / "examples" / "follow_changes.py", "--url", cluster.url, "--tls-roots", cluster.ca,
+                                 "--username", USER, "--password", PASSWORD, "--table", name, "--file", file, "--once"],
+                                capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0, result.stderr
+        return sorted((row["k"], row["v"]) for row in json.loads(file.read_text())["rows"].values())
+
+    execute(cluster, f"INSERT INTO {name} SELECT range, 'x' FROM range(50)")
+    assert copy() == [(k, "x") for k in range(50)]
+    execute(cluster, f"DELETE FROM {name} WHERE k >= 10")
+    execute(cluster, f"UPDATE {name} SET v = 'y' WHERE k = 3")
+    assert copy() == [(k, "y" if k == 3 else "x") for k in range(10)]
