@@ -166,7 +166,7 @@ def unique_set(operations, final):
     events = [(one["end"], 0, one) for one in adds if one["outcome"] == "ok"]
     for one in of_kind(operations, "read"):
         if one["outcome"] == "ok":
-            events += [(one["begin"], 1, one)]
+            events += [(one["begin"] - one.get("age", 0) * 1_000_000_000, 1, one)]
             extra = [value for value in one["values"] if value not in there]
             if extra:
                 wrong.append(f"{one['node']} read {extra[:FEW]}, which are not there in the end")
@@ -177,7 +177,7 @@ def unique_set(operations, final):
         else:
             missing = acknowledged - set(one["values"])
             if missing:
-                wrong.append(f"stale: {one['node']} read without {sorted(missing)[:FEW]}, acknowledged before")
+                wrong.append(f"stale: {one['node']} read without {sorted(missing)[:FEW]}, acknowledged {one.get('age', 0)} s before")
     return few(wrong)
 
 

@@ -94,9 +94,11 @@ class Client:
         return self.request(name, "POST", "/db/execute", {
             "statements": [{"sql": sql, "params": list(params)} for sql, params in statements], "transaction": True})
 
-    def query(self, name, sql, *params, tx=None, consistency=None, timeout=None):
+    def query(self, name, sql, *params, tx=None, consistency=None, max_staleness=None, timeout=None):
+        """max_staleness: in seconds, of consistency "bounded"."""
         options = [f"tx={tx}"] if tx else []
         options += [f"consistency={consistency}"] if consistency else []
+        options += [f"max_staleness={max_staleness}s"] if max_staleness else []
         path = "/db/query" + ("?" + "&".join(options) if options else "")
         found = self.request(name, "POST", path, {"sql": sql, "params": list(params)}, timeout=timeout)
         if found.kind == UNKNOWN:  # what reads leaves nothing behind

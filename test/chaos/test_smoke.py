@@ -85,6 +85,8 @@ def added(begin, end, outcome="ok", *values):
     ("half a statement", [added(1, 2, "unknown", 1, 2)], [1]),
     ("from nowhere", [], [1]),
     ("stale", [added(1, 2, "ok", 1), operation("read", 3, 4, values=[])], [1]),
+    ("", [added(1, 2, "ok", 1), operation("read", 1_999_999_999, 2_000_000_001, values=[], age=2)], [1]),
+    ("stale", [added(1, 2, "ok", 1), operation("read", 2_000_000_003, 2_000_000_004, values=[], age=2)], [1]),
     ("not there in the end", [added(1, 2, "unknown", 1), operation("read", 3, 4, values=[1])], []),
 ])
 def test_the_checker_of_the_set(wrong, operations, final):

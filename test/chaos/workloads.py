@@ -178,7 +178,10 @@ class Bank(Workload):
 
 
 class Set(Workload):
-    """Rows that are only added, of one or several shards, some under an Idempotency-Key, which is sent again until it is answered."""
+    """Rows that are only added, of one or several shards, some under an Idempotency-Key, which is sent again until it is answered.
+
+    Some reads may be two seconds old (`consistency=bounded`), and no older.
+    """
     name = "set"
 
     def table(self):
@@ -196,9 +199,10 @@ class Set(Workload):
     def step(self, number, client, node, rng):
         begin, what = time.monotonic_ns(), rng.random()
         values = [next(self.numbers) for _ in range(1 if what < 0.6 else 5)]
-        if what > 0.95:
-            outcome = client.query(node, f"SELECT v FROM {self.table()}")
-            self.history.add(number, node, "read", begin, outcome, values=sorted(v for (v,) in outcome.rows()) if outcome else [])
+        if what > 0.92:
+            age = rng.choice([0, 2])
+            outcome = client.query(node, f"SELECT v FROM {self.table()}", **({"consistency": "bounded", "max_staleness": age} if age else {}))
+            self.history.add(number, node, "read", begin, outcome, age=age, values=sorted(v for (v,) in outcome.rows()) if outcome else [])
             return
         sql = f"INSERT INTO {self.table()} VALUES " + ", ".join(f"({value}, 'by {number}')" for value in values)
         key = str(uuid.UUID(int=rng.getrandbits(128))) if rng.random() < 0.4 else None
