@@ -4,9 +4,10 @@
  *
  * status asks GET /status; drain and remove PUT /cluster/nodes/NAME; nodes and shards are SELECTs
  * over the schema cluster, so their columns are what SQL shows; check is for scripts and answers by
- * its exit code.
+ * its exit code (what it compares: cmd_replicas.c).
  */
 #include "catalog/catalog.h"
+#include "cli/cluster.h"
 #include "cli/commands.h"
 #include "cli/shell.h"
 
@@ -18,26 +19,7 @@ static bool wants_json(const struct mg_options *options)
 	return strcmp(mg_options_text(options, "format"), "json") == 0;
 }
 
-static int fetch(const struct mg_options *options, const char *path, int *status,
-                 struct mg_sb *body, struct mg_error *err)
-{
-	struct mg_connection connection = { 0 };
-	struct mg_endpoint endpoint;
-	int code = mg_connection_read(&connection, options, NULL, err);
-
-	if (code == 0) {
-		endpoint = mg_connection_endpoint(&connection);
-		code = mg_http_fetch(&endpoint, "GET", path, NULL, (struct mg_str){ 0 }, status, body, err);
-	}
-	if (code == 0 && (*status == 401 || *status == 403)) {
-		code = mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%s\"", connection.user);
-	}
-	mg_connection_fini(&connection);
-	return code;
-}
-
-/* What a door says no with. */
-static int refusal(const struct mg_sb *body, int status, struct mg_error *err)
+int mg_cluster_refusal(const struct mg_sb *body, int status, struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_json *json = NULL;
@@ -58,6 +40,27 @@ static int refusal(const struct mg_sb *body, int status, struct mg_error *err)
 		mg_error_hint(err, "%s", hint);
 	}
 	mg_arena_free(arena);
+	return code;
+}
+
+int mg_cluster_fetch(const struct mg_options *options, const char *method, const char *path,
+                     int *status, struct mg_sb *body, struct mg_error *err)
+{
+	struct mg_connection connection = { 0 };
+	struct mg_endpoint endpoint;
+	int code = mg_connection_read(&connection, options, NULL, err);
+
+	if (code == 0) {
+		endpoint = mg_connection_endpoint(&connection);
+		code =
+			mg_http_fetch(&endpoint, method, path, NULL, (struct mg_str){ 0 }, status, body, err);
+	}
+	if (code == 0 && *status == 403) {
+		code = mg_cluster_refusal(body, *status, err);
+	} else if (code == 0 && *status == 401) {
+		code = mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%s\"", connection.user);
+	}
+	mg_connection_fini(&connection);
 	return code;
 }
 
@@ -95,7 +98,7 @@ int mg_command_cluster_status(const struct mg_options *options)
 	struct mg_error err = { 0 };
 	struct mg_sb body = { 0 };
 	struct mg_json *json = NULL;
-	int status = 0, code = fetch(options, "/status", &status, &body, &err);
+	int status = 0, code = mg_cluster_fetch(options, "GET", "/status", &status, &body, &err);
 
 	if (code == 0 && status != 200) {
 		code = mg_error_set(&err, MG_E_CONNECT, "the server answered HTTP %d to /status", status);
@@ -172,7 +175,7 @@ static int put_state(const struct mg_options *options, const char *name, const c
 	if (code == 0 && status == 401) {
 		code = mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%s\"", connection.user);
 	} else if (code == 0 && status != 200) {
-		code = refusal(answer, status, err);
+		code = mg_cluster_refusal(answer, status, err);
 	}
 	mg_sb_fini(&body);
 	mg_sb_fini(&path);
@@ -255,33 +258,41 @@ static int check_nodes(const struct mg_options *options, struct mg_sb *bad, stru
 int mg_command_cluster_check(const struct mg_options *options)
 {
 	struct mg_error err = { 0 };
-	struct mg_sb body = { 0 }, bad = { 0 };
-	int status = 0, code = fetch(options, "/health", &status, &body, &err);
-	bool fine = false;
+	struct mg_sb body = { 0 }, bad = { 0 }, report = { 0 }, differing = { 0 };
+	int status = 0, code = mg_cluster_fetch(options, "GET", "/health", &status, &body, &err);
+	bool fine = false, equal = true;
 
 	if (code == 0) {
 		code = check_nodes(options, &bad, &err);
 	}
+	if (code == 0 && !mg_options_flag(options, "quick")) {
+		code = mg_cluster_compare(options, &report, &equal, &differing, &err);
+	}
 	if (code == 0) {
-		fine = status == 200 && bad.len == 0;
+		fine = status == 200 && bad.len == 0 && equal;
 		if (wants_json(options)) {
 			struct mg_sb line = { 0 };
 
 			mg_sb_addf(&line, "{\"ok\":%s,\"health\":%d,\"not_ready\":", fine ? "true" : "false",
 			           status);
 			mg_sb_add_json(&line, mg_sb_text(&bad), bad.len);
+			mg_sb_addf(&line, ",\"replicas\":%s", report.len ? mg_sb_text(&report) : "null");
 			printf("%s}\n", mg_sb_text(&line));
 			mg_sb_fini(&line);
 		} else {
 			printf("%s%s%s\n",
-			       fine            ? "ok"
-			       : status == 200 ? "not ready"
-			                       : "the server is not healthy",
+			       fine                       ? "ok"
+			       : status != 200            ? "the server is not healthy"
+			       : bad.len || differing.len ? "not ready"
+			                                  : "the replicas could not all be compared",
 			       bad.len ? ": " : "", mg_sb_text(&bad));
+			printf("%s", mg_sb_text(&differing));
 		}
 	}
 	mg_sb_fini(&body);
 	mg_sb_fini(&bad);
+	mg_sb_fini(&report);
+	mg_sb_fini(&differing);
 	return code ? mg_cli_fail(&err) : fine ? 0 : 3;
 }
 

@@ -40,6 +40,19 @@ static const struct mg_option format_options[] = {
 	{ 0 },
 };
 
+static const struct mg_option check_options[] = {
+	{ .name = "quick", .kind = MG_O_FLAG, .help = "do not compare the replicas" },
+	{ 0 },
+};
+
+static const struct mg_option rebalance_options[] = {
+	{ .name = "timeout",
+	  .kind = MG_O_MS,
+	  .fallback = "1m",
+	  .help = "how long to wait" },
+	{ 0 },
+};
+
 static const struct mg_option drain_options[] = {
 	{ .name = "undo", .kind = MG_O_FLAG, .help = "let the node be as the others again" },
 	{ 0 },
@@ -218,10 +231,23 @@ const struct mg_command mg_commands[] = {
 	  .tables = TABLES(format_options, mg_options_connection),
 	  .run = mg_command_cluster_remove },
 	{ .name = "cluster check",
-	  .summary = "exit 0 only when the cluster answers and every node is ready",
-	  .example = "  merganser cluster check && echo fine",
-	  .tables = TABLES(format_options, mg_options_connection),
+	  .summary = "exit 0 only when every node is ready and all replicas are equal",
+	  .text = "Each replica sums what it holds of every shard, which reads all of it; --quick "
+	          "leaves that out.\n"
+	          "A replica that differs from more than half of them is made anew by itself.  For an "
+	          "admin.",
+	  .example = "  merganser cluster check && echo fine\n"
+	             "  merganser cluster check --quick",
+	  .tables = TABLES(check_options, format_options, mg_options_connection),
 	  .run = mg_command_cluster_check },
+	{ .name = "cluster rebalance",
+	  .summary = "bring replicas, votes and leaders to where they should be, and wait for it",
+	  .text = "The servers do so by themselves, within seconds; this looks now, says what is still "
+	          "to be moved,\n"
+	          "and ends when nothing is, or with code 4 after --timeout.  For an admin.",
+	  .example = "  merganser cluster rebalance --timeout 2m",
+	  .tables = TABLES(rebalance_options, format_options, mg_options_connection),
+	  .run = mg_command_cluster_rebalance },
 	{ .name = "cluster manifest",
 	  .summary = "the manifest of a data directory: shards, tables, hashes",
 	  .text = "Reads the data directory itself, also of a server that is down.",

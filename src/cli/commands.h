@@ -27,6 +27,7 @@ int mg_command_cluster_shards(const struct mg_options *options);
 int mg_command_cluster_drain(const struct mg_options *options);
 int mg_command_cluster_remove(const struct mg_options *options);
 int mg_command_cluster_check(const struct mg_options *options);
+int mg_command_cluster_rebalance(const struct mg_options *options);
 int mg_command_cluster_manifest(const struct mg_options *options);
 int mg_command_export(const struct mg_options *options);
 int mg_command_completion(const struct mg_options *options);

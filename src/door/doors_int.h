@@ -86,6 +86,15 @@ void mg_rest_join(struct mg_doors *doors, struct mg_http_request *request);
 void mg_rest_node(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                   enum mg_role role);
 
+/* GET and POST /cluster/check, /cluster/rebalance */
+void mg_rest_cluster(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                     enum mg_role role);
+
+/* ---- rest_cluster.c: what these say ---- */
+struct mg_replica;
+void mg_rest_check_report(struct mg_replica *replica, struct mg_sb *json);
+void mg_rest_balance_report(struct mg_replica *replica, struct mg_sb *json);
+
 /* ---- shell_channel.c: wss /client ---- */
 void mg_shell_channel_init(struct mg_doors *doors); /* its limits */
 void mg_shell_channel(struct mg_doors *doors, struct mg_http_request *request, const char *user,

@@ -499,6 +499,8 @@ static const struct route routes[] = {
 	{ MG_CHANGES_PATH, true, "GET", NULL, mg_rest_changes, MG_LOGIN_CLIENT },
 	{ "/join", false, "POST", mg_rest_join, NULL, MG_LOGIN_CLIENT },
 	{ MG_NODES_PATH, true, "PUT", NULL, mg_rest_node, MG_LOGIN_CLIENT },
+	{ "/cluster/check", false, "GET, POST", NULL, mg_rest_cluster, MG_LOGIN_CLIENT },
+	{ "/cluster/rebalance", false, "GET, POST", NULL, mg_rest_cluster, MG_LOGIN_CLIENT },
 	{ "/set", false, "PUT", NULL, not_yet, MG_LOGIN_CLIENT },
 	{ "/query", false, "POST", NULL, not_yet, MG_LOGIN_CLIENT },
 	{ "/subscribe", false, "POST", NULL, not_yet, MG_LOGIN_CLIENT },

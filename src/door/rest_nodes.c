@@ -1,5 +1,6 @@
 /*
- * rest_nodes.c - the doors of servers that come and go: POST /join, PUT /cluster/nodes/NAME.
+ * rest_nodes.c - the doors of servers that come and go: POST /join, PUT /cluster/nodes/NAME; and of
+ * their replicas: /cluster/check, /cluster/rebalance.
  *
  * Both change the catalog, which may wait for other nodes, so they work on a query thread; few at a
  * time, since a stranger may knock at /join.  What /join means is not known here: see
@@ -12,7 +13,9 @@
 #include "base/mem.h"
 #include "catalog/node_table.h"
 #include "door/doors_int.h"
+#include "exec/engine.h"
 #include "os/clock.h"
+#include "replica/replica.h"
 
 #include <string.h>
 
@@ -23,6 +26,7 @@ struct call {
 	struct mg_str body;           /* in the request's arena, as are the next */
 	struct mg_join_caller caller; /* of /join */
 	const char *name, *state;     /* of a node */
+	bool begin;                   /* not only look */
 	int (*work)(struct call *call, struct mg_error *err);
 	struct mg_sb answer;
 	struct mg_error err;
@@ -196,5 +200,49 @@ void mg_rest_node(struct mg_doors *doors, struct mg_http_request *request, const
 	call->work = set_state;
 	call->name = mg_arena_strdup(mg_http_arena(request), name);
 	call->state = state;
+	call_start(call);
+}
+
+/* ---- their replicas ---- */
+
+static int check(struct call *call, struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(call->doors->options.engine);
+
+	(void)err;
+	if (call->begin) {
+		mg_replica_ask_check(replica);
+	}
+	mg_rest_check_report(replica, &call->answer);
+	return 0;
+}
+
+static int rebalance(struct call *call, struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(call->doors->options.engine);
+
+	(void)err;
+	if (call->begin) {
+		mg_replica_hurry(replica);
+	}
+	mg_rest_balance_report(replica, &call->answer);
+	return 0;
+}
+
+void mg_rest_cluster(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                     enum mg_role role)
+{
+	struct mg_error err = { 0 };
+
+	if (role != MG_ROLE_ADMIN) {
+		mg_error_set(&err, MG_E_DENIED, "user \"%s\" is no admin", user);
+		mg_error_hint(&err, "Only an admin checks and moves replicas.");
+		mg_rest_error(request, &err, 0);
+		return;
+	}
+	struct call *call = call_new(doors, request);
+
+	call->begin = strcmp(mg_http_method(request), "POST") == 0;
+	call->work = strcmp(mg_http_path(request), "/cluster/check") == 0 ? check : rebalance;
 	call_start(call);
 }

@@ -541,6 +541,9 @@ int mg_coordinator_run(struct mg_engine *engine, struct mg_run *run,
 	if (!code) {
 		code = carry_out(&job, err);
 	}
+	if (code == MG_E_CORRUPT) {
+		mg_replica_suspect(mg_engine_replica(engine));
+	}
 	mg_run_own_stats(run)->micros = mg_clock_us() - start;
 	release(&job);
 	return code;

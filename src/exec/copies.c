@@ -46,7 +46,7 @@ static void renew(struct mg_copies *copies, uint32_t shard, uint64_t count)
 	code = code ? code : mg_file_sha256(path, sha256, &err);
 	code = code ? code : mg_file_size(path, &bytes, &err);
 	if (!code) {
-		mg_hub_offer(engine->hub, shard, count, sha256, bytes);
+		mg_hub_offer(engine->hub, shard, count, path, sha256, bytes);
 	} else if (code != MG_E_BUSY) {
 		mg_log(MG_LOG_WARN, "copies.renew", "shard=%u error=\"%s\"", shard, err.message);
 	}

@@ -116,18 +116,10 @@ void mg_engine_exec_row_ids(struct mg_arena *arena, struct mg_exec_table *tables
 static int check_shard(struct mg_engine *engine, const struct mg_catalog_data *data, uint32_t index,
                        struct mg_error *err)
 {
-	const struct mg_shard *shard = &data->shards[index];
-	const struct mg_shard_meta meta = {
-		.cluster_id = data->cluster_id,
-		.sample = data->sample ? data->sample : "",
-		.shard = shard->id,
-		.shard_count = data->shard_count,
-		.slot_first = shard->slot_first,
-		.slot_last = shard->slot_last,
-		.file_format = MG_FILE_FORMAT,
-	};
+	struct mg_shard_meta meta;
 	struct mg_duck_conn *conn = NULL;
 	int code = mg_duck_connect(engine->duck, &conn, err);
+	mg_replica_shard_meta(data, index, &meta);
 	if (!code) {
 		code = mg_shard_file_check(conn, &meta, err);
 		mg_duck_disconnect(conn);
@@ -139,19 +131,11 @@ static int check_shard(struct mg_engine *engine, const struct mg_catalog_data *d
 static int make_shard(struct mg_engine *engine, const struct mg_catalog_data *data, uint32_t index,
                       struct mg_error *err)
 {
-	const struct mg_shard *shard = &data->shards[index];
-	const struct mg_shard_meta meta = {
-		.cluster_id = data->cluster_id,
-		.sample = data->sample ? data->sample : "",
-		.shard = shard->id,
-		.shard_count = data->shard_count,
-		.slot_first = shard->slot_first,
-		.slot_last = shard->slot_last,
-		.file_format = MG_FILE_FORMAT,
-	};
+	struct mg_shard_meta meta;
 	struct mg_shard_file *file = NULL;
 	char sha256[65];
 	uint64_t bytes;
+	mg_replica_shard_meta(data, index, &meta);
 	int code = mg_shard_file_create(&file, engine->duck, engine->data_dir, &meta, err);
 	return code ? code : mg_shard_file_finish(file, sha256, &bytes, err);
 }
@@ -203,14 +187,70 @@ static int open_shard(struct mg_engine *engine, const struct mg_catalog_data *da
 	return code;
 }
 
+/* Another server that is no more than away has a replica of everything. */
+static bool has_others(const struct mg_engine *engine, const struct mg_catalog_data *data)
+{
+	bool others = false;
+	for (size_t i = 0; engine->options.peers && i < data->node_count; i++) {
+		const struct mg_catalog_node *node = &data->nodes[i];
+		others = others || (node->number != engine->options.number &&
+		                    !mg_text_eq(node->state, MG_NODE_REMOVED));
+	}
+	return others;
+}
+
+/* Of what is no fault of the file. */
+static bool may_be_damage(int code)
+{
+	return code != MG_E_NOMEM && code != MG_E_DISK_FULL && code != MG_E_DENIED &&
+	       code != MG_E_CANCELLED;
+}
+
+/* The replicas take a file from another server in place of this one (replica.h). */
+static int stand_in(struct mg_engine *engine, const struct mg_catalog_data *data, uint32_t index,
+                    const struct mg_error *why, struct mg_error *err)
+{
+	char *path = mg_format("%s/%s", engine->data_dir, data->shards[index].file);
+	char *kept = mg_file_exists(path) ? mg_replica_kept_path(engine->data_dir, index) : NULL;
+	struct mg_duck_conn *conn = NULL;
+	struct mg_shard_meta meta;
+	mg_replica_shard_meta(data, index, &meta);
+	int code = mg_duck_connect(engine->duck, &conn, err);
+	code = code ? code : mg_duck_execf(conn, err, "DETACH DATABASE IF EXISTS s%u", index);
+	code = code || !kept ? code : mg_file_rename(path, kept, err);
+	code = code ? code : mg_shard_file_stand_in(conn, &meta, err);
+	mg_duck_disconnect(conn);
+	engine->damaged[index] = kept ? mg_format("%s; it is kept as \"%s\"", why->message, kept)
+	                              : mg_strdup(why->message);
+	mg_free(kept);
+	mg_free(path);
+	return code;
+}
+
 static int open_shards(struct mg_engine *engine, const struct mg_catalog_data *data,
                        struct mg_error *err)
 {
+	bool others = has_others(engine, data);
 	int code = 0;
+	engine->damaged = mg_alloc0(((size_t)data->shard_count + 1) * sizeof *engine->damaged);
 	for (uint32_t i = 0; !code && i <= data->shard_count; i++) {
 		code = open_shard(engine, data, i, err);
+		if (code && others && may_be_damage(code)) {
+			struct mg_error why = *err;
+			*err = (struct mg_error){ 0 };
+			code = stand_in(engine, data, i, &why, err);
+		}
 	}
 	return code;
+}
+
+static void forget_damage(struct mg_engine *engine, const struct mg_catalog_data *data)
+{
+	for (uint32_t i = 0; engine->damaged && i <= data->shard_count; i++) {
+		mg_free((char *)engine->damaged[i]);
+	}
+	mg_free(engine->damaged);
+	engine->damaged = NULL;
 }
 
 /* ---- replicas ---- */
@@ -240,8 +280,24 @@ static void on_event(void *arg, const char *event, const char *detail)
 	pthread_mutex_lock(&engine->event_lock);
 	if (engine->tell) {
 		engine->tell(engine->tell_arg, event, detail);
+	} else if (engine->early_count < MG_EARLY_EVENTS_MAX) {
+		engine->early[engine->early_count++] =
+			(struct mg_early_event){ mg_strdup(event), mg_strdup(detail) };
 	}
 	pthread_mutex_unlock(&engine->event_lock);
+}
+
+/* To who listens now, or to nobody. */
+static void tell_early(struct mg_engine *engine)
+{
+	for (size_t i = 0; i < engine->early_count; i++) {
+		if (engine->tell) {
+			engine->tell(engine->tell_arg, engine->early[i].event, engine->early[i].detail);
+		}
+		mg_free(engine->early[i].event);
+		mg_free(engine->early[i].detail);
+	}
+	engine->early_count = 0;
 }
 
 /* A shard's file is about to be another one. */
@@ -260,9 +316,12 @@ static int open_replica(struct mg_engine *engine, const struct mg_catalog_data *
 	const struct mg_replica_options options = {
 		.self = engine->options.number,
 		.peers = engine->options.peers,
+		.dead_after_ms = engine->options.dead_after_ms,
+		.check_ms = engine->options.check_ms,
 		.name = engine->node_name,
 		.address = engine->address,
 		.on_event = on_event,
+		.damaged = engine->damaged,
 		.gate = gate,
 		.dir = engine->data_dir,
 		.duck = engine->duck,
@@ -332,6 +391,7 @@ static int open_parts(struct mg_engine *engine, struct mg_error *err)
 	int code = open_duck(engine, err);
 	code = code ? code : open_shards(engine, data, err);
 	code = code ? code : open_replica(engine, data, err);
+	forget_damage(engine, data);
 	mg_catalog_give(engine->catalog, data);
 	if (code) {
 		return code;
@@ -412,6 +472,8 @@ void mg_engine_close(struct mg_engine *engine)
 	mg_plandb_close(engine->plandb);
 	mg_duck_close(engine->duck);
 	mg_engine__show_free(engine);
+	engine->tell = NULL;
+	tell_early(engine);
 	pthread_mutex_destroy(&engine->shown_lock);
 	pthread_mutex_destroy(&engine->show_lock);
 	pthread_mutex_destroy(&engine->event_lock);
@@ -457,6 +519,11 @@ struct mg_hub *mg_engine_hub(struct mg_engine *engine)
 	return engine->hub;
 }
 
+bool mg_engine_lost_log(const struct mg_engine *engine)
+{
+	return engine && engine->replica && mg_replica_lost_log(engine->replica);
+}
+
 struct mg_replica *mg_engine_replica(struct mg_engine *engine)
 {
 	return engine->replica;
@@ -490,6 +557,7 @@ void mg_engine_on_event(struct mg_engine *engine,
 	pthread_mutex_lock(&engine->event_lock);
 	engine->tell = tell;
 	engine->tell_arg = arg;
+	tell_early(engine);
 	pthread_mutex_unlock(&engine->event_lock);
 	mg_hub_on_event(engine->hub, tell, arg);
 }

@@ -33,6 +33,7 @@ struct mg_engine_options {
 	uint64_t changes_bytes; /* that are kept of tables' changes; 0: none */
 	struct mg_catalog *catalog; /* borrowed */
 	uint64_t number;            /* of this node in the cluster */
+	uint64_t dead_after_ms, check_ms; /* as in replica.h */
 	struct mg_peers *peers;     /* borrowed, as in replica.h; NULL: there are no other servers */
 };
 
@@ -40,6 +41,8 @@ struct mg_engine_options {
  * Also when it fails *out is to be closed. */
 int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *options,
                    struct mg_error *err);
+/* Open has failed because the log is lost or damaged (replica.h). */
+bool mg_engine_lost_log(const struct mg_engine *engine);
 /* No statement runs any more: the replicas leave their groups, workers are let go.  Loops still
  * turn; then peers and loops are stopped, and close follows.  Again is fine. */
 void mg_engine_stop(struct mg_engine *engine);

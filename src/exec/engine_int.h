@@ -21,6 +21,13 @@ struct mg_shown {
 	uint64_t sample_rows; /* of them in the planning database */
 };
 
+/* What happened before anybody listened; more are only logged. */
+#define MG_EARLY_EVENTS_MAX 64
+
+struct mg_early_event {
+	char *event, *detail;
+};
+
 struct mg_engine {
 	struct mg_engine_options options;
 	char *data_dir, *spill_dir, *node_name, *address;
@@ -39,6 +46,9 @@ struct mg_engine {
 	pthread_mutex_t event_lock; /* guards tell, tell_arg; held while it is called */
 	void (*tell)(void *arg, const char *event, const char *detail);
 	void *tell_arg;
+	struct mg_early_event early[MG_EARLY_EVENTS_MAX]; /* nobody has listened yet */
+	size_t early_count;
+	const char **damaged; /* by shard, while the replicas are opened: why its file is; or NULL */
 
 	pthread_mutex_t show_lock;      /* held while objects come and go */
 	_Atomic uint64_t shown_version; /* of the catalog, all of which was tried to show */

@@ -319,6 +319,20 @@ static int take_sample(struct mg_engine *engine, struct mg_duck_conn *conn,
 	return code;
 }
 
+/* What was begun must not be in the way of the next try. */
+static void take_back(struct mg_engine *engine, const struct mg_table *table)
+{
+	struct mg_error ignored;
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, "DROP TABLE IF EXISTS ");
+	mg_sb_add_ident(&sql, table->schema);
+	mg_sb_add_char(&sql, '.');
+	mg_sb_add_ident(&sql, table->name);
+	(void)mg_plandb_exec(engine->plandb, mg_sb_text(&sql), &ignored);
+	mg_sb_fini(&sql);
+}
+
 static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
                       const struct mg_catalog_data *data, const struct mg_table *table,
                       uint64_t total, double fraction, struct mg_error *err)
@@ -341,6 +355,12 @@ static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
 	}
 	if (!code && fraction > 0) {
 		code = take_sample(engine, conn, data, table, fraction, &rows, err);
+		if (code) {
+			take_back(engine, table);
+		}
+		if (code == MG_E_CORRUPT) {
+			mg_replica_suspect(engine->replica);
+		}
 	}
 	if (!code) {
 		note(engine, table->schema, table->name, table->definition, table->id, false, rows);

@@ -25,6 +25,10 @@ int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *e
 	struct mg_replica *replica = mg_engine_replica(fresh->engine);
 
 	*stale = false;
+	if (mg_replica_whole(replica, fresh->shards, fresh->count, err) ||
+	    (fresh->missing && mg_replica_mends(replica))) {
+		return mg_error_set(err, MG_E_TIMEOUT, "this node is making a damaged replica anew");
+	}
 	if (is_new_enough(fresh, replica)) {
 		return 0;
 	}

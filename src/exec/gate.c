@@ -12,6 +12,7 @@ enum {
 	ENTER_MS_MAX = 10000,
 	MERCY_MS = 2000, /* for those inside to end by themselves */
 	AGAIN_MS = 100,  /* then they are interrupted, each time */
+	DRAIN_MS_MAX = 30000, /* then others come before the swap */
 };
 
 struct mg_gate {
@@ -123,22 +124,24 @@ static void interrupt_all(struct mg_gate *gate)
 int mg_gate_swap(struct mg_gate *gate, int (*swap)(void *arg, struct mg_error *err), void *arg,
                  struct mg_error *err)
 {
-	uint64_t start = mg_clock_ms(), next_ms = start + MERCY_MS;
-
 	pthread_mutex_lock(&gate->lock);
 	while (gate->closed) { /* one shard after the other */
 		pthread_cond_wait(&gate->changed, &gate->lock);
 	}
+	uint64_t start = mg_clock_ms(), next_ms = start + MERCY_MS;
 	gate->closed = true;
-	while (gate->count) {
+	while (gate->count && mg_clock_ms() - start < DRAIN_MS_MAX) {
 		if (!wait_until(gate, next_ms) && mg_clock_ms() >= next_ms) {
 			interrupt_all(gate);
 			next_ms = mg_clock_ms() + AGAIN_MS;
 		}
 	}
+	size_t inside = gate->count;
 	pthread_mutex_unlock(&gate->lock);
 	uint64_t waited = mg_clock_ms() - start;
-	int code = swap(arg, err);
+	int code = inside ? mg_error_set(err, MG_E_BUSY,
+	                                 "%zu statements that read the shards do not end", inside)
+	                  : swap(arg, err);
 
 	pthread_mutex_lock(&gate->lock);
 	gate->closed = false;

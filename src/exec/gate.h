@@ -39,7 +39,8 @@ int mg_gate_enter(struct mg_gate *gate, struct mg_gate_pass *pass, void (*interr
 void mg_gate_mute(struct mg_gate *gate, struct mg_gate_pass *pass);
 void mg_gate_leave(struct mg_gate *gate, struct mg_gate_pass *pass); /* not inside: nothing */
 
-/* Call swap with nobody inside; returns what it says. */
+/* Call swap with nobody inside; returns what it says.  Fails: MG_E_BUSY, without calling it:
+ * somebody does not leave within half a minute; try again, others come first. */
 int mg_gate_swap(struct mg_gate *gate, int (*swap)(void *arg, struct mg_error *err), void *arg,
                  struct mg_error *err);
 

@@ -642,10 +642,24 @@ bool mg_hub_stale_shard(struct mg_hub *hub, uint32_t *shard, uint64_t *count)
 	return found;
 }
 
-void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char *sha256,
-                  uint64_t bytes)
+/* Another file may have got the name since (a snapshot of another server): whoever is reading goes
+ * on with the old one, which then is not what was offered. */
+static void reopen(struct mg_hub *hub, uint32_t shard, const char *path)
+{
+	int fresh = open(path, O_RDONLY | O_CLOEXEC);
+	if (fresh >= 0 && hub->files[shard] >= 0) {
+		(void)dup3(fresh, hub->files[shard], O_CLOEXEC);
+		close(fresh);
+	} else if (fresh >= 0) {
+		hub->files[shard] = fresh;
+	}
+}
+
+void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char *path,
+                  const char *sha256, uint64_t bytes)
 {
 	pthread_mutex_lock(&hub->lock);
+	reopen(hub, shard, path);
 	struct mg_changes *changes = &hub->changes[shard];
 	if (changes->stale && changes->count == count) {
 		changes->stale = false;
@@ -798,7 +812,9 @@ int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_d
 		char path[4096];
 		snprintf(path, sizeof path, "%s/%s", data_dir, data->shards[i].file);
 		hub->files[i] = open(path, O_RDONLY | O_CLOEXEC);
-		if (hub->files[i] < 0) {
+		if (hub->files[i] < 0 && errno == ENOENT) {
+			hub->changes[i].stale = true; /* it is being taken from another server */
+		} else if (hub->files[i] < 0) {
 			code = mg_error_errno(err, errno, "cannot open \"%s\"", path);
 		}
 	}

@@ -53,8 +53,8 @@ void mg_hub_shard_changes(struct mg_hub *hub, uint32_t shard);
  * its changes so far.  When there is none, what was offered since is leased. */
 bool mg_hub_stale_shard(struct mg_hub *hub, uint32_t *shard, uint64_t *count);
 /* Its file is now this one, if it has not changed since it was counted. */
-void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char *sha256,
-                  uint64_t bytes);
+void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char *path,
+                  const char *sha256, uint64_t bytes);
 /* Workers learn the catalog's tables anew. */
 void mg_hub_tables_changed(struct mg_hub *hub);
 /* All these are still current copies. */

@@ -549,6 +549,27 @@ void mg_group_applied(struct mg_group *group, uint64_t index)
 	}
 }
 
+void mg_group_not_applied(struct mg_group *group, int error)
+{
+	struct mg_entries batch = group->batch;
+
+	mg_assert(group->applying);
+	mg_assert(error != 0);
+	group->batch = (struct mg_entries){ 0 };
+	group->applying = false;
+	mg_raft_log_release(group->node->options.log, &batch);
+	mg_group_fail(group, error);
+	if (group->closed) {
+		mg_group__free(group);
+	}
+}
+
+bool mg_group_is_idle(const struct mg_group *group)
+{
+	return !group->applying && !group->freezing && !group->marking &&
+	       (group->pull == MG_PULL_NONE || group->pull == MG_PULL_READY);
+}
+
 static struct mg_told *find_told(struct mg_group *group, uint64_t node)
 {
 	struct mg_told *free_one = NULL;

@@ -218,6 +218,60 @@ int mg_raft_node_seed(struct mg_raft_node *node, uint32_t group, const struct mg
 	return rc;
 }
 
+/* Does the log hold the entry that the snapshot ends with?  Then what follows it fits. */
+static bool holds_end(struct mg_raft_node *node, const struct mg_raft_log_state *state,
+                      const struct mg_snapshot *snapshot)
+{
+	struct mg_entry entry;
+
+	if (snapshot->index == state->snapshot.index) {
+		return snapshot->term == state->snapshot.term;
+	}
+	return mg_raft_log_meta(node->options.log, state->group, snapshot->index, &entry) &&
+	       entry.term == snapshot->term;
+}
+
+int mg_raft_node_reseed(struct mg_raft_node *node, uint32_t group,
+                        const struct mg_manifest *manifest, mg_raft_log_done done, void *arg,
+                        struct mg_error *err)
+{
+	const struct mg_snapshot *snapshot = &manifest->snapshot;
+	struct mg_raft_log_state state = { .group = group, .first = 1 };
+
+	mg_assert(mg_raft_node_group(node, group) == NULL);
+	mg_assert(done != NULL);
+	if (!mg_raft_node_knows(node, group)) {
+		return mg_error_set(err, MG_E_NOT_FOUND, "the log does not hold group %" PRIu32, group);
+	}
+	(void)mg_raft_log_state(node->options.log, group, &state);
+	if (snapshot->index < state.snapshot.index) {
+		return mg_error_set(err, MG_E_BUSY,
+		                    "the snapshot of group %" PRIu32 " is at index %" PRIu64
+		                    ", older than the log, which begins behind %" PRIu64,
+		                    group, snapshot->index, state.snapshot.index);
+	}
+	size_t size = mg_manifest_size(manifest);
+	uint8_t *bytes = mg_alloc(size);
+	struct mg_out out = mg_out(bytes, size);
+
+	mg_manifest_encode(&out, manifest);
+	mg_assert(out.size == size);
+	struct mg_raft_log_record records[2] = {
+		{ .kind = MG_RAFT_LOG_HARD_STATE,
+		  .hard_state = first_hard_state(node, group, snapshot->term) },
+		{ .kind = MG_RAFT_LOG_SNAPSHOT,
+		  .snapshot = { .index = snapshot->index,
+		                .term = snapshot->term,
+		                .manifest = bytes,
+		                .manifest_size = (uint32_t)size,
+		                .reset = !holds_end(node, &state, snapshot) } },
+	};
+
+	(void)mg_raft_log_put(node->options.log, group, records, 2, done, arg);
+	mg_free(bytes);
+	return 0;
+}
+
 /* The entries of the log as the core wants them at its start: CHANGE entries with their bytes,
  * which lie in the arena. */
 static int start_entries(struct mg_raft_node *node, const struct mg_raft_log_state *state,

@@ -84,12 +84,23 @@ int mg_raft_node_birth(struct mg_raft_node *node, uint32_t group, const struct m
  * Fails: MG_E_DUPLICATE. */
 int mg_raft_node_seed(struct mg_raft_node *node, uint32_t group, const struct mg_manifest *manifest,
                       struct mg_error *err);
+/* A replica whose state is lost or damaged, while its log is whole, goes on with a snapshot of
+ * another one, which its state machine will hold before it is opened again.  Its vote and what it
+ * has acknowledged stay: entries behind the snapshot are kept, and those before it are in it.
+ * done: it is durable.  The group is not open.  Fails, without done: MG_E_NOT_FOUND the log does
+ * not hold the group; MG_E_BUSY the snapshot is older than the log's own mark: take a newer one. */
+int mg_raft_node_reseed(struct mg_raft_node *node, uint32_t group,
+                        const struct mg_manifest *manifest, mg_raft_log_done done, void *arg,
+                        struct mg_error *err);
 /* Start it.  `sm` stays the caller's and must live until the group is closed.
  * Fails: MG_E_NOT_FOUND nothing to start from; MG_E_CORRUPT; MG_E_DUPLICATE it is open. */
 int mg_raft_node_open(struct mg_raft_node *node, uint32_t group, struct mg_sm *sm,
                       struct mg_group **out, struct mg_error *err);
-/* Stop it; with `forget` the log drops it too. */
+/* Stop it; with `forget` the log drops it too.  What the state machine has in hand it must still
+ * answer, with the group that it was given. */
 void mg_raft_node_close(struct mg_group *group, bool forget);
+/* The state machine has nothing in hand, nor is it given anything before the next turn. */
+bool mg_group_is_idle(const struct mg_group *group);
 
 struct mg_group *mg_raft_node_group(struct mg_raft_node *node,
                                     uint32_t group);                /* NULL when not open */
@@ -147,6 +158,8 @@ void mg_group_ask_snapshot(struct mg_group *group);
  */
 
 void mg_group_applied(struct mg_group *group, uint64_t index);
+/* In its place: the entries could not be applied, and the replica is broken (mg_group_fail). */
+void mg_group_not_applied(struct mg_group *group, int error);
 void mg_group_frozen(struct mg_group *group, int error, const void *manifest, size_t size);
 void mg_group_pulled(struct mg_group *group, int error);
 void mg_group_adopted(struct mg_group *group, int error);

@@ -56,7 +56,7 @@ static void tell_applied(void *arg)
 	struct mg_group *group = group_of(sm);
 
 	if (group && sm->failed) {
-		mg_group_fail(group, sm->failed);
+		mg_group_not_applied(group, sm->failed);
 	} else if (group) {
 		if (sm->options.on_applied) { /* first: who proposed it looks there */
 			sm->options.on_applied(sm->options.arg, sm->options.group, sm->index);

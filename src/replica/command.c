@@ -13,7 +13,32 @@ static bool has_redo(enum mg_command_kind kind)
 
 static bool has_transaction(enum mg_command_kind kind)
 {
-	return kind != MG_COMMAND_WRITE && kind != MG_COMMAND_FENCE;
+	return kind == MG_COMMAND_PREPARE || kind == MG_COMMAND_DECIDE || kind == MG_COMMAND_COMMIT ||
+	       kind == MG_COMMAND_ABORT || kind == MG_COMMAND_FORGET;
+}
+
+static bool is_known(enum mg_command_kind kind)
+{
+	return (kind >= MG_COMMAND_WRITE && kind <= MG_COMMAND_FENCE) || kind == MG_COMMAND_CHECK ||
+	       kind == MG_COMMAND_CHECKED;
+}
+
+static void encode_checked(struct mg_out *out, const struct mg_checked *checked)
+{
+	mg_out_u64(out, checked->node);
+	mg_out_u64(out, checked->index);
+	mg_out_u8(out, checked->status);
+	mg_out_u64(out, checked->rows);
+	mg_out_bytes(out, checked->digest, sizeof checked->digest);
+}
+
+static void decode_checked(struct mg_in *in, struct mg_checked *checked)
+{
+	checked->node = mg_in_u64(in);
+	checked->index = mg_in_u64(in);
+	checked->status = mg_in_u8(in);
+	checked->rows = mg_in_u64(in);
+	mg_in_number(in, checked->digest, sizeof checked->digest);
 }
 
 void mg_command_encode_head(struct mg_out *out, const struct mg_command *command)
@@ -28,6 +53,11 @@ void mg_command_encode_head(struct mg_out *out, const struct mg_command *command
 		mg_out_u32(out, command->home);
 	} else if (command->kind == MG_COMMAND_DECIDE) {
 		mg_out_u8(out, command->commit);
+	} else if (command->kind == MG_COMMAND_CHECK) {
+		mg_out_u32(out, command->checking.members);
+		mg_out_u8(out, command->checking.urgent);
+	} else if (command->kind == MG_COMMAND_CHECKED) {
+		encode_checked(out, &command->checked);
 	}
 }
 
@@ -43,7 +73,7 @@ int mg_command_decode(const uint8_t *data, size_t size, struct mg_command *out,
 		                    "a log entry of version %u, and this program knows %d", version,
 		                    VERSION);
 	}
-	if (out->kind < MG_COMMAND_WRITE || out->kind > MG_COMMAND_FENCE) {
+	if (!is_known(out->kind)) {
 		return mg_error_set(err, MG_E_PROTOCOL, "a log entry of unknown kind %d", out->kind);
 	}
 	out->epoch = version == VERSION ? mg_in_u64(&in) : 0;
@@ -54,6 +84,11 @@ int mg_command_decode(const uint8_t *data, size_t size, struct mg_command *out,
 		out->home = mg_in_u32(&in);
 	} else if (out->kind == MG_COMMAND_DECIDE) {
 		out->commit = mg_in_u8(&in) == 1;
+	} else if (out->kind == MG_COMMAND_CHECK) {
+		out->checking.members = mg_in_u32(&in);
+		out->checking.urgent = mg_in_u8(&in) == 1;
+	} else if (out->kind == MG_COMMAND_CHECKED) {
+		decode_checked(&in, &out->checked);
 	}
 	out->redo = in;
 

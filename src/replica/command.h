@@ -7,6 +7,8 @@
  *     DECIDE                 transaction   u8 commit  (to the home shard's group only)
  *     COMMIT, ABORT, FORGET  transaction
  *     FENCE                  nothing: from now on this epoch, or a higher one
+ *     CHECK                  u32 members of the group   u8 urgent
+ *     CHECKED                u64 node   u64 index of the CHECK   u8 status   u64 rows   16 bytes
  *
  * The epoch says which coordinator of writes speaks.  Behind a FENCE commands of a lower one are
  * refused: they change nothing.  Entries of version 1 have no epoch, which is 0.
@@ -14,6 +16,9 @@
  * A transaction that writes to one shard is a WRITE.  Another one is prepared in each of them; the
  * home shard's DECIDE is the moment at which it happens, and the first one counts; then the others
  * hear COMMIT or ABORT, and when all have, home hears FORGET.
+ *
+ * CHECK asks each replica for the sum of what it holds at its index, and CHECKED is one's answer
+ * (shard_check.h).  No epoch is above theirs: they change nothing, so nobody need be fenced off.
  *
  * Pure; any thread.
  */
@@ -32,10 +37,33 @@ enum mg_command_kind {
 	MG_COMMAND_ABORT = 5,
 	MG_COMMAND_FORGET = 6,
 	MG_COMMAND_FENCE = 7,
+	MG_COMMAND_CHECK = 16,
+	MG_COMMAND_CHECKED = 17,
 };
 
 struct mg_txid {
 	uint8_t bytes[16];
+};
+
+#define MG_COMMAND_EPOCH_NONE UINT64_MAX /* of CHECK and CHECKED: no fence is above */
+
+struct mg_checking {
+	uint32_t members;
+	bool urgent; /* somebody waits: without pauses */
+};
+
+/* In entries: never renumber. */
+enum mg_checked_status {
+	MG_CHECKED_SUM = 0,
+	MG_CHECKED_UNREADABLE = 1, /* its file is damaged */
+	MG_CHECKED_ENDED = 2,      /* the sum was not made to its end */
+};
+
+struct mg_checked {
+	uint64_t node, index;
+	uint8_t status; /* enum mg_checked_status */
+	uint64_t rows;
+	uint8_t digest[16];
 };
 
 struct mg_command {
@@ -45,9 +73,11 @@ struct mg_command {
 	uint32_t home;     /* PREPARE: the shard that decides */
 	bool commit;       /* DECIDE */
 	struct mg_in redo; /* WRITE, PREPARE: points into the entry */
+	struct mg_checking checking; /* CHECK */
+	struct mg_checked checked;   /* CHECKED */
 };
 
-#define MG_COMMAND_HEAD_MAX 30u /* bytes before the redo */
+#define MG_COMMAND_HEAD_MAX 64u /* bytes before the redo */
 
 /* All but the redo, which the caller puts behind it. */
 void mg_command_encode_head(struct mg_out *out, const struct mg_command *command);

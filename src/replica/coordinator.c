@@ -169,6 +169,11 @@ uint64_t mg_replica_self(const struct mg_replica *replica)
 	return replica->options.self;
 }
 
+uint32_t mg_replica_shards(const struct mg_replica *replica)
+{
+	return replica->options.shard_count;
+}
+
 struct leader {
 	struct mg_replica *replica;
 	uint64_t node;

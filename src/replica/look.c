@@ -4,6 +4,7 @@
  * owner: any thread; groups are looked at on the raft thread, all in one post.
  */
 #include "base/str.h"
+#include "os/clock.h"
 #include "replica/replica_int.h"
 
 #include <inttypes.h>
@@ -91,6 +92,39 @@ const char *mg_replica_unready(struct mg_replica *replica)
 
 /* ---- nodes ---- */
 
+/* Since when the node has been away, noted now or before; 0: it is there. */
+static uint64_t note_down(struct mg_replica *replica, uint64_t number, bool connected, uint64_t now)
+{
+	uint64_t since = 0;
+	size_t at = 0;
+
+	pthread_mutex_lock(&replica->lock);
+	while (at < replica->down_count && replica->downs[at].number != number) {
+		at++;
+	}
+	if (at < replica->down_count && connected) {
+		replica->downs[at] = replica->downs[--replica->down_count];
+	} else if (at < replica->down_count) {
+		since = replica->downs[at].since_ms;
+	} else if (!connected) {
+		mg_grow(replica->downs, replica->down_count, replica->down_cap);
+		replica->downs[replica->down_count++] = (struct mg_down){ number, now };
+		since = now;
+	}
+	pthread_mutex_unlock(&replica->lock);
+	return since;
+}
+
+/* Away for so long that another one should have its vote. */
+static bool is_dead(struct mg_replica *replica, const struct mg_placed_node *node)
+{
+	uint64_t now = mg_clock_ms();
+	bool there = node->connected || node->state == MG_PLACED_REMOVED;
+	uint64_t since = note_down(replica, node->number, there, now);
+
+	return since && now - since >= replica->options.dead_after_ms;
+}
+
 struct mg_placed_node *mg_replica__placed(struct mg_replica *replica,
                                           const struct mg_catalog_data *data)
 {
@@ -114,6 +148,7 @@ struct mg_placed_node *mg_replica__placed(struct mg_replica *replica,
 		for (size_t k = 0; k < count && !nodes[i].connected; k++) {
 			nodes[i].connected = peers[k].node == node->number && peers[k].connected;
 		}
+		nodes[i].dead = is_dead(replica, &nodes[i]);
 	}
 	mg_free(peers);
 	return nodes;
@@ -294,6 +329,19 @@ size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos,
 	for (uint32_t shard = 0; shard <= replica->options.shard_count; shard++) {
 		const struct mg_group_look *look = &looks[mg_replica__group(shard)];
 
+		if (mg_replica__is_mending(replica, shard)) {
+			if (count < max) {
+				infos[count] = (struct mg_copy_info){ .shard = shard,
+					                                  .node = replica->options.self,
+					                                  .connected = true,
+					                                  .mending = true,
+					                                  .lag = -1 };
+				mg_replica__node_id(data, replica->options.self, infos[count].id,
+				                    sizeof infos[count].id);
+			}
+			count++;
+			continue;
+		}
 		for (size_t i = 0; i < look->members.count; i++, count++) {
 			if (count >= max) {
 				continue;
@@ -312,6 +360,88 @@ size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos,
 	mg_free(looks);
 	mg_catalog_give(replica->options.catalog, data);
 	return count;
+}
+
+/* ---- what is not where it should be ---- */
+
+static const char *role_in(const struct mg_members *members, uint64_t node)
+{
+	const struct mg_member *member = mg_members_find(members, node);
+
+	return !member ? "nothing" : member->role == MG_MEMBER_VOTER ? "voter" : "standby";
+}
+
+struct moves {
+	struct mg_replica *replica;
+	const struct mg_catalog_data *data;
+	struct mg_move_info *infos;
+	size_t count, max;
+};
+
+static void add_move(struct moves *moves, uint32_t group, uint64_t node, const char *is,
+                     const char *should)
+{
+	if (moves->count < moves->max) {
+		struct mg_move_info *info = &moves->infos[moves->count];
+
+		*info = (struct mg_move_info){ .group = group, .is = is, .should = should };
+		mg_replica__node_id(moves->data, node, info->id, sizeof info->id);
+	}
+	moves->count++;
+}
+
+static void add_moves(struct moves *moves, const struct mg_group_look *looks, uint32_t group,
+                      const struct mg_placed_node *nodes)
+{
+	const struct mg_group_look *look = &looks[group];
+	struct mg_members all, wanted;
+	const struct mg_placement placement = {
+		.nodes = nodes,
+		.node_count = moves->data->node_count,
+		.self = moves->replica->options.self,
+		.catalog = group == 0,
+		.members = &look->members,
+		.others = group == 0 ? &all : &looks[0].members,
+	};
+
+	mg_replica__voters_of_all(moves->replica, looks, &all);
+	mg_placement_wanted(&placement, &wanted);
+	for (size_t i = 0; look->open && i < moves->data->node_count; i++) {
+		const char *is = role_in(&look->members, nodes[i].number);
+		const char *should = role_in(&wanted, nodes[i].number);
+
+		bool moves_now = nodes[i].connected || nodes[i].state == MG_PLACED_REMOVED;
+
+		if (moves_now && !mg_text_eq(is, should)) {
+			add_move(moves, group, nodes[i].number, is, should);
+		} else if (group > 0 && look->leader != looks[0].leader &&
+		           nodes[i].number == looks[0].leader) {
+			add_move(moves, group, nodes[i].number, is, "leader");
+		}
+	}
+}
+
+size_t mg_replica_moves(struct mg_replica *replica, struct mg_move_info *infos, size_t max)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
+	struct mg_group_look *looks = mg_replica__looks(replica);
+	struct mg_placed_node *nodes = mg_replica__placed(replica, data);
+	struct moves moves = { .replica = replica, .data = data, .infos = infos, .max = max };
+
+	for (uint32_t i = 0; mg_catalog_find_node(data, replica->options.self) &&
+	                     i < mg_replica__group_count(replica);
+	     i++) {
+		add_moves(&moves, looks, i, nodes);
+	}
+	mg_free(nodes);
+	mg_free(looks);
+	mg_catalog_give(replica->options.catalog, data);
+	return moves.count;
+}
+
+void mg_replica_hurry(struct mg_replica *replica)
+{
+	mg_replica__kick_placer(replica);
 }
 
 int mg_replica_has_member(struct mg_replica *replica, uint64_t node, bool *is, struct mg_error *err)

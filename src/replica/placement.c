@@ -32,6 +32,9 @@ static int rank(const struct mg_placement *at, const struct mg_placed_node *node
 	if (node->state != MG_PLACED_MEMBER) {
 		return 0;
 	}
+	if (node->dead && !there) {
+		return 1;
+	}
 	if (at->catalog ? mg_members_votes(at->members, node->number) : other) {
 		return RANK_MAX;
 	}
@@ -123,6 +126,44 @@ static struct mg_placement_step remove_gone(const struct mg_placement *at,
 	return next;
 }
 
+static bool is_dead(const struct mg_placement *at, uint64_t node)
+{
+	const struct mg_placed_node *known = find(at->nodes, at->node_count, node);
+
+	return known && known->dead && !is_connected(at, node);
+}
+
+/* Somebody who is there, and has the rows, would vote in place of one that is dead. */
+static bool has_replacement(const struct mg_placement *at, const struct mg_members *wanted)
+{
+	for (size_t i = 0; i < wanted->count; i++) {
+		uint64_t node = wanted->list[i].node;
+
+		if (mg_members_votes(wanted, node) && !mg_members_votes(at->members, node) &&
+		    mg_members_find(at->members, node) && is_connected(at, node)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static struct mg_placement_step demote_dead(const struct mg_placement *at,
+                                            const struct mg_members *wanted)
+{
+	struct mg_placement_step next = { 0 };
+	bool replaced = !at->catalog || has_replacement(at, wanted);
+
+	for (size_t i = 0; replaced && next.kind == MG_STEP_NONE && i < at->members->count; i++) {
+		uint64_t node = at->members->list[i].node;
+
+		if (is_dead(at, node) && mg_members_votes(at->members, node) &&
+		    !mg_members_votes(wanted, node)) {
+			next = take_away(at, wanted, node, false);
+		}
+	}
+	return next;
+}
+
 static struct mg_placement_step add_missing(const struct mg_placement *at,
                                             const struct mg_members *wanted)
 {
@@ -184,6 +225,9 @@ struct mg_placement_step mg_placement_next(const struct mg_placement *at)
 	}
 	struct mg_placement_step next = remove_gone(at, &wanted);
 
+	if (next.kind == MG_STEP_NONE) {
+		next = demote_dead(at, &wanted);
+	}
 	if (next.kind == MG_STEP_NONE) {
 		next = add_missing(at, &wanted);
 	}

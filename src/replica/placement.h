@@ -4,13 +4,18 @@
  * Wanted: a replica on every node that is a member of the cluster, MG_PLACEMENT_VOTERS of them with
  * a vote, the others as standbys, which have the rows and are the next to vote.  In group 0 who
  * votes already goes on, then come nodes that are there, those first that vote in every shard; in a
- * shard who votes in group 0, then nodes that are there.
+ * shard who votes in group 0, then nodes that are there.  A node that has been away for long (dead)
+ * comes after all that are there: its vote goes to one of them, and it stays a standby when it is
+ * back.
  *
  * One step at a time, each of them safe by itself, so that whoever leads the group next goes on:
  *
  *     comes: ADD -> PROMOTE; in group 0 only when it votes in all shards
  *     goes:  others first -> DEMOTE -> REMOVE; in the shards only when it has no vote in group 0
  *     gone:  REMOVE
+ *     dead, and another one is there:  DEMOTE -> then that one comes.  Not the other way round:
+ *            nobody is promoted while a voter does not know all members (armour.h, C), and a group
+ *            of three that lacks one can lose no other anyway
  *
  * so that the leader of group 0, who coordinates writes, has a vote in every shard.
  *
@@ -35,6 +40,7 @@ struct mg_placed_node {
 	uint64_t number;
 	enum mg_placed state;
 	bool connected; /* or this node itself */
+	bool dead;      /* not connected, for longer than its vote is kept for it */
 };
 
 struct mg_placement {

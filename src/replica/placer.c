@@ -99,6 +99,9 @@ static void tell_changes(struct mg_placer *placer, const struct mg_catalog_data 
 		if (now->state != MG_PLACED_REMOVED && (was && was->connected) != now->connected) {
 			tell_of(placer, data, now->connected ? "node.up" : "node.down", now->number);
 		}
+		if (now->dead && was && !was->dead) {
+			tell_of(placer, data, "node.dead", now->number);
+		}
 	}
 	if (placer->looks[0].leader != placer->leader) {
 		placer->leader = placer->looks[0].leader;
@@ -123,6 +126,9 @@ static const char *look_for_faults(struct mg_placer *placer)
 	if (own && own->state != MG_PLACED_MEMBER) {
 		return own->state == MG_PLACED_REMOVED ? "this node was removed from the cluster"
 		                                       : "this node is being drained";
+	}
+	if (mg_replica_mends(replica)) {
+		return "a damaged replica of this node is being made anew from another node";
 	}
 	for (size_t i = 0; i < mg_replica__group_count(replica); i++) {
 		const struct mg_group_look *look = &placer->looks[i];
@@ -269,6 +275,25 @@ static uint64_t better_leader(const struct mg_placer *placer, uint32_t group)
 	return close_by ? to : 0;
 }
 
+/* A node with a damaged replica cannot coordinate writes, nor lead that shard: another voter that
+ * is there should; 0: none, or this node is whole. */
+static uint64_t whole_leader(const struct mg_placer *placer, uint32_t group)
+{
+	const struct mg_group_look *look = &placer->looks[group];
+	uint64_t self = placer->replica->options.self;
+
+	for (size_t i = 0; mg_replica_mends(placer->replica) && i < look->members.count; i++) {
+		const struct mg_member *member = &look->members.list[i];
+
+		if (member->node != self && member->role == MG_MEMBER_VOTER &&
+		    is_connected(placer, member->node) && look->match[i] != UINT64_MAX &&
+		    look->match[i] + LAG_MAX >= look->commit) {
+			return member->node;
+		}
+	}
+	return 0;
+}
+
 /* Whether there is more to do soon.  current: the catalog is as of now. */
 static bool place(struct mg_placer *placer, bool current)
 {
@@ -281,12 +306,14 @@ static bool place(struct mg_placer *placer, bool current)
 		if (!look->open || !look->leads || look->failed) {
 			continue;
 		}
-		struct mg_placement_step step = { MG_STEP_TRANSFER, better_leader(placer, i) };
+		uint64_t whole = whole_leader(placer, i);
+		struct mg_placement_step step = { MG_STEP_TRANSFER,
+			                              whole ? whole : better_leader(placer, i) };
 		bool away = step.node != 0;
 
 		step = away ? step : next_step(placer, i);
 		more = more || look->busy || step.kind != MG_STEP_NONE;
-		if (look->busy || step.kind == MG_STEP_NONE || (away && moved)) {
+		if (look->busy || step.kind == MG_STEP_NONE || (away && moved && !whole)) {
 			continue;
 		}
 		if (!away && !current) {

@@ -19,6 +19,7 @@ enum {
 	CHECKPOINT_MS_MAX = 5 * 1000,
 	LEAVE_MS_MAX = 1000,
 	PROPOSAL_MS_MAX = 60 * 1000,
+	DEAD_AFTER_MS = 5 * 60 * 1000,
 };
 
 uint32_t mg_replica__group(uint32_t shard)
@@ -107,6 +108,7 @@ static int open_group(struct mg_replica *replica, uint32_t group, struct mg_sm *
 	struct mg_group_info info;
 	int code = birth(replica, group, err);
 
+	replica->lost_log = replica->lost_log || code == MG_E_NOT_FOUND;
 	code = code ? code
 	            : mg_raft_node_open(mg_raft_host_node(replica->host), group, sm, &opened, err);
 	if (!code) {
@@ -153,14 +155,22 @@ static int open_shard(struct mg_replica *replica, uint32_t number, struct mg_err
 		.on_write = options->on_write ? on_write : NULL,
 		.on_applied = mg_replica__on_applied,
 		.gate = options->gate ? gate : NULL,
+		.self = options->self,
+		.on_mark = mg_replica__on_mark,
+		.on_differs = mg_replica__on_differs,
 		.arg = replica,
 		.dir = options->peers ? options->dir : NULL,
 		.puller = replica->puller,
 		.source = replica->source,
 		.changes = mg_replica__changes_of(replica, number),
+		.stands_in = options->damaged && options->damaged[number],
 	};
 	int code = mg_shard_sm_open(&replica->shards[number], &shard, err);
 
+	if (!code && shard.stands_in) {
+		mg_replica__mend_stand_in(replica, number, options->damaged[number]);
+		return 0;
+	}
 	return code ? code
 	            : open_group(replica, shard.group, mg_shard_sm_seam(replica->shards[number]), err);
 }
@@ -303,6 +313,8 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 
 	replica->options = *options;
 	replica->options.self = options->peers ? options->self : FIRST;
+	replica->options.dead_after_ms =
+		options->dead_after_ms ? options->dead_after_ms : DEAD_AFTER_MS;
 	if (replica->options.self == FIRST && options->births.count == 0) {
 		replica->self_begins = true;
 		replica->options.births =
@@ -321,6 +333,8 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	pthread_cond_init(&replica->changed, &attributes);
 	pthread_condattr_destroy(&attributes);
 	mg_replica__make_placer(replica);
+	mg_replica__make_mender(replica);
+	mg_replica__make_checker(replica);
 	return replica;
 }
 
@@ -342,6 +356,7 @@ static int open_host(struct mg_replica *replica, struct mg_error *err)
 
 	int code = mg_raft_host_open(&replica->host, &host, err);
 
+	replica->lost_log = code == MG_E_CORRUPT;
 	if (!code && options->peers) {
 		const struct mg_snapshot_source_options source = { .host = replica->host };
 
@@ -409,6 +424,8 @@ int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *op
 		code = mg_replica_wait(replica, err);
 		atomic_store(&replica->unready, NULL);
 	}
+	code = code ? code : mg_replica__start_mender(replica, err);
+	code = code ? code : mg_replica__start_checker(replica, err);
 	code = code ? code : mg_replica__start_placer(replica, err);
 	if (code) {
 		return mg_error_wrap(err, "while opening the log");
@@ -417,6 +434,11 @@ int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *op
 	mg_log(MG_LOG_INFO, "replica.open", "groups=%zu took_ms=%" PRIu64,
 	       mg_replica__group_count(replica), mg_clock_ms() - start);
 	return 0;
+}
+
+bool mg_replica_lost_log(const struct mg_replica *replica)
+{
+	return replica->lost_log;
 }
 
 /* ---- checkpoints ---- */
@@ -453,6 +475,9 @@ int mg_replica_checkpoint(struct mg_replica *replica, uint32_t shard, struct mg_
 	struct ask ask = { .replica = replica, .group = mg_replica__group(shard) };
 	uint64_t until = mg_clock_ms() + CHECKPOINT_MS_MAX;
 
+	if (mg_replica__is_mending(replica, shard)) {
+		return mg_error_set(err, MG_E_BUSY, "shard %" PRIu32 " is being made anew", shard);
+	}
 	if (!mg_shard_sm_dirty(replica->shards[shard])) {
 		return 0;
 	}
@@ -550,6 +575,8 @@ void mg_replica_stop(struct mg_replica *replica)
 	}
 	replica->stopped = true;
 	mg_replica__end_placer(replica);
+	mg_replica__end_mender(replica);
+	mg_replica__end_checker(replica);
 	if (replica->started) {
 		lead_no_more(replica);
 		write_checkpoints(replica);
@@ -578,6 +605,8 @@ void mg_replica_stop(struct mg_replica *replica)
 	if (replica->coordinates) {
 		pthread_join(replica->coordinator, NULL);
 	}
+	mg_replica__join_mender(replica);
+	mg_replica__join_checker(replica);
 	mg_replica__join_placer(replica);
 }
 
@@ -598,10 +627,13 @@ void mg_replica_close(struct mg_replica *replica)
 	mg_replica__close_changes(replica);
 	mg_catalog_sm_free(replica->catalog_sm);
 	mg_replica__free_placer(replica);
+	mg_replica__free_mender(replica);
+	mg_replica__free_checker(replica);
 	pthread_rwlock_destroy(&replica->cut);
 	mg_replica__fini_changes(replica);
 	pthread_cond_destroy(&replica->changed);
 	pthread_mutex_destroy(&replica->lock);
+	mg_free(replica->downs);
 	mg_free(replica->applied);
 	mg_free(replica->fresh_ms);
 	mg_free(replica->shards);

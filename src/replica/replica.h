@@ -27,6 +27,7 @@
 #include "raft/message.h"
 #include "replica/redo.h"
 #include "store/duck.h"
+#include "store/shard_file.h"
 
 struct mg_changes_log;
 struct mg_peers;
@@ -37,6 +38,10 @@ struct mg_replica_options {
 	struct mg_duck *duck;       /* files attached for writing as s0, s1, ...; borrowed */
 	struct mg_catalog *catalog; /* borrowed; changed through the log from now on */
 	uint32_t shard_count;       /* without shard 0 */
+	uint64_t check_ms;      /* between two checks of all shards; 0: only when asked */
+	/* By shard, why its file is damaged, or NULL: a stand-in is attached (store/shard_file.h), and
+	 * a file is taken from another node.  NULL: all are whole.  Borrowed until open returns. */
+	const char *const *damaged;
 	/* Of several nodes; zeros: a cluster of one. */
 	uint64_t self;            /* node, from 1 */
 	struct mg_members births; /* of a group that the log does not hold: the same on each of them */
@@ -44,6 +49,7 @@ struct mg_replica_options {
 	const char *name, *address; /* of this node, for the catalog; borrowed; NULL: as it says */
 	unsigned election_ms, heartbeat_ms; /* 0: as raft/node.h */
 	uint64_t changes_bytes; /* of changes that are kept for who follows them; 0: none */
+	uint64_t dead_after_ms; /* away so long, a node loses its votes to others; 0: 5 minutes */
 	/* Before rows of a shard change; and after a version of the catalog was published, before its
 	 * maker hears so.  On threads of the replica. */
 	void (*on_write)(void *arg, uint32_t shard);
@@ -64,6 +70,8 @@ struct mg_replica_options {
  * seed.h); MG_E_UNAVAILABLE there are other nodes and no peers. */
 int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *options,
                     struct mg_error *err);
+/* Why open has failed: the log is lost or damaged, and with it this node's votes. */
+bool mg_replica_lost_log(const struct mg_replica *replica);
 /* Until each group has a leader, and this node has applied what was acknowledged before.  Fails:
  * MG_E_TIMEOUT, MG_E_UNAVAILABLE after ten minutes. */
 int mg_replica_wait(struct mg_replica *replica, struct mg_error *err);
@@ -86,12 +94,49 @@ int mg_replica_commit_in(struct mg_replica *replica, uint64_t epoch, const struc
 bool mg_replica_is_coordinator(struct mg_replica *replica);
 uint64_t mg_replica_coordinator(struct mg_replica *replica); /* node; 0: not known */
 uint64_t mg_replica_self(const struct mg_replica *replica);
+uint32_t mg_replica_shards(const struct mg_replica *replica); /* without shard 0 */
 /* In which this node coordinates writes; higher each time; 0: it does not. */
 uint64_t mg_replica_epoch(struct mg_replica *replica);
 /* The same for a statement that writes.  Fails: MG_E_UNAVAILABLE another node does, or none yet. */
 int mg_replica_begin(struct mg_replica *replica, uint64_t *epoch, struct mg_error *err);
 
 /* ---- who is where ---- */
+
+/* Why none of these shards can be read here, or 0: a damaged replica is being made anew.
+ * Fails: MG_E_UNAVAILABLE. */
+int mg_replica_whole(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                     struct mg_error *err);
+
+bool mg_replica_mends(const struct mg_replica *replica); /* any of them */
+
+/* What a replica of a group is, and what it should be instead, as far as this node knows. */
+struct mg_move_info {
+	uint32_t group; /* 0: the catalog; else shard + 1 */
+	char id[64];    /* of its node */
+	const char *is, *should; /* "leader", "voter", "standby", "nothing" */
+};
+/* Of nodes that are there: nobody moves to one that is not.  0: all is where it should be. */
+size_t mg_replica_moves(struct mg_replica *replica, struct mg_move_info *infos, size_t max);
+/* Look now for what is to be moved, rather than soon. */
+void mg_replica_hurry(struct mg_replica *replica);
+
+/* ---- are the replicas equal? (shard_check.h) ---- */
+
+/* Check all shards now, unless that is under way; it takes its time. */
+void mg_replica_ask_check(struct mg_replica *replica);
+bool mg_replica_checks(struct mg_replica *replica); /* it is under way, asked for at this node */
+struct mg_check_state;
+void mg_replica_checked(struct mg_replica *replica, uint32_t shard, struct mg_check_state *out);
+/* A statement has found damage in what it read here: all files are read, and those that cannot be
+ * are made anew. */
+void mg_replica_suspect(struct mg_replica *replica);
+
+/* What a file of this shard must say of itself. */
+void mg_replica_shard_meta(const struct mg_catalog_data *data, uint32_t shard,
+                           struct mg_shard_meta *out);
+/* "DIR/shards/damaged-NNNN-YYYYMMDDTHHMMSSZ.duckdb": what a damaged file of the shard is kept as;
+ * of those before it only the newest stays.  Owns: the caller. */
+char *mg_replica_kept_path(const char *dir, uint32_t shard);
 
 /* No other node belongs to the groups of this one. */
 bool mg_replica_is_alone(struct mg_replica *replica);
@@ -117,6 +162,7 @@ struct mg_copy_info {
 	uint64_t node;
 	char id[64];
 	bool leads, votes, connected;
+	bool mending; /* of this node: it is being made anew */
 	int64_t lag; /* entries that are committed and not yet there; -1: not known here */
 };
 size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos, size_t max);

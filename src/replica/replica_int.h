@@ -18,10 +18,18 @@
 /* What ends by itself soon, or not: an election, a node that comes back. */
 #define MG_REPLICA_PATIENCE_MS 10000
 
+struct mg_checker;
+struct mg_mender;
 struct mg_placer;
+
+/* A node that is not connected, and since when. */
+struct mg_down {
+	uint64_t number, since_ms;
+};
 
 struct mg_replica {
 	struct mg_replica_options options;
+	bool lost_log;    /* as open found it */
 	bool self_begins; /* the first node: it has made births up */
 	struct mg_raft_host *host;
 	struct mg_forward *forward; /* NULL: without peers */
@@ -33,6 +41,9 @@ struct mg_replica {
 	uint64_t changes_count;      /* guarded by changes_lock: how often more was published */
 	unsigned changes_waiting;    /* likewise */
 	struct mg_placer *placer;
+	struct mg_mender *mender;
+	struct mg_checker *checker;
+	atomic_bool *mending; /* by shard: this replica is damaged */
 	atomic_bool alone;             /* no other node belongs to any group */
 	_Atomic(const char *) unready; /* why this node does not serve, or NULL */
 	struct mg_catalog_sm *catalog_sm;
@@ -55,6 +66,8 @@ struct mg_replica {
 	uint64_t taken_term; /* the last one that coordinator.c has looked at */
 	bool take_again;
 	bool stopping;
+	struct mg_down *downs;
+	size_t down_count, down_cap;
 };
 
 uint32_t mg_replica__group(uint32_t shard);
@@ -102,6 +115,32 @@ void mg_replica__kick_placer(struct mg_replica *replica); /* any thread: look no
 void mg_replica__end_placer(struct mg_replica *replica);  /* soon */
 void mg_replica__join_placer(struct mg_replica *replica); /* after the host's stop */
 void mg_replica__free_placer(struct mg_replica *replica);
+
+/* ---- mend.c ---- */
+
+void mg_replica__make_mender(struct mg_replica *replica);
+int mg_replica__start_mender(struct mg_replica *replica, struct mg_error *err);
+void mg_replica__end_mender(struct mg_replica *replica);  /* soon */
+void mg_replica__join_mender(struct mg_replica *replica); /* after the host's stop */
+void mg_replica__free_mender(struct mg_replica *replica);
+/* The replica is not what it should be: no reads of it from now on, and it is made anew from one of
+ * `good` (nobody: of any other).  Any thread.  Again is fine. */
+void mg_replica__mend(struct mg_replica *replica, uint32_t shard, const char *why,
+                      const struct mg_members *good);
+/* The same of one whose group is not open, and of whose file there is but a stand-in. */
+void mg_replica__mend_stand_in(struct mg_replica *replica, uint32_t shard, const char *why);
+bool mg_replica__is_mending(const struct mg_replica *replica, uint32_t shard);
+
+/* ---- checker.c ---- */
+
+void mg_replica__make_checker(struct mg_replica *replica);
+int mg_replica__start_checker(struct mg_replica *replica, struct mg_error *err);
+void mg_replica__end_checker(struct mg_replica *replica); /* soon */
+void mg_replica__join_checker(struct mg_replica *replica); /* after the host's stop */
+void mg_replica__free_checker(struct mg_replica *replica);
+/* For struct mg_shard_sm_options. */
+void mg_replica__on_mark(void *arg, uint32_t shard);
+void mg_replica__on_differs(void *arg, uint32_t shard, const struct mg_members *good);
 
 /* ---- ask.c: the leaders of groups, wherever they are ---- */
 

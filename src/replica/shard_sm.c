@@ -206,6 +206,23 @@ static int decide(struct mg_shard_sm *sm, const struct mg_command *command, stru
 	return settle(sm, &command->transaction, commit, err);
 }
 
+static void note_state(struct mg_shard_sm *sm, bool dirty);
+
+/* The engine shows exactly what there is at this index. */
+static int mark(struct mg_shard_sm *sm, const struct mg_entry *entry,
+                const struct mg_command *command, struct mg_error *err)
+{
+	int code = sm->writing ? mg_shard_writer_commit(sm->writer, entry->index, entry->term, err) : 0;
+
+	if (!code) {
+		note_state(sm, sm->writing);
+		sm->writing = false;
+		mg_shard_check_mark(sm->check, entry->index, &command->checking,
+		                    mg_shard_writer_tables(sm->writer));
+	}
+	return code;
+}
+
 static int apply_command(struct mg_shard_sm *sm, const struct mg_entry *entry, struct mg_error *err)
 {
 	struct mg_command command;
@@ -241,6 +258,11 @@ static int apply_command(struct mg_shard_sm *sm, const struct mg_entry *entry, s
 		return 0;
 	case MG_COMMAND_FENCE:
 		return 0;
+	case MG_COMMAND_CHECK:
+		return mark(sm, entry, &command, err);
+	case MG_COMMAND_CHECKED:
+		mg_shard_check_put(sm->check, &command.checked);
+		return 0;
 	}
 	return mg_error_set(err, MG_E_CORRUPT, "a command of kind %d", command.kind);
 }
@@ -268,7 +290,7 @@ static void tell_applied(void *arg)
 	struct mg_group *group = mg_shard_sm__group(sm);
 
 	if (group && sm->failed) {
-		mg_group_fail(group, sm->failed);
+		mg_group_not_applied(group, sm->failed);
 	} else if (group) {
 		if (sm->options.on_applied) { /* first: who proposed it looks there */
 			sm->options.on_applied(sm->options.arg, sm->options.group, sm->index);
@@ -447,6 +469,13 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 	sm->seam.ops = &ops;
 	sm->options = *options;
 	sm->late = mg_shard_late_new();
+	sm->check = mg_shard_check_new(&(struct mg_shard_check_options){ .duck = options->duck,
+	                                                                 .shard = options->shard,
+	                                                                 .self = options->self,
+	                                                                 .on_mark = options->on_mark,
+	                                                                 .on_differs =
+	                                                                     options->on_differs,
+	                                                                 .arg = options->arg });
 	pthread_mutex_init(&sm->lock, NULL);
 	pthread_mutex_init(&sm->file_lock, NULL);
 	(void)snprintf(database, sizeof database, "s%" PRIu32, options->shard);
@@ -463,7 +492,9 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 	if (options->changes.bytes_max) {
 		sm->changes = mg_changes_log_open(&options->changes, sm->index);
 	}
-	mg_shard_sm__begin_giving(sm);
+	if (!options->stands_in) {
+		mg_shard_sm__begin_giving(sm);
+	}
 	*out = sm;
 	return 0;
 }
@@ -475,6 +506,7 @@ struct mg_sm *mg_shard_sm_seam(struct mg_shard_sm *sm)
 
 void mg_shard_sm_stop(struct mg_shard_sm *sm)
 {
+	atomic_store(&sm->stopping, true);
 	mg_shard_sm__end_giving(sm);
 	mg_lane_stop(sm->lane);
 }
@@ -488,6 +520,7 @@ void mg_shard_sm_free(struct mg_shard_sm *sm)
 	mg_shard_writer_close(sm->writer);
 	mg_shard_late_free(sm->late);
 	mg_changes_log_close(sm->changes);
+	mg_shard_check_free(sm->check);
 	forget_all(sm);
 	mg_free(sm->parts);
 	mg_free(sm->decisions);
@@ -574,6 +607,11 @@ bool mg_shard_sm_refused(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index)
 	}
 	pthread_mutex_unlock(&sm->lock);
 	return refused;
+}
+
+struct mg_shard_check *mg_shard_sm_check(struct mg_shard_sm *sm)
+{
+	return sm->check;
 }
 
 bool mg_shard_sm_dirty(struct mg_shard_sm *sm)

@@ -18,9 +18,11 @@
 #include "replica/command.h"
 #include "replica/raft_host.h"
 #include "replica/replica.h"
+#include "replica/shard_check.h"
 #include "replica/snapshot_pull.h"
 #include "replica/snapshot_source.h"
 #include "store/duck.h"
+#include "store/shard_file.h"
 
 struct mg_shard_sm;
 
@@ -41,9 +43,14 @@ struct mg_shard_sm_options {
 	            void *swap_arg, struct mg_error *err);
 	/* Between the steps of adopting; for tests that end the process there.  May be NULL. */
 	void (*on_step)(void *arg, enum mg_adopt_step step);
+	uint64_t self; /* node */
+	/* As in shard_check.h. */
+	void (*on_mark)(void *arg, uint32_t shard);
+	void (*on_differs)(void *arg, uint32_t shard, const struct mg_members *good);
 	void *arg;
 	/* Snapshots of others, and for others; without them (a cluster of one) NULL. */
 	const char *dir; /* the node's data directory: the file is shards/NNNN.duckdb; borrowed */
+	bool stands_in;  /* what is attached is mg_shard_file_stand_in: the group is not opened yet */
 	struct mg_snapshot_puller *puller; /* stopped before this is freed */
 	struct mg_snapshot_source *source;
 	/* What entries change is kept there (changes_log.h); bytes_max 0: nowhere. */
@@ -56,6 +63,24 @@ struct mg_sm *mg_shard_sm_seam(struct mg_shard_sm *sm);
 /* Ends the lane.  Before mg_raft_host_stop. */
 void mg_shard_sm_stop(struct mg_shard_sm *sm);
 void mg_shard_sm_free(struct mg_shard_sm *sm); /* NULL is fine */
+
+/* ---- a file that is damaged; the group is closed and the lane rests ---- */
+
+/* The file, if it is there, is called `kept` from now on (in the same directory; NULL: it is
+ * removed), and a stand-in is attached in its place.  Any thread; may wait for readers. */
+int mg_shard_sm_set_aside(struct mg_shard_sm *sm, const char *kept,
+                          const struct mg_shard_meta *meta, struct mg_error *err);
+/* The file `from`, at this index, in place of the stand-in; the group may be opened.  On failure it
+ * is to be set aside again. */
+int mg_shard_sm_put_in(struct mg_shard_sm *sm, const char *from, uint64_t index, uint64_t term,
+                       struct mg_error *err);
+/* Pull the newest snapshot that the peer has to `path`; or this index, from anyone: whoever leads
+ * the group and lacks it makes a newer one. */
+void mg_shard_sm_pull_newest(struct mg_shard_sm *sm, const char *path, uint64_t index,
+                             uint64_t peer,
+                             void (*done)(void *arg, const struct mg_snapshot_manifest *manifest,
+                                          const struct mg_error *err),
+                             void *arg);
 
 enum mg_outcome_known { MG_OUTCOME_NONE, MG_OUTCOME_COMMIT, MG_OUTCOME_ABORT };
 
@@ -83,6 +108,8 @@ uint64_t mg_shard_sm_fence(struct mg_shard_sm *sm);
 /* Something is applied that the file does not hold; or was, since the file was made. */
 bool mg_shard_sm_dirty(struct mg_shard_sm *sm);
 bool mg_shard_sm_wrote(struct mg_shard_sm *sm);
+
+struct mg_shard_check *mg_shard_sm_check(struct mg_shard_sm *sm);
 
 /* See mg_replica_changed_since. */
 enum mg_late mg_shard_sm_changed_since(struct mg_shard_sm *sm, uint64_t index, const int64_t *rids,

@@ -1,4 +1,4 @@
-/* shard_sm_int.h - struct mg_shard_sm from the inside: for shard_sm.c and shard_snapshot.c only. */
+/* shard_sm_int.h - struct mg_shard_sm from the inside: for shard_*.c only. */
 #ifndef MG_REPLICA_SHARD_SM_INT_H
 #define MG_REPLICA_SHARD_SM_INT_H
 
@@ -35,9 +35,11 @@ struct mg_shard_sm {
 	struct mg_shard_late *late; /* which rows changed lately */
 	struct mg_changes_log *changes; /* how they changed, for who follows; or NULL */
 	const struct mg_txid *together; /* the transaction over several shards that is being applied */
+	struct mg_shard_check *check;
 	uint64_t index, term;       /* applied, of the lane */
 	uint64_t entry;             /* that is being applied */
 	uint64_t durable;           /* as of the start, or adopted */
+	atomic_bool stopping;
 	bool writing;               /* the batch in hand has begun a transaction of the engine */
 
 	/* In the raft thread's hand until it is answered. */
@@ -45,6 +47,11 @@ struct mg_shard_sm {
 	size_t entry_count;
 	int frozen, pulled, adopted;
 	uint64_t adopt_index, adopt_term;
+
+	/* Who waits for a file in place of a damaged one. */
+	void (*mended)(void *arg, const struct mg_snapshot_manifest *manifest,
+	               const struct mg_error *err);
+	void *mended_arg;
 
 	/* Held while the file is written, copied or replaced; before `lock`. */
 	pthread_mutex_t file_lock;
@@ -95,6 +102,20 @@ void mg_shard_change_end(struct mg_shard_change *change, bool done);
 void mg_shard_sm__freeze(struct mg_sm *seam);
 void mg_shard_sm__pull(struct mg_sm *seam, uint64_t peer, const struct mg_manifest *manifest);
 void mg_shard_sm__adopt(struct mg_sm *seam, const struct mg_manifest *manifest);
+/* The file is what it was said to be: also in the engine's eyes, and of this cluster's shard.  For
+ * mg_snapshot_want.check; arg: the state machine. */
+int mg_shard_sm__check_file(void *arg, const char *path,
+                            const struct mg_snapshot_manifest *manifest, struct mg_error *err);
+/* Under file_lock, nobody reads: the file at `from` in place of what is attached.  Then what it
+ * holds is what is known. */
+int mg_shard_sm__replace_file(struct mg_shard_sm *sm, struct mg_duck_conn *conn, const char *from,
+                              struct mg_error *err);
+/* What the attached database holds, in place of what is known. */
+int mg_shard_sm__open_writer(struct mg_shard_sm *sm, struct mg_error *err);
+char *mg_shard_sm__file_path(const struct mg_shard_sm *sm); /* owns: the caller */
+/* Call swap when nobody reads the shard. */
+int mg_shard_sm__gate(struct mg_shard_sm *sm, int (*swap)(void *arg, struct mg_error *err),
+                      void *arg, struct mg_error *err);
 /* Others may have its snapshots from now on; what an earlier life left is removed. */
 void mg_shard_sm__begin_giving(struct mg_shard_sm *sm);
 void mg_shard_sm__end_giving(struct mg_shard_sm *sm);

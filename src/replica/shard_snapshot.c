@@ -32,14 +32,14 @@
 #include <string.h>
 #include <time.h>
 
-enum { ATTACH_TRIES = 500, ATTACH_REST_MS = 10 };
+enum { ATTACH_TRIES = 500, ATTACH_REST_MS = 10, GATE_REST_MS = 500 };
 
 static struct mg_shard_sm *of(struct mg_sm *seam)
 {
 	return (struct mg_shard_sm *)seam;
 }
 
-static char *file_path(const struct mg_shard_sm *sm)
+char *mg_shard_sm__file_path(const struct mg_shard_sm *sm)
 {
 	return mg_format("%s/shards/%04" PRIu32 ".duckdb", sm->options.dir, sm->options.shard);
 }
@@ -133,6 +133,9 @@ static void freeze_now(void *arg)
 	struct mg_error err = { 0 };
 
 	sm->frozen = write_checkpoint(sm, &err);
+	if (sm->frozen == MG_E_BUSY) {
+		mg_shard_check_stop(sm->check, false); /* it may be the reader in the way */
+	}
 	if (sm->frozen) {
 		mg_log(sm->frozen == MG_E_BUSY ? MG_LOG_INFO : MG_LOG_ERROR, "shard.checkpoint",
 		       "shard=%" PRIu32 " error=\"%s\"", sm->options.shard, err.message);
@@ -151,7 +154,7 @@ void mg_shard_sm__freeze(struct mg_sm *seam)
 
 static int copy_file(struct mg_shard_sm *sm, const char *path, struct mg_error *err)
 {
-	char *from = file_path(sm), *fresh = mg_format("%s.new", path);
+	char *from = mg_shard_sm__file_path(sm), *fresh = mg_format("%s.new", path);
 	int code = mg_file_copy(from, fresh, err);
 
 	code = code ? code : mg_file_rename(fresh, path, err);
@@ -264,9 +267,8 @@ static void on_pulled(void *arg, const struct mg_snapshot_manifest *manifest,
 	mg_raft_host_post(sm->options.host, tell_pulled, sm);
 }
 
-/* The file is what it was said to be: also in the engine's eyes, and of this cluster's shard. */
-static int check_file(void *arg, const char *path, const struct mg_snapshot_manifest *manifest,
-                      struct mg_error *err)
+int mg_shard_sm__check_file(void *arg, const char *path,
+                            const struct mg_snapshot_manifest *manifest, struct mg_error *err)
 {
 	struct mg_shard_sm *sm = arg;
 	struct mg_duck_conn *conn = NULL;
@@ -330,7 +332,7 @@ void mg_shard_sm__pull(struct mg_sm *seam, uint64_t peer, const struct mg_manife
 		                                                    .part = part,
 		                                                    .engine = mg_duck_version(),
 		                                                    .format = MG_FILE_FORMAT,
-		                                                    .check = check_file,
+		                                                    .check = mg_shard_sm__check_file,
 		                                                    .done = on_pulled,
 		                                                    .arg = sm });
 	}
@@ -352,7 +354,7 @@ static int attach(struct mg_shard_sm *sm, struct mg_duck_conn *conn, struct mg_e
 {
 	const struct timespec rest = { .tv_nsec = ATTACH_REST_MS * 1000000L };
 	struct mg_sb sql = { 0 };
-	char *path = file_path(sm);
+	char *path = mg_shard_sm__file_path(sm);
 	int code = MG_E_BUSY;
 
 	mg_sb_add(&sql, "ATTACH ");
@@ -372,8 +374,7 @@ static int attach(struct mg_shard_sm *sm, struct mg_duck_conn *conn, struct mg_e
 	return code;
 }
 
-/* What the file holds, in place of what is known. */
-static int open_writer(struct mg_shard_sm *sm, struct mg_error *err)
+int mg_shard_sm__open_writer(struct mg_shard_sm *sm, struct mg_error *err)
 {
 	char database[16];
 
@@ -392,9 +393,10 @@ static int open_writer(struct mg_shard_sm *sm, struct mg_error *err)
 	return code;
 }
 
-static int replace_file(struct mg_shard_sm *sm, struct mg_duck_conn *conn, struct mg_error *err)
+int mg_shard_sm__replace_file(struct mg_shard_sm *sm, struct mg_duck_conn *conn, const char *from,
+                              struct mg_error *err)
 {
-	char *from = pulled_path(sm, sm->adopt_index), *to = file_path(sm);
+	char *to = mg_shard_sm__file_path(sm);
 	struct mg_error again = { 0 };
 
 	mg_shard_writer_close(sm->writer);
@@ -413,22 +415,31 @@ static int replace_file(struct mg_shard_sm *sm, struct mg_duck_conn *conn, struc
 	}
 	if (!code) {
 		step(sm, MG_ADOPT_ATTACHED);
-		code = open_writer(sm, err);
+		code = mg_shard_sm__open_writer(sm, err);
 	}
 	mg_free(to);
-	mg_free(from);
 	return code;
+}
+
+int mg_shard_sm__gate(struct mg_shard_sm *sm, int (*swap)(void *arg, struct mg_error *err),
+                      void *arg, struct mg_error *err)
+{
+	mg_shard_check_stop(sm->check, true);
+	return sm->options.gate ? sm->options.gate(sm->options.arg, sm->options.shard, swap, arg, err)
+	                        : swap(arg, err);
 }
 
 static int swap(void *arg, struct mg_error *err)
 {
 	struct mg_shard_sm *sm = arg;
 	struct mg_duck_conn *conn = NULL;
+	char *from = pulled_path(sm, sm->adopt_index);
 	int code = mg_duck_connect(sm->options.duck, &conn, err);
 
 	pthread_mutex_lock(&sm->file_lock);
-	code = code ? code : replace_file(sm, conn, err);
+	code = code ? code : mg_shard_sm__replace_file(sm, conn, from, err);
 	pthread_mutex_unlock(&sm->file_lock);
+	mg_free(from);
 	if (conn) {
 		mg_duck_disconnect(conn);
 	}
@@ -453,6 +464,22 @@ static void tell_adopted(void *arg)
 	}
 }
 
+/* Readers that do not end have others wait for them in turn: again, until this node stops. */
+static int swap_at_gate(struct mg_shard_sm *sm, struct mg_error *err)
+{
+	const struct timespec rest = { .tv_nsec = GATE_REST_MS * 1000000L };
+	int code = mg_shard_sm__gate(sm, swap, sm, err);
+
+	while (code == MG_E_BUSY && !atomic_load(&sm->stopping)) {
+		mg_log(MG_LOG_WARN, "shard.adopt.waits", "shard=%" PRIu32 " reason=\"%s\"",
+		       sm->options.shard, err->message);
+		(void)nanosleep(&rest, NULL);
+		*err = (struct mg_error){ 0 };
+		code = mg_shard_sm__gate(sm, swap, sm, err);
+	}
+	return code;
+}
+
 static void adopt_now(void *arg)
 {
 	struct mg_shard_sm *sm = arg;
@@ -467,9 +494,7 @@ static void adopt_now(void *arg)
 		if (sm->options.on_write) {
 			sm->options.on_write(sm->options.arg, sm->options.shard);
 		}
-		code = sm->options.gate
-		           ? sm->options.gate(sm->options.arg, sm->options.shard, swap, sm, &err)
-		           : swap(sm, &err);
+		code = swap_at_gate(sm, &err);
 	}
 	if (code) {
 		(void)mg_error_wrap(&err, "while adopting a snapshot of shard %" PRIu32, sm->options.shard);

@@ -439,7 +439,8 @@ static int pull_from_any(struct pull *pull, struct mg_error *err)
 	pull->peer = pull->want->peer;
 	int code = pull_from(pull, err);
 
-	for (size_t i = 0; i < count && i < PEERS_MAX && code && code != MG_E_DISK_FULL &&
+	for (size_t i = 0; i < count && i < PEERS_MAX && !pull->want->only && code &&
+	                   code != MG_E_DISK_FULL &&
 	                   !atomic_load(&pull->puller->stopping);
 	     i++) {
 		struct mg_error other = { 0 };

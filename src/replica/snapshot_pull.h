@@ -29,6 +29,7 @@ struct mg_snapshot_want {
 	uint32_t group;
 	uint64_t index;     /* 0: the newest that the peer has */
 	uint64_t peer;      /* asked first */
+	bool only;          /* and nobody else */
 	const char *path;   /* copied, as the next two */
 	const char *part;   /* the same for all snapshots of the group, in the same directory */
 	const char *engine; /* "": none */

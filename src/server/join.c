@@ -21,7 +21,13 @@
 #include <strings.h>
 #include <time.h>
 
-enum { SECRET_MAX = 4096, PEM_MAX = 1 << 20, RELAY_TIMEOUT_MS = 5000, WRONG_MS = 50 };
+enum {
+	SECRET_MAX = 4096,
+	PEM_MAX = 1 << 20,
+	RELAY_TIMEOUT_MS = 5000,
+	LOST_TIMEOUT_MS = 25000, /* a change of the catalog, too */
+	WRONG_MS = 50,
+};
 
 struct serving {
 	const struct mg_join_host *host;
@@ -309,7 +315,7 @@ static int pass_on(const struct serving *s, struct mg_sb *answer, struct mg_erro
 		.user = s->caller->user,
 		.password = s->caller->password,
 		.tls = { .roots_file = in_dir(s, "tls/ca.crt"), .any_host = true },
-		.timeout_ms = RELAY_TIMEOUT_MS,
+		.timeout_ms = s->ask.lost ? LOST_TIMEOUT_MS : RELAY_TIMEOUT_MS,
 		.wake_fd = -1,
 	};
 
@@ -426,17 +432,51 @@ static int check_lost(const struct serving *s, const struct mg_node_claim *claim
 	return code;
 }
 
+/* A node that has lost its log gives up its number, and with it all that it has voted for: it never
+ * votes under it again, so its groups can do without, as soon as a majority of the others says so.
+ */
+static int give_up_number(const struct serving *s, struct mg_node_claim *claim,
+                          struct mg_error *err)
+{
+	const struct mg_join_host *host = s->host;
+	char id[MG_NODE_ID_MAX + 1] = "";
+
+	if (!claim->number || claim->number == host->self) {
+		return mg_error_set(err, MG_E_AUTH, "who gives up a number shows its certificate");
+	}
+	if (host->catch_up && host->catch_up(host->arg, err)) {
+		return try_again(claim, err);
+	}
+	const struct mg_catalog_data *data = mg_catalog_take(host->catalog);
+	const struct mg_catalog_node *node = mg_catalog_find_node(data, claim->number);
+
+	if (node && !mg_text_eq(node->state, MG_NODE_REMOVED)) {
+		mg_copy_text(id, sizeof id, node->id);
+	}
+	mg_catalog_give(host->catalog, data);
+	int code = *id ? mg_node_set_state(host->catalog, id, MG_NODE_REMOVED, err) : 0;
+
+	if (!code) {
+		mg_log(MG_LOG_WARN, "join.lost", "node=%llu id=%s peer=%s",
+		       (unsigned long long)claim->number, id, s->caller->peer);
+		claim->number = 0;
+	}
+	return code;
+}
+
 static int let_in(struct serving *s, struct mg_sb *answer, struct mg_error *err)
 {
-	const struct mg_node_claim claim = { .number = shown_number(s),
-		                                 .id = s->ask.id,
-		                                 .address = s->ask.address };
+	struct mg_node_claim claim = { .number = shown_number(s),
+		                           .id = s->ask.id,
+		                           .address = s->ask.address };
+	bool sign = can_sign(s); /* else the one who asks does */
 	int code = mg_node_id_check(claim.id, err);
 
 	code = code ? code : mg_node_address_check(claim.address, err);
 	code = code ? code : read_ca(s, err);
-	code = code ? code : sign_server(s, err);
+	code = code || !sign ? code : sign_server(s, err);
 	code = code ? code : mg_cert_request_check(s->ask.node_request, err);
+	code = code || !s->ask.lost ? code : give_up_number(s, &claim, err);
 	code = code ? code : check_lost(s, &claim, err);
 	code = code ? code : mg_node_enter(s->host->catalog, &claim, &s->answer.number, err);
 	if (code == 0 && !claim.number && s->answer.number == s->host->self) {
@@ -445,7 +485,7 @@ static int let_in(struct serving *s, struct mg_sb *answer, struct mg_error *err)
 		                    claim.address);
 		mg_error_hint(err, "Choose another --node-id and --listen or --advertise.");
 	}
-	code = code ? code : sign_node(s, s->answer.number, err);
+	code = code || !sign ? code : sign_node(s, s->answer.number, err);
 	if (code) {
 		return code;
 	}
@@ -462,7 +502,12 @@ static int let_in(struct serving *s, struct mg_sb *answer, struct mg_error *err)
 int mg_join_serve(const struct mg_join_host *host, const struct mg_join_caller *caller,
                   struct mg_str body, struct mg_sb *answer, struct mg_error *err)
 {
-	struct serving s = { .host = host, .caller = caller, .arena = mg_arena_new() };
+	struct serving s = {
+		.host = host,
+		.caller = caller,
+		.arena = mg_arena_new(),
+		.answer = { .node_certificate = "", .server_certificate = "" },
+	};
 	bool known = false;
 	int code = authenticate(&s, &known, err);
 
@@ -470,7 +515,9 @@ int mg_join_serve(const struct mg_join_host *host, const struct mg_join_caller *
 	code = code ? code : check_fit_here(&s, err);
 	code = code ? code : check_addresses(&s, err);
 	if (code == 0) {
-		code = known && can_sign(&s) ? let_in(&s, answer, err) : pass_on(&s, answer, err);
+		bool here = can_sign(&s) || (s.ask.lost && s.ask.signs);
+
+		code = known && here ? let_in(&s, answer, err) : pass_on(&s, answer, err);
 	}
 	mg_arena_free(s.arena);
 	return code;

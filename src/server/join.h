@@ -7,7 +7,8 @@
  *   keeps its keys   <---                        <---  number, certificates, catalog
  *
  * Rule: a node that has ever had replicas does not come back without them: what it had voted for
- * and acknowledged is lost with its directory, so it can only be another node.  A private key never
+ * and acknowledged is lost with its directory, so it can only be another node; one that has lost
+ * its log says so itself (reenter.h).  A private key never
  * travels.  Who the certificates name is decided here; of a request only
  * the key counts.
  *

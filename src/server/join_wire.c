@@ -69,6 +69,8 @@ int mg_join_ask_read(struct mg_arena *arena, struct mg_str body, struct mg_join_
 		.file_format = format_of(json, "file_format"),
 		.catalog_format = format_of(json, "catalog_format"),
 		.cluster = text_of(arena, json, "cluster"),
+		.lost = mg_json_get_bool(json, "lost", false),
+		.signs = mg_json_get_bool(json, "signs", false),
 		.relayed = mg_json_get_bool(json, "relayed", false),
 		.number = number_of(json, "number"),
 	};
@@ -110,6 +112,9 @@ void mg_join_ask_write(const struct mg_join_ask *ask, struct mg_sb *out)
 	mg_sb_addf(out, ",\"file_format\":%u,\"catalog_format\":%u,", ask->file_format,
 	           ask->catalog_format);
 	add_text(out, "cluster", ask->cluster);
+	if (ask->lost) {
+		mg_sb_addf(out, ",\"lost\":true,\"signs\":%s", ask->signs ? "true" : "false");
+	}
 	mg_sb_addf(out, ",\"relayed\":%s,\"number\":%llu}", ask->relayed ? "true" : "false",
 	           (unsigned long long)ask->number);
 }
@@ -134,8 +139,9 @@ int mg_join_answer_read(struct mg_arena *arena, struct mg_str body, struct mg_jo
 		.node_certificate = text_of(arena, json, "node_certificate"),
 		.server_certificate = text_of(arena, json, "server_certificate"),
 	};
-	if (!out->number || !*out->cluster || !*out->ca || !*out->node_certificate ||
-	    !*out->server_certificate || !mg_json_is(mg_json_get(json, "catalog"), MG_JSON_OBJECT)) {
+	/* Certificates are missing for who signs its own; who does not, checks them. */
+	if (!out->number || !*out->cluster || !*out->ca ||
+	    !mg_json_is(mg_json_get(json, "catalog"), MG_JSON_OBJECT)) {
 		return mg_error_set(err, MG_E_PROTOCOL, "the answer is not that of a server that lets in");
 	}
 	mg_json_print(&catalog, mg_json_get(json, "catalog"));

@@ -4,6 +4,8 @@
  *   ask     {"id":"server-2","addr":"db2:8765","node_request":PEM,"server_request":PEM,
  *            "version":"0.9.0","engine":"v1.5.5","file_format":1,"catalog_format":1,
  *            "cluster":"..." of who is in one already}
+ *            "lost":true of who has lost its log and asks by the certificate of the number that it
+ *            gives up; "signs":true it needs no certificates, having the cluster's CA
  *   passed on by a node that cannot sign: and "relayed":true, "number": of who asked, when known
  *   answer  {"number":2,"cluster":"...","ca":PEM,"node_certificate":PEM,"server_certificate":PEM,
  *            "nodes":[{"number","id","address","state"}],"catalog":{...}}
@@ -27,6 +29,7 @@ struct mg_join_ask {
 	const char *version, *engine;
 	uint32_t file_format, catalog_format;
 	const char *cluster; /* "": in none yet */
+	bool lost, signs;
 	bool relayed;
 	uint64_t number; /* with relayed: what the one who asked has shown to be; 0: none yet */
 };

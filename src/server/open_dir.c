@@ -12,6 +12,7 @@
 #include "server/address.h"
 #include "server/bootstrap.h"
 #include "server/join_dir.h"
+#include "server/reenter.h"
 #include "server/signals.h"
 
 #include <stdio.h>
@@ -168,11 +169,22 @@ static bool lock_exists(const struct opening *o)
 	return there;
 }
 
+/* Under the lock, in a directory that has one. */
+static int finish_reentering(struct opening *o, struct mg_error *err)
+{
+	int lock = -1;
+	int code = lock_exists(o) ? mg_dir_lock(o->data_dir, &lock, err) : 0;
+	code = code || lock < 0 ? code : mg_reenter_finish(o->data_dir, err);
+	mg_dir_unlock(lock);
+	return code;
+}
+
 static int open_dir(struct opening *o, struct mg_error *err)
 {
+	int code = finish_reentering(o, err);
 	bool member = mg_catalog_exists(o->data_dir), there = mg_dir_exists(o->data_dir);
 	bool lock_there = lock_exists(o);
-	int code = member ? 0 : check_addresses(o, err);
+	code = code || member ? code : check_addresses(o, err);
 	code = code ? code : check_join(o, member, err);
 	if (!code) {
 		code = mg_dir_make(o->data_dir, 0700, err);

@@ -28,6 +28,7 @@
 #include "server/node_file.h"
 #include "server/open_dir.h"
 #include "server/peering.h"
+#include "server/reenter.h"
 #include "server/signals.h"
 
 #include <pthread.h>
@@ -63,6 +64,7 @@ struct server {
 	struct mg_membership *membership;
 	atomic_bool renewed; /* certificates: read them again */
 	atomic_bool serving;
+	bool lost_log; /* why it could not start */
 };
 
 /* ---- the data directory ---- */
@@ -152,7 +154,9 @@ static void add_servers(struct server *server, struct replicas *replicas)
 			.role = copies[i].leads   ? "leader"
 			        : copies[i].votes ? "voter"
 			                          : "standby",
-			.state = copies[i].connected ? "ready" : "down",
+			.state = copies[i].mending     ? "rebuilding"
+			         : copies[i].connected ? "ready"
+			                               : "down",
 			.lag = copies[i].lag,
 		};
 		mg_copy_text(info.node, sizeof info.node, copies[i].id);
@@ -394,6 +398,8 @@ static int open_engine(struct server *server, struct mg_error *err)
 		.changes_bytes = options->changes_bytes,
 		.catalog = server->catalog,
 		.number = server->number,
+		.dead_after_ms = options->dead_after_ms,
+		.check_ms = options->check_ms,
 		.peers = mg_peering_join_loop(server->peering, server->loops[0], data->cluster_id,
 		                              server->node_id, server->advertise),
 	};
@@ -453,8 +459,14 @@ static int start(struct server *server, struct mg_error *err)
 		return mg_error_set(err, MG_E_IO, "cannot open the log \"%s\"", log.path);
 	}
 	code = open_net(server, err);
-	code = code ? code : seed(server, err);
-	code = code ? code : open_engine(server, err);
+	if (!code) {
+		code = seed(server, err);
+		server->lost_log = code == MG_E_CORRUPT;
+	}
+	if (!code) {
+		code = open_engine(server, err);
+		server->lost_log = code && mg_engine_lost_log(server->engine);
+	}
 	/* The first one stands in the catalog before others can come through it. */
 	code = code ? code : start_membership(server, err);
 	code = code ? code : open_doors(server, err);
@@ -585,6 +597,42 @@ static void stop(struct server *server)
 	mg_free(server->advertise);
 }
 
+/* With its log a node has lost its votes: it becomes another node of its cluster, which takes the
+ * data of the others, and starts again. */
+static int start_anew(struct server *server, struct mg_error *err)
+{
+	const struct mg_reenter_options options = {
+		.data_dir = server->data_dir,
+		.catalog = server->catalog,
+		.number = server->number,
+		.node_id = server->node_id,
+		.address = server->advertise,
+		.stopped = is_stopped,
+		.arg = server,
+	};
+	if (!server->lost_log || !mg_reenter_can(&options)) {
+		return err->code;
+	}
+	fprintf(stderr,
+	        "merganser server: %s\nmerganser server: the log is lost: this server enters its "
+	        "cluster anew, as another node, as soon as a majority of the others is there\n",
+	        err->message);
+	mg_log(MG_LOG_ERROR, "server.log.lost", "node=%llu error=\"%s\"",
+	       (unsigned long long)server->number, err->message);
+	struct mg_error why = *err;
+	mg_error_clear(err);
+	int code = mg_reenter_ask(&options, err);
+	if (code) {
+		mg_error_detail(err, "It must, because: %s.", why.message);
+		return code;
+	}
+	const struct mg_server_options *given = server->options;
+	stop(server);
+	*server = (struct server){ .options = given, .lock = -1 };
+	server->data_dir = mg_strdup(given->data_dir ? given->data_dir : "./merganser-data");
+	return start(server, err);
+}
+
 int mg_server_main(const struct mg_server_options *options)
 {
 	struct mg_error err;
@@ -602,6 +650,7 @@ int mg_server_main(const struct mg_server_options *options)
 	}
 	if (!code) {
 		code = start(&server, &err);
+		code = code ? start_anew(&server, &err) : 0;
 	}
 	if (code) {
 		fprintf(stderr, "merganser server: %s\n", err.message);

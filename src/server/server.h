@@ -23,6 +23,8 @@ struct mg_server_options {
 	const char *tls_roots;          /* its CA's file; NULL when there is nothing to join */
 	const char *join_password;      /* likewise */
 	uint64_t join_timeout_ms;       /* of trying to reach it */
+	uint64_t check_ms;              /* between two checks of all replicas; 0: none by itself */
+	uint64_t dead_after_ms;         /* a server away so long loses its votes; 0: 5 minutes */
 	unsigned threads;               /* engine threads; 0: what cgroup and machine give */
 	unsigned loops;                 /* network threads; 0: 1 for 2 cores, else 2 */
 	uint64_t memory_bytes;          /* 0: 75 % of what cgroup or machine gives */

@@ -23,7 +23,8 @@ static const char meta_table[] =
 	"applied_index UBIGINT, applied_term UBIGINT, commit_number UBIGINT, catalog_version UBIGINT, "
 	"file_format UINTEGER, engine_version VARCHAR, cluster_id VARCHAR, shard UINTEGER, shard_count "
 	"UINTEGER, "
-	"slot_first USMALLINT, slot_last USMALLINT, next_rid UBIGINT, sample VARCHAR)";
+	"slot_first USMALLINT, slot_last USMALLINT, next_rid UBIGINT, sample VARCHAR); "
+	"CREATE TABLE %s._mg.pending (bytes VARCHAR)";
 
 const char *mg_shard_file_name(struct mg_arena *arena, uint32_t shard)
 {
@@ -92,7 +93,8 @@ int mg_shard_file__create(struct mg_shard_file **out, struct mg_duck *duck, cons
 		rc = mg_duck_exec(file->conn, "BEGIN", err);
 	}
 	if (rc == 0) {
-		rc = mg_duck_execf(file->conn, err, meta_table, file->database, file->database);
+		rc = mg_duck_execf(file->conn, err, meta_table, file->database, file->database,
+		                   file->database);
 	}
 	if (rc != 0) {
 		mg_error_wrap(err, "while making shard file %u", meta->shard);
@@ -145,20 +147,20 @@ void mg_shard_file_table_note(struct mg_shard_file *file, const char *schema, co
 		(struct mg_shard_table){ mg_strdup(schema), mg_strdup(table) };
 }
 
-static int meta_write(struct mg_shard_file *file, struct mg_error *err)
+static int meta_write(struct mg_duck_conn *conn, const char *database,
+                      const struct mg_shard_meta *meta, uint64_t next_rid, struct mg_error *err)
 {
-	const struct mg_shard_meta *meta = &file->meta;
 	struct mg_sb sql = { 0 };
-	mg_sb_addf(&sql, "INSERT INTO %s._mg.meta VALUES (0, 0, 0, %llu, %u, ", file->database,
+	mg_sb_addf(&sql, "INSERT INTO %s._mg.meta VALUES (0, 0, 0, %llu, %u, ", database,
 	           (unsigned long long)meta->catalog_version, meta->file_format);
 	add_text(&sql, mg_duck_version());
 	mg_sb_add(&sql, ", ");
 	add_text(&sql, meta->cluster_id);
 	mg_sb_addf(&sql, ", %u, %u, %u, %u, %llu, ", meta->shard, meta->shard_count, meta->slot_first,
-	           meta->slot_last, (unsigned long long)file->next_rid);
+	           meta->slot_last, (unsigned long long)next_rid);
 	add_text(&sql, meta->sample);
 	mg_sb_add_char(&sql, ')');
-	int rc = mg_duck_exec(file->conn, mg_sb_text(&sql), err);
+	int rc = mg_duck_exec(conn, mg_sb_text(&sql), err);
 	mg_sb_fini(&sql);
 	return rc;
 }
@@ -194,7 +196,7 @@ static int file_close(struct mg_shard_file *file, struct mg_error *err)
 int mg_shard_file_finish(struct mg_shard_file *file, char *sha256, uint64_t *bytes,
                          struct mg_error *err)
 {
-	int rc = meta_write(file, err);
+	int rc = meta_write(file->conn, file->database, &file->meta, file->next_rid, err);
 	if (rc == 0) {
 		rc = file_close(file, err);
 	}
@@ -265,6 +267,19 @@ int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *m
 		                  meta->shard);
 	}
 	return rc;
+}
+
+int mg_shard_file_stand_in(struct mg_duck_conn *conn, const struct mg_shard_meta *meta,
+                           struct mg_error *err)
+{
+	char database[16];
+	snprintf(database, sizeof database, "s%u", meta->shard);
+	int rc = mg_duck_execf(conn, err, "ATTACH ':memory:' AS %s", database);
+	if (rc == 0) {
+		rc = mg_duck_execf(conn, err, meta_table, database, database, database);
+	}
+	return rc ? rc
+	          : meta_write(conn, database, meta, (uint64_t)meta->shard << MG_SHARD_RID_BITS, err);
 }
 
 /* Attach the complete file read-only as `database` of 16 bytes; *conn NULL when that fails. */

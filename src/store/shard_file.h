@@ -1,6 +1,7 @@
 /*
  * shard_file.h - the DuckDB file of one shard, from its making to its hash.
  *
+ *   _mg.pending    what is in doubt, as of the last checkpoint (shard_write.h)
  *   _mg.meta       one row: applied index, term, commit number, catalog version, file format,
  * engine version; and whose file it is: cluster, shard, slots, sample _mg.layout     only when a
  * table lies in slot ranges: schema, table, slots, rows, first row id of each range user schemas
@@ -78,6 +79,10 @@ bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir,
  * wrote it; MG_E_CORRUPT when not: its slots would lead to wrong rows. */
 int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *meta,
                         struct mg_error *err);
+/* Attach an empty database in memory as "s<shard>", described by meta and at index 0, in place of a
+ * file that is lost or damaged: without tables, and gone when it is detached. */
+int mg_shard_file_stand_in(struct mg_duck_conn *conn, const struct mg_shard_meta *meta,
+                           struct mg_error *err);
 /* Rows of tables in that complete file, added to rows[i]; a table that is not there has none. */
 int mg_shard_file_counts(struct mg_duck *duck, const char *data_dir, uint32_t shard,
                          const char *const *schemas, const char *const *tables, size_t count,

@@ -14,6 +14,7 @@
 #include "store/spool.h"
 
 #include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct mg_shard_writer {
@@ -22,7 +23,9 @@ struct mg_shard_writer {
 	struct mg_spool_budget budget;
 	struct mg_spool *spool; /* the batch that a statement reads */
 	char database[16];
-	bool in_transaction, has_pending;
+	bool in_transaction;
+	bool has_pending;  /* the table is there */
+	bool some_pending; /* and may have rows */
 	char **tables; /* "schema\ntable" of what the file has; as of the transaction */
 	size_t table_count, table_cap;
 	bool tables_changed; /* by the open transaction */
@@ -105,6 +108,32 @@ static int read_tables(struct mg_shard_writer *writer, struct mg_error *err)
 	return code;
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+char *mg_shard_writer_tables(const struct mg_shard_writer *writer)
+{
+	const char **sorted = mg_alloc((writer->table_count + 1) * sizeof *sorted);
+	struct mg_sb text = { 0 };
+
+	for (size_t i = 0; i < writer->table_count; i++) {
+		sorted[i] = writer->tables[i];
+	}
+	qsort(sorted, writer->table_count, sizeof *sorted, by_name);
+	for (size_t i = 0; i < writer->table_count; i++) {
+		if (strncmp(sorted[i], "_mg\n", 4) != 0) {
+			mg_sb_addf(&text, "%s\n", sorted[i]);
+		}
+	}
+	char *list = mg_strdup(mg_sb_text(&text));
+
+	mg_sb_fini(&text);
+	mg_free(sorted);
+	return list;
+}
+
 /* ---- open ---- */
 
 static int read_u64(struct mg_shard_writer *writer, const char *column, uint64_t *out,
@@ -144,7 +173,7 @@ static int read_meta(struct mg_shard_writer *writer, struct mg_error *err)
 		code = mg_duck_int(writer->conn, sql, &pending, err);
 		mg_free(sql);
 	}
-	writer->has_pending = pending > 0;
+	writer->has_pending = writer->some_pending = pending > 0;
 	return code;
 }
 
@@ -535,7 +564,7 @@ int mg_shard_writer_drop(struct mg_shard_writer *writer, const char *schema, con
 static int write_pending(struct mg_shard_writer *writer, const uint8_t *bytes, size_t size,
                          struct mg_error *err)
 {
-	if (size == 0 && !writer->has_pending) {
+	if (size == 0 && !writer->some_pending) {
 		return 0;
 	}
 	char *hex = mg_try_alloc(2 * size + 1), *ignored = NULL;
@@ -546,10 +575,15 @@ static int write_pending(struct mg_shard_writer *writer, const uint8_t *bytes, s
 		return mg_error_set(err, MG_E_NOMEM, "no memory for %zu pending bytes", size);
 	}
 	(void)sodium_bin2hex(hex, 2 * size + 1, bytes, size);
-	int code = mg_duck_execf(writer->conn, err,
-	                         "BEGIN; CREATE TABLE IF NOT EXISTS %s._mg.pending (bytes VARCHAR); "
-	                         "DELETE FROM %s._mg.pending",
-	                         writer->database, writer->database);
+	/* Files have the table from their birth, but for old ones: DDL holds up checkpoints. */
+	int code = mg_duck_exec(writer->conn, "BEGIN", err);
+
+	if (!code && !writer->has_pending) {
+		code = mg_duck_execf(writer->conn, err, "CREATE TABLE %s._mg.pending (bytes VARCHAR)",
+		                     writer->database);
+	}
+	code = code ? code
+	            : mg_duck_execf(writer->conn, err, "DELETE FROM %s._mg.pending", writer->database);
 
 	if (!code && size > 0) {
 		code = mg_duck_text_of(writer->conn, sql, (struct mg_str){ hex, 2 * size }, &ignored, err);
@@ -558,6 +592,7 @@ static int write_pending(struct mg_shard_writer *writer, const uint8_t *bytes, s
 
 	(void)mg_duck_exec(writer->conn, code ? "ROLLBACK" : "COMMIT", code ? &also : err);
 	writer->has_pending = writer->has_pending || code == 0;
+	writer->some_pending = code || size > 0;
 	mg_free(ignored);
 	mg_free(sql);
 	mg_free(hex);

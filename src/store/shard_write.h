@@ -59,6 +59,10 @@ int mg_shard_writer_create(struct mg_shard_writer *writer, const char *schema, c
 int mg_shard_writer_drop(struct mg_shard_writer *writer, const char *schema, const char *table,
                          struct mg_error *err);
 
+/* The tables that it has now, but for ours (_mg): "schema\ntable\n" of each, sorted.  Owns: the
+ * caller. */
+char *mg_shard_writer_tables(const struct mg_shard_writer *writer);
+
 /* All entries up to `index` are in. */
 int mg_shard_writer_commit(struct mg_shard_writer *writer, uint64_t index, uint64_t term,
                            struct mg_error *err);

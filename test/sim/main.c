@@ -199,10 +199,11 @@ static int run_seeds(const struct work *work)
 	printf("%" PRIu64 " seeds of %" PRIu64 " s in %.0f s: %" PRIu64 " events, %" PRIu64
 	       " entries committed, %" PRIu64 " writes acknowledged, %" PRIu64 " refused, %" PRIu64
 	       " unknown, %" PRIu64 " reads, %" PRIu64 " elections, %" PRIu64
-	       " changes of members, %" PRIu64 " snapshots installed, %" PRIu64 " crashes\n",
+	       " changes of members, %" PRIu64 " snapshots installed, %" PRIu64
+	       " crashes, %" PRIu64 " states made anew\n",
 	       ran, work->options.virtual_ms / 1000, seconds() - start, sum.events, sum.committed,
 	       sum.acknowledged, sum.refused, sum.unknown, sum.reads, sum.elections, sum.changes,
-	       sum.installs, sum.crashes);
+	       sum.installs, sum.crashes, sum.mended);
 	printf("[  PASSED  ] %" PRIu64 " test(s).\n", ran - failed);
 	if (failed > 0) {
 		printf("[  FAILED  ] %" PRIu64 " test(s)\n", failed);

@@ -172,6 +172,7 @@ void sim_model_event(struct sim_model *model, const struct sim_event *event)
 void sim_model_crash(struct sim_model *model)
 {
 	model->owner = NULL;
+	model->mending = false;
 	model->refused_ms = 0;
 	model->now = model->durable;
 }

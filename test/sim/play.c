@@ -54,6 +54,110 @@ static void ask_read(struct mg_group *group, uint32_t id)
 	}
 }
 
+/* ---- a state that is lost, and made anew -------------------------------------------------------
+ */
+
+/* Another replica's snapshot, which that one still has, at `least` or behind it; NULL: nobody's. */
+static const struct mg_manifest *find_snapshot(uint32_t id, uint32_t group, uint64_t least,
+                                               struct sim_state *state)
+{
+	uint32_t first = (uint32_t)sim_below(SIM_NODES);
+
+	for (uint32_t i = 0; i < SIM_NODES; i++) {
+		uint32_t other = 1 + (first + i) % SIM_NODES;
+		struct mg_group *source = other == id ? NULL : sim_group(other, group);
+		const struct mg_manifest *manifest = source == NULL ? NULL : mg_group_snapshot(source);
+		const struct sim_state *kept = &sim.nodes[other].models[group].kept;
+
+		if (manifest != NULL && manifest->snapshot.index >= least &&
+		    memcmp(manifest->data, kept, sizeof *kept) == 0) {
+			*state = *kept;
+			return manifest;
+		}
+		if (source != NULL && sim.nodes[other].paused_until == 0) {
+			mg_group_ask_snapshot(source);
+		}
+	}
+	return NULL;
+}
+
+static uint64_t mark_of(const struct sim_node *node, uint32_t group)
+{
+	struct mg_raft_log_state state = { .group = group };
+
+	(void)mg_raft_log_state(node->node->options.log, group, &state);
+	return state.snapshot.index;
+}
+
+/* Its file comes when the log's mark is durable. */
+static void on_marked(void *arg, uint64_t sequence, int error)
+{
+	struct sim_model *model = arg;
+
+	(void)sequence;
+	if (error == 0 && model->mending) {
+		model->now = model->durable = model->kept = model->mended;
+		model->damaged = model->mending = false;
+		sim.result.mended++;
+		sim_trace("group %u of node %u is whole again", model->group, model->node);
+		sim_open(model->node, model->group);
+	}
+}
+
+static void mend(uint32_t id, uint32_t group)
+{
+	struct sim_node *node = &sim.nodes[id];
+	struct sim_model *model = &node->models[group];
+	const struct mg_manifest *manifest;
+
+	if (!node->up || node->paused_until != 0 || !model->damaged || model->mending) {
+		return;
+	}
+	manifest = find_snapshot(id, group, mark_of(node, group), &model->mended);
+	if (manifest != NULL) {
+		int rc = mg_raft_node_reseed(node->node, group, manifest, on_marked, model, NULL);
+
+		mg_assert(rc == 0);
+		model->mending = true;
+		mg_raft_node_turn(node->node);
+	}
+}
+
+/* One at a time: there must be somebody to take it from. */
+static void damage(uint32_t id, uint32_t group)
+{
+	struct sim_node *node = &sim.nodes[id];
+	struct sim_model *model = &node->models[group];
+	struct mg_group *it = sim_group(id, group);
+	struct sim_state ignored;
+	bool others = false;
+
+	for (uint32_t other = 1; other <= SIM_NODES; other++) {
+		others = others || sim.nodes[other].models[group].damaged;
+	}
+	if (it == NULL || node->paused_until != 0 || others || !mg_group_is_idle(it) ||
+	    find_snapshot(id, group, mark_of(node, group), &ignored) == NULL) {
+		return;
+	}
+	sim_trace("group %u of node %u loses its state", group, id);
+	mg_raft_node_close(it, false);
+	model->owner = NULL;
+	model->damaged = true;
+	model->now = model->durable = model->kept = model->pulled = (struct sim_state){ 0 };
+	mg_raft_node_turn(node->node);
+}
+
+static void mend_all(void)
+{
+	for (uint32_t id = 1; sim.profile.damage && id <= SIM_NODES; id++) {
+		for (uint32_t group = 0; group < sim.profile.groups; group++) {
+			if (sim.nodes[id].models[group].damaged && sim_chance(sim.calm ? 1000 : 50)) {
+				mend(id, group);
+			}
+		}
+	}
+}
+
 /* ---- members ----------------------------------------------------------------------------------
  */
 
@@ -116,6 +220,9 @@ static void change_members(struct mg_group *group, uint32_t id)
 		if (!target->up || target->paused_until != 0) {
 			return;
 		}
+		if (target->models[id].damaged) {
+			return;
+		}
 		if (mg_raft_node_group(target->node, id) == NULL) {
 			seed_replica((uint32_t)node, id);
 		}
@@ -165,6 +272,7 @@ void sim_play_client(void)
 {
 	uint32_t id = (uint32_t)sim_below(sim.profile.groups);
 
+	mend_all();
 	for (uint32_t node = 1; node <= SIM_NODES; node++) {
 		visit(node, id);
 	}
@@ -237,6 +345,10 @@ void sim_play_fault(void)
 		return;
 	}
 	sim_push((struct sim_event){ .at = sim.now_ms + 50 + sim_below(700), .kind = SIM_FAULT });
+	if (sim.profile.damage && sim_chance(150)) {
+		damage(node, (uint32_t)sim_below(sim.profile.groups));
+		return;
+	}
 	switch (sim_below(7)) {
 	case 0:
 		if (!sim.nodes[node].up) {

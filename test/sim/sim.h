@@ -43,11 +43,12 @@ struct sim_profile {
 	unsigned drop, duplicate; /* per mille */
 	unsigned disk_slow;       /* per mille of syncs */
 	unsigned apply_ms;        /* the most an apply takes; 0: at once */
+	bool damage;              /* states are lost, of one replica of a group at a time */
 };
 
 struct sim_result {
 	uint64_t events, committed, acknowledged, refused, unknown, reads, elections, changes, installs,
-		crashes;
+		crashes, mended;
 };
 
 enum sim_event_kind {
@@ -143,6 +144,8 @@ struct sim_model {
 	struct sim_state pulling;
 	uint64_t refused_ms;    /* when it last failed to freeze, on the node's clock; 0: never */
 	struct mg_group *owner; /* NULL when the node is down */
+	bool damaged, mending;  /* its state is lost; another one's is on the way */
+	struct sim_state mended;
 };
 
 void sim_model_init(struct sim_model *model, uint32_t node, uint32_t group);

@@ -257,7 +257,7 @@ void sim_start(uint32_t id)
 		},
 		sim.options.rules);
 	for (uint32_t group = 0; group < sim.profile.groups; group++) {
-		if (mg_raft_node_knows(node->node, group)) {
+		if (mg_raft_node_knows(node->node, group) && !node->models[group].damaged) {
 			sim_open(id, group);
 		}
 	}
@@ -431,6 +431,7 @@ static void draw_profile(void)
 		profile->disk_slow = 333;
 	}
 	profile->apply_ms = sim_chance(500) ? (unsigned)sim_below(40) : 0;
+	profile->damage = profile->snapshots && sim_chance(500);
 }
 
 static void begin(const struct sim_options *options)

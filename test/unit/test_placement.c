@@ -28,8 +28,11 @@ struct world {
 
 static void add_node(struct world *world, enum mg_placed state, bool connected)
 {
-	world->nodes[world->count] = (struct mg_placed_node){ world->count + 1, state, connected };
-	world->count++;
+	struct mg_placed_node *node = &world->nodes[world->count++];
+
+	*node = (struct mg_placed_node){
+		.number = world->count, .state = state, .connected = connected
+	};
 }
 
 /* All groups have these nodes as voters. */
@@ -411,6 +414,162 @@ static void test_shards_are_given_away_after_group_0(void **state)
 	assert_int_equal(next(&world, 1).kind, MG_STEP_TRANSFER);
 }
 
+static void die(struct world *world, uint64_t node)
+{
+	world->nodes[node - 1].connected = false;
+	world->nodes[node - 1].dead = true;
+}
+
+static void test_a_dead_voter_is_replaced_and_comes_back_without_a_vote(void **state)
+{
+	(void)state;
+	for (int backwards = 0; backwards < 2; backwards++) {
+		struct world world = four_nodes();
+
+		world.nodes[2].connected = false; /* for a moment */
+		play_all(&world, backwards);
+		assert_voters(&world, "123", "4");
+		world.nodes[2].dead = true;
+		play_all(&world, backwards);
+		assert_voters(&world, "124", "3");
+		world.nodes[2].connected = true;
+		world.nodes[2].dead = false;
+		play_all(&world, backwards);
+		assert_voters(&world, "124", "3");
+	}
+}
+
+static void test_a_dead_voter_that_nobody_can_replace_stays(void **state)
+{
+	struct world world = four_nodes();
+
+	(void)state;
+	world.count = 3;
+	for (size_t i = 0; i <= SHARDS; i++) {
+		assert_int_equal(mg_members_remove(&world.groups[i], 4, NULL), 0);
+	}
+	die(&world, 3);
+	play_all(&world, false);
+	assert_string_equal(world.story, "");
+
+	world = four_nodes();
+	die(&world, 3);
+	world.nodes[3].connected = false;
+	play_all(&world, false);
+	assert_string_equal(world.story, "");
+}
+
+/* One that enters while a voter is dead takes its place, too. */
+static void test_who_enters_replaces_a_dead_voter(void **state)
+{
+	struct world world = { 0 };
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		add_node(&world, M, true);
+	}
+	vote(&world, "123");
+	die(&world, 3);
+	play_all(&world, true);
+	assert_voters(&world, "124", "3");
+}
+
+/* ---- any history ---- */
+
+static unsigned chance(uint64_t *seed, unsigned below)
+{
+	*seed = *seed * 6364136223846793005u + 1442695040888963407u;
+	return (unsigned)(*seed >> 33) % below;
+}
+
+static bool majorities_are_there(const struct world *world)
+{
+	for (size_t i = 0; i <= SHARDS; i++) {
+		size_t voters = 0, there = 0;
+
+		for (size_t k = 0; k < world->groups[i].count; k++) {
+			uint64_t node = world->groups[i].list[k].node;
+
+			if (mg_members_votes(&world->groups[i], node)) {
+				voters++;
+				there += world->nodes[node - 1].connected;
+			}
+		}
+		if (there <= voters / 2) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* A node comes, goes, dies or is drained, unless the cluster would stand still then. */
+static void disturb(struct world *world, uint64_t *seed)
+{
+	struct world before = *world;
+	struct mg_placed_node *node = &world->nodes[chance(seed, (unsigned)world->count)];
+
+	switch (chance(seed, 5)) {
+	case 0:
+	case 1:
+		node->connected = true;
+		node->dead = false;
+		break;
+	case 2:
+		node->connected = false;
+		break;
+	case 3:
+		node->connected = false;
+		node->dead = true;
+		break;
+	case 4:
+		node->state = node->state == M ? D : M;
+		break;
+	}
+	if (!majorities_are_there(world) || !world->nodes[world->leader - 1].connected) {
+		*world = before;
+	}
+}
+
+/* Every step of any history keeps a majority connected (check), it comes to rest, and when all are
+ * there in the end three of them vote, the same in all groups. */
+static void test_no_history_loses_a_majority(void **state)
+{
+	(void)state;
+	for (uint64_t run = 1; run <= 3000; run++) {
+		uint64_t seed = run;
+		struct world world = { 0 };
+		unsigned count = 3 + chance(&seed, 4);
+
+		for (unsigned i = 0; i < count; i++) {
+			add_node(&world, M, true);
+		}
+		vote(&world, "1");
+		play_all(&world, run & 1);
+		for (int i = 0; i < 12; i++) {
+			disturb(&world, &seed);
+			for (unsigned steps = chance(&seed, 6); steps > 0; steps--) {
+				size_t group = chance(&seed, SHARDS + 1);
+
+				play(&world, group, next(&world, group));
+				check(&world);
+			}
+			world.story[0] = '\0';
+		}
+		for (unsigned i = 0; i < count; i++) {
+			world.nodes[i] = (struct mg_placed_node){ i + 1, M, true, false };
+		}
+		play_all(&world, run & 1);
+		for (size_t i = 0; i <= SHARDS; i++) {
+			assert_int_equal(mg_members_voters(&world.groups[i]), 3);
+			assert_int_equal(world.groups[i].count, count);
+			for (uint64_t node = 1; node <= count; node++) {
+				assert_int_equal(mg_members_votes(&world.groups[i], node),
+				                 mg_members_votes(&world.groups[0], node));
+			}
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -427,6 +586,10 @@ int main(void)
 		cmocka_unit_test(test_shards_agree),
 		cmocka_unit_test(test_a_drain_is_undone_half_way),
 		cmocka_unit_test(test_shards_are_given_away_after_group_0),
+		cmocka_unit_test(test_a_dead_voter_is_replaced_and_comes_back_without_a_vote),
+		cmocka_unit_test(test_a_dead_voter_that_nobody_can_replace_stays),
+		cmocka_unit_test(test_who_enters_replaces_a_dead_voter),
+		cmocka_unit_test(test_no_history_loses_a_majority),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

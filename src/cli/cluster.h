@@ -1,0 +1,18 @@
+/* cluster.h - what the commands `cluster ...` share: for cmd_cluster.c and cmd_replicas.c only. */
+#ifndef MG_CLI_CLUSTER_H
+#define MG_CLI_CLUSTER_H
+
+#include "cli/connect.h"
+
+/* One request to the server of the options.  Fails: also MG_E_AUTH, MG_E_DENIED when it says so. */
+int mg_cluster_fetch(const struct mg_options *options, const char *method, const char *path,
+                     int *status, struct mg_sb *body, struct mg_error *err);
+/* What a door says no with; always an error. */
+int mg_cluster_refusal(const struct mg_sb *body, int status, struct mg_error *err);
+
+/* Compare all replicas, and wait for it.  report: JSON; differing: a line for each replica that is
+ * not equal, and why. */
+int mg_cluster_compare(const struct mg_options *options, struct mg_sb *report, bool *equal,
+                       struct mg_sb *differing, struct mg_error *err);
+
+#endif
