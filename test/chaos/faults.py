@@ -5,6 +5,7 @@ Each knows what it needs; `substitute` names the fault that stands in where that
 import random
 import shutil
 import subprocess
+import threading
 import time
 
 
@@ -13,6 +14,7 @@ class Fault:
     needs_network = False  # hosts of their own (wires.c)
     substitute = None
     small_disks = False
+    starts_servers = False  # of two faults at the same time only one may
     pause = (1.0, 2.5)  # seconds between two strikes
 
     def __init__(self, cluster, seed):
@@ -49,6 +51,7 @@ class Calm(Fault):
 class Kill9(Fault):
     """Any server is killed, and started again."""
     name = "kill9"
+    starts_servers = True
 
     def victim(self):
         return self.random.choice(self.cluster.names)
@@ -148,6 +151,7 @@ class DelayLoss(Network):
 class FullDisk(Fault):
     """A server's file system, a small one, is full, and has room again later; meanwhile it may be stopped, or killed and started."""
     name = "full-disk"
+    starts_servers = True
     small_disks = True
     substitute = "kill9"
 
@@ -193,6 +197,7 @@ class ClockJump(Fault):
 
 class Replaced(Fault):
     """Of a server whose directory cannot be used: removed by another one, it enters again with an empty directory."""
+    starts_servers = True
     pause = (2.0, 4.0)
 
     def replace(self, name):
@@ -265,5 +270,46 @@ class CorruptedFile(Replaced):
         self.replace(name)
 
 
+class Both(Fault):
+    """Two faults at the same time, each at its own pace."""
+
+    def __init__(self, parts):
+        super().__init__(parts[0].cluster, "both")
+        self.parts = parts
+
+    def prepare(self):
+        for part in self.parts:
+            part.prepare()
+
+    def strike(self, sleep):
+        problems = []
+
+        def one(part):
+            try:
+                while not sleep(part.random.uniform(*part.pause)):
+                    part.strike(sleep)
+            except Exception as error:  # told by the thread that waits
+                problems.append(error)
+
+        threads = [threading.Thread(target=one, args=(part,)) for part in self.parts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if problems:
+            raise problems[0]
+
+
 ALL = {fault.name: fault for fault in (Calm, Kill9, KillLeader, Stop, CutWhole, CutOneway, Bridge, DelayLoss, FullDisk,
                                        ClockJump, CorruptedFile, NodeWiped)}
+
+
+def parse(text):
+    """The names of one fault, or of two with a slash between: [names], or ValueError."""
+    names = text.split("/")
+    for name in names:
+        if name not in ALL:
+            raise ValueError(f"\"{name}\" is none of {', '.join(ALL)}")
+    if len(names) > 2 or len(set(names)) != len(names) or sum(ALL[name].starts_servers for name in names) > 1:
+        raise ValueError(f"\"{text}\": at most two different faults, one of which starts servers")
+    return names

@@ -1,10 +1,10 @@
 """Faults against workloads on three real servers: what `make chaos` is.
 
-    run.py [--fault NAME,...] [--workload NAME,...] [--seconds 20] [--seed N]
+    run.py [--fault NAME[/NAME],...] [--workload NAME,...] [--seconds 20] [--seed N]
 
 One line a run: fault, workload, operations that went well, failed, are unknown, and the verdict; then the sum. The exit code
 is 0 only when there was no anomaly. A run with one leaves its history, the servers' logs and the commands to check it again
-and to run it again in build/chaos/.
+and to run it again in build/chaos/. A/B: both faults at the same time.
 
 It starts itself again in namespaces of its own (network, mounts, processes), as root or as a user who may make some; where
 that is refused a fault is replaced by a named substitute, and the line says so.
@@ -224,16 +224,26 @@ class Matrix:
         self.bad = self.runs = 0
         self.cluster = None
         self.kind = None
-        self.used = 0
 
-    def cluster_for(self, fault, seed):
+    def cluster_for(self, classes, seed):
         """One that fits, as it was left by the run before, or a new one."""
-        kind = (fault.name if fault.small_disks or fault.name == "clock-jump" else "")
+        kind = sorted(one.name for one in classes if one.small_disks or one.name == "clock-jump")
         if self.cluster and self.kind == kind:
             return self.cluster
         self.close_cluster()
-        self.cluster, self.kind = Cluster(seed, self.networks, fault.small_disks and self.networks), kind
+        self.cluster, self.kind = Cluster(seed, self.networks, self.networks and any(one.small_disks for one in classes)), kind
         return self.cluster
+
+    def stand_ins(self, wanted):
+        """The classes of what is wanted, and a note on those that are others than that."""
+        classes, notes = [], []
+        for name in faults.parse(wanted):
+            chosen = faults.ALL[name]
+            if chosen.substitute and not self.networks:
+                notes.append(f" ({name} needs namespaces: {chosen.substitute} instead)")
+                chosen = faults.ALL[chosen.substitute]
+            classes.append(chosen)
+        return classes, "".join(notes)
 
     def close_cluster(self):
         """The files of a cluster are looked at when it has done its work."""
@@ -255,18 +265,15 @@ class Matrix:
         return folder
 
     def run(self, wanted, workload_name, seed):
-        fault_class = faults.ALL[wanted]
-        note = ""
-        if fault_class.substitute and not self.networks:
-            note = f" ({wanted} needs namespaces: {fault_class.substitute} instead)"
-            fault_class = faults.ALL[fault_class.substitute]
+        classes, note = self.stand_ins(wanted)
         self.runs += 1
         began = time.monotonic()
         workload = workloads.ALL[workload_name](f"{self.runs}", seed)
-        wrong, one = [], None
+        wrong, one, parts = [], None, []
         try:
-            cluster = self.cluster_for(fault_class, seed)
-            fault = fault_class(cluster, f"{workload_name} {seed}")
+            cluster = self.cluster_for(classes, seed)
+            parts = [one(cluster, f"{workload_name} {seed}") for one in classes]
+            fault = parts[0] if len(parts) == 1 else faults.Both(parts)
             fault.prepare()
             one = Run(cluster, fault, workload, self.options.seconds)
             wrong = one.go()
@@ -275,12 +282,12 @@ class Matrix:
         counts = workload.history.count()
         last = BUILD / "chaos" / "last"
         last.mkdir(parents=True, exist_ok=True)
-        workload.history.save(last / f"{wanted}-{workload_name}.jsonl")
+        workload.history.save(last / f"{file_name(wanted)}-{workload_name}.jsonl")
         verdict = "ok" if not wrong else f"ANOMALY ({len(wrong)})"
-        print(f"{wanted:<15} {workload_name:<9} {counts[0]:>6} ok {counts[1]:>5} failed {counts[2]:>4} unknown  "
+        print(f"{wanted:<24} {workload_name:<9} {counts[0]:>6} ok {counts[1]:>5} failed {counts[2]:>4} unknown  "
               f"{one.strikes if one else 0:>2} strikes, settled in {one.settled_s if one else 0:4.1f} s, "
               f"{time.monotonic() - began:5.1f} s in all  {verdict}{note}", flush=True)
-        for said in getattr(one.fault if one else None, "said", []):
+        for said in [said for part in parts for said in getattr(part, "said", [])]:
             print(f"    {said[:200]}", flush=True)
         if wrong:
             self.report(wanted, workload, seed, wrong, one)
@@ -288,7 +295,7 @@ class Matrix:
     def report(self, wanted, workload, seed, wrong, one):
         self.bad += 1
         if self.cluster:
-            folder = self.keep(self.cluster, f"{wanted}-{workload.name}")
+            folder = self.keep(self.cluster, f"{file_name(wanted)}-{workload.name}")
             history = folder / "history.jsonl"
             workload.history.operations.append({"final": one.final if one else {}, "tag": workload.tag})
             workload.history.save(history)
@@ -327,18 +334,32 @@ def enter_namespaces(argv):
     os.execve(tool, [tool, *options, sys.executable, *argv], {**os.environ, INSIDE: "1"})
 
 
-def names(text, known):
-    chosen = [one for one in known if one != "calm"] if text in ("", "all") else text.split(",")
+def file_name(fault):
+    return fault.replace("/", "-with-")
+
+
+def fault_names(text):
+    chosen = [one for one in faults.ALL if one != "calm"] if text in ("", "all") else text.split(",")
+    try:
+        for one in chosen:
+            faults.parse(one)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return chosen
+
+
+def workload_names(text):
+    chosen = list(workloads.ALL) if text in ("", "all") else text.split(",")
     for one in chosen:
-        if one not in known:
-            raise argparse.ArgumentTypeError(f"\"{one}\" is none of {', '.join(known)}")
+        if one not in workloads.ALL:
+            raise argparse.ArgumentTypeError(f"\"{one}\" is none of {', '.join(workloads.ALL)}")
     return chosen
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fault", type=lambda text: names(text, faults.ALL), default="all")
-    parser.add_argument("--workload", type=lambda text: names(text, workloads.ALL), default="all")
+    parser.add_argument("--fault", type=fault_names, default="all")
+    parser.add_argument("--workload", type=workload_names, default="all")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
     options = parser.parse_args()

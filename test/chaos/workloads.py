@@ -201,7 +201,8 @@ class Set(Workload):
         values = [next(self.numbers) for _ in range(1 if what < 0.6 else 5)]
         if what > 0.92:
             age = rng.choice([0, 2])
-            outcome = client.query(node, f"SELECT v FROM {self.table()}", **({"consistency": "bounded", "max_staleness": age} if age else {}))
+            bound = {"consistency": "bounded", "max_staleness": age} if age else {}
+            outcome = client.query(node, f"SELECT v FROM {self.table()}", **bound)
             self.history.add(number, node, "read", begin, outcome, age=age, values=sorted(v for (v,) in outcome.rows()) if outcome else [])
             return
         sql = f"INSERT INTO {self.table()} VALUES " + ", ".join(f"({value}, 'by {number}')" for value in values)
