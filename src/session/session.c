@@ -65,6 +65,7 @@ void mg_sessions_stop(struct mg_sessions *sessions)
 	mg_relay_stop(sessions->relay);
 	mg_pool_stop(sessions->runners);
 	mg_sessions__drop_all(sessions); /* the engine is closed next */
+	mg_tx_watch_stop(sessions->tx_watch);
 }
 
 size_t mg_sessions_shed(struct mg_sessions *sessions, size_t max)

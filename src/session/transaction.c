@@ -189,15 +189,23 @@ static void watch_more(void *arg)
 	pthread_mutex_unlock(&watch->lock);
 }
 
-/* Takes the reference.  A loop must not wait for the engine, which gives up a snapshot. */
+/* Takes the reference.  A loop must not wait for the engine, which gives up a snapshot; when the
+ * server stops it may. */
 static void end_soon(struct mg_tx_watch *watch, struct mg_tx *tx)
 {
 	pthread_mutex_lock(&watch->lock);
-	mg_grow(watch->dying, watch->dying_count, watch->dying_cap);
-	watch->dying[watch->dying_count++] = tx;
-	watch->more = true;
-	pthread_cond_signal(&watch->changed);
+	bool now = watch->stopping;
+	if (!now) {
+		mg_grow(watch->dying, watch->dying_count, watch->dying_cap);
+		watch->dying[watch->dying_count++] = tx;
+		watch->more = true;
+		pthread_cond_signal(&watch->changed);
+	}
 	pthread_mutex_unlock(&watch->lock);
+	if (now) {
+		mg_tx_end(tx, MG_TX_CLOSED);
+		mg_tx_unref(tx);
+	}
 }
 
 static void end_dying(struct mg_tx_watch *watch)
@@ -327,19 +335,26 @@ int mg_tx_watch_new(struct mg_tx_watch **out, struct mg_sessions *sessions, stru
 	              : 0;
 }
 
-void mg_tx_watch_free(struct mg_tx_watch *watch)
+void mg_tx_watch_stop(struct mg_tx_watch *watch)
 {
-	if (!watch) {
+	if (!watch || !watch->started) {
 		return;
 	}
 	pthread_mutex_lock(&watch->lock);
 	watch->stopping = true;
 	pthread_cond_signal(&watch->changed);
 	pthread_mutex_unlock(&watch->lock);
-	if (watch->started) {
-		pthread_join(watch->thread, NULL);
-	}
+	pthread_join(watch->thread, NULL);
+	watch->started = false;
 	end_dying(watch);
+}
+
+void mg_tx_watch_free(struct mg_tx_watch *watch)
+{
+	if (!watch) {
+		return;
+	}
+	mg_tx_watch_stop(watch);
 	mg_free(watch->dying);
 	pthread_cond_destroy(&watch->changed);
 	pthread_mutex_destroy(&watch->lock);

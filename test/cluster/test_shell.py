@@ -519,6 +519,7 @@ def test_the_demo_runs_a_file_and_leaves_nothing(demo_env, tmp_path):
     assert folders(demo_env) == []
 
 
+@pytest.mark.speed
 def test_the_second_demo_starts_from_the_cache(demo_env):
     demo(demo_env, "--workers", 1, input="SELECT 1;\n")
     started = time.monotonic()

@@ -102,6 +102,7 @@ def test_explain_analyze_and_cancel_by_id(server):
     assert shell.end()["error"]["sqlstate"] == "57014"
 
 
+@pytest.mark.speed  # under a sanitizer the calls end before the last client is told
 def test_many_of_them_leave_room_and_the_server_stops(server):
     """Each client is told; what is left behind gives its slot back, and others are served."""
     answers = []
