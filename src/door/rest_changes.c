@@ -106,6 +106,8 @@ static void add_event(struct mg_sb *out, const struct mg_feed_event *event)
 	mg_sb_addf(out, "{\"op\": \"%s\"", mg_feed_op_name(event->op));
 	if (event->op == MG_FEED_RESOLVED) {
 		mg_sb_addf(out, ", \"token\": \"%s\"", event->token);
+	} else if (event->op == MG_FEED_COLUMNS) {
+		mg_sb_addf(out, ", \"columns\": %s", event->row);
 	} else if (event->op == MG_FEED_END) {
 		mg_sb_addf(out, ", \"reason\": \"%s\"", event->reason);
 	} else {

@@ -21,7 +21,7 @@ enum {
 const char *mg_feed_op_name(enum mg_feed_op op)
 {
 	static const char *const names[] = { "read", "insert", "update", "delete",
-		                                 "drop", "resolved", "end" };
+		                                 "drop", "columns", "resolved", "end" };
 
 	return names[op];
 }
@@ -69,16 +69,21 @@ static int say_no_table(const struct mg_feed *feed, bool view, struct mg_error *
 	return code;
 }
 
-static void take_table(struct mg_feed *feed, const struct mg_table *table)
+static void take_columns(struct mg_feed *feed, const struct mg_table *table)
 {
-	feed->schema = mg_arena_strdup(feed->arena, table->schema);
-	feed->table = mg_arena_strdup(feed->arena, table->name);
-	feed->stored = mg_arena_strdup(feed->arena, mg_table_stored(feed->arena, table));
 	feed->column_count = table->column_count;
 	feed->columns = mg_arena_new_array(feed->arena, const char *, table->column_count + 1);
 	for (size_t i = 0; i < table->column_count; i++) {
 		feed->columns[i] = mg_arena_strdup(feed->arena, table->columns[i].name);
 	}
+}
+
+static void take_table(struct mg_feed *feed, const struct mg_table *table)
+{
+	feed->schema = mg_arena_strdup(feed->arena, table->schema);
+	feed->table = mg_arena_strdup(feed->arena, table->name);
+	feed->stored = mg_arena_strdup(feed->arena, mg_table_stored(feed->arena, table));
+	take_columns(feed, table);
 	feed->token_table = mg_feed_token_table(feed->schema, feed->stored);
 }
 
@@ -133,6 +138,7 @@ static int find(struct mg_feed *feed, struct mg_error *err)
 
 	if (table) {
 		take_table(feed, table);
+		feed->version = data->version;
 		partitioned = table->key_count > 0;
 	}
 	mg_catalog_give(catalog, data);
@@ -202,6 +208,73 @@ static int tell_snapshot(struct mg_feed *feed, struct mg_error *err)
 	}
 	feed->untold = true; /* also when there are no rows */
 	return code;
+}
+
+/* ---- its columns meanwhile ---- */
+
+static bool has_columns(const struct mg_feed *feed, const struct mg_table *table)
+{
+	bool same = table->column_count == feed->column_count;
+
+	for (size_t i = 0; same && i < feed->column_count; i++) {
+		same = mg_text_eq(table->columns[i].name, feed->columns[i]);
+	}
+	return same;
+}
+
+/* The table under whatever name it has now; NULL: it is gone, or its rows lie in another one. */
+static const struct mg_table *find_stored(const struct mg_feed *feed, struct mg_arena *arena,
+                                          const struct mg_catalog_data *data)
+{
+	for (size_t i = 0; i < data->table_count; i++) {
+		const struct mg_table *table = &data->tables[i];
+
+		if (mg_text_eq(table->schema, feed->schema) &&
+		    mg_text_eq(mg_table_stored(arena, table), feed->stored)) {
+			return table;
+		}
+	}
+	return NULL;
+}
+
+static int tell_columns(struct mg_feed *feed, struct mg_error *err)
+{
+	struct mg_sb list = { 0 };
+
+	for (size_t i = 0; i < feed->column_count; i++) {
+		mg_sb_add(&list, i ? ", " : "[");
+		mg_sb_add_json(&list, feed->columns[i], strlen(feed->columns[i]));
+	}
+	mg_sb_add_char(&list, ']');
+	int code = mg_feed__tell(feed,
+	                         &(struct mg_feed_event){ .op = MG_FEED_COLUMNS,
+	                                                  .row = mg_sb_text(&list) },
+	                         err);
+
+	mg_sb_fini(&list);
+	return code;
+}
+
+/* Names may change while rows stay as they are. */
+static int look_at_columns(struct mg_feed *feed, struct mg_error *err)
+{
+	struct mg_catalog *catalog = mg_engine_catalog(feed->options->engine);
+	const struct mg_catalog_data *data = mg_catalog_take(catalog);
+	bool changed = false;
+
+	if (data->version != feed->version) {
+		struct mg_arena *arena = mg_arena_new();
+		const struct mg_table *table = find_stored(feed, arena, data);
+
+		feed->version = data->version;
+		changed = table && !has_columns(feed, table);
+		if (changed) {
+			take_columns(feed, table);
+		}
+		mg_arena_free(arena);
+	}
+	mg_catalog_give(catalog, data);
+	return changed ? tell_columns(feed, err) : 0;
 }
 
 /* ---- turns ---- */
@@ -329,7 +402,7 @@ static int turn(struct mg_feed *feed, bool *done, struct mg_error *err)
 	struct mg_replica *replica = mg_engine_replica(feed->options->engine);
 	uint64_t seen = mg_replica_changes_count(replica);
 	bool any = false;
-	int code = 0;
+	int code = look_at_columns(feed, err);
 
 	for (size_t i = 0; !code && i < feed->count; i++) {
 		bool more = false;

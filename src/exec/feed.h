@@ -23,6 +23,7 @@ enum mg_feed_op {
 	MG_FEED_UPDATE,
 	MG_FEED_DELETE,
 	MG_FEED_DROP,     /* the table's part in a shard is gone */
+	MG_FEED_COLUMNS,  /* they are called so from now on: row */
 	MG_FEED_RESOLVED, /* token */
 	MG_FEED_END,      /* nothing follows: reason */
 };
@@ -34,7 +35,7 @@ struct mg_feed_event {
 	uint64_t n;            /* row of the entry, or of the shard's snapshot; from 0 */
 	const char *commit;    /* rows that were committed together; NULL: READ */
 	int64_t rid;           /* of the row */
-	const char *row, *old; /* JSON objects; NULL: none, or not known */
+	const char *row, *old; /* JSON objects; NULL: none, or not known; COLUMNS: row is a list */
 	const char *token;     /* RESOLVED */
 	const char *reason;    /* END: "dropped", "replaced" */
 };

@@ -40,6 +40,7 @@ struct mg_feed {
 	const char **columns;
 	size_t column_count;
 	uint32_t token_table;
+	uint64_t version; /* of the catalog, that columns are of */
 	struct mg_feed_shard *shards;
 	struct mg_feed_place *places; /* what has been told, by shard */
 	size_t count;

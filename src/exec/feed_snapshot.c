@@ -58,14 +58,10 @@ static void interrupt(void *arg)
 	mg_duck_interrupt(arg);
 }
 
+/* The user's columns stand in their order, whatever they are called now. */
 static void write_select(struct mg_sb *sql, const struct mg_feed *feed, uint32_t shard)
 {
-	mg_sb_add(sql, "SELECT _mg_rid");
-	for (size_t i = 0; i < feed->column_count; i++) {
-		mg_sb_add(sql, ", ");
-		mg_sb_add_ident(sql, feed->columns[i]);
-	}
-	mg_sb_addf(sql, " FROM s%" PRIu32 ".", shard);
+	mg_sb_addf(sql, "SELECT * EXCLUDE (_mg_slot) FROM s%" PRIu32 ".", shard);
 	mg_sb_add_ident(sql, feed->schema);
 	mg_sb_add_char(sql, '.');
 	mg_sb_add_ident(sql, feed->stored);

@@ -52,6 +52,7 @@ void mg_shard_change_begin(struct mg_shard_change *change, struct mg_shard_sm *s
 
 	*change = (struct mg_shard_change){ .sm = sm, .op = op };
 	change->told = sm->changes && strncmp(op->schema, "_mg", 3) != 0 &&
+	               (size_t)op->kind < sizeof kinds / sizeof kinds[0] && kinds[op->kind] &&
 	               (comes || mg_shard_writer_has(sm->writer, op->schema, op->table));
 	change->first_rid = mg_shard_writer_next_rid(sm->writer);
 	if (change->told && (op->kind == MG_REDO_REPLACE || op->kind == MG_REDO_DELETE)) {

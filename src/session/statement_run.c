@@ -21,6 +21,7 @@
 #include "replica/replica.h"
 #include "session/anywhere.h"
 #include "session/apart.h"
+#include "session/changes_calls.h"
 #include "session/relay.h"
 #include "session/session_int.h"
 #include "session/text_rows.h"
@@ -35,6 +36,8 @@ struct job {
 	struct mg_sink *sink;
 	struct mg_outcome *outcome;
 	const struct mg_statement *statement;
+	struct mg_arena *arena;          /* of the request */
+	struct mg_changes_calls changes; /* that it calls for */
 	struct mg_settings settings;
 	struct mg_query *query;     /* or NULL */
 	pthread_mutex_t lock;       /* guards apart against who ends the query */
@@ -303,7 +306,7 @@ static int run_explain(struct job *job, struct mg_error *err)
 static int fill_catalog(void *arg, struct mg_duck_conn *conn, bool *transaction,
                         struct mg_error *err)
 {
-	const struct job *job = arg;
+	struct job *job = arg;
 	const struct mg_viewer viewer = {
 		.user = job->session->user,
 		.admin = job->session->role == MG_ROLE_ADMIN,
@@ -311,7 +314,7 @@ static int fill_catalog(void *arg, struct mg_duck_conn *conn, bool *transaction,
 	};
 
 	return mg_system_tables_refresh(job->session->sessions->tables, conn, job->statement->text,
-	                                &viewer, transaction, err);
+	                                &job->changes, &viewer, transaction, err);
 }
 
 static bool query_stopped(void *arg)
@@ -400,7 +403,7 @@ static void begin_query(struct job *job, void (*stop)(void *arg))
 	}
 }
 
-static int query_here(struct job *job, struct mg_error *err)
+static int run_here(struct job *job, struct mg_error *err)
 {
 	struct mg_sink *sink = job->sink;
 	const struct mg_statement *statement = job->statement;
@@ -417,7 +420,7 @@ static int query_here(struct job *job, struct mg_error *err)
 	(void)set_apart(job, mg_apart_new(&(struct mg_apart_work){
 							 .sessions = job->session->sessions,
 							 .settings = job->settings.run,
-							 .text = explain ? statement->body : statement->text,
+							 .text = job->changes.text,
 							 .rows = &rows,
 							 .explain = explain,
 							 .analyze = statement->analyze,
@@ -428,6 +431,10 @@ static int query_here(struct job *job, struct mg_error *err)
 
 	if (!code) {
 		mg_query_running(job->query);
+		code = mg_changes_calls_fill(&job->changes, mg_sessions_engine(job->session->sessions),
+		                             query_stopped, job->query, err);
+	}
+	if (!code) {
 		mg_run_on_catalog(mg_query_run(job->query), fill_catalog, job);
 	}
 	if (!code) {
@@ -437,6 +444,18 @@ static int query_here(struct job *job, struct mg_error *err)
 	if (!job->left) {
 		mg_apart_free(set_apart(job, NULL));
 	}
+	return code;
+}
+
+static int query_here(struct job *job, struct mg_error *err)
+{
+	const struct mg_statement *statement = job->statement;
+	struct mg_str text = statement->kind == MG_S_EXPLAIN ? statement->body : statement->text;
+	int code = mg_changes_calls_find(&job->changes, job->arena, text, err);
+
+	code = code ? code : run_here(job, err);
+	mg_system_tables_forget(job->session->sessions->tables, &job->changes);
+	mg_changes_calls_fini(&job->changes);
 	return code;
 }
 
@@ -864,6 +883,7 @@ static int run_one(struct mg_session *session, const struct mg_request *request,
 		               .sink = sink,
 		               .outcome = outcome,
 		               .statement = statement,
+		               .arena = arena,
 		               .relayed = request->relayed,
 		               .once = request->once,
 		               .lock = PTHREAD_MUTEX_INITIALIZER };

@@ -578,7 +578,7 @@ static uint32_t table_bit(struct mg_str name)
 			return 1u << i;
 		}
 	}
-	return 0;
+	return mg_str_eq_nocase(name, MG_STR("changes")) ? 1u << MG_SYSTEM_TABLE_COUNT : 0;
 }
 
 uint32_t mg_system_tables_named(struct mg_str sql)
@@ -622,6 +622,11 @@ int mg_system_tables_new(struct mg_system_tables **out,
 		table_sql(&table_list[i], &none, &sql);
 		code = mg_plandb_exec(plandb, mg_sb_text(&sql), err);
 	}
+	for (size_t i = 0; !code && i < MG_CHANGES_CALLS_MAX; i++) {
+		mg_sb_clear(&sql);
+		mg_changes_call_empty(i, &sql);
+		code = mg_plandb_exec(plandb, mg_sb_text(&sql), err);
+	}
 	mg_sb_fini(&sql);
 	if (code) {
 		mg_system_tables_free(tables);
@@ -646,7 +651,8 @@ void mg_system_tables_free(struct mg_system_tables *tables)
 }
 
 int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_duck_conn *conn,
-                             struct mg_str sql, const struct mg_viewer *viewer, bool *transaction,
+                             struct mg_str sql, struct mg_changes_calls *calls,
+                             const struct mg_viewer *viewer, bool *transaction,
                              struct mg_error *err)
 {
 	uint32_t bits = mg_system_tables_named(sql);
@@ -665,6 +671,7 @@ int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_duck_con
 			code = mg_duck_exec(conn, mg_sb_text(&text), err);
 		}
 	}
+	code = code ? code : mg_changes_calls_store(calls, conn, err);
 	if (!code) {
 		code = mg_duck_exec(conn, "BEGIN TRANSACTION", err);
 		*transaction = code == 0;
@@ -676,6 +683,24 @@ int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_duck_con
 	pthread_mutex_unlock(&tables->lock);
 	mg_sb_fini(&text);
 	return code;
+}
+
+void mg_system_tables_forget(struct mg_system_tables *tables, const struct mg_changes_calls *calls)
+{
+	struct mg_error ignored;
+	struct mg_sb sql = { 0 };
+
+	if (!calls->count) {
+		return;
+	}
+	pthread_mutex_lock(&tables->lock);
+	for (size_t i = 0; i < calls->count; i++) {
+		mg_sb_clear(&sql);
+		mg_changes_call_empty(i, &sql);
+		(void)mg_plandb_exec(mg_engine_plandb(tables->options.engine), mg_sb_text(&sql), &ignored);
+	}
+	pthread_mutex_unlock(&tables->lock);
+	mg_sb_fini(&sql);
 }
 
 void mg_system_tables_event(struct mg_system_tables *tables, const char *event, const char *detail)

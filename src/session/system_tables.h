@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/str.h"
 #include "exec/engine.h"
+#include "session/changes_calls.h"
 #include "session/query.h"
 
 #define MG_EVENTS_MAX 1000
@@ -26,8 +27,9 @@ struct mg_replica_info {
 	uint32_t shard;
 	char node[64];
 	const char *role;  /* "leader", "voter", "standby" of servers; "worker" */
-	const char *state; /* "ready", "copying", "down" */
-	int64_t lag;       /* entries of its log that are committed and not there; -1: not known */
+	const char *state; /* "ready", "copying", "stale", "down" */
+	/* Entries of its log that are committed and not there; of a worker, changes; -1: not known. */
+	int64_t lag;
 };
 
 /* An option of this node, as it was started. */
@@ -59,17 +61,20 @@ struct mg_system_tables_options {
 int mg_system_tables_new(struct mg_system_tables **out,
                          const struct mg_system_tables_options *options, struct mg_error *err);
 void mg_system_tables_free(struct mg_system_tables *tables); /* NULL is fine */
-/* Fill the tables that sql names, and begin a transaction on conn that sees them so; *transaction
- * false: it names none. */
+/* Fill the tables that sql names, and those of its calls of cluster.changes, and begin a
+ * transaction on conn that sees them so; *transaction false: it names none. */
 int mg_system_tables_refresh(struct mg_system_tables *tables, struct mg_duck_conn *conn,
-                             struct mg_str sql, const struct mg_viewer *viewer, bool *transaction,
+                             struct mg_str sql, struct mg_changes_calls *calls,
+                             const struct mg_viewer *viewer, bool *transaction,
                              struct mg_error *err);
+/* The statement with these calls is over: their rows go. */
+void mg_system_tables_forget(struct mg_system_tables *tables, const struct mg_changes_calls *calls);
 /* Something happened that cluster.events shall show; texts are copied. */
 void mg_system_tables_event(struct mg_system_tables *tables, const char *event, const char *detail);
 
 /* ---- for tests and the two above ---- */
 #define MG_SYSTEM_TABLE_COUNT 11
-/* Bits of the tables that sql names: 1 << index. */
+/* Bits of the tables that sql names: 1 << index; 1 << MG_SYSTEM_TABLE_COUNT: cluster.changes. */
 uint32_t mg_system_tables_named(struct mg_str sql);
 const char *mg_system_table_name(size_t index);
 const char *mg_system_table_column(size_t index, size_t column); /* NULL past the last one */

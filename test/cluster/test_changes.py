@@ -457,3 +457,35 @@ def test_the_example_keeps_a_copy(cluster, table, tmp_path):
     execute(cluster, f"DELETE FROM {name} WHERE k >= 10")
     execute(cluster, f"UPDATE {name} SET v = 'y' WHERE k = 3")
     assert copy() == [(k, "y" if k == 3 else "x") for k in range(10)]
+
+
+# ---- as a table of SQL ----
+
+def test_changes_as_a_table(cluster, table):
+    name, other = table(), table(partitioned="")
+    assert cluster.rows(f"SELECT count(*) FROM cluster.changes('{name}')") == [[0]]
+    execute(cluster, f"INSERT INTO {name} SELECT range, 'it''s' FROM range(3000)")
+    execute(cluster, f"UPDATE {name} SET v = 'new' WHERE k = 7")
+    execute(cluster, f"DELETE FROM {name} WHERE k > 2997")
+    execute(cluster, f"INSERT INTO {other} VALUES (1, 'o')")
+    assert cluster.rows(f"SELECT op, count(*) FROM cluster.changes('{name}') GROUP BY op ORDER BY op") == [
+        ["delete", 2], ["insert", 3000], ["update", 1]]
+    assert cluster.rows(f"""SELECT old->>'v', "row"->>'v', rid IS NOT NULL, shard > 0 FROM cluster.changes('{name}') AS c
+        WHERE c.op = 'update'""") == [["it's", "new", True, True]]
+    assert cluster.rows(f"SELECT a.n, b.k FROM (SELECT count(*) AS n FROM cluster.changes('{name}')) a, "
+                        f"(SELECT \"row\"->>'k' AS k FROM \"cluster\".Changes('{other}', 'kept')) b") == [[3003, "1"]]
+    place = cluster.rows(f"SELECT max(token) FROM cluster.changes('{name}')")[0][0]
+    assert cluster.rows(f"SELECT * FROM cluster.changes('{name}', '{place}')") == []
+    execute(cluster, f"INSERT INTO {name} VALUES (5000, NULL)")
+    assert cluster.rows(f"SELECT op, \"row\" FROM cluster.changes('{name}', '{place}')") == [["insert", {"k": 5000, "v": None}]]
+    assert cluster.rows(f"SELECT count(*) FROM cluster.changes('{name}', 'start')") == [[2999]]
+    assert "3004" in cluster.sql(f"SELECT count(*) FROM cluster.changes('{name}')")
+    assert "42P01" in cluster.refused("SELECT * FROM cluster.changes('nowhere')")
+    assert "22023" in cluster.refused("SELECT * FROM cluster.changes(1)")
+    assert "22023" in cluster.refused(f"SELECT * FROM cluster.changes('{name}' || 'x')")
+    assert "22023" in cluster.refused(f"SELECT * FROM cluster.changes('{name}', 'yesterday')")
+    calls = " UNION ALL ".join([f"SELECT op FROM cluster.changes('{name}')"] * 5)
+    assert "54000" in cluster.refused(calls)
+    assert "changes('" in cluster.sql("SELECT 'cluster.changes(''x'')' AS t")
+    execute(cluster, f"INSERT INTO {name} SELECT range, repeat('x', 1000) FROM range(20000)")
+    assert "54000" in cluster.refused(f"SELECT count(*) FROM cluster.changes('{name}')")
