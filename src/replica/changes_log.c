@@ -407,7 +407,9 @@ static void keep_whole_end(struct mg_changes_log *log)
 		remove_file(log, log->segments[i].number);
 	}
 	log->count -= from;
-	memmove(log->segments, log->segments + from, log->count * sizeof *log->segments);
+	if (from > 0 && log->count > 0) {
+		memmove(log->segments, log->segments + from, log->count * sizeof *log->segments);
+	}
 }
 
 /* Where the last segment is to be cut: behind its last MARK up to index.  *proved: there is one at
