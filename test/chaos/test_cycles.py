@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import workloads  # noqa: E402  (the folder is no package: its files are a program of their own)
-from cluster import Cluster, until  # noqa: E402
+from cluster import BUILD, Cluster, until  # noqa: E402
 from faults import Fault  # noqa: E402
 from run import Run, files_open_again  # noqa: E402
 
@@ -63,7 +63,7 @@ def kill_cycles(cluster, cycles):
 
 
 def test_what_was_acknowledged_survives_kills(cluster):
-    kill_cycles(cluster, 20)
+    kill_cycles(cluster, 4 if BUILD.name in ("build-asan", "build-tsan") else 20)
 
 
 @pytest.mark.slow
