@@ -179,6 +179,7 @@ static int open_shard(struct mg_engine *engine, const struct mg_catalog_data *da
 	code = code ? code : attach_for_writing(engine, index, path, err);
 	code = code ? code : check_shard(engine, data, index, err);
 	if (code) {
+		mg_error_detail(err, "It is the file \"%s\".", path);
 		mg_error_hint(err,
 		              "The file is damaged or missing; restore it, or when it held nothing but "
 		              "sample data, run \"merganser bootstrap\" again to rebuild it.");

@@ -1,7 +1,11 @@
 /*
  * seed.c - see seed.h.
  *
- * owner: the caller's thread; the puller answers on its own.
+ * The catalog comes first: it names the others.  Then the shards, AT_ONCE at a time, each taker
+ * with a puller of its own.
+ *
+ * owner: the caller's thread, which looks whether the node is to stop; groups: threads of takers;
+ * pullers answer on their own.
  */
 #include "replica/seed.h"
 
@@ -15,18 +19,18 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { LOOK_MS = 100, AGAIN_MS = 1000, PEERS_MAX = 64 };
+enum { LOOK_MS = 100, AGAIN_MS = 1000, PEERS_MAX = 64, AT_ONCE = 3 };
 
 #define TEXT_BYTES_MAX (256u << 20)
 
-struct seed {
-	const struct mg_seed_options *options;
-	struct mg_loop *loop;
-	struct mg_peers *peers;
-	struct mg_raft_host *host;
+struct seed;
+
+/* Takes one group after the other. */
+struct taker {
+	struct seed *seed;
 	struct mg_snapshot_puller *puller;
-	uint32_t group_count;
-	char trouble[200]; /* that was told last */
+	pthread_t thread;
+	struct mg_error failed;
 
 	pthread_mutex_t lock;
 	/* guarded by lock: of the pull that is under way */
@@ -35,37 +39,53 @@ struct seed {
 	struct mg_manifest manifest; /* owned */
 };
 
+struct seed {
+	const struct mg_seed_options *options;
+	struct mg_loop *loop;
+	struct mg_peers *peers;
+	struct mg_raft_host *host;
+	uint32_t group_count;
+	struct taker takers[AT_ONCE];
+
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	uint32_t next, end; /* groups that nobody has taken yet */
+	size_t working;     /* takers */
+	bool stopped;      /* the node is to stop, or one of them has failed */
+	char trouble[200]; /* that was told last */
+};
+
 /* ---- one pull ---- */
 
 static void on_pulled(void *arg, const struct mg_snapshot_manifest *manifest,
                       const struct mg_error *err)
 {
-	struct seed *seed = arg;
+	struct taker *taker = arg;
 
-	pthread_mutex_lock(&seed->lock);
-	seed->done = true;
+	pthread_mutex_lock(&taker->lock);
+	taker->done = true;
 	if (err) {
-		seed->err = *err;
+		taker->err = *err;
 	} else if (!manifest->raft) {
-		mg_error_set(&seed->err, MG_E_BUSY, "the snapshot is not the group's newest any more");
+		mg_error_set(&taker->err, MG_E_BUSY, "the snapshot is not the group's newest any more");
 	} else {
 		struct mg_in in = mg_in(manifest->raft->data, manifest->raft->size);
 		struct mg_manifest found;
 
-		if (mg_manifest_decode(&in, &found, &seed->err) == 0) {
-			seed->manifest = mg_manifest_copy(&found);
+		if (mg_manifest_decode(&in, &found, &taker->err) == 0) {
+			taker->manifest = mg_manifest_copy(&found);
 		}
 	}
-	pthread_mutex_unlock(&seed->lock);
+	pthread_mutex_unlock(&taker->lock);
 }
 
-static bool is_done(struct seed *seed, struct mg_error *err)
+static bool is_done(struct taker *taker, struct mg_error *err)
 {
-	pthread_mutex_lock(&seed->lock);
-	bool done = seed->done;
+	pthread_mutex_lock(&taker->lock);
+	bool done = taker->done;
 
-	*err = seed->err;
-	pthread_mutex_unlock(&seed->lock);
+	*err = taker->err;
+	pthread_mutex_unlock(&taker->lock);
 	return done;
 }
 
@@ -74,10 +94,27 @@ static int stopped(struct mg_error *err)
 	return mg_error_set(err, MG_E_CANCELLED, "stopped before this node had all of its data");
 }
 
-static int pull(struct seed *seed, uint32_t group, uint64_t peer, const char *path,
+static bool is_stopped(struct seed *seed)
+{
+	pthread_mutex_lock(&seed->lock);
+	bool stopped = seed->stopped;
+	pthread_mutex_unlock(&seed->lock);
+	return stopped;
+}
+
+/* True: the node is to stop, or another taker has failed. */
+static bool wait(struct seed *seed, unsigned ms)
+{
+	for (unsigned waited = 0; waited < ms && !is_stopped(seed); waited += LOOK_MS) {
+		mg_sleep_ms(LOOK_MS);
+	}
+	return is_stopped(seed);
+}
+
+static int pull(struct taker *taker, uint32_t group, uint64_t peer, const char *path,
                 struct mg_error *err)
 {
-	const char *dir = seed->options->dir;
+	const char *dir = taker->seed->options->dir;
 	char *part = group ? mg_format("%s/shards/pull-%04" PRIu32, dir, group - 1)
 	                   : mg_format("%s/log/pull-catalog", dir);
 	const struct mg_snapshot_want want = {
@@ -88,17 +125,17 @@ static int pull(struct seed *seed, uint32_t group, uint64_t peer, const char *pa
 		.engine = group ? mg_duck_version() : "",
 		.format = group ? MG_FILE_FORMAT : MG_CATALOG_FORMAT,
 		.done = on_pulled,
-		.arg = seed,
+		.arg = taker,
 	};
 
-	mg_manifest_fini(&seed->manifest);
-	seed->done = false;
-	seed->err = (struct mg_error){ 0 };
-	mg_snapshot_puller_want(seed->puller, &want);
+	mg_manifest_fini(&taker->manifest);
+	taker->done = false;
+	taker->err = (struct mg_error){ 0 };
+	mg_snapshot_puller_want(taker->puller, &want);
 	mg_free(part);
-	while (!is_done(seed, err)) {
-		if (seed->options->stopped(seed->options->arg, LOOK_MS)) {
-			mg_snapshot_puller_stop(seed->puller);
+	while (!is_done(taker, err)) {
+		if (wait(taker->seed, LOOK_MS)) {
+			mg_snapshot_puller_stop(taker->puller);
 			return stopped(err);
 		}
 	}
@@ -110,6 +147,7 @@ static int pull(struct seed *seed, uint32_t group, uint64_t peer, const char *pa
 struct begin {
 	struct seed *seed;
 	uint32_t group;
+	const struct mg_manifest *manifest;
 	bool known;
 	int code;
 	struct mg_error err;
@@ -127,7 +165,7 @@ static void begin_now(void *arg)
 	struct begin *begin = arg;
 
 	begin->code = mg_raft_node_seed(mg_raft_host_node(begin->seed->host), begin->group,
-	                                &begin->seed->manifest, &begin->err);
+	                                begin->manifest, &begin->err);
 }
 
 static bool is_known(struct seed *seed, uint32_t group)
@@ -138,9 +176,10 @@ static bool is_known(struct seed *seed, uint32_t group)
 	return begin.known;
 }
 
-static int begin_group(struct seed *seed, uint32_t group, struct mg_error *err)
+static int begin_group(struct taker *taker, uint32_t group, struct mg_error *err)
 {
-	struct begin begin = { .seed = seed, .group = group };
+	struct seed *seed = taker->seed;
+	struct begin begin = { .seed = seed, .group = group, .manifest = &taker->manifest };
 
 	mg_raft_host_call(seed->host, begin_now, &begin);
 	if (begin.code) {
@@ -149,7 +188,7 @@ static int begin_group(struct seed *seed, uint32_t group, struct mg_error *err)
 	return begin.code;
 }
 
-static int take_catalog(struct seed *seed, const char *path, struct mg_error *err)
+static int take_catalog(struct taker *taker, const char *path, struct mg_error *err)
 {
 	struct mg_error ignored;
 	char *text = NULL;
@@ -157,8 +196,8 @@ static int take_catalog(struct seed *seed, const char *path, struct mg_error *er
 	int code = mg_file_read(path, TEXT_BYTES_MAX, &text, &size, err);
 
 	code = code ? code
-	            : mg_catalog_replace(seed->options->catalog, text, size,
-	                                 seed->manifest.snapshot.index, err);
+	            : mg_catalog_replace(taker->seed->options->catalog, text, size,
+	                                 taker->manifest.snapshot.index, err);
 	if (!code) {
 		(void)mg_file_remove(path, &ignored);
 	}
@@ -166,21 +205,22 @@ static int take_catalog(struct seed *seed, const char *path, struct mg_error *er
 	return code;
 }
 
-static int seed_from(struct seed *seed, uint32_t group, uint64_t peer, struct mg_error *err)
+static int seed_from(struct taker *taker, uint32_t group, uint64_t peer, struct mg_error *err)
 {
+	const struct seed *seed = taker->seed;
 	const char *dir = seed->options->dir;
 	char *path = group ? mg_format("%s/shards/%04" PRIu32 ".duckdb", dir, group - 1)
 	                   : mg_format("%s/log/seed-catalog.json", dir);
 	uint64_t start = mg_clock_ms();
-	int code = pull(seed, group, peer, path, err);
+	int code = pull(taker, group, peer, path, err);
 
-	code = code || group ? code : take_catalog(seed, path, err);
-	code = code ? code : begin_group(seed, group, err);
+	code = code || group ? code : take_catalog(taker, path, err);
+	code = code ? code : begin_group(taker, group, err);
 	if (!code) {
 		mg_log(
 			MG_LOG_INFO, "seed.group",
 			"group=%" PRIu32 " of=%" PRIu32 " index=%" PRIu64 " node=%" PRIu64 " took_ms=%" PRIu64,
-			group, seed->group_count, seed->manifest.snapshot.index, peer, mg_clock_ms() - start);
+			group, seed->group_count, taker->manifest.snapshot.index, peer, mg_clock_ms() - start);
 	}
 	mg_free(path);
 	return code;
@@ -224,31 +264,121 @@ static uint64_t find_peer(struct seed *seed, uint32_t turn)
 
 static void tell(struct seed *seed, uint32_t group, const char *why)
 {
+	pthread_mutex_lock(&seed->lock);
 	if (strncmp(seed->trouble, why, sizeof seed->trouble - 1) != 0) {
 		mg_copy_text(seed->trouble, sizeof seed->trouble, why);
 		mg_log(MG_LOG_WARN, "seed.waits", "group=%" PRIu32 " reason=\"%s\"", group, why);
 	}
+	pthread_mutex_unlock(&seed->lock);
 }
 
-static int seed_group(struct seed *seed, uint32_t group, struct mg_error *err)
+static int seed_group(struct taker *taker, uint32_t group, struct mg_error *err)
 {
+	struct seed *seed = taker->seed;
+
 	for (uint32_t turn = group;; turn++) {
 		uint64_t peer = find_peer(seed, turn);
 		int code = 0;
 
 		*err = (struct mg_error){ 0 };
 		if (peer) {
-			code = seed_from(seed, group, peer, err);
+			code = seed_from(taker, group, peer, err);
 			if (!code || code == MG_E_CANCELLED || code == MG_E_DISK_FULL ||
 			    code == MG_E_UNSUPPORTED || code == MG_E_DUPLICATE) {
 				return code;
 			}
 		}
 		tell(seed, group, peer ? err->message : "no other node is connected");
-		if (seed->options->stopped(seed->options->arg, peer ? AGAIN_MS : LOOK_MS)) {
+		if (wait(seed, peer ? AGAIN_MS : LOOK_MS)) {
 			return stopped(err);
 		}
 	}
+}
+
+/* The next group that the log lacks; false: none is left, or the end. */
+static bool next_group(struct seed *seed, uint32_t *group)
+{
+	bool found = false;
+
+	while (!found) {
+		pthread_mutex_lock(&seed->lock);
+		bool over = seed->stopped || seed->next >= seed->end;
+
+		*group = over ? 0 : seed->next++;
+		pthread_mutex_unlock(&seed->lock);
+		if (over) {
+			return false;
+		}
+		found = !is_known(seed, *group);
+	}
+	return true;
+}
+
+static void *take(void *arg)
+{
+	struct taker *taker = arg;
+	struct seed *seed = taker->seed;
+	uint32_t group;
+
+	while (!taker->failed.code && next_group(seed, &group)) {
+		struct mg_error err = { 0 };
+
+		if (seed_group(taker, group, &err)) {
+			taker->failed = err;
+		}
+	}
+	pthread_mutex_lock(&seed->lock);
+	seed->stopped = seed->stopped || taker->failed.code;
+	seed->working--;
+	pthread_mutex_unlock(&seed->lock);
+	return NULL;
+}
+
+static size_t count_working(struct seed *seed)
+{
+	pthread_mutex_lock(&seed->lock);
+	size_t working = seed->working;
+	pthread_mutex_unlock(&seed->lock);
+	return working;
+}
+
+/* Groups first .. end - 1, by at most AT_ONCE takers. */
+static int take_groups(struct seed *seed, uint32_t first, uint32_t end, struct mg_error *err)
+{
+	size_t want = end - first < AT_ONCE ? end - first : AT_ONCE, started = 0;
+	int code = 0;
+
+	seed->next = first;
+	seed->end = end;
+	seed->working = want;
+	while (!code && started < want) {
+		struct taker *taker = &seed->takers[started];
+
+		code = pthread_create(&taker->thread, NULL, take, taker);
+		started += code == 0;
+	}
+	pthread_mutex_lock(&seed->lock);
+	seed->working -= want - started;
+	seed->stopped = seed->stopped || code;
+	pthread_mutex_unlock(&seed->lock);
+	while (count_working(seed) > 0) {
+		if (seed->options->stopped(seed->options->arg, LOOK_MS)) {
+			pthread_mutex_lock(&seed->lock);
+			seed->stopped = true;
+			pthread_mutex_unlock(&seed->lock);
+		}
+	}
+	code = code ? mg_error_errno(err, code, "cannot start a thread to take data over") : 0;
+	for (size_t i = 0; i < started; i++) {
+		const struct mg_error *failed = &seed->takers[i].failed;
+
+		pthread_join(seed->takers[i].thread, NULL);
+		if (failed->code && (!code || code == MG_E_CANCELLED)) {
+			*err = *failed; /* what made the others stop is the reason */
+			code = failed->code;
+		}
+	}
+	return code ? code : seed->stopped ? stopped(err) : 0;
 }
 
 static int open_net(struct seed *seed, struct mg_error *err)
@@ -282,7 +412,9 @@ static int open_all(struct seed *seed, struct mg_error *err)
 
 		code = mg_raft_host_open(&seed->host, &host, err);
 	}
-	code = code ? code : mg_snapshot_puller_new(&seed->puller, seed->peers, err);
+	for (size_t i = 0; !code && i < AT_ONCE; i++) {
+		code = mg_snapshot_puller_new(&seed->takers[i].puller, seed->peers, err);
+	}
 	code = code ? code : mg_raft_host_start(seed->host, err);
 	if (!code) {
 		name_peers(seed);
@@ -293,8 +425,10 @@ static int open_all(struct seed *seed, struct mg_error *err)
 
 static void close_all(struct seed *seed)
 {
-	if (seed->puller) {
-		mg_snapshot_puller_stop(seed->puller);
+	for (size_t i = 0; i < AT_ONCE; i++) {
+		if (seed->takers[i].puller) {
+			mg_snapshot_puller_stop(seed->takers[i].puller);
+		}
 	}
 	if (seed->host) {
 		mg_raft_host_stop(seed->host); /* makes durable what was begun */
@@ -306,9 +440,14 @@ static void close_all(struct seed *seed)
 		mg_loop_stop(seed->loop);
 	}
 	mg_raft_host_close(seed->host);
-	mg_snapshot_puller_free(seed->puller);
+	for (size_t i = 0; i < AT_ONCE; i++) {
+		mg_snapshot_puller_free(seed->takers[i].puller);
+	}
 	mg_peers_free(seed->peers);
-	mg_manifest_fini(&seed->manifest);
+	for (size_t i = 0; i < AT_ONCE; i++) {
+		mg_manifest_fini(&seed->takers[i].manifest);
+		pthread_mutex_destroy(&seed->takers[i].lock);
+	}
 	pthread_mutex_destroy(&seed->lock);
 }
 
@@ -324,11 +463,14 @@ int mg_seed(const struct mg_seed_options *options, struct mg_error *err)
 		goto out;
 	}
 	pthread_mutex_init(&seed.lock, NULL);
+	for (size_t i = 0; i < AT_ONCE; i++) {
+		seed.takers[i].seed = &seed;
+		pthread_mutex_init(&seed.takers[i].lock, NULL);
+	}
 	code = mg_dir_make(shards, 0700, err);
 	code = code ? code : open_all(&seed, err);
-	for (uint32_t i = 0; !code && i < seed.group_count; i++) {
-		code = is_known(&seed, i) ? 0 : seed_group(&seed, i, err);
-	}
+	code = code ? code : take_groups(&seed, 0, 1, err);
+	code = code ? code : take_groups(&seed, 1, seed.group_count, err);
 	close_all(&seed);
 	code = code ? code : mg_file_write(mark, "", 0, 0600, err);
 	if (!code) {

@@ -89,6 +89,14 @@ def rebuilt(servers, name):
     return [detail for event, detail in events(servers, name) if event == "replica.rebuilt"]
 
 
+def test_all_is_in_its_place(servers):
+    done = servers.cluster.run("cluster", "rebalance", "--url", f"https://localhost:{servers.ports['server-2']}", "--username", USER,
+                               "--password", PASSWORD, "--tls-roots", servers.cluster.ca, "--format", "json")
+    assert json.loads(done.stdout) == {"balanced": True, "moves": []}
+    refused = servers.request("server-2", "POST", "/cluster/rebalance", login=("worker", "united"))
+    assert refused.status in (401, 403)
+
+
 def test_replicas_are_compared(servers):
     for name in ("server-1", "server-3"):
         code, states = check(servers, name)
@@ -226,3 +234,15 @@ def test_a_dead_server_is_replaced_and_comes_back_without_a_vote(servers):
     start(servers, dead)
     until("it to be a standby", lambda: votes(servers, at) == (rest, [dead]) and nodes(servers, at)[dead] == "ready", log=servers.logs)
     servers.await_rows(dead, "SELECT count(*) FROM after_death", [[2]])
+
+
+def test_alone_it_says_which_file(tmp_path):
+    cluster = Cluster(scale=0, shards=2)
+    try:
+        flip(cluster.data / "shards" / "0001.duckdb", 3000, 1)
+        process = cluster.start("server", "server", "--data-dir", cluster.data, "--listen", "127.0.0.1:0")
+        assert process.wait(60) == 1
+        log = cluster.log()
+        assert "shards/0001.duckdb" in log and "restore it" in log, log
+    finally:
+        cluster.remove()
