@@ -220,7 +220,7 @@ class NodeWiped(Replaced):
 
 
 class CorruptedFile(Replaced):
-    """Bytes of a killed server's files are flipped. It repairs them, or says what is wrong and does not serve; never wrong rows."""
+    """Bits of a killed server's files are flipped. It makes them anew from the others, or does not start and says why; never wrong rows."""
     name = "corrupted-file"
 
     def __init__(self, cluster, seed):
@@ -259,8 +259,9 @@ class CorruptedFile(Replaced):
         said = self.cluster.log(name, 1 << 30)[before:].strip().splitlines()
         if self.cluster.running(name):
             # It mends itself, or the damage is where nobody looks yet; that it gets whole is asked for in the end.
-            told = [line for line in said if "event=replica." in line and ("damaged" in line or "rebuilt" in line or "waits" in line)]
-            self.said.append(f"{path.name} of {name}: goes on{'; ' if told else ''}{told[-1] if told else ''}")
+            told = [line for line in said if any(event in line for event in (
+                "event=replica.damaged", "event=replica.rebuilt", "event=replica.waits", "event=server.log.lost", "event=reenter"))]
+            self.said.append(f"{path.name} of {name}: goes on{'; ' + told[-1] if told else ''}")
             sleep(1.0)
             return
         self.said.append(f"{path.name} of {name}: ended; {said[-1] if said else 'nothing said'}")
