@@ -21,8 +21,8 @@
 struct mg_tx_watch;
 
 int mg_tx_watch_new(struct mg_tx_watch **out, struct mg_sessions *sessions, struct mg_error *err);
-/* What was to be ended has been, and what ends from now on does so at once: before the engine closes.
- */
+/* What was to be ended has been, and what ends from now on does so at once: before the engine
+ * closes. */
 void mg_tx_watch_stop(struct mg_tx_watch *watch); /* NULL is fine */
 void mg_tx_watch_free(struct mg_tx_watch *watch); /* NULL is fine */
 
