@@ -281,7 +281,7 @@ static void on_event(void *arg, const char *event, const char *detail)
 	pthread_mutex_lock(&engine->event_lock);
 	if (engine->tell) {
 		engine->tell(engine->tell_arg, event, detail);
-	} else if (engine->early_count < MG_EARLY_EVENTS_MAX) {
+	} else if (strncmp(event, "replica.", 8) == 0 && engine->early_count < MG_EARLY_EVENTS_MAX) {
 		engine->early[engine->early_count++] =
 			(struct mg_early_event){ mg_strdup(event), mg_strdup(detail) };
 	}

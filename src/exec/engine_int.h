@@ -21,7 +21,7 @@ struct mg_shown {
 	uint64_t sample_rows; /* of them in the planning database */
 };
 
-/* What happened before anybody listened; more are only logged. */
+/* What happened to replicas before anybody listened; more, and the rest, are only logged. */
 #define MG_EARLY_EVENTS_MAX 64
 
 struct mg_early_event {

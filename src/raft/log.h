@@ -13,7 +13,8 @@
  *
  *     put ENTRY        index must be last + 1                    last grows
  *     put TRUNCATE     first <= index                            entries >= index are gone
- *     put SNAPSHOT     keep: index <= last, the entries stay     the mark of our own snapshot
+ *     put SNAPSHOT     keep: first - 1 <= index <= last,         the mark of our own snapshot, or
+ *                      the entries stay                          of what our state came from
  *                      reset: all entries are gone               first = index + 1, last = index
  *     put COMPACT      index <= mark; entries <= index may go        first = index + 1 (a smaller
  *                                                                one than first - 1: no change)

@@ -244,7 +244,9 @@ int mg_raft_node_reseed(struct mg_raft_node *node, uint32_t group,
 		return mg_error_set(err, MG_E_NOT_FOUND, "the log does not hold group %" PRIu32, group);
 	}
 	(void)mg_raft_log_state(node->options.log, group, &state);
-	if (snapshot->index < state.snapshot.index) {
+	bool follows = holds_end(node, &state, snapshot); /* what the log has behind it */
+
+	if (snapshot->index < state.snapshot.index && !follows) {
 		return mg_error_set(err, MG_E_BUSY,
 		                    "the snapshot of group %" PRIu32 " is at index %" PRIu64
 		                    ", older than the log, which begins behind %" PRIu64,
@@ -264,7 +266,7 @@ int mg_raft_node_reseed(struct mg_raft_node *node, uint32_t group,
 		                .term = snapshot->term,
 		                .manifest = bytes,
 		                .manifest_size = (uint32_t)size,
-		                .reset = !holds_end(node, &state, snapshot) } },
+		                .reset = !follows } },
 	};
 
 	(void)mg_raft_log_put(node->options.log, group, records, 2, done, arg);

@@ -88,7 +88,7 @@ int mg_raft_node_seed(struct mg_raft_node *node, uint32_t group, const struct mg
  * another one, which its state machine will hold before it is opened again.  Its vote and what it
  * has acknowledged stay: entries behind the snapshot are kept, and those before it are in it.
  * done: it is durable.  The group is not open.  Fails, without done: MG_E_NOT_FOUND the log does
- * not hold the group; MG_E_BUSY the snapshot is older than the log's own mark: take a newer one. */
+ * not hold the group; MG_E_BUSY the log does not hold what follows it: take a newer one. */
 int mg_raft_node_reseed(struct mg_raft_node *node, uint32_t group,
                         const struct mg_manifest *manifest, mg_raft_log_done done, void *arg,
                         struct mg_error *err);

@@ -6,7 +6,8 @@
  *             -> the group opens
  *
  * Rule: the log of the group stays, and with it this node's votes and what it has acknowledged:
- * only what was made of it is made again.  A snapshot older than the log's own mark is not taken.
+ * only what was made of it is made again.  A snapshot is taken only if the log holds what follows
+ * it, or is all older than it.
  *
  * While the group is closed this node neither votes nor leads in it.  What was damaged is kept
  * under another name (kept.c), for people.  With nobody to take a snapshot from it waits, as long

@@ -58,8 +58,9 @@ static void put_snapshot(struct sim_replica_log *log, const struct sim_record *r
 {
 	uint64_t last = log->first + log->count - 1;
 
-	mg_assert(record->mark.index >= log->mark.index);
-	mg_assert(record->mark.reset || record->mark.index <= last);
+	bool fits = record->mark.index <= last && record->mark.index + 1 >= log->first;
+
+	mg_assert(record->mark.reset ? record->mark.index >= log->mark.index : fits);
 	mg_buf_unref(log->mark_data);
 	log->mark = record->mark;
 	log->mark_data = mg_buf_ref(record->entry.data);

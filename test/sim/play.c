@@ -113,12 +113,17 @@ static void mend(uint32_t id, uint32_t group)
 	if (!node->up || node->paused_until != 0 || !model->damaged || model->mending) {
 		return;
 	}
-	manifest = find_snapshot(id, group, mark_of(node, group), &model->mended);
+	uint64_t mark = mark_of(node, group);
+
+	/* An older one will do as long as the log has what follows it. */
+	manifest = find_snapshot(id, group, sim_chance(500) ? mark : 0, &model->mended);
 	if (manifest != NULL) {
+		uint64_t index = manifest->snapshot.index;
 		int rc = mg_raft_node_reseed(node->node, group, manifest, on_marked, model, NULL);
 
-		mg_assert(rc == 0);
-		model->mending = true;
+		mg_assert(rc == 0 || (rc == MG_E_BUSY && index < mark));
+		model->mending = rc == 0;
+		sim.result.older += rc == 0 && index < mark;
 		mg_raft_node_turn(node->node);
 	}
 }

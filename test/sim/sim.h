@@ -48,7 +48,7 @@ struct sim_profile {
 
 struct sim_result {
 	uint64_t events, committed, acknowledged, refused, unknown, reads, elections, changes, installs,
-		crashes, mended;
+		crashes, mended, older;
 };
 
 enum sim_event_kind {
