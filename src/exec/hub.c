@@ -35,6 +35,7 @@ void mg_worker_unref(struct mg_worker *worker)
 	if (worker && atomic_fetch_sub(&worker->refs, 1) == 1) {
 		mg_channel_unref(worker->channel);
 		mg_free(worker->holding);
+		mg_free(worker->behind);
 		mg_free(worker->asked);
 		mg_free(worker);
 	}
@@ -324,6 +325,7 @@ static int on_held(struct mg_hub *hub, struct mg_worker *worker, const struct mg
 		bool before = is_ready_locked(worker);
 		if (worker->holding[shard] == MG_LEASED) {
 			worker->holding[shard] = MG_HELD;
+			worker->behind[shard] = 0;
 		}
 		if (!before && is_ready_locked(worker)) {
 			say_ready(hub, worker);
@@ -482,6 +484,7 @@ void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request)
 	atomic_init(&worker->refs, 1); /* the channel's, given back in on_closed */
 	worker->hub = hub;
 	worker->holding = mg_alloc0(hub->shard_count + 1);
+	worker->behind = mg_alloc0((hub->shard_count + 1) * sizeof *worker->behind);
 	worker->asked = mg_alloc0(sizeof *worker->asked * (hub->shard_count + 1));
 	worker->since_ms = (uint64_t)mg_clock_wall_ms();
 	struct mg_channel_handler handler = {
@@ -570,16 +573,40 @@ size_t mg_hub_nodes(struct mg_hub *hub, struct mg_node_info *infos, size_t max)
 	return count;
 }
 
-void mg_hub_copies(struct mg_hub *hub,
-                   void (*each)(void *arg, const char *worker, uint32_t shard, bool held),
+static struct mg_hub_copy copy_of(const struct mg_worker *worker, uint32_t shard)
+{
+	const struct mg_changes *changes = &worker->hub->changes[shard];
+	uint64_t behind = worker->behind[shard];
+
+	return (struct mg_hub_copy){
+		.worker = worker->id,
+		.shard = shard,
+		.state = worker->holding[shard] == MG_LEASED ? "copying"
+		         : worker->holding[shard] == MG_HELD ? "ready"
+		                                             : "stale",
+		.lag = behind ? changes->count - (behind - 1) : 0,
+	};
+}
+
+/* One that went stale is shown until the worker has the shard anew, also when it is let go. */
+static bool is_shown(const struct mg_worker *worker, uint32_t shard)
+{
+	return worker->holding[shard] == MG_LEASED || worker->holding[shard] == MG_HELD ||
+	       worker->behind[shard] > 0;
+}
+
+void mg_hub_copies(struct mg_hub *hub, void (*each)(void *arg, const struct mg_hub_copy *copy),
                    void *arg)
 {
 	pthread_mutex_lock(&hub->lock);
 	for (size_t i = 0; i < hub->worker_count; i++) {
-		struct mg_worker *worker = hub->workers[i];
+		const struct mg_worker *worker = hub->workers[i];
+
 		for (uint32_t shard = 0; worker->greeted && shard <= hub->shard_count; shard++) {
-			if (worker->holding[shard] == MG_LEASED || worker->holding[shard] == MG_HELD) {
-				each(arg, worker->id, shard, worker->holding[shard] == MG_HELD);
+			if (is_shown(worker, shard)) {
+				const struct mg_hub_copy copy = copy_of(worker, shard);
+
+				each(arg, &copy);
 			}
 		}
 	}
@@ -663,6 +690,7 @@ void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char
 	struct mg_changes *changes = &hub->changes[shard];
 	if (changes->stale && changes->count == count) {
 		changes->stale = false;
+		changes->offered = count;
 		hub->shards[shard].bytes = bytes;
 		mg_copy_text(hub->shards[shard].sha256, sizeof hub->shards[shard].sha256, sha256);
 		hub->offered = true;

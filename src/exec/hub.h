@@ -38,9 +38,15 @@ size_t mg_hub_nodes(struct mg_hub *hub, struct mg_node_info *infos, size_t max);
  * short and not call the hub.  NULL: nobody. */
 void mg_hub_on_event(struct mg_hub *hub,
                      void (*on_event)(void *arg, const char *event, const char *worker), void *arg);
-/* Each copy of a shard on a worker, leased or held; each must not call the hub. */
-void mg_hub_copies(struct mg_hub *hub,
-                   void (*each)(void *arg, const char *worker, uint32_t shard, bool held),
+/* A copy of a shard on a worker. */
+struct mg_hub_copy {
+	const char *worker;
+	uint32_t shard;
+	const char *state; /* "copying", "ready"; "stale": no statement begins with it any more */
+	uint64_t lag;      /* how often the shard has changed since; 0 when it is "ready" */
+};
+/* Each of them; must not call the hub. */
+void mg_hub_copies(struct mg_hub *hub, void (*each)(void *arg, const struct mg_hub_copy *copy),
                    void *arg);
 uint64_t mg_hub_bytes_moved(struct mg_hub *hub);
 /* Stop giving a worker new work; true when it is known. */

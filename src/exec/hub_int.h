@@ -27,6 +27,7 @@ enum mg_holding {
 struct mg_changes {
 	bool stale;           /* the hash is not that of what is served: no copy is leased */
 	uint64_t count;       /* of times it changed */
+	uint64_t offered;     /* of them, those that the hash has */
 	uint64_t changed_ms;  /* the last time */
 	uint64_t stale_after; /* queries up to this number may use what is STALE */
 };
@@ -45,6 +46,7 @@ struct mg_worker {
 	uint64_t cache_bytes; /* that its copies may take; 0: not told, no limit */
 	uint64_t since_ms;
 	uint8_t *holding;       /* enum mg_holding by shard id, 0 the reference group */
+	uint64_t *behind;       /* by shard id: 1 + changes that its last, stale copy has; 0: none */
 	uint64_t *asked;        /* by shard id: how often its copy was asked for, of late */
 	uint64_t release_after; /* queries up to this number may use what is RELEASING */
 	uint32_t wanted;        /* leased when the release is done; 0: none */

@@ -252,6 +252,7 @@ void mg_hub__withdraw(struct mg_hub *hub, uint32_t shard)
 			mg_channel_close(worker->channel, "a shard changed while it was being copied");
 		} else if (worker->holding[shard] == MG_HELD || worker->holding[shard] == MG_RELEASING) {
 			worker->holding[shard] = MG_STALE;
+			worker->behind[shard] = changes->offered + 1;
 		}
 	}
 }

@@ -100,12 +100,19 @@ static int begin_segment(struct mg_changes_log *log, uint64_t number, uint64_t b
 	return 0;
 }
 
+static void say_broken(const struct mg_changes_log *log, const struct mg_error *err)
+{
+	mg_log(MG_LOG_WARN, "changes.broken", "shard=%" PRIu32 " error=\"%s\"", log->options.shard,
+	       err->message);
+}
+
 /* Nothing is here but what comes behind index. */
 static void begin_anew(struct mg_changes_log *log, uint64_t index)
 {
 	struct mg_changes_segment *last = last_segment(log);
 	uint64_t number = last ? last->number + 2 : 1; /* no reader goes on there */
 	struct mg_error err = { 0 };
+	bool before = log->broken; /* it has been said */
 
 	close_file(log);
 	for (size_t i = 0; i < log->count; i++) {
@@ -124,16 +131,16 @@ static void begin_anew(struct mg_changes_log *log, uint64_t index)
 		mg_grow(log->segments, log->count, log->cap);
 		log->segments[log->count++] = (struct mg_changes_segment){ number, index, 0 };
 		pthread_mutex_unlock(&log->lock);
-		mg_log(MG_LOG_WARN, "changes.broken", "shard=%" PRIu32 " error=\"%s\"",
-		       log->options.shard, err.message);
+		if (!before) {
+			say_broken(log, &err);
+		}
 	}
 }
 
 static void give_up(struct mg_changes_log *log, const struct mg_error *err)
 {
 	log->broken = true;
-	mg_log(MG_LOG_WARN, "changes.broken", "shard=%" PRIu32 " error=\"%s\"", log->options.shard,
-	       err->message);
+	say_broken(log, err);
 }
 
 /* ---- writing ---- */

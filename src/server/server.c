@@ -133,12 +133,12 @@ static void add_replica(struct replicas *replicas, const struct mg_replica_info 
 	replicas->count++;
 }
 
-static void add_copy(void *arg, const char *worker, uint32_t shard, bool held)
+static void add_copy(void *arg, const struct mg_hub_copy *copy)
 {
 	struct mg_replica_info info = {
-		.shard = shard, .role = "worker", .state = held ? "ready" : "copying", .lag = -1
+		.shard = copy->shard, .role = "worker", .state = copy->state, .lag = (int64_t)copy->lag
 	};
-	mg_copy_text(info.node, sizeof info.node, worker);
+	mg_copy_text(info.node, sizeof info.node, copy->worker);
 	add_replica(arg, &info);
 }
 

@@ -17,11 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { NEAR_BYTES = 512 }; /* a batch that may hold 32 ids */
+
 struct mg_shard_writer {
 	struct mg_duck_conn *conn;
 	struct mg_duck_context context;
 	struct mg_spool_budget budget;
 	struct mg_spool *spool; /* the batch that a statement reads */
+	size_t batch_bytes;
 	char database[16];
 	bool in_transaction;
 	bool has_pending;  /* the table is there */
@@ -396,16 +399,37 @@ static int old_put(void *arg, uint32_t target, struct ArrowArray *batch, struct 
 	return code;
 }
 
-static int delete_watched(struct mg_shard_writer *writer, struct mg_sb *sql, struct mg_error *err)
+/* Are the ids many and near each other?  RETURNING fetches row by row, 30 us each; to scan what
+ * lies between them then costs less, up to 2048 rows in half a million. */
+static int are_near(struct mg_shard_writer *writer, bool *near, struct mg_error *err)
+{
+	int64_t answer = 0;
+	int code = mg_duck_int(writer->conn,
+	                       "SELECT (count(*) >= 32 AND max(rid) - min(rid) < 256 * count(*))"
+	                       "::BIGINT FROM merganser_exchange(0)",
+	                       &answer, err);
+
+	*near = answer == 1;
+	return code;
+}
+
+/* from: "FROM table WHERE the rows". */
+static int delete_watched(struct mg_shard_writer *writer, const char *from, struct mg_error *err)
 {
 	struct old_rows old = { .watch = writer->watch };
 	const struct mg_duck_sink sink = { .begin = old_begin, .put = old_put, .arg = &old };
+	struct mg_sb sql = { 0 };
+	bool near = false;
+	int code = writer->batch_bytes >= NEAR_BYTES ? are_near(writer, &near, err) : 0;
 
-	mg_sb_add(sql, " RETURNING *");
-	int code = mg_duck_scatter(writer->conn, mg_sb_text(sql), NULL, 1, &sink, err);
-
+	mg_sb_addf(&sql, near ? "SELECT * %s" : "DELETE %s RETURNING *", from);
+	code = code ? code : mg_duck_scatter(writer->conn, mg_sb_text(&sql), NULL, 1, &sink, err);
+	mg_sb_clear(&sql);
+	mg_sb_addf(&sql, "DELETE %s", from);
+	code = code || !near ? code : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
 	mg_arrow_encoder_free(old.encoder);
 	mg_buf_unref(old.schema);
+	mg_sb_fini(&sql);
 	return code;
 }
 
@@ -430,10 +454,10 @@ static int run_delete(struct mg_shard_writer *writer, const char *schema, const 
 {
 	struct mg_sb sql = { 0 };
 
-	mg_sb_add(&sql, "DELETE FROM ");
+	mg_sb_add(&sql, writer->watch ? "FROM " : "DELETE FROM ");
 	add_table(&sql, writer, schema, table);
 	mg_sb_add(&sql, " WHERE _mg_rid IN (SELECT rid FROM merganser_exchange(0))");
-	int code = writer->watch ? delete_watched(writer, &sql, err)
+	int code = writer->watch ? delete_watched(writer, mg_sb_text(&sql), err)
 	                         : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
 
 	mg_sb_fini(&sql);
@@ -471,6 +495,7 @@ static int lend_batch(struct mg_shard_writer *writer, struct mg_buf *ipc_schema,
 	int code = mg_spool_set_schema(writer->spool, ipc_schema, err);
 
 	code = code ? code : mg_spool_put(writer->spool, ipc_batch, 1, err);
+	writer->batch_bytes = ipc_batch->size;
 	mg_spool_seal(writer->spool);
 	return code;
 }

@@ -144,6 +144,22 @@ def test_updates_and_deletes(cluster, table):
     assert all(event["old"]["v"] == "new" for event in deletes if event["old"]["k"] < 3)
 
 
+@pytest.mark.parametrize("which, expected", [("true", range(30000)), ("k % 97 = 0", range(0, 30000, 97)), ("k IN (1, 29999)", [1, 29999])])
+def test_many_rows_as_they_were(cluster, table, which, expected):
+    """Rows that lie close, or far from each other, are found in different ways."""
+    name = table(partitioned="")
+    execute(cluster, f"INSERT INTO {name} SELECT range, 'v' || range FROM range(30000)")
+    start = token(changes(cluster, name))
+    execute(cluster, f"UPDATE {name} SET v = 'w' || k WHERE {which}")
+    execute(cluster, f"DELETE FROM {name} WHERE {which}")
+    told = rows(changes(cluster, name, **{"from": start}))
+    updates = {event["row"]["k"]: event for event in told if event["op"] == "update"}
+    deletes = {event["old"]["k"]: event for event in told if event["op"] == "delete"}
+    assert sorted(updates) == list(expected) == sorted(deletes) and len(told) == 2 * len(expected)
+    assert all(updates[k]["old"] == {"k": k, "v": f"v{k}"} and updates[k]["row"]["v"] == f"w{k}" for k in expected)
+    assert all(deletes[k]["old"]["v"] == f"w{k}" for k in expected)
+
+
 def test_a_row_that_moves_is_deleted_and_inserted(cluster, table):
     name = table()
     execute(cluster, f"INSERT INTO {name} SELECT range, 'x' FROM range(8)")
