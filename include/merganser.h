@@ -113,6 +113,10 @@ struct mg_client_options {
 	void (*on_notice)(void *arg, const char *message);
 	void *arg;
 	const char *tls_key_password;   /* of an encrypted tls_key, or NULL */
+	/* COPY ... FROM STDIN: the next piece of the rows, at most size_max bytes, which stay until the
+	 * next call; *size 0: that was all.  Anything but 0: the client gives up, and nothing is
+	 * stored.  NULL: this program sends no rows. */
+	int (*on_input)(void *arg, size_t size_max, const void **bytes, size_t *size);
 };
 #define MG_CLIENT_OPTIONS_INIT { .size = sizeof(struct mg_client_options) }
 

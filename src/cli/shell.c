@@ -179,6 +179,9 @@ int mg_shell_run_file(struct mg_shell *shell, const char *path)
 		note_exit(shell, mg_cli_fail(&err));
 		return shell->exit_code;
 	}
+	FILE *script = shell->script;
+
+	shell->script = file;
 	shell->depth++;
 	while (!should_stop(shell) && (len = getline(&line, &cap, file)) >= 0) {
 		while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r')) {
@@ -189,6 +192,7 @@ int mg_shell_run_file(struct mg_shell *shell, const char *path)
 	}
 	feed_rest(shell, &open);
 	shell->depth--;
+	shell->script = script;
 	free(line);
 	if (!from_stdin) {
 		fclose(file);

@@ -3,6 +3,7 @@
  *
  *	shell.c          the command, its modes, reading statements
  *	shell_run.c      one statement to the server and its rows to the terminal
+ *	shell_copy.c     rows for COPY, from files and lines
  *	shell_meta.c     what starts with . or \
  *	shell_line.c     the line editor: history and completion
  *
@@ -19,6 +20,14 @@
 
 struct mg_demo;
 struct mg_line;
+
+/* The rows of a COPY that runs. */
+struct mg_shell_copy {
+	FILE *file;         /* of \copy, or NULL: lines of the script, or standard input */
+	struct mg_sb piece; /* read, and not taken yet */
+	size_t given;       /* of it, handed out */
+	bool asked, over, given_up;
+};
 
 struct mg_shell {
 	struct mg_connection connection;
@@ -45,6 +54,8 @@ struct mg_shell {
 	int exit_code;
 	bool progress_shown;            /* a progress line stands on the terminal */
 	int64_t started_ms;
+	FILE *script;                   /* where statements are read from, or NULL */
+	struct mg_shell_copy copy;
 	struct mg_sb last;              /* the last statement, for \watch and \e */
 };
 
@@ -71,6 +82,12 @@ int mg_shell_statement(struct mg_shell *shell, const char *sql, size_t len);
 /* Run SQL of our own whose text is made by printf. */
 int mg_shell_statementf(struct mg_shell *shell, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* ---- shell_copy.c ---------------------------------------------------------------------------- */
+int mg_shell_copy(struct mg_shell *shell, const char *text);
+/* For mg_client_options.on_input, with the shell. */
+int mg_shell_on_input(void *arg, size_t size_max, const void **bytes, size_t *size);
+void mg_shell_copy_done(struct mg_shell *shell); /* after each statement */
 
 /* ---- shell_meta.c ---------------------------------------------------------------------------- */
 bool mg_shell_is_meta(const char *line);

@@ -127,6 +127,7 @@ int mg_shell_connect(struct mg_shell *shell, struct mg_error *err)
 	options.plain_types = shell->format == MG_FORMAT_ARROW;
 	options.on_progress = on_progress;
 	options.on_notice = on_notice;
+	options.on_input = mg_shell_on_input;
 	options.arg = shell;
 	/* The signal handler must find it while it connects, so the handle is the shell's own. */
 	code = mg_client_connect((mg_client **)(uintptr_t)&shell->client, &options);
@@ -346,6 +347,7 @@ int mg_shell_statement(struct mg_shell *shell, const char *sql, size_t len)
 	exit_code = connect_again(shell);
 	if (exit_code == 0) {
 		exit_code = run_request(shell, render, sql, len);
+		mg_shell_copy_done(shell);
 	}
 	mg_render_free(render);
 	if (shell->once) {

@@ -29,6 +29,8 @@
 #define BINARY_HEAD 16
 #define KIND_SCHEMA 1
 #define KIND_BATCH 2
+#define KIND_DATA 3
+#define KIND_GIVE_UP 4
 
 struct mg_client {
 	struct mg_client_options options;
@@ -330,6 +332,27 @@ const char *mg_client_transaction(const mg_client *client)
 	return client->transaction;
 }
 
+/* The server wants the next piece of what COPY stores. */
+static int send_piece(struct mg_client *client, const struct mg_json *frame)
+{
+	int64_t size_max = mg_json_get_int(frame, "bytes", 0);
+	const void *bytes = NULL;
+	size_t size = 0;
+	bool given_up =
+		!client->options.on_input || size_max < 1 ||
+		client->options.on_input(client->options.arg, (size_t)size_max, &bytes, &size) != 0;
+	struct mg_sb message = { 0 };
+	uint8_t head[BINARY_HEAD] = { given_up ? KIND_GIVE_UP : KIND_DATA };
+
+	memcpy(head + 4, &client->id, sizeof client->id);
+	mg_sb_add_len(&message, (const char *)head, sizeof head);
+	mg_sb_add_len(&message, given_up ? "" : bytes, given_up ? 0 : size);
+	int code = mg_wire_send_binary(client->wire, message.ptr, message.len, &client->failure);
+
+	mg_sb_fini(&message);
+	return code ? fail(client, 0) : 0;
+}
+
 static int read_text_frame(struct mg_client *client, const struct mg_json *frame)
 {
 	const char *type = mg_json_text(mg_json_get(frame, "type"));
@@ -345,6 +368,8 @@ static int read_text_frame(struct mg_client *client, const struct mg_json *frame
 			client->options.on_notice(client->options.arg,
 			                          mg_json_text(mg_json_get(frame, "message")));
 		}
+	} else if (strcmp(type, "more") == 0) {
+		return send_piece(client, frame);
 	} else if (strcmp(type, "begin") == 0) {
 		read_begin(client, frame);
 	} else if (strcmp(type, "end") == 0 && client->in_statement) {
@@ -632,9 +657,12 @@ int mg_client_query(mg_client *client, const char *sql, size_t size)
 	if (code) {
 		return code;
 	}
-	mg_sb_addf(&frame, "{\"type\":\"query\",\"id\":%u,\"progress\":%s,\"lossless\":%s,\"sql\":",
+	mg_sb_addf(&frame,
+	           "{\"type\":\"query\",\"id\":%u,\"progress\":%s,\"lossless\":%s,\"input\":%s,"
+	           "\"sql\":",
 	           client->id, client->options.on_progress ? "true" : "false",
-	           client->options.plain_types ? "false" : "true");
+	           client->options.plain_types ? "false" : "true",
+	           client->options.on_input ? "true" : "false");
 	mg_sb_add_json(&frame, sql, size ? size : strlen(sql));
 	mg_sb_add_char(&frame, '}');
 	return send_frame(client, &frame);

@@ -320,15 +320,26 @@ static int lost(struct mg_wire *wire, struct mg_error *err)
 	return mg_error_set(err, MG_E_DISCONNECTED, "the server closed the connection");
 }
 
-int mg_wire_send_text(struct mg_wire *wire, const char *text, size_t len, struct mg_error *err)
+static int send_message(struct mg_wire *wire, uint8_t opcode, const void *bytes, size_t size,
+                        struct mg_error *err)
 {
-	struct wslay_event_msg message = { WSLAY_TEXT_FRAME, (const uint8_t *)text, len };
+	struct wslay_event_msg message = { opcode, bytes, size };
 
 	if (wire->failed || wslay_event_queue_msg(wire->ws, &message) != 0 ||
 	    wslay_event_send(wire->ws) != 0) {
 		return lost(wire, err);
 	}
 	return 0;
+}
+
+int mg_wire_send_text(struct mg_wire *wire, const char *text, size_t len, struct mg_error *err)
+{
+	return send_message(wire, WSLAY_TEXT_FRAME, text, len, err);
+}
+
+int mg_wire_send_binary(struct mg_wire *wire, const void *bytes, size_t size, struct mg_error *err)
+{
+	return send_message(wire, WSLAY_BINARY_FRAME, bytes, size, err);
 }
 
 int mg_wire_receive(struct mg_wire *wire, int64_t timeout_ms, enum mg_client_wait *wait,

@@ -54,6 +54,8 @@ int mg_wire_open(struct mg_wire **out, const struct mg_endpoint *endpoint, const
 void mg_wire_close(struct mg_wire *wire);       /* says good-bye; NULL is fine */
 int mg_wire_send_text(struct mg_wire *wire, const char *text, size_t len, struct mg_error *err);
 
+int mg_wire_send_binary(struct mg_wire *wire, const void *bytes, size_t size, struct mg_error *err);
+
 struct mg_wire_message {
 	bool text;
 	struct mg_buf *bytes;           /* the receiver's; text is zero-terminated behind its size */

@@ -36,6 +36,7 @@ static int parse_query(const struct mg_json *frame, struct mg_control *out, stru
 	out->sql = sql->text;
 	out->progress = mg_json_get_bool(frame, "progress", false);
 	out->lossless = mg_json_get_bool(frame, "lossless", true);
+	out->input = mg_json_get_bool(frame, "input", false);
 	return parse_id(frame, out, err);
 }
 
@@ -118,6 +119,11 @@ void mg_control_end(struct mg_sb *out, uint32_t id, const struct mg_answer *answ
 	           stats->workers, stats->shards, (unsigned long long)stats->moved_bytes);
 	add_text(out, "tag", answer->tag);
 	mg_sb_add_char(out, '}');
+}
+
+void mg_control_more(struct mg_sb *out, uint32_t id, uint32_t bytes_max)
+{
+	mg_sb_addf(out, "{\"type\":\"more\",\"id\":%u,\"bytes\":%u}", id, bytes_max);
 }
 
 void mg_control_notice(struct mg_sb *out, uint32_t id, const char *text)

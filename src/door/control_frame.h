@@ -20,6 +20,7 @@ struct mg_control {
 	uint32_t id;             /* all but ping */
 	struct mg_str sql;       /* query; in the arena */
 	bool progress, lossless; /* query */
+	bool input;              /* query: the client can send rows for COPY */
 };
 
 /* Fails: MG_E_PROTOCOL for what is no frame that a client may send. */
@@ -28,6 +29,8 @@ int mg_control_parse(struct mg_arena *arena, const char *text, size_t len, struc
 
 void mg_control_begin(struct mg_sb *out, uint32_t id, const struct mg_answer *answer);
 void mg_control_end(struct mg_sb *out, uint32_t id, const struct mg_answer *answer);
+/* The client may send the next piece, of so many bytes at most. */
+void mg_control_more(struct mg_sb *out, uint32_t id, uint32_t bytes_max);
 void mg_control_notice(struct mg_sb *out, uint32_t id, const char *text);
 /* transaction: of the session now, as mg_session_transaction has it. */
 void mg_control_error(struct mg_sb *out, uint32_t id, const struct mg_outcome *outcome,

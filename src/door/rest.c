@@ -20,7 +20,12 @@
 #include <string.h>
 #include <strings.h>
 
-enum { SQL_BODY_MAX = 8 << 20, OTHER_BODY_MAX = 64 << 10, NODES_MAX = 256 };
+enum {
+	SQL_BODY_MAX = 8 << 20,
+	COPY_BODY_MAX = 64 << 20,
+	OTHER_BODY_MAX = 64 << 10,
+	NODES_MAX = 256
+};
 
 /* ---- answers ---- */
 
@@ -574,6 +579,9 @@ size_t mg_rest_head(struct mg_http_request *request, void *arg)
 	bool sql = strcmp(path, "/db/query") == 0 || strcmp(path, "/db/execute") == 0;
 
 	(void)arg;
+	if (strcmp(path, "/db/execute") == 0 && mg_http_query(request, "sql")) {
+		return COPY_BODY_MAX; /* rows */
+	}
 	return sql ? SQL_BODY_MAX : OTHER_BODY_MAX;
 }
 

@@ -53,6 +53,8 @@ struct call {
 	const char *ends_tx;        /* COMMIT, ROLLBACK: there is no body */
 	bool transaction;           /* the list is one */
 	const char *content_type, *query_text;
+	const char *sql; /* ?sql=: the body is what COPY stores; or NULL */
+	bool sent;       /* it was handed out */
 	struct mg_str body;
 	const char *location; /* of another node, in the arena; or NULL */
 	uint64_t started_us;
@@ -173,6 +175,11 @@ static int read_request(struct call *call, struct mg_error *err)
 		call->statements[call->count++] = mg_str(call->ends_tx);
 		return 0;
 	}
+	if (call->sql) {
+		call->statements = mg_arena_new_array(call->arena, struct mg_str, 1);
+		call->statements[call->count++] = mg_str(call->sql);
+		return 0;
+	}
 	int code = mg_rest_read_body(call->arena, call->content_type, call->body, &text, &body, err);
 
 	if (code) {
@@ -275,6 +282,25 @@ static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *
 	return code;
 }
 
+/* The body is the request's. */
+static void keep(void *arg)
+{
+	(void)arg;
+}
+
+/* The body, in one piece. */
+static int sink_input(void *arg, struct mg_buf **out, struct mg_error *err)
+{
+	struct call *call = arg;
+
+	(void)err;
+	if (!call->sent && call->body.len) {
+		*out = mg_buf_wrap((uint8_t *)(uintptr_t)call->body.ptr, call->body.len, keep, NULL);
+	}
+	call->sent = true;
+	return 0;
+}
+
 static void sink_query(void *arg, struct mg_query *query)
 {
 	struct call *call = arg;
@@ -303,12 +329,20 @@ static int check_wanted(const struct call *call, struct mg_error *err)
 	return 0;
 }
 
+static uint64_t digest_of(const struct call *call)
+{
+	const char *sql = call->sql ? call->sql : "";
+
+	return XXH3_64bits_withSeed(call->body.ptr, call->body.len, XXH3_64bits(sql, strlen(sql)));
+}
+
 /* A statement's own key: of the user, the request's key and the place in its list.  Those of a
  * transaction have none: its COMMIT is what happens. */
 static struct mg_write_key key_of(const struct call *call, size_t index)
 {
 	struct mg_str sql = call->statements[index];
-	struct mg_write_key once = { .digest = XXH3_64bits(sql.ptr, sql.len) };
+	struct mg_write_key once = { .digest = call->sql ? digest_of(call)
+		                                             : XXH3_64bits(sql.ptr, sql.len) };
 
 	if (call->key && !call->tx && !call->transaction) {
 		char *text = mg_arena_format(call->arena, "%s\n%s\n%zu", call->user, call->key, index);
@@ -333,6 +367,7 @@ static int run_list(struct call *call, struct mg_error *err)
 		struct mg_sink sink = { .begin = sink_begin,
 			                    .batch = sink_batch,
 			                    .end = sink_end,
+			                    .input = call->sql ? sink_input : NULL,
 			                    .query = sink_query,
 			                    .arg = call,
 			                    .lossless = true };
@@ -627,7 +662,7 @@ static bool begin_once(struct call *call, const char *user, const char *key)
 {
 	const struct mg_once_request asked = { .user = user,
 		                                   .key = key,
-		                                   .digest = XXH3_64bits(call->body.ptr, call->body.len),
+		                                   .digest = digest_of(call),
 		                                   .now_ms = mg_clock_ms() };
 	struct mg_error err = { 0 };
 
@@ -676,6 +711,9 @@ static struct call *call_new(struct mg_doors *doors, struct mg_http_request *req
 	call->arena = mg_arena_new();
 	call->content_type = mg_http_header(request, "content-type");
 	call->body = mg_http_body(request);
+	if (mg_http_query(request, "sql")) {
+		call->sql = mg_arena_strdup(call->arena, mg_http_query(request, "sql"));
+	}
 	call->pretty = mg_rest_flag(request, "pretty");
 	call->redirect = mg_rest_flag(request, "redirect");
 	call->query_text = mg_http_query_text(request);

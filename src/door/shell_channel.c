@@ -28,6 +28,8 @@
 #include "door/running.h"
 #include "mg_version.h"
 #include "os/clock.h"
+#include "session/inbox.h"
+#include "session/intake.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -46,6 +48,7 @@ enum {
 };
 
 enum { BLOCK_TEXT, BLOCK_HEAD };
+enum { KIND_DATA = 3, KIND_GIVE_UP = 4 }; /* binary messages of clients */
 
 struct request {
 	struct request *next;    /* of the channel; loop */
@@ -57,10 +60,11 @@ struct request {
 	uint32_t id;
 	char *sql;
 	size_t sql_len;
-	bool progress, lossless;
+	bool progress, lossless, input;
 	uint64_t started_ms;
 	struct mg_buf *head; /* loop: taken, its bytes not yet */
 	struct mg_running running;
+	struct mg_inbox inbox; /* of what COPY stores */
 	/* thread */
 	struct mg_arrow_encoder *encoder;
 	struct mg_outcome outcome;
@@ -89,6 +93,7 @@ static void request_unref(struct request *request)
 	mg_arrow_encoder_free(request->encoder);
 	mg_session_unref(request->session);
 	mg_running_fini(&request->running);
+	mg_inbox_fini(&request->inbox);
 	mg_free(request->last_frame);
 	mg_free(request->sql);
 	mg_free(request);
@@ -98,6 +103,7 @@ static void request_unref(struct request *request)
 static void request_cancel(struct request *request, struct mg_queries *queries)
 {
 	mg_running_cancel(&request->running, queries);
+	mg_inbox_close(&request->inbox);
 	mg_stream_close(request->stream);
 }
 
@@ -219,10 +225,24 @@ static void sink_query(void *arg, struct mg_query *query)
 	mg_running_set(&request->running, query);
 }
 
+/* The client is asked for a piece, and sends it when it likes. */
+static int sink_input(void *arg, struct mg_buf **out, struct mg_error *err)
+{
+	struct request *request = arg;
+	struct mg_sb text = text_frame();
+
+	mg_inbox_ask(&request->inbox);
+	mg_control_more(&text, request->id, MG_INTAKE_PIECE_BYTES);
+	int code = put_text(request, &text, err);
+
+	return code ? code : mg_inbox_wait(&request->inbox, out, err);
+}
+
 static void sink_stop(void *arg)
 {
 	struct request *request = arg;
 
+	mg_inbox_close(&request->inbox);
 	mg_stream_close(request->stream);
 }
 
@@ -254,6 +274,7 @@ static void request_run(void *arg)
 		.batch = sink_batch,
 		.end = sink_end,
 		.notice = sink_notice,
+		.input = request->input ? sink_input : NULL,
 		.query = sink_query,
 		.stop = sink_stop,
 		.arg = request,
@@ -471,10 +492,12 @@ static struct request *request_new(struct channel *channel, const struct mg_cont
 	request->sql_len = frame->sql.len;
 	request->progress = frame->progress;
 	request->lossless = frame->lossless;
+	request->input = frame->input;
 	request->started_ms = mg_clock_ms();
 	request->stream = mg_stream_new(channel->link.loop, request_wake, request);
 	mg_stream_idle_limit(request->stream, channel->doors->options.idle_ms);
 	mg_running_init(&request->running);
+	mg_inbox_init(&request->inbox);
 	atomic_init(&request->refs, 2);
 	return request;
 }
@@ -561,11 +584,37 @@ static void on_text(struct mg_ws *ws, void *state, const char *text, size_t len)
 	mg_arena_free(arena);
 }
 
+static void unref_whole(void *arg)
+{
+	mg_buf_unref(arg);
+}
+
 static void on_binary(struct mg_ws *ws, void *state, struct mg_buf *message)
 {
-	(void)state;
-	(void)message;
-	mg_ws_close(ws, 1003, "no binary messages are expected here");
+	struct channel *channel = state;
+	uint32_t id = 0;
+
+	if (message->size < MG_CLIENT_HEAD_SIZE ||
+	    (message->data[0] != KIND_DATA && message->data[0] != KIND_GIVE_UP)) {
+		mg_ws_close(ws, 1003, "no binary message but a piece of rows is expected here");
+		return;
+	}
+	memcpy(&id, message->data + 4, sizeof id);
+	struct request *request = request_find(channel, id);
+
+	if (!request) { /* it has ended meanwhile */
+		return;
+	}
+	size_t size = message->size - MG_CLIENT_HEAD_SIZE;
+	struct mg_buf *piece =
+		size ? mg_buf_wrap(message->data + MG_CLIENT_HEAD_SIZE, size, unref_whole,
+	                       mg_buf_ref(message))
+			 : NULL;
+
+	if (!mg_inbox_put(&request->inbox, piece, message->data[0] == KIND_GIVE_UP)) {
+		mg_ws_close(ws, 1002, "a piece of rows came that was not asked for");
+	}
+	mg_buf_unref(piece);
 }
 
 /* ---- life of the channel ---- */

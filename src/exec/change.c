@@ -41,6 +41,7 @@ static int write_locked(struct mg_engine *engine, struct mg_run *run,
                         struct mg_write_result *result, struct mg_error *err)
 {
 	const struct mg_write_request write = { .statement = request->statement,
+		                                    .input = request->input,
 		                                    .lossless = request->rows->lossless };
 	struct mg_redo *redo = mg_redo_new();
 	int code = mg_write_rows(engine, run, settings, &write, redo, result, err);

@@ -541,6 +541,7 @@ int mg_tx_change(struct mg_engine *engine, struct mg_run *run,
                  struct mg_write_result *result, struct mg_error *err)
 {
 	const struct mg_write_request write = { .statement = request->statement,
+		                                    .input = request->input,
 		                                    .lossless = request->rows->lossless };
 	const struct mg_table *table = NULL;
 	struct mg_tx *tx = settings->tx;

@@ -237,6 +237,23 @@ int mg_write__source(struct mg_write *write, const char *sql,
 	return more ? source_flush(&source, err) : code;
 }
 
+int mg_write__source_on(struct mg_write *write, struct mg_duck_conn *conn, const char *sql,
+                        int (*take)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
+                        struct mg_error *err)
+{
+	struct source source = { .write = write, .take = take };
+	const struct mg_rows rows = {
+		.begin = source_begin, .batch = source_batch, .lossless = true, .arg = &source
+	};
+	struct mg_pump pump;
+
+	mg_pump_init(&pump, write->run, &rows);
+	int code = mg_pump_query(&pump, conn, sql, err);
+
+	mg_pump_fini(&pump);
+	return !code && write->spools[MG_WRITE_SOURCE].rows > 0 ? source_flush(&source, err) : code;
+}
+
 /* ---- RETURNING ---- */
 
 static int keep_begin(void *arg, const struct ArrowSchema *schema, size_t count,

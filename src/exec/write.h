@@ -34,8 +34,15 @@ int mg_write_refused(struct mg_engine *engine, struct mg_run *run,
                      const struct mg_run_settings *settings, struct mg_str statement, int code,
                      struct mg_error *err);
 
+/* What a client has sent for COPY; borrowed, and read from its start, maybe several times. */
+struct mg_write_input {
+	int fd;
+	uint64_t size;
+};
+
 struct mg_write_request {
 	struct mg_str statement; /* one, without its ";" */
+	const struct mg_write_input *input; /* COPY; NULL: the client has sent nothing */
 	bool lossless;           /* RETURNING's rows: as struct mg_rows has it */
 };
 

@@ -164,6 +164,15 @@ int mg_write__insert(struct mg_write *write, struct mg_error *err)
 	const struct mg_dml *dml = &write->dml;
 	struct mg_plandb_view view = { 0 };
 	bool done = false;
+
+	if (dml->copy_format) {
+		int copied = mg_write__copy(write, try_chunk, err);
+
+		mg_run_own_stats(write->run)->step = "copy";
+		copied = copied ? copied : mg_write__check_keys(write, err);
+		write->result->rows = write->outlets[MG_REDO_INSERT].rows;
+		return copied;
+	}
 	int code = mg_write__plain(write, &done, err);
 
 	if (code || done) {

@@ -136,6 +136,11 @@ struct mg_plan_settings mg_write__plan_settings(struct mg_write *write);
 int mg_write__source(struct mg_write *write, const char *sql,
                      int (*take)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
                      struct mg_error *err);
+/* The same with the rows of sql on a connection of the caller's, which may be ended through the
+ * run. */
+int mg_write__source_on(struct mg_write *write, struct mg_duck_conn *conn, const char *sql,
+                        int (*take)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
+                        struct mg_error *err);
 /* The wall: what a text that reads would touch. */
 int mg_write__look(struct mg_write *write, const char *sql, struct mg_plandb_view *view,
                    struct mg_error *err);
@@ -172,6 +177,10 @@ int mg_write__return_query(struct mg_write *write, struct mg_duck_conn *conn, co
 int mg_write__conflict(struct mg_write *write, const char *source, bool here, struct mg_error *err);
 /* INSERT of literals, without DuckDB; *done false: it is none (write_plain.c). */
 int mg_write__plain(struct mg_write *write, bool *done, struct mg_error *err);
+/* COPY: what the client has sent, in chunks to take (write_copy.c). */
+int mg_write__copy(struct mg_write *write,
+                   int (*take)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
+                   struct mg_error *err);
 int mg_write__insert(struct mg_write *write, struct mg_error *err); /* write_insert.c */
 int mg_write__update(struct mg_write *write, struct mg_error *err); /* write_change.c */
 int mg_write__delete(struct mg_write *write, struct mg_error *err); /* write_change.c */

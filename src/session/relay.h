@@ -52,6 +52,7 @@ struct mg_relay_ask {
 	struct mg_query *query;  /* ended from outside: it is ended there */
 	bool writes;
 	struct mg_write_key once;
+	const struct mg_write_input *input; /* of COPY; NULL: none */
 	/* Statements of a transaction go over one connection, which belongs to it from BEGIN to its
 	 * end: *link, NULL for BEGIN alone, which takes one, and NULL again when it is lost.  NULL:
 	 * any. */

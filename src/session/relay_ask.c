@@ -9,9 +9,11 @@
 #include "base/log.h"
 #include "codec/arrow_ipc.h"
 #include "os/clock.h"
+#include "session/intake.h"
 
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
 	LOOK_MS = 50,       /* how soon a cancel is seen */
@@ -69,6 +71,7 @@ struct asking {
 	struct mg_arena *columns; /* what answer points into */
 	struct mg_arrow_decoder *decoder;
 	uint64_t cancelled_ms; /* 0: not */
+	uint64_t input_at;     /* so much of the input was handed on */
 	bool over;             /* the last frame has come */
 };
 
@@ -122,6 +125,29 @@ static void cancel(struct asking *asking)
 		asking->cancelled_ms = mg_clock_ms();
 		mg_relay_link_send(asking->link, mg_relay_frame_encode(&frame));
 	}
+}
+
+/* The next piece of what the client has sent for COPY. */
+static int on_more(struct asking *asking, struct mg_error *err)
+{
+	const struct mg_write_input *input = asking->ask->input;
+	uint64_t left = input ? input->size - asking->input_at : 0;
+	size_t size = left < MG_INTAKE_PIECE_BYTES ? (size_t)left : MG_INTAKE_PIECE_BYTES;
+	uint8_t *bytes = mg_alloc(size + 1);
+	int code = 0;
+
+	if (size && pread(input->fd, bytes, size, (off_t)asking->input_at) != (ssize_t)size) {
+		code = mg_error_set(err, MG_E_IO, "what was sent cannot be read again");
+		cancel(asking);
+	} else {
+		const struct mg_relay_frame frame = { .kind = MG_RELAY_DATA,
+			                                  .batch = { .data = bytes, .size = size } };
+
+		asking->input_at += size;
+		mg_relay_link_send(asking->link, mg_relay_frame_encode(&frame));
+	}
+	mg_free(bytes);
+	return code;
 }
 
 static int on_begin(struct asking *asking, const struct mg_relay_begin *begin, struct mg_error *err)
@@ -222,6 +248,9 @@ static int on_frame(struct asking *asking, struct mg_buf *whole, struct mg_error
 		break;
 	case MG_RELAY_FAILED:
 		code = on_failed(asking, &frame.failed, err);
+		break;
+	case MG_RELAY_MORE:
+		code = on_more(asking, err);
 		break;
 	case MG_RELAY_NOTICE:
 		if (asking->sink->notice) {

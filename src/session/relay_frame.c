@@ -151,8 +151,11 @@ struct mg_buf *mg_relay_frame_encode(const struct mg_relay_frame *frame)
 	case MG_RELAY_PROGRESS:
 		put_progress(&out, &frame->progress);
 		break;
+	case MG_RELAY_DATA:
+		mg_sb_add_len(&out, (const char *)frame->batch.data, frame->batch.size);
+		break;
 	default:
-		mg_assert(frame->kind == MG_RELAY_CANCEL);
+		mg_assert(frame->kind == MG_RELAY_CANCEL || frame->kind == MG_RELAY_MORE);
 	}
 	uint32_t told = (uint32_t)(out.len + behind);
 	size_t size = out.len;
@@ -398,7 +401,12 @@ int mg_relay_frame_decode(struct mg_arena *arena, const uint8_t *data, size_t si
 	case MG_RELAY_PROGRESS:
 		get_progress(&in, &out->progress);
 		break;
+	case MG_RELAY_DATA:
+		out->batch.size = in.failed ? 0 : (size_t)(in.end - in.at);
+		out->batch.data = mg_in_bytes(&in, out->batch.size);
+		break;
 	case MG_RELAY_CANCEL:
+	case MG_RELAY_MORE:
 		break;
 	default:
 		in.failed = true;

@@ -7,6 +7,8 @@
  *                      <------------------------- NOTICE, PROGRESS, at any time
  *                      <------------------------- BEGIN columns, schema, when it has rows
  *                      <------------------------- BATCH rows, Arrow IPC, as often as needed
+ *                      <------------------------- MORE, of a COPY, as often as needed
+ *     DATA bytes, the answer to each ----------->
  *                      <------------------------- DONE tag, figures; or FAILED error: the last one
  *
  *      0  size  u32   of the whole frame
@@ -22,6 +24,8 @@
  *         NOTICE    text
  *         PROGRESS  u64 done, in thousandths, all ones: not known  u64 rows, bytes  u32 nodes
  *         CANCEL    nothing
+ *         MORE      nothing: the next piece of what COPY stores is wanted
+ *         DATA      it, or no bytes: that was all
  *
  * A text is u32 size, bytes, in UTF-8 and without a zero.  Numbers are little-endian.  One RUN at a
  * time; the next may follow when the last has been answered.
@@ -46,6 +50,8 @@ enum mg_relay_kind {
 	MG_RELAY_FAILED,
 	MG_RELAY_NOTICE,
 	MG_RELAY_PROGRESS,
+	MG_RELAY_MORE,
+	MG_RELAY_DATA,
 };
 
 #define MG_RELAY_HEAD 5

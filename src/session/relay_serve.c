@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "codec/arrow_ipc.h"
 #include "net/stream.h"
+#include "session/inbox.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -56,6 +57,7 @@ struct work {
 	atomic_bool cancelled;
 	pthread_mutex_t lock;
 	struct mg_query *query; /* under lock */
+	struct mg_inbox inbox;  /* of what COPY stores */
 	/* thread */
 	struct mg_arrow_encoder *encoder;
 	struct mg_buf *last; /* written before the stream is finished */
@@ -80,6 +82,7 @@ static void work_unref(struct work *work)
 	mg_stream_unref(work->stream);
 	mg_arrow_encoder_free(work->encoder);
 	pthread_mutex_destroy(&work->lock);
+	mg_inbox_fini(&work->inbox);
 	mg_arena_free(work->arena);
 	mg_buf_unref(work->whole);
 	end_session(work->session);
@@ -100,6 +103,7 @@ static void work_cancel(struct work *work)
 	if (id[0]) { /* not under our lock, which the list's is held over */
 		(void)mg_queries_cancel(mg_sessions_queries(work->relay->sessions), id, NULL, NULL);
 	}
+	mg_inbox_close(&work->inbox);
 	mg_stream_close(work->stream);
 }
 
@@ -201,10 +205,22 @@ static void sink_query(void *arg, struct mg_query *query)
 	}
 }
 
+static int sink_input(void *arg, struct mg_buf **out, struct mg_error *err)
+{
+	struct work *work = arg;
+	const struct mg_relay_frame frame = { .kind = MG_RELAY_MORE };
+
+	mg_inbox_ask(&work->inbox);
+	int code = put_frame(work, mg_relay_frame_encode(&frame), err);
+
+	return code ? code : mg_inbox_wait(&work->inbox, out, err);
+}
+
 static void sink_stop(void *arg)
 {
 	struct work *work = arg;
 
+	mg_inbox_close(&work->inbox);
 	mg_stream_close(work->stream);
 }
 
@@ -240,6 +256,7 @@ static void work_run(void *arg)
 		.batch = sink_batch,
 		.end = sink_end,
 		.notice = sink_notice,
+		.input = sink_input,
 		.query = sink_query,
 		.stop = sink_stop,
 		.arg = work,
@@ -421,6 +438,7 @@ static struct work *work_new(struct peer *peer, struct mg_buf *whole, struct mg_
 	work->stream = mg_stream_new(peer->loop, work_wake, work);
 	mg_stream_idle_limit(work->stream, TAKE_MS);
 	pthread_mutex_init(&work->lock, NULL);
+	mg_inbox_init(&work->inbox);
 	return work;
 }
 
@@ -480,6 +498,14 @@ static int on_frame(struct peer *peer, struct mg_buf *whole, struct mg_error *er
 		if (peer->work) { /* else it has ended meanwhile */
 			work_cancel(peer->work);
 		}
+	} else if (!code && frame.kind == MG_RELAY_DATA) {
+		struct mg_buf *piece =
+			frame.batch.size ? mg_buf_copy(frame.batch.data, frame.batch.size) : NULL;
+
+		if (peer->work) { /* else it has ended meanwhile */
+			(void)mg_inbox_put(&peer->work->inbox, piece, frame.batch.size && !piece);
+		}
+		mg_buf_unref(piece);
 	} else if (!code) {
 		code = mg_error_set(err, MG_E_PROTOCOL, "a frame of kind %u is not due", frame.kind);
 	}

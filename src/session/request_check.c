@@ -29,10 +29,9 @@ int mg_session__refuse(const struct mg_statement *statement, struct mg_error *er
 		              "makes one of a list for /db/execute.");
 		return code;
 	case MG_S_COPY:
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "COPY is not supported yet");
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "COPY ... TO is not supported yet");
 		mg_error_hint(err,
-		              "To export, ask for CSV or Arrow: merganser sql --format csv, or /db/query "
-		              "with Accept: text/csv.");
+		              "To export: \\copy ... to in the shell, or /db/query with Accept: text/csv.");
 		return code;
 	case MG_S_USE:
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "USE is not supported");

@@ -107,6 +107,9 @@ struct mg_sink {
 	int (*batch)(void *arg, struct ArrowArray *batch, struct mg_error *err);
 	int (*end)(void *arg, const struct mg_answer *answer, struct mg_error *err);
 	void (*notice)(void *arg, const char *text); /* may be NULL */
+	/* The next piece of what the client sends for COPY, the caller's; *out NULL: that was all.  May
+	 * wait, until `stop`.  NULL: it sends nothing. */
+	int (*input)(void *arg, struct mg_buf **out, struct mg_error *err);
 	/* The query that runs now, or NULL when it is over; may be NULL.  For progress. */
 	void (*query)(void *arg, struct mg_query *query);
 	/* The query is ended from outside: wake the thread if it waits in the sink.  May be NULL.  Any

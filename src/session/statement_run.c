@@ -22,6 +22,7 @@
 #include "session/anywhere.h"
 #include "session/apart.h"
 #include "session/changes_calls.h"
+#include "session/intake.h"
 #include "session/relay.h"
 #include "session/session_int.h"
 #include "session/text_rows.h"
@@ -45,6 +46,7 @@ struct job {
 	bool left;                  /* the query was left to it (apart.h) */
 	bool relayed;               /* another node has sent the statement */
 	struct mg_write_key once;
+	struct mg_intake intake;    /* of COPY */
 	bool began;                 /* the sink has been given begin */
 	struct mg_relay_answer far; /* of another node */
 	struct mg_answer answer;
@@ -215,6 +217,7 @@ static int relay(struct job *job, uint64_t node, bool writes, struct mg_relay_li
 		.query = job->query,
 		.writes = writes,
 		.once = job->once,
+		.input = job->intake.file ? &job->intake.input : NULL,
 	};
 
 	return mg_relay_run(job->session->sessions->relay, &ask, job->sink, &job->answer, &job->far,
@@ -659,6 +662,7 @@ static int carry_out_change(struct job *job, struct mg_change_result *result, st
 		.rows = &rows,
 		.partition_by_primary_key = job->settings.partition_by_primary_key,
 		.once = job->once,
+		.input = job->intake.file ? &job->intake.input : NULL,
 	};
 	struct mg_run *run = mg_query_run(job->query);
 
@@ -754,7 +758,14 @@ static int run_change(struct job *job, struct mg_error *err)
 	bool there = false;
 
 	begin_query(job, stop_change);
-	int code = find_place(job, &there, err);
+	int code = 0;
+
+	if (mg_intake_is_wanted(job->statement->verb)) {
+		const char *dir = mg_engine_spill_dir(mg_sessions_engine(job->session->sessions));
+
+		code = mg_intake_take(&job->intake, sink, dir, err);
+	}
+	code = code ? code : find_place(job, &there, err);
 
 	if (!code && there) {
 		code = run_there(job, err);
@@ -777,6 +788,7 @@ static int run_change(struct job *job, struct mg_error *err)
 	}
 	mg_query_end(job->query, code ? err : NULL);
 	job->query = NULL;
+	mg_intake_fini(&job->intake);
 	return code;
 }
 

@@ -136,7 +136,7 @@ static int take_where(struct mg_cursor *cursor, struct mg_dml *out)
 
 /* ---- the table ---- */
 
-static int take_table(struct mg_cursor *cursor, struct mg_dml *out)
+int mg_dml__take_path(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	const char *names[3] = { "", "", "" };
 	size_t count = 0;
@@ -165,7 +165,7 @@ int mg_dml__take_target(struct mg_cursor *cursor, const char *const *words, stru
 	    !mg_token_is(after, "as")) {
 		mg_cursor_next(cursor);
 	}
-	int code = take_table(cursor, out);
+	int code = mg_dml__take_path(cursor, out);
 
 	if (code) {
 		return code;
@@ -273,7 +273,7 @@ static int take_insert(struct mg_cursor *cursor, struct mg_dml *out)
 	if (!code && !mg_cursor_take(cursor, "into")) {
 		code = mg_cursor_expected(cursor, "INTO");
 	}
-	code = code ? code : take_table(cursor, out);
+	code = code ? code : mg_dml__take_path(cursor, out);
 	if (!code && mg_cursor_take(cursor, "as")) {
 		code = mg_cursor_take_name(cursor, "the alias of the table", &out->alias);
 	}
@@ -501,7 +501,7 @@ static int take_truncate(struct mg_cursor *cursor, struct mg_dml *out)
 	    !mg_token_is_sign(after, '.')) {
 		mg_cursor_next(cursor);
 	}
-	int code = take_table(cursor, out);
+	int code = mg_dml__take_path(cursor, out);
 
 	return code || mg_token_is_end(cursor->token)
 	           ? code
@@ -520,6 +520,7 @@ static const struct {
 	{ "delete", "DELETE", MG_DML_DELETE, take_delete },
 	{ "truncate", "TRUNCATE", MG_DML_TRUNCATE, take_truncate },
 	{ "merge", "MERGE", MG_DML_MERGE, mg_dml__take_merge },
+	{ "copy", "COPY", MG_DML_INSERT, mg_dml__take_copy },
 };
 
 /* The definitions of WITH; the verb stands right behind the last one's ")". */
@@ -581,7 +582,7 @@ int mg_dml_parse(struct mg_arena *arena, struct mg_str text, struct mg_dml *out,
 			out->verb = verbs[i].verb;
 			out->name = verbs[i].name;
 			code = verbs[i].take(&cursor, out);
-			out->reads = out->verb != MG_DML_INSERT || may_read(text);
+			out->reads = out->verb != MG_DML_INSERT || (!out->copy_format && may_read(text));
 			return code;
 		}
 	}

@@ -66,6 +66,11 @@ struct mg_dml_when {
 	struct mg_str message; /* ERROR; or empty */
 };
 
+/* Of COPY: under the name that DuckDB's reader has for it, the value as a literal of SQL. */
+struct mg_dml_option {
+	const char *name, *value;
+};
+
 struct mg_dml {
 	enum mg_dml_verb verb;
 	const char *name;                     /* "INSERT" */
@@ -76,6 +81,10 @@ struct mg_dml {
 	const char **columns; /* column_count 0: none are named */
 	size_t column_count;
 	bool by_name;
+	/* COPY ... FROM STDIN: an INSERT of what the client sends */
+	const char *copy_format; /* "csv", "json", "parquet", "arrow"; NULL: it is no COPY */
+	struct mg_dml_option *copy_options;
+	size_t copy_option_count;
 	bool values; /* source starts with VALUES */
 	bool default_values;
 	struct mg_str source; /* VALUES ..., SELECT ..., or empty with default_values */

@@ -19,6 +19,8 @@ int mg_dml__take_text(struct mg_cursor *cursor, const struct mg_dml_ends *ends, 
 int mg_dml__take_some_text(struct mg_cursor *cursor, const struct mg_dml_ends *ends,
                            const char *what, struct mg_str *out);
 int mg_dml__take_returning(struct mg_cursor *cursor, struct mg_dml *out);
+/* [[catalog .] schema .] table */
+int mg_dml__take_path(struct mg_cursor *cursor, struct mg_dml *out);
 /* [ONLY] table [*] [[AS] alias]; words: what follows and is no alias. */
 int mg_dml__take_target(struct mg_cursor *cursor, const char *const *words, struct mg_dml *out);
 /* Does the parenthesis that is next hold names alone? */
@@ -33,5 +35,7 @@ bool mg_dml__is_default(struct mg_str expr);
 
 /* MERGE's, behind the verb (dml_merge.c). */
 int mg_dml__take_merge(struct mg_cursor *cursor, struct mg_dml *out);
+/* COPY's (dml_copy.c). */
+int mg_dml__take_copy(struct mg_cursor *cursor, struct mg_dml *out);
 
 #endif

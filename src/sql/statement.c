@@ -415,6 +415,26 @@ static int read_explain(struct mg_statement *statement, struct mg_lexer *lexer,
 
 /* ---- kinds ---- */
 
+/* COPY t FROM writes; COPY t TO, and COPY (SELECT ... FROM ...) TO, do not. */
+static int read_copy(struct mg_statement *statement, struct mg_lexer *lexer, struct mg_error *err)
+{
+	size_t depth = 0;
+
+	(void)err;
+	for (struct mg_token token = mg_lex_next(lexer);
+	     token.kind != MG_T_END && token.kind != MG_T_BAD; token = mg_lex_next(lexer)) {
+		depth += is_sign(token, '(');
+		depth -= depth && is_sign(token, ')');
+		if (!depth && word_is(token, "from")) {
+			statement->kind = MG_S_DML;
+		}
+		if (!depth && (word_is(token, "from") || word_is(token, "to"))) {
+			break;
+		}
+	}
+	return 0;
+}
+
 /* WITH ... SELECT reads, WITH ... INSERT writes: the verb stands right behind a definition's ")".
  */
 static enum mg_statement_kind with_kind(struct mg_lexer *lexer)
@@ -467,7 +487,7 @@ static const struct {
 	{ "abort", MG_S_TRANSACTION, read_transaction },
 	{ "savepoint", MG_S_TRANSACTION, read_transaction },
 	{ "release", MG_S_TRANSACTION, read_transaction },
-	{ "copy", MG_S_COPY, NULL },
+	{ "copy", MG_S_COPY, read_copy },
 	{ "prepare", MG_S_PREPARE, NULL },
 	{ "execute", MG_S_PREPARE, NULL },
 	{ "deallocate", MG_S_PREPARE, NULL },

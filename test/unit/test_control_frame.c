@@ -51,6 +51,7 @@ static void test_frames_of_the_client(void **state)
 	                 0);
 	assert_true(frame.progress);
 	assert_false(frame.lossless);
+	assert_false(frame.input);
 	assert_int_equal(frame.id, UINT32_MAX);
 	assert_int_equal(parse("{\"type\":\"cancel\",\"id\":1}"), 0);
 	assert_int_equal(frame.kind, MG_CONTROL_CANCEL);

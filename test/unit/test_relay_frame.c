@@ -121,6 +121,13 @@ static void test_an_answer_comes_back(void **state)
 	assert_true(back(arena, &unknown).progress.done < 0);
 	assert_int_equal(back(arena, &(struct mg_relay_frame){ .kind = MG_RELAY_CANCEL }).kind,
 	                 MG_RELAY_CANCEL);
+	assert_int_equal(back(arena, &(struct mg_relay_frame){ .kind = MG_RELAY_MORE }).kind,
+	                 MG_RELAY_MORE);
+	out = back(arena, &(struct mg_relay_frame){ .kind = MG_RELAY_DATA,
+	                                            .batch = { .data = (const uint8_t *)"rows",
+	                                                       .size = 4 } });
+	assert_int_equal(out.batch.size, 4);
+	assert_memory_equal(out.batch.data, "rows", 4);
 	mg_arena_free(arena);
 }
 
@@ -195,6 +202,7 @@ static void test_nonsense_is_refused(void **state)
 	refuse(0, "", 0);
 	refuse(99, "", 0);
 	refuse(MG_RELAY_CANCEL, "x", 1);
+	refuse(MG_RELAY_MORE, "x", 1);
 	refuse(MG_RELAY_RUN, "\x04\x03", 2);                  /* a flag that is none */
 	refuse(MG_RELAY_NOTICE, "\x02\0\0\0a\0", 6);          /* a zero in a text */
 	refuse(MG_RELAY_NOTICE, "\x01\0\0\0\xff", 5);         /* no UTF-8 */

@@ -1,0 +1,206 @@
+/*
+ * dml_copy.c - COPY ... FROM: the head, and the options that its reader may get.
+ *
+ *     COPY table [(columns)] FROM STDIN [[WITH] (FORMAT csv, HEADER, DELIMITER '|', ...)]
+ *
+ * Rule: an option stands on a list or is refused.  None of the list names a file, so what the
+ * client writes here reaches nothing but the bytes that it sends.
+ */
+#include "sql/dml_int.h"
+
+#include <string.h>
+
+#define OPTIONS_MAX 64
+
+static const struct {
+	const char *name, *as; /* what the reader calls it */
+	const char *formats;   /* first letters: csv, json, parquet */
+} known[] = {
+	{ "all_varchar", "all_varchar", "c" },
+	{ "auto_detect", "auto_detect", "cj" },
+	{ "binary_as_string", "binary_as_string", "p" },
+	{ "comment", "comment", "c" },
+	{ "compression", "compression", "cj" },
+	{ "date_format", "dateformat", "cj" },
+	{ "dateformat", "dateformat", "cj" },
+	{ "decimal_separator", "decimal_separator", "c" },
+	{ "delim", "delim", "c" },
+	{ "delimiter", "delim", "c" },
+	{ "encoding", "encoding", "c" },
+	{ "escape", "escape", "c" },
+	{ "force_not_null", "force_not_null", "c" },
+	{ "header", "header", "c" },
+	{ "ignore_errors", "ignore_errors", "cj" },
+	{ "max_line_size", "max_line_size", "c" },
+	{ "maximum_object_size", "maximum_object_size", "j" },
+	{ "new_line", "new_line", "c" },
+	{ "null", "nullstr", "c" },
+	{ "null_padding", "null_padding", "c" },
+	{ "nullstr", "nullstr", "c" },
+	{ "parallel", "parallel", "c" },
+	{ "quote", "quote", "c" },
+	{ "sample_size", "sample_size", "cj" },
+	{ "sep", "delim", "c" },
+	{ "skip", "skip", "c" },
+	{ "strict_mode", "strict_mode", "c" },
+	{ "thousands", "thousands", "c" },
+	{ "timestamp_format", "timestampformat", "cj" },
+	{ "timestampformat", "timestampformat", "cj" },
+};
+
+static const char *const formats[] = { "csv", "json", "parquet", "arrow" };
+
+/* ---- values ---- */
+
+/* A value as a literal of SQL: a string or number as it stands, a word as true, false or text. */
+static int take_value(struct mg_cursor *cursor, struct mg_sb *out)
+{
+	struct mg_token token = cursor->token;
+
+	if (token.kind == MG_T_STRING || token.kind == MG_T_NUMBER) {
+		mg_sb_add_len(out, token.text.ptr, token.text.len);
+		mg_cursor_next(cursor);
+		return 0;
+	}
+	if (mg_token_is(token, "true") || mg_token_is(token, "on")) {
+		mg_sb_add(out, "true");
+	} else if (mg_token_is(token, "false") || mg_token_is(token, "off")) {
+		mg_sb_add(out, "false");
+	} else {
+		const char *name = NULL;
+		int code = mg_cursor_take_name(cursor, "a value", &name);
+
+		if (!code) {
+			mg_sb_add_literal(out, name, strlen(name));
+		}
+		return code;
+	}
+	mg_cursor_next(cursor);
+	return 0;
+}
+
+static int take_list(struct mg_cursor *cursor, struct mg_sb *out)
+{
+	bool first = true;
+	int code = 0;
+
+	mg_cursor_next(cursor);
+	mg_sb_add_char(out, '[');
+	do {
+		mg_sb_add(out, first ? "" : ", ");
+		code = take_value(cursor, out);
+		first = false;
+	} while (!code && mg_cursor_take_sign(cursor, ','));
+	mg_sb_add_char(out, ']');
+	return code || mg_cursor_take_sign(cursor, ')') ? code : mg_cursor_expected(cursor, "\")\"");
+}
+
+/* ---- options ---- */
+
+static int set_format(struct mg_cursor *cursor, struct mg_dml *out, const char *literal)
+{
+	for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+		char *quoted = mg_arena_format(cursor->arena, "'%s'", formats[i]);
+
+		if (mg_text_eq_nocase(literal, quoted)) {
+			out->copy_format = formats[i];
+			return 0;
+		}
+	}
+	int code = mg_error_set(cursor->err, MG_E_UNSUPPORTED, "COPY knows no format %s", literal);
+
+	mg_error_hint(cursor->err, "There are csv, parquet, json and arrow.");
+	return code;
+}
+
+static int take_option(struct mg_cursor *cursor, struct mg_dml *out)
+{
+	const char *name = NULL;
+	struct mg_sb value = { 0 };
+	int code = mg_cursor_take_name(cursor, "an option", &name);
+
+	if (!code && mg_token_is_sign(cursor->token, '(')) {
+		code = take_list(cursor, &value);
+	} else if (!code && !mg_token_is_sign(cursor->token, ',') &&
+	           !mg_token_is_sign(cursor->token, ')')) {
+		code = take_value(cursor, &value);
+	} else {
+		mg_sb_add(&value, "true");
+	}
+	const char *literal = mg_arena_strdup(cursor->arena, mg_sb_text(&value));
+
+	mg_sb_fini(&value);
+	if (code) {
+		return code;
+	}
+	if (mg_text_eq_nocase(name, "format")) {
+		return set_format(cursor, out, literal);
+	}
+	if (out->copy_option_count == OPTIONS_MAX) {
+		return mg_error_set(cursor->err, MG_E_LIMIT, "COPY has more than %d options", OPTIONS_MAX);
+	}
+	out->copy_options[out->copy_option_count++] = (struct mg_dml_option){ name, literal };
+	return 0;
+}
+
+/* Under the names that the reader has for them. */
+static int check_options(struct mg_cursor *cursor, struct mg_dml *out)
+{
+	for (size_t i = 0; i < out->copy_option_count; i++) {
+		struct mg_dml_option *option = &out->copy_options[i];
+		const char *as = NULL;
+
+		for (size_t k = 0; k < sizeof known / sizeof *known && !as; k++) {
+			if (mg_text_eq_nocase(known[k].name, option->name) &&
+			    strchr(known[k].formats, out->copy_format[0])) {
+				as = known[k].as;
+			}
+		}
+		if (!as) {
+			return mg_error_set(cursor->err, MG_E_UNSUPPORTED,
+			                    "COPY FROM has no option \"%s\" for format %s", option->name,
+			                    out->copy_format);
+		}
+		option->name = as;
+	}
+	return 0;
+}
+
+int mg_dml__take_copy(struct mg_cursor *cursor, struct mg_dml *out)
+{
+	int code = mg_dml__take_path(cursor, out);
+
+	if (!code && mg_dml__is_column_list(cursor)) {
+		code = mg_dml__take_columns(cursor, &out->columns, &out->column_count);
+	}
+	if (!code && !mg_cursor_take(cursor, "from")) {
+		code = mg_cursor_expected(cursor, "FROM");
+	}
+	if (!code && !mg_cursor_take(cursor, "stdin")) {
+		code = cursor->token.kind == MG_T_STRING
+		           ? mg_error_set(cursor->err, MG_E_DENIED, "COPY reads no file of the server")
+		           : mg_cursor_expected(cursor, "STDIN");
+		mg_error_hint(cursor->err, "Send the rows: COPY ... FROM STDIN, or \\copy in the shell.");
+	}
+	if (code) {
+		return code;
+	}
+	out->copy_format = "csv";
+	out->copy_options = mg_arena_new_array(cursor->arena, struct mg_dml_option, OPTIONS_MAX);
+	bool with = mg_cursor_take(cursor, "with");
+
+	if (mg_cursor_take_sign(cursor, '(')) {
+		do {
+			code = take_option(cursor, out);
+		} while (!code && mg_cursor_take_sign(cursor, ','));
+		if (!code && !mg_cursor_take_sign(cursor, ')')) {
+			code = mg_cursor_expected(cursor, "\")\"");
+		}
+	} else if (with) {
+		code = mg_cursor_expected(cursor, "\"(\"");
+	}
+	if (!code && !mg_token_is_end(cursor->token)) {
+		code = mg_cursor_expected(cursor, "the end of the statement");
+	}
+	return code ? code : check_options(cursor, out);
+}
