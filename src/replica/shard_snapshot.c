@@ -267,6 +267,25 @@ static void on_pulled(void *arg, const struct mg_snapshot_manifest *manifest,
 	mg_raft_host_post(sm->options.host, tell_pulled, sm);
 }
 
+/* Every row can be read: its sender may have damage on its disk that it has not met yet, because it
+ * has the rows in memory. */
+static int read_all(struct mg_duck_conn *conn, uint32_t shard, struct mg_error *err)
+{
+	char *sql = mg_format("SELECT coalesce(string_agg(schema_name || chr(10) || table_name || "
+	                      "chr(10), ''), '') FROM duckdb_tables() WHERE schema_name <> '_mg' AND "
+	                      "database_name = 'pull%" PRIu32 "'",
+	                      shard);
+	char *tables = NULL, database[24];
+	struct mg_shard_sum ignored;
+	int code = mg_duck_text(conn, sql, &tables, err);
+
+	(void)snprintf(database, sizeof database, "pull%" PRIu32, shard);
+	code = code ? code : mg_shard_sum(conn, database, tables, NULL, NULL, &ignored, err);
+	mg_free(tables);
+	mg_free(sql);
+	return code;
+}
+
 int mg_shard_sm__check_file(void *arg, const char *path,
                             const struct mg_snapshot_manifest *manifest, struct mg_error *err)
 {
@@ -291,6 +310,7 @@ int mg_shard_sm__check_file(void *arg, const char *path,
 		           "new.cluster_id = old.cluster_id AND new.file_format = old.file_format",
 		           shard, shard, manifest->index);
 		code = mg_duck_int(conn, mg_sb_text(&sql), &found, err);
+		code = code || found != 1 ? code : read_all(conn, shard, err);
 		(void)mg_duck_execf(conn, &ignored, "DETACH pull%" PRIu32, shard);
 	}
 	if (!code && found != 1) {
