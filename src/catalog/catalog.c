@@ -210,6 +210,29 @@ static int version_copy(const struct version *from, struct version **out, struct
 	return rc;
 }
 
+const struct mg_catalog_data *mg_catalog_ref(const struct mg_catalog_data *data)
+{
+	atomic_fetch_add(&version_of(data)->refs, 1);
+	return data;
+}
+
+int mg_catalog_fork(const struct mg_catalog_data *base,
+                    int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                                  struct mg_error *err),
+                    void *arg, const struct mg_catalog_data **out, struct mg_error *err)
+{
+	struct version *changed = NULL, *settled = NULL;
+	int rc = version_copy(version_of(base), &changed, err);
+	if (rc == 0) {
+		rc = change(arg, changed->arena, &changed->data, err);
+	}
+	/* Once more: what was put in may live elsewhere. */
+	rc = rc ? rc : version_copy(changed, &settled, err);
+	version_unref(changed);
+	*out = rc ? NULL : &settled->data;
+	return rc;
+}
+
 /* Readers see it from now on; the one before is gone with its last reader. */
 static void publish(struct mg_catalog *catalog, struct version *next)
 {
@@ -416,6 +439,39 @@ const char *mg_table_stored(struct mg_arena *arena, const struct mg_table *table
 	                 : table->name;
 }
 
+bool mg_table_has_keys(const struct mg_table *table)
+{
+	return table->primary_key_count || table->unique_count;
+}
+
+static size_t add_columns(const char **out, size_t count, size_t room, const char *const *columns,
+                          size_t more)
+{
+	for (size_t i = 0; i < more && count < room; i++) {
+		bool there = false;
+
+		for (size_t k = 0; k < count && !there; k++) {
+			there = mg_text_eq_nocase(out[k], columns[i]);
+		}
+		if (!there) {
+			out[count++] = columns[i];
+		}
+	}
+	return count;
+}
+
+size_t mg_table_key_columns(const struct mg_table *table, const char **out)
+{
+	size_t count = add_columns(out, 0, table->column_count, table->primary_key,
+	                           table->primary_key_count);
+
+	for (size_t i = 0; i < table->unique_count; i++) {
+		count = add_columns(out, count, table->column_count, table->uniques[i].columns,
+		                    table->uniques[i].count);
+	}
+	return count;
+}
+
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name)
 {
@@ -423,6 +479,38 @@ const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data,
 		const struct mg_table *table = &data->tables[i];
 		if (mg_text_eq_nocase(table->schema, schema) && mg_text_eq_nocase(table->name, name)) {
 			return table;
+		}
+	}
+	return NULL;
+}
+
+bool mg_catalog_has_schema(const struct mg_catalog_data *data, const char *schema)
+{
+	bool found = mg_text_eq_nocase(schema, "main");
+
+	for (size_t i = 0; i < data->schema_count && !found; i++) {
+		found = mg_text_eq_nocase(data->schemas[i], schema);
+	}
+	for (size_t i = 0; i < data->table_count && !found; i++) {
+		found = mg_text_eq_nocase(data->tables[i].schema, schema);
+	}
+	for (size_t i = 0; i < data->view_count && !found; i++) {
+		found = mg_text_eq_nocase(data->views[i].schema, schema);
+	}
+	for (size_t i = 0; i < data->object_count && !found; i++) {
+		found = mg_text_eq_nocase(data->objects[i].schema, schema);
+	}
+	return found;
+}
+
+const struct mg_object *mg_catalog_find_object(const struct mg_catalog_data *data, const char *kind,
+                                               const char *schema, const char *name)
+{
+	for (size_t i = 0; i < data->object_count; i++) {
+		const struct mg_object *object = &data->objects[i];
+		if (mg_text_eq(object->kind, kind) && mg_text_eq_nocase(object->schema, schema) &&
+		    mg_text_eq_nocase(object->name, name)) {
+			return object;
 		}
 	}
 	return NULL;

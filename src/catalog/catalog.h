@@ -20,6 +20,12 @@ struct mg_column {
 	bool not_null;
 };
 
+/* Columns of which no two rows hold the same. */
+struct mg_key {
+	const char **columns;
+	size_t count;
+};
+
 struct mg_table {
 	const char *schema, *name;
 	struct mg_column *columns;
@@ -28,6 +34,8 @@ struct mg_table {
 	size_t key_count;
 	const char **primary_key;
 	size_t primary_key_count;
+	struct mg_key *uniques; /* beside the primary key; rows with a NULL in one are not compared */
+	size_t unique_count;
 	uint64_t rows, bytes;
 	uint32_t version;
 	uint64_t id; /* of its making; 0: by bootstrap */
@@ -37,6 +45,19 @@ struct mg_table {
 
 struct mg_view {
 	const char *schema, *name, *sql; /* sql: the SELECT */
+};
+
+/* What else a schema holds; the planning database alone has it. */
+#define MG_OBJECT_MACRO "MACRO"
+#define MG_OBJECT_TABLE_MACRO "MACRO TABLE"
+#define MG_OBJECT_TYPE "TYPE"
+#define MG_OBJECT_SEQUENCE "SEQUENCE"
+struct mg_object {
+	const char *kind; /* one of the above: the word behind DROP */
+	const char *schema, *name;
+	const char *sql;      /* of its CREATE, what stands behind the name */
+	uint64_t id;          /* of its making */
+	const char *reserved; /* of a sequence: values up to this one may have been given; or "" */
 };
 
 /* A file of rows: shard 0 is the reference group, shards from 1 are the partitions. */
@@ -87,6 +108,8 @@ struct mg_catalog_data {
 	size_t table_count;
 	struct mg_view *views;
 	size_t view_count;
+	struct mg_object *objects; /* in the order in which they were made */
+	size_t object_count;
 	const char **schemas; /* that were made by CREATE SCHEMA */
 	size_t schema_count;
 	struct mg_user *users;
@@ -111,6 +134,12 @@ void mg_catalog_free(struct mg_catalog *catalog);
 /* A snapshot, valid until given back. */
 const struct mg_catalog_data *mg_catalog_take(struct mg_catalog *catalog);
 void mg_catalog_give(struct mg_catalog *catalog, const struct mg_catalog_data *data);
+const struct mg_catalog_data *mg_catalog_ref(const struct mg_catalog_data *data); /* give it, too */
+/* A changed copy of base that nobody else sees, to be given back; its version is base's. */
+int mg_catalog_fork(const struct mg_catalog_data *base,
+                    int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                                  struct mg_error *err),
+                    void *arg, const struct mg_catalog_data **out, struct mg_error *err);
 /* Change a copy under the writer's lock and publish it, saved and synced, when change returns 0;
  * with a log (below) the change may be tried again on a newer version.  data's new texts must live
  * in arena. */
@@ -149,11 +178,20 @@ void mg_catalog_text(const struct mg_catalog_data *data, struct mg_sb *out);
 int mg_catalog_replace(struct mg_catalog *catalog, const char *text, size_t len, uint64_t index,
                        struct mg_error *err);
 
+/* A primary key or UNIQUE. */
+bool mg_table_has_keys(const struct mg_table *table);
+/* Every column of its keys, once; out has room for all columns of the table. */
+size_t mg_table_key_columns(const struct mg_table *table, const char **out);
 /* The name under which shard files hold the table: a table of the same name that was dropped before
  * had another one. */
 const char *mg_table_stored(struct mg_arena *arena, const struct mg_table *table);
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name);
+/* NULL: there is none of that kind. */
+const struct mg_object *mg_catalog_find_object(const struct mg_catalog_data *data, const char *kind,
+                                               const char *schema, const char *name);
+/* It was made, or holds something, or is "main". */
+bool mg_catalog_has_schema(const struct mg_catalog_data *data, const char *schema);
 const struct mg_user *mg_catalog_find_user(const struct mg_catalog_data *data, const char *name);
 /* NULL: no node ever had the number. */
 const struct mg_catalog_node *mg_catalog_find_node(const struct mg_catalog_data *data,

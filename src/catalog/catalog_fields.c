@@ -68,6 +68,16 @@ const struct mg_field mg_catalog__table_fields[] = {
 	END,
 };
 
+const struct mg_field mg_catalog__object_fields[] = {
+	TEXT("kind", NULL, struct mg_object, kind),
+	TEXT("schema", NULL, struct mg_object, schema),
+	TEXT("name", NULL, struct mg_object, name),
+	TEXT("sql", NULL, struct mg_object, sql),
+	NUMBER("id", NULL, MG_FIELD_U64, struct mg_object, id),
+	TEXT("reserved", NULL, struct mg_object, reserved),
+	END,
+};
+
 const struct mg_field mg_catalog__node_fields[] = {
 	NUMBER("number", NULL, MG_FIELD_U64, struct mg_catalog_node, number),
 	TEXT("id", NULL, struct mg_catalog_node, id),

@@ -31,6 +31,7 @@ struct mg_field {
 extern const struct mg_field mg_catalog__head_fields[];  /* struct mg_catalog_data */
 extern const struct mg_field mg_catalog__shard_fields[]; /* struct mg_shard */
 extern const struct mg_field mg_catalog__table_fields[]; /* struct mg_table, without columns */
+extern const struct mg_field mg_catalog__object_fields[]; /* struct mg_object */
 extern const struct mg_field mg_catalog__node_fields[];  /* struct mg_catalog_node */
 
 /* The field's value as JSON, which is YAML too. */

@@ -51,7 +51,18 @@ static void write_table(struct mg_sb *out, const struct mg_table *table)
 		add_text(out, "type", table->columns[i].type);
 		mg_sb_add(out, table->columns[i].not_null ? ",\"not_null\":true}" : "}");
 	}
-	mg_sb_add(out, "]}");
+	mg_sb_add_char(out, ']');
+	for (size_t i = 0; i < table->unique_count; i++) {
+		mg_sb_add(out, i ? ",[" : ",\"unique\":[[");
+		for (size_t k = 0; k < table->uniques[i].count; k++) {
+			const char *name = table->uniques[i].columns[k];
+
+			mg_sb_add(out, k ? "," : "");
+			mg_sb_add_json(out, name, strlen(name));
+		}
+		mg_sb_add_char(out, ']');
+	}
+	mg_sb_add(out, table->unique_count ? "]}" : "}");
 }
 
 static void write_view(struct mg_sb *out, const struct mg_view *view)
@@ -62,6 +73,13 @@ static void write_view(struct mg_sb *out, const struct mg_view *view)
 	add_text(out, "name", view->name);
 	mg_sb_add_char(out, ',');
 	add_text(out, "sql", view->sql);
+	mg_sb_add_char(out, '}');
+}
+
+static void write_object(struct mg_sb *out, const struct mg_object *object)
+{
+	mg_sb_add(out, "\n{");
+	mg_catalog__write_fields(out, mg_catalog__object_fields, object);
 	mg_sb_add_char(out, '}');
 }
 
@@ -103,6 +121,11 @@ void mg_catalog__write(const struct mg_catalog_data *data, struct mg_sb *out)
 	for (size_t i = 0; i < data->view_count; i++) {
 		mg_sb_add(out, i ? "," : "");
 		write_view(out, &data->views[i]);
+	}
+	mg_sb_add(out, "],\"objects\":[");
+	for (size_t i = 0; i < data->object_count; i++) {
+		mg_sb_add(out, i ? "," : "");
+		write_object(out, &data->objects[i]);
 	}
 	mg_sb_add(out, "],\"users\":[");
 	for (size_t i = 0; i < data->user_count; i++) {
@@ -163,6 +186,36 @@ static int read_shard(struct mg_arena *arena, const struct mg_json *json, uint32
 	return 0;
 }
 
+static int read_uniques(struct mg_arena *arena, const struct mg_json *json, struct mg_table *table,
+                        struct mg_error *err)
+{
+	const struct mg_json *uniques = mg_json_get(json, "unique");
+
+	table->uniques = mg_arena_new_array(arena, struct mg_key, (uniques ? uniques->count : 0) + 1);
+	mg_json_each(item, uniques) {
+		struct mg_key *key = &table->uniques[table->unique_count++];
+
+		key->columns = mg_arena_new_array(arena, const char *, item->count + 1);
+		mg_json_each(name, item) {
+			bool known = false;
+
+			key->columns[key->count] = mg_arena_strdup(arena, mg_json_text(name));
+			for (size_t i = 0; i < table->column_count; i++) {
+				known = known ||
+				        mg_text_eq_nocase(table->columns[i].name, key->columns[key->count]);
+			}
+			if (!known) {
+				return corrupt(err, "a table is unique by a column that it has not");
+			}
+			key->count++;
+		}
+		if (!key->count) {
+			return corrupt(err, "a table is unique by no column");
+		}
+	}
+	return 0;
+}
+
 static int read_table(struct mg_arena *arena, const struct mg_json *json, struct mg_table *table,
                       struct mg_error *err)
 {
@@ -183,6 +236,24 @@ static int read_table(struct mg_arena *arena, const struct mg_json *json, struct
 	}
 	if (!*table->schema || !*table->name || table->column_count == 0) {
 		return corrupt(err, "a table has no name or no columns");
+	}
+	return read_uniques(arena, json, table, err);
+}
+
+static int read_objects(struct mg_arena *arena, const struct mg_json *json,
+                        struct mg_catalog_data *out, struct mg_error *err)
+{
+	const struct mg_json *objects = mg_json_get(json, "objects");
+
+	out->objects =
+		mg_arena_new_array(arena, struct mg_object, (objects ? objects->count : 0) + 1);
+	mg_json_each(item, objects) {
+		struct mg_object *object = &out->objects[out->object_count++];
+
+		if (!mg_catalog__read_fields(arena, item, mg_catalog__object_fields, object) ||
+		    !*object->kind || !*object->schema || !*object->name) {
+			return corrupt(err, "an object has no kind or name");
+		}
 	}
 	return 0;
 }
@@ -302,6 +373,7 @@ int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len,
 			rc = read_user(arena, item, &out->users[out->user_count++], err);
 		}
 	}
+	rc = rc ? rc : read_objects(arena, json, out, err);
 	rc = rc ? rc : read_nodes(arena, json, out, err);
 	mg_arena_free(scratch);
 	return rc;

@@ -18,7 +18,7 @@
 
 static enum mg_lock_mode mode_of(const struct mg_write_target *target)
 {
-	return target->reads || target->table->primary_key_count ? MG_LOCK_CHANGE : MG_LOCK_ADD;
+	return target->reads || mg_table_has_keys(target->table) ? MG_LOCK_CHANGE : MG_LOCK_ADD;
 }
 
 /* Any of its rows may lie in any of these. */

@@ -20,6 +20,7 @@
 #include "exec/pivot.h"
 #include "exec/pump.h"
 #include "exec/run.h"
+#include "exec/sequences.h"
 #include "exec/tx.h"
 #include "exec/way.h"
 #include "os/clock.h"
@@ -49,6 +50,7 @@ struct job {
 	struct mg_explain *explain; /* EXPLAIN ANALYZE collects here; or NULL */
 	bool plan_only;
 	uint64_t epoch;  /* in which this node coordinates writes; 0: it does not, or it is all alone */
+	uint64_t drawn_in; /* the epoch in which it draws values of sequences */
 	uint32_t *reads; /* shards, with 0 for the reference group */
 	size_t read_count;
 };
@@ -307,10 +309,38 @@ static int run_cut(struct job *job, struct mg_error *err)
 	return code;
 }
 
+/* The values that the answer holds will not come again. */
+static int keep_drawn(void *arg, struct mg_error *err)
+{
+	const struct job *job = arg;
+
+	return mg_sequences_keep(mg_engine_sequences(job->engine), job->drawn_in, err);
+}
+
+/* Where writes are coordinated sequences count. */
+static int begin_drawing(struct job *job, struct mg_error *err)
+{
+	int code = mg_replica_begin(mg_engine_replica(job->engine), &job->drawn_in, err);
+
+	if (code == MG_E_UNAVAILABLE) {
+		return mg_run_send_elsewhere(job->run, err);
+	}
+	job->pump.held = keep_drawn;
+	job->pump.held_arg = job;
+	return code ? code
+	            : mg_sequences_begin(mg_engine_sequences(job->engine), job->drawn_in, err);
+}
+
 static int run_catalog(struct job *job, struct mg_error *err)
 {
+	int code = job->bound.draws ? begin_drawing(job, err) : 0;
+
+	if (code) {
+		return code;
+	}
 	int64_t now_us = job->settings->tx ? mg_tx_now(job->settings->tx) : 0;
 
+	job->pump.replay = mg_tx_replay(job->settings->tx);
 	return mg_pump_plandb(&job->pump, mg_engine_plandb(job->engine), job->settings->timezone,
 	                      now_us, job->text, err);
 }
@@ -325,7 +355,7 @@ static int attach_conn(void *run, struct mg_duck_conn *conn, struct mg_error *er
 /* Over what is shown now. */
 static int plan(struct job *job, struct mg_str sql, struct mg_error *err)
 {
-	job->data = mg_catalog_take(mg_engine_catalog(job->engine));
+	job->data = mg_tx_take_catalog(job->settings->tx, job->engine);
 	job->text = mg_arena_strndup(job->arena, sql.ptr, sql.len);
 	const char *expanded = NULL;
 	int code =
@@ -337,6 +367,7 @@ static int plan(struct job *job, struct mg_str sql, struct mg_error *err)
 	struct mg_plan_settings settings = {
 		.timezone = job->settings->timezone,
 		.now_us = job->settings->tx ? mg_tx_now(job->settings->tx) : 0,
+		.replay = mg_tx_replay(job->settings->tx),
 		.attach = attach_conn,
 		.arg = job->run,
 		.row_ids = job->settings->row_ids,

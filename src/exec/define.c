@@ -7,17 +7,17 @@
  * Of several nodes the coordinator of writes alone runs it, in one epoch: the files are made,
  * filled and dropped in it, and the catalog is changed only while it lasts.
  */
-#include "exec/define.h"
+#include "exec/define_int.h"
 
 #include "base/json.h"
 #include "base/log.h"
 #include "exec/engine.h"
 #include "exec/run.h"
 #include "exec/sweep.h"
+#include "exec/tx.h"
 #include "exec/write.h"
 #include "os/random.h"
 #include "replica/replica.h"
-#include "sql/ddl.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -25,39 +25,17 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-struct define {
-	struct mg_engine *engine;
-	struct mg_run *run;
-	const struct mg_run_settings *settings;
-	const struct mg_change_request *request;
-	struct mg_arena *arena;
-	const struct mg_catalog_data *data; /* as the statement found it */
-	uint64_t epoch;
-	struct mg_ddl ddl;
-	const char *schema;    /* of the object */
-	struct mg_table table; /* CREATE TABLE: what becomes of it */
-	struct mg_table old;   /* and what it has replaced, as far as files need to know */
-	bool replaced;
-	struct mg_view view; /* CREATE VIEW */
-};
+void mg_define_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void mg_define_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
 
 /* ---- the catalog ---- */
-
-static bool has_schema(const struct mg_catalog_data *data, const char *schema)
-{
-	bool found = mg_text_eq_nocase(schema, "main");
-
-	for (size_t i = 0; i < data->schema_count && !found; i++) {
-		found = mg_text_eq_nocase(data->schemas[i], schema);
-	}
-	for (size_t i = 0; i < data->table_count && !found; i++) {
-		found = mg_text_eq_nocase(data->tables[i].schema, schema);
-	}
-	for (size_t i = 0; i < data->view_count && !found; i++) {
-		found = mg_text_eq_nocase(data->views[i].schema, schema);
-	}
-	return found;
-}
 
 static const struct mg_view *find_view(const struct mg_catalog_data *data, const char *schema,
                                        const char *name)
@@ -98,7 +76,7 @@ static void remove_view(struct mg_catalog_data *data, const char *schema, const 
 }
 
 /* Others may have swept, or defined, since this node has stopped to coordinate. */
-static int check_epoch(const struct define *define, struct mg_error *err)
+static int check_epoch(const struct mg_define *define, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(define->engine);
 	uint64_t now = 0;
@@ -114,7 +92,7 @@ static int check_epoch(const struct define *define, struct mg_error *err)
 static int add_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
                      struct mg_error *err)
 {
-	struct define *define = arg;
+	struct mg_define *define = arg;
 	struct mg_table *tables = mg_arena_new_array(arena, struct mg_table, data->table_count + 1);
 	const struct mg_table *old =
 		mg_catalog_find_table(data, define->table.schema, define->table.name);
@@ -143,7 +121,7 @@ static int add_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *
 static int add_view(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
                     struct mg_error *err)
 {
-	const struct define *define = arg;
+	const struct mg_define *define = arg;
 	struct mg_view *views = mg_arena_new_array(arena, struct mg_view, data->view_count + 1);
 
 	(void)err;
@@ -157,7 +135,7 @@ static int add_view(void *arg, struct mg_arena *arena, struct mg_catalog_data *d
 static int add_schema(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
                       struct mg_error *err)
 {
-	const struct define *define = arg;
+	const struct mg_define *define = arg;
 	const char **schemas = mg_arena_new_array(arena, const char *, data->schema_count + 1);
 
 	(void)err;
@@ -172,7 +150,7 @@ static int add_schema(void *arg, struct mg_arena *arena, struct mg_catalog_data 
 static int drop_object(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
                        struct mg_error *err)
 {
-	const struct define *define = arg;
+	const struct mg_define *define = arg;
 	size_t kept = 0;
 
 	(void)arena;
@@ -192,12 +170,14 @@ static int drop_object(void *arg, struct mg_arena *arena, struct mg_catalog_data
 		}
 		data->schema_count = kept;
 		break;
+	case MG_DDL_OBJECT: /* define_object.c */
+		break;
 	}
 	return 0;
 }
 
 struct catalog_change {
-	struct define *define;
+	struct mg_define *define;
 	int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
 	              struct mg_error *err);
 };
@@ -212,11 +192,14 @@ static int change_in_epoch(void *arg, struct mg_arena *arena, struct mg_catalog_
 	return code ? code : change->change(change->define, arena, data, err);
 }
 
-static int change_catalog(struct define *define,
-                          int (*change)(void *arg, struct mg_arena *arena,
-                                        struct mg_catalog_data *data, struct mg_error *err),
-                          struct mg_error *err)
+int mg_define__change_catalog(struct mg_define *define,
+                              int (*change)(void *arg, struct mg_arena *arena,
+                                            struct mg_catalog_data *data, struct mg_error *err),
+                              struct mg_error *err)
 {
+	if (define->settings->tx) {
+		return mg_define__step(define, change, err);
+	}
 	struct catalog_change in_epoch = { define, change };
 
 	return mg_catalog_change(mg_engine_catalog(define->engine), change_in_epoch, &in_epoch, err);
@@ -231,8 +214,44 @@ static void add_path(struct mg_sb *sql, const char *schema, const char *name)
 	mg_sb_add_ident(sql, name);
 }
 
+/* The statement as the planning database runs it, for those that follow in its transaction. */
+static const char *replay_of(const struct mg_define *define)
+{
+	const struct mg_ddl *ddl = &define->ddl;
+	static const char *const kinds[] = { "TABLE", "VIEW", "SCHEMA" };
+	bool object = ddl->kind == MG_DDL_OBJECT;
+	struct mg_sb sql = { 0 };
+
+	if (ddl->kind == MG_DDL_SCHEMA) {
+		mg_sb_add(&sql, ddl->verb == MG_DDL_CREATE ? "CREATE SCHEMA IF NOT EXISTS " : "");
+		mg_sb_add_ident(&sql, ddl->name);
+	} else if (ddl->verb == MG_DDL_DROP) {
+		mg_sb_addf(&sql, "DROP %s ", object ? ddl->object : kinds[ddl->kind]);
+		add_path(&sql, define->schema, ddl->name);
+	} else {
+		bool macro = object && mg_text_eq(ddl->object, MG_OBJECT_TABLE_MACRO);
+
+		mg_sb_addf(&sql, "CREATE OR REPLACE %s ",
+		           macro ? MG_OBJECT_MACRO : object ? ddl->object : kinds[ddl->kind]);
+		add_path(&sql, define->schema, ddl->name);
+		mg_sb_addf(&sql, object                      ? " %s"
+		                 : ddl->kind == MG_DDL_TABLE ? " (%s)"
+		                                             : " AS %s",
+		           object ? mg_arena_strndup(define->arena, ddl->definition.ptr,
+		                                     ddl->definition.len)
+		           : ddl->kind == MG_DDL_TABLE ? define->table.definition
+		                                       : define->view.sql);
+	}
+	const char *text = ddl->kind == MG_DDL_SCHEMA && ddl->verb == MG_DDL_DROP
+	                       ? NULL /* an empty one stays, and does no harm */
+	                       : mg_arena_strdup(define->arena, mg_sb_text(&sql));
+
+	mg_sb_fini(&sql);
+	return text;
+}
+
 /* The value of `select` as JSON. */
-static int ask_json(struct define *define, struct mg_duck_conn *conn, const char *select,
+static int ask_json(struct mg_define *define, struct mg_duck_conn *conn, const char *select,
                     struct mg_json **out, struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
@@ -255,10 +274,20 @@ static int ask_json(struct define *define, struct mg_duck_conn *conn, const char
 	return code;
 }
 
-/* Functions that no client may call may not stand in a definition, either. */
-static int check_expression(struct define *define, const char *text, struct mg_error *err)
+struct mg_plan_settings mg_define__plan_settings(const struct mg_define *define, bool alone)
 {
-	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
+	return (struct mg_plan_settings){
+		.timezone = define->settings->timezone,
+		.now_us = define->settings->tx ? mg_tx_now(define->settings->tx) : 0,
+		.replay = mg_tx_replay(define->settings->tx),
+		.alone = alone,
+	};
+}
+
+/* Functions that no client may call may not stand in a definition, either. */
+static int check_expression(struct mg_define *define, const char *text, struct mg_error *err)
+{
+	const struct mg_plan_settings settings = mg_define__plan_settings(define, false);
 	struct mg_plandb_view view;
 	char *sql = mg_arena_format(define->arena, "SELECT %s", text);
 	int code =
@@ -270,11 +299,10 @@ static int check_expression(struct define *define, const char *text, struct mg_e
 	return code;
 }
 
-static int read_columns(struct define *define, const struct mg_json *columns, struct mg_sb *text,
+static int read_columns(struct mg_define *define, const struct mg_json *columns, struct mg_sb *text,
                         struct mg_error *err)
 {
 	struct mg_table *table = &define->table;
-	int code = 0;
 
 	table->columns = mg_arena_new_array(define->arena, struct mg_column, columns->count + 1);
 	mg_json_each(item, columns) {
@@ -295,14 +323,13 @@ static int read_columns(struct define *define, const struct mg_json *columns, st
 		mg_sb_addf(text, " %s%s", column->type, column->not_null ? " NOT NULL" : "");
 		if (initial && *initial && !mg_text_eq_nocase(initial, "NULL")) {
 			mg_sb_addf(text, " DEFAULT (%s)", initial);
-			code = code ? code : check_expression(define, initial, err);
+			define->expressions[define->expression_count++] = initial;
 		}
 	}
-	return code;
+	return 0;
 }
 
-static int read_primary_key(struct define *define, const struct mg_json *names,
-                            struct mg_error *err)
+static void read_primary_key(struct mg_define *define, const struct mg_json *names)
 {
 	struct mg_table *table = &define->table;
 
@@ -310,25 +337,69 @@ static int read_primary_key(struct define *define, const struct mg_json *names,
 	mg_json_each(name, names) {
 		table->primary_key[table->primary_key_count++] = mg_json_text(name);
 	}
-	for (size_t k = 0; k < define->ddl.key_count; k++) {
+}
+
+static void read_unique(struct mg_define *define, const struct mg_json *names)
+{
+	struct mg_table *table = &define->table;
+	struct mg_key *uniques =
+		mg_arena_new_array(define->arena, struct mg_key, table->unique_count + 1);
+	struct mg_key *key = &uniques[table->unique_count];
+
+	for (size_t i = 0; i < table->unique_count; i++) {
+		uniques[i] = table->uniques[i];
+	}
+	key->columns = mg_arena_new_array(define->arena, const char *, names->count + 1);
+	mg_json_each(name, names) {
+		key->columns[key->count++] = mg_json_text(name);
+	}
+	table->uniques = uniques;
+	table->unique_count++;
+}
+
+/* Rows of equal keys must lie in one shard to be found. */
+static int check_key(const struct mg_table *table, const struct mg_key *key, const char *what,
+                     struct mg_error *err)
+{
+	for (size_t k = 0; k < table->key_count; k++) {
 		bool found = false;
 
-		for (size_t i = 0; i < table->primary_key_count; i++) {
-			found = found || mg_text_eq_nocase(table->primary_key[i], define->ddl.keys[k]);
+		for (size_t i = 0; i < key->count; i++) {
+			found = found || mg_text_eq_nocase(key->columns[i], table->keys[k]);
 		}
 		if (!found) {
 			mg_error_set(err, MG_E_UNSUPPORTED,
-			             "the primary key must hold \"%s\", by which the table is partitioned",
-			             define->ddl.keys[k]);
+			             "%s must hold \"%s\", by which the table is partitioned", what,
+			             table->keys[k]);
 			mg_error_hint(err, "Rows of equal keys must lie in one shard to be found: partition by "
-			                   "a part of the primary key, or add the column to it.");
+			                   "a part of the key, add the column to it, or leave PARTITIONED BY "
+			                   "out.");
 			return MG_E_UNSUPPORTED;
 		}
 	}
 	return 0;
 }
 
-static int read_constraints(struct define *define, const struct mg_json *constraints,
+static int check_keys(const struct mg_table *table, struct mg_error *err)
+{
+	const struct mg_key primary = { table->primary_key, table->primary_key_count };
+	int code = primary.count ? check_key(table, &primary, "the primary key", err) : 0;
+
+	for (size_t i = 0; !code && i < table->unique_count; i++) {
+		code = check_key(table, &table->uniques[i], "UNIQUE", err);
+	}
+	return code;
+}
+
+/* It would have to be looked for in other shards with every row. */
+static int refuse_foreign_key(struct mg_error *err)
+{
+	mg_error_set(err, MG_E_UNSUPPORTED, "FOREIGN KEY is not supported yet");
+	mg_error_hint(err, "Leave REFERENCES out; a LEFT JOIN finds rows that refer to nothing.");
+	return MG_E_UNSUPPORTED;
+}
+
+static int read_constraints(struct mg_define *define, const struct mg_json *constraints,
                             struct mg_sb *text, struct mg_error *err)
 {
 	int code = 0;
@@ -340,20 +411,24 @@ static int read_constraints(struct define *define, const struct mg_json *constra
 			continue;
 		}
 		if (mg_text_eq(type, "PRIMARY KEY")) {
-			code = read_primary_key(define, mg_json_get(item, "columns"), err);
+			read_primary_key(define, mg_json_get(item, "columns"));
+		} else if (mg_text_eq(type, "UNIQUE")) {
+			read_unique(define, mg_json_get(item, "columns"));
 		} else if (mg_text_eq(type, "CHECK")) {
-			code = check_expression(define, mg_json_get_text(item, "expression"), err);
+			define->expressions[define->expression_count++] = mg_json_get_text(item, "expression");
 			mg_sb_addf(text, ", CHECK (%s)", mg_json_get_text(item, "expression"));
+		} else if (mg_text_eq(type, "FOREIGN KEY")) {
+			code = refuse_foreign_key(err);
 		} else {
 			code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported yet", type);
-			mg_error_hint(err, "There are NOT NULL, CHECK, DEFAULT and PRIMARY KEY.");
+			mg_error_hint(err, "There are NOT NULL, CHECK, DEFAULT, PRIMARY KEY and UNIQUE.");
 		}
 	}
 	return code;
 }
 
 /* The partition key's columns, as the table calls them, and of a type that can be hashed. */
-static int read_keys(struct define *define, struct mg_duck_conn *conn, struct mg_error *err)
+static int read_keys(struct mg_define *define, struct mg_duck_conn *conn, struct mg_error *err)
 {
 	struct mg_table *table = &define->table;
 
@@ -400,7 +475,7 @@ static int try_table(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 	static const char constraints_sql[] =
 		"SELECT {type: constraint_type, expression: expression, columns: "
 		"constraint_column_names} FROM duckdb_constraints() WHERE database_name = 'merganser'";
-	struct define *define = arg;
+	struct mg_define *define = arg;
 	struct mg_json *columns = NULL, *constraints = NULL;
 	struct mg_sb sql = { 0 }, text = { 0 };
 
@@ -409,11 +484,19 @@ static int try_table(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 	mg_sb_addf(&sql, " (%.*s)", MG_STR_ARG(define->ddl.columns));
 	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 
+	if (code && err && strcasestr(err->message, "foreign key")) {
+		return refuse_foreign_key(err);
+	}
 	code = code ? code : ask_json(define, conn, columns_sql, &columns, err);
 	code = code ? code : ask_json(define, conn, constraints_sql, &constraints, err);
+	if (!code) {
+		define->expressions = mg_arena_new_array(define->arena, const char *,
+		                                         columns->count + constraints->count + 1);
+	}
 	code = code ? code : read_columns(define, columns, &text, err);
 	code = code ? code : read_constraints(define, constraints, &text, err);
 	code = code ? code : read_keys(define, conn, err);
+	code = code ? code : check_keys(&define->table, err);
 	define->table.definition = mg_arena_strdup(define->arena, mg_sb_text(&text));
 	mg_sb_fini(&sql);
 	mg_sb_fini(&text);
@@ -422,14 +505,15 @@ static int try_table(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 
 /* ---- CREATE TABLE ---- */
 
-/* Its columns in a shard's file: no default, no constraint. */
-static void make_in_shards(struct define *define, struct mg_redo *redo)
+/* No default, no constraint. */
+void mg_define_in_shards(const struct mg_catalog_data *data, const struct mg_table *table,
+                         struct mg_redo *redo)
 {
-	const struct mg_table *table = &define->table;
-	const char *stored = mg_table_stored(define->arena, table);
+	struct mg_arena *arena = mg_arena_new();
+	const char *stored = mg_table_stored(arena, table);
 	struct mg_sb columns = { 0 };
 	uint32_t first = table->key_count ? 1 : 0;
-	uint32_t last = table->key_count ? define->data->shard_count : 0;
+	uint32_t last = table->key_count ? data->shard_count : 0;
 
 	for (size_t i = 0; i < table->column_count; i++) {
 		mg_sb_add(&columns, i ? ", " : "");
@@ -440,9 +524,11 @@ static void make_in_shards(struct define *define, struct mg_redo *redo)
 		mg_redo_create(redo, i, table->schema, stored, mg_sb_text(&columns));
 	}
 	mg_sb_fini(&columns);
+	mg_arena_free(arena);
 }
 
-static int drop_in_shards(struct define *define, const struct mg_table *table, struct mg_error *err)
+static int drop_in_shards(struct mg_define *define, const struct mg_table *table,
+                          struct mg_error *err)
 {
 	struct mg_redo *redo = mg_redo_new();
 	uint32_t first = table->key_count ? 1 : 0;
@@ -460,13 +546,16 @@ static int drop_in_shards(struct define *define, const struct mg_table *table, s
 /* A part of the query's rows is complete. */
 static int append_rows(void *arg, struct mg_redo *redo, struct mg_error *err)
 {
-	const struct define *define = arg;
+	const struct mg_define *define = arg;
 
+	if (define->settings->tx) {
+		return mg_tx_load(define->settings->tx, &define->table, redo, err);
+	}
 	return mg_replica_append_in(mg_engine_replica(define->engine), define->epoch, redo, err);
 }
 
 /* The rows of CREATE TABLE ... AS, while nobody sees the table. */
-static int fill_table(struct define *define, struct mg_error *err)
+static int fill_table(struct mg_define *define, struct mg_error *err)
 {
 	const struct mg_write_load load = {
 		.query = define->ddl.query, .table = &define->table, .flush = append_rows, .arg = define
@@ -478,12 +567,21 @@ static int fill_table(struct define *define, struct mg_error *err)
 
 /* Files first, then rows, then the catalog: what ends in between is swept by the next coordinator.
  */
-static int publish_table(struct define *define, struct mg_error *err)
+static int publish_table(struct mg_define *define, struct mg_error *err)
 {
+	if (define->settings->tx) {
+		int code = mg_define__change_catalog(define, add_table, err);
+
+		if (code || !define->ddl.query.len || define->ddl.no_data) {
+			return code;
+		}
+		mg_tx_bind(define->settings->tx); /* the table is there, with rows or without */
+		return fill_table(define, err);
+	}
 	struct mg_redo *redo = mg_redo_new();
 	struct mg_error ignored;
 
-	make_in_shards(define, redo);
+	mg_define_in_shards(define->data, &define->table, redo);
 	int code = mg_replica_commit_in(mg_engine_replica(define->engine), define->epoch, redo, err);
 
 	mg_redo_free(redo);
@@ -491,7 +589,7 @@ static int publish_table(struct define *define, struct mg_error *err)
 		return code;
 	}
 	code = define->ddl.query.len && !define->ddl.no_data ? fill_table(define, err) : 0;
-	code = code ? code : change_catalog(define, add_table, err);
+	code = code ? code : mg_define__change_catalog(define, add_table, err);
 	if (code && code != MG_E_UNKNOWN_OUTCOME) {
 		(void)drop_in_shards(define, &define->table, &ignored);
 	} else if (!code && define->replaced) {
@@ -501,10 +599,10 @@ static int publish_table(struct define *define, struct mg_error *err)
 }
 
 /* What the query of CREATE ... AS gives, and no more names than it has columns. */
-static int bind_query(struct define *define, const char **query, struct mg_bound *bound,
+static int bind_query(struct mg_define *define, const char **query, struct mg_bound *bound,
                       struct mg_error *err)
 {
-	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
+	const struct mg_plan_settings settings = mg_define__plan_settings(define, false);
 	const struct mg_ddl *ddl = &define->ddl;
 
 	*query = mg_arena_strndup(define->arena, ddl->query.ptr, ddl->query.len);
@@ -519,7 +617,7 @@ static int bind_query(struct define *define, const char **query, struct mg_bound
 }
 
 /* A second "a" becomes "a_1", as in DuckDB. */
-static void name_apart(struct define *define, const char **names, size_t index)
+static void name_apart(struct mg_define *define, const char **names, size_t index)
 {
 	const char *name = names[index];
 
@@ -537,7 +635,7 @@ static void name_apart(struct define *define, const char **names, size_t index)
 }
 
 /* Columns of a query's result, as the text between the parentheses of CREATE TABLE. */
-static int columns_of_query(struct define *define, struct mg_error *err)
+static int columns_of_query(struct mg_define *define, struct mg_error *err)
 {
 	struct mg_ddl *ddl = &define->ddl;
 	struct mg_bound bound;
@@ -562,7 +660,7 @@ static int columns_of_query(struct define *define, struct mg_error *err)
 	return 0;
 }
 
-static void say_reference(const struct define *define)
+static void say_reference(const struct mg_define *define)
 {
 	const struct mg_rows *rows = define->request->rows;
 
@@ -573,10 +671,10 @@ static void say_reference(const struct define *define)
 	}
 }
 
-static int create_table(struct define *define, struct mg_error *err)
+static int create_table(struct mg_define *define, struct mg_error *err)
 {
 	const struct mg_ddl *ddl = &define->ddl;
-	const struct mg_plan_settings settings = { .timezone = define->settings->timezone };
+	const struct mg_plan_settings settings = mg_define__plan_settings(define, true);
 	int code = ddl->query.len ? columns_of_query(define, err) : 0;
 
 	define->table = (struct mg_table){
@@ -588,6 +686,9 @@ static int create_table(struct define *define, struct mg_error *err)
 	code = code
 	           ? code
 	           : mg_plandb_try(mg_engine_plandb(define->engine), &settings, try_table, define, err);
+	for (size_t i = 0; !code && i < define->expression_count; i++) {
+		code = check_expression(define, define->expressions[i], err);
+	}
 	mg_sweep_spare(define->table.id);
 	code = code ? code : publish_table(define, err);
 	mg_sweep_spare_no_more(define->table.id);
@@ -599,7 +700,7 @@ static int create_table(struct define *define, struct mg_error *err)
 
 /* ---- CREATE VIEW, CREATE SCHEMA ---- */
 
-static int create_view(struct define *define, struct mg_error *err)
+static int create_view(struct mg_define *define, struct mg_error *err)
 {
 	const struct mg_ddl *ddl = &define->ddl;
 	struct mg_bound bound;
@@ -624,15 +725,18 @@ static int create_view(struct define *define, struct mg_error *err)
 		                             .name = ddl->name,
 		                             .sql = mg_arena_strdup(define->arena, mg_sb_text(&text)) };
 	mg_sb_fini(&text);
-	return change_catalog(define, add_view, err);
+	return mg_define__change_catalog(define, add_view, err);
 }
 
 /* ---- DROP ---- */
 
-static int drop_table(struct define *define, struct mg_error *err)
+static int drop_table(struct mg_define *define, struct mg_error *err)
 {
 	const struct mg_table *table =
 		mg_catalog_find_table(define->data, define->schema, define->ddl.name);
+	if (define->settings->tx) {
+		return mg_define__change_catalog(define, drop_object, err);
+	}
 	struct mg_replica *replica = mg_engine_replica(define->engine);
 	uint32_t first = table->key_count ? 1 : 0;
 	size_t count = table->key_count ? define->data->shard_count : 1;
@@ -647,7 +751,7 @@ static int drop_table(struct define *define, struct mg_error *err)
 	if (!code) {
 		struct mg_error left = { 0 };
 
-		code = change_catalog(define, drop_object, err);
+		code = mg_define__change_catalog(define, drop_object, err);
 		if (!code && drop_in_shards(define, table, &left)) { /* the next coordinator sweeps it */
 			mg_log(MG_LOG_WARN, "table.left", "table=%s.%s error=\"%s\"", table->schema,
 			       table->name, left.message);
@@ -657,7 +761,7 @@ static int drop_table(struct define *define, struct mg_error *err)
 	return code;
 }
 
-static int drop_schema(struct define *define, struct mg_error *err)
+static int drop_schema(struct mg_define *define, struct mg_error *err)
 {
 	const char *name = define->ddl.name;
 	size_t objects = 0;
@@ -668,34 +772,31 @@ static int drop_schema(struct define *define, struct mg_error *err)
 	for (size_t i = 0; i < define->data->view_count; i++) {
 		objects += mg_text_eq_nocase(define->data->views[i].schema, name);
 	}
+	for (size_t i = 0; i < define->data->object_count; i++) {
+		objects += mg_text_eq_nocase(define->data->objects[i].schema, name);
+	}
 	if (objects || mg_text_eq_nocase(name, "main")) {
-		mg_error_set(err, MG_E_BIND, "schema \"%s\" holds %zu tables and views", name, objects);
+		mg_error_set(err, MG_E_BIND, "schema \"%s\" holds %zu objects", name, objects);
 		mg_error_hint(err, "Drop them first.");
 		return MG_E_BIND;
 	}
-	return change_catalog(define, drop_object, err);
+	return mg_define__change_catalog(define, drop_object, err);
 }
 
 /* ---- the statement ---- */
 
 /* *done: there is nothing to do (IF EXISTS, IF NOT EXISTS). */
-static int check_object(const struct define *define, bool *done, struct mg_error *err)
+static int check_table_or_view(const struct mg_define *define, bool *done, struct mg_error *err)
 {
 	const struct mg_ddl *ddl = &define->ddl;
 	bool table = mg_catalog_find_table(define->data, define->schema, ddl->name) != NULL;
 	bool view = find_view(define->data, define->schema, ddl->name) != NULL;
 	bool create = ddl->verb == MG_DDL_CREATE;
-	bool there = ddl->kind == MG_DDL_SCHEMA  ? has_schema(define->data, ddl->name)
+	bool there = ddl->kind == MG_DDL_SCHEMA  ? mg_catalog_has_schema(define->data, ddl->name)
 	             : ddl->kind == MG_DDL_TABLE ? table
 	                                         : view;
 	static const char *const kinds[] = { "table", "view", "schema" };
 
-	*done = false;
-	if (ddl->kind != MG_DDL_SCHEMA && !has_schema(define->data, define->schema)) {
-		*done = !create && ddl->if_exists;
-		return *done ? 0
-		             : mg_error_set(err, MG_E_BIND, "there is no schema \"%s\"", define->schema);
-	}
 	if (ddl->kind != MG_DDL_SCHEMA && !there && (table || view)) {
 		return mg_error_set(err, create ? MG_E_DUPLICATE : MG_E_NO_TABLE,
 		                    "\"%s\" is a %s, not a %s", ddl->name, table ? "table" : "view",
@@ -716,7 +817,21 @@ static int check_object(const struct define *define, bool *done, struct mg_error
 	return 0;
 }
 
-static int check_name(const struct define *define, struct mg_error *err)
+static int check_object(const struct mg_define *define, bool *done, struct mg_error *err)
+{
+	const struct mg_ddl *ddl = &define->ddl;
+
+	*done = false;
+	if (ddl->kind != MG_DDL_SCHEMA && !mg_catalog_has_schema(define->data, define->schema)) {
+		*done = ddl->verb == MG_DDL_DROP && ddl->if_exists;
+		return *done ? 0
+		             : mg_error_set(err, MG_E_BIND, "there is no schema \"%s\"", define->schema);
+	}
+	return ddl->kind == MG_DDL_OBJECT ? mg_define__check_object(define, done, err)
+	                                  : check_table_or_view(define, done, err);
+}
+
+static int check_name(const struct mg_define *define, struct mg_error *err)
 {
 	const char *names[] = { define->schema, define->ddl.name };
 
@@ -732,7 +847,7 @@ static int check_name(const struct define *define, struct mg_error *err)
 	return 0;
 }
 
-static int carry_out(struct define *define, struct mg_error *err)
+static int carry_out(struct mg_define *define, struct mg_error *err)
 {
 	bool create = define->ddl.verb == MG_DDL_CREATE;
 
@@ -740,45 +855,104 @@ static int carry_out(struct define *define, struct mg_error *err)
 	case MG_DDL_TABLE:
 		return create ? create_table(define, err) : drop_table(define, err);
 	case MG_DDL_VIEW:
-		return create ? create_view(define, err) : change_catalog(define, drop_object, err);
+		return create ? create_view(define, err)
+		              : mg_define__change_catalog(define, drop_object, err);
 	case MG_DDL_SCHEMA:
-		return create ? change_catalog(define, add_schema, err) : drop_schema(define, err);
+		return create ? mg_define__change_catalog(define, add_schema, err)
+		              : drop_schema(define, err);
+	case MG_DDL_OBJECT:
+		return create ? mg_define__create_object(define, err) : mg_define__drop_object(define, err);
 	}
 	return mg_error_set(err, MG_E_INTERNAL, "DDL of an unknown kind");
+}
+
+static void free_define(void *arg)
+{
+	struct mg_define *define = arg;
+
+	mg_arena_free(define->arena);
+	mg_free(define);
+}
+
+/* The transaction has it from here on, when it is a step of it. */
+static void give_back(struct mg_define *define)
+{
+	mg_catalog_give(mg_engine_catalog(define->engine), define->data);
+	if (!define->is_step) {
+		free_define(define);
+	}
+}
+
+int mg_define__step(struct mg_define *define,
+                    int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                                  struct mg_error *err),
+                    struct mg_error *err)
+{
+	static const char *const kinds[] = { "TABLE", "VIEW", "SCHEMA" };
+	const struct mg_ddl *ddl = &define->ddl;
+	bool makes_table = ddl->verb == MG_DDL_CREATE && ddl->kind == MG_DDL_TABLE;
+	const struct mg_tx_step step = {
+		.change = change,
+		.arg = define,
+		.free_arg = free_define,
+		.kind = ddl->kind == MG_DDL_OBJECT ? ddl->object : kinds[ddl->kind],
+		.schema = define->schema,
+		.name = ddl->name,
+		.replay = replay_of(define),
+		.made = makes_table ? &define->table : NULL,
+	};
+	int code = mg_tx_define(define->settings->tx, &step, err);
+
+	define->is_step = code == 0;
+	return code;
+}
+
+/* What the transaction has seen so far, before it is its statement's turn. */
+static int begin(struct mg_define *define, struct mg_error *err)
+{
+	struct mg_tx *tx = define->settings->tx;
+	int code = tx ? mg_tx_check_writes(tx, err) : 0;
+
+	code = code || !tx ? code : mg_tx_snapshot(tx, err);
+	return code ? code
+	            : mg_replica_begin(mg_engine_replica(define->engine), &define->epoch, err);
 }
 
 int mg_define_run(struct mg_engine *engine, struct mg_run *run,
                   const struct mg_run_settings *settings, const struct mg_change_request *request,
                   struct mg_change_result *out, struct mg_error *err)
 {
-	struct define define = { .engine = engine,
-		                     .run = run,
-		                     .settings = settings,
-		                     .request = request,
-		                     .arena = mg_arena_new() };
+	struct mg_define *define = mg_alloc0(sizeof *define);
 	bool done = false;
-	int code = mg_ddl_parse(define.arena, request->statement, &define.ddl, err);
-	bool alone = !(define.ddl.kind == MG_DDL_TABLE && define.ddl.query.len);
+
+	*define = (struct mg_define){ .engine = engine,
+		                          .run = run,
+		                          .settings = settings,
+		                          .request = request,
+		                          .arena = mg_arena_new() };
+	define->statement =
+		mg_arena_strndup(define->arena, request->statement.ptr, request->statement.len);
+	int code = mg_ddl_parse(define->arena, mg_str(define->statement), &define->ddl, err);
+	bool alone = !settings->tx && !(define->ddl.kind == MG_DDL_TABLE && define->ddl.query.len);
 
 	if (alone) {
 		pthread_mutex_lock(&lock);
 	}
-	code = code ? code : mg_replica_begin(mg_engine_replica(engine), &define.epoch, err);
-	define.data = mg_catalog_take(mg_engine_catalog(engine));
-	define.schema = *define.ddl.schema ? define.ddl.schema : "main";
-	code = code ? code : check_name(&define, err);
-	code = code ? code : check_object(&define, &done, err);
-	code = code || done ? code : carry_out(&define, err);
-	mg_catalog_give(mg_engine_catalog(engine), define.data);
+	code = code ? code : begin(define, err);
+	define->data = mg_tx_take_catalog(settings->tx, engine);
+	define->schema = *define->ddl.schema ? define->ddl.schema : "main";
+	code = code ? code : check_name(define, err);
+	code = code ? code : check_object(define, &done, err);
+	code = code || done ? code : carry_out(define, err);
 	if (alone) {
 		pthread_mutex_unlock(&lock);
 	}
 	if (!code) {
 		out->done = true;
-		mg_copy_text(out->tag, sizeof out->tag, define.ddl.tag);
+		mg_copy_text(out->tag, sizeof out->tag, define->ddl.tag);
 		out->returned = false;
-		out->rows = define.table.rows;
+		out->rows = define->table.rows;
 	}
-	mg_arena_free(define.arena);
+	give_back(define);
 	return code;
 }

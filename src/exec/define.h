@@ -13,6 +13,13 @@
 
 #include "exec/change.h"
 
+/* Held from a look at the catalog until it has changed. */
+void mg_define_lock(void);
+void mg_define_unlock(void);
+/* CREATE of the table, under its stored name, in the shards that it lies in. */
+void mg_define_in_shards(const struct mg_catalog_data *data, const struct mg_table *table,
+                         struct mg_redo *redo);
+
 /* statement: one, of kind MG_S_DDL.  Notices go to request->rows. */
 int mg_define_run(struct mg_engine *engine, struct mg_run *run,
                   const struct mg_run_settings *settings, const struct mg_change_request *request,

@@ -433,6 +433,7 @@ int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *optio
 	pthread_mutex_init(&engine->event_lock, NULL);
 	engine->gate = mg_gate_new();
 	engine->outcomes = mg_outcomes_new(engine);
+	engine->sequences = mg_sequences_new(engine);
 	*out = engine;
 	return open_parts(engine, err);
 }
@@ -480,6 +481,7 @@ void mg_engine_close(struct mg_engine *engine)
 	pthread_mutex_destroy(&engine->event_lock);
 	mg_gate_free(engine->gate);
 	mg_outcomes_free(engine->outcomes);
+	mg_sequences_free(engine->sequences);
 	if (engine->spill_dir) {
 		mg_tree_remove(engine->spill_dir, NULL);
 	}
@@ -533,6 +535,11 @@ struct mg_replica *mg_engine_replica(struct mg_engine *engine)
 struct mg_peers *mg_engine_peers(struct mg_engine *engine)
 {
 	return engine->options.peers;
+}
+
+struct mg_sequences *mg_engine_sequences(struct mg_engine *engine)
+{
+	return engine->sequences;
 }
 
 struct mg_outcomes *mg_engine_outcomes(struct mg_engine *engine)

@@ -7,16 +7,17 @@
 #include "exec/gate.h"
 #include "exec/hub.h"
 #include "exec/outcome.h"
+#include "exec/sequences.h"
 #include "replica/replica.h"
 
 #include <pthread.h>
 
-/* A table or view that the engine and the planning database show. */
+/* An object of the catalog that the planning database shows; a table or view the engine, too. */
 struct mg_shown {
+	char *kind; /* the word behind DROP: MG_SHOWN_TABLE, MG_SHOWN_VIEW, MG_OBJECT_... */
 	char *schema, *name;
 	char *text; /* a view's SELECT, a table's definition: another one is another object */
 	uint64_t id;
-	bool view;
 	uint64_t rows;        /* of a table, lately */
 	uint64_t sample_rows; /* of them in the planning database */
 };
@@ -28,6 +29,9 @@ struct mg_early_event {
 	char *event, *detail;
 };
 
+#define MG_SHOWN_TABLE "TABLE"
+#define MG_SHOWN_VIEW "VIEW"
+
 struct mg_engine {
 	struct mg_engine_options options;
 	char *data_dir, *spill_dir, *node_name, *address;
@@ -38,6 +42,7 @@ struct mg_engine {
 	struct mg_replica *replica;
 	struct mg_copies *copies;
 	struct mg_outcomes *outcomes;
+	struct mg_sequences *sequences;
 	struct mg_gate *gate;
 	atomic_bool measured;            /* false: rows have changed since */
 	_Atomic(struct mg_hub *) served; /* the hub, from when all is open: before, nothing is told */
@@ -70,5 +75,18 @@ void mg_engine__show_again(struct mg_engine *engine);
 /* Count rows anew, and sample again what has outgrown its sample.  One thread at a time. */
 void mg_engine__measure(struct mg_engine *engine);
 void mg_engine__show_free(struct mg_engine *engine);
+/* `object` is shown now; its pointers are copied. */
+void mg_engine__note(struct mg_engine *engine, const struct mg_shown *object);
+bool mg_engine__is_shown(struct mg_engine *engine, const char *kind, const char *schema,
+                         const char *name);
+
+/* ---- engine_objects.c ---- */
+/* Views, macros, types that are not shown yet.  tables: those are there already, so what still
+ * cannot be shown is broken. */
+void mg_engine__show_objects(struct mg_engine *engine, struct mg_duck_conn *conn,
+                             const struct mg_catalog_data *data, bool tables);
+/* Still in the catalog as it is shown: a view or an object. */
+bool mg_engine__is_current_object(const struct mg_catalog_data *data,
+                                  const struct mg_shown *shown);
 
 #endif

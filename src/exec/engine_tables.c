@@ -127,26 +127,30 @@ static void add_sample_sql(struct mg_sb *sql, struct mg_arena *arena,
 
 static void shown_fini(struct mg_shown *shown)
 {
+	mg_free(shown->kind);
 	mg_free(shown->schema);
 	mg_free(shown->name);
 	mg_free(shown->text);
 }
 
-static void note(struct mg_engine *engine, const char *schema, const char *name, const char *text,
-                 uint64_t id, bool view, uint64_t sample_rows)
+void mg_engine__note(struct mg_engine *engine, const struct mg_shown *object)
 {
+	struct mg_shown shown = *object;
+
+	shown.kind = mg_strdup(object->kind);
+	shown.schema = mg_strdup(object->schema);
+	shown.name = mg_strdup(object->name);
+	shown.text = mg_strdup(object->text);
 	pthread_mutex_lock(&engine->shown_lock);
 	mg_grow(engine->shown, engine->shown_count, engine->shown_cap);
-	engine->shown[engine->shown_count++] = (struct mg_shown){
-		.schema = mg_strdup(schema),
-		.name = mg_strdup(name),
-		.text = mg_strdup(text),
-		.id = id,
-		.view = view,
-		.sample_rows = sample_rows,
-	};
+	engine->shown[engine->shown_count++] = shown;
 	pthread_mutex_unlock(&engine->shown_lock);
 	(void)atomic_fetch_add(&engine->shown_changes, 1);
+}
+
+static bool is_kind(const struct mg_shown *shown, const char *kind)
+{
+	return mg_text_eq(shown->kind, kind);
 }
 
 /* Under the lock; NULL when it is not shown (any more). */
@@ -155,7 +159,7 @@ static struct mg_shown *find_shown(struct mg_engine *engine, const struct mg_tab
 	for (size_t i = 0; i < engine->shown_count; i++) {
 		struct mg_shown *shown = &engine->shown[i];
 
-		if (!shown->view && mg_text_eq(shown->schema, table->schema) &&
+		if (is_kind(shown, MG_SHOWN_TABLE) && mg_text_eq(shown->schema, table->schema) &&
 		    mg_text_eq(shown->name, table->name)) {
 			return shown;
 		}
@@ -363,45 +367,17 @@ static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
 		}
 	}
 	if (!code) {
-		note(engine, table->schema, table->name, table->definition, table->id, false, rows);
-		note_rows(engine, table, total, NULL);
+		mg_engine__note(engine, &(struct mg_shown){ .kind = (char *)MG_SHOWN_TABLE,
+		                                            .schema = (char *)table->schema,
+		                                            .name = (char *)table->name,
+		                                            .text = (char *)table->definition,
+		                                            .id = table->id,
+		                                            .rows = total,
+		                                            .sample_rows = rows });
 	}
 	mg_sb_fini(&sql);
 	mg_arena_free(arena);
 	return code ? mg_error_wrap(err, "while showing table \"%s\"", table->name) : 0;
-}
-
-static void add_view_ddl(struct mg_sb *sql, const struct mg_view *view)
-{
-	mg_sb_add(sql, "CREATE OR REPLACE VIEW ");
-	mg_sb_add_ident(sql, view->schema);
-	mg_sb_add_char(sql, '.');
-	mg_sb_add_ident(sql, view->name);
-	mg_sb_addf(sql, " AS %s", view->sql);
-}
-
-/* A view whose tables are gone stays in the catalog and is shown when they are back. */
-static void show_view(struct mg_engine *engine, struct mg_duck_conn *conn,
-                      const struct mg_view *view)
-{
-	struct mg_error err = { 0 };
-	struct mg_sb sql = { 0 }, schema = { 0 };
-	int code = create_schema(conn, view->schema, &err);
-
-	mg_sb_add(&schema, "CREATE SCHEMA IF NOT EXISTS ");
-	mg_sb_add_ident(&schema, view->schema);
-	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&schema), &err);
-	add_view_ddl(&sql, view);
-	code = code ? code : mg_duck_exec(conn, mg_sb_text(&sql), &err);
-	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), &err);
-	if (code) {
-		mg_log(MG_LOG_WARN, "view.broken", "view=%s.%s error=\"%s\"", view->schema, view->name,
-		       err.message);
-	} else {
-		note(engine, view->schema, view->name, view->sql, 0, true, 0);
-	}
-	mg_sb_fini(&schema);
-	mg_sb_fini(&sql);
 }
 
 /* Schemas stay until the next start: an empty one does no harm. */
@@ -444,6 +420,9 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 	code = code ? code : measure(conn, data, rows, err);
 	double fraction = sample_fraction(data, rows);
 
+	if (!code) {
+		mg_engine__show_objects(engine, conn, data, false);
+	}
 	for (size_t i = 0; !code && i < data->table_count; i++) {
 		code = show_table(engine, conn, data, &data->tables[i], rows[i], fraction, err);
 		if (code && !all) {
@@ -452,8 +431,8 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 			code = 0;
 		}
 	}
-	for (size_t i = 0; !code && i < data->view_count; i++) {
-		show_view(engine, conn, &data->views[i]);
+	if (!code) {
+		mg_engine__show_objects(engine, conn, data, true);
 	}
 	atomic_store(&engine->shown_version, data->version);
 	mg_duck_disconnect(conn);
@@ -464,40 +443,36 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 
 /* ---- objects go ---- */
 
-static void drop(struct mg_engine *engine, struct mg_duck_conn *conn, const struct mg_shown *shown)
+/* What others depend on cannot go before them. */
+static int drop(struct mg_engine *engine, struct mg_duck_conn *conn, const struct mg_shown *shown,
+                struct mg_error *err)
 {
-	struct mg_error err = { 0 };
 	struct mg_sb sql = { 0 };
+	int code = 0;
 
-	mg_sb_add(&sql, "DROP VIEW IF EXISTS ");
-	mg_sb_add_ident(&sql, shown->schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, shown->name);
-	int code = mg_duck_exec(conn, mg_sb_text(&sql), &err);
-
-	mg_sb_clear(&sql);
-	mg_sb_addf(&sql, "DROP %s IF EXISTS ", shown->view ? "VIEW" : "TABLE");
-	mg_sb_add_ident(&sql, shown->schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, shown->name);
-	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), &err);
-	if (code) {
-		mg_log(MG_LOG_ERROR, "catalog.show", "dropped=%s.%s error=\"%s\"", shown->schema,
-		       shown->name, err.message);
+	if (is_kind(shown, MG_SHOWN_TABLE) || is_kind(shown, MG_SHOWN_VIEW)) {
+		mg_sb_add(&sql, "DROP VIEW IF EXISTS ");
+		mg_sb_add_ident(&sql, shown->schema);
+		mg_sb_add_char(&sql, '.');
+		mg_sb_add_ident(&sql, shown->name);
+		code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 	}
+	mg_sb_clear(&sql);
+	mg_sb_addf(&sql, "DROP %s IF EXISTS ", shown->kind);
+	mg_sb_add_ident(&sql, shown->schema);
+	mg_sb_add_char(&sql, '.');
+	mg_sb_add_ident(&sql, shown->name);
+	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
 	mg_sb_fini(&sql);
+	return code;
 }
 
 static bool is_in(const struct mg_catalog_data *data, const struct mg_shown *shown)
 {
-	for (size_t i = 0; shown->view && i < data->view_count; i++) {
-		const struct mg_view *view = &data->views[i];
-
-		if (mg_text_eq(view->schema, shown->schema) && mg_text_eq(view->name, shown->name)) {
-			return mg_text_eq(view->sql, shown->text);
-		}
+	if (!is_kind(shown, MG_SHOWN_TABLE)) {
+		return mg_engine__is_current_object(data, shown);
 	}
-	for (size_t i = 0; !shown->view && i < data->table_count; i++) {
+	for (size_t i = 0; i < data->table_count; i++) {
 		const struct mg_table *table = &data->tables[i];
 
 		if (mg_text_eq(table->schema, shown->schema) && mg_text_eq(table->name, shown->name)) {
@@ -507,35 +482,63 @@ static bool is_in(const struct mg_catalog_data *data, const struct mg_shown *sho
 	return false;
 }
 
-static bool is_shown(struct mg_engine *engine, const char *schema, const char *name)
+bool mg_engine__is_shown(struct mg_engine *engine, const char *kind, const char *schema,
+                         const char *name)
 {
 	bool found = false;
 
 	pthread_mutex_lock(&engine->shown_lock);
 	for (size_t i = 0; i < engine->shown_count && !found; i++) {
-		found = mg_text_eq(engine->shown[i].schema, schema) &&
-		        mg_text_eq(engine->shown[i].name, name);
+		const struct mg_shown *shown = &engine->shown[i];
+
+		found = is_kind(shown, kind) && mg_text_eq(shown->schema, schema) &&
+		        mg_text_eq(shown->name, name);
 	}
 	pthread_mutex_unlock(&engine->shown_lock);
 	return found;
 }
 
+static void forget_shown(struct mg_engine *engine, size_t index)
+{
+	pthread_mutex_lock(&engine->shown_lock);
+	struct mg_shown shown = engine->shown[index];
+
+	engine->shown_count--;
+	memmove(&engine->shown[index], &engine->shown[index + 1],
+	        (engine->shown_count - index) * sizeof *engine->shown);
+	pthread_mutex_unlock(&engine->shown_lock);
+	(void)atomic_fetch_add(&engine->shown_changes, 1);
+	shown_fini(&shown);
+}
+
+/* From the newest on, as others may depend on the older ones; again while some go. */
 static void drop_what_went(struct mg_engine *engine, struct mg_duck_conn *conn,
                            const struct mg_catalog_data *data)
 {
-	for (size_t i = 0; i < engine->shown_count;) {
-		struct mg_shown shown = engine->shown[i];
+	bool again = true;
 
-		if (is_in(data, &shown)) {
-			i++;
-			continue;
+	for (size_t pass = 0; again; pass++) {
+		bool some = false;
+
+		again = false;
+		for (size_t i = engine->shown_count; i-- > 0;) {
+			struct mg_error err = { 0 };
+
+			if (is_in(data, &engine->shown[i])) {
+				continue;
+			}
+			if (!drop(engine, conn, &engine->shown[i], &err)) {
+				some = true;
+				forget_shown(engine, i);
+			} else if (pass) {
+				mg_log(MG_LOG_ERROR, "catalog.show", "dropped=%s.%s error=\"%s\"",
+				       engine->shown[i].schema, engine->shown[i].name, err.message);
+				forget_shown(engine, i);
+			} else {
+				again = true;
+			}
 		}
-		drop(engine, conn, &shown);
-		pthread_mutex_lock(&engine->shown_lock);
-		engine->shown[i] = engine->shown[--engine->shown_count];
-		pthread_mutex_unlock(&engine->shown_lock);
-		(void)atomic_fetch_add(&engine->shown_changes, 1);
-		shown_fini(&shown);
+		again = again && (some || !pass);
 	}
 }
 
@@ -555,20 +558,21 @@ void mg_engine__show_again(struct mg_engine *engine)
 		drop_what_went(engine, conn, data);
 		code = show_schemas(engine, conn, data, &err);
 	}
+	if (!code) {
+		mg_engine__show_objects(engine, conn, data, false);
+	}
 	for (size_t i = 0; !code && i < data->table_count; i++) {
 		const struct mg_table *table = &data->tables[i];
 
-		if (!is_shown(engine, table->schema, table->name) &&
+		if (!mg_engine__is_shown(engine, MG_SHOWN_TABLE, table->schema, table->name) &&
 		    show_table(engine, conn, data, table, table->rows, 0, &err)) {
 			mg_log(mg_replica_is_alone(engine->replica) ? MG_LOG_ERROR : MG_LOG_INFO,
 			       "catalog.show", "table=%s error=\"%s\"", table->name, err.message);
 			unshown = true;
 		}
 	}
-	for (size_t i = 0; !code && i < data->view_count; i++) {
-		if (!is_shown(engine, data->views[i].schema, data->views[i].name)) {
-			show_view(engine, conn, &data->views[i]);
-		}
+	if (!code) {
+		mg_engine__show_objects(engine, conn, data, true);
 	}
 	if (code) {
 		mg_log(MG_LOG_ERROR, "catalog.show", "error=\"%s\"", err.message);
@@ -578,6 +582,7 @@ void mg_engine__show_again(struct mg_engine *engine)
 	mg_duck_disconnect(conn);
 	mg_gate_leave(engine->gate, &pass);
 	mg_catalog_give(engine->catalog, data);
+	mg_sequences_follow(engine->sequences);
 	mg_hub_tables_changed(engine->hub);
 	pthread_mutex_unlock(&engine->show_lock);
 }

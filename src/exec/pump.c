@@ -274,6 +274,10 @@ int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *t
 			bool transaction = false;
 
 			code = mg_run_fill_catalog(pump->run, conn, &transaction, err);
+			if (!code && pump->replay.count) {
+				code = mg_plandb_replay(plandb, conn, &pump->replay, transaction, err);
+				transaction = true;
+			}
 			if (!code && now_us) {
 				code = set_now(conn, now_us, &transaction, err);
 			}
@@ -284,6 +288,9 @@ int mg_pump_plandb(struct mg_pump *pump, struct mg_plandb *plandb, const char *t
 			}
 		}
 		mg_plandb_give_back(plandb, conn);
+	}
+	if (!code && pump->held) {
+		code = pump->held(pump->held_arg, err);
 	}
 	if (!code) {
 		code = announce(pump, kept.columns, kept.names, kept.types, err);

@@ -19,6 +19,11 @@ struct mg_pump {
 	 * engine another optimization.  known 0: not known. */
 	size_t known;
 	const char *const *names, *const *types;
+	/* Of mg_pump_plandb, or NULL: called with its arg when the answer is complete and before any of
+	 * it is handed on. */
+	int (*held)(void *arg, struct mg_error *err);
+	void *held_arg;
+	struct mg_plan_replay replay; /* likewise: what the statement's transaction has defined */
 };
 
 void mg_pump_init(struct mg_pump *pump, struct mg_run *run, const struct mg_rows *rows);

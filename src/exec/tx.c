@@ -46,6 +46,7 @@ static void give_back(struct mg_tx *tx)
 
 	mg_gate_mute(gate, &tx->pass);
 	mg_tx__forget_tables(tx);
+	mg_tx__forget_steps(tx);
 	if (tx->conn) {
 		mg_duck_disconnect(tx->conn); /* rolls back */
 		tx->conn = NULL;
@@ -151,7 +152,8 @@ static bool breaks(struct mg_tx *tx, const struct mg_error *err)
 	case MG_E_DENIED:
 	case MG_E_UNSUPPORTED:
 	case MG_E_READ_ONLY:
-	case MG_E_USAGE: {
+	case MG_E_USAGE:
+	case MG_E_DUPLICATE: {
 		int64_t one = 0;
 		struct mg_error ignored;
 
@@ -340,7 +342,8 @@ void mg_tx_settle(struct mg_tx *tx, int code)
 
 int mg_tx_commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 {
-	int code = mg_tx_has_changes(tx) ? mg_tx__commit(tx, run, err) : mg_tx_commit_begin(tx, err);
+	int code = mg_tx_has_changes(tx) || mg_tx_defines(tx) ? mg_tx__commit(tx, run, err)
+	                                                      : mg_tx_commit_begin(tx, err);
 
 	mg_tx_settle(tx, code);
 	return code;
@@ -485,7 +488,25 @@ int64_t mg_tx_now(const struct mg_tx *tx)
 
 bool mg_tx_has_changes(const struct mg_tx *tx)
 {
-	return tx->table_count > 0;
+	for (size_t i = 0; i < tx->table_count; i++) {
+		if (!tx->tables[i].gone) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Its statements take their catalog from its own copy, and are planned over the newest one. */
+static bool is_current(const struct mg_tx *tx, const struct mg_table *table)
+{
+	struct mg_catalog *catalog = mg_engine_catalog(tx->engine);
+	const struct mg_catalog_data *now = mg_catalog_take(catalog);
+	const struct mg_table *found = mg_catalog_find_table(now, table->schema, table->name);
+	bool current =
+		found && found->id == table->id && mg_text_eq(found->definition, table->definition);
+
+	mg_catalog_give(catalog, now);
+	return current;
 }
 
 int mg_tx_check_table(const struct mg_tx *tx, const struct mg_table *table, struct mg_error *err)
@@ -495,7 +516,8 @@ int mg_tx_check_table(const struct mg_tx *tx, const struct mg_table *table, stru
 	}
 	const struct mg_table *then = mg_catalog_find_table(tx->data, table->schema, table->name);
 
-	if (then && then->id == table->id && mg_text_eq(then->definition, table->definition)) {
+	if (then && then->id == table->id && mg_text_eq(then->definition, table->definition) &&
+	    (!mg_tx_defines(tx) || mg_tx_is_own_table(tx, then) || is_current(tx, then))) {
 		return 0;
 	}
 	mg_error_set(err, MG_E_CONFLICT, "table \"%s\" was made or changed after the transaction began",
@@ -506,7 +528,7 @@ int mg_tx_check_table(const struct mg_tx *tx, const struct mg_table *table, stru
 
 /* ---- a statement that writes ---- */
 
-static int check_writes(const struct mg_tx *tx, struct mg_error *err)
+int mg_tx_check_writes(const struct mg_tx *tx, struct mg_error *err)
 {
 	if (!tx->read_only) {
 		return 0;
@@ -521,7 +543,7 @@ static int check_target(struct mg_tx *tx, struct mg_str statement, const struct 
                         struct mg_error *err)
 {
 	struct mg_catalog *catalog = mg_engine_catalog(tx->engine);
-	const struct mg_catalog_data *now = mg_catalog_take(catalog);
+	const struct mg_catalog_data *now = mg_tx_take_catalog(tx, tx->engine);
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_write_target target;
 	int code = 0;
@@ -530,6 +552,13 @@ static int check_target(struct mg_tx *tx, struct mg_str statement, const struct 
 	if (!mg_write_target(now, arena, statement, &target, NULL)) {
 		code = mg_tx_check_table(tx, target.table, err);
 		*out = mg_catalog_find_table(tx->data, target.table->schema, target.table->name);
+		if (!code && mg_tx_defines(tx) && !mg_tx_is_own_table(tx, *out)) {
+			code = mg_error_set(err, MG_E_UNSUPPORTED,
+			                    "a transaction that defines something writes only to tables of "
+			                    "its own, and \"%s\" is none",
+			                    target.table->name);
+			mg_error_hint(err, "COMMIT first, and change its rows in a transaction of their own.");
+		}
 	}
 	mg_arena_free(arena);
 	mg_catalog_give(catalog, now);
@@ -546,7 +575,7 @@ int mg_tx_change(struct mg_engine *engine, struct mg_run *run,
 	const struct mg_table *table = NULL;
 	struct mg_tx *tx = settings->tx;
 	struct mg_redo *redo = mg_redo_new();
-	int code = check_writes(tx, err);
+	int code = mg_tx_check_writes(tx, err);
 
 	code = code ? code : mg_tx_snapshot(tx, err);
 	code = code ? code : check_target(tx, request->statement, &table, err);

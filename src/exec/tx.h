@@ -98,6 +98,37 @@ int mg_tx_check_table(const struct mg_tx *tx, const struct mg_table *table, stru
  * has changed. */
 void mg_tx_show(const struct mg_tx *tx, struct mg_arena *arena, struct mg_exec_table *tables,
                 size_t table_count, const uint32_t *shards, size_t shard_count);
+int mg_tx_check_writes(const struct mg_tx *tx, struct mg_error *err); /* MG_E_READ_ONLY */
+
+/* ---- what it defines (tx_define.c) ---- */
+
+/* A step: one object that is made, changed or dropped. */
+struct mg_tx_step {
+	/* On a copy of the catalog: at once, and once more on the newest version at COMMIT. */
+	int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+	              struct mg_error *err);
+	void *arg; /* the transaction's when mg_tx_define has returned 0 */
+	void (*free_arg)(void *arg);
+	const char *kind; /* the word behind DROP; the texts live as long as arg */
+	const char *schema, *name;
+	const char *replay;           /* SQL for the planning database, or NULL */
+	const struct mg_table *made;  /* a new table, or NULL */
+};
+
+/* With a snapshot, by the statement that has entered.  Fails: MG_E_UNSUPPORTED rows of a table that
+ * was there before have been changed; as `change`. */
+int mg_tx_define(struct mg_tx *tx, const struct mg_tx_step *step, struct mg_error *err);
+/* It has defined something. */
+bool mg_tx_defines(const struct mg_tx *tx);
+/* Of its own CREATE, not yet committed. */
+bool mg_tx_is_own_table(const struct mg_tx *tx, const struct mg_table *table);
+/* Rows of a table of its own. */
+int mg_tx_load(struct mg_tx *tx, const struct mg_table *table, struct mg_redo *redo,
+               struct mg_error *err);
+struct mg_plan_replay mg_tx_replay(const struct mg_tx *tx); /* NULL: nothing */
+/* The catalog as its statements see it, to be given back; NULL: the current one. */
+const struct mg_catalog_data *mg_tx_take_catalog(const struct mg_tx *tx, struct mg_engine *engine);
+
 /* Original text can read what it has changed: all of it lies in schema main. */
 bool mg_tx_text_may_run(const struct mg_tx *tx);
 /* Text that runs on its connection sees the changes from now on, also through views of users. */

@@ -135,13 +135,13 @@ static int add_deleted(struct leaving *leaving, struct mg_duck_conn *conn, struc
 /* The keys of own rows, for mg_write__check_keys; the ids of all dead rows, which do not count. */
 static int keep_keys(struct leaving *leaving, struct mg_duck_conn *conn, struct mg_error *err)
 {
-	const struct mg_table *table = leaving->write.table;
+	const struct mg_write *write = &leaving->write;
 	struct mg_sb sql = { 0 };
 
 	mg_sb_addf(&sql, "SELECT CASE WHEN (_mg_rid & %" PRIu64 ") = 0 THEN _mg_rid END", OWN_BIT);
-	for (size_t i = 0; i < table->primary_key_count; i++) {
+	for (size_t i = 0; i < write->unique_count; i++) {
 		mg_sb_add(&sql, ", ");
-		mg_sb_add_ident(&sql, table->primary_key[i]);
+		mg_sb_add_ident(&sql, write->uniques[i]);
 	}
 	mg_sb_add(&sql, " FROM ");
 	add_temp(&sql, leaving->from->own);
@@ -175,7 +175,7 @@ static int gather(struct leaving *leaving, struct mg_duck_conn *conn, struct mg_
 	if (!code && from->has_own) {
 		code = add_rows(leaving, conn, MG_REDO_INSERT, err);
 	}
-	if (!code && from->has_own && from->table->primary_key_count) {
+	if (!code && from->has_own && leaving->write.unique_count) {
 		code = keep_keys(leaving, conn, err);
 	}
 	return code;
@@ -264,7 +264,7 @@ static int commit_locked(struct mg_tx *tx, struct leaving *leaving, struct mg_ru
 	code = code ? code : mg_replica_read_barrier(replica, shards, count, err);
 
 	for (size_t i = 0; !code && i < tx->table_count; i++) {
-		code = check_table(tx, &leaving[i], err);
+		code = tx->tables[i].gone ? 0 : check_table(tx, &leaving[i], err);
 	}
 	if (!code && mg_run_cancelled(run)) {
 		code = mg_run_cancel_error(run, err); /* the last moment at which it can be */
@@ -282,7 +282,10 @@ static int commit_locked(struct mg_tx *tx, struct leaving *leaving, struct mg_ru
 static enum mg_lock_mode mode_of(const struct mg_tx *tx)
 {
 	for (size_t i = 0; i < tx->table_count; i++) {
-		if (tx->tables[i].has_dead || tx->tables[i].table->primary_key_count) {
+		if (tx->tables[i].gone || tx->tables[i].made) {
+			continue;
+		}
+		if (tx->tables[i].has_dead || mg_table_has_keys(tx->tables[i].table)) {
 			return MG_LOCK_CHANGE;
 		}
 	}
@@ -298,14 +301,20 @@ int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 	const uint32_t *shards = NULL;
 	int code = mg_run_attach_conn(run, tx->conn, err);
 
+	mg_tx__add_creates(tx, redo);
 	for (size_t i = 0; i < tx->table_count; i++) {
+		if (tx->tables[i].gone) {
+			continue;
+		}
 		open_leaving(&leaving[i], tx, &tx->tables[i], run, redo, &result);
 		code = code ? code : gather(&leaving[i], tx->conn, err);
 	}
 	(void)mg_run_attach_conn(run, NULL, NULL);
 	size_t count = mg_redo_shards(redo, &shards);
 
-	if (!code && count > 0) { /* what was taken back again needs no commit */
+	if (!code && mg_tx_defines(tx)) {
+		code = mg_tx__publish(tx, run, redo, err);
+	} else if (!code && count > 0) { /* what was taken back again needs no commit */
 		code = mg_replica_lock(replica, mode_of(tx), shards, count, mg_run_is_cancelled, run, err);
 		if (!code) {
 			code = commit_locked(tx, leaving, run, redo, shards, count, err);
@@ -313,7 +322,9 @@ int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 		}
 	}
 	for (size_t i = 0; i < tx->table_count; i++) {
-		close_leaving(&leaving[i]);
+		if (leaving[i].from) {
+			close_leaving(&leaving[i]);
+		}
 	}
 	mg_redo_free(redo);
 	mg_free(leaving);

@@ -17,6 +17,8 @@ struct mg_tx_table {
 	char *dead;                   /* temporary table: ids of stored rows that are not seen */
 	bool has_own, has_dead;       /* rows were ever in them */
 	bool stored;                  /* ... of rows that replace stored ones */
+	bool made;                    /* by the transaction: the shards do not have it */
+	bool gone;                    /* and dropped again; table is NULL */
 };
 
 struct mg_tx {
@@ -51,13 +53,30 @@ struct mg_tx {
 	struct mg_tx_table *tables;
 	size_t table_count, table_cap;
 	uint64_t rids; /* ids of own rows that were given */
+	/* What it has defined: data is a copy of base then, with all steps taken. */
+	const struct mg_catalog_data *base;
+	struct mg_tx_step *steps;
+	size_t step_count, step_cap;
+	const char **replay; /* of the steps, without NULLs */
+	size_t replay_count, replay_cap;
 };
+
 
 /* ---- tx_overlay.c ---- */
 /* What a statement would store becomes what the transaction shows. */
 int mg_tx__apply(struct mg_tx *tx, const struct mg_table *table, struct mg_redo *redo,
                  struct mg_error *err);
 void mg_tx__forget_tables(struct mg_tx *tx);
+/* Before its first row. */
+int mg_tx__make(struct mg_tx *tx, const struct mg_table *table, bool made, struct mg_error *err);
+
+/* ---- tx_define.c ---- */
+void mg_tx__forget_steps(struct mg_tx *tx);
+/* The last part of a COMMIT: redo, with the rows of its own tables, then one version of the
+ * catalog. */
+int mg_tx__publish(struct mg_tx *tx, struct mg_run *run, struct mg_redo *redo,
+                   struct mg_error *err);
+void mg_tx__add_creates(const struct mg_tx *tx, struct mg_redo *redo);
 
 /* ---- tx_commit.c ---- */
 int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err);

@@ -30,7 +30,7 @@
 static struct mg_tx_table *find(const struct mg_tx *tx, const struct mg_table *table)
 {
 	for (size_t i = 0; i < tx->table_count; i++) {
-		if (tx->tables[i].table == table) {
+		if (tx->tables[i].table == table && !tx->tables[i].gone) {
 			return &tx->tables[i];
 		}
 	}
@@ -38,24 +38,35 @@ static struct mg_tx_table *find(const struct mg_tx *tx, const struct mg_table *t
 }
 
 /* A table without partitions lies in shard 0; any shard that has the other has its columns. */
-static int make(struct mg_tx *tx, const struct mg_table *table, struct mg_tx_table **out,
+static int make(struct mg_tx *tx, const struct mg_table *table, bool own, struct mg_tx_table **out,
                 struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_sb sql = { 0 };
 	struct mg_tx_table made = {
 		.table = table,
+		.made = own,
 		.own = mg_format("merganser own %zu", tx->table_count),
 		.dead = mg_format("merganser dead %zu", tx->table_count),
 	};
 
 	mg_sb_add(&sql, "CREATE TEMP TABLE ");
 	mg_sb_add_ident(&sql, made.own);
-	mg_sb_addf(&sql, " AS SELECT * FROM s%d.", table->key_count ? 1 : 0);
-	mg_sb_add_ident(&sql, table->schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, mg_table_stored(arena, table));
-	mg_sb_add(&sql, " LIMIT 0; CREATE TEMP TABLE ");
+	if (own) {
+		mg_sb_add(&sql, " (_mg_rid BIGINT, _mg_slot USMALLINT");
+		for (size_t i = 0; i < table->column_count; i++) {
+			mg_sb_add(&sql, ", ");
+			mg_sb_add_ident(&sql, table->columns[i].name);
+			mg_sb_addf(&sql, " %s", table->columns[i].type);
+		}
+		mg_sb_add(&sql, "); CREATE TEMP TABLE ");
+	} else {
+		mg_sb_addf(&sql, " AS SELECT * FROM s%d.", table->key_count ? 1 : 0);
+		mg_sb_add_ident(&sql, table->schema);
+		mg_sb_add_char(&sql, '.');
+		mg_sb_add_ident(&sql, mg_table_stored(arena, table));
+		mg_sb_add(&sql, " LIMIT 0; CREATE TEMP TABLE ");
+	}
 	mg_sb_add_ident(&sql, made.dead);
 	mg_sb_add(&sql, " (\"merganser rid\" BIGINT)");
 	int code = mg_duck_exec(tx->conn, mg_sb_text(&sql), err);
@@ -66,6 +77,13 @@ static int make(struct mg_tx *tx, const struct mg_table *table, struct mg_tx_tab
 	tx->tables[tx->table_count++] = made; /* also on failure: the transaction is lost then */
 	*out = &tx->tables[tx->table_count - 1];
 	return code ? mg_error_wrap(err, "while keeping rows of table \"%s\"", table->name) : 0;
+}
+
+int mg_tx__make(struct mg_tx *tx, const struct mg_table *table, bool made, struct mg_error *err)
+{
+	struct mg_tx_table *unused;
+
+	return make(tx, table, made, &unused, err);
 }
 
 void mg_tx__forget_tables(struct mg_tx *tx)
@@ -103,6 +121,9 @@ void mg_tx_show(const struct mg_tx *tx, struct mg_arena *arena, struct mg_exec_t
 			overlay->shard_count = shard_count;
 		}
 		tables[i].overlay = overlay;
+		if (written->made) {
+			tables[i].database_count = 0;
+		}
 	}
 }
 
@@ -111,7 +132,7 @@ bool mg_tx_text_may_run(const struct mg_tx *tx)
 	bool may = true;
 
 	for (size_t i = 0; i < tx->table_count; i++) {
-		may = may && mg_text_eq(tx->tables[i].table->schema, "main");
+		may = may && (tx->tables[i].gone || mg_text_eq(tx->tables[i].table->schema, "main"));
 	}
 	return may;
 }
@@ -131,6 +152,9 @@ int mg_tx_show_text(struct mg_tx *tx, struct mg_error *err)
 		struct mg_exec_table *seen;
 		struct mg_sb sql = { 0 };
 
+		if (tx->tables[i].gone) {
+			continue;
+		}
 		mg_engine_exec_tables(arena, tx->tables[i].table, 1, all, tx->data->shard_count, &seen);
 		mg_tx_show(tx, arena, seen, 1, all, tx->data->shard_count);
 		mg_sb_add(&sql, "CREATE OR REPLACE TEMP VIEW ");
@@ -333,7 +357,7 @@ int mg_tx__apply(struct mg_tx *tx, const struct mg_table *table, struct mg_redo 
 	}
 	int code = take_in(tx, redo, &inlet, err);
 
-	code = code || to ? code : make(tx, table, &to, err);
+	code = code || to ? code : make(tx, table, false, &to, err);
 	if (!code) {
 		mg_duck_set_context(tx->conn, &context);
 		code = apply(tx, to, &inlet, err);

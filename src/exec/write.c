@@ -15,8 +15,10 @@
 #include "base/assert.h"
 #include "exec/pump.h"
 #include "exec/run.h"
+#include "exec/sequences.h"
 #include "exec/tx.h"
 #include "exec/write_int.h"
+#include "replica/replica.h"
 
 #include <string.h>
 
@@ -81,7 +83,7 @@ int mg_write_target(const struct mg_catalog_data *data, struct mg_arena *arena,
 			.verb = dml.verb,
 			.name = dml.name,
 			.table = table,
-			.reads = dml.reads || dml.conflict || table->primary_key_count,
+			.reads = dml.reads || dml.conflict || mg_table_has_keys(table),
 		};
 	}
 	return code;
@@ -127,6 +129,7 @@ struct mg_plan_settings mg_write__plan_settings(struct mg_write *write)
 	return (struct mg_plan_settings){
 		.timezone = write->settings.timezone,
 		.now_us = write->settings.tx ? mg_tx_now(write->settings.tx) : 0,
+		.replay = mg_tx_replay(write->settings.tx),
 		.attach = attach,
 		.arg = write->run,
 	};
@@ -480,6 +483,30 @@ static int look_at_returning(struct mg_write *write, struct mg_error *err)
 		&view, err);
 }
 
+static int write_by_verb(struct mg_write *write, struct mg_error *err)
+{
+	return write->dml.verb == MG_DML_INSERT   ? mg_write__insert(write, err)
+	       : write->dml.verb == MG_DML_UPDATE ? mg_write__update(write, err)
+	       : write->dml.verb == MG_DML_MERGE  ? mg_write__merge(write, err)
+	                                          : mg_write__delete(write, err);
+}
+
+/* Values of sequences come from the text or from the table's defaults. */
+static int draw_and_write(struct mg_write *write, struct mg_error *err)
+{
+	struct mg_sequences *sequences = mg_engine_sequences(write->engine);
+	uint64_t epoch = 0;
+
+	if (!mg_sequences_drawn(write->data, write->text, write->table)) {
+		return write_by_verb(write, err);
+	}
+	int code = mg_replica_begin(mg_engine_replica(write->engine), &epoch, err);
+
+	code = code ? code : mg_sequences_begin(sequences, epoch, err);
+	code = code ? code : write_by_verb(write, err);
+	return code ? code : mg_sequences_keep(sequences, epoch, err);
+}
+
 int mg_write_rows(struct mg_engine *engine, struct mg_run *run,
                   const struct mg_run_settings *settings, const struct mg_write_request *request,
                   struct mg_redo *redo, struct mg_write_result *out, struct mg_error *err)
@@ -499,7 +526,7 @@ int mg_write_rows(struct mg_engine *engine, struct mg_run *run,
 	write->redo = redo;
 	write->result = out;
 	write->arena = mg_arena_new();
-	write->data = mg_catalog_take(mg_engine_catalog(engine));
+	write->data = mg_tx_take_catalog(write->settings.tx, engine);
 	int code = parse(write, err);
 
 	if (code) {
@@ -511,12 +538,7 @@ int mg_write_rows(struct mg_engine *engine, struct mg_run *run,
 		mg_write__open(write);
 		code = look_at_returning(write, err);
 	}
-	if (!code) {
-		code = write->dml.verb == MG_DML_INSERT   ? mg_write__insert(write, err)
-		       : write->dml.verb == MG_DML_UPDATE ? mg_write__update(write, err)
-		       : write->dml.verb == MG_DML_MERGE  ? mg_write__merge(write, err)
-		                                          : mg_write__delete(write, err);
-	}
+	code = code ? code : draw_and_write(write, err);
 	/* What the source read went to no client. */
 	mg_run_own_stats(run)->rows = out->returning ? out->rows : 0;
 	mg_run_own_stats(run)->bytes = out->bytes;

@@ -348,7 +348,7 @@ int mg_write__replace_rows(struct mg_write *write, struct mg_duck_conn *conn, st
 	if (!code && moves) {
 		code = move(write, conn, err);
 	}
-	if (!code && sets_any(write, table->primary_key, table->primary_key_count)) {
+	if (!code && sets_any(write, write->uniques, write->unique_count)) {
 		code = mg_write__keep_keys(write, conn, true, err);
 	}
 	return code;

@@ -54,13 +54,11 @@ static size_t position_of(const struct mg_table *table, const char *column)
 
 static int check_columns(const struct mg_write *write, struct mg_error *err)
 {
-	const struct mg_table *table = write->table;
-
-	for (size_t i = 0; i < table->primary_key_count; i++) {
-		if (source_of(write, table->primary_key[i]) >= write->source_columns) {
+	for (size_t i = 0; i < write->unique_count; i++) {
+		if (source_of(write, write->uniques[i]) >= write->source_columns) {
 			mg_error_set(err, MG_E_UNSUPPORTED,
-			             "ON CONFLICT needs a value of \"%s\", which is of the primary key",
-			             table->primary_key[i]);
+			             "ON CONFLICT needs a value of \"%s\", which is of a key",
+			             write->uniques[i]);
 			mg_error_hint(err, "Name the column and give it a value.");
 			return MG_E_UNSUPPORTED;
 		}
@@ -180,14 +178,14 @@ static void add_source_keys(struct mg_sb *sql, const struct mg_write *write)
 {
 	const struct mg_table *table = write->table;
 
-	for (size_t i = 0; i < table->primary_key_count; i++) {
-		size_t at = source_of(write, table->primary_key[i]);
+	for (size_t i = 0; i < write->unique_count; i++) {
+		size_t at = source_of(write, write->uniques[i]);
 
 		mg_sb_add(sql, i ? ", " : "(SELECT ");
 		mg_write__add_cast(sql, at, write->source_types[at]);
-		mg_write__add_type(sql, table->columns[position_of(table, table->primary_key[i])].type);
+		mg_write__add_type(sql, table->columns[position_of(table, write->uniques[i])].type);
 		mg_sb_add(sql, " AS ");
-		mg_sb_add_ident(sql, table->primary_key[i]);
+		mg_sb_add_ident(sql, write->uniques[i]);
 	}
 	mg_sb_addf(sql, " FROM merganser_exchange(%d))", MG_WRITE_SOURCE);
 }
@@ -216,13 +214,15 @@ static int slots_put(void *arg, uint32_t target, struct ArrowArray *batch, struc
 	return 0;
 }
 
-static bool key_leads(const struct mg_table *table)
+static bool key_leads(const struct mg_write *write)
 {
+	const struct mg_table *table = write->table;
+
 	for (size_t k = 0; k < table->key_count; k++) {
 		bool found = false;
 
-		for (size_t i = 0; i < table->primary_key_count; i++) {
-			found = found || mg_text_eq_nocase(table->primary_key[i], table->keys[k]);
+		for (size_t i = 0; i < write->unique_count; i++) {
+			found = found || mg_text_eq_nocase(write->uniques[i], table->keys[k]);
 		}
 		if (!found) {
 			return false;
@@ -240,7 +240,7 @@ static int find_shards(struct mg_write *write, struct mg_duck_conn *conn, bool *
 	struct mg_sb sql = { 0 };
 	int code = 0;
 
-	if (key_leads(write->table)) {
+	if (key_leads(write)) {
 		mg_sb_add(&sql, "SELECT DISTINCT ");
 		mg_write__add_slot(&sql, write);
 		mg_sb_add(&sql, " FROM ");
@@ -270,16 +270,41 @@ static void add_stored_rows(struct mg_sb *sql, const struct mg_write *write, con
 	}
 }
 
-/* left.key = right.key AND ... */
-static void add_same_key(struct mg_sb *sql, const struct mg_table *table, const char *left,
+/* left.key = right.key AND ...  A row of the table before and after: with UNIQUE some of its
+ * columns may be NULL, but not all of the key by which it was found. */
+static void add_same_row(struct mg_sb *sql, const struct mg_write *write, const char *left,
                          const char *right)
 {
-	for (size_t i = 0; i < table->primary_key_count; i++) {
+	bool nulls = write->table->unique_count > 0;
+
+	for (size_t i = 0; i < write->unique_count; i++) {
 		mg_sb_addf(sql, i ? " AND %s." : " ON %s.", left);
-		mg_sb_add_ident(sql, table->primary_key[i]);
-		mg_sb_addf(sql, " = %s.", right);
-		mg_sb_add_ident(sql, table->primary_key[i]);
+		mg_sb_add_ident(sql, write->uniques[i]);
+		mg_sb_addf(sql, nulls ? " IS NOT DISTINCT FROM %s." : " = %s.", right);
+		mg_sb_add_ident(sql, write->uniques[i]);
 	}
+}
+
+static void add_same_key(struct mg_sb *sql, const char *const *columns, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		mg_sb_add(sql, i ? " AND o." : " ON o.");
+		mg_sb_add_ident(sql, columns[i]);
+		mg_sb_add(sql, " = n.");
+		mg_sb_add_ident(sql, columns[i]);
+	}
+}
+
+/* Stored rows that have one key, of these columns, with a row of the source. */
+static void add_found(struct mg_sb *sql, const struct mg_write *write, const bool *shards,
+                      const char *const *columns, size_t count)
+{
+	mg_sb_add(sql, "SELECT o.* FROM (");
+	add_stored_rows(sql, write, shards);
+	mg_sb_add(sql, ") AS o SEMI JOIN ");
+	add_source_keys(sql, write);
+	mg_sb_add(sql, " AS n");
+	add_same_key(sql, columns, count);
 }
 
 static int find_there(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
@@ -288,12 +313,17 @@ static int find_there(struct mg_write *write, struct mg_duck_conn *conn, struct 
 	struct mg_sb sql = { 0 };
 	int code = find_shards(write, conn, shards, err);
 
-	mg_sb_add(&sql, "SELECT o.* FROM (");
-	add_stored_rows(&sql, write, shards);
-	mg_sb_add(&sql, ") AS o SEMI JOIN ");
-	add_source_keys(&sql, write);
-	mg_sb_add(&sql, " AS n");
-	add_same_key(&sql, write->table, "o", "n");
+	const struct mg_table *table = write->table;
+	bool more = table->primary_key_count > 0;
+
+	if (more) {
+		add_found(&sql, write, shards, table->primary_key, table->primary_key_count);
+	}
+	for (size_t i = 0; i < table->unique_count; i++) {
+		mg_sb_add(&sql, more ? " UNION " : ""); /* the id makes a row of each once */
+		add_found(&sql, write, shards, table->uniques[i].columns, table->uniques[i].count);
+		more = true;
+	}
 	code = code ? code : mg_write__spool_query(write, MG_WRITE_THERE, conn, mg_sb_text(&sql), err);
 	mg_sb_fini(&sql);
 	if (!code) {
@@ -328,7 +358,15 @@ static int make_temp(struct mg_write *write, struct mg_duck_conn *conn, struct m
 		mg_sb_add(&sql, i ? ", " : ", PRIMARY KEY (");
 		mg_sb_add_ident(&sql, table->primary_key[i]);
 	}
-	mg_sb_add(&sql, table->primary_key_count ? "))" : ")");
+	mg_sb_add(&sql, table->primary_key_count ? ")" : "");
+	for (size_t i = 0; i < table->unique_count; i++) {
+		for (size_t k = 0; k < table->uniques[i].count; k++) {
+			mg_sb_add(&sql, k ? ", " : ", UNIQUE (");
+			mg_sb_add_ident(&sql, table->uniques[i].columns[k]);
+		}
+		mg_sb_add_char(&sql, ')');
+	}
+	mg_sb_add_char(&sql, ')');
 	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 
 	if (!code && write->spools[MG_WRITE_THERE].rows) {
@@ -400,7 +438,7 @@ static int store_new(struct mg_write *write, struct mg_duck_conn *conn, struct m
 	add_temp(&sql, write);
 	mg_sb_add(&sql, " AS n ANTI JOIN ");
 	add_there(&sql, write);
-	add_same_key(&sql, write->table, "n", "o");
+	add_same_row(&sql, write, "n", "o");
 	mg_sb_add(&sql, ")");
 	int code = mg_write__redo_query(write, MG_REDO_INSERT, conn, mg_sb_text(&sql), err);
 
@@ -420,7 +458,7 @@ static int store_changed(struct mg_write *write, struct mg_duck_conn *conn, stru
 	add_temp(&sql, write);
 	mg_sb_add(&sql, " AS n JOIN ");
 	add_there(&sql, write);
-	add_same_key(&sql, table, "n", "o");
+	add_same_row(&sql, write, "n", "o");
 	for (size_t i = 0; i < table->column_count; i++) {
 		mg_sb_add(&sql, i ? " OR n." : " WHERE n.");
 		mg_sb_add_ident(&sql, table->columns[i].name);
@@ -445,7 +483,6 @@ static int gone_put(void *arg, uint32_t target, struct ArrowArray *batch, struct
 /* Rows whose key SET changed, and the new keys, which may be those of rows that were not found. */
 static int find_gone(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
 {
-	const struct mg_table *table = write->table;
 	const struct mg_duck_sink sink = { .begin = slots_begin, .put = gone_put, .arg = write };
 	struct mg_sb sql = { 0 };
 
@@ -454,21 +491,25 @@ static int find_gone(struct mg_write *write, struct mg_duck_conn *conn, struct m
 	mg_sb_add(&sql, " ANTI JOIN ");
 	add_temp(&sql, write);
 	mg_sb_add(&sql, " AS n");
-	add_same_key(&sql, table, "o", "n");
+	add_same_row(&sql, write, "o", "n");
 	int code = mg_duck_scatter(conn, mg_sb_text(&sql), NULL, 1, &sink, err);
 
+	if (!code && write->moved.count) { /* they may have a key of what comes in their place */
+		code = mg_write__spool_query(write, MG_WRITE_DEAD, conn, mg_sb_text(&sql), err);
+		mg_write__spool_seal(write, MG_WRITE_DEAD);
+	}
 	if (!code && write->moved.count) {
 		mg_sb_clear(&sql);
 		mg_sb_add(&sql, "SELECT NULL::BIGINT");
-		for (size_t i = 0; i < table->primary_key_count; i++) {
+		for (size_t i = 0; i < write->unique_count; i++) {
 			mg_sb_add(&sql, ", n.");
-			mg_sb_add_ident(&sql, table->primary_key[i]);
+			mg_sb_add_ident(&sql, write->uniques[i]);
 		}
 		mg_sb_add(&sql, " FROM ");
 		add_temp(&sql, write);
 		mg_sb_add(&sql, " AS n ANTI JOIN ");
 		add_there(&sql, write);
-		add_same_key(&sql, table, "n", "o");
+		add_same_row(&sql, write, "n", "o");
 		code = mg_write__spool_query(write, MG_WRITE_KEYS, conn, mg_sb_text(&sql), err);
 	}
 	mg_sb_fini(&sql);
@@ -522,8 +563,9 @@ int mg_write__conflict(struct mg_write *write, const char *source, bool here, st
 	struct mg_duck_conn *conn = NULL;
 	int code = 0;
 
-	if (!write->table->primary_key_count) {
-		code = mg_error_set(err, MG_E_BIND, "table \"%s\" has no primary key, so nothing conflicts",
+	if (!write->unique_count) {
+		code = mg_error_set(err, MG_E_BIND,
+		                    "table \"%s\" has no primary key or UNIQUE, so nothing conflicts",
 		                    write->table->name);
 		mg_error_hint(err, "Write INSERT without ON CONFLICT.");
 		return code;

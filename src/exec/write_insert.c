@@ -25,7 +25,7 @@ static void add_head(struct mg_sb *sql, const struct mg_write *write, const char
 /* The rows in MG_WRITE_TRIED are needed once more. */
 static bool is_needed_again(const struct mg_write *write)
 {
-	return write->dml.returning.len > 0 || write->table->primary_key_count > 0;
+	return write->dml.returning.len > 0 || write->unique_count > 0;
 }
 
 /* What the table would hold lies in MG_WRITE_TRIED. */
@@ -41,7 +41,7 @@ static int store(struct mg_write *write, struct mg_duck_conn *conn, struct mg_er
 	mg_sb_addf(&sql, " FROM merganser_exchange(%d))", MG_WRITE_TRIED);
 	int code = mg_write__redo_query(write, MG_REDO_INSERT, conn, mg_sb_text(&sql), err);
 
-	if (!code && write->table->primary_key_count) {
+	if (!code && write->unique_count) {
 		code = mg_write__keep_keys(write, conn, false, err);
 	}
 	mg_sb_fini(&sql);
@@ -190,8 +190,7 @@ int mg_write__insert(struct mg_write *write, struct mg_error *err)
 	if (code) {
 		return code;
 	}
-	/* A function of users may read tables inside. */
-	bool here = dml->default_values || (dml->values && !view.tables && !view.catalog && !view.own);
+	bool here = dml->default_values || (dml->values && !view.tables && !view.catalog);
 
 	if (dml->conflict) {
 		code = mg_write__conflict(write, source, here, err);

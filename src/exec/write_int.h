@@ -18,11 +18,11 @@
 enum {
 	MG_WRITE_SOURCE,   /* a chunk of what the source gave */
 	MG_WRITE_TRIED,    /* the chunk as the table would hold it */
-	MG_WRITE_KEYS,     /* primary keys of all chunks */
+	MG_WRITE_KEYS,     /* of all chunks: a row's id or NULL, and write->uniques */
 	MG_WRITE_RETURNED, /* of the chunk */
 	MG_WRITE_THERE,    /* ON CONFLICT: rows of the table, the id in front */
 	MG_WRITE_MERGED,   /* MERGE: a chunk of all its rows */
-	MG_WRITE_DEAD,     /* of a transaction that commits: ids of stored rows that go */
+	MG_WRITE_DEAD,     /* of a transaction that commits, of ON CONFLICT: ids of rows that go */
 	MG_WRITE_SPOOLS
 };
 
@@ -56,7 +56,9 @@ struct mg_write {
 	struct mg_arena *arena;
 	const struct mg_catalog_data *data;
 	const struct mg_table *table;
-	const char *stored; /* its name in the shards' files */
+	const char *stored;   /* its name in the shards' files */
+	const char **uniques; /* the columns of its keys: mg_table_key_columns */
+	size_t unique_count;
 	struct mg_dml dml;
 	const char *text; /* zero-terminated */
 	struct mg_redo *redo;
@@ -163,7 +165,8 @@ int mg_write__rids_delete(struct mg_write *write, const struct mg_write_rids *ri
                           struct mg_error *err);
 
 /* ---- write_key.c ---- */
-/* The keys of the rows in MG_WRITE_TRIED; with_rids: they replace the rows of MG_WRITE_SOURCE. */
+/* The key columns of the rows in MG_WRITE_TRIED; with_rids: they replace the rows of
+ * MG_WRITE_SOURCE. */
 int mg_write__keep_keys(struct mg_write *write, struct mg_duck_conn *conn, bool with_rids,
                         struct mg_error *err);
 /* No two rows have one key, nor has one a key that is there. */

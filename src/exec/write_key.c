@@ -1,6 +1,6 @@
 /*
- * write_key.c - PRIMARY KEY: no two rows of a statement have one key, nor has one a key that is
- * there.
+ * write_key.c - PRIMARY KEY and UNIQUE: no two rows of a statement have one key, nor has one a key
+ * that is there.
  *
  * No index stands behind it: the keys of the statement are joined with the table's, shard by shard,
  * and only those shards are looked at that rows go to, because a key's row lies where the key
@@ -16,13 +16,12 @@
 int mg_write__keep_keys(struct mg_write *write, struct mg_duck_conn *conn, bool with_rids,
                         struct mg_error *err)
 {
-	const struct mg_table *table = write->table;
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, with_rids ? "SELECT \"merganser rid\"" : "SELECT NULL::BIGINT");
-	for (size_t i = 0; i < table->primary_key_count; i++) {
+	for (size_t i = 0; i < write->unique_count; i++) {
 		mg_sb_add(&sql, ", ");
-		mg_sb_add_ident(&sql, table->primary_key[i]);
+		mg_sb_add_ident(&sql, write->uniques[i]);
 	}
 	mg_sb_add(&sql, " FROM ");
 	if (with_rids) {
@@ -71,25 +70,37 @@ static int ask(struct mg_duck_conn *conn, struct mg_sb *sql, char **out, struct 
 	return code;
 }
 
-/* 'k: ' || k || ', j: ' || j, or without the names. */
-static void add_key_text(struct mg_sb *sql, const struct mg_table *table, bool names)
+/* The column of MG_WRITE_KEYS, without the id in front, that a key's column is. */
+static size_t place_of(const struct mg_write *write, const char *column)
 {
-	for (size_t i = 0; i < table->primary_key_count; i++) {
+	size_t i = 0;
+
+	while (i + 1 < write->unique_count && !mg_text_eq_nocase(write->uniques[i], column)) {
+		i++;
+	}
+	return i;
+}
+
+/* 'k: ' || k || ', j: ' || j, or without the names. */
+static void add_key_text(struct mg_sb *sql, const struct mg_write *write, const struct mg_key *key,
+                         bool names)
+{
+	for (size_t i = 0; i < key->count; i++) {
 		struct mg_sb name = { 0 };
 
-		mg_sb_addf(&name, names ? "%s%s: " : "%s%.0s", i ? ", " : "", table->primary_key[i]);
+		mg_sb_addf(&name, names ? "%s%s: " : "%s%.0s", i ? ", " : "", key->columns[i]);
 		mg_sb_add(sql, i ? " || " : "");
 		mg_sb_add_literal(sql, mg_sb_text(&name), name.len);
-		mg_sb_addf(sql, " || n.k%zu::VARCHAR", i);
+		mg_sb_addf(sql, " || n.k%zu::VARCHAR", place_of(write, key->columns[i]));
 		mg_sb_fini(&name);
 	}
 }
 
-static void add_keys(struct mg_sb *sql, const struct mg_table *table)
+static void add_keys(struct mg_sb *sql, const struct mg_write *write)
 {
 	mg_sb_add(sql, "(SELECT c0 AS rid");
-	for (size_t i = 0; i < table->primary_key_count; i++) {
-		mg_sb_addf(sql, ", c%zu::%s AS k%zu", i + 1, type_of(table, table->primary_key[i]), i);
+	for (size_t i = 0; i < write->unique_count; i++) {
+		mg_sb_addf(sql, ", c%zu::%s AS k%zu", i + 1, type_of(write->table, write->uniques[i]), i);
 	}
 	mg_sb_addf(sql, " FROM merganser_exchange(%d)) AS n", MG_WRITE_KEYS);
 }
@@ -118,14 +129,15 @@ static int check_null(const struct mg_write *write, struct mg_duck_conn *conn, s
 		const char *name = table->primary_key[i];
 
 		if (!is_not_null(table, name)) {
-			mg_sb_addf(&sql, "%sCASE WHEN k%zu IS NULL THEN ", any ? ", " : "", i);
+			mg_sb_addf(&sql, "%sCASE WHEN k%zu IS NULL THEN ", any ? ", " : "",
+			           place_of(write, name));
 			mg_sb_add_literal(&sql, name, strlen(name));
 			mg_sb_add(&sql, " END");
 			any = true;
 		}
 	}
 	mg_sb_add(&sql, ") AS key FROM ");
-	add_keys(&sql, table);
+	add_keys(&sql, write);
 	mg_sb_add(&sql, " WHERE key IS NOT NULL LIMIT 1");
 	code = any ? ask(conn, &sql, &found, err) : 0;
 	if (!code && found) {
@@ -139,49 +151,51 @@ static int check_null(const struct mg_write *write, struct mg_duck_conn *conn, s
 }
 
 static int check_twice(const struct mg_write *write, struct mg_duck_conn *conn,
-                       struct mg_error *err)
+                       const struct mg_key *key, struct mg_error *err)
 {
-	const struct mg_table *table = write->table;
 	struct mg_sb sql = { 0 };
-	char *key = NULL;
+	char *twice = NULL;
 
 	mg_sb_add(&sql, "SELECT ");
-	add_key_text(&sql, table, false);
+	add_key_text(&sql, write, key, false);
 	mg_sb_add(&sql, " FROM ");
-	add_keys(&sql, table);
-	for (size_t i = 0; i < table->primary_key_count; i++) {
-		mg_sb_addf(&sql, i ? ", k%zu" : " GROUP BY k%zu", i);
+	add_keys(&sql, write);
+	for (size_t i = 0; i < key->count; i++) {
+		mg_sb_addf(&sql, i ? " AND k%zu IS NOT NULL" : " WHERE k%zu IS NOT NULL",
+		           place_of(write, key->columns[i]));
+	}
+	for (size_t i = 0; i < key->count; i++) {
+		mg_sb_addf(&sql, i ? ", k%zu" : " GROUP BY k%zu", place_of(write, key->columns[i]));
 	}
 	mg_sb_add(&sql, " HAVING count(*) > 1 LIMIT 1");
-	int code = ask(conn, &sql, &key, err);
+	int code = ask(conn, &sql, &twice, err);
 
-	if (!code && key) {
+	if (!code && twice) {
 		code = fail(err, "23505", "PRIMARY KEY or UNIQUE constraint violation: duplicate key \"",
-		            key, "\"");
+		            twice, "\"");
 	}
-	mg_free(key);
+	mg_free(twice);
 	mg_sb_fini(&sql);
 	return code;
 }
 
 /* A row of that shard with one of the keys, which this statement does not replace. */
-static int check_shard(const struct mg_write *write, struct mg_duck_conn *conn, uint32_t shard,
-                       struct mg_error *err)
+static int check_shard(const struct mg_write *write, struct mg_duck_conn *conn,
+                       const struct mg_key *key, bool primary, uint32_t shard, struct mg_error *err)
 {
-	const struct mg_table *table = write->table;
 	struct mg_sb sql = { 0 };
-	char *key = NULL;
+	char *there = NULL;
 
 	mg_sb_add(&sql, "SELECT ");
-	add_key_text(&sql, table, true);
+	add_key_text(&sql, write, key, true);
 	mg_sb_add(&sql, " FROM (");
 	mg_write__add_rows(&sql, write, shard);
 	mg_sb_add(&sql, ") AS o JOIN ");
-	add_keys(&sql, table);
-	for (size_t i = 0; i < table->primary_key_count; i++) {
+	add_keys(&sql, write);
+	for (size_t i = 0; i < key->count; i++) {
 		mg_sb_add(&sql, i ? " AND o." : " ON o.");
-		mg_sb_add_ident(&sql, table->primary_key[i]);
-		mg_sb_addf(&sql, " = n.k%zu", i);
+		mg_sb_add_ident(&sql, key->columns[i]);
+		mg_sb_addf(&sql, " = n.k%zu", place_of(write, key->columns[i]));
 	}
 	bool commits = write->spools[MG_WRITE_DEAD].spool != NULL;
 
@@ -192,12 +206,14 @@ static int check_shard(const struct mg_write *write, struct mg_duck_conn *conn, 
 		           commits ? MG_WRITE_DEAD : MG_WRITE_KEYS);
 	}
 	mg_sb_add(&sql, " LIMIT 1");
-	int code = ask(conn, &sql, &key, err);
+	int code = ask(conn, &sql, &there, err);
 
-	if (!code && key) {
-		code = fail(err, "23505", "duplicate key \"", key, "\" violates primary key constraint");
+	if (!code && there) {
+		code = fail(err, "23505", "duplicate key \"", there,
+		            primary ? "\" violates primary key constraint"
+		                    : "\" violates unique constraint");
 	}
-	mg_free(key);
+	mg_free(there);
 	mg_sb_fini(&sql);
 	return code;
 }
@@ -208,17 +224,32 @@ static bool may_hold(const struct mg_write *write, uint32_t shard)
 	return (shard > 0) == (write->table->key_count > 0);
 }
 
-static int check(const struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
+static int check_key(const struct mg_write *write, struct mg_duck_conn *conn,
+                     const struct mg_key *key, bool primary, struct mg_error *err)
 {
 	const uint32_t *shards;
 	size_t count = mg_redo_shards(write->redo, &shards);
-	int code = check_null(write, conn, err);
+	int code = write->spools[MG_WRITE_KEYS].rows > 1 ? check_twice(write, conn, key, err) : 0;
 
-	if (!code && write->spools[MG_WRITE_KEYS].rows > 1) {
-		code = check_twice(write, conn, err);
-	}
 	for (size_t i = 0; !code && i < count; i++) {
-		code = may_hold(write, shards[i]) ? check_shard(write, conn, shards[i], err) : 0;
+		code = may_hold(write, shards[i]) ? check_shard(write, conn, key, primary, shards[i], err)
+		                                  : 0;
+	}
+	return code;
+}
+
+static int check(const struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	const struct mg_table *table = write->table;
+	const struct mg_key primary = { table->primary_key, table->primary_key_count };
+	int code = 0;
+
+	if (primary.count) {
+		code = check_null(write, conn, err);
+		code = code ? code : check_key(write, conn, &primary, true, err);
+	}
+	for (size_t i = 0; !code && i < table->unique_count; i++) {
+		code = check_key(write, conn, &table->uniques[i], false, err);
 	}
 	return code;
 }

@@ -4,6 +4,7 @@
  * The columns are the query's own, so nothing is tried: a chunk gets its slots and goes.
  */
 #include "exec/run.h"
+#include "exec/tx.h"
 #include "exec/write_int.h"
 
 struct load {
@@ -49,7 +50,7 @@ int mg_write_load(struct mg_engine *engine, struct mg_run *run,
 	write->redo = mg_redo_new();
 	write->result = &result;
 	write->arena = mg_arena_new();
-	write->data = mg_catalog_take(mg_engine_catalog(engine));
+	write->data = mg_tx_take_catalog(settings->tx, engine);
 	write->table = asked->table;
 	mg_write__open(write);
 	char *query = mg_arena_strndup(write->arena, asked->query.ptr, asked->query.len);

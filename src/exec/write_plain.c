@@ -166,7 +166,7 @@ static bool is_plain_table(struct plain *plain)
 {
 	const struct mg_table *table = plain->write->table;
 
-	if (table->primary_key_count || table->key_count > KEYS_MAX || !is_simple(table->definition)) {
+	if (mg_table_has_keys(table) || table->key_count > KEYS_MAX || !is_simple(table->definition)) {
 		return false;
 	}
 	for (size_t i = 0; i < table->column_count; i++) {

@@ -27,6 +27,8 @@ static struct mg_spool *find_spool(void *arg, uint32_t stage)
 void mg_write__open(struct mg_write *write)
 {
 	write->stored = mg_table_stored(write->arena, write->table);
+	write->uniques = mg_arena_new_array(write->arena, const char *, write->table->column_count + 1);
+	write->unique_count = mg_table_key_columns(write->table, write->uniques);
 	mg_engine_budget(write->engine, &write->budget);
 	write->context = (struct mg_duck_context){
 		.owner = write->owner,

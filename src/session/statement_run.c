@@ -805,14 +805,6 @@ static int run_work(struct job *job, struct mg_arena *arena, struct mg_error *er
 	case MG_S_EXPLAIN:
 		code = mg_session__check_explained(arena, job->statement, err);
 		return code ? code : run_query(job, err);
-	case MG_S_DDL:
-		if (job->settings.run.tx) {
-			code = mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported in a transaction yet",
-			                    job->statement->verb);
-			mg_error_hint(err, "COMMIT first: such a statement is a transaction of its own.");
-			return code;
-		}
-		return run_change(job, err);
 	default:
 		return run_change(job, err);
 	}

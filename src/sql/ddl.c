@@ -1,7 +1,5 @@
 /* ddl.c - see ddl.h. */
-#include "sql/ddl.h"
-
-#include "sql/cursor.h"
+#include "sql/ddl_int.h"
 
 #define NAMES_MAX 100000
 
@@ -154,10 +152,14 @@ static int parse_create(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	} else if (mg_cursor_take(cursor, "schema")) {
 		ddl->kind = MG_DDL_SCHEMA;
 		ddl->tag = "CREATE SCHEMA";
-	} else {
+	} else if (!mg_ddl__take_object(cursor, ddl)) {
+		if (mg_token_is(cursor->token, "index") || mg_token_is(cursor->token, "unique")) {
+			return not_yet(cursor, "CREATE INDEX",
+			               "Rows are found by the partition key and by statistics; declare UNIQUE "
+			               "in CREATE TABLE for what must be unique.");
+		}
 		return not_yet(cursor, "This CREATE",
-		               "There are CREATE TABLE, CREATE VIEW and CREATE "
-		               "SCHEMA.");
+		               "There are CREATE TABLE, VIEW, SCHEMA, MACRO, TYPE and SEQUENCE.");
 	}
 	ddl->if_not_exists = mg_cursor_take(cursor, "if");
 	if (ddl->if_not_exists && !mg_cursor_take_two(cursor, "not", "exists")) {
@@ -166,7 +168,9 @@ static int parse_create(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	if (ddl->kind == MG_DDL_SCHEMA) {
 		return mg_cursor_take_name(cursor, "the schema's name", &ddl->name);
 	}
-	return ddl->kind == MG_DDL_TABLE ? parse_table(cursor, ddl) : parse_view(cursor, ddl);
+	return ddl->kind == MG_DDL_OBJECT  ? mg_ddl__parse_object(cursor, ddl)
+	       : ddl->kind == MG_DDL_TABLE ? parse_table(cursor, ddl)
+	                                   : parse_view(cursor, ddl);
 }
 
 /* ---- DROP ---- */
@@ -182,8 +186,9 @@ static int parse_drop(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	} else if (mg_cursor_take(cursor, "schema")) {
 		ddl->kind = MG_DDL_SCHEMA;
 		ddl->tag = "DROP SCHEMA";
-	} else {
-		return not_yet(cursor, "This DROP", "There are DROP TABLE, DROP VIEW and DROP SCHEMA.");
+	} else if (!mg_ddl__take_object(cursor, ddl)) {
+		return not_yet(cursor, "This DROP",
+		               "There are DROP TABLE, VIEW, SCHEMA, MACRO, TYPE and SEQUENCE.");
 	}
 	ddl->if_exists = mg_cursor_take_two(cursor, "if", "exists");
 	int code = ddl->kind == MG_DDL_SCHEMA
@@ -214,6 +219,9 @@ int mg_ddl_parse(struct mg_arena *arena, struct mg_str text, struct mg_ddl *out,
 	if (mg_cursor_take(&cursor, "drop")) {
 		out->verb = MG_DDL_DROP;
 		return parse_drop(&cursor, out);
+	}
+	if (mg_token_is(cursor.token, "comment")) {
+		return not_yet(&cursor, "COMMENT ON", "Leave it out.");
 	}
 	return not_yet(&cursor, "ALTER",
 	               "Make another table with CREATE TABLE ... AS SELECT, then drop this one.");

@@ -1,5 +1,5 @@
 /*
- * ddl.h - the head of a statement that makes or drops a table, view or schema.
+ * ddl.h - the head of a statement that makes or drops a table, view, schema, macro or type.
  *
  * As dml.h: the texts in between are DuckDB's to read; here stands which object it is about, and
  * what DuckDB does not have: PARTITIONED BY.
@@ -14,7 +14,7 @@
 #include "base/str.h"
 
 enum mg_ddl_verb { MG_DDL_CREATE, MG_DDL_DROP };
-enum mg_ddl_kind { MG_DDL_TABLE, MG_DDL_VIEW, MG_DDL_SCHEMA };
+enum mg_ddl_kind { MG_DDL_TABLE, MG_DDL_VIEW, MG_DDL_SCHEMA, MG_DDL_OBJECT };
 
 struct mg_ddl {
 	enum mg_ddl_verb verb;
@@ -30,6 +30,12 @@ struct mg_ddl {
 	bool no_data;        /* WITH NO DATA */
 	const char **names;  /* of columns, in front of AS */
 	size_t name_count;
+	/* MG_DDL_OBJECT (ddl_object.c): MG_OBJECT_... of catalog.h */
+	const char *object;
+	struct mg_str definition; /* what stands behind the name */
+	/* Bodies and defaults of a macro, each as a statement that reads. */
+	const char **bodies;
+	size_t body_count, default_count; /* the last of them are defaults */
 };
 
 /* text: one statement without its ";".  Fails: MG_E_SYNTAX, MG_E_UNSUPPORTED for DDL that does not

@@ -293,6 +293,7 @@ int mg_plandb_open(struct mg_plandb **out, struct mg_error *err)
 	db->limit_ms = PLAN_MS_MAX;
 	db->views = -1;
 	pthread_mutex_init(&db->lock, NULL);
+	pthread_mutex_init(&db->replay_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&db->freed, &attr);
@@ -339,6 +340,7 @@ void mg_plandb_close(struct mg_plandb *db)
 	pthread_cond_destroy(&db->freed);
 	pthread_cond_destroy(&db->changed);
 	pthread_mutex_destroy(&db->lock);
+	pthread_mutex_destroy(&db->replay_lock);
 	mg_free(db);
 }
 
@@ -349,8 +351,10 @@ int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err)
 	if (!conn) {
 		return MG_E_BUSY;
 	}
+	pthread_mutex_lock(&db->replay_lock);
 	int code = mg_duck_exec(conn->duck, sql, err);
 
+	pthread_mutex_unlock(&db->replay_lock);
 	if (strcasestr(sql, "view")) {
 		pthread_mutex_lock(&db->lock);
 		db->views = -1;
@@ -392,6 +396,7 @@ void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *duck)
 {
 	for (size_t i = 0; i < MG_PLANDB_POOL; i++) {
 		if (db->conns[i].duck == duck) {
+			mg_plandb__replay_end(db, &db->conns[i], false);
 			mg_plandb__give(db, &db->conns[i]);
 		}
 	}
@@ -426,8 +431,9 @@ static int ask_json(struct mg_plan_conn *conn, struct mg_arena *arena, const cha
 int mg_plandb__describe(struct mg_plan_conn *conn, struct mg_arena *arena, const char *sql,
                         struct mg_bound *out, struct mg_error *err)
 {
-	int code = mg_duck_describe(conn->binder, arena, sql, &out->column_count, &out->names,
-	                            &out->types, err);
+	struct mg_duck_conn *duck = conn->replayed ? conn->duck : conn->binder;
+	int code = mg_duck_describe(duck, arena, sql, &out->column_count, &out->names, &out->types,
+	                            err);
 
 	if (code && err) {
 		err->origin = code == MG_E_SYNTAX ? MG_ORIGIN_PARSER : MG_ORIGIN_PLANNER;
@@ -519,13 +525,13 @@ static int count_views(struct mg_plandb *db, struct mg_plan_conn *conn, int64_t 
 	pthread_mutex_lock(&db->lock);
 	*views = db->views;
 	pthread_mutex_unlock(&db->lock);
-	if (*views >= 0) {
+	if (*views >= 0 && !conn->replayed) {
 		return 0;
 	}
 	int code = mg_duck_int(conn->duck, "SELECT count(*) FROM duckdb_views() WHERE NOT internal",
 	                       views, err);
 
-	if (!code) {
+	if (!code && !conn->replayed) {
 		pthread_mutex_lock(&db->lock);
 		db->views = *views;
 		pthread_mutex_unlock(&db->lock);
@@ -587,12 +593,14 @@ int mg_plandb__look(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_a
 		return explain_no_ast(conn, arena, sql, ast, out, err);
 	}
 	code = mg_wall_look(arena, ast, view, err);
+	code = code ? code : mg_plandb__look_into_macros(conn, arena, view, err);
 	if (!code) {
 		code = check_file_names(conn, view, err);
 	}
 	if (!code) {
 		out->text_refused = view->why;
-		out->catalog_only = view->catalog && !view->table_count;
+		out->draws = view->draws && !view->table_count;
+		out->catalog_only = (view->catalog || view->draws) && !view->table_count;
 		code = check_views(db, conn, view, out, err);
 		code = code ? code : check_shadows(conn, view, out, err);
 	}
@@ -804,6 +812,13 @@ int mg_plandb__attach(const struct mg_plan_settings *settings, struct mg_duck_co
 	return settings && settings->attach ? settings->attach(settings->arg, duck, err) : 0;
 }
 
+static int refuse_draws(struct mg_error *err)
+{
+	mg_error_set(err, MG_E_UNSUPPORTED, "nextval and currval beside tables are not supported yet");
+	mg_error_hint(err, "Let a column have DEFAULT nextval('...'), and INSERT the others.");
+	return MG_E_UNSUPPORTED;
+}
+
 /* *fall: what failed is not the statement, but our knowledge of it.  *began: a transaction of the
  * connection, to be rolled back. */
 static int bind_text(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_arena *arena,
@@ -814,18 +829,22 @@ static int bind_text(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_
 	int code = mg_plandb__attach(settings, conn->duck, err);
 
 	code = code ? code : mg_plandb__set_zone(conn, settings ? settings->timezone : NULL, err);
+	code = code ? code : mg_plandb__replay(db, conn, settings, false, err);
+	*began = conn->replayed;
 	code = code ? code : mg_plandb__look(db, conn, arena, sql, &view, out, err);
 	code = mg_plandb__in_time(db, conn, code, err);
+	bool draws = view.draws;
+
 	mg_wall_view_fini(&view);
-	if (code) {
-		return code;
+	if (code || draws != out->draws) {
+		return code ? code : refuse_draws(err);
 	}
 	bool text_runs = !out->text_refused;
 
 	if (text_runs) {
 		hurry(db, conn, SPARE_MS_MAX);
 	}
-	code = mg_plandb__attach(settings, conn->binder, err);
+	code = mg_plandb__attach(settings, conn->replayed ? conn->duck : conn->binder, err);
 	code = code
 	           ? code
 	           : mg_plandb__in_time(db, conn, mg_plandb__describe(conn, arena, sql, out, err), err);
@@ -835,8 +854,8 @@ static int bind_text(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_
 		return 0;
 	}
 	if (!code && settings && settings->now_us) { /* now() is folded into the plan */
-		code = mg_duck_exec(conn->duck, "BEGIN", err);
-		*began = code == 0;
+		code = *began ? 0 : mg_duck_exec(conn->duck, "BEGIN", err);
+		*began = *began || code == 0;
 		code = code ? code : mg_duck_set_now(conn->duck, settings->now_us, err);
 	}
 	if (!code) {
@@ -876,6 +895,7 @@ int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
 			code = undone.code;
 		}
 	}
+	mg_plandb__replay_end(db, conn, false);
 	mg_plandb__give(db, conn);
 	if (fall) {
 		out->root = NULL;

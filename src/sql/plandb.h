@@ -29,6 +29,18 @@ int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_
                      struct mg_error *err);
 void mg_plandb_give_back(struct mg_plandb *db, struct mg_duck_conn *conn);
 
+/* Statements that define something, once more for each statement of the transaction that they are
+ * of. */
+struct mg_plan_replay {
+	const char *const *statements;
+	size_t count;
+};
+
+/* The same on a borrowed connection, until it is given back; begun: it is in a transaction, else
+ * one begins here.  The caller rolls back.  Fails: MG_E_CONFLICT they do not fit any more. */
+int mg_plandb_replay(struct mg_plandb *db, struct mg_duck_conn *conn,
+                     const struct mg_plan_replay *replay, bool begun, struct mg_error *err);
+
 /* The session's settings that change meaning (TimeZone, default_collation, ...) for one call. */
 struct mg_plan_settings {
 	const char *timezone; /* or NULL */
@@ -40,6 +52,8 @@ struct mg_plan_settings {
 	 * (_mg_rid); the tables of whoever runs the plan must have that column. */
 	bool row_ids;
 	int64_t now_us; /* what now() tells, in microseconds since 1970; 0: the moment */
+	struct mg_plan_replay replay; /* borrowed */
+	bool alone; /* mg_plandb_try: the work makes or drops something */
 };
 
 /* Bind and optimize: the tree, the result's names and types (as SQL texts).  When the statement is
@@ -55,6 +69,7 @@ struct mg_bound {
 	const char **names;
 	const char **types;       /* "DECIMAL(15,2)" */
 	const char *text_refused; /* why the text may not run in the engine (wall.c), or NULL */
+	bool draws;               /* values of sequences; then it is catalog_only */
 	bool catalog_only;        /* reads only the catalog: run it on mg_plandb_borrow's connection */
 };
 

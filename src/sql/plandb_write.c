@@ -35,6 +35,7 @@ int mg_plandb_look(struct mg_plandb *db, struct mg_arena *arena,
 	}
 	int code = mg_plandb__attach(settings, conn->duck, err);
 
+	code = code ? code : mg_plandb__replay(db, conn, settings, false, err);
 	code = code ? code : mg_plandb__look(db, conn, arena, sql, &view, &bound, err);
 	code = mg_plandb__in_time(db, conn, code, err);
 	out->tables = view.table_count > 0;
@@ -43,6 +44,7 @@ int mg_plandb_look(struct mg_plandb *db, struct mg_arena *arena,
 	out->own = view.own;
 	mg_wall_view_fini(&view);
 	(void)mg_plandb__attach(settings, NULL, NULL);
+	mg_plandb__replay_end(db, conn, true);
 	mg_plandb__give(db, conn);
 	return code;
 }
@@ -76,13 +78,17 @@ int mg_plandb_check(struct mg_plandb *db, struct mg_arena *arena,
 	}
 	int code = mg_plandb__set_zone(conn, zone_of(settings), err);
 
-	code = code ? code : mg_plandb__attach(settings, bind ? conn->binder : conn->duck, err);
+	code = code ? code : mg_plandb__replay(db, conn, settings, false, err);
+	code = code ? code
+	            : mg_plandb__attach(settings, bind && !conn->replayed ? conn->binder : conn->duck,
+	                                err);
 	if (!code) {
 		code = bind ? mg_plandb__describe(conn, arena, sql, &bound, err)
 		            : parse(conn, arena, sql, err);
 	}
 	code = mg_plandb__in_time(db, conn, code, err);
 	(void)mg_plandb__attach(settings, NULL, NULL);
+	mg_plandb__replay_end(db, conn, true);
 	mg_plandb__give(db, conn);
 	return code;
 }
@@ -123,6 +129,7 @@ int mg_plandb_try(struct mg_plandb *db, const struct mg_plan_settings *settings,
 		if (!code && settings && settings->now_us) {
 			code = mg_duck_set_now(conn->duck, settings->now_us, &why);
 		}
+		code = code ? code : mg_plandb__replay(db, conn, settings, true, &why);
 		code = code ? code : work(arg, conn->duck, &why);
 		(void)mg_plandb__attach(settings, NULL, NULL);
 		mg_duck_set_context(conn->duck, NULL);
@@ -131,6 +138,7 @@ int mg_plandb_try(struct mg_plandb *db, const struct mg_plan_settings *settings,
 		}
 		int rolled = mg_plandb__roll_back(conn, &undone);
 
+		mg_plandb__replay_end(db, conn, false);
 		if (rolled && !code) {
 			why = undone;
 			code = rolled;

@@ -175,6 +175,21 @@ static bool own_schema(const struct mg_json *json)
 	return text_in(member(json, "schema"), schemas) && text_in(member(json, "catalog"), schemas);
 }
 
+static void note_call(struct walker *walker, const char *name, bool table)
+{
+	struct mg_wall_view *view = walker->view;
+
+	view->own = true;
+	mg_grow(view->calls, view->call_count, view->call_cap);
+	view->calls[view->call_count++] = (struct mg_wall_call){ name, table };
+	refuse_text(walker, "a function that is not on the list");
+}
+
+int mg_wall_no_function(const char *name, struct mg_error *err)
+{
+	return mg_error_set(err, MG_E_NO_FUNCTION, "table function with name %s does not exist", name);
+}
+
 static int walk_table_function(struct walker *walker, const struct mg_json *json,
                                const struct scope *scope)
 {
@@ -185,8 +200,8 @@ static int walk_table_function(struct walker *walker, const struct mg_json *json
 	case MG_FUNCTION_DENIED:
 		return deny(walker, "table function", name);
 	case MG_FUNCTION_UNKNOWN:
-		return mg_error_set(walker->err, MG_E_NO_FUNCTION,
-		                    "table function with name %s does not exist", name);
+		note_call(walker, name, true);
+		break;
 	case MG_FUNCTION_CATALOG:
 		walker->view->catalog = true;
 		refuse_text(walker, "the statement reads catalog functions");
@@ -248,11 +263,12 @@ static int walk_function(struct walker *walker, const struct mg_json *json,
 	case MG_FUNCTION_PURE:
 		break;
 	case MG_FUNCTION_UNKNOWN:
-		walker->view->own = true;
-		refuse_text(walker, "a function that is not on the list");
+		note_call(walker, name, false);
 		break;
 	case MG_FUNCTION_PLANNED:
 	case MG_FUNCTION_CATALOG:
+		walker->view->draws = walker->view->draws || mg_text_eq_nocase(name, "nextval") ||
+		                      mg_text_eq_nocase(name, "currval");
 		refuse_text(walker, "a function that only the planner may call");
 		break;
 	}
@@ -490,6 +506,7 @@ int mg_wall_look(struct mg_arena *arena, const struct mg_json *ast, struct mg_wa
 void mg_wall_view_fini(struct mg_wall_view *view)
 {
 	mg_free(view->tables);
+	mg_free(view->calls);
 	*view = (struct mg_wall_view){ 0 };
 }
 
@@ -499,6 +516,9 @@ int mg_wall_check(struct mg_arena *arena, const struct mg_json *ast, const char 
 	struct mg_wall_view view = { 0 };
 	int code = mg_wall_look(arena, ast, &view, err);
 
+	for (size_t i = 0; !code && i < view.call_count; i++) {
+		code = view.calls[i].table ? mg_wall_no_function(view.calls[i].name, err) : 0;
+	}
 	*why = code ? NULL : view.why;
 	mg_wall_view_fini(&view);
 	return code;

@@ -16,6 +16,16 @@ static void borrowed_release(struct ArrowArray *array)
 	array->release = NULL;
 }
 
+/* A row of NULLs: of a list without any row DuckDB does not look at the offsets (duck_mend.c). */
+static bool append_nulls(struct ArrowArray *array)
+{
+	bool done = true;
+	for (int64_t i = 0; i < array->n_children && done; i++) {
+		done = ArrowArrayAppendNull(array->children[i], 1) == NANOARROW_OK;
+	}
+	return done && ArrowArrayFinishElement(array) == NANOARROW_OK;
+}
+
 /* An array without rows, to learn DuckDB's types: the converted schema does not tell them. */
 static int empty_chunk(struct mg_duck_conn *conn, struct ArrowSchema *schema,
                        duckdb_arrow_converted_schema converted, duckdb_data_chunk *out,
@@ -25,16 +35,20 @@ static int empty_chunk(struct mg_duck_conn *conn, struct ArrowSchema *schema,
 	memset(&array, 0, sizeof array);
 	if (ArrowArrayInitFromSchema(&array, schema, NULL) != NANOARROW_OK ||
 	    ArrowArrayStartAppending(&array) != NANOARROW_OK ||
+	    (mg_duck__needs_mending(schema) && !append_nulls(&array)) ||
 	    ArrowArrayFinishBuilding(&array, NANOARROW_VALIDATION_LEVEL_NONE, NULL) != NANOARROW_OK) {
 		if (array.release) {
 			array.release(&array);
 		}
 		return mg_error_set(err, MG_E_PROTOCOL, "the columns of the rows are not readable");
 	}
+	int rc = mg_duck__mend(schema, &array, err);
 	struct ArrowArray borrowed = array;
 	borrowed.release = borrowed_release;
-	int rc = mg_duck__error_data(
-		err, duckdb_data_chunk_from_arrow(conn->con, &borrowed, converted, out));
+	if (rc == 0) {
+		rc = mg_duck__error_data(
+			err, duckdb_data_chunk_from_arrow(conn->con, &borrowed, converted, out));
+	}
 	array.release(&array);
 	return rc;
 }

@@ -81,6 +81,12 @@ static int batch_take(struct reader *reader, bool *more, struct mg_error *err)
 		int rc = mg_spool_get(scan->bound->spool, index, &buf, err);
 		if (rc == 0) {
 			rc = mg_arrow_decode_batch(reader->decoder, buf, &reader->batch, err);
+			if (rc == 0) {
+				rc = mg_duck__mend(mg_arrow_decoder_schema(reader->decoder), &reader->batch, err);
+				if (rc != 0) {
+					ArrowArrayRelease(&reader->batch);
+				}
+			}
 		}
 		mg_buf_unref(buf);
 		if (rc != 0) {

@@ -157,6 +157,9 @@ int mg_duck_inlet_put(struct mg_duck_inlet *inlet, struct mg_duck_appender *appe
 		rc = mg_error_set(err, MG_E_PROTOCOL, "a batch to be stored has more than %d rows",
 		                  MG_DUCK_CHUNK_ROWS);
 	}
+	if (rc == 0) {
+		rc = mg_duck__mend(mg_arrow_decoder_schema(inlet->decoder), &array, err);
+	}
 	if (rc == 0 && array.length > 0) {
 		struct ArrowArray borrowed = array;
 		borrowed.release = borrowed_release;

@@ -119,6 +119,9 @@ int mg_duck__announce(duckdb_bind_info info, struct mg_duck_conn *conn, struct A
                       struct mg_error *err);
 /* Rows [row, row + rows) of the wanted columns of batch, borrowed: *out lives as long as batch,
  * columns[count] and pointers[count] do. */
+/* duck_mend.c: what was decoded, as DuckDB can read it.  Fails: MG_E_NOMEM. */
+bool mg_duck__needs_mending(const struct ArrowSchema *schema); /* anything would change */
+int mg_duck__mend(const struct ArrowSchema *schema, struct ArrowArray *batch, struct mg_error *err);
 void mg_duck__slice(struct ArrowArray *out, struct ArrowArray *columns,
                     struct ArrowArray **pointers, const struct ArrowArray *batch,
                     const size_t *wanted, size_t count, int64_t row, int64_t rows);

@@ -213,7 +213,7 @@ def test_reads_are_refused(cluster, sql):
     "BEGIN", "COMMIT", "USE main", "EXPORT DATABASE 'x'", "IMPORT DATABASE 'x'", "VACUUM", "PREPARE a AS DELETE FROM nation",
     "KILL 's-1'", "CANCEL 'q-1'", "", " ; -- nothing", "INSERT INTO nation SELECT * FROM read_csv('/etc/passwd')",
     "CREATE TABLE e_x AS SELECT * FROM '/etc/passwd'", "CREATE VIEW e_x AS SELECT * FROM read_text('/etc/passwd')",
-    "CREATE SECRET s (TYPE s3)", "CREATE MACRO m() AS 1", "DELETE FROM cluster.users", "DROP SCHEMA cluster",
+    "CREATE SECRET s (TYPE s3)", "CREATE TEMP MACRO m() AS 1", "DELETE FROM cluster.users", "DROP SCHEMA cluster",
     "INSERT INTO cluster.settings VALUES (1)", "EXPLAIN DELETE FROM nation",
 ])
 def test_refused(cluster, sql):

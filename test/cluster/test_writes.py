@@ -53,7 +53,6 @@ def test_views_and_schemas(empty):
     ("CREATE TABLE x (a INTEGER[]) PARTITIONED BY (a)", "a"),
     ("CREATE TABLE x (a INTEGER) PARTITIONED BY (b)", "no column"),
     ("CREATE TABLE x (a INTEGER, b INTEGER PRIMARY KEY) PARTITIONED BY (a)", "primary key must hold"),
-    ("CREATE TABLE x (a INTEGER UNIQUE)", "UNIQUE"),
     ("CREATE TABLE x (a INTEGER, _mg_rid INTEGER)", "_mg_"),
     ("CREATE TABLE x ()", "column"),
     ("CREATE TABLE \"a#1\" (a INTEGER)", "#"),

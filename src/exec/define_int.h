@@ -1,0 +1,50 @@
+/* define_int.h - what the files define*.c share: a statement of DDL under way. */
+#ifndef MG_EXEC_DEFINE_INT_H
+#define MG_EXEC_DEFINE_INT_H
+
+#include "exec/define.h"
+#include "sql/ddl.h"
+
+struct mg_define {
+	struct mg_engine *engine;
+	struct mg_run *run;
+	const struct mg_run_settings *settings;
+	const struct mg_change_request *request;
+	const char *statement; /* zero-terminated */
+	struct mg_arena *arena;
+	bool is_step; /* of a transaction, which frees it */
+	const struct mg_catalog_data *data; /* as the statement found it */
+	uint64_t epoch;
+	struct mg_ddl ddl;
+	const char *schema;    /* of the object */
+	struct mg_table table; /* CREATE TABLE: what becomes of it */
+	struct mg_table old;   /* and what it has replaced, as far as files need to know */
+	bool replaced;
+	struct mg_view view; /* CREATE VIEW */
+	uint64_t object_id;  /* CREATE of a macro, type, sequence */
+	/* CREATE TABLE: defaults and conditions, for the wall. */
+	const char **expressions;
+	size_t expression_count;
+};
+
+/* On the newest version, while the epoch lasts; change may be called several times.  Inside of a
+ * transaction it is a step of that. */
+int mg_define__change_catalog(struct mg_define *define,
+                              int (*change)(void *arg, struct mg_arena *arena,
+                                            struct mg_catalog_data *data, struct mg_error *err),
+                              struct mg_error *err);
+
+int mg_define__step(struct mg_define *define,
+                    int (*change)(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
+                                  struct mg_error *err),
+                    struct mg_error *err);
+/* How the planning database is asked; alone: mg_plandb_try makes or drops something. */
+struct mg_plan_settings mg_define__plan_settings(const struct mg_define *define, bool alone);
+
+/* ---- define_object.c: macros and types ---- */
+/* *done: there is nothing to do (IF EXISTS, IF NOT EXISTS). */
+int mg_define__check_object(const struct mg_define *define, bool *done, struct mg_error *err);
+int mg_define__create_object(struct mg_define *define, struct mg_error *err);
+int mg_define__drop_object(struct mg_define *define, struct mg_error *err);
+
+#endif

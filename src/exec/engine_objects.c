@@ -1,0 +1,154 @@
+/*
+ * engine_objects.c - views, macros, types and sequences of the catalog, in the planning database.
+ *
+ * The engine has the views too; macros and types it never meets, because the planning database has
+ * put their bodies in their place before anything is printed for it.
+ *
+ * Objects may depend on one another and on tables in any order (OR REPLACE moves one behind those
+ * that use it), so they are tried again while some come.  One whose tables are gone stays in the
+ * catalog and is shown when they are back.
+ */
+#include "exec/engine_int.h"
+
+#include "base/log.h"
+#include "exec/sequences.h"
+
+#include <string.h>
+
+static void add_path(struct mg_sb *sql, const char *schema, const char *name)
+{
+	mg_sb_add_ident(sql, schema);
+	mg_sb_add_char(sql, '.');
+	mg_sb_add_ident(sql, name);
+}
+
+static int make_schema(struct mg_engine *engine, struct mg_duck_conn *conn, const char *schema,
+                       struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, "CREATE SCHEMA IF NOT EXISTS ");
+	mg_sb_add_ident(&sql, schema);
+	int code = conn ? mg_duck_exec(conn, mg_sb_text(&sql), err) : 0;
+
+	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
+	mg_sb_fini(&sql);
+	return code;
+}
+
+static int show_view(struct mg_engine *engine, struct mg_duck_conn *conn,
+                     const struct mg_view *view, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	int code = make_schema(engine, conn, view->schema, err);
+
+	mg_sb_add(&sql, "CREATE OR REPLACE VIEW ");
+	add_path(&sql, view->schema, view->name);
+	mg_sb_addf(&sql, " AS %s", view->sql);
+	/* Here first: it may stand on macros, which the engine has not. */
+	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
+	if (!code) {
+		struct mg_error unused;
+
+		(void)mg_duck_exec(conn, mg_sb_text(&sql), &unused);
+		mg_engine__note(engine, &(struct mg_shown){ .kind = (char *)MG_SHOWN_VIEW,
+		                                            .schema = (char *)view->schema,
+		                                            .name = (char *)view->name,
+		                                            .text = (char *)view->sql });
+	}
+	mg_sb_fini(&sql);
+	return code;
+}
+
+static int show_object(struct mg_engine *engine, const struct mg_object *object,
+                       struct mg_error *err)
+{
+	bool table_macro = mg_text_eq(object->kind, MG_OBJECT_TABLE_MACRO);
+	struct mg_sb sql = { 0 };
+	int code = make_schema(engine, NULL, object->schema, err);
+
+	mg_sb_addf(&sql, "CREATE %s ", table_macro ? MG_OBJECT_MACRO : object->kind);
+	add_path(&sql, object->schema, object->name);
+	mg_sb_addf(&sql, " %s", object->sql);
+	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
+	if (!code && mg_text_eq(object->kind, MG_OBJECT_SEQUENCE)) {
+		mg_sb_clear(&sql);
+		code = mg_sequences_resume(engine, object, &sql, err);
+		code = code || !sql.len ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
+	}
+	if (!code) {
+		mg_engine__note(engine, &(struct mg_shown){ .kind = (char *)object->kind,
+		                                            .schema = (char *)object->schema,
+		                                            .name = (char *)object->name,
+		                                            .text = (char *)object->sql,
+		                                            .id = object->id });
+	}
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* Say what of the kind cannot be shown, once nothing more comes. */
+static bool came(int code, bool last, const char *kind, const char *schema, const char *name,
+                 const struct mg_error *err)
+{
+	if (code && last) {
+		mg_log(MG_LOG_WARN, "object.broken", "kind=\"%s\" object=%s.%s error=\"%s\"", kind, schema,
+		       name, err->message);
+	}
+	return code == 0;
+}
+
+/* One round; how many have come. */
+static size_t show_round(struct mg_engine *engine, struct mg_duck_conn *conn,
+                         const struct mg_catalog_data *data, bool views, bool last)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < data->object_count; i++) {
+		const struct mg_object *object = &data->objects[i];
+		struct mg_error err = { 0 };
+
+		if (!mg_engine__is_shown(engine, object->kind, object->schema, object->name)) {
+			count += came(show_object(engine, object, &err), last, object->kind, object->schema,
+			              object->name, &err);
+		}
+	}
+	for (size_t i = 0; views && i < data->view_count; i++) {
+		const struct mg_view *view = &data->views[i];
+		struct mg_error err = { 0 };
+
+		if (!mg_engine__is_shown(engine, MG_SHOWN_VIEW, view->schema, view->name)) {
+			count += came(show_view(engine, conn, view, &err), last, MG_SHOWN_VIEW, view->schema,
+			              view->name, &err);
+		}
+	}
+	return count;
+}
+
+void mg_engine__show_objects(struct mg_engine *engine, struct mg_duck_conn *conn,
+                             const struct mg_catalog_data *data, bool tables)
+{
+	while (show_round(engine, conn, data, tables, false)) {
+	}
+	if (tables) {
+		(void)show_round(engine, conn, data, true, true);
+	}
+}
+
+bool mg_engine__is_current_object(const struct mg_catalog_data *data, const struct mg_shown *shown)
+{
+	const struct mg_object *object =
+		mg_catalog_find_object(data, shown->kind, shown->schema, shown->name);
+
+	if (object) {
+		return object->id == shown->id && mg_text_eq(object->sql, shown->text);
+	}
+	for (size_t i = 0; mg_text_eq(shown->kind, MG_SHOWN_VIEW) && i < data->view_count; i++) {
+		const struct mg_view *view = &data->views[i];
+
+		if (mg_text_eq(view->schema, shown->schema) && mg_text_eq(view->name, shown->name)) {
+			return mg_text_eq(view->sql, shown->text);
+		}
+	}
+	return false;
+}

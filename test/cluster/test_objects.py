@@ -1,0 +1,357 @@
+"""Macros, types, sequences and UNIQUE: statement by statement as plain DuckDB, kept over restarts and kills."""
+import json
+import re
+import signal
+
+import duckdb
+import pytest
+
+
+def ask(cluster, sql):
+    """(rows, None) or (None, error) of a statement, by the path that takes it."""
+    reads = re.match(r"\s*(SELECT|FROM|WITH|VALUES|DESCRIBE)", sql, re.I)
+    answer = cluster.request("POST", "/db/query" if reads else "/db/execute", json.dumps({"sql": sql}).encode(),
+                             {"Content-Type": "application/json"})
+    body = answer.json()
+    if answer.status != 200:
+        return None, body["error"]
+    return body["result"].get("values", []), None
+
+
+def both(cluster, plain, script):
+    """Each statement on both sides: the same rows, or a refusal in the same words."""
+    for sql in [part.strip() for part in script.split(";\n") if part.strip()]:
+        bare = re.sub(r"\s+PARTITIONED BY \([^)]*\)", "", sql)
+        rows, error = ask(cluster, sql)
+        try:
+            expected = [[str(value) for value in row] for row in plain.execute(bare).fetchall()]
+            assert error is None, (sql, error, expected)
+            if re.match(r"\s*(SELECT|FROM|WITH|VALUES)", sql, re.I):
+                assert [[str(value) for value in row] for row in rows] == expected, sql
+        except duckdb.Error as wrong:
+            first = str(wrong).split("\n")[0].split("Error: ", 1)[1].rstrip(".!")
+            assert error and error["message"].lower() == first.lower(), (sql, error, rows, str(wrong))
+
+
+@pytest.fixture
+def plain():
+    with duckdb.connect() as db:
+        yield db
+
+
+ROWS = """
+CREATE TABLE m (k INTEGER, v VARCHAR, n INTEGER) PARTITIONED BY (k);
+INSERT INTO m SELECT i, 'v' || i % 7, i * i % 100 FROM range(500) r(i);
+CREATE TABLE mref (k INTEGER, w VARCHAR);
+INSERT INTO mref SELECT i, 'w' || i FROM range(50) r(i);
+"""
+
+
+def test_macros_are_duckdbs(empty, plain):
+    both(empty, plain, ROWS + """
+CREATE MACRO plus(a, b := 5) AS a + b, (a, b, c) AS a * b * c;
+CREATE FUNCTION shout(x) AS upper(x) || '!';
+CREATE MACRO above(least) AS TABLE SELECT k, v, n FROM m WHERE n > least;
+CREATE MACRO how_many(x) AS (SELECT count(*) FROM m WHERE v = x);
+CREATE MACRO total(x) AS sum(x) + count(*);
+SELECT plus(1), plus(1, b := 2), plus(2, 3, 4);
+SELECT k, plus(n), shout(v) FROM m WHERE plus(n, 1) > 95 ORDER BY k;
+SELECT v, total(n), count(DISTINCT plus(k % 3)) FROM m GROUP BY v ORDER BY v;
+SELECT count(*), sum(n) FROM above(50);
+SELECT a.k, r.w FROM above(90) a JOIN mref r USING (k) ORDER BY ALL;
+SELECT how_many('v3'), how_many(x) FROM (VALUES ('v1'), ('none')) t(x) ORDER BY ALL;
+SELECT (SELECT max(k) FROM above(n.k)) FROM mref n WHERE k < 3 ORDER BY ALL;
+CREATE VIEW mv AS SELECT plus(k) AS p FROM above(80);
+SELECT count(*), sum(p) FROM mv;
+CREATE OR REPLACE MACRO plus(a, b := 5) AS a - b;
+SELECT plus(1), plus(1, 2);
+SELECT count(*), sum(p) FROM mv;
+UPDATE m SET n = plus(n, 100) WHERE k < 10;
+SELECT sum(n) FROM m WHERE k < 10;
+INSERT INTO m VALUES (plus(1000, 1), shout('x'), 3);
+INSERT INTO m SELECT plus(1001, 1), shout('x'), how_many('v0')::INTEGER;
+SELECT * FROM m WHERE k = 999;
+DELETE FROM m WHERE n < plus(0, 90);
+SELECT count(*) FROM m;
+SELECT function_name, function_type, parameters, macro_definition FROM duckdb_functions() WHERE NOT internal ORDER BY ALL;
+CREATE MACRO plus(a) AS a;
+CREATE MACRO IF NOT EXISTS plus(a) AS a;
+CREATE MACRO wrong(a) AS nofunction(a);
+CREATE MACRO wrong(a, a) AS a;
+CREATE MACRO wrong() AS TABLE SELECT * FROM nowhere;
+SELECT no_such_macro(1);
+DROP MACRO no_such_macro;
+DROP MACRO IF EXISTS no_such_macro;
+DROP MACRO TABLE plus;
+DROP VIEW mv;
+DROP FUNCTION plus;
+SELECT plus(1);
+DROP MACRO shout;
+DROP MACRO TABLE above;
+DROP MACRO how_many;
+DROP MACRO total;
+DROP TABLE m;
+DROP TABLE mref
+""")
+
+
+@pytest.mark.parametrize("path", ["?strategy=cut", "?strategy=local", "?strategy=gather", "?strategy=broadcast", "?distributed=false"])
+def test_macros_in_every_strategy(empty, path):
+    empty.sql("CREATE OR REPLACE TABLE ms (k INTEGER, n INTEGER) PARTITIONED BY (k); INSERT INTO ms SELECT i, i % 10 FROM range(1000) r(i);"
+              "CREATE OR REPLACE MACRO twice(x) AS x * 2; CREATE OR REPLACE MACRO tens(lowest) AS TABLE SELECT * FROM ms WHERE n >= lowest")
+    assert empty.rows("SELECT sum(twice(n)), count(*) FROM tens(5) WHERE twice(k) < 1000", path) == [["3500", 250]]
+    empty.sql("DROP MACRO twice; DROP MACRO TABLE tens; DROP TABLE ms")
+
+
+@pytest.mark.parametrize("statement, says", [
+    ("CREATE MACRO sum(a) AS a", "function's name"),
+    ("CREATE MACRO read_csv(a) AS TABLE SELECT a", "function's name"),
+    ("CREATE MACRO x(a) AS (SELECT content FROM read_text(a))", "read_text"),
+    ("CREATE MACRO x(f) AS TABLE SELECT * FROM read_csv(f)", "read_csv"),
+    ("CREATE MACRO x(f) AS TABLE SELECT * FROM '/etc/passwd'", "does not exist"),
+    ("CREATE MACRO x(f) AS getenv(f)", "getenv"),
+    ("CREATE MACRO x(f) AS current_setting(f)", "current_setting"),
+    ("CREATE MACRO x(f) AS TABLE SELECT * FROM query(f)", "query"),
+    ("CREATE MACRO x(f := (SELECT content FROM read_text('/etc/passwd'))) AS f", "read_text"),
+    ("CREATE MACRO x(a) AS a, (a, b) AS (SELECT content FROM read_text(a))", "read_text"),
+    ("CREATE MACRO x(a) AS", "body"),
+    ("CREATE MACRO x", "parameters"),
+    ("CREATE MACRO x(a AS a", "\")\""),
+    ("CREATE TEMP MACRO x(a) AS a", "TEMP"),
+    ("CREATE MACRO nowhere.x(a) AS a", "no schema"),
+    ("CREATE MACRO cluster.x(a) AS a", "cluster"),
+    ("CREATE TYPE x AS nothing", "nothing"),
+    ("CREATE TYPE x AS ENUM (SELECT content FROM read_text('/etc/passwd'))", "labels"),
+    ("CREATE UNIQUE INDEX x ON y (a)", "UNIQUE"),
+    ("COMMENT ON TABLE x IS 'a'", "COMMENT ON"),
+    ("CREATE SEQUENCE x INCREMENT 0", "zero"),
+    ("CREATE TABLE x (a INTEGER PRIMARY KEY, b INTEGER REFERENCES x(a))", "FOREIGN KEY"),
+    ("CREATE TABLE x (a INTEGER, b INTEGER UNIQUE) PARTITIONED BY (a)", "must hold"),
+])
+def test_what_cannot_be_made_is_refused_and_leaves_nothing(empty, statement, says):
+    assert says in empty.refused(statement)
+    assert empty.rows("SELECT count(*) FROM duckdb_functions() WHERE NOT internal AND function_name = 'x'") == [[0]]
+    assert empty.rows("SELECT (SELECT count(*) FROM duckdb_types() WHERE type_name = 'x') + (SELECT count(*) FROM duckdb_sequences() "
+                      "WHERE sequence_name = 'x') + (SELECT count(*) FROM duckdb_tables() WHERE table_name = 'x')") == [[0]]
+
+
+def test_types_are_duckdbs(empty, plain):
+    both(empty, plain, """
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+CREATE TYPE point AS STRUCT(x INTEGER, y INTEGER);
+CREATE TYPE money AS DECIMAL(12, 2);
+CREATE TYPE both_of AS STRUCT(m mood, p point);
+SELECT 'ok'::mood < 'happy'::mood, enum_range(NULL::mood), {'x': 1, 'y': 2}::point, 3.456::money;
+SELECT 'none'::mood;
+CREATE TABLE ty (k INTEGER, m mood DEFAULT 'ok', p point, c money, b both_of, l mood[]) PARTITIONED BY (k);
+INSERT INTO ty SELECT i, (['sad', 'ok', 'happy'])[i % 3 + 1]::mood, {'x': i, 'y': -i}, i / 3, {'m': 'sad', 'p': {'x': 1, 'y': i}},
+    ['ok', 'sad'] FROM range(300) r(i);
+INSERT INTO ty (k) VALUES (1000);
+INSERT INTO ty VALUES (1001, 'wrong', NULL, NULL, NULL, NULL);
+SELECT m, count(*), min(k), max(p.x), sum(c), min(b.m), count(DISTINCT l) FROM ty GROUP BY m ORDER BY m;
+SELECT k, m, p, c, b, l FROM ty WHERE m >= 'ok' AND k % 50 = 1 ORDER BY m DESC, k;
+SELECT min(m), max(m), count(*) FROM ty a JOIN ty b USING (m) WHERE a.k < 20;
+UPDATE ty SET m = 'happy' WHERE k < 10 AND m = 'sad';
+SELECT m, count(*) FROM ty GROUP BY m ORDER BY m;
+SELECT k FROM ty WHERE m = 'happy'::mood ORDER BY k LIMIT 5;
+SELECT column_name, data_type, column_default FROM duckdb_columns() WHERE table_name = 'ty';
+SELECT type_name, logical_type, labels FROM duckdb_types() WHERE NOT internal ORDER BY ALL;
+CREATE TYPE mood AS INTEGER;
+CREATE TYPE IF NOT EXISTS mood AS INTEGER;
+DROP TYPE mood;
+DROP TYPE both_of;
+DROP TYPE nothing;
+DROP TYPE mood;
+SELECT m, count(*) FROM ty GROUP BY m ORDER BY m;
+SELECT 'ok'::mood;
+CREATE OR REPLACE TYPE mood AS ENUM ('one');
+SELECT 'one'::mood;
+DROP TYPE mood;
+DROP TYPE point;
+DROP TYPE money;
+DROP TABLE ty
+""")
+
+
+def test_sequences_are_duckdbs(empty, plain):
+    both(empty, plain, """
+CREATE SEQUENCE one;
+CREATE SEQUENCE odd START 5 INCREMENT 2 MINVALUE 1 MAXVALUE 9 CYCLE;
+CREATE SEQUENCE down INCREMENT -1 MINVALUE -3 MAXVALUE 5 START 0;
+SELECT currval('one');
+SELECT nextval('one'), nextval('one');
+SELECT currval('one');
+SELECT nextval('odd') FROM range(7);
+SELECT nextval('down') FROM range(4);
+SELECT nextval('down');
+SELECT nextval('none');
+CREATE TABLE sq (id INTEGER DEFAULT nextval('one'), k INTEGER, o INTEGER DEFAULT nextval('odd')) PARTITIONED BY (k);
+INSERT INTO sq (k) VALUES (10), (20);
+INSERT INTO sq (k) SELECT i FROM range(100) r(i);
+INSERT INTO sq VALUES (nextval('one'), 7, 0);
+INSERT INTO sq SELECT nextval('one'), 8, 1;
+INSERT INTO sq VALUES (DEFAULT, 9, 2);
+SELECT count(*), count(DISTINCT id), min(id), max(id) FROM sq;
+SELECT id FROM sq WHERE o < 3 ORDER BY k;
+SELECT currval('one');
+SELECT sequence_name, start_value, min_value, max_value, increment_by, cycle, last_value FROM duckdb_sequences() ORDER BY ALL;
+CREATE SEQUENCE one;
+DROP SEQUENCE one;
+CREATE OR REPLACE SEQUENCE one;
+CREATE MACRO draw() AS nextval('one');
+SELECT draw();
+SELECT column_name, column_default FROM duckdb_columns() WHERE table_name = 'sq';
+DROP TABLE sq;
+CREATE OR REPLACE SEQUENCE odd;
+SELECT nextval('odd');
+DROP MACRO draw;
+DROP SEQUENCE one;
+DROP SEQUENCE odd;
+DROP SEQUENCE down;
+DROP SEQUENCE down
+""")
+
+
+def test_a_sequence_beside_tables_is_refused_with_a_way_out(empty):
+    empty.sql("CREATE SEQUENCE lone; CREATE TABLE ls (k INTEGER)")
+    assert "DEFAULT nextval" in empty.refused("SELECT nextval('lone'), k FROM ls")
+    empty.sql("DROP SEQUENCE lone; DROP TABLE ls")
+
+
+@pytest.mark.parametrize("partition", ["", " PARTITIONED BY (a)"])
+def test_unique_is_duckdbs(empty, plain, partition):
+    both(empty, plain, f"""
+CREATE TABLE un (a INTEGER, b INTEGER, c VARCHAR, PRIMARY KEY (a, b), UNIQUE (a, c)){partition};
+INSERT INTO un VALUES (1, 1, 'x'), (1, 2, 'y'), (2, 1, 'x'), (3, 1, NULL), (3, 2, NULL);
+INSERT INTO un VALUES (1, 3, 'x');
+INSERT INTO un VALUES (4, 1, 'z'), (4, 2, 'z');
+INSERT INTO un VALUES (1, 1, 'other');
+INSERT INTO un VALUES (5, NULL, 'other');
+UPDATE un SET c = 'q' WHERE a = 1 AND b = 2;
+UPDATE un SET c = 'x' WHERE a = 1 AND b = 2;
+INSERT INTO un VALUES (1, 9, 'x') ON CONFLICT (a, c) DO NOTHING;
+INSERT INTO un VALUES (1, 9, 'x'), (7, 7, 'x') ON CONFLICT (a, c) DO UPDATE SET b = b + 10;
+INSERT INTO un VALUES (1, 2, 'x') ON CONFLICT (a, c) DO UPDATE SET b = 3;
+INSERT OR IGNORE INTO un VALUES (2, 1, 'x'), (8, 8, 'x');
+INSERT INTO un SELECT i, i, 'many' FROM range(100, 200) r(i);
+INSERT INTO un SELECT i, -i, 'many' FROM range(150, 151) r(i);
+DELETE FROM un WHERE a = 1;
+INSERT INTO un VALUES (1, 3, 'x');
+SELECT * FROM un WHERE a < 100 ORDER BY ALL;
+SELECT count(*) FROM un;
+DROP TABLE un
+""")
+
+
+def test_unique_within_a_transaction(empty):
+    empty.sql("CREATE TABLE ut (a INTEGER UNIQUE, b INTEGER) PARTITIONED BY (a); INSERT INTO ut VALUES (1, 1), (NULL, 2)")
+    empty.sql("BEGIN; DELETE FROM ut WHERE a = 1; INSERT INTO ut VALUES (1, 10), (NULL, 3); COMMIT")
+    assert "23505" in empty.refused("BEGIN; INSERT INTO ut VALUES (5, 5); INSERT INTO ut VALUES (5, 6)")
+    assert empty.rows("SELECT a, b FROM ut ORDER BY b") == [[None, 2], [None, 3], [1, 10]]
+    empty.sql("DROP TABLE ut")
+
+
+def test_all_is_there_after_kills(new_cluster):
+    cluster = new_cluster(scale=0)
+    cluster.start_server()
+    cluster.sql("CREATE SCHEMA s; CREATE SEQUENCE s.q START 100; CREATE TYPE s.mood AS ENUM ('a', 'b');"
+                "CREATE MACRO s.f(x) AS x + 1; CREATE TABLE t (id BIGINT DEFAULT nextval('s.q'), k INTEGER UNIQUE, m s.mood, "
+                "n INTEGER DEFAULT s.f(1)) PARTITIONED BY (k);"
+                "CREATE MACRO s.g(x) AS TABLE SELECT s.f(id) AS id FROM t WHERE k > x; CREATE VIEW v AS SELECT count(*) AS n FROM s.g(-1)")
+    seen = set()
+    for kill in range(3):
+        for i in range(3):
+            rows, _ = ask(cluster, f"INSERT INTO t (k, m) VALUES ({kill * 10 + i}, 'b') RETURNING id")
+            assert rows[0][0] not in seen
+            seen.add(rows[0][0])
+        value = cluster.rows("SELECT nextval('s.q')")[0][0]
+        assert value not in seen
+        seen.add(value)
+        cluster.processes["server"].send_signal(signal.SIGKILL)
+        cluster.processes["server"].wait()
+        cluster.start_server()
+    assert min(seen) == 100
+    assert cluster.rows("SELECT count(*), count(DISTINCT id), sum(n), min(m) FROM t") == [[9, 9, "18", "b"]]
+    assert cluster.rows("SELECT n, (SELECT max(id) FROM s.g(5)) - (SELECT max(id) FROM t) FROM v") == [[9, 1]]
+    assert "23505" in cluster.refused("INSERT INTO t (k) VALUES (0)")
+    assert "depend" in cluster.refused("DROP SEQUENCE s.q")
+    assert "holds 4 objects" in cluster.refused("DROP SCHEMA s")
+    cluster.sql("DROP VIEW v; DROP MACRO TABLE s.g; DROP TABLE t; DROP MACRO s.f; DROP TYPE s.mood; DROP SEQUENCE s.q; DROP SCHEMA s")
+    assert cluster.rows("SELECT count(*) FROM duckdb_sequences()") == [[0]]
+
+
+# ---- definitions inside of a transaction ----
+
+def test_definitions_are_committed_together(empty, plain):
+    for commit in ("COMMIT", "ROLLBACK"):
+        both(empty, plain, """
+CREATE TABLE before (k INTEGER, v VARCHAR) PARTITIONED BY (k);
+INSERT INTO before SELECT i, 'v' || i FROM range(200) r(i)
+""")
+        script = f"""BEGIN;
+CREATE SCHEMA tz;
+CREATE TYPE tz.mood AS ENUM ('a', 'b');
+CREATE TABLE tz.made (k INTEGER PRIMARY KEY, m tz.mood, n INTEGER DEFAULT 7) PARTITIONED BY (k);
+INSERT INTO tz.made (k, m) SELECT k, 'b' FROM before WHERE k < 100;
+UPDATE tz.made SET n = n + k WHERE k % 2 = 0;
+DELETE FROM tz.made WHERE k >= 90;
+CREATE MACRO tz.twice(x) AS x * 2;
+CREATE VIEW tz.seen AS SELECT k, tz.twice(n) AS n, m FROM tz.made;
+CREATE TABLE copied AS SELECT k, v FROM before WHERE k < 5;
+DROP TABLE before;
+SELECT count(*), sum(n), min(m) FROM tz.seen;
+SELECT count(*), max(v) FROM copied;
+SELECT a.k, b.v FROM tz.made a JOIN copied b USING (k) ORDER BY a.k;
+{commit};
+"""
+        expected = []
+        for sql in script.split(";\n"):
+            if sql.strip():
+                rows = plain.execute(re.sub(r"\s+PARTITIONED BY \([^)]*\)", "", sql)).fetchall()
+                expected += [",".join(map(str, row)) for row in rows] if sql.startswith("SELECT") else []
+        got = [line for line in empty.sql(script).splitlines() if line[:1].isdigit()]
+        assert got == expected, commit
+        both(empty, plain, """
+SELECT count(*), sum(n), min(m) FROM tz.seen;
+SELECT count(*), max(v) FROM copied;
+SELECT count(*) FROM before;
+INSERT INTO tz.made (k) VALUES (1);
+DROP VIEW IF EXISTS tz.seen;
+DROP TABLE IF EXISTS tz.made;
+DROP MACRO IF EXISTS tz.twice;
+DROP TYPE IF EXISTS tz.mood;
+DROP SCHEMA IF EXISTS tz;
+DROP TABLE IF EXISTS copied;
+DROP TABLE IF EXISTS before
+""" if commit == "COMMIT" else "SELECT count(*), max(v) FROM before")
+        assert empty.rows("SELECT count(*) FROM duckdb_tables() WHERE table_name IN ('made', 'copied')") == [[0]]
+    empty.sql("DROP TABLE before")
+
+
+def test_who_defines_the_same_first_wins(empty):
+    first, second = (empty.request("POST", "/db/tx").json()["result"]["id"] for _ in range(2))
+
+    def run(tx, sql):
+        answer = empty.request("POST", f"/db/execute?tx={tx}", json.dumps({"sql": sql}).encode(), {"Content-Type": "application/json"})
+        return answer.json().get("error", {}).get("sqlstate")
+
+    assert run(first, "CREATE TABLE race (a INTEGER)") is None
+    assert run(second, "CREATE TABLE race (b INTEGER)") is None
+    assert run(first, "INSERT INTO race VALUES (1)") is None
+    assert run(second, "INSERT INTO race VALUES (2)") is None
+    assert empty.request("POST", f"/db/tx/{second}/commit").status == 200
+    refused = empty.request("POST", f"/db/tx/{first}/commit")
+    assert (refused.status, refused.json()["error"]["sqlstate"]) == (409, "40001")
+    assert empty.rows("SELECT b FROM race") == [[2]]
+    empty.sql("DROP TABLE race")
+
+
+def test_definitions_and_rows_of_other_tables_do_not_mix(empty):
+    empty.sql("CREATE TABLE stays (a INTEGER)")
+    assert "tables of its own" in empty.refused("BEGIN; CREATE TABLE fresh (a INTEGER); INSERT INTO stays VALUES (1)")
+    assert "cannot define" in empty.refused("BEGIN; INSERT INTO stays VALUES (1); CREATE TABLE fresh (a INTEGER)")
+    assert "before BEGIN" in empty.refused("BEGIN; CREATE SEQUENCE fresh_s")
+    assert "READ ONLY" in empty.refused("BEGIN READ ONLY; CREATE TABLE fresh (a INTEGER)")
+    assert empty.rows("SELECT count(*) FROM stays") == [[0]]
+    assert empty.rows("SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'fresh%'") == [[0]]
+    empty.sql("DROP TABLE stays")
