@@ -314,6 +314,23 @@ const struct mg_command mg_commands[] = {
 	  .example = "  merganser cert show merganser-data/tls/server.crt",
 	  .tables = TABLES(no_options),
 	  .run = mg_command_cert_show },
+	{ .name = "import",
+	  .arguments = "DIR",
+	  .arguments_min = 1,
+	  .arguments_max = 1,
+	  .summary = "a folder of CSV, JSON or Parquet files into tables of a running cluster",
+	  .text = "A file is a table of its name, a folder inside of DIR a table of all its files; "
+	          "columns and types are\n"
+	          "what DuckDB sees in the first one.  --print-model shows that as JSON, --model takes "
+	          "it back: other names,\n"
+	          "types, keys (partitioned_by), patterns of files.  A table's files are one "
+	          "transaction; one that has rows\n"
+	          "is done, so an import that was interrupted goes on when it is started again.",
+	  .example = "  merganser import lake --print-model > model.json\n"
+	             "  merganser import lake --model model.json --url https://localhost:8765 "
+	             "--username scott",
+	  .tables = TABLES(mg_options_import, mg_options_connection),
+	  .run = mg_command_import },
 	{ .name = "export",
 	  .arguments = "[TABLE ...]",
 	  .arguments_max = 1000,
