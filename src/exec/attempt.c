@@ -219,20 +219,19 @@ static bool is_far(const struct part *part)
 	return part->worker && !mg_channel_is_same_host(mg_worker_channel(part->worker));
 }
 
-/* What another coordinator does is applied here shard by shard, under no lock of ours. */
-static int check_cut(const struct mg_attempt_options *options, struct mg_error *err)
+/* All shards that are read, also by workers: their copies hold what the files here hold. */
+static size_t cut_shards(struct mg_attempt *attempt, uint32_t **shards)
 {
-	static const uint32_t reference[] = { 0 };
-	struct mg_replica *replica = mg_engine_replica(options->engine);
-
-	if (!options->epoch ||
-	    (mg_replica_cut_is_whole(replica, options->epoch, options->shards, options->shard_count) &&
-	     mg_replica_cut_is_whole(replica, options->epoch, reference, 1))) {
-		return 0;
+	const struct mg_attempt_options *options = &attempt->options;
+	size_t count = 0;
+	*shards = mg_arena_new_array(attempt->arena, uint32_t, options->shard_count + 1);
+	if (options->reference) {
+		(*shards)[count++] = 0;
 	}
-	mg_error_set(err, MG_E_UNAVAILABLE, "another node has begun to coordinate writes");
-	mg_error_hint(err, "Try again.");
-	return MG_E_UNAVAILABLE;
+	for (size_t i = 0; i < options->shard_count; i++) {
+		(*shards)[count++] = options->shards[i];
+	}
+	return count;
 }
 
 static int open_local(struct mg_attempt *attempt, struct mg_error *err)
@@ -241,7 +240,8 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	struct mg_exec_table *tables;
 	bool any_far = false;
 	size_t read_count = attempt->parts[0].info.shard_count + options->reference;
-	uint32_t *touched = mg_arena_new_array(attempt->arena, uint32_t, read_count + 1);
+	uint32_t *touched = mg_arena_new_array(attempt->arena, uint32_t, read_count + 1), *cut;
+	size_t cut_count = cut_shards(attempt, &cut);
 	if (options->reference) {
 		touched[0] = 0;
 	}
@@ -274,7 +274,10 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 		.budget = &attempt->budget,
 		.lz4 = any_far,
 		.profile = options->profile,
-		.replica = read_count > 1 ? mg_engine_replica(options->engine) : NULL,
+		.cuts = cut_count > 1 ? mg_replica_cuts(mg_engine_replica(options->engine)) : NULL,
+		.cut_shards = cut,
+		.cut_count = cut_count,
+		.cut_wait_ms = options->cut_wait_ms,
 		.touched = touched,
 		.touched_count = options->table_count ? 0 : read_count,
 		.send = send_local,
@@ -285,7 +288,7 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	pthread_mutex_lock(&attempt->lock);
 	attempt->local = local; /* a worker may be lost right now: mg_attempt_on_lost looks for it */
 	pthread_mutex_unlock(&attempt->lock);
-	return code ? code : check_cut(options, err);
+	return code;
 }
 
 /* Ask each worker to take part; what goes wrong there comes back as the answer to its first stage.

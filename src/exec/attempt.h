@@ -35,9 +35,9 @@ struct mg_attempt_options {
 	const uint32_t *shards; /* shards to cover (ids from 1) */
 	size_t shard_count;
 	const struct mg_catalog_data *data;
-	/* Of this coordinator of writes, without which several shards make no cut; 0: whatever.  Then
-	 * open fails with MG_E_UNAVAILABLE. */
-	uint64_t epoch;
+	/* Several shards are read as one cut (replica/cuts.h); when they make none for so long, open
+	 * fails with MG_E_UNAVAILABLE. */
+	unsigned cut_wait_ms;
 };
 
 /* What a stage did on each participant, for EXPLAIN ANALYZE. */

@@ -4,9 +4,8 @@
  * Rule: whichever way is taken, the rows are those that one DuckDB over all rows would give; a way
  * that cannot promise that is not taken, and the reason is told.
  *
- * With several nodes: what is read here is as new as asked (fresh.h).  Several shards are read
- * where writes are coordinated, because there alone a transaction over several becomes visible at
- * once.
+ * With several nodes: what is read here is as new as asked (fresh.h), and several shards are one
+ * cut (replica/cuts.h).  Where that takes long the statement goes to the coordinator of writes.
  *
  * Files: run.c holds struct mg_run; way.c chooses; this file carries out.
  */
@@ -14,6 +13,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "exec/attempt.h"
 #include "exec/explain.h"
 #include "exec/fresh.h"
@@ -165,6 +165,27 @@ static bool reads_reference(const struct job *job)
 	return any;
 }
 
+/* Another node may answer what this one cannot. */
+static bool asks_others(const struct job *job)
+{
+	return !job->epoch && !mg_replica_is_alone(mg_engine_replica(job->engine));
+}
+
+static void note_cut(struct job *job, struct mg_attempt *attempt, size_t shards)
+{
+	struct mg_run_stats *stats = mg_run_own_stats(job->run);
+	if (shards < 2 || job->settings->tx) {
+		return;
+	}
+	stats->cut_shards = (uint32_t)shards;
+	stats->cut_waited_ms += mg_participant_waited_ms(mg_attempt_local(attempt));
+	stats->cut_node = mg_replica_self(mg_engine_replica(job->engine));
+	mg_metric_add(mg_metric_counter("merganser_cut_reads_total",
+	                                job->epoch ? "server=\"coordinator\"" : "server=\"other\"",
+	                                "Reads of several shards as one cut, at this server."),
+	              1);
+}
+
 static int open_attempt(struct job *job, bool workers, const uint32_t *shards, size_t shard_count,
                         bool views, struct mg_attempt **out, struct mg_error *err)
 {
@@ -182,10 +203,14 @@ static int open_attempt(struct job *job, bool workers, const uint32_t *shards, s
 		.shards = shards,
 		.shard_count = shard_count,
 		.data = job->data,
-		.epoch = job->read_count > 1 ? job->epoch : 0,
+		.cut_wait_ms = asks_others(job) ? LAG_MS : LAG_MS_MAX,
 	};
 	int code = mg_attempt_open(out, &options, err);
+	if (code == MG_E_UNAVAILABLE && asks_others(job) && !job->pump.began) {
+		return mg_run_send_elsewhere(job->run, err);
+	}
 	if (!code) {
+		note_cut(job, *out, shard_count + options.reference);
 		code = mg_run_attach(job->run, *out, err);
 		if (code) {
 			mg_attempt_close(*out);
@@ -403,11 +428,12 @@ static bool reads_objects(const struct job *job)
 	       strcasestr(job->text, "from") != NULL;
 }
 
-static bool belongs_elsewhere(const struct job *job)
+/* Workers serve the coordinator of writes; what they would share goes there. */
+static bool belongs_to_workers(const struct job *job)
 {
-	struct mg_replica *replica = mg_engine_replica(job->engine);
-	return job->settings->consistency == MG_CONSISTENCY_LINEARIZABLE && job->read_count > 1 &&
-	       !job->plan_only && !job->epoch && !mg_replica_is_alone(replica);
+	return job->settings->consistency == MG_CONSISTENCY_LINEARIZABLE &&
+	       job->way.workers_would_help && !job->plan_only && asks_others(job) &&
+	       mg_hub_may_be_elsewhere(mg_engine_hub(job->engine));
 }
 
 /* An object that was not found may have come at another node. */
@@ -427,7 +453,7 @@ static int await_fresh(struct job *job, int planned, uint64_t shown, bool *stale
 		return planned;
 	}
 	find_reads(job, !planned);
-	if (!planned && belongs_elsewhere(job)) {
+	if (!planned && belongs_to_workers(job)) {
 		return mg_run_send_elsewhere(job->run, err);
 	}
 	if (!planned && !job->read_count && !reads_objects(job)) {
@@ -440,10 +466,10 @@ static int await_fresh(struct job *job, int planned, uint64_t shown, bool *stale
 		.count = job->plan_only ? 0 : job->read_count,
 		.shown = shown,
 		.missing = planned != 0,
-		.lag_ms = job->epoch ? LAG_MS_MAX : LAG_MS,
+		.lag_ms = asks_others(job) ? LAG_MS : LAG_MS_MAX,
 	};
 	int code = mg_fresh_await(&fresh, stale, &late);
-	if (code == MG_E_TIMEOUT && !job->epoch && !job->plan_only) {
+	if (code == MG_E_TIMEOUT && asks_others(job) && !job->plan_only) {
 		return mg_run_send_elsewhere(job->run, err);
 	}
 	if (code) {

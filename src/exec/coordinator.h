@@ -57,7 +57,11 @@ struct mg_run_stats {
 	uint64_t moved_bytes, moved_rows; /* between nodes */
 	uint32_t nodes, workers, shards;  /* that took part */
 	uint32_t stages, attempts;
+	uint32_t workers_there; /* of a statement that another node has run: connected to that one */
 	uint64_t plan_micros, micros;
+	uint32_t cut_shards;     /* several that this node has read as one cut; 0: it has not */
+	uint64_t cut_waited_ms;  /* until they made one */
+	uint64_t cut_node;       /* this node */
 	const char *step; /* "catalog", "local", "router", "cut", "gather" */
 	char reason[256]; /* why this step */
 };
@@ -76,9 +80,9 @@ void mg_run_on_catalog(struct mg_run *run,
 void mg_run_cancel(struct mg_run *run,
                    int code); /* any thread; code MG_E_CANCELLED or MG_E_TIMEOUT */
 bool mg_run_cancelled(const struct mg_run *run);
-/* The statement failed with MG_E_UNAVAILABLE before its first row because only the coordinator of
- * writes can answer it: it reads several shards, and here they may be of different moments, or this
- * node lags far behind. */
+/* The statement failed with MG_E_UNAVAILABLE before its first row because the coordinator of writes
+ * should answer it: this node lags far behind, or holds a transaction in part, or it reads much and
+ * workers are there. */
 bool mg_run_belongs_elsewhere(const struct mg_run *run);
 const char *mg_run_id(const struct mg_run *run); /* "q-0001-7f3a2b" */
 void mg_run_progress(struct mg_run *run, double *done, uint64_t *rows, uint64_t *bytes,

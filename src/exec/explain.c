@@ -289,6 +289,11 @@ static void print_text(const struct mg_explain *explain, const struct mg_way *wa
 	}
 	if (analyze) {
 		print_sums(out, explain, way);
+		if (stats->cut_shards) {
+			mg_sb_addf(out, "cut: %u shards at server %llu, which has waited %llu ms for it\n",
+			           stats->cut_shards, (unsigned long long)stats->cut_node,
+			           (unsigned long long)stats->cut_waited_ms);
+		}
 		mg_sb_addf(out,
 		           "total: %llu rows, %llu bytes, %u node%s, %llu bytes moved, planned in %.3f ms, "
 		           "%.3f ms in all\n",
@@ -423,6 +428,11 @@ static void print_json(const struct mg_explain *explain, const struct mg_way *wa
 	if (analyze) {
 		json_runs(out, explain, way);
 		json_sums(out, explain, way);
+		if (stats->cut_shards) {
+			mg_sb_addf(out, ",\"cut\":{\"server\":%llu,\"shards\":%u,\"waited_ms\":%llu}",
+			           (unsigned long long)stats->cut_node, stats->cut_shards,
+			           (unsigned long long)stats->cut_waited_ms);
+		}
 		mg_sb_addf(out,
 		           ",\"rows\":%llu,\"bytes\":%llu,\"nodes\":%u,\"workers\":%u,\"attempts\":%u,"
 		           "\"moved_bytes\":%llu,"

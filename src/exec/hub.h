@@ -20,6 +20,8 @@
 #define MG_HUB_SILENCE_MS 7000
 #define MG_HUB_CHUNK (4u << 20)
 
+#define MG_HUB_TOLD_MS 10000
+
 struct mg_hub;
 struct mg_worker;
 struct mg_attempt;
@@ -78,6 +80,12 @@ struct mg_hub_member {
 };
 void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_member **out,
                     size_t *count);
+/* Workers that are connected. */
+uint32_t mg_hub_workers(struct mg_hub *hub);
+/* The coordinator of writes, another server, has told how many are connected there; and whether
+ * some may be: it has not told for MG_HUB_TOLD_MS, or it has any. */
+void mg_hub_told_elsewhere(struct mg_hub *hub, uint32_t workers);
+bool mg_hub_may_be_elsewhere(struct mg_hub *hub);
 /* Threads that this server's part in a statement should count on: its share of the cores when other
  * nodes run on them as well. */
 unsigned mg_hub_server_threads(struct mg_hub *hub);

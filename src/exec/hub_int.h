@@ -81,6 +81,7 @@ struct mg_hub {
 	uint64_t next_query, next_worker;
 	uint64_t ticked_ms;
 	atomic_ullong bytes_moved;
+	atomic_ullong none_elsewhere_until_ms; /* the coordinator of writes has told that it has none */
 	bool stopping;
 	char cores[MG_OS_CORES_NAME_SIZE]; /* that this server runs on */
 	void (*on_event)(void *arg, const char *event, const char *worker);

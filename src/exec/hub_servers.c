@@ -1,11 +1,13 @@
 /*
  * hub_servers.c - workers hear which servers there are, and which one coordinates writes, where
- * statements over several shards run (worker_servers.h).
+ * statements that need them run (worker_servers.h); and what this server knows of other servers'
+ * workers.
  */
 #include "exec/hub_int.h"
 
 #include "base/str.h"
 #include "exec/engine.h"
+#include "os/clock.h"
 #include "replica/replica.h"
 
 #include <string.h>
@@ -44,6 +46,28 @@ static void describe(struct mg_hub *hub, struct mg_sb *json)
 	}
 	mg_sb_add(json, "]}");
 	mg_catalog_give(mg_engine_catalog(hub->engine), data);
+}
+
+uint32_t mg_hub_workers(struct mg_hub *hub)
+{
+	uint32_t count = 0;
+
+	pthread_mutex_lock(&hub->lock);
+	for (size_t i = 0; i < hub->worker_count; i++) {
+		count += hub->workers[i]->greeted;
+	}
+	pthread_mutex_unlock(&hub->lock);
+	return count;
+}
+
+void mg_hub_told_elsewhere(struct mg_hub *hub, uint32_t workers)
+{
+	atomic_store(&hub->none_elsewhere_until_ms, workers ? 0 : mg_clock_ms() + MG_HUB_TOLD_MS);
+}
+
+bool mg_hub_may_be_elsewhere(struct mg_hub *hub)
+{
+	return mg_clock_ms() >= atomic_load(&hub->none_elsewhere_until_ms);
 }
 
 void mg_hub__tell_servers(struct mg_hub *hub)

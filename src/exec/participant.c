@@ -14,7 +14,7 @@
 #include "exec/channel.h"
 #include "exec/gate.h"
 #include "os/clock.h"
-#include "replica/replica.h"
+#include "replica/cuts.h"
 #include "store/shard_file.h"
 
 #include <pthread.h>
@@ -40,6 +40,7 @@ struct mg_participant {
 	int (*send)(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,
 	            uint64_t rows, struct mg_error *err);
 	void *arg;
+	uint64_t waited_ms;
 
 	pthread_mutex_t lock; /* guards stages, and what others do with a borrowed connection */
 	struct slot_of_stage *stages;
@@ -184,17 +185,28 @@ static int touch(struct mg_duck_conn *conn, const struct mg_exec_open *open, str
 	return code;
 }
 
-/* One snapshot of each database, all of the same moment: DuckDB takes one when a transaction first
- * touches a database, which the views do, and between cut_begin and cut_end nothing becomes visible
- * in several.  Text has no views of ours and is bound later. */
-static int create_views_of_one_cut(struct mg_duck_conn *conn, const struct mg_exec_open *open,
+static bool is_unwanted(void *arg)
+{
+	struct mg_participant *part = arg;
+	return atomic_load(&part->cancelled);
+}
+
+/* One snapshot of each database, all of one cut: DuckDB takes one when a transaction first touches
+ * a database, which the views do.  Text has no views of ours and is bound later. */
+static int create_views_of_one_cut(struct mg_participant *part, const struct mg_exec_open *open,
                                    struct mg_error *err)
 {
-	int code = mg_duck_exec(conn, "BEGIN", err);
-	mg_replica_cut_begin(open->replica);
-	code = code ? code : create_views(conn, open, err);
-	code = code ? code : touch(conn, open, err);
-	mg_replica_cut_end(open->replica);
+	struct mg_cut cut = { .shards = open->cut_shards, .count = open->cut_count };
+	int code = mg_duck_exec(part->conn, "BEGIN", err);
+	code = code ? code
+	            : mg_cuts_begin(open->cuts, &cut, open->cut_wait_ms, is_unwanted, part,
+	                            &part->waited_ms, err);
+	if (code) {
+		return code;
+	}
+	code = create_views(part->conn, open, err);
+	code = code ? code : touch(part->conn, open, err);
+	mg_cuts_end(open->cuts);
 	return code;
 }
 
@@ -240,8 +252,8 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 		mg_sb_fini(&sql);
 	}
 	if (!code) {
-		bool own_cut = open->replica && !part->borrowed;
-		code = own_cut ? create_views_of_one_cut(part->conn, open, err)
+		bool own_cut = open->cuts && !part->borrowed;
+		code = own_cut ? create_views_of_one_cut(part, open, err)
 		               : create_views(part->conn, open, err);
 	}
 	if (!code && open->profile) {
@@ -309,6 +321,11 @@ double mg_participant_progress(struct mg_participant *part)
 	double done = part->conn ? mg_duck_progress(part->conn) : -1;
 	pthread_mutex_unlock(&part->lock);
 	return done;
+}
+
+uint64_t mg_participant_waited_ms(const struct mg_participant *part)
+{
+	return part->waited_ms;
 }
 
 struct mg_duck_conn *mg_participant_conn(struct mg_participant *part)

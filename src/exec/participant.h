@@ -39,7 +39,7 @@ struct mg_exec_table {
 /* Append the SELECT that is this table: its columns over all its databases, or no rows. */
 void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table);
 
-struct mg_replica;
+struct mg_cuts;
 
 struct mg_exec_open {
 	struct mg_duck *duck;
@@ -55,9 +55,12 @@ struct mg_exec_open {
 	struct mg_spool_budget *budget; /* borrowed */
 	bool lz4;                       /* compress what leaves this node */
 	bool profile;                   /* count what is read, for mg_participant_reads */
-	/* Whose transactions the whole query sees in all of its databases or in none; NULL: there is
-	 * one database, or they do not change. */
-	struct mg_replica *replica;
+	/* Of the shards that the whole query reads, wherever; NULL: there is one, or they do not change
+	 * here.  Open fails with MG_E_UNAVAILABLE when they make no cut for so long. */
+	struct mg_cuts *cuts;
+	const uint32_t *cut_shards;
+	size_t cut_count;
+	unsigned cut_wait_ms;
 	const uint32_t *touched; /* without tables: shards that the text may read */
 	size_t touched_count;
 	/* Rows that leave for another participant; schema first (rows 0), then batches; any thread of
@@ -132,6 +135,8 @@ void mg_participant_seal(struct mg_participant *part, uint32_t stage);
 struct mg_buf *mg_participant_schema(struct mg_participant *part, uint32_t stage);
 /* What the statement that ended last read here; reads is cleared first. Only with profile. */
 void mg_participant_reads(struct mg_participant *part, struct mg_exec_reads *reads);
+/* For how long its shards made no cut, while it was opened. */
+uint64_t mg_participant_waited_ms(const struct mg_participant *part);
 /* Connection to run a result stage or original text on (coordinator). */
 struct mg_duck_conn *mg_participant_conn(struct mg_participant *part);
 

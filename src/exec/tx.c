@@ -16,7 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SNAPSHOTS_MAX = 20 }; /* tries, while the catalog changes under them */
+enum {
+	SNAPSHOTS_MAX = 20, /* tries, while the catalog changes under them */
+	CUT_MS_MAX = 15000, /* until all shards make one moment */
+};
 
 /* ---- life ---- */
 
@@ -368,10 +371,32 @@ static int read_applied(struct mg_tx *tx, const char *list, struct mg_error *err
 	return 0;
 }
 
+static bool is_over(void *arg)
+{
+	return mg_tx_state(arg) == MG_TX_OVER;
+}
+
+/* Of all shards. */
+static int begin_cut(struct mg_tx *tx, struct mg_error *err)
+{
+	size_t count = (size_t)tx->data->shard_count + 1;
+	uint32_t *shards = mg_alloc(count * sizeof *shards);
+	struct mg_cut cut = { .shards = shards, .count = count };
+	uint64_t waited_ms;
+
+	for (uint32_t i = 0; i < count; i++) {
+		shards[i] = i;
+	}
+	int code = mg_cuts_begin(mg_replica_cuts(mg_engine_replica(tx->engine)), &cut, CUT_MS_MAX,
+	                         is_over, tx, &waited_ms, err);
+
+	mg_free(shards);
+	return code;
+}
+
 /* One moment of all shards; DuckDB takes a snapshot of each when it is first touched. */
 static int pin(struct mg_tx *tx, struct mg_error *err)
 {
-	struct mg_replica *replica = mg_engine_replica(tx->engine);
 	struct mg_sb sql = { 0 };
 	char *list = NULL;
 
@@ -384,10 +409,10 @@ static int pin(struct mg_tx *tx, struct mg_error *err)
 	int code = mg_duck_exec(tx->conn, "BEGIN", err);
 
 	code = code ? code : mg_duck_set_now(tx->conn, tx->now_us, err);
+	code = code ? code : begin_cut(tx, err);
 	if (!code) {
-		mg_replica_cut_begin(replica);
 		code = mg_duck_text(tx->conn, mg_sb_text(&sql), &list, err);
-		mg_replica_cut_end(replica);
+		mg_cuts_end(mg_replica_cuts(mg_engine_replica(tx->engine)));
 	}
 	code = code ? code : read_applied(tx, list, err);
 	mg_free(list);
@@ -424,22 +449,25 @@ static int snapshot_once(struct mg_tx *tx, bool *again, struct mg_error *err)
 	return code;
 }
 
-/* All that was acknowledged before is in it, and of what comes later all or nothing. */
-static int begin_snapshot(struct mg_tx *tx, uint64_t *epoch, uint32_t **shards, size_t *count,
-                          struct mg_error *err)
+/* All that was acknowledged before is in the snapshot that comes. */
+static int await_all(struct mg_tx *tx, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(tx->engine);
 	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(tx->engine));
+	size_t count = (size_t)data->shard_count + 1;
+	uint64_t epoch;
 
-	*count = (size_t)data->shard_count + 1;
 	mg_catalog_give(mg_engine_catalog(tx->engine), data);
-	*shards = mg_alloc(*count * sizeof **shards);
-	for (uint32_t i = 0; i < *count; i++) {
-		(*shards)[i] = i;
-	}
-	int code = mg_replica_begin(replica, epoch, err);
+	uint32_t *shards = mg_alloc(count * sizeof *shards);
 
-	return code ? code : mg_replica_read_barrier(replica, *shards, *count, err);
+	for (uint32_t i = 0; i < count; i++) {
+		shards[i] = i;
+	}
+	int code = mg_replica_begin(replica, &epoch, err);
+
+	code = code ? code : mg_replica_read_barrier(replica, shards, count, err);
+	mg_free(shards);
+	return code;
 }
 
 int mg_tx_snapshot(struct mg_tx *tx, struct mg_error *err)
@@ -447,12 +475,8 @@ int mg_tx_snapshot(struct mg_tx *tx, struct mg_error *err)
 	if (tx->conn) {
 		return 0;
 	}
-	struct mg_replica *replica = mg_engine_replica(tx->engine);
-	uint64_t epoch = 0;
-	uint32_t *shards = NULL;
-	size_t count = 0;
 	bool again = true;
-	int code = begin_snapshot(tx, &epoch, &shards, &count, err);
+	int code = await_all(tx, err);
 
 	for (int i = 0; !code && again && i < SNAPSHOTS_MAX; i++) {
 		code = snapshot_once(tx, &again, err);
@@ -461,13 +485,6 @@ int mg_tx_snapshot(struct mg_tx *tx, struct mg_error *err)
 		code = mg_error_set(err, MG_E_BUSY, "tables come and go all the time: no snapshot of them");
 		mg_error_hint(err, "Nothing was done: try again.");
 	}
-	if (!code && !mg_replica_is_alone(replica) &&
-	    !mg_replica_cut_is_whole(replica, epoch, shards, count)) {
-		give_back(tx);
-		code = mg_error_set(err, MG_E_UNAVAILABLE, "another node has begun to coordinate writes");
-		mg_error_hint(err, "ROLLBACK, and run the transaction again.");
-	}
-	mg_free(shards);
 	return code;
 }
 

@@ -236,6 +236,8 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 		way->original_text = false;
 		return take(way, MG_WAY_ROUTER, "router", "the partition key is pinned to one shard");
 	}
+	way->workers_would_help = forced && settings->distributed != MG_DISTRIBUTED_FALSE &&
+	                          !settings->tx && !ready_workers(engine, arena);
 	if (settings->strategy == MG_STRATEGY_GATHER) {
 		return take(way, MG_WAY_CUT, "gather", "strategy = gather");
 	}
@@ -252,6 +254,7 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 		return take(way, MG_WAY_LOCAL, "local", "inside of a transaction: its snapshot is here");
 	}
 	if (!ready_workers(engine, arena)) {
+		way->workers_would_help = !is_plain_count(bound->root) && way->bytes >= SMALL_BYTES;
 		return take(way, MG_WAY_LOCAL, "local",
 		            "no worker is ready; this server holds every shard");
 	}

@@ -26,6 +26,7 @@ struct mg_way {
 	uint32_t *shards;              /* ids that hold rows for it */
 	size_t shard_count;
 	uint64_t bytes; /* of the partitioned tables that it scans */
+	bool workers_would_help; /* and none is ready here */
 };
 
 int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *engine,

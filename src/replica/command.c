@@ -3,12 +3,19 @@
  */
 #include "replica/command.h"
 
-#define VERSION 2
+#define VERSION 3
+#define VERSION_WITHOUT_NUMBER 2
 #define VERSION_WITHOUT_EPOCH 1
 
 static bool has_redo(enum mg_command_kind kind)
 {
 	return kind == MG_COMMAND_WRITE || kind == MG_COMMAND_PREPARE;
+}
+
+/* Which commit it is, and of which shards. */
+static bool has_number(enum mg_command_kind kind)
+{
+	return kind == MG_COMMAND_DECIDE || kind == MG_COMMAND_COMMIT;
 }
 
 static bool has_transaction(enum mg_command_kind kind)
@@ -59,6 +66,18 @@ void mg_command_encode_head(struct mg_out *out, const struct mg_command *command
 	} else if (command->kind == MG_COMMAND_CHECKED) {
 		encode_checked(out, &command->checked);
 	}
+	if (has_number(command->kind)) {
+		mg_out_u64(out, command->number);
+	}
+}
+
+/* What stands behind the head is of the right size. */
+static bool rest_fits(const struct mg_command *command)
+{
+	size_t size = (size_t)(command->rest.end - command->rest.at);
+
+	return has_redo(command->kind) || size == 0 ||
+	       (has_number(command->kind) && command->numbered && size % sizeof(uint32_t) == 0);
 }
 
 int mg_command_decode(const uint8_t *data, size_t size, struct mg_command *out,
@@ -68,7 +87,7 @@ int mg_command_decode(const uint8_t *data, size_t size, struct mg_command *out,
 	uint8_t version = mg_in_u8(&in);
 
 	*out = (struct mg_command){ .kind = mg_in_u8(&in) };
-	if (version != VERSION && version != VERSION_WITHOUT_EPOCH) {
+	if (version < VERSION_WITHOUT_EPOCH || version > VERSION) {
 		return mg_error_set(err, MG_E_PROTOCOL,
 		                    "a log entry of version %u, and this program knows %d", version,
 		                    VERSION);
@@ -76,7 +95,8 @@ int mg_command_decode(const uint8_t *data, size_t size, struct mg_command *out,
 	if (!is_known(out->kind)) {
 		return mg_error_set(err, MG_E_PROTOCOL, "a log entry of unknown kind %d", out->kind);
 	}
-	out->epoch = version == VERSION ? mg_in_u64(&in) : 0;
+	out->numbered = version > VERSION_WITHOUT_NUMBER;
+	out->epoch = version > VERSION_WITHOUT_EPOCH ? mg_in_u64(&in) : 0;
 	if (has_transaction(out->kind)) {
 		mg_in_number(&in, &out->transaction, sizeof out->transaction);
 	}
@@ -90,9 +110,12 @@ int mg_command_decode(const uint8_t *data, size_t size, struct mg_command *out,
 	} else if (out->kind == MG_COMMAND_CHECKED) {
 		decode_checked(&in, &out->checked);
 	}
-	out->redo = in;
+	if (has_number(out->kind) && out->numbered) {
+		out->number = mg_in_u64(&in);
+	}
+	out->rest = in;
 
-	return in.failed || (!has_redo(out->kind) && in.at != in.end)
+	return in.failed || !rest_fits(out)
 	           ? mg_error_set(err, MG_E_PROTOCOL, "a log entry of kind %d is cut or too long",
 	                          out->kind)
 	           : 0;

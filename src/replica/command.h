@@ -1,21 +1,25 @@
 /*
  * command.h - a command of a shard's group, as the log holds it.
  *
- *     u8 version (2)   u8 kind   u64 epoch   then by kind
+ *     u8 version (3)   u8 kind   u64 epoch   then by kind
  *     WRITE                  redo (redo.h)
  *     PREPARE                transaction (16 bytes)   u32 home   redo: one part of several, maybe
- *     DECIDE                 transaction   u8 commit  (to the home shard's group only)
- *     COMMIT, ABORT, FORGET  transaction
+ *     DECIDE                 transaction   u8 commit   u64 number   shards: u32 each, to the end
+ *                            (to the home shard's group only; an abort has number 0 and no shards)
+ *     COMMIT                 transaction   u64 number   shards, as in DECIDE
+ *     ABORT, FORGET          transaction
  *     FENCE                  nothing: from now on this epoch, or a higher one
  *     CHECK                  u32 members of the group   u8 urgent
  *     CHECKED                u64 node   u64 index of the CHECK   u8 status   u64 rows   16 bytes
  *
  * The epoch says which coordinator of writes speaks.  Behind a FENCE commands of a lower one are
- * refused: they change nothing.  Entries of version 1 have no epoch, which is 0.
+ * refused: they change nothing.  Entries of version 1 have no epoch, which is 0; those of versions
+ * 1 and 2 no number and no shards.
  *
  * A transaction that writes to one shard is a WRITE.  Another one is prepared in each of them; the
  * home shard's DECIDE is the moment at which it happens, and the first one counts; then the others
- * hear COMMIT or ABORT, and when all have, home hears FORGET.
+ * hear COMMIT or ABORT, and when all have, home hears FORGET.  The number of a commit and the
+ * shards that it is about tell a reader what belongs together (cuts.h).
  *
  * CHECK asks each replica for the sum of what it holds at its index, and CHECKED is one's answer
  * (shard_check.h).  No epoch is above theirs: they change nothing, so nobody need be fenced off.
@@ -68,18 +72,21 @@ struct mg_checked {
 
 struct mg_command {
 	enum mg_command_kind kind;
+	bool numbered; /* of version 3: a commit has a number */
 	uint64_t epoch;
 	struct mg_txid transaction;
-	uint32_t home;     /* PREPARE: the shard that decides */
-	bool commit;       /* DECIDE */
-	struct mg_in redo; /* WRITE, PREPARE: points into the entry */
+	uint32_t home;   /* PREPARE: the shard that decides */
+	bool commit;     /* DECIDE */
+	uint64_t number; /* DECIDE that commits, COMMIT: from 1, rising; 0: not known */
+	/* WRITE, PREPARE: the redo; DECIDE, COMMIT: the shards.  Points into the entry. */
+	struct mg_in rest;
 	struct mg_checking checking; /* CHECK */
 	struct mg_checked checked;   /* CHECKED */
 };
 
-#define MG_COMMAND_HEAD_MAX 64u /* bytes before the redo */
+#define MG_COMMAND_HEAD_MAX 64u /* bytes before the rest */
 
-/* All but the redo, which the caller puts behind it. */
+/* All but the rest, which the caller puts behind it. */
 void mg_command_encode_head(struct mg_out *out, const struct mg_command *command);
 /* Fails: MG_E_PROTOCOL. */
 int mg_command_decode(const uint8_t *data, size_t size, struct mg_command *out,

@@ -3,8 +3,11 @@
  *
  *     PREPARE ... in each shard          all at once; what one entry cannot hold goes in parts
  *     DECIDE  in the home shard          the moment at which it happens
- *     COMMIT  in the other shards        together, while no reader takes a cut
+ *     COMMIT  in the other shards        with the same number: readers see all of it or nothing
  *     FORGET  in the home shard          nobody waits for it
+ *
+ * From the decision to the last COMMIT one transaction comes after the other, so that the numbers
+ * rise in every log; where that went wrong, the epoch ends before the next one's turn (cuts.h).
  *
  * Presumed abort: a transaction that home has not decided when the next coordinator asks is decided
  * as an abort there, and that decision counts, whatever its coordinator tries later.
@@ -89,6 +92,7 @@ struct commit {
 	struct mg_txid txid;
 	const uint32_t *shards; /* the first one is home */
 	size_t count;
+	uint64_t number; /* when it is decided */
 	struct mg_wait_for wait;
 };
 
@@ -150,16 +154,30 @@ static int commit_one(struct commit *commit, const struct mg_redo *redo, struct 
 
 /* ---- several ---- */
 
-static int propose_step(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
-                        enum mg_command_kind kind, const struct mg_txid *txid, bool commit,
-                        struct mg_wait_for *wait, struct mg_error *err)
+/* shards: of a commit, as bytes. */
+static int propose_step(struct mg_replica *replica, uint32_t shard, const struct mg_command *head,
+                        const void *shards, size_t size, struct mg_wait_for *wait,
+                        struct mg_error *err)
 {
+	return mg_replica__propose(replica, mg_replica__group(shard), MG_TRY_MORE, head, shards, size,
+	                           wait, err);
+}
+
+/* The transaction's own step. */
+static int step(struct commit *commit, uint32_t shard, enum mg_command_kind kind, bool yes,
+                struct mg_wait_for *wait, struct mg_error *err)
+{
+	bool numbered = yes && kind != MG_COMMAND_FORGET;
 	const struct mg_command head = {
-		.kind = kind, .epoch = epoch, .transaction = *txid, .commit = commit
+		.kind = kind,
+		.epoch = commit->epoch,
+		.transaction = commit->txid,
+		.commit = yes,
+		.number = numbered ? commit->number : 0,
 	};
 
-	return mg_replica__propose(replica, mg_replica__group(shard), MG_TRY_MORE, &head, NULL, 0, wait,
-	                           err);
+	return propose_step(commit->replica, shard, &head, numbered ? commit->shards : NULL,
+	                    numbered ? commit->count * sizeof *commit->shards : 0, wait, err);
 }
 
 /* All parts of all shards, under heads like this one, at once. */
@@ -192,8 +210,7 @@ static int propose_parts(struct commit *commit, const struct mg_redo *redo,
 static int decide(struct commit *commit, bool yes, struct mg_error *err)
 {
 	mg_wait_again(&commit->wait);
-	int code = propose_step(commit->replica, commit->epoch, commit->shards[0], MG_COMMAND_DECIDE,
-	                        &commit->txid, yes, &commit->wait, err);
+	int code = step(commit, commit->shards[0], MG_COMMAND_DECIDE, yes, &commit->wait, err);
 
 	return end_round(&commit->wait, code, err);
 }
@@ -205,15 +222,13 @@ static int settle(struct commit *commit, bool yes, struct mg_error *err)
 	int code = 0;
 
 	for (size_t i = 1; !code && i < commit->count; i++) {
-		code = propose_step(commit->replica, commit->epoch, commit->shards[i], kind, &commit->txid,
-		                    yes, &commit->wait, err);
+		code = step(commit, commit->shards[i], kind, yes, &commit->wait, err);
 	}
 	code = end_round(&commit->wait, code, err);
 	if (!code) {
 		struct mg_error none = { 0 };
 
-		(void)propose_step(commit->replica, commit->epoch, commit->shards[0], MG_COMMAND_FORGET,
-		                   &commit->txid, yes, NULL, &none);
+		(void)step(commit, commit->shards[0], MG_COMMAND_FORGET, yes, NULL, &none);
 	}
 	return code;
 }
@@ -284,10 +299,26 @@ static int ask_home(struct commit *commit, int code, struct mg_error *err)
 	return MG_E_UNKNOWN_OUTCOME;
 }
 
-/* From the decision on; readers take no cut meanwhile. */
+/* Higher than all before: those of other coordinators are applied here, as their fences are. */
+static uint64_t next_number(struct mg_replica *replica)
+{
+	uint64_t seen = mg_cuts_highest(replica->cuts);
+
+	replica->commit_number = seen > replica->commit_number ? seen : replica->commit_number;
+	return ++replica->commit_number;
+}
+
+/* From the decision on. */
 static int make_visible(struct commit *commit, struct mg_error *err)
 {
 	struct mg_error late = { 0 };
+
+	/* The one before has lost sight of a shard: it may not be there yet, and the next coordinator
+	 * puts it there. */
+	if (mg_replica_epoch(commit->replica) != commit->epoch) {
+		return mg_replica__not_coordinator(commit->replica, err);
+	}
+	commit->number = next_number(commit->replica);
 	int code = decide(commit, true, err);
 
 	if (code) {
@@ -323,9 +354,9 @@ static int commit_several(struct commit *commit, const struct mg_redo *redo, str
 		}
 		return code;
 	}
-	pthread_rwlock_wrlock(&commit->replica->cut);
+	pthread_mutex_lock(&commit->replica->one_by_one);
 	code = make_visible(commit, err);
-	pthread_rwlock_unlock(&commit->replica->cut);
+	pthread_mutex_unlock(&commit->replica->one_by_one);
 	return code;
 }
 
@@ -390,14 +421,14 @@ int mg_replica_append_in(struct mg_replica *replica, uint64_t epoch, const struc
 /* ---- what others have left ---- */
 
 /* A step, and what comes of it is seen here. */
-static int take_step(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
-                     enum mg_command_kind kind, const struct mg_txid *txid, bool commit,
-                     struct mg_error *err)
+static int take_step(struct mg_replica *replica, uint32_t shard, const struct mg_command *head,
+                     const struct mg_buf *shards, struct mg_error *err)
 {
 	struct mg_wait_for wait;
 
 	mg_wait_init(&wait);
-	int code = propose_step(replica, epoch, shard, kind, txid, commit, &wait, err);
+	int code = propose_step(replica, shard, head, shards ? shards->data : NULL,
+	                        shards ? shards->size : 0, &wait, err);
 
 	code = end_round(&wait, code, err);
 	code = code ? code : mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err);
@@ -405,29 +436,62 @@ static int take_step(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
 	return code;
 }
 
+/* Home has decided; the shard hears it, with the number that the commit was given. */
+static int tell_outcome(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
+                        const struct mg_in_doubt *doubt, bool commit, struct mg_error *err)
+{
+	struct mg_command head = {
+		.kind = commit ? MG_COMMAND_COMMIT : MG_COMMAND_ABORT,
+		.epoch = epoch,
+		.transaction = doubt->transaction,
+	};
+	struct mg_buf *shards = NULL;
+
+	if (commit) {
+		head.number =
+			mg_shard_sm_commit(replica->shards[doubt->home], &doubt->transaction, &shards);
+	}
+	int code = take_step(replica, shard, &head, shards, err);
+
+	mg_buf_unref(shards);
+	return code;
+}
+
 /* What is in doubt here: home says how it ended, and if it does not know, it ends as an abort. */
 static int resolve_one(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
                        const struct mg_in_doubt *doubt, struct mg_error *err)
 {
+	const struct mg_command no = {
+		.kind = MG_COMMAND_DECIDE, .epoch = epoch, .transaction = doubt->transaction
+	};
+
 	if (doubt->home > replica->options.shard_count) {
 		return mg_error_set(err, MG_E_CORRUPT,
 		                    "shard %" PRIu32 " waits for shard %" PRIu32 ", which is not there",
 		                    shard, doubt->home);
 	}
-	int code =
-		take_step(replica, epoch, doubt->home, MG_COMMAND_DECIDE, &doubt->transaction, false, err);
+	int code = take_step(replica, doubt->home, &no, NULL, err);
 	bool commit = mg_shard_sm_decided(replica->shards[doubt->home], &doubt->transaction) ==
 	              MG_OUTCOME_COMMIT;
 
 	if (!code && shard != doubt->home) {
-		code = take_step(replica, epoch, shard, commit ? MG_COMMAND_COMMIT : MG_COMMAND_ABORT,
-		                 &doubt->transaction, commit, err);
+		code = tell_outcome(replica, epoch, shard, doubt, commit, err);
 	}
 	if (!code) {
 		mg_log(MG_LOG_INFO, "commit.resolved", "shard=%" PRIu32 " home=%" PRIu32 " outcome=%s",
 		       shard, doubt->home, commit ? "commit" : "abort");
 	}
 	return code;
+}
+
+static int forget_one(struct mg_replica *replica, uint64_t epoch, uint32_t home,
+                      const struct mg_in_doubt *decision, struct mg_error *err)
+{
+	const struct mg_command head = {
+		.kind = MG_COMMAND_FORGET, .epoch = epoch, .transaction = decision->transaction
+	};
+
+	return take_step(replica, home, &head, NULL, err);
 }
 
 int mg_replica__resolve(struct mg_replica *replica, uint64_t epoch, struct mg_error *err)
@@ -447,8 +511,7 @@ int mg_replica__resolve(struct mg_replica *replica, uint64_t epoch, struct mg_er
 		struct mg_in_doubt decision;
 
 		while (!code && mg_shard_sm_decisions(replica->shards[i], &decision, 1) > 0) {
-			code =
-				take_step(replica, epoch, i, MG_COMMAND_FORGET, &decision.transaction, false, err);
+			code = forget_one(replica, epoch, i, &decision, err);
 		}
 	}
 	return code;

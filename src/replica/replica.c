@@ -158,6 +158,7 @@ static int open_shard(struct mg_replica *replica, uint32_t number, struct mg_err
 		.self = options->self,
 		.on_mark = mg_replica__on_mark,
 		.on_differs = mg_replica__on_differs,
+		.cuts = replica->cuts,
 		.arg = replica,
 		.dir = options->peers ? options->dir : NULL,
 		.puller = replica->puller,
@@ -295,17 +296,6 @@ static void on_log_failed(void *arg, int code)
 	mg_log(MG_LOG_ERROR, "raft.log.failed", "code=%d", code);
 }
 
-/* Readers that never pause would keep a commit waiting for ever. */
-static void init_cut(pthread_rwlock_t *cut)
-{
-	pthread_rwlockattr_t attr;
-
-	pthread_rwlockattr_init(&attr);
-	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	pthread_rwlock_init(cut, &attr);
-	pthread_rwlockattr_destroy(&attr);
-}
-
 static struct mg_replica *replica_new(const struct mg_replica_options *options)
 {
 	struct mg_replica *replica = mg_alloc0(sizeof *replica);
@@ -325,7 +315,8 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	replica->applied = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->applied);
 	replica->fresh_ms = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->fresh_ms);
 	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
-	init_cut(&replica->cut);
+	replica->cuts = mg_cuts_new((size_t)options->shard_count + 1);
+	pthread_mutex_init(&replica->one_by_one, NULL);
 	mg_replica__init_changes(replica);
 	pthread_mutex_init(&replica->lock, NULL);
 	pthread_condattr_init(&attributes);
@@ -629,7 +620,8 @@ void mg_replica_close(struct mg_replica *replica)
 	mg_replica__free_placer(replica);
 	mg_replica__free_mender(replica);
 	mg_replica__free_checker(replica);
-	pthread_rwlock_destroy(&replica->cut);
+	mg_cuts_free(replica->cuts);
+	pthread_mutex_destroy(&replica->one_by_one);
 	mg_replica__fini_changes(replica);
 	pthread_cond_destroy(&replica->changed);
 	pthread_mutex_destroy(&replica->lock);
@@ -653,29 +645,9 @@ void mg_replica_unlock(struct mg_replica *replica, enum mg_lock_mode mode, const
 	mg_shard_locks_give(replica->locks, mode, shards, count);
 }
 
-void mg_replica_cut_begin(struct mg_replica *replica)
+struct mg_cuts *mg_replica_cuts(struct mg_replica *replica)
 {
-	pthread_rwlock_rdlock(&replica->cut);
-}
-
-void mg_replica_cut_end(struct mg_replica *replica)
-{
-	pthread_rwlock_unlock(&replica->cut);
-}
-
-bool mg_replica_cut_is_whole(struct mg_replica *replica, uint64_t epoch, const uint32_t *shards,
-                             size_t count)
-{
-	/* A commit that lost sight of a shard ends its epoch before it lets readers in again. */
-	if (mg_replica_epoch(replica) != epoch) {
-		return false;
-	}
-	for (size_t i = 0; i < count; i++) {
-		if (mg_shard_sm_fence(replica->shards[shards[i]]) > epoch) {
-			return false;
-		}
-	}
-	return true;
+	return replica->cuts;
 }
 
 int mg_replica_failed(struct mg_replica *replica, struct mg_error *err)

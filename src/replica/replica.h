@@ -25,6 +25,7 @@
 
 #include "catalog/catalog.h"
 #include "raft/message.h"
+#include "replica/cuts.h"
 #include "replica/redo.h"
 #include "store/duck.h"
 #include "store/shard_file.h"
@@ -220,14 +221,9 @@ int mg_replica_lock(struct mg_replica *replica, enum mg_lock_mode mode, const ui
 void mg_replica_unlock(struct mg_replica *replica, enum mg_lock_mode mode, const uint32_t *shards,
                        size_t count);
 
-/* Between these no transaction becomes visible in one shard and not yet in another: a reader
- * touches its shards here, and has a consistent cut of them.  Short. */
-void mg_replica_cut_begin(struct mg_replica *replica);
-void mg_replica_cut_end(struct mg_replica *replica);
-/* Asked behind the cut: nobody else has coordinated writes to these shards since this epoch of ours
- * began, as far as this node has applied them.  Only then it is one. */
-bool mg_replica_cut_is_whole(struct mg_replica *replica, uint64_t epoch, const uint32_t *shards,
-                             size_t count);
+/* Where a reader of several shards takes a cut of them: cuts.h.  What it has awaited with a barrier
+ * before is in it. */
+struct mg_cuts *mg_replica_cuts(struct mg_replica *replica);
 
 /* Write all that is committed to the shard's file; nothing when it holds that.  Fails: MG_E_BUSY
  * when a reader is in the way: later. */

@@ -5,6 +5,7 @@
 
 #include "replica/catalog_sm.h"
 #include "replica/command.h"
+#include "replica/cuts.h"
 #include "replica/forward.h"
 #include "replica/placement.h"
 #include "replica/raft_host.h"
@@ -49,7 +50,11 @@ struct mg_replica {
 	struct mg_catalog_sm *catalog_sm;
 	struct mg_shard_sm **shards; /* by id */
 	struct mg_shard_locks *locks;
-	pthread_rwlock_t cut; /* written while a transaction becomes visible in several shards */
+	struct mg_cuts *cuts; /* what several shards show together */
+	/* Held while a transaction over several shards is made visible, so that one comes after the
+	 * other in the log of each of them; guards commit_number, the last one that was given here. */
+	pthread_mutex_t one_by_one;
+	uint64_t commit_number;
 	atomic_int log_failed;
 	bool started, stopped;
 	bool coordinates; /* there is a thread of coordinator.c */

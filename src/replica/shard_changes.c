@@ -24,7 +24,7 @@ static struct mg_changes_record record_of(const struct mg_shard_change *change,
 
 	return (struct mg_changes_record){
 		.kind = kind,
-		.index = sm->entry,
+		.index = sm->entries[sm->at].index,
 		.together = sm->together != NULL,
 		.transaction = sm->together ? *sm->together : (struct mg_txid){ { 0 } },
 		.schema = change->op->schema,

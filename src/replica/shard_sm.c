@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "os/clock.h"
 #include "replica/redo.h"
 
 #include <inttypes.h>
@@ -38,10 +39,16 @@ static void drop_parts(struct mg_shard_sm *sm, const struct mg_txid *txid)
 	sm->part_count = kept;
 }
 
-static void add_part(struct mg_shard_sm *sm, const struct mg_command *command, struct mg_buf *redo)
+void mg_shard_sm__add_part(struct mg_shard_sm *sm, const struct mg_command *command,
+                           struct mg_buf *redo)
 {
 	mg_grow(sm->parts, sm->part_count, sm->part_cap);
-	sm->parts[sm->part_count++] = (struct mg_part){ command->transaction, command->home, redo };
+	sm->parts[sm->part_count++] = (struct mg_part){
+		.transaction = command->transaction,
+		.home = command->home,
+		.old = !command->numbered,
+		.redo = redo,
+	};
 }
 
 static struct mg_decision *find_decision(struct mg_shard_sm *sm, const struct mg_txid *txid)
@@ -54,12 +61,12 @@ static struct mg_decision *find_decision(struct mg_shard_sm *sm, const struct mg
 	return NULL;
 }
 
-static void add_decision(struct mg_shard_sm *sm, const struct mg_txid *txid, bool commit)
+/* Takes shards. */
+void mg_shard_sm__add_decision(struct mg_shard_sm *sm, const struct mg_txid *txid, bool commit,
+                               uint64_t number, struct mg_buf *shards)
 {
-	if (!find_decision(sm, txid)) { /* the first one counts */
-		mg_grow(sm->decisions, sm->decision_count, sm->decision_cap);
-		sm->decisions[sm->decision_count++] = (struct mg_decision){ *txid, commit };
-	}
+	mg_grow(sm->decisions, sm->decision_count, sm->decision_cap);
+	sm->decisions[sm->decision_count++] = (struct mg_decision){ *txid, commit, number, shards };
 }
 
 static void drop_decision(struct mg_shard_sm *sm, const struct mg_txid *txid)
@@ -67,20 +74,21 @@ static void drop_decision(struct mg_shard_sm *sm, const struct mg_txid *txid)
 	struct mg_decision *decision = find_decision(sm, txid);
 
 	if (decision) {
+		mg_buf_unref(decision->shards);
 		*decision = sm->decisions[--sm->decision_count];
 	}
 }
 
 /* ---- epochs, under the lock ---- */
 
-static uint64_t fence_of(const struct mg_shard_sm *sm)
+uint64_t mg_shard_sm__fence_of(const struct mg_shard_sm *sm)
 {
 	return sm->fence_count ? sm->fences[sm->fence_count - 1].epoch : 0;
 }
 
-static void add_fence(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index)
+void mg_shard_sm__add_fence(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index)
 {
-	if (epoch > fence_of(sm)) {
+	if (epoch > mg_shard_sm__fence_of(sm)) {
 		mg_grow(sm->fences, sm->fence_count, sm->fence_cap);
 		sm->fences[sm->fence_count++] = (struct mg_fence){ epoch, index };
 	}
@@ -145,7 +153,7 @@ static int apply_redo(struct mg_shard_sm *sm, struct mg_in in, struct mg_error *
 
 	for (size_t i = 0; !code && i < count; i++) {
 		code = apply_op(sm, &ops[i], err);
-		code = code ? code : mg_shard_late_note(sm->late, sm->entry, &ops[i], err);
+		code = code ? code : mg_shard_late_note(sm->late, sm->entries[sm->at].index, &ops[i], err);
 	}
 	mg_redo_free(redo);
 	return code;
@@ -172,51 +180,142 @@ static int apply_parts(struct mg_shard_sm *sm, const struct mg_txid *txid, struc
 
 static int prepare(struct mg_shard_sm *sm, const struct mg_command *command, struct mg_error *err)
 {
-	size_t size = (size_t)(command->redo.end - command->redo.at);
-	struct mg_buf *redo = mg_buf_copy(command->redo.at, size);
+	size_t size = (size_t)(command->rest.end - command->rest.at);
+	struct mg_buf *redo = mg_buf_copy(command->rest.at, size);
 
 	if (!redo) {
 		return mg_error_set(err, MG_E_NOMEM, "no memory for a prepared transaction of %zu bytes",
 		                    size);
 	}
 	pthread_mutex_lock(&sm->lock);
-	add_part(sm, command, redo);
+	mg_shard_sm__add_part(sm, command, redo);
 	pthread_mutex_unlock(&sm->lock);
 	return 0;
 }
 
-/* The rows of the transaction, when it is to happen, and then it is in doubt no more. */
-static int settle(struct mg_shard_sm *sm, const struct mg_txid *txid, bool commit,
+/* ---- what belongs together, on the lane ---- */
+
+/* What is not in the file yet: rows, or transactions in doubt. */
+static void note_state(struct mg_shard_sm *sm, bool dirty)
+{
+	pthread_mutex_lock(&sm->lock);
+	sm->dirty = sm->dirty || dirty;
+	sm->wrote = sm->wrote || dirty;
+	pthread_mutex_unlock(&sm->lock);
+}
+
+/* What was applied up to this entry becomes visible, at once with what readers ask of it. */
+static int publish(struct mg_shard_sm *sm, const struct mg_entry *last, struct mg_error *err)
+{
+	struct mg_cuts *cuts = sm->options.cuts;
+	bool blind = mg_shard_sm__is_blind(sm);
+	bool tells = cuts && (sm->seen_is_newer || blind != sm->blind);
+	int code = 0;
+
+	if (tells) {
+		mg_cuts_publish_begin(cuts, sm->options.shard);
+	}
+	if (sm->writing) {
+		code = mg_shard_writer_commit(sm->writer, last->index, last->term, err);
+	}
+	if (tells) {
+		mg_cuts_publish_end(cuts, sm->options.shard, code ? NULL : sm->seen, blind);
+	}
+	if (!code) {
+		sm->writing = sm->seen_is_newer = false;
+		sm->blind = blind;
+		sm->index = last->index;
+		sm->term = last->term;
+		mg_changes_log_publish(sm->changes, sm->index);
+	}
+	return code;
+}
+
+/* When readers wait for this shard and others to come together, what came before this commit is
+ * shown, and they are waited for. */
+static int enter_commit(struct mg_shard_sm *sm, uint64_t number, struct mg_error *err)
+{
+	struct mg_cuts *cuts = sm->options.cuts;
+	int code = 0;
+
+	if (!cuts || number == 0 || mg_cuts_try_enter(cuts, number, mg_clock_ms())) {
+		return 0;
+	}
+	if (sm->at > 0) {
+		bool dirty = sm->writing;
+
+		code = publish(sm, &sm->entries[sm->at - 1], err);
+		note_state(sm, dirty);
+	}
+	if (!code) {
+		mg_cuts_enter(cuts, number);
+	}
+	return code;
+}
+
+static void note_commit(struct mg_shard_sm *sm, const struct mg_command *command)
+{
+	struct mg_in shards = command->rest;
+	uint64_t number = command->number;
+
+	sm->old = sm->old || !command->numbered;
+	while (sm->seen && !mg_in_done(&shards)) {
+		uint32_t shard = mg_in_u32(&shards);
+
+		if (shard < mg_cuts_count(sm->options.cuts) && number > sm->seen[shard]) {
+			sm->seen[shard] = number;
+			sm->seen_is_newer = true;
+		}
+	}
+}
+
+/* The transaction ends: with its rows, when it is to happen.  Then it is in doubt no more. */
+static int settle(struct mg_shard_sm *sm, const struct mg_command *command, bool commit,
                   struct mg_error *err)
 {
-	int code = commit ? apply_parts(sm, txid, err) : 0;
+	int code = commit ? enter_commit(sm, command->number, err) : 0;
 
+	if (!code && commit) {
+		code = apply_parts(sm, &command->transaction, err);
+		note_commit(sm, command);
+	}
 	pthread_mutex_lock(&sm->lock);
-	drop_parts(sm, txid);
+	drop_parts(sm, &command->transaction);
 	pthread_mutex_unlock(&sm->lock);
 	return code;
 }
 
+/* The first decision counts. */
 static int decide(struct mg_shard_sm *sm, const struct mg_command *command, struct mg_error *err)
 {
-	pthread_mutex_lock(&sm->lock);
-	add_decision(sm, &command->transaction, command->commit);
-	bool commit = find_decision(sm, &command->transaction)->commit;
-	pthread_mutex_unlock(&sm->lock);
-	return settle(sm, &command->transaction, commit, err);
-}
+	const struct mg_in *rest = &command->rest;
+	struct mg_buf *shards = mg_buf_copy(rest->at, (size_t)(rest->end - rest->at));
 
-static void note_state(struct mg_shard_sm *sm, bool dirty);
+	if (!shards) {
+		return mg_error_set(err, MG_E_NOMEM, "no memory for what a transaction has decided");
+	}
+	pthread_mutex_lock(&sm->lock);
+	const struct mg_decision *before = find_decision(sm, &command->transaction);
+	bool commit = before ? before->commit : command->commit;
+
+	if (before) {
+		mg_buf_unref(shards);
+	} else {
+		mg_shard_sm__add_decision(sm, &command->transaction, commit, command->number, shards);
+	}
+	pthread_mutex_unlock(&sm->lock);
+	return before ? 0 : settle(sm, command, commit, err);
+}
 
 /* The engine shows exactly what there is at this index. */
 static int mark(struct mg_shard_sm *sm, const struct mg_entry *entry,
                 const struct mg_command *command, struct mg_error *err)
 {
-	int code = sm->writing ? mg_shard_writer_commit(sm->writer, entry->index, entry->term, err) : 0;
+	bool dirty = sm->writing;
+	int code = publish(sm, entry, err);
 
 	if (!code) {
-		note_state(sm, sm->writing);
-		sm->writing = false;
+		note_state(sm, dirty);
 		mg_shard_check_mark(sm->check, entry->index, &command->checking,
 		                    mg_shard_writer_tables(sm->writer));
 	}
@@ -232,10 +331,11 @@ static int apply_command(struct mg_shard_sm *sm, const struct mg_entry *entry, s
 		return code;
 	}
 	pthread_mutex_lock(&sm->lock);
-	bool refused = command.epoch < fence_of(sm);
+	bool refused = command.epoch < mg_shard_sm__fence_of(sm);
 
 	if (command.kind == MG_COMMAND_FENCE) {
-		add_fence(sm, command.epoch, entry->index);
+		mg_shard_sm__add_fence(sm, command.epoch, entry->index);
+		sm->old = sm->old && !command.numbered;
 	}
 	pthread_mutex_unlock(&sm->lock);
 	if (refused) {
@@ -243,14 +343,14 @@ static int apply_command(struct mg_shard_sm *sm, const struct mg_entry *entry, s
 	}
 	switch (command.kind) {
 	case MG_COMMAND_WRITE:
-		return apply_redo(sm, command.redo, err);
+		return apply_redo(sm, command.rest, err);
 	case MG_COMMAND_PREPARE:
 		return prepare(sm, &command, err);
 	case MG_COMMAND_DECIDE:
 		return decide(sm, &command, err);
 	case MG_COMMAND_COMMIT:
 	case MG_COMMAND_ABORT:
-		return settle(sm, &command.transaction, command.kind == MG_COMMAND_COMMIT, err);
+		return settle(sm, &command, command.kind == MG_COMMAND_COMMIT, err);
 	case MG_COMMAND_FORGET:
 		pthread_mutex_lock(&sm->lock);
 		drop_decision(sm, &command.transaction);
@@ -299,15 +399,6 @@ static void tell_applied(void *arg)
 	}
 }
 
-/* What is not in the file yet: rows, or transactions in doubt. */
-static void note_state(struct mg_shard_sm *sm, bool dirty)
-{
-	pthread_mutex_lock(&sm->lock);
-	sm->dirty = sm->dirty || dirty;
-	sm->wrote = sm->wrote || dirty;
-	pthread_mutex_unlock(&sm->lock);
-}
-
 static void apply_batch(void *arg)
 {
 	struct mg_shard_sm *sm = arg;
@@ -316,24 +407,20 @@ static void apply_batch(void *arg)
 	int code = 0;
 
 	sm->writing = false;
-	for (size_t i = 0; !code && i < sm->entry_count; i++) {
-		sm->entry = sm->entries[i].index;
-		if (sm->entries[i].type == MG_ENTRY_COMMAND) {
-			code = apply_command(sm, &sm->entries[i], &err);
+	for (sm->at = 0; !code && sm->at < sm->entry_count; sm->at++) {
+		if (sm->entries[sm->at].type == MG_ENTRY_COMMAND) {
+			code = apply_command(sm, &sm->entries[sm->at], &err);
 		}
 	}
-	if (!code && sm->writing) {
-		code = mg_shard_writer_commit(sm->writer, last->index, last->term, &err);
-	}
+	bool dirty = sm->writing || sm->part_count > 0 || sm->decision_count > 0;
+
+	code = code ? code : publish(sm, last, &err);
 	if (code) {
 		mg_shard_writer_rollback(sm->writer);
 		mg_changes_log_drop(sm->changes);
 		mg_shard_sm__fail(sm, &err);
 	} else {
-		sm->index = last->index;
-		sm->term = last->term;
-		mg_changes_log_publish(sm->changes, sm->index);
-		note_state(sm, sm->writing || sm->part_count > 0 || sm->decision_count > 0);
+		note_state(sm, dirty);
 	}
 	mg_raft_host_post(sm->options.host, tell_applied, sm);
 }
@@ -356,97 +443,6 @@ static void sm_apply(struct mg_sm *seam, const struct mg_entry *entries, size_t 
 static uint64_t sm_durable_index(struct mg_sm *seam)
 {
 	return of(seam)->durable;
-}
-
-/* ---- what is in doubt, in the file ---- */
-
-/* What is in doubt, as bytes: u32 parts, each with transaction, home, u32 size, redo; u32
- * decisions, each with transaction, u8; u64 epoch of the fence. */
-struct mg_buf *mg_shard_sm__encode_pending(struct mg_shard_sm *sm)
-{
-	size_t size = 16 + sm->decision_count * (sizeof(struct mg_txid) + 1);
-
-	for (size_t i = 0; i < sm->part_count; i++) {
-		size += sizeof(struct mg_txid) + 8 + sm->parts[i].redo->size;
-	}
-	struct mg_buf *buf = mg_buf_new(size);
-
-	if (!buf) {
-		return NULL;
-	}
-	struct mg_out out = mg_out(buf->data, size);
-
-	mg_out_u32(&out, (uint32_t)sm->part_count);
-	for (size_t i = 0; i < sm->part_count; i++) {
-		const struct mg_part *part = &sm->parts[i];
-
-		mg_out_bytes(&out, &part->transaction, sizeof part->transaction);
-		mg_out_u32(&out, part->home);
-		mg_out_u32(&out, (uint32_t)part->redo->size);
-		mg_out_bytes(&out, part->redo->data, part->redo->size);
-	}
-	mg_out_u32(&out, (uint32_t)sm->decision_count);
-	for (size_t i = 0; i < sm->decision_count; i++) {
-		mg_out_bytes(&out, &sm->decisions[i].transaction, sizeof(struct mg_txid));
-		mg_out_u8(&out, sm->decisions[i].commit);
-	}
-	mg_out_u64(&out, fence_of(sm));
-	buf->size = out.size;
-	return buf;
-}
-
-static int pending_decode(struct mg_shard_sm *sm, const struct mg_buf *buf, struct mg_error *err)
-{
-	struct mg_in in = mg_in(buf->data, buf->size);
-	uint32_t count = mg_in_u32(&in);
-
-	for (uint32_t i = 0; !in.failed && i < count; i++) {
-		struct mg_command command = { 0 };
-
-		mg_in_number(&in, &command.transaction, sizeof command.transaction);
-		command.home = mg_in_u32(&in);
-		uint32_t size = mg_in_u32(&in);
-		const uint8_t *redo = mg_in_bytes(&in, size);
-
-		if (redo) {
-			add_part(sm, &command, mg_buf_copy(redo, size));
-		}
-	}
-	count = mg_in_u32(&in);
-	for (uint32_t i = 0; !in.failed && i < count; i++) {
-		struct mg_txid txid;
-
-		mg_in_number(&in, &txid, sizeof txid);
-		add_decision(sm, &txid, mg_in_u8(&in) == 1);
-	}
-	if (!in.failed && in.at != in.end) { /* before there were fences, there was none */
-		add_fence(sm, mg_in_u64(&in), 0);
-	}
-	return mg_in_done(&in) ? 0
-	                       : mg_error_set(err, MG_E_CORRUPT,
-	                                      "shard %" PRIu32 " does not know what it has prepared",
-	                                      sm->options.shard);
-}
-
-static void forget_all(struct mg_shard_sm *sm)
-{
-	for (size_t i = 0; i < sm->part_count; i++) {
-		mg_buf_unref(sm->parts[i].redo);
-	}
-	sm->part_count = sm->decision_count = sm->fence_count = 0;
-}
-
-int mg_shard_sm__read_pending(struct mg_shard_sm *sm, struct mg_error *err)
-{
-	struct mg_buf *pending = NULL;
-	int code = mg_shard_writer_pending(sm->writer, &pending, err);
-
-	pthread_mutex_lock(&sm->lock);
-	forget_all(sm);
-	code = !code && pending && pending->size ? pending_decode(sm, pending, err) : code;
-	pthread_mutex_unlock(&sm->lock);
-	mg_buf_unref(pending);
-	return code;
 }
 
 static const struct mg_sm_ops ops = {
@@ -476,6 +472,10 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 	                                                                 .on_differs =
 	                                                                     options->on_differs,
 	                                                                 .arg = options->arg });
+	sm->old = true;
+	if (options->cuts) {
+		sm->seen = mg_alloc0(mg_cuts_count(options->cuts) * sizeof *sm->seen);
+	}
 	pthread_mutex_init(&sm->lock, NULL);
 	pthread_mutex_init(&sm->file_lock, NULL);
 	(void)snprintf(database, sizeof database, "s%" PRIu32, options->shard);
@@ -521,7 +521,8 @@ void mg_shard_sm_free(struct mg_shard_sm *sm)
 	mg_shard_late_free(sm->late);
 	mg_changes_log_close(sm->changes);
 	mg_shard_check_free(sm->check);
-	forget_all(sm);
+	mg_shard_sm__forget_all(sm);
+	mg_free(sm->seen);
 	mg_free(sm->parts);
 	mg_free(sm->decisions);
 	mg_free(sm->fences);
@@ -541,6 +542,18 @@ enum mg_outcome_known mg_shard_sm_decided(struct mg_shard_sm *sm, const struct m
 	                                                 : MG_OUTCOME_ABORT;
 	pthread_mutex_unlock(&sm->lock);
 	return known;
+}
+
+uint64_t mg_shard_sm_commit(struct mg_shard_sm *sm, const struct mg_txid *txid,
+                            struct mg_buf **shards)
+{
+	pthread_mutex_lock(&sm->lock);
+	const struct mg_decision *decision = find_decision(sm, txid);
+	uint64_t number = decision ? decision->number : 0;
+
+	*shards = decision && decision->shards ? mg_buf_ref(decision->shards) : NULL;
+	pthread_mutex_unlock(&sm->lock);
+	return number;
 }
 
 size_t mg_shard_sm_in_doubt(struct mg_shard_sm *sm, struct mg_in_doubt *list, size_t max)
@@ -591,7 +604,7 @@ bool mg_shard_sm_holds(struct mg_shard_sm *sm, const struct mg_txid *txid)
 uint64_t mg_shard_sm_fence(struct mg_shard_sm *sm)
 {
 	pthread_mutex_lock(&sm->lock);
-	uint64_t epoch = fence_of(sm);
+	uint64_t epoch = mg_shard_sm__fence_of(sm);
 
 	pthread_mutex_unlock(&sm->lock);
 	return epoch;

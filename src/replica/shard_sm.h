@@ -16,6 +16,7 @@
 #include "raft/seams.h"
 #include "replica/changes_log.h"
 #include "replica/command.h"
+#include "replica/cuts.h"
 #include "replica/raft_host.h"
 #include "replica/replica.h"
 #include "replica/shard_check.h"
@@ -41,6 +42,7 @@ struct mg_shard_sm_options {
 	 * touched the database when swap is called.  On the lane; NULL: there are no readers. */
 	int (*gate)(void *arg, uint32_t shard, int (*swap)(void *swap_arg, struct mg_error *err),
 	            void *swap_arg, struct mg_error *err);
+	struct mg_cuts *cuts; /* of the node; borrowed; NULL: nobody reads several shards */
 	/* Between the steps of adopting; for tests that end the process there.  May be NULL. */
 	void (*on_step)(void *arg, enum mg_adopt_step step);
 	uint64_t self; /* node */
@@ -86,6 +88,10 @@ enum mg_outcome_known { MG_OUTCOME_NONE, MG_OUTCOME_COMMIT, MG_OUTCOME_ABORT };
 
 /* What this shard, as a home, has decided. */
 enum mg_outcome_known mg_shard_sm_decided(struct mg_shard_sm *sm, const struct mg_txid *txid);
+/* The number of that commit, and in *shards its shards as a command has them, which is the
+ * caller's; 0 and NULL: not known, or it is none. */
+uint64_t mg_shard_sm_commit(struct mg_shard_sm *sm, const struct mg_txid *txid,
+                            struct mg_buf **shards);
 
 struct mg_in_doubt {
 	struct mg_txid transaction;

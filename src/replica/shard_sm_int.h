@@ -14,12 +14,15 @@
 struct mg_part {
 	struct mg_txid transaction;
 	uint32_t home;
+	bool old; /* of a log version in which commits have no number */
 	struct mg_buf *redo;
 };
 
 struct mg_decision {
 	struct mg_txid transaction;
 	bool commit;
+	uint64_t number;       /* of the commit; 0: not known */
+	struct mg_buf *shards; /* that it is about, as in a command; or NULL */
 };
 
 /* From this index on only this epoch or a higher one counts. */
@@ -37,10 +40,15 @@ struct mg_shard_sm {
 	const struct mg_txid *together; /* the transaction over several shards that is being applied */
 	struct mg_shard_check *check;
 	uint64_t index, term;       /* applied, of the lane */
-	uint64_t entry;             /* that is being applied */
+	size_t at;                  /* of the batch in hand: what is being applied */
 	uint64_t durable;           /* as of the start, or adopted */
 	atomic_bool stopping;
 	bool writing;               /* the batch in hand has begun a transaction of the engine */
+	/* See cuts.h; of the lane. */
+	uint64_t *seen;     /* by shard, with what the batch in hand has applied; NULL without cuts */
+	bool old;           /* no fence yet since when all commits are numbered */
+	bool blind;         /* as it was published */
+	bool seen_is_newer; /* than what was published */
 
 	/* In the raft thread's hand until it is answered. */
 	const struct mg_entry *entries;
@@ -77,10 +85,23 @@ struct mg_shard_sm {
 struct mg_group *mg_shard_sm__group(struct mg_shard_sm *sm); /* raft thread; NULL: it is closed */
 /* Note why it applies nothing any more. */
 void mg_shard_sm__fail(struct mg_shard_sm *sm, const struct mg_error *err);
-/* What is in doubt, and the fence, as bytes; NULL: no memory.  And back: in place of what is
- * known. */
+/* Under the lock.  add_part and add_decision take the bytes. */
+void mg_shard_sm__add_part(struct mg_shard_sm *sm, const struct mg_command *command,
+                           struct mg_buf *redo);
+void mg_shard_sm__add_decision(struct mg_shard_sm *sm, const struct mg_txid *txid, bool commit,
+                               uint64_t number, struct mg_buf *shards);
+void mg_shard_sm__add_fence(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index);
+uint64_t mg_shard_sm__fence_of(const struct mg_shard_sm *sm);
+
+/* ---- shard_pending.c ---- */
+
+/* A part of something may be here when others are not there yet, and it is not known which. */
+bool mg_shard_sm__is_blind(const struct mg_shard_sm *sm);
+/* What is in doubt, the fence, and what belongs together, as bytes; NULL: no memory.  And back: in
+ * place of what is known. */
 struct mg_buf *mg_shard_sm__encode_pending(struct mg_shard_sm *sm);
 int mg_shard_sm__read_pending(struct mg_shard_sm *sm, struct mg_error *err);
+void mg_shard_sm__forget_all(struct mg_shard_sm *sm); /* under the lock */
 
 /* ---- shard_changes.c: an operation on its way into the log of changes; the lane ---- */
 

@@ -8,6 +8,8 @@
 
 #include "base/log.h"
 #include "codec/arrow_ipc.h"
+#include "exec/engine.h"
+#include "exec/hub.h"
 #include "os/clock.h"
 #include "session/intake.h"
 
@@ -355,6 +357,10 @@ int mg_relay_run(struct mg_relay *relay, const struct mg_relay_ask *ask, struct 
 	mg_metric_add(relay->asked, 1);
 	send_run(&asking);
 	code = await_answer(&asking, err);
+	if (!code) {
+		mg_hub_told_elsewhere(mg_engine_hub(mg_sessions_engine(relay->sessions)),
+		                      out->stats.workers_there);
+	}
 	bool usable = asking.over && code != MG_E_PROTOCOL; /* it hangs up after that */
 
 	if (ask->link && usable) {

@@ -95,6 +95,7 @@ static void put_done(struct mg_sb *out, const char *tag, const struct mg_run_sta
 	put_u32(out, stats->shards);
 	put_u32(out, stats->stages);
 	put_u32(out, stats->attempts);
+	put_u32(out, stats->workers_there);
 }
 
 static void put_failed(struct mg_sb *out, const struct mg_relay_failed *failed)
@@ -323,6 +324,7 @@ static void get_done(struct mg_in *in, struct mg_arena *arena, struct mg_relay_f
 	stats->shards = mg_in_u32(in);
 	stats->stages = mg_in_u32(in);
 	stats->attempts = mg_in_u32(in);
+	stats->workers_there = mg_in_u32(in);
 }
 
 /* By name, because another version may number its codes otherwise; what it calls by a name that is

@@ -15,6 +15,8 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "codec/arrow_ipc.h"
+#include "exec/engine.h"
+#include "exec/hub.h"
 #include "net/stream.h"
 #include "session/inbox.h"
 
@@ -171,15 +173,21 @@ static int sink_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
 	return code;
 }
 
+static uint32_t workers_here(const struct work *work)
+{
+	return mg_hub_workers(mg_engine_hub(mg_sessions_engine(work->relay->sessions)));
+}
+
 static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *err)
 {
 	struct work *work = arg;
-	const struct mg_relay_frame frame = {
+	struct mg_relay_frame frame = {
 		.kind = MG_RELAY_DONE,
 		.done = { .tag = answer->tag, .stats = *answer->stats },
 	};
 
 	(void)err;
+	frame.done.stats.workers_there = workers_here(work);
 	work->last = mg_relay_frame_encode(&frame);
 	return 0;
 }

@@ -49,6 +49,8 @@ static const struct control {
 	bool skip_fsync;
 	bool slow_disk; /* what it prevents happens while a sync takes long */
 	uint64_t seeds; /* within which it must fail; 0: shown by its unit test alone */
+	/* Of transactions over groups. */
+	bool no_cuts, free_lanes, overtaking;
 } controls[] = {
 	{ "anchor", MG_ARMOUR_ANCHOR, false, false, 2000 },
 	{ "pieces", MG_ARMOUR_PIECES, false, false, 2000 },
@@ -64,6 +66,9 @@ static const struct control {
 	{ "probe", MG_RULE_PROBE, false, false, 2000 },
 	{ "probe-term", MG_RULE_PROBE_TERM, false, false, 2000 },
 	{ "fsync", 0, true, false, 2000 },
+	{ "cuts", 0, false, false, 2000, .no_cuts = true },
+	{ "touch", 0, false, false, 2000, .free_lanes = true },
+	{ "order", 0, false, false, 2000, .overtaking = true },
 };
 
 static void add(struct sim_result *sum, const struct sim_result *one)
@@ -200,15 +205,25 @@ static int run_seeds(const struct work *work)
 	       " entries committed, %" PRIu64 " writes acknowledged, %" PRIu64 " refused, %" PRIu64
 	       " unknown, %" PRIu64 " reads, %" PRIu64 " elections, %" PRIu64
 	       " changes of members, %" PRIu64 " snapshots installed, %" PRIu64
-	       " crashes, %" PRIu64 " states made anew, %" PRIu64 " of them from older ones\n",
+	       " crashes, %" PRIu64 " states made anew, %" PRIu64 " of them from older ones, %" PRIu64
+	       " cuts read\n",
 	       ran, work->options.virtual_ms / 1000, seconds() - start, sum.events, sum.committed,
 	       sum.acknowledged, sum.refused, sum.unknown, sum.reads, sum.elections, sum.changes,
-	       sum.installs, sum.crashes, sum.mended, sum.older);
+	       sum.installs, sum.crashes, sum.mended, sum.older,
+	       sum.cuts);
 	printf("[  PASSED  ] %" PRIu64 " test(s).\n", ran - failed);
 	if (failed > 0) {
 		printf("[  FAILED  ] %" PRIu64 " test(s)\n", failed);
 	}
 	return failed > 0;
+}
+
+/* more: beside what is switched off already. */
+static void switch_off_cuts(struct sim_options *options, const struct control *control, bool more)
+{
+	options->no_cuts = (more && options->no_cuts) || control->no_cuts;
+	options->free_lanes = (more && options->free_lanes) || control->free_lanes;
+	options->overtaking = (more && options->overtaking) || control->overtaking;
 }
 
 static int run_controls(struct work work)
@@ -228,6 +243,7 @@ static int run_controls(struct work work)
 		work.options.rules = MG_RULE_ALL & ~controls[i].rules;
 		work.options.skip_fsync = controls[i].skip_fsync;
 		work.options.slow_disk = controls[i].slow_disk;
+		switch_off_cuts(&work.options, &controls[i], false);
 		bool bitten = run(&work, &ran, &sum) > 0;
 
 		printf("without %s: %s within %" PRIu64 " seeds\n", controls[i].name,
@@ -271,6 +287,7 @@ static bool switch_off(struct sim_options *options, const char *name)
 		if (strcmp(controls[i].name, name) == 0) {
 			options->rules &= ~controls[i].rules;
 			options->skip_fsync = options->skip_fsync || controls[i].skip_fsync;
+			switch_off_cuts(options, &controls[i], true);
 			return true;
 		}
 	}

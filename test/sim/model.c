@@ -4,6 +4,7 @@
  * Rule: two replicas that applied the same entries have the same hash, so one number tells a
  * divergence.  What a crash leaves is the last checkpoint; a snapshot is the hash at its index,
  * which travels in the manifest, so that pulling it takes time and may fail but needs no files.
+ * What it has applied it shows to readers of several groups when they may see it (bank.c).
  */
 #include "sim.h"
 
@@ -28,34 +29,64 @@ static void later(struct sim_model *model, enum sim_event_kind kind, uint64_t de
 	                             .life = sim.nodes[model->node].life });
 }
 
-static void on_apply(struct mg_sm *sm, const struct mg_entry *entries, size_t count)
+/* False: not yet. */
+static bool apply_one(struct sim_model *model, const struct mg_entry *entry)
 {
-	struct sim_model *model = model_of(sm);
+	uint64_t command = 0, hash = model->now.hash;
 
-	for (size_t i = 0; i < count; i++) {
-		const struct mg_entry *entry = &entries[i];
-		uint64_t command = 0, hash = model->now.hash;
-
-		if (entry->index != model->now.index + 1) {
-			sim_fail("group %u of node %u applies %llu after %llu", model->group, model->node,
-			         (unsigned long long)entry->index, (unsigned long long)model->now.index);
-			return;
-		}
-		if (entry->type == MG_ENTRY_COMMAND) {
-			mg_assert(entry->size >= sizeof command);
-			memcpy(&command, entry->data, sizeof command);
-		}
-		hash = (hash ^ entry->term ^ (uint64_t)entry->type << 56) * 1099511628211u;
-		hash = (hash ^ command ^ (uint64_t)entry->size << 40) * 1099511628211u;
-		model->now = (struct sim_state){ entry->index, hash };
-		sim_check_applied(model->group, entry->index, entry->term, hash, command);
+	if (entry->index != model->now.index + 1) {
+		sim_fail("group %u of node %u applies %llu after %llu", model->group, model->node,
+		         (unsigned long long)entry->index, (unsigned long long)model->now.index);
+		return false;
 	}
+	if (entry->type == MG_ENTRY_COMMAND) {
+		mg_assert(entry->size >= sizeof command);
+		memcpy(&command, entry->data, sizeof command);
+		if (!sim_bank_apply(model, entry)) {
+			return false;
+		}
+	}
+	hash = (hash ^ entry->term ^ (uint64_t)entry->type << 56) * 1099511628211u;
+	hash = (hash ^ command ^ (uint64_t)entry->size << 40) * 1099511628211u;
+	hash = (hash ^ (uint64_t)model->now.money) * 1099511628211u;
+	model->now.index = entry->index;
+	model->now.hash = hash;
+	sim_check_applied(model->group, entry->index, entry->term, hash, command);
+	return true;
+}
+
+/* As in shard_sm.c: before it waits, what readers may wait for is shown. */
+static void run_lane(struct sim_model *model)
+{
+	while (model->entry_at < model->entry_count &&
+	       apply_one(model, &model->entries[model->entry_at])) {
+		model->entry_at++;
+	}
+	if (sim.failure[0] != '\0') {
+		return;
+	}
+	if (!sim_bank_show(model) || model->entry_at < model->entry_count) {
+		later(model, SIM_LANE, 1 + sim_below(2));
+		return;
+	}
+	model->entries = NULL;
 	model->applying = model->now.index;
 	if (sim.profile.apply_ms == 0) {
 		mg_group_applied(model->owner, model->applying);
 	} else {
 		later(model, SIM_APPLIED, sim_below(sim.profile.apply_ms));
 	}
+}
+
+static void on_apply(struct mg_sm *sm, const struct mg_entry *entries, size_t count)
+{
+	struct sim_model *model = model_of(sm);
+
+	mg_assert(model->entries == NULL);
+	model->entries = entries;
+	model->entry_count = count;
+	model->entry_at = 0;
+	run_lane(model);
 }
 
 static uint64_t on_durable_index(struct mg_sm *sm)
@@ -147,6 +178,9 @@ void sim_model_event(struct sim_model *model, const struct sim_event *event)
 		return;
 	}
 	switch (event->kind) {
+	case SIM_LANE:
+		run_lane(model);
+		return;
 	case SIM_APPLIED:
 		if (sim_chance(100)) {
 			model->durable = model->now; /* a checkpoint of its own */
@@ -161,6 +195,8 @@ void sim_model_event(struct sim_model *model, const struct sim_event *event)
 		return;
 	case SIM_ADOPTED:
 		model->now = model->durable = model->kept = model->pulled;
+		sim_bank_no_reader(model->node); /* the gate is closed */
+		sim_model_reset(model);
 		sim.result.installs++;
 		mg_group_adopted(model->owner, 0);
 		return;
@@ -174,5 +210,16 @@ void sim_model_crash(struct sim_model *model)
 	model->owner = NULL;
 	model->mending = false;
 	model->refused_ms = 0;
+	model->entries = NULL;
 	model->now = model->durable;
+}
+
+void sim_model_reset(struct sim_model *model)
+{
+	struct mg_cuts *cuts = sim.nodes[model->node].cuts;
+	bool may = mg_cuts_try_publish(cuts, model->group);
+
+	mg_assert(may);
+	model->shown = model->now;
+	mg_cuts_publish_end(cuts, model->group, model->shown.seen, false);
 }

@@ -293,6 +293,7 @@ void sim_play_client(void)
 		mg_group_ask_snapshot(group);
 		mg_raft_node_turn(sim.nodes[node].node);
 	}
+	sim_bank_client();
 	sim_push((struct sim_event){ .at = sim.now_ms + 5 + sim_below(20), .kind = SIM_CLIENT });
 }
 

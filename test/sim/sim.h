@@ -2,14 +2,15 @@
  * sim.h - a cluster in one process, on one thread, under a simulated clock, network and disk.
  *
  * The code under test is src/raft as it is in the product, from frames and the armour to reads,
- * members and snapshots; only what lies behind its seams is ours.
+ * members and snapshots, and the cuts of src/replica; only what lies behind its seams is ours.
  *
  * Rule: everything that happens follows from the seed.  Chance comes from sim_random alone, time
  * from the queue of events, whose ties are broken by the order in which they were made.
  *
  *     world.c    events, clock, network, life and death of nodes
  *     disk.c     the log: what a crash leaves is a prefix of what was put
- *     model.c    a state machine: a chain of hashes; checkpoints, snapshots
+ *     model.c    a state machine: a chain of hashes, and money; checkpoints, snapshots
+ *     bank.c     transactions over groups, and readers of cuts on every node
  *     play.c     clients, reads, changes of members, faults, the calm at the end
  *     check.c    what must never happen, and what must
  */
@@ -17,6 +18,7 @@
 #define MG_TEST_SIM_H
 
 #include "raft/raft_int.h"
+#include "replica/cuts.h"
 
 #define SIM_NODES 5
 #define SIM_GROUPS_MAX 3
@@ -30,6 +32,9 @@ struct sim_options {
 	unsigned rules;  /* of the host; MG_RULE_ALL unless a control */
 	bool skip_fsync; /* control: what is told as durable is not */
 	bool slow_disk;  /* every third sync takes long */
+	bool no_cuts;    /* control: readers read what is there */
+	bool free_lanes; /* control: what is applied is shown, whoever reads */
+	bool overtaking; /* control: transactions over groups do not wait for each other */
 	bool trace;      /* every decision, on stdout */
 };
 
@@ -48,7 +53,7 @@ struct sim_profile {
 
 struct sim_result {
 	uint64_t events, committed, acknowledged, refused, unknown, reads, elections, changes, installs,
-		crashes, mended, older;
+		crashes, mended, older, cuts;
 };
 
 enum sim_event_kind {
@@ -61,6 +66,8 @@ enum sim_event_kind {
 	SIM_CLIENT,
 	SIM_FAULT,
 	SIM_RESUME,
+	SIM_LANE,
+	SIM_READ,
 };
 
 struct sim_event {
@@ -130,6 +137,8 @@ void sim_disk_crash(struct sim_disk *disk);
 
 struct sim_state {
 	uint64_t index, hash;
+	int64_t money;
+	uint64_t seen[SIM_GROUPS_MAX]; /* see replica/cuts.h */
 };
 
 struct sim_model {
@@ -139,6 +148,9 @@ struct sim_model {
 	struct sim_state durable; /* of the last checkpoint */
 	struct sim_state kept;    /* what the newest snapshot describes; others may pull it */
 	struct sim_state pulled;  /* durable beside */
+	struct sim_state shown;   /* to readers of cuts */
+	const struct mg_entry *entries; /* in hand */
+	size_t entry_count, entry_at;
 	uint64_t applying;        /* last index in hand */
 	uint32_t pull_from;
 	struct sim_state pulling;
@@ -151,6 +163,21 @@ struct sim_model {
 void sim_model_init(struct sim_model *model, uint32_t node, uint32_t group);
 void sim_model_event(struct sim_model *model, const struct sim_event *event);
 void sim_model_crash(struct sim_model *model);
+/* What it holds is there at once: nobody reads. */
+void sim_model_reset(struct sim_model *model);
+
+/* ---- transactions over groups (bank.c) --------------------------------------------------------
+ */
+
+void sim_bank_begin(void);
+void sim_bank_client(void);
+void sim_bank_node_starts(uint32_t node);
+bool sim_bank_apply(struct sim_model *model, const struct mg_entry *entry); /* false: not yet */
+bool sim_bank_show(struct sim_model *model);                                /* false: not yet */
+void sim_bank_read(uint32_t node);
+void sim_bank_no_reader(uint32_t node); /* its state goes, or is replaced */
+void sim_bank_check_end(void);
+void sim_bank_fini(void);
 
 /* ---- world (world.c) --------------------------------------------------------------------------
  */
@@ -166,6 +193,7 @@ struct sim_node {
 	uint64_t clock_offset, clock_rate; /* of its own clock; rate in per mille */
 	struct mg_raft_node *node;
 	struct sim_disk disk;
+	struct mg_cuts *cuts; /* while it is up */
 	struct sim_model models[SIM_GROUPS_MAX];
 };
 

@@ -210,6 +210,9 @@ void sim_open(uint32_t id, uint32_t group)
 	struct sim_model *model = &node->models[group];
 	struct mg_group *opened;
 	struct mg_error err = { 0 };
+
+	sim_bank_no_reader(id);
+	sim_model_reset(model);
 	int rc = mg_raft_node_open(node->node, group, &model->base, &opened, &err);
 
 	if (rc == 0) {
@@ -235,6 +238,7 @@ void sim_start(uint32_t id)
 	node->paused_until = 0;
 	node->clock_offset = 1000 + sim_below(1000000);
 	node->clock_rate = 980 + sim_below(41);
+	node->cuts = mg_cuts_new(SIM_GROUPS_MAX);
 	node->node = mg_raft_node__new(
 		&(struct mg_raft_node_options){
 			.self = id,
@@ -262,6 +266,7 @@ void sim_start(uint32_t id)
 		}
 	}
 	mg_raft_node_turn(node->node);
+	sim_bank_node_starts(id);
 }
 
 void sim_crash(uint32_t id)
@@ -277,6 +282,9 @@ void sim_crash(uint32_t id)
 	for (uint32_t group = 0; group < SIM_GROUPS_MAX; group++) {
 		sim_model_crash(&node->models[group]);
 	}
+	sim_bank_no_reader(id);
+	mg_cuts_free(node->cuts);
+	node->cuts = NULL;
 	mg_raft_node_free(node->node);
 	node->node = NULL;
 	sim_disk_crash(&node->disk);
@@ -338,6 +346,11 @@ static void handle(const struct sim_event *event)
 			sim_play_resumed(event->node);
 		}
 		break;
+	case SIM_READ:
+		if (node->life == event->life) {
+			sim_bank_read(event->node);
+		}
+		return;
 	case SIM_SYNC:
 		if (node->life == event->life) {
 			sim_disk_synced(&node->disk);
@@ -445,6 +458,7 @@ static void begin(const struct sim_options *options)
 	sim.now_ms = 1000;
 	draw_profile();
 	sim_check_begin();
+	sim_bank_begin();
 	for (uint32_t id = 1; id <= SIM_NODES; id++) {
 		sim_disk_init(&sim.nodes[id].disk, id);
 		for (uint32_t group = 0; group < SIM_GROUPS_MAX; group++) {
@@ -483,6 +497,7 @@ static void finish(void)
 	}
 	mg_free(sim.queue);
 	sim_check_fini();
+	sim_bank_fini();
 }
 
 bool sim_run(const struct sim_options *options, struct sim_result *result, char *failure,
@@ -502,6 +517,7 @@ bool sim_run(const struct sim_options *options, struct sim_result *result, char 
 	}
 	if (sim.failure[0] == '\0') {
 		sim_check_end();
+		sim_bank_check_end();
 	}
 	bool good = sim.failure[0] == '\0';
 

@@ -90,6 +90,7 @@ static void test_an_answer_comes_back(void **state)
 		                     .shards = 7,
 		                     .stages = 6,
 		                     .attempts = 8,
+		                     .workers_there = 11,
 		                     .plan_micros = 9,
 		                     .micros = 10,
 		                     .step = "cut",
@@ -114,6 +115,7 @@ static void test_an_answer_comes_back(void **state)
 	assert_string_equal(out.done.stats.reason, "so");
 	assert_int_equal(out.done.stats.moved_rows, 4);
 	assert_int_equal(out.done.stats.attempts, 8);
+	assert_int_equal(out.done.stats.workers_there, 11);
 	assert_int_equal(out.done.stats.micros, 10);
 	out = back(arena, &progress);
 	assert_true(out.progress.done == 0.25);

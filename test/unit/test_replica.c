@@ -1,6 +1,7 @@
 /*
  * test_replica.c - transactions over shards of a node: real files, a real log, and kills.
  */
+#include "replica/replica_int.h"
 #include "unit/shards_kit.h"
 
 #include <pthread.h>
@@ -228,15 +229,20 @@ static void *read_cuts(void *arg)
 	(void)arg;
 	assert_int_equal(mg_duck_connect(duck, &own, &error), 0);
 	while (atomic_load(&reading)) {
+		static const uint32_t shards[] = { 1, 2, 3 };
+		struct mg_cut cut = { .shards = shards, .count = 3 };
 		char *counts = NULL;
+		uint64_t waited;
 
-		mg_replica_cut_begin(replica);
+		assert_int_equal(mg_cuts_begin(mg_replica_cuts(replica), &cut, 60000, NULL, NULL, &waited,
+		                               &error),
+		                 0);
 		assert_int_equal(mg_duck_exec(own,
 		                              "BEGIN; SELECT 1 FROM s1._mg.meta UNION ALL SELECT 1 FROM "
 		                              "s2._mg.meta UNION ALL SELECT 1 FROM s3._mg.meta",
 		                              &error),
 		                 0);
-		mg_replica_cut_end(replica);
+		mg_cuts_end(mg_replica_cuts(replica));
 		assert_int_equal(mg_duck_text(own,
 		                              "SELECT ((SELECT count(*) FROM s1.t) = (SELECT count(*) FROM "
 		                              "s2.t) AND (SELECT count(*) FROM s2.t) = (SELECT count(*) "
@@ -275,6 +281,171 @@ static void test_readers_see_all_of_a_transaction_or_nothing(void **state)
 		pthread_join(readers[i], &torn);
 		assert_null(torn);
 	}
+}
+
+/* ---- a transaction that is here in part ---- */
+
+static bool meet(uint32_t a, uint32_t b)
+{
+	const uint32_t shards[] = { a, b };
+	struct mg_cut cut = { .shards = shards, .count = 2 };
+	uint64_t waited;
+	int code = mg_cuts_begin(mg_replica_cuts(replica), &cut, 0, NULL, NULL, &waited, &err);
+
+	if (!code) {
+		mg_cuts_end(mg_replica_cuts(replica));
+	}
+	return code == 0;
+}
+
+/* As it is, or as the version of the log before had it: without what follows the transaction. */
+static void put(uint32_t shard, const struct mg_command *head, const void *rest, size_t size,
+                bool old)
+{
+	uint8_t bytes[4096];
+	struct mg_out out = mg_out(bytes, sizeof bytes);
+	struct mg_wait_for wait;
+
+	mg_command_encode_head(&out, head);
+	bool numbered = head->kind == MG_COMMAND_DECIDE || head->kind == MG_COMMAND_COMMIT;
+
+	out.size -= old && numbered ? sizeof head->number : 0;
+	bytes[0] = old ? 2 : bytes[0];
+	mg_out_bytes(&out, old && numbered ? NULL : rest, old && numbered ? 0 : size);
+	mg_wait_init(&wait);
+	ok(mg_replica__propose(replica, mg_replica__group(shard), MG_TRY_ONCE, NULL, bytes, out.size,
+	                       &wait, &err));
+	ok(mg_wait_all(&wait, &err));
+	ok(mg_replica__reach(replica, &wait, 60000, &err));
+	mg_wait_fini(&wait);
+}
+
+/* A row in shards 1, 2 and 3, prepared, decided in 1 and committed in 2: then the coordinator is
+ * gone. */
+static void commit_in_part(bool old)
+{
+	static const uint32_t shards[] = { 1, 2, 3 };
+	struct mg_command head = { .kind = MG_COMMAND_PREPARE,
+		                       .epoch = mg_replica_epoch(replica),
+		                       .transaction = { { 9 } },
+		                       .home = 1,
+		                       .commit = true,
+		                       .number = 1000 };
+	struct mg_redo *redo = row_everywhere(conn, 1);
+
+	for (uint32_t i = 1; i <= 3; i++) {
+		uint8_t bytes[2048];
+		struct mg_out out = mg_out(bytes, sizeof bytes);
+
+		mg_redo_encode(redo, i, &out);
+		put(i, &head, bytes, out.size, old);
+	}
+	mg_redo_free(redo);
+	head.kind = MG_COMMAND_DECIDE;
+	put(1, &head, shards, sizeof shards, old);
+	head.kind = MG_COMMAND_COMMIT;
+	put(2, &head, shards, sizeof shards, old);
+	assert_int_equal(ask("SELECT count(*) FROM s1.t"), 1);
+	assert_int_equal(ask("SELECT count(*) FROM s2.t"), 1);
+	assert_int_equal(ask("SELECT count(*) FROM s3.t"), 0);
+}
+
+static void check_part(bool old)
+{
+	create_table();
+	assert_true(meet(1, 3));
+	commit_in_part(old);
+	assert_int_equal(meet(1, 2), !old); /* what they have they share, if it is known */
+	assert_false(meet(1, 3));
+	assert_false(meet(2, 3));
+	assert_int_equal(meet(0, 2), !old);
+	/* The next life ends it. */
+	end_life();
+	live();
+	assert_int_equal(ask("SELECT count(*) FROM s3.t"), 1);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_true(meet(i, 3));
+	}
+	/* And goes on behind it. */
+	struct mg_redo *redo = row_everywhere(conn, 2);
+
+	ok(mg_replica_commit(replica, redo, &err));
+	mg_redo_free(redo);
+	assert_true(meet(1, 2) && meet(2, 3));
+	assert_true(old || mg_cuts_highest(mg_replica_cuts(replica)) > 1000);
+}
+
+static void test_a_transaction_that_is_here_in_part_is_not_read(void **state)
+{
+	(void)state;
+	check_part(false);
+}
+
+/* From a log whose commits have no numbers: which shards belong together is not known. */
+static void test_a_transaction_of_an_older_log_is_not_read_in_part(void **state)
+{
+	(void)state;
+	check_part(true);
+}
+
+/* A checkpoint of one shard may be older than that of another: what belongs together is known from
+ * the files alone. */
+static void test_checkpoints_know_what_belongs_together(void **state)
+{
+	(void)state;
+	struct mg_cuts *cuts = mg_cuts_new(SHARDS + 1);
+	uint32_t shards[] = { 1, 2, 3 };
+
+	create_table();
+	for (uint32_t i = 1; i <= 3; i++) {
+		ok(mg_replica_checkpoint(replica, i, &err));
+	}
+	struct mg_redo *redo = row_everywhere(conn, 1);
+
+	ok(mg_replica_commit(replica, redo, &err));
+	mg_redo_free(redo);
+	ok(mg_replica_checkpoint(replica, 1, &err));
+	/* As a start sees them, before it applies its log. */
+	char *copy = mg_format("%s/copy", dir);
+
+	ok(mg_dir_make(copy, 0700, &err));
+	for (uint32_t i = 0; i < 3; i++) {
+		struct mg_shard_sm *sm = NULL;
+		char *from = mg_format("%s/shards/%04u.duckdb", dir, shards[i]);
+		char *to = mg_format("%s/%u.duckdb", copy, shards[i]);
+		struct mg_duck *own = NULL;
+		struct mg_duck_conn *on = NULL;
+		const struct mg_duck_options options = { .threads = 1, .lossless_arrow = true };
+
+		ok(mg_file_copy(from, to, &err));
+		ok(mg_duck_open(&own, &options, &err));
+		ok(mg_duck_connect(own, &on, &err));
+		ok(mg_duck_execf(on, &err, "ATTACH '%s' AS s%u", to, shards[i]));
+		ok(mg_shard_sm_open(&sm,
+		                    &(struct mg_shard_sm_options){ .duck = own,
+		                                                   .shard = shards[i],
+		                                                   .group = shards[i] + 1,
+		                                                   .cuts = cuts },
+		                    &err));
+		mg_shard_sm_free(sm);
+		mg_duck_disconnect(on);
+		mg_duck_close(own);
+		mg_free(from);
+		mg_free(to);
+	}
+	for (size_t i = 0; i < 2; i++) { /* 1 and 2; then 2 and 3 */
+		struct mg_cut cut = { .shards = shards + i, .count = 2 };
+		bool begun = mg_cuts_try_begin(cuts, &cut, 0);
+
+		assert_int_equal(begun, i == 1);
+		if (begun) {
+			mg_cuts_end(cuts);
+		} else {
+			mg_cuts_give_up(cuts, &cut);
+		}
+	}
+	mg_cuts_free(cuts);
+	mg_free(copy);
 }
 
 /* ---- kills ---- */
@@ -378,6 +549,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_catalog_changes_through_the_log, begin, end),
 		cmocka_unit_test_setup_teardown(test_readers_see_all_of_a_transaction_or_nothing, begin,
 		                                end),
+		cmocka_unit_test_setup_teardown(test_a_transaction_that_is_here_in_part_is_not_read, begin,
+		                                end),
+		cmocka_unit_test_setup_teardown(test_a_transaction_of_an_older_log_is_not_read_in_part,
+		                                begin, end),
+		cmocka_unit_test_setup_teardown(test_checkpoints_know_what_belongs_together, begin, end),
 		cmocka_unit_test_setup_teardown(test_what_was_acknowledged_survives_kills, begin, end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -457,6 +457,61 @@ static void *write_on(void *arg)
 	return NULL;
 }
 
+/* All rows of all shards, as one cut of this node: what was acknowledged before, and of the rest
+ * each transaction whole.  False: it could not be taken. */
+static bool read_cut(struct node *node, struct mg_duck_conn *on, struct mg_error *own)
+{
+	static const uint32_t shards[] = { 1, 2, 3 };
+	struct mg_cut cut = { .shards = shards, .count = 3 };
+	int before = atomic_load(&acked_count);
+	int64_t same = -1, rows = -1;
+	uint64_t waited;
+
+	if (mg_replica_try_barrier(node->replica, shards, 3, 1000, own) ||
+	    mg_cuts_begin(mg_replica_cuts(node->replica), &cut, 1000, NULL, NULL, &waited, own)) {
+		return false;
+	}
+	assert_int_equal(mg_duck_exec(on,
+	                              "BEGIN; SELECT 1 FROM s1._mg.meta UNION ALL SELECT 1 FROM "
+	                              "s2._mg.meta UNION ALL SELECT 1 FROM s3._mg.meta",
+	                              own),
+	                 0);
+	mg_cuts_end(mg_replica_cuts(node->replica));
+	assert_int_equal(mg_duck_int(on,
+	                             "SELECT ((SELECT (count(*), sum(k)) FROM s1.t) = (SELECT "
+	                             "(count(*), sum(k)) FROM s2.t) AND (SELECT (count(*), sum(k)) "
+	                             "FROM s2.t) = (SELECT (count(*), sum(k)) FROM s3.t))::BIGINT",
+	                             &same, own),
+	                 0);
+	assert_int_equal(mg_duck_int(on, "SELECT count(*) FROM s2.t", &rows, own), 0);
+	assert_int_equal(mg_duck_exec(on, "ROLLBACK", own), 0);
+	assert_int_equal(same, 1);
+	assert_true(rows >= before);
+	return true;
+}
+
+static atomic_int cuts_of[NODES];
+
+static void *read_on(void *arg)
+{
+	struct node *node = arg;
+
+	while (atomic_load(&writing)) {
+		struct mg_error own = { 0 };
+		struct mg_duck_conn *on = NULL;
+
+		pthread_rwlock_rdlock(&node->use);
+		if (node->up) {
+			assert_int_equal(mg_duck_connect(node->duck, &on, &own), 0);
+			atomic_fetch_add(&cuts_of[node - nodes], read_cut(node, on, &own));
+			mg_duck_disconnect(on);
+		}
+		pthread_rwlock_unlock(&node->use);
+		mg_sleep_ms(1);
+	}
+	return NULL;
+}
+
 static void check_transactions(struct node *node)
 {
 	barrier(node);
@@ -476,7 +531,7 @@ static void check_transactions(struct node *node)
 
 static void test_the_coordinator_goes_and_comes_back(void **state)
 {
-	pthread_t threads[THREADS];
+	pthread_t threads[THREADS], readers[NODES];
 	struct node *gone;
 
 	(void)state;
@@ -487,9 +542,16 @@ static void test_the_coordinator_goes_and_comes_back(void **state)
 		for (int i = 0; i < THREADS; i++) {
 			assert_int_equal(pthread_create(&threads[i], NULL, write_on, NULL), 0);
 		}
+		for (size_t i = 0; i < NODES; i++) {
+			atomic_store(&cuts_of[i], 0);
+			assert_int_equal(pthread_create(&readers[i], NULL, read_on, &nodes[i]), 0);
+		}
 		int before = atomic_load(&acked_count);
 
 		AWAIT(atomic_load(&acked_count) > before + 30);
+		for (size_t i = 0; i < NODES; i++) {
+			AWAIT(atomic_load(&cuts_of[i]) > 5);
+		}
 		gone = await_coordinator();
 		uint64_t start = mg_clock_ms();
 
@@ -504,6 +566,10 @@ static void test_the_coordinator_goes_and_comes_back(void **state)
 		atomic_store(&writing, false);
 		for (int i = 0; i < THREADS; i++) {
 			pthread_join(threads[i], NULL);
+		}
+		for (size_t i = 0; i < NODES; i++) {
+			pthread_join(readers[i], NULL);
+			printf("             node %zu: %d cuts\n", i + 1, atomic_load(&cuts_of[i]));
 		}
 		for (size_t i = 0; i < NODES; i++) {
 			if (nodes[i].up) {

@@ -1,0 +1,285 @@
+/*
+ * cuts.c - see cuts.h.
+ *
+ * One lock for the node, held for some comparisons of numbers; only the lanes' publishing and the
+ * readers' touching last longer, and those are counted, not locked.
+ */
+#include "replica/cuts.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "os/clock.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+enum { LOOK_MS = 50 }; /* whether a reader is wanted no more */
+
+struct shard {
+	uint64_t *seen; /* by shard */
+	bool blind, publishing;
+};
+
+struct mg_cuts {
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* monotonic */
+	size_t count;
+	/* guarded by lock */
+	struct shard *shards;
+	uint64_t entered;                       /* the highest commit of all */
+	size_t touching, waiting;               /* readers */
+	size_t publishers;                      /* lanes that wait for readers */
+	uint64_t hold_until_ms, again_after_ms; /* of the last hold */
+};
+
+struct mg_cuts *mg_cuts_new(size_t count)
+{
+	struct mg_cuts *cuts = mg_alloc0(sizeof *cuts);
+	pthread_condattr_t attributes;
+
+	cuts->count = count;
+	cuts->shards = mg_alloc0(count * sizeof *cuts->shards);
+	for (size_t i = 0; i < count; i++) {
+		cuts->shards[i].seen = mg_alloc0(count * sizeof *cuts->shards[i].seen);
+	}
+	pthread_mutex_init(&cuts->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&cuts->changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+	return cuts;
+}
+
+void mg_cuts_free(struct mg_cuts *cuts)
+{
+	if (!cuts) {
+		return;
+	}
+	mg_assert(cuts->touching == 0 && cuts->waiting == 0);
+	for (size_t i = 0; i < cuts->count; i++) {
+		mg_free(cuts->shards[i].seen);
+	}
+	mg_free(cuts->shards);
+	pthread_cond_destroy(&cuts->changed);
+	pthread_mutex_destroy(&cuts->lock);
+	mg_free(cuts);
+}
+
+size_t mg_cuts_count(const struct mg_cuts *cuts)
+{
+	return cuts->count;
+}
+
+/* Under the lock; until then, or until something has changed. */
+static void wait_until(struct mg_cuts *cuts, uint64_t ms)
+{
+	const struct timespec until = {
+		.tv_sec = (time_t)(ms / 1000),
+		.tv_nsec = (long)(ms % 1000) * 1000000,
+	};
+
+	(void)pthread_cond_timedwait(&cuts->changed, &cuts->lock, &until);
+}
+
+/* ---- lanes ---- */
+
+/* Under the lock. */
+static bool enter(struct mg_cuts *cuts, uint64_t number, uint64_t now_ms)
+{
+	if (number > cuts->entered && cuts->waiting > 0 && now_ms < cuts->hold_until_ms) {
+		return false;
+	}
+	cuts->entered = number > cuts->entered ? number : cuts->entered;
+	return true;
+}
+
+bool mg_cuts_try_enter(struct mg_cuts *cuts, uint64_t number, uint64_t now_ms)
+{
+	pthread_mutex_lock(&cuts->lock);
+	bool entered = enter(cuts, number, now_ms);
+	pthread_mutex_unlock(&cuts->lock);
+	return entered;
+}
+
+void mg_cuts_enter(struct mg_cuts *cuts, uint64_t number)
+{
+	pthread_mutex_lock(&cuts->lock);
+	while (!enter(cuts, number, mg_clock_ms())) {
+		wait_until(cuts, cuts->hold_until_ms);
+	}
+	pthread_mutex_unlock(&cuts->lock);
+}
+
+/* Under the lock. */
+static bool publish(struct mg_cuts *cuts, uint32_t shard)
+{
+	mg_assert(shard < cuts->count && !cuts->shards[shard].publishing);
+	cuts->shards[shard].publishing = cuts->touching == 0;
+	return cuts->shards[shard].publishing;
+}
+
+bool mg_cuts_try_publish(struct mg_cuts *cuts, uint32_t shard)
+{
+	pthread_mutex_lock(&cuts->lock);
+	bool may = publish(cuts, shard);
+	pthread_mutex_unlock(&cuts->lock);
+	return may;
+}
+
+void mg_cuts_publish_begin(struct mg_cuts *cuts, uint32_t shard)
+{
+	pthread_mutex_lock(&cuts->lock);
+	cuts->publishers++;
+	while (!publish(cuts, shard)) {
+		pthread_cond_wait(&cuts->changed, &cuts->lock);
+	}
+	cuts->publishers--;
+	pthread_mutex_unlock(&cuts->lock);
+}
+
+void mg_cuts_publish_end(struct mg_cuts *cuts, uint32_t number, const uint64_t *seen, bool blind)
+{
+	struct shard *shard = &cuts->shards[number];
+
+	pthread_mutex_lock(&cuts->lock);
+	mg_assert(shard->publishing);
+	shard->publishing = false;
+	if (seen) {
+		memcpy(shard->seen, seen, cuts->count * sizeof *seen);
+		shard->blind = blind;
+		cuts->entered = seen[number] > cuts->entered ? seen[number] : cuts->entered;
+	}
+	pthread_cond_broadcast(&cuts->changed);
+	pthread_mutex_unlock(&cuts->lock);
+}
+
+uint64_t mg_cuts_highest(struct mg_cuts *cuts)
+{
+	pthread_mutex_lock(&cuts->lock);
+	uint64_t highest = cuts->entered;
+	pthread_mutex_unlock(&cuts->lock);
+	return highest;
+}
+
+/* ---- readers, under the lock ---- */
+
+static bool is_cut(const struct mg_cuts *cuts, const struct mg_cut *cut)
+{
+	for (size_t i = 0; i < cut->count; i++) {
+		const struct shard *shard = &cuts->shards[cut->shards[i]];
+
+		mg_assert(cut->shards[i] < cuts->count);
+		if (shard->publishing || shard->blind) {
+			return false;
+		}
+		for (size_t k = 0; k < cut->count; k++) {
+			uint32_t other = cut->shards[k];
+
+			if (shard->seen[other] > cuts->shards[other].seen[other]) {
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+/* A hold that came to nothing is not made again at once: else a shard that lags would keep the
+ * others back for as long as somebody reads. */
+static void begin_waiting(struct mg_cuts *cuts, struct mg_cut *cut, uint64_t now_ms)
+{
+	if (!cut->waits) {
+		cut->waits = true;
+		cuts->waiting++;
+	}
+	if (now_ms >= cuts->again_after_ms) {
+		cuts->hold_until_ms = now_ms + MG_CUTS_HOLD_MS;
+		cuts->again_after_ms = cuts->hold_until_ms + MG_CUTS_HOLD_MS;
+	}
+}
+
+static void end_waiting(struct mg_cuts *cuts, struct mg_cut *cut, bool well)
+{
+	if (cut->waits) {
+		cut->waits = false;
+		cuts->waiting--;
+		cuts->again_after_ms = well ? 0 : cuts->again_after_ms;
+		if (cuts->waiting == 0) {
+			pthread_cond_broadcast(&cuts->changed);
+		}
+	}
+}
+
+static bool begin(struct mg_cuts *cuts, struct mg_cut *cut, uint64_t now_ms)
+{
+	if (!is_cut(cuts, cut)) {
+		begin_waiting(cuts, cut, now_ms);
+		return false;
+	}
+	if (cuts->publishers > 0) {
+		return false;
+	}
+	end_waiting(cuts, cut, true);
+	cuts->touching++;
+	return true;
+}
+
+/* ---- readers ---- */
+
+bool mg_cuts_try_begin(struct mg_cuts *cuts, struct mg_cut *cut, uint64_t now_ms)
+{
+	pthread_mutex_lock(&cuts->lock);
+	bool begun = begin(cuts, cut, now_ms);
+	pthread_mutex_unlock(&cuts->lock);
+	return begun;
+}
+
+void mg_cuts_give_up(struct mg_cuts *cuts, struct mg_cut *cut)
+{
+	pthread_mutex_lock(&cuts->lock);
+	end_waiting(cuts, cut, false);
+	pthread_mutex_unlock(&cuts->lock);
+}
+
+static int say_late(unsigned wait_ms, struct mg_error *err)
+{
+	mg_error_set(err, MG_E_UNAVAILABLE,
+	             "this node has a transaction in some of the shards and, for %u ms, not yet in "
+	             "others",
+	             wait_ms);
+	mg_error_hint(err, "Try again; it is there as a whole when its shards have caught up.");
+	return MG_E_UNAVAILABLE;
+}
+
+int mg_cuts_begin(struct mg_cuts *cuts, struct mg_cut *cut, unsigned wait_ms,
+                  bool (*stopped)(void *arg), void *arg, uint64_t *waited_ms, struct mg_error *err)
+{
+	uint64_t start = mg_clock_ms(), now = start;
+	bool begun, ended = false;
+
+	pthread_mutex_lock(&cuts->lock);
+	while (!(begun = begin(cuts, cut, now)) && !ended && now < start + wait_ms) {
+		wait_until(cuts, now + LOOK_MS < start + wait_ms ? now + LOOK_MS : start + wait_ms);
+		now = mg_clock_ms();
+		ended = stopped && stopped(arg);
+	}
+	end_waiting(cuts, cut, false);
+	pthread_mutex_unlock(&cuts->lock);
+	*waited_ms = now - start;
+	if (begun) {
+		return 0;
+	}
+	return ended ? mg_error_set(err, MG_E_CANCELLED, "cancelled") : say_late(wait_ms, err);
+}
+
+void mg_cuts_end(struct mg_cuts *cuts)
+{
+	pthread_mutex_lock(&cuts->lock);
+	mg_assert(cuts->touching > 0);
+	cuts->touching--;
+	if (cuts->touching == 0) {
+		pthread_cond_broadcast(&cuts->changed);
+	}
+	pthread_mutex_unlock(&cuts->lock);
+}
