@@ -436,13 +436,14 @@ void sim_bank_check_end(void)
 		bool has_all = true;
 
 		for (uint32_t group = 0; group < sim.profile.groups; group++) {
-			struct mg_group *it = sim_group(node, group);
+			uint32_t at;
+			struct mg_group *leader = leader_of(group, &at);
 			struct mg_group_info info = { 0 };
 
-			if (it != NULL) {
-				mg_group_info(it, &info);
+			if (leader != NULL) {
+				mg_group_info(leader, &info);
 			}
-			/* One that was removed hears nothing any more. */
+			/* As the leader has it: one that was removed may not know. */
 			has_all = has_all && mg_members_find(&info.core.members, node) != NULL;
 		}
 		if (has_all && bank.calm_reads[node] == 0) {

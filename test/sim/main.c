@@ -48,27 +48,26 @@ static const struct control {
 	unsigned rules; /* off */
 	bool skip_fsync;
 	bool slow_disk; /* what it prevents happens while a sync takes long */
+	bool no_cuts, free_lanes, overtaking; /* of transactions over groups */
 	uint64_t seeds; /* within which it must fail; 0: shown by its unit test alone */
-	/* Of transactions over groups. */
-	bool no_cuts, free_lanes, overtaking;
 } controls[] = {
-	{ "anchor", MG_ARMOUR_ANCHOR, false, false, 2000 },
-	{ "pieces", MG_ARMOUR_PIECES, false, false, 2000 },
-	{ "promotion", MG_ARMOUR_PROMOTION, false, false, 0 },
-	{ "numbers", MG_ARMOUR_NUMBERS, false, false, 2000 },
-	{ "start", MG_ARMOUR_START, false, false, 2000 },
-	{ "refusal", MG_ARMOUR_REFUSAL, false, false, 0 },
-	{ "term", MG_ARMOUR_TERM, false, false, 2000 },
-	{ "ballot", MG_ARMOUR_BALLOT, false, false, 2000 },
-	{ "farewell", MG_ARMOUR_FAREWELL, false, false, 2000 },
-	{ "counting", MG_ARMOUR_COUNTING, false, false, 2000 },
-	{ "hold", MG_RULE_HOLD, false, true, 2000 },
-	{ "probe", MG_RULE_PROBE, false, false, 2000 },
-	{ "probe-term", MG_RULE_PROBE_TERM, false, false, 2000 },
-	{ "fsync", 0, true, false, 2000 },
-	{ "cuts", 0, false, false, 2000, .no_cuts = true },
-	{ "touch", 0, false, false, 2000, .free_lanes = true },
-	{ "order", 0, false, false, 2000, .overtaking = true },
+	{ .name = "anchor", .rules = MG_ARMOUR_ANCHOR, .seeds = 2000 },
+	{ .name = "pieces", .rules = MG_ARMOUR_PIECES, .seeds = 2000 },
+	{ .name = "promotion", .rules = MG_ARMOUR_PROMOTION },
+	{ .name = "numbers", .rules = MG_ARMOUR_NUMBERS, .seeds = 2000 },
+	{ .name = "start", .rules = MG_ARMOUR_START, .seeds = 2000 },
+	{ .name = "refusal", .rules = MG_ARMOUR_REFUSAL },
+	{ .name = "term", .rules = MG_ARMOUR_TERM, .seeds = 2000 },
+	{ .name = "ballot", .rules = MG_ARMOUR_BALLOT, .seeds = 2000 },
+	{ .name = "farewell", .rules = MG_ARMOUR_FAREWELL, .seeds = 2000 },
+	{ .name = "counting", .rules = MG_ARMOUR_COUNTING, .seeds = 2000 },
+	{ .name = "hold", .rules = MG_RULE_HOLD, .slow_disk = true, .seeds = 2000 },
+	{ .name = "probe", .rules = MG_RULE_PROBE, .seeds = 2000 },
+	{ .name = "probe-term", .rules = MG_RULE_PROBE_TERM, .seeds = 2000 },
+	{ .name = "fsync", .skip_fsync = true, .seeds = 2000 },
+	{ .name = "cuts", .no_cuts = true, .seeds = 2000 },
+	{ .name = "touch", .free_lanes = true, .seeds = 2000 },
+	{ .name = "order", .overtaking = true, .seeds = 2000 },
 };
 
 static void add(struct sim_result *sum, const struct sim_result *one)
