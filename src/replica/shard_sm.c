@@ -11,7 +11,6 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "os/clock.h"
 #include "replica/redo.h"
 
 #include <inttypes.h>
@@ -193,91 +192,15 @@ static int prepare(struct mg_shard_sm *sm, const struct mg_command *command, str
 	return 0;
 }
 
-/* ---- what belongs together, on the lane ---- */
-
-/* What is not in the file yet: rows, or transactions in doubt. */
-static void note_state(struct mg_shard_sm *sm, bool dirty)
-{
-	pthread_mutex_lock(&sm->lock);
-	sm->dirty = sm->dirty || dirty;
-	sm->wrote = sm->wrote || dirty;
-	pthread_mutex_unlock(&sm->lock);
-}
-
-/* What was applied up to this entry becomes visible, at once with what readers ask of it. */
-static int publish(struct mg_shard_sm *sm, const struct mg_entry *last, struct mg_error *err)
-{
-	struct mg_cuts *cuts = sm->options.cuts;
-	bool blind = mg_shard_sm__is_blind(sm);
-	bool tells = cuts && (sm->seen_is_newer || blind != sm->blind);
-	int code = 0;
-
-	if (tells) {
-		mg_cuts_publish_begin(cuts, sm->options.shard);
-	}
-	if (sm->writing) {
-		code = mg_shard_writer_commit(sm->writer, last->index, last->term, err);
-	}
-	if (tells) {
-		mg_cuts_publish_end(cuts, sm->options.shard, code ? NULL : sm->seen, blind);
-	}
-	if (!code) {
-		sm->writing = sm->seen_is_newer = false;
-		sm->blind = blind;
-		sm->index = last->index;
-		sm->term = last->term;
-		mg_changes_log_publish(sm->changes, sm->index);
-	}
-	return code;
-}
-
-/* When readers wait for this shard and others to come together, what came before this commit is
- * shown, and they are waited for. */
-static int enter_commit(struct mg_shard_sm *sm, uint64_t number, struct mg_error *err)
-{
-	struct mg_cuts *cuts = sm->options.cuts;
-	int code = 0;
-
-	if (!cuts || number == 0 || mg_cuts_try_enter(cuts, number, mg_clock_ms())) {
-		return 0;
-	}
-	if (sm->at > 0) {
-		bool dirty = sm->writing;
-
-		code = publish(sm, &sm->entries[sm->at - 1], err);
-		note_state(sm, dirty);
-	}
-	if (!code) {
-		mg_cuts_enter(cuts, number);
-	}
-	return code;
-}
-
-static void note_commit(struct mg_shard_sm *sm, const struct mg_command *command)
-{
-	struct mg_in shards = command->rest;
-	uint64_t number = command->number;
-
-	sm->old = sm->old || !command->numbered;
-	while (sm->seen && !mg_in_done(&shards)) {
-		uint32_t shard = mg_in_u32(&shards);
-
-		if (shard < mg_cuts_count(sm->options.cuts) && number > sm->seen[shard]) {
-			sm->seen[shard] = number;
-			sm->seen_is_newer = true;
-		}
-	}
-}
-
 /* The transaction ends: with its rows, when it is to happen.  Then it is in doubt no more. */
 static int settle(struct mg_shard_sm *sm, const struct mg_command *command, bool commit,
                   struct mg_error *err)
 {
-	int code = commit ? enter_commit(sm, command->number, err) : 0;
+	int code = commit ? mg_shard_sm__enter_commit(sm, command->number, err) : 0;
 
 	if (!code && commit) {
 		code = apply_parts(sm, &command->transaction, err);
-		note_commit(sm, command);
+		mg_shard_sm__note_commit(sm, command);
 	}
 	pthread_mutex_lock(&sm->lock);
 	drop_parts(sm, &command->transaction);
@@ -414,13 +337,13 @@ static void apply_batch(void *arg)
 	}
 	bool dirty = sm->writing || sm->part_count > 0 || sm->decision_count > 0;
 
-	code = code ? code : publish(sm, last, &err);
+	code = code ? code : mg_shard_sm__show(sm, last, &err);
 	if (code) {
 		mg_shard_writer_rollback(sm->writer);
 		mg_changes_log_drop(sm->changes);
 		mg_shard_sm__fail(sm, &err);
 	} else {
-		note_state(sm, dirty);
+		mg_shard_sm__note_state(sm, dirty);
 	}
 	mg_raft_host_post(sm->options.host, tell_applied, sm);
 }

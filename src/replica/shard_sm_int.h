@@ -93,6 +93,16 @@ void mg_shard_sm__add_decision(struct mg_shard_sm *sm, const struct mg_txid *txi
 void mg_shard_sm__add_fence(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index);
 uint64_t mg_shard_sm__fence_of(const struct mg_shard_sm *sm);
 
+/* ---- shard_show.c ---- */
+
+/* Something is not in the file yet: rows, or transactions in doubt. */
+void mg_shard_sm__note_state(struct mg_shard_sm *sm, bool dirty);
+/* What was applied up to this entry, the last one, is committed and shown. */
+int mg_shard_sm__show(struct mg_shard_sm *sm, const struct mg_entry *last, struct mg_error *err);
+/* Before the rows of a commit are applied; and after. */
+int mg_shard_sm__enter_commit(struct mg_shard_sm *sm, uint64_t number, struct mg_error *err);
+void mg_shard_sm__note_commit(struct mg_shard_sm *sm, const struct mg_command *command);
+
 /* ---- shard_pending.c ---- */
 
 /* A part of something may be here when others are not there yet, and it is not known which. */
