@@ -211,18 +211,18 @@ def test_every_node_names_the_coordinator(three):
 
 
 def test_a_statement_is_cancelled_where_it_runs(three):
-    """The client goes away from a node that has passed it on: it ends at the other one, too."""
+    """The client goes away from a node that reads, or that has passed a write on: it ends, at the other one, too."""
     coordinator = three.coordinator()
     name = three.others(coordinator)[0]
     execute(three, name, "CREATE TABLE slow AS SELECT i FROM range(100000) AS r(i)")
     execute(three, name, "CREATE TABLE slower (i BIGINT) PARTITIONED BY (i)")
     sql = "SELECT count(*) FROM slow a, slow b, slower c WHERE a.i * b.i % 7 = 8"
     write = "INSERT INTO slower SELECT a.i FROM slow a, slow b WHERE a.i * b.i % 7 = 8"
-    for path, text in (("/db/query", sql), ("/db/execute", write)):
+    for path, text, place in (("/db/query", sql, name), ("/db/execute", write, coordinator)):
         running = f"SELECT count(*) FROM cluster.queries WHERE sql = '{text}'"
         client = threading.Thread(target=lambda p=path, t=text: pytest.raises(OSError, post, three, name, p, {"sql": t}, timeout=5))
         client.start()
-        until("it to run", lambda r=running: query(three, coordinator, r) == [[1]], log=three.logs)
+        until("it to run", lambda r=running, at=place: query(three, at, r) == [[1]], log=three.logs)
         client.join(60)
         assert not client.is_alive()
         until("it to end", lambda r=running: query(three, coordinator, r) == [[0]] and query(three, name, r) == [[0]],
@@ -232,7 +232,7 @@ def test_a_statement_is_cancelled_where_it_runs(three):
         client.start()
         ids = f"SELECT id FROM cluster.queries WHERE sql = '{text}' AND session LIKE 'h-%'"
         found = until("its id", lambda i=ids: query(three, name, i), log=three.logs)
-        until("it to run", lambda r=running: query(three, coordinator, r) == [[1]], log=three.logs)
+        until("it to run", lambda r=running, at=place: query(three, at, r) == [[1]], log=three.logs)
         three.cluster.port = three.ports[name]
         three.cluster.sql(f"CANCEL '{found[0][0]}'")
         client.join(60)
