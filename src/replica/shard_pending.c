@@ -186,6 +186,7 @@ int mg_shard_sm__read_pending(struct mg_shard_sm *sm, struct mg_error *err)
 	mg_buf_unref(pending);
 	if (!code && sm->seen) {
 		sm->blind = mg_shard_sm__is_blind(sm);
+		sm->seen_is_newer = false;
 		mg_cuts_publish_begin(sm->options.cuts, sm->options.shard);
 		mg_cuts_publish_end(sm->options.cuts, sm->options.shard, sm->seen, sm->blind);
 	}

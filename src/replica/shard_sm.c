@@ -235,10 +235,10 @@ static int mark(struct mg_shard_sm *sm, const struct mg_entry *entry,
                 const struct mg_command *command, struct mg_error *err)
 {
 	bool dirty = sm->writing;
-	int code = publish(sm, entry, err);
+	int code = mg_shard_sm__show(sm, entry, err);
 
 	if (!code) {
-		note_state(sm, dirty);
+		mg_shard_sm__note_state(sm, dirty);
 		mg_shard_check_mark(sm->check, entry->index, &command->checking,
 		                    mg_shard_writer_tables(sm->writer));
 	}
