@@ -145,6 +145,7 @@ static void damage(uint32_t id, uint32_t group)
 		return;
 	}
 	sim_trace("group %u of node %u loses its state", group, id);
+	sim_bank_no_reader(id);
 	mg_raft_node_close(it, false);
 	model->owner = NULL;
 	model->damaged = true;
