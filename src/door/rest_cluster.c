@@ -38,16 +38,6 @@ static const struct mg_checked *find_said(const struct mg_check_state *state, ui
 	return NULL;
 }
 
-static bool all_same(const struct mg_check_state *state)
-{
-	for (size_t i = 1; i < state->count; i++) {
-		if (!mg_checked_same(&state->said[0], &state->said[i])) {
-			return false;
-		}
-	}
-	return state->count > 0;
-}
-
 static const char *state_of(const struct mg_copy_info *copy, const struct mg_check_state *state)
 {
 	const struct mg_checked *said = find_said(state, copy->node);
@@ -62,7 +52,7 @@ static const char *state_of(const struct mg_copy_info *copy, const struct mg_che
 	if (said->status != MG_CHECKED_SUM) {
 		return said->status == MG_CHECKED_UNREADABLE ? "unreadable" : "ended";
 	}
-	return (right ? mg_checked_same(said, right) : all_same(state)) ? "equal" : "differs";
+	return (right ? mg_checked_same(said, right) : mg_check_all_same(state)) ? "equal" : "differs";
 }
 
 static void add_copy(struct report *report, const struct mg_copy_info *copy,

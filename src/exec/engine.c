@@ -204,7 +204,7 @@ static bool has_others(const struct mg_engine *engine, const struct mg_catalog_d
 static bool may_be_damage(int code)
 {
 	return code != MG_E_NOMEM && code != MG_E_DISK_FULL && code != MG_E_DENIED &&
-	       code != MG_E_CANCELLED;
+	       code != MG_E_CANCELLED && code != MG_E_UNSUPPORTED;
 }
 
 /* The replicas take a file from another server in place of this one (replica.h). */

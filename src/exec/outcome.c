@@ -200,6 +200,19 @@ static int read_found(struct mg_arena *arena, const char *text, const struct mg_
 	return 0;
 }
 
+/* A replica that is being made anew has no records, and one of them may be the one. */
+static int check_whole(const struct mg_outcomes *outcomes, struct mg_error *err)
+{
+	if (!mg_replica_mends(mg_engine_replica(outcomes->engine))) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_UNAVAILABLE,
+	             "a replica of this server is being made anew: what became of the "
+	             "Idempotency-Key is not known here");
+	mg_error_hint(err, "Try again in a moment.");
+	return MG_E_UNAVAILABLE;
+}
+
 int mg_outcome_find(struct mg_outcomes *outcomes, const struct mg_write_key *key,
                     struct mg_done *out, bool *found, struct mg_error *err)
 {
@@ -207,9 +220,10 @@ int mg_outcome_find(struct mg_outcomes *outcomes, const struct mg_write_key *key
 	struct mg_json *shards = NULL;
 	struct mg_sb sql = { 0 };
 	char *text = NULL;
-	int code = list_shards(outcomes, arena, &shards, err);
+	int code = check_whole(outcomes, err);
 
 	*found = false;
+	code = code ? code : list_shards(outcomes, arena, &shards, err);
 	if (!code && shards->count) {
 		code = barrier(outcomes, shards, err);
 		mg_sb_add(&sql, "SELECT to_json({digest: digest::VARCHAR, verb: verb, rows: "

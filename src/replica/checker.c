@@ -292,23 +292,13 @@ static void await_sums(struct mg_checker *checker, uint32_t shard, uint64_t inde
 	         !mg_replica__is_mending(checker->replica, shard));
 }
 
-static bool all_same(const struct mg_check_state *state)
-{
-	for (size_t i = 1; i < state->count; i++) {
-		if (!mg_checked_same(&state->said[0], &state->said[i])) {
-			return false;
-		}
-	}
-	return true;
-}
-
 /* Nobody can tell which one is right: people must. */
 static void report_tie(struct mg_checker *checker, uint32_t shard)
 {
 	struct mg_check_state state;
 
 	mg_replica_checked(checker->replica, shard, &state);
-	if (state.count < 2 || all_same(&state) || mg_check_majority(&state)) {
+	if (state.count < 2 || mg_check_all_same(&state) || mg_check_majority(&state)) {
 		return;
 	}
 	char *text = mg_format("shard %" PRIu32 ": its replicas differ at index %" PRIu64

@@ -1,17 +1,18 @@
 /*
  * mend.c - makes a damaged replica of this node anew, from one of another node.
  *
- *     damaged -> no reads, no leadership -> the group closes -> the file goes aside
- *             -> the newest snapshot of another node -> a mark in the log -> put in
- *             -> the group opens
+ *     damaged -> no reads, no leadership -> the group closes
+ *             -> the newest snapshot of another node -> the file goes aside
+ *             -> a mark in the log -> put in -> the group opens
  *
  * Rule: the log of the group stays, and with it this node's votes and what it has acknowledged:
  * only what was made of it is made again.  A snapshot is taken only if the log holds what follows
  * it, or is all older than it.
  *
  * While the group is closed this node neither votes nor leads in it.  What was damaged is kept
- * under another name (kept.c), for people.  With nobody to take a snapshot from it waits, as long
- * as it takes.
+ * under another name (kept.c), for people, but only when there is something to put in its place:
+ * what fails on all nodes alike is no damage of their files.  With nobody to take a snapshot from
+ * it waits, as long as it takes.
  *
  * owner: its thread, but for what `lock` guards.
  */
@@ -473,6 +474,10 @@ static int take_over(struct mg_mender *mender, uint32_t shard, unsigned *turn, u
 	(void)mg_file_remove(path, &ignored);
 	code = code ? code : pull(mender, shard, path, *index, peer, err);
 	*index = 0;
+	if (!code && !sick->aside) {
+		code = set_aside(mender, shard, err);
+		sick->aside = code == 0;
+	}
 	code = code ? code : put_in(mender, shard, path, err);
 	if (code && mg_file_exists(path)) {
 		/* Too old: who is asked for just this one makes a newer one. */
@@ -489,10 +494,6 @@ static int begin_mending(struct mg_mender *mender, uint32_t shard, struct mg_err
 	int code = sick->closed ? 0 : close_group(mender, shard, err);
 
 	sick->closed = sick->closed || code == 0;
-	if (!code && !sick->aside) {
-		code = set_aside(mender, shard, err);
-		sick->aside = code == 0;
-	}
 	return code;
 }
 

@@ -63,6 +63,24 @@ bool mg_checked_same(const struct mg_checked *a, const struct mg_checked *b)
 	       memcmp(a->digest, b->digest, sizeof a->digest) == 0;
 }
 
+bool mg_check_all_same(const struct mg_check_state *state)
+{
+	const struct mg_checked *first = NULL;
+
+	for (size_t i = 0; i < state->count; i++) {
+		const struct mg_checked *said = &state->said[i];
+
+		if (said->status != MG_CHECKED_SUM) {
+			continue;
+		}
+		if (first && !mg_checked_same(first, said)) {
+			return false;
+		}
+		first = said;
+	}
+	return true;
+}
+
 const struct mg_checked *mg_check_majority(const struct mg_check_state *state)
 {
 	for (size_t i = 0; i < state->count; i++) {

@@ -70,6 +70,8 @@ struct mg_check_state {
 	size_t count;
 };
 void mg_shard_check_state(struct mg_shard_check *check, struct mg_check_state *out);
+/* Those that have a sum have the same: who could not make one has not said that it differs. */
+bool mg_check_all_same(const struct mg_check_state *state);
 /* The sum that more than half of the members have; NULL: there is none (yet). */
 const struct mg_checked *mg_check_majority(const struct mg_check_state *state);
 bool mg_checked_same(const struct mg_checked *a, const struct mg_checked *b);

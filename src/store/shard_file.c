@@ -250,6 +250,24 @@ static void add_meta_filter(struct mg_sb *sql, const char *database,
 	add_text(sql, meta->sample);
 }
 
+/* A file of another release is whole, and stays. */
+static int check_format(struct mg_duck_conn *conn, const char *database,
+                        const struct mg_shard_meta *meta, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	int64_t format = 0;
+	mg_sb_addf(&sql, "SELECT max(file_format) FROM %s._mg.meta", database);
+	int rc = mg_duck_int(conn, mg_sb_text(&sql), &format, err);
+	mg_sb_fini(&sql);
+	if (rc == 0 && format > 0 && format != (int64_t)meta->file_format) {
+		rc = mg_error_set(err, MG_E_UNSUPPORTED,
+		                  "the file of shard %u has format %lld; this program reads format %u",
+		                  meta->shard, (long long)format, meta->file_format);
+		mg_error_hint(err, "Start the release that made it.");
+	}
+	return rc;
+}
+
 int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *meta,
                         struct mg_error *err)
 {
@@ -260,7 +278,10 @@ int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *m
 	add_meta_filter(&sql, database, meta);
 	int rc = mg_duck_int(conn, mg_sb_text(&sql), &found, err);
 	mg_sb_fini(&sql);
-	if (rc != 0 || found != 1) {
+	if (rc == 0 && found != 1) {
+		rc = check_format(conn, database, meta, err);
+	}
+	if (rc == 0 && found != 1) {
 		rc = mg_error_set(err, MG_E_CORRUPT,
 		                  "the file of shard %u is not the one that the catalog means: its "
 		                  "cluster, data, slots or format differ",
