@@ -405,6 +405,12 @@ static void postpone(struct mg_engine *engine, const char *what, const struct mg
 	atomic_store(&engine->unshown, true);
 }
 
+/* What it stands on has been dropped: one table less, and no reason not to start. */
+static bool lacks_an_object(const struct mg_error *err)
+{
+	return strncmp(err->sqlstate, "42", 2) == 0;
+}
+
 int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data, bool all,
                     struct mg_error *err)
 {
@@ -425,7 +431,7 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 	}
 	for (size_t i = 0; !code && i < data->table_count; i++) {
 		code = show_table(engine, conn, data, &data->tables[i], rows[i], fraction, err);
-		if (code && !all) {
+		if (code && (!all || lacks_an_object(err))) {
 			postpone(engine, data->tables[i].name, err);
 			mg_error_clear(err);
 			code = 0;

@@ -491,13 +491,28 @@ static int write_by_verb(struct mg_write *write, struct mg_error *err)
 	                                          : mg_write__delete(write, err);
 }
 
+/* In a transaction the planning database has newer sequences and macros than the statement. */
+static bool draws(const struct mg_write *write)
+{
+	bool drawn = mg_sequences_drawn(write->data, write->text, write->table);
+
+	if (!drawn && write->settings.tx) {
+		struct mg_catalog *catalog = mg_engine_catalog(write->engine);
+		const struct mg_catalog_data *newest = mg_catalog_take(catalog);
+
+		drawn = mg_sequences_drawn(newest, write->text, write->table);
+		mg_catalog_give(catalog, newest);
+	}
+	return drawn;
+}
+
 /* Values of sequences come from the text or from the table's defaults. */
 static int draw_and_write(struct mg_write *write, struct mg_error *err)
 {
 	struct mg_sequences *sequences = mg_engine_sequences(write->engine);
 	uint64_t epoch = 0;
 
-	if (!mg_sequences_drawn(write->data, write->text, write->table)) {
+	if (!draws(write)) {
 		return write_by_verb(write, err);
 	}
 	int code = mg_replica_begin(mg_engine_replica(write->engine), &epoch, err);

@@ -154,21 +154,58 @@ static int parse_macro(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	           : mg_cursor_expected(cursor, "the end of the statement");
 }
 
-/* Its labels would be those of a sample. */
+/* What may stand in a type is names, numbers and labels.  A query, wherever the engine would take
+ * one, would be run as it stands, here and on every node, past the wall. */
 static int check_labels(struct mg_cursor *cursor)
 {
-	struct mg_cursor ahead = *cursor;
-
-	(void)mg_cursor_take(&ahead, "as");
-	if (!mg_cursor_take(&ahead, "enum") || !mg_cursor_take_sign(&ahead, '(') ||
-	    ahead.token.kind != MG_T_WORD ||
-	    !(mg_token_is(ahead.token, "select") || mg_token_is(ahead.token, "with") ||
-	      mg_token_is(ahead.token, "from") || mg_token_is(ahead.token, "values"))) {
+	do {
+		mg_cursor_next(cursor);
+	} while (cursor->token.kind == MG_T_STRING &&
+	         (mg_cursor_next(cursor), mg_token_is_sign(cursor->token, ',')));
+	if (mg_token_is_sign(cursor->token, ')')) {
 		return 0;
 	}
-	mg_error_set(cursor->err, MG_E_UNSUPPORTED, "ENUM of a query is not supported yet");
-	mg_error_hint(cursor->err, "Write the labels: CREATE TYPE ... AS ENUM ('a', 'b').");
+	mg_error_set(cursor->err, MG_E_UNSUPPORTED, "an ENUM has labels that are written as strings");
+	mg_error_hint(cursor->err, "CREATE TYPE ... AS ENUM ('a', 'b'). A query is not supported yet.");
 	return MG_E_UNSUPPORTED;
+}
+
+static bool begins_query(const struct mg_cursor *cursor)
+{
+	static const char *const words[] = {
+		"select", "from",     "values",  "table",     "pivot",   "unpivot", "show",
+		"desc",   "describe", "explain", "summarize", "execute", "call",    "pragma",
+	};
+	struct mg_cursor next = *cursor;
+
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+		if (mg_token_is(cursor->token, words[i])) {
+			return true;
+		}
+	}
+	mg_cursor_next(&next);
+	return mg_token_is(cursor->token, "with") && !mg_token_is(next.token, "time");
+}
+
+static int check_type(struct mg_cursor cursor)
+{
+	int code = 0;
+
+	while (!code && !mg_token_is_end(cursor.token)) {
+		bool labels = mg_token_is(cursor.token, "enum");
+
+		if (begins_query(&cursor)) {
+			mg_error_set(cursor.err, MG_E_UNSUPPORTED, "\"%.*s\" has no place in a type",
+			             MG_STR_ARG(cursor.token.text));
+			mg_error_hint(cursor.err, "A field of that name goes into double quotes.");
+			return MG_E_UNSUPPORTED;
+		}
+		mg_cursor_next(&cursor);
+		if (labels && mg_token_is_sign(cursor.token, '(')) {
+			code = check_labels(&cursor);
+		}
+	}
+	return code;
 }
 
 int mg_ddl__parse_object(struct mg_cursor *cursor, struct mg_ddl *ddl)
@@ -187,7 +224,7 @@ int mg_ddl__parse_object(struct mg_cursor *cursor, struct mg_ddl *ddl)
 		code = mg_cursor_expected(cursor, macro ? "the macro's parameters" : "AS");
 	}
 	if (!code && mg_text_eq(ddl->object, MG_OBJECT_TYPE)) {
-		code = check_labels(cursor);
+		code = check_type(*cursor);
 	}
 	return code || !macro ? code : parse_macro(cursor, ddl);
 }
