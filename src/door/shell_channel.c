@@ -497,7 +497,7 @@ static struct request *request_new(struct channel *channel, const struct mg_cont
 	request->stream = mg_stream_new(channel->link.loop, request_wake, request);
 	mg_stream_idle_limit(request->stream, channel->doors->options.idle_ms);
 	mg_running_init(&request->running);
-	mg_inbox_init(&request->inbox);
+	mg_inbox_init(&request->inbox, channel->doors->options.idle_ms);
 	atomic_init(&request->refs, 2);
 	return request;
 }

@@ -193,3 +193,38 @@ int mg_change_run(struct mg_engine *engine, struct mg_run *run,
 	}
 	return code;
 }
+
+/* ---- before the rows come ---- */
+
+static int look_for_target(struct mg_engine *engine, const struct mg_run_settings *settings,
+                           struct mg_str statement, struct mg_error *err)
+{
+	const struct mg_catalog_data *data = mg_tx_take_catalog(settings->tx, engine);
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_write_target target;
+	int code = mg_write_target(data, arena, statement, &target, err);
+
+	mg_arena_free(arena);
+	mg_catalog_give(mg_engine_catalog(engine), data);
+	return code;
+}
+
+int mg_change_check(struct mg_engine *engine, struct mg_run *run,
+                    const struct mg_run_settings *settings, struct mg_str statement,
+                    struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(engine);
+	int code = settings->tx ? mg_tx_check_writes(settings->tx, err) : 0;
+
+	if (code) {
+		return code;
+	}
+	code = look_for_target(engine, settings, statement, err);
+	if (code && !mg_replica_is_coordinator(replica)) { /* it may lag behind */
+		mg_error_clear(err);
+		code = mg_replica_read_barrier(replica, NULL, 0, NULL)
+		           ? 0 /* not known: it is seen when it runs */
+		           : look_for_target(engine, settings, statement, err);
+	}
+	return code ? mg_write_refused(engine, run, settings, statement, code, err) : 0;
+}

@@ -27,6 +27,12 @@ struct mg_change_result {
 	bool done;     /* it happened, even when an error says that its rows were not handed out */
 };
 
+/* Whether what the statement writes to is there, before its rows are asked for; what it reads is
+ * not looked at.  Fails: as mg_change_run would, with nothing done. */
+int mg_change_check(struct mg_engine *engine, struct mg_run *run,
+                    const struct mg_run_settings *settings, struct mg_str statement,
+                    struct mg_error *err);
+
 /* statement: one, of kind MG_S_DML.  0: it happened, whole.  MG_E_UNKNOWN_OUTCOME: nobody knows.
  * Any other: nothing happened, unless out->done. */
 int mg_change_run(struct mg_engine *engine, struct mg_run *run,

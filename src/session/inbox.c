@@ -1,11 +1,19 @@
 /* inbox.c - see inbox.h. */
 #include "session/inbox.h"
 
-void mg_inbox_init(struct mg_inbox *inbox)
+#include <errno.h>
+#include <time.h>
+
+void mg_inbox_init(struct mg_inbox *inbox, uint64_t idle_ms)
 {
-	*inbox = (struct mg_inbox){ .asked = false };
+	pthread_condattr_t attr;
+
+	*inbox = (struct mg_inbox){ .idle_ms = idle_ms };
 	pthread_mutex_init(&inbox->lock, NULL);
-	pthread_cond_init(&inbox->changed, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&inbox->changed, &attr);
+	pthread_condattr_destroy(&attr);
 }
 
 void mg_inbox_fini(struct mg_inbox *inbox)
@@ -25,13 +33,23 @@ void mg_inbox_ask(struct mg_inbox *inbox)
 
 int mg_inbox_wait(struct mg_inbox *inbox, struct mg_buf **out, struct mg_error *err)
 {
+	struct timespec until;
+	bool late = false;
 	int code = 0;
 
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)(inbox->idle_ms % 1000) * 1000000L;
+	until.tv_sec += (time_t)(inbox->idle_ms / 1000) + until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
 	pthread_mutex_lock(&inbox->lock);
-	while (!inbox->came && !inbox->closed) {
-		pthread_cond_wait(&inbox->changed, &inbox->lock);
+	while (!inbox->came && !inbox->closed && !late) {
+		late = pthread_cond_timedwait(&inbox->changed, &inbox->lock, &until) == ETIMEDOUT;
 	}
-	if (!inbox->came) {
+	if (!inbox->came && !inbox->closed) {
+		inbox->closed = true;
+		code = mg_error_set(err, MG_E_TIMEOUT, "the client has sent no rows for %llu ms",
+		                    (unsigned long long)inbox->idle_ms);
+	} else if (!inbox->came) {
 		code = mg_error_set(err, MG_E_CANCELLED, "the request was cancelled");
 	} else if (inbox->given_up) {
 		code = mg_error_set(err, MG_E_CANCELLED, "the client gave up sending rows");
@@ -47,7 +65,8 @@ int mg_inbox_wait(struct mg_inbox *inbox, struct mg_buf **out, struct mg_error *
 bool mg_inbox_put(struct mg_inbox *inbox, struct mg_buf *piece, bool given_up)
 {
 	pthread_mutex_lock(&inbox->lock);
-	bool wanted = inbox->asked && !inbox->came;
+	bool wanted = inbox->asked && !inbox->came && !inbox->closed;
+	bool expected = wanted || inbox->closed;
 
 	if (wanted) {
 		inbox->piece = piece ? mg_buf_ref(piece) : NULL;
@@ -56,7 +75,7 @@ bool mg_inbox_put(struct mg_inbox *inbox, struct mg_buf *piece, bool given_up)
 		pthread_cond_signal(&inbox->changed);
 	}
 	pthread_mutex_unlock(&inbox->lock);
-	return wanted;
+	return expected;
 }
 
 void mg_inbox_close(struct mg_inbox *inbox)

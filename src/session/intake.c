@@ -1,18 +1,58 @@
 /* intake.c - see intake.h. */
 #include "session/intake.h"
 
+#include "os/file.h"
 #include "os/scratch.h"
 
+#include <stdatomic.h>
 #include <string.h>
+
+static atomic_int intakes; /* that have a file */
 
 bool mg_intake_is_wanted(const char *verb)
 {
 	return strcmp(verb, "COPY") == 0;
 }
 
+static int open_file(struct mg_intake *intake, const char *dir, uint64_t *bytes_max,
+                     struct mg_error *err)
+{
+	int code = 0;
+
+	if (atomic_fetch_add(&intakes, 1) >= MG_INTAKES_MAX) {
+		code = mg_error_set(err, MG_E_BUSY, "%d COPY ... FROM STDIN run on this server already",
+		                    MG_INTAKES_MAX);
+		mg_error_hint(err, "Try again when one has ended, or at another server.");
+	}
+	code = code ? code : mg_disk_free(dir, bytes_max, err);
+	*bytes_max /= 2;
+	code = code ? code : mg_scratch_open(&intake->file, dir, err);
+	if (code) {
+		atomic_fetch_sub(&intakes, 1);
+	}
+	return code;
+}
+
+static int append(struct mg_intake *intake, const struct mg_buf *piece, uint64_t bytes_max,
+                  struct mg_error *err)
+{
+	uint64_t at = 0;
+
+	if (piece->size > bytes_max - intake->input.size) {
+		(void)mg_error_set(err, MG_E_DISK_FULL, "the rows of COPY are more than %llu bytes",
+		                   (unsigned long long)bytes_max);
+		mg_error_hint(err, "That is half of what is free on the server's disk: send them in "
+		                   "several parts, or compressed, as Parquet.");
+		return MG_E_DISK_FULL;
+	}
+	intake->input.size += piece->size;
+	return mg_scratch_append(intake->file, piece->data, piece->size, &at, err);
+}
+
 int mg_intake_take(struct mg_intake *intake, struct mg_sink *sink, const char *dir,
                    struct mg_error *err)
 {
+	uint64_t bytes_max = 0;
 	bool more = true;
 	int code = 0;
 
@@ -22,16 +62,14 @@ int mg_intake_take(struct mg_intake *intake, struct mg_sink *sink, const char *d
 		                   "shell use \\copy, or end them with a line \\.");
 		return code;
 	}
-	code = mg_scratch_open(&intake->file, dir, err);
+	code = open_file(intake, dir, &bytes_max, err);
 	while (!code && more) {
 		struct mg_buf *piece = NULL;
-		uint64_t at = 0;
 
 		code = sink->input(sink->arg, &piece, err);
 		more = !code && piece;
 		if (more) {
-			code = mg_scratch_append(intake->file, piece->data, piece->size, &at, err);
-			intake->input.size += piece->size;
+			code = append(intake, piece, bytes_max, err);
 		}
 		mg_buf_unref(piece);
 	}
@@ -43,6 +81,9 @@ int mg_intake_take(struct mg_intake *intake, struct mg_sink *sink, const char *d
 
 void mg_intake_fini(struct mg_intake *intake)
 {
-	mg_scratch_close(intake->file);
+	if (intake->file) {
+		mg_scratch_close(intake->file);
+		atomic_fetch_sub(&intakes, 1);
+	}
 	*intake = (struct mg_intake){ 0 };
 }

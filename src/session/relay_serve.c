@@ -26,7 +26,7 @@
 enum {
 	TICK_MS = 500,
 	IDLE_MS = 600 * 1000, /* who asks nothing for so long may connect again */
-	TAKE_MS = 300 * 1000, /* rows that nobody takes for so long end their statement */
+	TAKE_MS = 300 * 1000, /* rows that nobody takes, or sends, for so long end their statement */
 };
 
 /* A connection that another node has opened. */
@@ -446,7 +446,7 @@ static struct work *work_new(struct peer *peer, struct mg_buf *whole, struct mg_
 	work->stream = mg_stream_new(peer->loop, work_wake, work);
 	mg_stream_idle_limit(work->stream, TAKE_MS);
 	pthread_mutex_init(&work->lock, NULL);
-	mg_inbox_init(&work->inbox);
+	mg_inbox_init(&work->inbox, TAKE_MS);
 	return work;
 }
 

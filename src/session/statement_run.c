@@ -751,6 +751,21 @@ static int change_anywhere(struct job *job, struct mg_change_result *result, boo
 	return code;
 }
 
+/* The rows of COPY, when it can store them.  What a transaction at another node has is known
+ * there. */
+static int take_rows(struct job *job, struct mg_error *err)
+{
+	struct mg_engine *engine = mg_sessions_engine(job->session->sessions);
+	const struct mg_tx *tx = job->settings.run.tx;
+	bool far = tx && mg_tx_attached(tx);
+	int code = far ? 0
+	               : mg_change_check(engine, mg_query_run(job->query), &job->settings.run,
+	                                 job->statement->text, err);
+
+	return code ? code
+	            : mg_intake_take(&job->intake, job->sink, mg_engine_spill_dir(engine), err);
+}
+
 static int run_change(struct job *job, struct mg_error *err)
 {
 	struct mg_sink *sink = job->sink;
@@ -761,9 +776,7 @@ static int run_change(struct job *job, struct mg_error *err)
 	int code = 0;
 
 	if (mg_intake_is_wanted(job->statement->verb)) {
-		const char *dir = mg_engine_spill_dir(mg_sessions_engine(job->session->sessions));
-
-		code = mg_intake_take(&job->intake, sink, dir, err);
+		code = take_rows(job, err);
 	}
 	code = code ? code : find_place(job, &there, err);
 

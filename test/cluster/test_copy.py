@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+import types
 import urllib.parse
 
 import pyarrow
@@ -18,6 +19,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from conftest import PROGRAM, Cluster  # noqa: E402
 from test_anywhere import execute, query, ready  # noqa: E402
+from test_channel import Channel  # noqa: E402
 from test_nodes import Servers, until  # noqa: E402
 
 
@@ -187,3 +189,68 @@ def test_cancelled_and_killed_clients_store_nothing(three):
         process.wait(timeout=60)
         until("the COPY is over", lambda: query(three, name, running) == [[0]], log=three.logs)
         assert query(three, name, "SELECT count(*) FROM c") == [[0]]
+
+
+def channel(servers, name):
+    return Channel(types.SimpleNamespace(port=servers.ports[name], tls=servers.cluster.tls))
+
+
+def test_what_cannot_be_stored_is_not_asked_for(three):
+    execute(three, three.names[0], "CREATE TABLE IF NOT EXISTS asked (k INTEGER)")
+    for name in three.names:
+        with channel(three, name) as client:
+            for sql, sqlstate in (("COPY nope FROM STDIN", "42P01"), ("COPY asked FROM STDIN (", "42601"),
+                                  ("COPY asked FROM STDIN (FORMAT avro)", "0A000")):
+                frames = client.query(sql, input=True)
+                assert [frame["type"] for frame in frames] == ["error"] and frames[0]["error"]["sqlstate"] == sqlstate, frames
+            # What the transaction itself has made, maybe at another server, is there.
+            own = "own_" + name.replace("-", "_")
+            frames = client.query(f"BEGIN; CREATE TABLE {own} (k INTEGER)")
+            assert frames[-1]["type"] == "done", frames
+            client.send(type="query", id=2, sql=f"COPY {own} FROM STDIN", input=True)
+            for rows in (b"1\n2\n", b""):
+                assert client.receive()["type"] == "more"
+                client.ws.send(struct.pack("<B3xIQ", 3, 2, 0) + rows)
+            frames = client.collect([2])[2]
+            assert frames[-1]["type"] == "done", frames
+            assert client.query("COMMIT")[-1]["type"] == "done"
+            assert client.table(f"SELECT count(*) AS n FROM {own}").to_pylist() == [{"n": 2}]
+
+
+def test_a_silent_client_ends_its_statement():
+    one = Cluster(scale=0, shards=1)
+    try:
+        one.start_server("--idle-timeout", "2s")
+        with Channel(one) as client:
+            client.query("CREATE TABLE silent (k INTEGER)")
+            client.send(type="query", id=1, sql="COPY silent FROM STDIN", input=True)
+            frame = client.receive()
+            assert frame["type"] == "more", frame
+            while frame["type"] != "error":     # the connection is not idle
+                client.send(type="ping")
+                frame = client.receive()
+                time.sleep(0.1)
+            assert frame["error"]["sqlstate"] == "57014" and "2000 ms" in frame["error"]["message"], frame
+        with Channel(one) as client:
+            assert client.table("SELECT count(*) AS n FROM silent").to_pylist() == [{"n": 0}]
+    finally:
+        one.remove()
+
+
+def test_a_piece_may_come_after_the_cancel(three):
+    execute(three, three.names[0], "CREATE TABLE late (k INTEGER)")
+    with channel(three, three.names[1]) as client:
+        for _ in range(10):
+            for number in range(1, 5):
+                client.send(type="query", id=number, sql="COPY late FROM STDIN", input=True)
+            assert sorted((frame["type"], frame["id"]) for frame in (client.receive() for _ in range(4))) == [
+                ("more", number) for number in range(1, 5)]
+            # A server stores so much at once, and no more.
+            frames = client.query("COPY late FROM STDIN", number=5, input=True)
+            assert frames[-1]["error"]["sqlstate"] == "53300" and frames[-1]["error"]["hint"], frames
+            for number in range(1, 5):
+                client.send(type="cancel", id=number)
+                client.ws.send(struct.pack("<B3xIQ", 3, number, 0) + b"1\n2\n")
+            for frames in client.collect(range(1, 5)).values():
+                assert frames[-1]["error"]["sqlstate"] == "57014", frames
+        assert client.table("SELECT count(*) AS n FROM late").to_pylist() == [{"n": 0}]
