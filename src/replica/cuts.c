@@ -165,6 +165,8 @@ uint64_t mg_cuts_highest(struct mg_cuts *cuts)
 
 /* ---- readers, under the lock ---- */
 
+/* Of shards that are not read, too: what is seen here has been committed in each of its shards, so
+ * whoever reads those later sees it. */
 static bool is_cut(const struct mg_cuts *cuts, const struct mg_cut *cut)
 {
 	for (size_t i = 0; i < cut->count; i++) {
@@ -174,9 +176,7 @@ static bool is_cut(const struct mg_cuts *cuts, const struct mg_cut *cut)
 		if (shard->publishing || shard->blind) {
 			return false;
 		}
-		for (size_t k = 0; k < cut->count; k++) {
-			uint32_t other = cut->shards[k];
-
+		for (size_t other = 0; other < cuts->count; other++) {
 			if (shard->seen[other] > cuts->shards[other].seen[other]) {
 				return false;
 			}
@@ -204,7 +204,7 @@ static void end_waiting(struct mg_cuts *cuts, struct mg_cut *cut, bool well)
 	if (cut->waits) {
 		cut->waits = false;
 		cuts->waiting--;
-		cuts->again_after_ms = well ? 0 : cuts->again_after_ms;
+		cuts->again_after_ms = well && cuts->waiting == 0 ? 0 : cuts->again_after_ms;
 		if (cuts->waiting == 0) {
 			pthread_cond_broadcast(&cuts->changed);
 		}

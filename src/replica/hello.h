@@ -40,8 +40,8 @@
 #define MG_HELLO_TEXT_MAX 255
 #define MG_HELLO_NAME_MAX 63
 #define MG_HELLO_ADDRESS_MAX 255
-#define MG_LINK_VERSION_MIN 1
-#define MG_LINK_VERSION_MAX 1
+#define MG_LINK_VERSION_MIN 2 /* 2: numbers of commits over shards */
+#define MG_LINK_VERSION_MAX 2
 #define MG_LINK_BEAT_SIZE 4
 
 enum mg_hello_kind {

@@ -560,7 +560,10 @@ static void look_for_failures(struct mg_mender *mender)
 	for (uint32_t i = 0; !mg_replica_is_alone(replica) && i <= replica->options.shard_count; i++) {
 		struct mg_error err = { 0 };
 
-		if (mg_shard_sm_failed(replica->shards[i], &err)) {
+		int code = mg_shard_sm_failed(replica->shards[i], &err);
+
+		/* What a newer release has written is no damage. */
+		if (code && code != MG_E_PROTOCOL) {
 			mg_replica__mend(replica, i, err.message, NULL);
 		}
 	}

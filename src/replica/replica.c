@@ -469,6 +469,12 @@ int mg_replica_checkpoint(struct mg_replica *replica, uint32_t shard, struct mg_
 	if (mg_replica__is_mending(replica, shard)) {
 		return mg_error_set(err, MG_E_BUSY, "shard %" PRIu32 " is being made anew", shard);
 	}
+	while (mg_shard_sm_changing(replica->shards[shard]) && mg_clock_ms() < until) {
+		mg_sleep_ms(2);
+	}
+	if (mg_shard_sm_changing(replica->shards[shard])) {
+		return mg_error_set(err, MG_E_BUSY, "shard %" PRIu32 " is being written", shard);
+	}
 	if (!mg_shard_sm_dirty(replica->shards[shard])) {
 		return 0;
 	}

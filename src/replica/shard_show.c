@@ -14,6 +14,7 @@ void mg_shard_sm__note_state(struct mg_shard_sm *sm, bool dirty)
 	pthread_mutex_lock(&sm->lock);
 	sm->dirty = sm->dirty || dirty;
 	sm->wrote = sm->wrote || dirty;
+	sm->changing = false; /* what was applied is shown */
 	pthread_mutex_unlock(&sm->lock);
 }
 

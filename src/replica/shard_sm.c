@@ -100,6 +100,10 @@ static int begin_writing(struct mg_shard_sm *sm, struct mg_error *err)
 	if (sm->writing) {
 		return 0;
 	}
+	/* First, so that who has heard of this write finds it. */
+	pthread_mutex_lock(&sm->lock);
+	sm->changing = true;
+	pthread_mutex_unlock(&sm->lock);
 	if (sm->options.on_write) {
 		sm->options.on_write(sm->options.arg, sm->options.shard);
 	}
@@ -556,6 +560,14 @@ bool mg_shard_sm_dirty(struct mg_shard_sm *sm)
 	bool dirty = sm->dirty;
 	pthread_mutex_unlock(&sm->lock);
 	return dirty;
+}
+
+bool mg_shard_sm_changing(struct mg_shard_sm *sm)
+{
+	pthread_mutex_lock(&sm->lock);
+	bool changing = sm->changing;
+	pthread_mutex_unlock(&sm->lock);
+	return changing;
 }
 
 bool mg_shard_sm_wrote(struct mg_shard_sm *sm)

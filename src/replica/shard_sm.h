@@ -114,6 +114,8 @@ uint64_t mg_shard_sm_fence(struct mg_shard_sm *sm);
 /* Something is applied that the file does not hold; or was, since the file was made. */
 bool mg_shard_sm_dirty(struct mg_shard_sm *sm);
 bool mg_shard_sm_wrote(struct mg_shard_sm *sm);
+/* Rows are being applied that are neither visible nor counted as dirty yet; on_write was called. */
+bool mg_shard_sm_changing(struct mg_shard_sm *sm);
 
 struct mg_shard_check *mg_shard_sm_check(struct mg_shard_sm *sm);
 

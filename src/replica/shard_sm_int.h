@@ -75,7 +75,7 @@ struct mg_shard_sm {
 	 * indexes rise. */
 	struct mg_fence *fences;
 	size_t fence_count, fence_cap;
-	bool dirty, wrote;
+	bool dirty, wrote, changing;
 	int failed;
 	struct mg_error failure;
 };
