@@ -197,7 +197,7 @@ INSERT INTO sq VALUES (nextval('one'), 7, 0);
 INSERT INTO sq SELECT nextval('one'), 8, 1;
 INSERT INTO sq VALUES (DEFAULT, 9, 2);
 SELECT count(*), count(DISTINCT id), min(id), max(id) FROM sq;
-SELECT id FROM sq WHERE o < 3 ORDER BY k;
+SELECT id FROM sq WHERE o < 3 ORDER BY k, id;
 SELECT currval('one');
 SELECT sequence_name, start_value, min_value, max_value, increment_by, cycle, last_value FROM duckdb_sequences() ORDER BY ALL;
 CREATE SEQUENCE one;
