@@ -9,6 +9,7 @@
  *
  * Thread: any.   Limits: PASSWORD_MAX bytes.
  */
+#include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -19,6 +20,7 @@
 
 #include "auth/auth.h"
 #include "base/assert.h"
+#include "os/clock.h"
 
 enum {
 	PASSWORD_MAX = 1024,
@@ -26,6 +28,8 @@ enum {
 	SCRAM_SALT_SIZE = 16,
 	DIGEST_SIZE = SHA256_DIGEST_LENGTH,
 	DIGEST_TEXT_SIZE = 48, /* base64 of a digest, with its zero */
+	NO_MEMORY_TRIES = 40,
+	NO_MEMORY_REST_MS = 50,
 };
 
 static void must(bool done)
@@ -96,7 +100,18 @@ bool mg_password_verify(const char *argon2id, const char *password)
 	if (len > PASSWORD_MAX) {
 		len = 0; /* It is nobody's; the time is spent all the same. */
 	}
-	return crypto_pwhash_str_verify(argon2id, password, len) == 0 && len > 0;
+	int found = -1;
+
+	/* It takes 64 MiB; when they are not there now, that is no wrong password. */
+	for (int tries = 0; tries < NO_MEMORY_TRIES; tries++) {
+		errno = 0;
+		found = crypto_pwhash_str_verify(argon2id, password, len);
+		if (found == 0 || errno != ENOMEM) {
+			break;
+		}
+		mg_sleep_ms(NO_MEMORY_REST_MS);
+	}
+	return found == 0 && len > 0;
 }
 
 /* XXXX-bird-XXXX, and -XXXX when there is room: no 0 O 1 I l, which people misread. 51, 74 bits. */

@@ -281,7 +281,9 @@ int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *m
 	if (rc == 0 && found != 1) {
 		rc = check_format(conn, database, meta, err);
 	}
-	if (rc == 0 && found != 1) {
+	/* A table or column that is not there is another file's, too. */
+	bool foreign = rc == MG_E_NO_TABLE || rc == MG_E_NO_COLUMN;
+	if (foreign || (rc == 0 && found != 1)) {
 		rc = mg_error_set(err, MG_E_CORRUPT,
 		                  "the file of shard %u is not the one that the catalog means: its "
 		                  "cluster, data, slots or format differ",

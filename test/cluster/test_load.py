@@ -165,7 +165,7 @@ def test_greedy_statements_end_and_the_server_lives(new_cluster):
     cluster = new_cluster()
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     server = cluster.start_server("--memory-limit", "200MB",
-                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (900 << 20, hard)))
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (1000 << 20, hard)))
     enough, broken = threading.Event(), []
 
     def client():
