@@ -419,12 +419,12 @@ static size_t index_of(const struct mg_attempt *attempt, const struct mg_worker 
 	return 0;
 }
 
-/* May this worker deliver rows of this stage now? */
-static bool may_deliver(struct mg_attempt *attempt, size_t from, uint32_t stage)
+/* May this worker deliver rows of this stage to this target now? */
+static bool may_deliver(struct mg_attempt *attempt, size_t from, uint32_t stage, uint32_t target)
 {
 	pthread_mutex_lock(&attempt->lock);
 	bool runs = attempt->stage == stage;
-	bool copies = attempt->copy_few && attempt->stage + MG_STAGE_COPY == stage;
+	bool copies = attempt->copy_few && attempt->stage + MG_STAGE_COPY == stage && target == 0;
 	bool may = from && (runs || copies) && attempt->parts[from].state == PART_RUNNING;
 	pthread_mutex_unlock(&attempt->lock);
 	return may;
@@ -440,7 +440,7 @@ int mg_attempt_on_data(struct mg_attempt *attempt, const struct mg_worker *from,
 	if (over) {
 		return 0;
 	}
-	if (!may_deliver(attempt, index, frame->stage) ||
+	if (!may_deliver(attempt, index, frame->stage, frame->target) ||
 	    (frame->target != MG_EXEC_EVERYBODY && frame->target >= attempt->part_count)) {
 		return mg_error_set(err, MG_E_PROTOCOL, "rows of stage %u, which \"%s\" does not run",
 		                    frame->stage, mg_worker_id(from));

@@ -21,6 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Rows that are few enough to be sent along with their count: as encoded. */
+enum { FEW_BYTES = 8 << 10, FEW_BATCHES = 4 };
+
 struct slot_of_stage {
 	uint32_t stage;
 	bool sealed;
@@ -185,7 +188,8 @@ static int touch(struct mg_duck_conn *conn, const struct mg_exec_open *open, str
 	return code;
 }
 
-static bool is_unwanted(void *arg)
+/* arg: the participant. */
+static bool is_cancelled(void *arg)
 {
 	struct mg_participant *part = arg;
 	return atomic_load(&part->cancelled);
@@ -199,7 +203,7 @@ static int create_views_of_one_cut(struct mg_participant *part, const struct mg_
 	struct mg_cut cut = { .shards = open->cut_shards, .count = open->cut_count };
 	int code = mg_duck_exec(part->conn, "BEGIN", err);
 	code = code ? code
-	            : mg_cuts_begin(open->cuts, &cut, open->cut_wait_ms, is_unwanted, part,
+	            : mg_cuts_begin(open->cuts, &cut, open->cut_wait_ms, is_cancelled, part,
 	                            &part->waited_ms, err);
 	if (code) {
 		return code;
@@ -310,11 +314,6 @@ void mg_participant_cancel(struct mg_participant *part)
 	pthread_mutex_unlock(&part->lock);
 }
 
-static bool is_cancelled(struct mg_participant *part)
-{
-	return atomic_load(&part->cancelled);
-}
-
 double mg_participant_progress(struct mg_participant *part)
 {
 	pthread_mutex_lock(&part->lock);
@@ -350,7 +349,7 @@ struct shipment {
 	struct {
 		struct mg_buf *batch;
 		uint64_t rows;
-	} few[MG_EXEC_FEW_BATCHES];
+	} few[FEW_BATCHES];
 	size_t few_count, few_bytes;
 };
 
@@ -386,7 +385,7 @@ static int check_frame(const struct mg_buf *buf, const char *what, struct mg_err
 static void remember_few(struct shipment *shipment, struct mg_buf *batch, uint64_t rows)
 {
 	shipment->few_bytes += batch->size;
-	if (shipment->few_count == MG_EXEC_FEW_BATCHES || shipment->few_bytes > MG_EXEC_FEW_BYTES) {
+	if (shipment->few_count == FEW_BATCHES || shipment->few_bytes > FEW_BYTES) {
 		shipment->copy = false;
 		return;
 	}
@@ -566,59 +565,10 @@ struct mg_buf *mg_participant_schema(struct mg_participant *part, uint32_t stage
 	return schema;
 }
 
-/* ---- what was read ---- */
-
-void mg_exec_reads_add(struct mg_exec_reads *reads, uint32_t shard, const char *table,
-                       uint64_t rows, uint64_t scanned)
-{
-	struct mg_exec_read read = { .shard = shard };
-	mg_copy_text(read.table, sizeof read.table, table);
-	size_t i = 0;
-	while (i < reads->count &&
-	       (reads->items[i].shard != shard || strcmp(reads->items[i].table, read.table) != 0)) {
-		i++;
-	}
-	if (i == reads->count) {
-		if (reads->count == MG_EXEC_READS_MAX) {
-			return;
-		}
-		mg_grow(reads->items, reads->count, reads->cap);
-		reads->items[reads->count++] = read;
-	}
-	reads->items[i].rows += rows;
-	reads->items[i].scanned += scanned;
-}
-
-void mg_exec_reads_clear(struct mg_exec_reads *reads)
-{
-	reads->count = 0;
-}
-
-void mg_exec_reads_fini(struct mg_exec_reads *reads)
-{
-	mg_free(reads->items);
-	*reads = (struct mg_exec_reads){ 0 };
-}
-
-/* Attached shards are called s0, s1, ... (engine.h); other tables are nobody's rows. */
-static void add_scan(void *arg, const struct mg_duck_scan *scan)
-{
-	const char *digits = scan->database + 1;
-	size_t len = strspn(digits, "0123456789");
-	if (scan->database[0] != 's' || !len || len > 9 || digits[len]) {
-		return;
-	}
-	struct mg_sb name = { 0 };
-	mg_sb_addf(&name, "%s.%s", scan->schema, scan->table);
-	mg_exec_reads_add(arg, (uint32_t)strtoul(digits, NULL, 10), mg_sb_text(&name), scan->rows,
-	                  scan->scanned);
-	mg_sb_fini(&name);
-}
-
 void mg_participant_reads(struct mg_participant *part, struct mg_exec_reads *reads)
 {
 	mg_exec_reads_clear(reads);
 	if (part->profile) {
-		mg_duck_scans(part->conn, add_scan, reads);
+		mg_duck_scans(part->conn, mg_exec_reads_add_scan, reads);
 	}
 }

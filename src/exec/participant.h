@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "exec/reads.h"
 #include "sql/plan.h"
 #include "store/duck.h"
 #include "store/spool.h"
@@ -70,9 +71,6 @@ struct mg_exec_open {
 	void *arg;
 };
 
-#define MG_EXEC_TABLE_NAME 136
-#define MG_EXEC_READS_MAX 16384
-
 /* What a stage made here. */
 struct mg_exec_stats {
 	uint64_t rows, bytes;           /* made, raw */
@@ -80,28 +78,6 @@ struct mg_exec_stats {
 	uint64_t micros;
 	bool copied; /* with copy_few: the coordinator has been sent all rows, or there are none */
 };
-
-/* Rows of a stage that are few: so many bytes, as encoded, in so many batches. */
-#define MG_EXEC_FEW_BYTES (8u << 10)
-#define MG_EXEC_FEW_BATCHES 4
-
-/* Rows that a node read of one table in one shard; shard 0 is the reference group. */
-struct mg_exec_read {
-	uint32_t shard;
-	char table[MG_EXEC_TABLE_NAME]; /* "schema.table", cut */
-	uint64_t rows, scanned;         /* given to the statement; looked at */
-};
-/* One entry for each shard and table. */
-struct mg_exec_reads {
-	struct mg_exec_read *items;
-	size_t count, cap;
-};
-/* Add to the entry of shard and table, which is made when there is none; nothing beyond
- * MG_EXEC_READS_MAX entries. */
-void mg_exec_reads_add(struct mg_exec_reads *reads, uint32_t shard, const char *table,
-                       uint64_t rows, uint64_t scanned);
-void mg_exec_reads_clear(struct mg_exec_reads *reads);
-void mg_exec_reads_fini(struct mg_exec_reads *reads);
 
 /* As a target: every participant but the sender. */
 #define MG_EXEC_EVERYBODY UINT32_MAX
