@@ -268,6 +268,26 @@ static int check_format(struct mg_duck_conn *conn, const char *database,
 	return rc;
 }
 
+/* What a replica reads at its start besides; old files have no such table (shard_write.h). */
+static int check_pending(struct mg_duck_conn *conn, const char *database, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	int64_t there = 0, ignored;
+	mg_sb_addf(&sql,
+	           "SELECT count(*) FROM duckdb_tables() WHERE database_name = '%s' AND schema_name = "
+	           "'_mg' AND table_name = 'pending'",
+	           database);
+	int rc = mg_duck_int(conn, mg_sb_text(&sql), &there, err);
+	mg_sb_fini(&sql);
+	if (rc == 0 && there) {
+		mg_sb_addf(&sql, "SELECT coalesce(sum(strlen(bytes)), 0)::BIGINT FROM %s._mg.pending",
+		           database);
+		rc = mg_duck_int(conn, mg_sb_text(&sql), &ignored, err);
+		mg_sb_fini(&sql);
+	}
+	return rc;
+}
+
 int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *meta,
                         struct mg_error *err)
 {
@@ -289,7 +309,7 @@ int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *m
 		                  "cluster, data, slots or format differ",
 		                  meta->shard);
 	}
-	return rc;
+	return rc ? rc : check_pending(conn, database, err);
 }
 
 int mg_shard_file_stand_in(struct mg_duck_conn *conn, const struct mg_shard_meta *meta,

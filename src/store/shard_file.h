@@ -76,7 +76,8 @@ void mg_shard_file_drop(struct mg_shard_file *file);
 bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir,
                            const struct mg_shard_meta *meta);
 /* Whether the database that is attached as "s<shard>" is the one described by meta, whatever engine
- * wrote it; MG_E_CORRUPT when not: its slots would lead to wrong rows. */
+ * wrote it, and what its replica reads at its start can be read; MG_E_CORRUPT when not: its slots
+ * would lead to wrong rows. */
 int mg_shard_file_check(struct mg_duck_conn *conn, const struct mg_shard_meta *meta,
                         struct mg_error *err);
 /* Attach an empty database in memory as "s<shard>", described by meta and at index 0, in place of a

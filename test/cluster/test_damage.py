@@ -164,6 +164,30 @@ def test_damage_that_only_a_reader_meets(servers, tmp_path):
     assert answer(servers, victim) == answer(servers, "server-1")
 
 
+def first_block(path, table):
+    """Where the rows of a table begin in the file: blocks of 256 KiB follow three headers of 4 KiB."""
+    with duckdb.connect() as engine:
+        engine.execute(f"ATTACH '{path}' AS s (READ_ONLY)")
+        engine.execute("USE s")
+        blocks = [row[0] for row in engine.execute(f"SELECT block_id FROM pragma_storage_info('{table}')").fetchall() if row[0] >= 0]
+    return 3 * 4096 + blocks[0] * 256 * 1024
+
+
+def test_damage_of_what_a_start_reads(servers):
+    """The tables can be read, and what the replica keeps beside them can't."""
+    victim = servers.others(servers.coordinator())[0]
+    servers.stop(victim)
+    path = servers.dirs[victim] / "shards" / "0002.duckdb"
+    with path.open("r+b") as file:
+        file.seek(first_block(path, "_mg.pending") + 4096)
+        file.write(b"\xff" * 8)  # of two words that are alike the engine's checksum sees nothing: it is an XOR over words
+    assert not opens_but_cannot_be_read(path, ["lineitem"])
+    start(servers, victim)
+    until("it to be rebuilt", lambda: [detail[:7] for detail in rebuilt(servers, victim)] == ["shard 2"], log=servers.logs)
+    servers.await_ready(*THREE)
+    assert answer(servers, victim) == answer(servers, "server-1")
+
+
 def test_each_in_turn(servers):
     """Whose newest snapshot is too old is asked for a newer one, also when the other one's is too old as well."""
     servers.execute("CREATE TABLE turns AS SELECT 0 AS turn")
