@@ -55,6 +55,7 @@ enum mg_core_event_kind {
 	MG_CORE_SNAPSHOT_TAKEN,  /* an own snapshot is durable, and entries may go */
 	MG_CORE_TRANSFER,        /* leader: give leadership to node (0: the best one) */
 	MG_CORE_CATCH_UP,        /* leader: measure whether node (a standby) keeps up */
+	MG_CORE_LOST,            /* follower: its leader has probably ended; ask for votes soon */
 	MG_CORE_EVENT_COUNT
 };
 
@@ -86,6 +87,10 @@ struct mg_core_event {
 			const struct mg_members *members;
 		} change;
 		uint64_t node; /* transfer, catch up */
+		struct {
+			uint64_t node;
+			unsigned wait_ms; /* before this node stands, if it hears of no leader */
+		} lost;
 	};
 };
 

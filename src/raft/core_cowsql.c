@@ -667,6 +667,27 @@ static int step_change_applied(struct mg_core *core, const struct mg_core_event 
 	return step(core, &raft, NULL, out, err);
 }
 
+/* As if it had never heard of that leader.  The library knows of this only after the whole timeout;
+ * it asks for pre-votes then too, so a leader whom a majority still hears stays. */
+static int step_lost(struct mg_core *core, const struct mg_core_event *event,
+                     struct mg_core_out *out, struct mg_error *err)
+{
+	struct raft *raft = &core->raft;
+	uint64_t node = event->lost.node;
+
+	(void)out;
+	(void)err;
+	if (raft->state == RAFT_FOLLOWER && raft->follower_state.current_leader.id == node) {
+		raft_free(raft->follower_state.current_leader.address);
+		raft->follower_state.current_leader.address = NULL;
+		raft->follower_state.current_leader.id = 0;
+		/* Its timeout stays what it is: an append only sets the start of it. */
+		raft->election_timer_start = core->now_ms + event->lost.wait_ms -
+		                             raft->follower_state.randomized_election_timeout;
+	}
+	return 0;
+}
+
 static int step_simple(struct mg_core *core, const struct mg_core_event *event,
                        struct mg_core_out *out, struct mg_error *err)
 {
@@ -711,6 +732,7 @@ int mg_core_step(struct mg_core *core, const struct mg_core_event *event, struct
 		[MG_CORE_SNAPSHOT_TAKEN] = step_snapshot_taken,
 		[MG_CORE_TRANSFER] = step_simple,
 		[MG_CORE_CATCH_UP] = step_catch_up,
+		[MG_CORE_LOST] = step_lost,
 	};
 
 	mg_assert((unsigned)event->kind < MG_CORE_EVENT_COUNT);

@@ -18,6 +18,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+enum { LOST_STEPS = 20 }; /* of an election timeout: between voters who stand for a lost leader */
+
 /* ---- log --------------------------------------------------------------------------------------
  */
 
@@ -645,6 +647,42 @@ void mg_group__turn(struct mg_group *group)
 	mg_group__apply(group);
 	mg_group__maybe_freeze(group);
 	mg_group__arm(group);
+}
+
+/* Voters before this one, without the one that is lost. */
+static unsigned rank_of(const struct mg_members *members, uint64_t self, uint64_t lost)
+{
+	unsigned rank = 0;
+
+	for (size_t i = 0; i < members->count; i++) {
+		const struct mg_member *member = &members->list[i];
+
+		rank += member->role == MG_MEMBER_VOTER && member->node < self && member->node != lost;
+	}
+	return rank;
+}
+
+void mg_group__lost(struct mg_group *group, uint64_t peer)
+{
+	const struct mg_raft_node_options *options = &group->node->options;
+	unsigned step_ms = options->election_ms / LOST_STEPS;
+	struct mg_core_info info;
+
+	mg_core_info(group->core, &info);
+	if (group->failed || info.role != MG_RAFT_FOLLOWER || info.leader != peer) {
+		return;
+	}
+	group->heard_ms = 0;
+	if (mg_members_votes(&info.members, options->self)) {
+		unsigned chance = (unsigned)(options->env->ops->random(options->env) % (step_ms + 1));
+		unsigned rank = rank_of(&info.members, options->self, peer);
+		struct mg_core_event event = {
+			.kind = MG_CORE_LOST,
+			.lost = { .node = peer, .wait_ms = step_ms * (1 + 2 * rank) + chance },
+		};
+
+		(void)mg_group__step(group, &event, NULL);
+	}
 }
 
 void mg_group__arm(struct mg_group *group)

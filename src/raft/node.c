@@ -94,6 +94,17 @@ void mg_raft_node_free(struct mg_raft_node *node)
 	mg_free(node);
 }
 
+void mg_raft_node_lost(struct mg_raft_node *node, uint64_t peer)
+{
+	mg_assert(peer != node->options.self);
+	node->now_ms = node->options.env->ops->now_ms(node->options.env);
+	for (size_t i = 0; i < node->group_cap; i++) {
+		if (node->groups[i] != NULL) {
+			mg_group__lost(node->groups[i], peer);
+		}
+	}
+}
+
 int mg_raft_node_failed(const struct mg_raft_node *node)
 {
 	mg_assert(node->options.self > 0);

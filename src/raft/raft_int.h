@@ -166,6 +166,7 @@ void mg_group__put(struct mg_group *group, const struct mg_raft_log_record *reco
                    struct mg_wait wait);
 void mg_group__turn(struct mg_group *group);
 void mg_group__timer(struct mg_group *group);
+void mg_group__lost(struct mg_group *group, uint64_t peer); /* see mg_raft_node_lost */
 void mg_group__arm(struct mg_group *group);
 uint64_t mg_group__term_of(const struct mg_group *group, uint64_t index);
 uint64_t mg_group__leader(const struct mg_group *group);

@@ -209,7 +209,7 @@ static void on_lost(void *arg)
 	schedule(node);
 }
 
-void mg_peers__lost(struct mg_link *link, const char *reason)
+bool mg_peers__lost(struct mg_link *link, const char *reason)
 {
 	struct mg_peers *peers = link->peers;
 	struct mg_peer_node *node = link->node;
@@ -220,7 +220,7 @@ void mg_peers__lost(struct mg_link *link, const char *reason)
 			node->refused = link->refused;
 			failed(node, why);
 		}
-		return;
+		return false;
 	}
 	mg_metric_add(peers->links, -1);
 	pthread_mutex_lock(&peers->lock);
@@ -241,4 +241,5 @@ void mg_peers__lost(struct mg_link *link, const char *reason)
 	if (current) {
 		mg_link__unref(link);
 	}
+	return current && !stopping;
 }

@@ -112,8 +112,14 @@ void mg_link__close(struct mg_link *link, const char *fmt, ...)
 static void tell_lost(void *arg)
 {
 	struct mg_link *link = arg;
+	struct mg_raft_node *node = mg_raft_host_node(link->peers->host);
 
-	link->peers->messages.lost(link->peers->messages.arg, link->number);
+	if (link->peers->messages.lost != NULL) {
+		link->peers->messages.lost(link->peers->messages.arg, link->number);
+	}
+	if (link->ended && node != NULL) {
+		mg_raft_node_lost(node, link->node->node);
+	}
 	mg_link__unref(link);
 }
 
@@ -131,9 +137,11 @@ void mg_link__closed(struct mg_conn *conn, void *state, const char *reason)
 	link->closed = true;
 	empty(&link->out);
 	pthread_mutex_unlock(&link->lock);
-	mg_peers__lost(link, link->why[0] != '\0' ? link->why : reason);
+	bool ours = link->why[0] != '\0';
+
+	link->ended = mg_peers__lost(link, ours ? link->why : reason) && !ours;
 	/* Behind all that it has brought, and nothing more goes over it. */
-	if (link->number != 0 && link->peers->messages.lost != NULL) {
+	if (link->number != 0) {
 		mg_raft_host_post(link->peers->host, tell_lost, link);
 		return;
 	}

@@ -87,6 +87,7 @@ struct mg_link {
 	struct mg_buf *frame; /* that comes in */
 	size_t frame_size;
 	char why[256]; /* it is closed, when we did it */
+	bool ended;    /* the node closed it, and there is no other one */
 	/* owner: the raft thread */
 	struct mg_link *next_dirty;
 	bool dirty;
@@ -118,7 +119,8 @@ bool mg_peers__removed(const struct mg_peers *peers, uint64_t node);
  * to try now. */
 void mg_peers__kick(void *arg);
 /* A link's connection is gone.  On its loop. */
-void mg_peers__lost(struct mg_link *link, const char *reason);
+/* True: it was the way to that node, which goes by another one now, or none. */
+bool mg_peers__lost(struct mg_link *link, const char *reason);
 
 /* ---- peer_hello.c ---- */
 

@@ -343,6 +343,22 @@ static void cut_link(uint32_t from, uint32_t to, bool both)
 	}
 }
 
+/* Others notice the end of their connections to a node, or believe it. */
+static void lose(uint32_t node, unsigned per_mille)
+{
+	for (uint32_t other = 1; other <= SIM_NODES; other++) {
+		if (other != node && sim_chance(per_mille)) {
+			sim_push((struct sim_event){
+				.at = sim.now_ms + 1 + sim_below(40),
+				.kind = SIM_LOST,
+				.node = other,
+				.from = node,
+				.life = sim.nodes[other].life,
+			});
+		}
+	}
+}
+
 void sim_play_fault(void)
 {
 	uint32_t node = 1 + (uint32_t)sim_below(SIM_NODES);
@@ -356,12 +372,16 @@ void sim_play_fault(void)
 		damage(node, (uint32_t)sim_below(sim.profile.groups));
 		return;
 	}
+	if (sim_chance(200)) {
+		lose(node, 500); /* and it lives */
+	}
 	switch (sim_below(7)) {
 	case 0:
 		if (!sim.nodes[node].up) {
 			sim_start(node);
 		} else {
 			sim_crash(node); /* a stopped one too: kill -9 */
+			lose(node, 800);
 		}
 		break;
 	case 1:

@@ -68,6 +68,7 @@ enum sim_event_kind {
 	SIM_RESUME,
 	SIM_LANE,
 	SIM_READ,
+	SIM_LOST,
 };
 
 struct sim_event {

@@ -351,6 +351,11 @@ static void handle(const struct sim_event *event)
 			sim_bank_read(event->node);
 		}
 		return;
+	case SIM_LOST:
+		if (node->up && node->life == event->life) {
+			mg_raft_node_lost(node->node, event->from);
+		}
+		break;
 	case SIM_SYNC:
 		if (node->life == event->life) {
 			sim_disk_synced(&node->disk);

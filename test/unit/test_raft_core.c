@@ -82,6 +82,46 @@ static void test_old_terms_are_not_committed_by_counting(void **state)
 	kit_free(&kit);
 }
 
+static int kit_lose(struct kit *kit, uint64_t node)
+{
+	return kit_step(kit, (struct mg_core_event){ .kind = MG_CORE_LOST, .lost = { node, 50 } });
+}
+
+static void test_a_follower_without_its_leader_stands_soon(void **state)
+{
+	struct kit kit;
+	struct mg_message ask = {
+		.kind = MG_MESSAGE_VOTE,
+		.peer = 3,
+		.term = 3,
+		.vote = { .last_index = 4, .last_term = 1, .pre_vote = true },
+	};
+
+	(void)state;
+	kit_start(&kit, 1, 3, 3);
+	assert_int_equal(kit_append(&kit, 2, 2, 4, 1, 1, NULL, 0), 0);
+	assert_int_equal(kit_lose(&kit, 3), 0); /* who does not lead */
+	assert_true(kit.out.next_timer_ms >= kit.now_ms + 1000);
+	assert_int_equal(kit_message(&kit, &ask), 0);
+	assert_false(kit.out.messages[0].vote_result.granted);
+
+	assert_int_equal(kit_lose(&kit, 2), 0);
+	assert_int_equal(kit.out.next_timer_ms, kit.now_ms + 50);
+	assert_int_equal(kit_message(&kit, &ask), 0); /* another one may stand, too */
+	assert_true(kit.out.messages[0].vote_result.granted);
+	assert_int_equal(kit_append(&kit, 2, 2, 4, 1, 1, NULL, 0), 0); /* it lives */
+	assert_true(kit.out.next_timer_ms >= kit.now_ms + 1000);
+
+	assert_int_equal(kit_lose(&kit, 2), 0);
+	assert_int_equal(kit_timer(&kit), 0);
+	assert_int_equal(kit.out.role, MG_RAFT_CANDIDATE);
+	assert_int_equal(kit.out.message_count, 2);
+	assert_int_equal(kit.out.messages[0].kind, MG_MESSAGE_VOTE);
+	assert_true(kit.out.messages[0].vote.pre_vote); /* a leader whom others hear stays */
+	assert_int_equal(kit.out.hard_state.term, 2);
+	kit_free(&kit);
+}
+
 static void test_proposal_of_a_follower_is_refused(void **state)
 {
 	struct kit kit;
@@ -258,6 +298,7 @@ int main(void)
 		cmocka_unit_test(test_conflict_starts_at_the_first_other_entry),
 		cmocka_unit_test(test_leader_commits_by_majority),
 		cmocka_unit_test(test_old_terms_are_not_committed_by_counting),
+		cmocka_unit_test(test_a_follower_without_its_leader_stands_soon),
 		cmocka_unit_test(test_proposal_of_a_follower_is_refused),
 		cmocka_unit_test(test_one_change_of_members_at_a_time),
 		cmocka_unit_test(test_snapshot_replaces_a_log_that_lacks_it),
