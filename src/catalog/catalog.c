@@ -435,8 +435,43 @@ int mg_catalog_replace(struct mg_catalog *catalog, const char *text, size_t len,
 
 const char *mg_table_stored(struct mg_arena *arena, const struct mg_table *table)
 {
-	return table->id ? mg_arena_format(arena, "%s#%llu", table->name, (unsigned long long)table->id)
-	                 : table->name;
+	const char *name = table->stored && *table->stored ? table->stored : table->name;
+
+	return table->id ? mg_arena_format(arena, "%s#%llu", name, (unsigned long long)table->id)
+	                 : name;
+}
+
+const char *mg_column_stored(const struct mg_column *column)
+{
+	return column->stored && *column->stored ? column->stored : column->name;
+}
+
+void mg_table_add_definition(struct mg_sb *sql, const struct mg_table *table, bool with_key)
+{
+	mg_sb_add(sql, table->definition ? table->definition : "");
+	for (size_t i = 0; !(table->definition && *table->definition) && i < table->column_count; i++) {
+		mg_sb_add(sql, i ? ", " : "");
+		mg_sb_add_ident(sql, table->columns[i].name);
+		mg_sb_addf(sql, " %s%s", table->columns[i].type,
+		           table->columns[i].not_null ? " NOT NULL" : "");
+	}
+	for (size_t i = 0; with_key && i < table->primary_key_count; i++) {
+		mg_sb_add(sql, i ? ", " : ", PRIMARY KEY (");
+		mg_sb_add_ident(sql, table->primary_key[i]);
+	}
+	mg_sb_add(sql, with_key && table->primary_key_count ? ")" : "");
+	for (size_t i = 0; with_key && i < table->unique_count; i++) {
+		for (size_t k = 0; k < table->uniques[i].count; k++) {
+			mg_sb_add(sql, k ? ", " : ", UNIQUE (");
+			mg_sb_add_ident(sql, table->uniques[i].columns[k]);
+		}
+		mg_sb_add_char(sql, ')');
+	}
+}
+
+bool mg_table_is_same(const struct mg_table *a, const struct mg_table *b)
+{
+	return a->id == b->id && a->version == b->version && mg_text_eq(a->definition, b->definition);
 }
 
 bool mg_table_has_keys(const struct mg_table *table)

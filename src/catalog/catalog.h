@@ -18,6 +18,7 @@
 struct mg_column {
 	const char *name, *type; /* type as SQL text */
 	bool not_null;
+	const char *stored; /* its name in shard files; NULL or "": as `name` */
 };
 
 /* Columns of which no two rows hold the same. */
@@ -37,10 +38,11 @@ struct mg_table {
 	struct mg_key *uniques; /* beside the primary key; rows with a NULL in one are not compared */
 	size_t unique_count;
 	uint64_t rows, bytes;
-	uint32_t version;
-	uint64_t id; /* of its making; 0: by bootstrap */
+	uint32_t version; /* counts what ALTER has changed */
+	uint64_t id;      /* of its rows' making; 0: by bootstrap */
 	/* Columns and CHECKs as SQL, with defaults, without keys; "": what columns say. */
 	const char *definition;
+	const char *stored; /* its name in shard files, without the id; NULL or "": as `name` */
 };
 
 struct mg_view {
@@ -185,6 +187,12 @@ size_t mg_table_key_columns(const struct mg_table *table, const char **out);
 /* The name under which shard files hold the table: a table of the same name that was dropped before
  * had another one. */
 const char *mg_table_stored(struct mg_arena *arena, const struct mg_table *table);
+/* The name of a column there. */
+const char *mg_column_stored(const struct mg_column *column);
+/* What stands between the parentheses of its CREATE TABLE: columns, CHECKs, with_key: keys. */
+void mg_table_add_definition(struct mg_sb *sql, const struct mg_table *table, bool with_key);
+/* The same rows of the same columns: nothing has altered it or made it anew. */
+bool mg_table_is_same(const struct mg_table *a, const struct mg_table *b);
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name);
 /* NULL: there is none of that kind. */

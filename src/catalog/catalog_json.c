@@ -49,6 +49,10 @@ static void write_table(struct mg_sb *out, const struct mg_table *table)
 		add_text(out, "name", table->columns[i].name);
 		mg_sb_add_char(out, ',');
 		add_text(out, "type", table->columns[i].type);
+		if (table->columns[i].stored && *table->columns[i].stored) {
+			mg_sb_add_char(out, ',');
+			add_text(out, "stored", table->columns[i].stored);
+		}
 		mg_sb_add(out, table->columns[i].not_null ? ",\"not_null\":true}" : "}");
 	}
 	mg_sb_add_char(out, ']');
@@ -230,6 +234,7 @@ static int read_table(struct mg_arena *arena, const struct mg_json *json, struct
 		column->name = text_of(arena, item, "name");
 		column->type = text_of(arena, item, "type");
 		column->not_null = mg_json_get_bool(item, "not_null", false);
+		column->stored = text_of(arena, item, "stored");
 		if (!*column->name || !*column->type) {
 			return corrupt(err, "a column has no name or type");
 		}

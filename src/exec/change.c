@@ -92,7 +92,7 @@ static bool is_current(struct mg_engine *engine, const struct mg_table *table)
 {
 	const struct mg_catalog_data *now = mg_catalog_take(mg_engine_catalog(engine));
 	const struct mg_table *found = mg_catalog_find_table(now, table->schema, table->name);
-	bool current = found && found->id == table->id;
+	bool current = found && mg_table_is_same(found, table);
 
 	mg_catalog_give(mg_engine_catalog(engine), now);
 	return current;

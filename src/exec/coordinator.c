@@ -31,6 +31,9 @@
 
 #define ATTEMPTS_MAX 4 /* the last one asks no worker, so it cannot lose one */
 #define PLANS_MAX 8    /* while the catalog changes */
+/* A table that was there is not: the catalog may say why soon. */
+#define ALTERED_WAIT_MS 20
+#define ALTERED_WAITS_MAX 4
 /* That this node may lag behind before another one is asked; where nobody else can be asked. */
 #define LAG_MS 1000
 #define LAG_MS_MAX 15000
@@ -53,6 +56,8 @@ struct job {
 	uint64_t drawn_in; /* the epoch in which it draws values of sequences */
 	uint32_t *reads; /* shards, with 0 for the reference group */
 	size_t read_count;
+	uint64_t shown; /* mg_engine_shown before it was planned */
+	bool stale;     /* it is another one, now that it was to answer */
 };
 
 /* ---- the last step: SQL on the coordinator's own connection, rows to the sink ---- */
@@ -490,7 +495,7 @@ static void forget_plan(struct job *job, struct mg_error *err)
 static int plan_in_transaction(struct job *job, struct mg_str sql, struct mg_error *err)
 {
 	struct mg_tx *tx = job->settings->tx;
-	uint64_t shown = mg_engine_shown(job->engine);
+	uint64_t shown = job->shown = mg_engine_shown(job->engine);
 	int code = plan(job, sql, err);
 	if (mg_tx_conn(tx) || (code && !may_be_missing(code)) || (!code && job->bound.catalog_only)) {
 		return code;
@@ -505,6 +510,7 @@ static int plan_in_transaction(struct job *job, struct mg_str sql, struct mg_err
 		return code;
 	}
 	forget_plan(job, err);
+	job->shown = mg_engine_shown(job->engine);
 	return plan(job, sql, err);
 }
 
@@ -517,7 +523,7 @@ static int plan_fresh(struct job *job, struct mg_str sql, struct mg_error *err)
 	bool stale = true;
 	int code = 0;
 	for (int i = 0; stale && i < PLANS_MAX; i++) {
-		uint64_t shown = mg_engine_shown(job->engine);
+		uint64_t shown = job->shown = mg_engine_shown(job->engine);
 		if (i) {
 			forget_plan(job, err);
 		}
@@ -535,7 +541,7 @@ static int plan_fresh(struct job *job, struct mg_str sql, struct mg_error *err)
 static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
 {
 	uint64_t start = mg_clock_us();
-	job->arena = mg_arena_new();
+	job->arena = job->arena ? job->arena : mg_arena_new();
 	int code = plan_fresh(job, sql, err);
 	struct mg_run_stats *stats = mg_run_own_stats(job->run);
 	stats->plan_micros = mg_clock_us() - start;
@@ -554,9 +560,20 @@ static void release(struct job *job)
 	mg_arena_free(job->arena);
 }
 
+/* Asked when all that answers is bound, before the first row. */
+static bool is_stale(void *arg)
+{
+	struct job *job = arg;
+
+	job->stale = job->shown != mg_engine_shown(job->engine);
+	return job->stale;
+}
+
 static int carry_out(struct job *job, struct mg_error *err)
 {
 	mg_pump_init(&job->pump, job->run, job->rows);
+	job->pump.is_stale = job->explain || job->way.kind == MG_WAY_CATALOG ? NULL : is_stale;
+	job->pump.arg = job;
 	if (job->way.kind != MG_WAY_PER_SHARD) {
 		job->pump.known = job->bound.column_count;
 		job->pump.names = job->bound.names;
@@ -588,16 +605,52 @@ static int carry_out(struct job *job, struct mg_error *err)
 	return code;
 }
 
+/* Tables were altered between planning and answering: what was planned may mean something else by
+ * then, or find nothing.  A shard may also have let go of a table before the catalog has; then the
+ * catalog is waited for. */
+static bool was_altered(struct job *job, int code, unsigned tries)
+{
+	if (job->pump.began || mg_run_cancelled(job->run) || tries == PLANS_MAX) {
+		return false;
+	}
+	if (job->stale) {
+		return true;
+	}
+	bool gone = may_be_missing(code);
+	if (gone && job->shown == mg_engine_shown(job->engine)) {
+		if (mg_replica_is_alone(mg_engine_replica(job->engine)) || tries > ALTERED_WAITS_MAX) {
+			return false;
+		}
+		mg_sleep_ms(ALTERED_WAIT_MS << tries);
+		mg_engine_show(job->engine, true);
+	}
+	return gone;
+}
+
+static int run_planned(struct job *job, struct mg_str sql, struct mg_error *err)
+{
+	int code = prepare(job, sql, err);
+	for (unsigned tries = 1; !code; tries++) {
+		job->stale = false;
+		code = carry_out(job, err);
+		if (!code || !was_altered(job, code, tries)) {
+			break;
+		}
+		mg_log(MG_LOG_INFO, "query.altered", "query=%s try=%u reason=\"%s\"", mg_run_id(job->run),
+		       tries, err->message);
+		forget_plan(job, err);
+		code = prepare(job, sql, err);
+	}
+	return code;
+}
+
 int mg_coordinator_run(struct mg_engine *engine, struct mg_run *run,
                        const struct mg_run_settings *settings, struct mg_str sql,
                        const struct mg_rows *rows, struct mg_error *err)
 {
 	struct job job = { .engine = engine, .run = run, .settings = settings, .rows = rows };
 	uint64_t start = mg_clock_us();
-	int code = prepare(&job, sql, err);
-	if (!code) {
-		code = carry_out(&job, err);
-	}
+	int code = run_planned(&job, sql, err);
 	if (code == MG_E_CORRUPT) {
 		mg_replica_suspect(mg_engine_replica(engine));
 	}

@@ -2,7 +2,8 @@
  * define.c - see define.h.
  *
  * One statement at a time: `lock` is held from the look at the catalog until it has changed. CREATE
- * TABLE AS loads rows, which may take long, without it; its change of the catalog looks once more.
+ * TABLE AS and ALTER TABLE move rows, which may take long, without it; their change of the catalog
+ * looks once more.
  *
  * Of several nodes the coordinator of writes alone runs it, in one epoch: the files are made,
  * filled and dropped in it, and the catalog is changed only while it lasts.
@@ -37,8 +38,8 @@ void mg_define_unlock(void)
 
 /* ---- the catalog ---- */
 
-static const struct mg_view *find_view(const struct mg_catalog_data *data, const char *schema,
-                                       const char *name)
+const struct mg_view *mg_define__find_view(const struct mg_catalog_data *data, const char *schema,
+                                           const char *name)
 {
 	for (size_t i = 0; i < data->view_count; i++) {
 		if (mg_text_eq_nocase(data->views[i].schema, schema) &&
@@ -64,7 +65,7 @@ static void remove_table(struct mg_catalog_data *data, const char *schema, const
 
 static void remove_view(struct mg_catalog_data *data, const char *schema, const char *name)
 {
-	const struct mg_view *view = find_view(data, schema, name);
+	const struct mg_view *view = mg_define__find_view(data, schema, name);
 
 	if (view) {
 		size_t at = (size_t)(view - data->views);
@@ -98,7 +99,7 @@ static int add_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *
 		mg_catalog_find_table(data, define->table.schema, define->table.name);
 
 	/* While its rows were loaded others may have used the name. */
-	if (find_view(data, define->table.schema, define->table.name) ||
+	if (mg_define__find_view(data, define->table.schema, define->table.name) ||
 	    (old && !define->ddl.or_replace)) {
 		return mg_error_set(err, MG_E_DUPLICATE, "\"%s\" is there already", define->table.name);
 	}
@@ -252,15 +253,18 @@ static const char *replay_of(const struct mg_define *define)
 
 /* The value of `select` as JSON. */
 static int ask_json(struct mg_define *define, struct mg_duck_conn *conn, const char *select,
-                    struct mg_json **out, struct mg_error *err)
+                    const struct mg_define_place *place, struct mg_json **out,
+                    struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
 	char *text = NULL;
 
-	mg_sb_addf(&sql, "SELECT to_json(list(x))::VARCHAR FROM (%s AND schema_name = ", select);
-	mg_sb_add_literal(&sql, define->schema, strlen(define->schema));
+	mg_sb_addf(&sql, "SELECT to_json(list(x))::VARCHAR FROM (%s WHERE database_name = ", select);
+	mg_sb_add_literal(&sql, place->database, strlen(place->database));
+	mg_sb_add(&sql, " AND schema_name = ");
+	mg_sb_add_literal(&sql, place->schema, strlen(place->schema));
 	mg_sb_add(&sql, " AND table_name = ");
-	mg_sb_add_literal(&sql, define->ddl.name, strlen(define->ddl.name));
+	mg_sb_add_literal(&sql, place->name, strlen(place->name));
 	mg_sb_add(&sql, ") AS rows(x)");
 	int code = mg_duck_text(conn, mg_sb_text(&sql), &text, err);
 
@@ -285,7 +289,7 @@ struct mg_plan_settings mg_define__plan_settings(const struct mg_define *define,
 }
 
 /* Functions that no client may call may not stand in a definition, either. */
-static int check_expression(struct mg_define *define, const char *text, struct mg_error *err)
+int mg_define__check_expression(struct mg_define *define, const char *text, struct mg_error *err)
 {
 	const struct mg_plan_settings settings = mg_define__plan_settings(define, false);
 	struct mg_plandb_view view;
@@ -428,11 +432,13 @@ static int read_constraints(struct mg_define *define, const struct mg_json *cons
 }
 
 /* The partition key's columns, as the table calls them, and of a type that can be hashed. */
-static int read_keys(struct mg_define *define, struct mg_duck_conn *conn, struct mg_error *err)
+static int read_keys(struct mg_define *define, struct mg_duck_conn *conn,
+                     const struct mg_define_place *place, struct mg_error *err)
 {
 	struct mg_table *table = &define->table;
 
-	if (!define->ddl.key_count && define->request->partition_by_primary_key) {
+	if (!define->ddl.key_count && define->ddl.verb == MG_DDL_CREATE &&
+	    define->request->partition_by_primary_key) {
 		define->ddl.keys = table->primary_key;
 		define->ddl.key_count = table->primary_key_count;
 	}
@@ -459,48 +465,72 @@ static int read_keys(struct mg_define *define, struct mg_duck_conn *conn, struct
 		mg_sb_add_ident(&sql, name);
 	}
 	mg_sb_add(&sql, ") FROM ");
-	add_path(&sql, define->schema, define->ddl.name);
+	mg_sb_add_ident(&sql, place->database);
+	mg_sb_add_char(&sql, '.');
+	add_path(&sql, place->schema, place->name);
 	int code = table->key_count ? mg_duck_exec(conn, mg_sb_text(&sql), err) : 0;
 
 	mg_sb_fini(&sql);
 	return code;
 }
 
-/* In a transaction of the planning database, which is rolled back: DuckDB reads the definition. */
-static int try_table(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
+int mg_define__read_table(struct mg_define *define, struct mg_duck_conn *conn,
+                          const struct mg_define_place *place, struct mg_error *err)
 {
 	static const char columns_sql[] =
 		"SELECT {name: column_name, type: data_type, nullable: is_nullable, initial: "
-		"column_default} FROM duckdb_columns() WHERE database_name = 'merganser'";
+		"column_default} FROM duckdb_columns()";
 	static const char constraints_sql[] =
 		"SELECT {type: constraint_type, expression: expression, columns: "
-		"constraint_column_names} FROM duckdb_constraints() WHERE database_name = 'merganser'";
-	struct mg_define *define = arg;
+		"constraint_column_names} FROM duckdb_constraints()";
 	struct mg_json *columns = NULL, *constraints = NULL;
-	struct mg_sb sql = { 0 }, text = { 0 };
+	struct mg_table *table = &define->table;
+	struct mg_sb text = { 0 };
+	int code = ask_json(define, conn, columns_sql, place, &columns, err);
+
+	table->column_count = table->primary_key_count = table->unique_count = table->key_count = 0;
+	code = code ? code : ask_json(define, conn, constraints_sql, place, &constraints, err);
+	if (!code) {
+		define->expression_count = 0;
+		define->expressions = mg_arena_new_array(define->arena, const char *,
+		                                         columns->count + constraints->count + 1);
+	}
+	code = code ? code : read_columns(define, columns, &text, err);
+	code = code ? code : read_constraints(define, constraints, &text, err);
+	code = code ? code : read_keys(define, conn, place, err);
+	code = code ? code : check_keys(table, err);
+	table->definition = mg_arena_strdup(define->arena, mg_sb_text(&text));
+	mg_sb_fini(&text);
+	return code;
+}
+
+int mg_define__check_expressions(struct mg_define *define, struct mg_error *err)
+{
+	int code = 0;
+
+	for (size_t i = 0; !code && i < define->expression_count; i++) {
+		code = mg_define__check_expression(define, define->expressions[i], err);
+	}
+	return code;
+}
+
+/* In a transaction of the planning database, which is rolled back: DuckDB reads the definition. */
+static int try_table(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	struct mg_define *define = arg;
+	const struct mg_define_place place = { "merganser", define->schema, define->ddl.name };
+	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, define->ddl.or_replace ? "CREATE OR REPLACE TABLE " : "CREATE TABLE ");
 	add_path(&sql, define->schema, define->ddl.name);
 	mg_sb_addf(&sql, " (%.*s)", MG_STR_ARG(define->ddl.columns));
 	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 
+	mg_sb_fini(&sql);
 	if (code && err && strcasestr(err->message, "foreign key")) {
 		return refuse_foreign_key(err);
 	}
-	code = code ? code : ask_json(define, conn, columns_sql, &columns, err);
-	code = code ? code : ask_json(define, conn, constraints_sql, &constraints, err);
-	if (!code) {
-		define->expressions = mg_arena_new_array(define->arena, const char *,
-		                                         columns->count + constraints->count + 1);
-	}
-	code = code ? code : read_columns(define, columns, &text, err);
-	code = code ? code : read_constraints(define, constraints, &text, err);
-	code = code ? code : read_keys(define, conn, err);
-	code = code ? code : check_keys(&define->table, err);
-	define->table.definition = mg_arena_strdup(define->arena, mg_sb_text(&text));
-	mg_sb_fini(&sql);
-	mg_sb_fini(&text);
-	return code;
+	return code ? code : mg_define__read_table(define, conn, &place, err);
 }
 
 /* ---- CREATE TABLE ---- */
@@ -527,8 +557,8 @@ void mg_define_in_shards(const struct mg_catalog_data *data, const struct mg_tab
 	mg_arena_free(arena);
 }
 
-static int drop_in_shards(struct mg_define *define, const struct mg_table *table,
-                          struct mg_error *err)
+int mg_define__drop_in_shards(struct mg_define *define, const struct mg_table *table,
+                              struct mg_error *err)
 {
 	struct mg_redo *redo = mg_redo_new();
 	uint32_t first = table->key_count ? 1 : 0;
@@ -544,7 +574,7 @@ static int drop_in_shards(struct mg_define *define, const struct mg_table *table
 }
 
 /* A part of the query's rows is complete. */
-static int append_rows(void *arg, struct mg_redo *redo, struct mg_error *err)
+int mg_define__append_rows(void *arg, struct mg_redo *redo, struct mg_error *err)
 {
 	const struct mg_define *define = arg;
 
@@ -558,7 +588,10 @@ static int append_rows(void *arg, struct mg_redo *redo, struct mg_error *err)
 static int fill_table(struct mg_define *define, struct mg_error *err)
 {
 	const struct mg_write_load load = {
-		.query = define->ddl.query, .table = &define->table, .flush = append_rows, .arg = define
+		.query = define->ddl.query,
+		.table = &define->table,
+		.flush = mg_define__append_rows,
+		.arg = define,
 	};
 
 	return mg_write_load(define->engine, define->run, define->settings, &load, &define->table.rows,
@@ -591,9 +624,9 @@ static int publish_table(struct mg_define *define, struct mg_error *err)
 	code = define->ddl.query.len && !define->ddl.no_data ? fill_table(define, err) : 0;
 	code = code ? code : mg_define__change_catalog(define, add_table, err);
 	if (code && code != MG_E_UNKNOWN_OUTCOME) {
-		(void)drop_in_shards(define, &define->table, &ignored);
+		(void)mg_define__drop_in_shards(define, &define->table, &ignored);
 	} else if (!code && define->replaced) {
-		(void)drop_in_shards(define, &define->old, &ignored); /* else it is swept */
+		(void)mg_define__drop_in_shards(define, &define->old, &ignored); /* else it is swept */
 	}
 	return code;
 }
@@ -660,7 +693,7 @@ static int columns_of_query(struct mg_define *define, struct mg_error *err)
 	return 0;
 }
 
-static void say_reference(const struct mg_define *define)
+void mg_define__say_reference(const struct mg_define *define)
 {
 	const struct mg_rows *rows = define->request->rows;
 
@@ -686,14 +719,12 @@ static int create_table(struct mg_define *define, struct mg_error *err)
 	code = code
 	           ? code
 	           : mg_plandb_try(mg_engine_plandb(define->engine), &settings, try_table, define, err);
-	for (size_t i = 0; !code && i < define->expression_count; i++) {
-		code = check_expression(define, define->expressions[i], err);
-	}
+	code = code ? code : mg_define__check_expressions(define, err);
 	mg_sweep_spare(define->table.id);
 	code = code ? code : publish_table(define, err);
 	mg_sweep_spare_no_more(define->table.id);
 	if (!code) {
-		say_reference(define);
+		mg_define__say_reference(define);
 	}
 	return code;
 }
@@ -752,7 +783,8 @@ static int drop_table(struct mg_define *define, struct mg_error *err)
 		struct mg_error left = { 0 };
 
 		code = mg_define__change_catalog(define, drop_object, err);
-		if (!code && drop_in_shards(define, table, &left)) { /* the next coordinator sweeps it */
+		if (!code && mg_define__drop_in_shards(define, table, &left)) {
+			/* The next coordinator sweeps it. */
 			mg_log(MG_LOG_WARN, "table.left", "table=%s.%s error=\"%s\"", table->schema,
 			       table->name, left.message);
 		}
@@ -790,7 +822,7 @@ static int check_table_or_view(const struct mg_define *define, bool *done, struc
 {
 	const struct mg_ddl *ddl = &define->ddl;
 	bool table = mg_catalog_find_table(define->data, define->schema, ddl->name) != NULL;
-	bool view = find_view(define->data, define->schema, ddl->name) != NULL;
+	bool view = mg_define__find_view(define->data, define->schema, ddl->name) != NULL;
 	bool create = ddl->verb == MG_DDL_CREATE;
 	bool there = ddl->kind == MG_DDL_SCHEMA  ? mg_catalog_has_schema(define->data, ddl->name)
 	             : ddl->kind == MG_DDL_TABLE ? table
@@ -823,7 +855,7 @@ static int check_object(const struct mg_define *define, bool *done, struct mg_er
 
 	*done = false;
 	if (ddl->kind != MG_DDL_SCHEMA && !mg_catalog_has_schema(define->data, define->schema)) {
-		*done = ddl->verb == MG_DDL_DROP && ddl->if_exists;
+		*done = ddl->verb != MG_DDL_CREATE && ddl->if_exists;
 		return *done ? 0
 		             : mg_error_set(err, MG_E_BIND, "there is no schema \"%s\"", define->schema);
 	}
@@ -831,18 +863,14 @@ static int check_object(const struct mg_define *define, bool *done, struct mg_er
 	                                  : check_table_or_view(define, done, err);
 }
 
-static int check_name(const struct mg_define *define, struct mg_error *err)
+int mg_define__check_name(const char *name, struct mg_error *err)
 {
-	const char *names[] = { define->schema, define->ddl.name };
-
-	for (size_t i = 0; i < 2; i++) {
-		if (!*names[i] || strlen(names[i]) > 200 || strpbrk(names[i], "\n#")) {
-			return mg_error_set(err, MG_E_BIND,
-			                    "a name has 1 to 200 bytes and neither # nor a line break");
-		}
-		if (strncmp(names[i], "_mg", 3) == 0 || mg_text_eq_nocase(names[i], "cluster")) {
-			return mg_error_set(err, MG_E_BIND, "the name \"%s\" is ours", names[i]);
-		}
+	if (!*name || strlen(name) > 200 || strpbrk(name, "\n#")) {
+		return mg_error_set(err, MG_E_BIND,
+		                    "a name has 1 to 200 bytes and neither # nor a line break");
+	}
+	if (strncmp(name, "_mg", 3) == 0 || mg_text_eq_nocase(name, "cluster")) {
+		return mg_error_set(err, MG_E_BIND, "the name \"%s\" is ours", name);
 	}
 	return 0;
 }
@@ -851,6 +879,10 @@ static int carry_out(struct mg_define *define, struct mg_error *err)
 {
 	bool create = define->ddl.verb == MG_DDL_CREATE;
 
+	if (define->ddl.verb == MG_DDL_ALTER) {
+		return define->ddl.kind == MG_DDL_TABLE ? mg_define__alter_table(define, err)
+		                                        : mg_define__alter_view(define, err);
+	}
 	switch (define->ddl.kind) {
 	case MG_DDL_TABLE:
 		return create ? create_table(define, err) : drop_table(define, err);
@@ -933,7 +965,9 @@ int mg_define_run(struct mg_engine *engine, struct mg_run *run,
 	define->statement =
 		mg_arena_strndup(define->arena, request->statement.ptr, request->statement.len);
 	int code = mg_ddl_parse(define->arena, mg_str(define->statement), &define->ddl, err);
-	bool alone = !settings->tx && !(define->ddl.kind == MG_DDL_TABLE && define->ddl.query.len);
+	/* What moves rows may take long: its change of the catalog looks once more. */
+	bool moves_rows = define->ddl.query.len || define->ddl.verb == MG_DDL_ALTER;
+	bool alone = !settings->tx && !(define->ddl.kind == MG_DDL_TABLE && moves_rows);
 
 	if (alone) {
 		pthread_mutex_lock(&lock);
@@ -941,7 +975,8 @@ int mg_define_run(struct mg_engine *engine, struct mg_run *run,
 	code = code ? code : begin(define, err);
 	define->data = mg_tx_take_catalog(settings->tx, engine);
 	define->schema = *define->ddl.schema ? define->ddl.schema : "main";
-	code = code ? code : check_name(define, err);
+	code = code ? code : mg_define__check_name(define->schema, err);
+	code = code ? code : mg_define__check_name(define->ddl.name, err);
 	code = code ? code : check_object(define, &done, err);
 	code = code || done ? code : carry_out(define, err);
 	if (alone) {

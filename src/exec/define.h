@@ -1,5 +1,5 @@
 /*
- * define.h - statements that make or drop tables, views and schemas.
+ * define.h - statements that make, alter or drop tables, views and schemas.
  *
  * DuckDB reads the definition in the planning database, where it is tried and rolled back; what it
  * made of it goes into the catalog.  A table's own files come first: its name there is new, so
@@ -24,5 +24,9 @@ void mg_define_in_shards(const struct mg_catalog_data *data, const struct mg_tab
 int mg_define_run(struct mg_engine *engine, struct mg_run *run,
                   const struct mg_run_settings *settings, const struct mg_change_request *request,
                   struct mg_change_result *out, struct mg_error *err);
+
+/* Between the steps of an ALTER that moves rows; for tests that end the process there. */
+enum mg_define_step { MG_DEFINE_MADE, MG_DEFINE_FILLED, MG_DEFINE_PUBLISHED };
+void mg_define_on_step(void (*step)(enum mg_define_step step)); /* NULL: nothing */
 
 #endif

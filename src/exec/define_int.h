@@ -2,7 +2,9 @@
 #ifndef MG_EXEC_DEFINE_INT_H
 #define MG_EXEC_DEFINE_INT_H
 
+#include "catalog/catalog.h"
 #include "exec/define.h"
+#include "exec/engine.h"
 #include "sql/ddl.h"
 
 struct mg_define {
@@ -17,12 +19,12 @@ struct mg_define {
 	uint64_t epoch;
 	struct mg_ddl ddl;
 	const char *schema;    /* of the object */
-	struct mg_table table; /* CREATE TABLE: what becomes of it */
+	struct mg_table table; /* CREATE TABLE, ALTER TABLE: what becomes of it */
 	struct mg_table old;   /* and what it has replaced, as far as files need to know */
 	bool replaced;
 	struct mg_view view; /* CREATE VIEW */
 	uint64_t object_id;  /* CREATE of a macro, type, sequence */
-	/* CREATE TABLE: defaults and conditions, for the wall. */
+	/* Of `table`: defaults and conditions, for the wall. */
 	const char **expressions;
 	size_t expression_count;
 };
@@ -40,6 +42,32 @@ int mg_define__step(struct mg_define *define,
                     struct mg_error *err);
 /* How the planning database is asked; alone: mg_plandb_try makes or drops something. */
 struct mg_plan_settings mg_define__plan_settings(const struct mg_define *define, bool alone);
+
+/* Where a table stands in the planning database while its definition is tried. */
+struct mg_define_place {
+	const char *database, *schema, *name;
+};
+
+const struct mg_view *mg_define__find_view(const struct mg_catalog_data *data, const char *schema,
+                                           const char *name); /* NULL: there is none */
+/* Names that nothing of users may have. */
+int mg_define__check_name(const char *name, struct mg_error *err);
+/* Functions that no client may call may not stand in a definition, either. */
+int mg_define__check_expression(struct mg_define *define, const char *text, struct mg_error *err);
+int mg_define__check_expressions(struct mg_define *define, struct mg_error *err);
+/* Columns, constraints, keys and expressions of what stands there, into define->table. */
+int mg_define__read_table(struct mg_define *define, struct mg_duck_conn *conn,
+                          const struct mg_define_place *place, struct mg_error *err);
+int mg_define__drop_in_shards(struct mg_define *define, const struct mg_table *table,
+                              struct mg_error *err);
+/* As flush of mg_write_load: a part of its rows is complete. */
+int mg_define__append_rows(void *define, struct mg_redo *redo, struct mg_error *err);
+/* A notice, when define->table has no partitions. */
+void mg_define__say_reference(const struct mg_define *define);
+
+/* ---- alter.c ---- */
+int mg_define__alter_table(struct mg_define *define, struct mg_error *err);
+int mg_define__alter_view(struct mg_define *define, struct mg_error *err);
 
 /* ---- define_object.c: macros and types ---- */
 /* *done: there is nothing to do (IF EXISTS, IF NOT EXISTS). */

@@ -82,9 +82,11 @@ void mg_engine_exec_tables(struct mg_arena *arena, const struct mg_table *tables
 		made->stored = mg_table_stored(arena, table);
 		made->column_count = table->column_count;
 		made->columns = mg_arena_new_array(arena, const char *, table->column_count);
+		made->stored_columns = mg_arena_new_array(arena, const char *, table->column_count);
 		made->types = mg_arena_new_array(arena, const char *, table->column_count);
 		for (size_t c = 0; c < table->column_count; c++) {
 			made->columns[c] = table->columns[c].name;
+			made->stored_columns[c] = mg_column_stored(&table->columns[c]);
 			made->types[c] = table->columns[c].type;
 		}
 		made->databases = table->key_count ? names : reference;
@@ -100,12 +102,15 @@ void mg_engine_exec_row_ids(struct mg_arena *arena, struct mg_exec_table *tables
 		struct mg_exec_table *table = &tables[i];
 		size_t count = table->column_count;
 		const char **columns = mg_arena_new_array(arena, const char *, count + 1);
+		const char **stored = mg_arena_new_array(arena, const char *, count + 1);
 		const char **types = mg_arena_new_array(arena, const char *, count + 1);
-		columns[0] = "_mg_rid";
+		columns[0] = stored[0] = "_mg_rid";
 		types[0] = "BIGINT";
 		memcpy(columns + 1, table->columns, count * sizeof *columns);
+		memcpy(stored + 1, table->stored_columns, count * sizeof *stored);
 		memcpy(types + 1, table->types, count * sizeof *types);
 		table->columns = columns;
+		table->stored_columns = stored;
 		table->types = types;
 		table->column_count = count + 1;
 	}

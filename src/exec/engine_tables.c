@@ -54,22 +54,16 @@ static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *ta
 
 /* ---- the planning database: the same tables, real, with a sample ---- */
 
-static void add_table_ddl(struct mg_sb *sql, const struct mg_table *table)
+static void add_table_ddl(struct mg_sb *sql, const struct mg_table *table, bool replace)
 {
 	mg_sb_add(sql, "CREATE SCHEMA IF NOT EXISTS ");
 	mg_sb_add_ident(sql, table->schema);
-	mg_sb_add(sql, "; CREATE TABLE ");
+	mg_sb_add(sql, replace ? "; CREATE OR REPLACE TABLE " : "; CREATE TABLE ");
 	mg_sb_add_ident(sql, table->schema);
 	mg_sb_add_char(sql, '.');
 	mg_sb_add_ident(sql, table->name);
 	mg_sb_add_char(sql, '(');
-	mg_sb_add(sql, table->definition);
-	for (size_t i = 0; !*table->definition && i < table->column_count; i++) {
-		mg_sb_add(sql, i ? ", " : "");
-		mg_sb_add_ident(sql, table->columns[i].name);
-		mg_sb_addf(sql, " %s%s", table->columns[i].type,
-		           table->columns[i].not_null ? " NOT NULL" : "");
-	}
+	mg_table_add_definition(sql, table, false);
 	mg_sb_add_char(sql, ')');
 }
 
@@ -97,7 +91,7 @@ static void add_sample_sql(struct mg_sb *sql, struct mg_arena *arena,
 	mg_sb_add(sql, "SELECT ");
 	for (size_t i = 0; i < table->column_count; i++) {
 		mg_sb_add(sql, i ? ", " : "");
-		mg_sb_add_ident(sql, table->columns[i].name);
+		mg_sb_add_ident(sql, mg_column_stored(&table->columns[i]));
 	}
 	unsigned last = (unsigned)(fraction * MG_SLOT_COUNT);
 	/* Slots from 0 on lie in the first shard: its file alone is read unless the fraction is larger.
@@ -337,9 +331,10 @@ static void take_back(struct mg_engine *engine, const struct mg_table *table)
 	mg_sb_fini(&sql);
 }
 
+/* replace: over what is shown under its name. */
 static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
                       const struct mg_catalog_data *data, const struct mg_table *table,
-                      uint64_t total, double fraction, struct mg_error *err)
+                      bool replace, uint64_t total, double fraction, struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_sb sql = { 0 };
@@ -354,7 +349,7 @@ static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
 	int code = create_view(conn, made, err);
 
 	if (!code) {
-		add_table_ddl(&sql, table);
+		add_table_ddl(&sql, table, replace);
 		code = mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
 	}
 	if (!code && fraction > 0) {
@@ -430,7 +425,7 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 		mg_engine__show_objects(engine, conn, data, false);
 	}
 	for (size_t i = 0; !code && i < data->table_count; i++) {
-		code = show_table(engine, conn, data, &data->tables[i], rows[i], fraction, err);
+		code = show_table(engine, conn, data, &data->tables[i], false, rows[i], fraction, err);
 		if (code && (!all || lacks_an_object(err))) {
 			postpone(engine, data->tables[i].name, err);
 			mg_error_clear(err);
@@ -548,6 +543,62 @@ static void drop_what_went(struct mg_engine *engine, struct mg_duck_conn *conn,
 	}
 }
 
+/* Takes it off the list. */
+static bool take_shown(struct mg_engine *engine, const struct mg_table *table,
+                       struct mg_shown *out)
+{
+	pthread_mutex_lock(&engine->shown_lock);
+	struct mg_shown *shown = find_shown(engine, table);
+
+	if (shown) {
+		size_t at = (size_t)(shown - engine->shown);
+
+		*out = *shown;
+		engine->shown_count--;
+		memmove(shown, shown + 1, (engine->shown_count - at) * sizeof *shown);
+	}
+	pthread_mutex_unlock(&engine->shown_lock);
+	return shown != NULL;
+}
+
+static bool is_altered(struct mg_engine *engine, const struct mg_catalog_data *data,
+                       const struct mg_table *table)
+{
+	pthread_mutex_lock(&engine->shown_lock);
+	const struct mg_shown *shown = find_shown(engine, table);
+	bool altered = shown && !is_in(data, shown);
+
+	pthread_mutex_unlock(&engine->shown_lock);
+	return altered;
+}
+
+/* Tables that are others now, under the same name: at no moment is one missing.  Who plans while
+ * it happens hears of it by two changes of the count.  Where the shards do not have the new one
+ * yet, the old one goes. */
+static void replace_altered(struct mg_engine *engine, struct mg_duck_conn *conn,
+                            const struct mg_catalog_data *data)
+{
+	for (size_t i = 0; i < data->table_count; i++) {
+		const struct mg_table *table = &data->tables[i];
+		struct mg_error err = { 0 };
+		struct mg_shown old;
+
+		if (!is_altered(engine, data, table) || !take_shown(engine, table, &old)) {
+			continue;
+		}
+		(void)atomic_fetch_add(&engine->shown_changes, 1);
+		if (show_table(engine, conn, data, table, true, old.rows, 0, &err)) {
+			mg_log(MG_LOG_INFO, "catalog.show", "altered=%s.%s error=\"%s\"", table->schema,
+			       table->name, err.message);
+			mg_error_clear(&err);
+			(void)drop(engine, conn, &old, &err);
+			(void)atomic_fetch_add(&engine->shown_changes, 1);
+		}
+		atomic_store(&engine->measured, false);
+		shown_fini(&old);
+	}
+}
+
 void mg_engine__show_again(struct mg_engine *engine)
 {
 	struct mg_duck_conn *conn = NULL;
@@ -561,6 +612,7 @@ void mg_engine__show_again(struct mg_engine *engine)
 
 	code = code ? code : mg_duck_connect(engine->duck, &conn, &err);
 	if (!code) {
+		replace_altered(engine, conn, data);
 		drop_what_went(engine, conn, data);
 		code = show_schemas(engine, conn, data, &err);
 	}
@@ -571,7 +623,7 @@ void mg_engine__show_again(struct mg_engine *engine)
 		const struct mg_table *table = &data->tables[i];
 
 		if (!mg_engine__is_shown(engine, MG_SHOWN_TABLE, table->schema, table->name) &&
-		    show_table(engine, conn, data, table, table->rows, 0, &err)) {
+		    show_table(engine, conn, data, table, false, table->rows, 0, &err)) {
 			mg_log(mg_replica_is_alone(engine->replica) ? MG_LOG_ERROR : MG_LOG_INFO,
 			       "catalog.show", "table=%s error=\"%s\"", table->name, err.message);
 			unshown = true;

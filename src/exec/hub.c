@@ -159,6 +159,10 @@ static void add_tables(struct mg_sb *json, const struct mg_catalog_data *data)
 		mg_sb_add_json(json, table->schema, strlen(table->schema));
 		mg_sb_add(json, ",\"name\":");
 		mg_sb_add_json(json, table->name, strlen(table->name));
+		if (table->stored && *table->stored) {
+			mg_sb_add(json, ",\"stored\":");
+			mg_sb_add_json(json, table->stored, strlen(table->stored));
+		}
 		mg_sb_addf(json, ",\"id\":%llu,\"partitioned\":%s,\"columns\":[",
 		           (unsigned long long)table->id, table->key_count ? "true" : "false");
 		for (size_t c = 0; c < table->column_count; c++) {
@@ -166,6 +170,10 @@ static void add_tables(struct mg_sb *json, const struct mg_catalog_data *data)
 			mg_sb_add_json(json, table->columns[c].name, strlen(table->columns[c].name));
 			mg_sb_add_char(json, ',');
 			mg_sb_add_json(json, table->columns[c].type, strlen(table->columns[c].type));
+			if (table->columns[c].stored && *table->columns[c].stored) {
+				mg_sb_add_char(json, ',');
+				mg_sb_add_json(json, table->columns[c].stored, strlen(table->columns[c].stored));
+			}
 			mg_sb_add_char(json, ']');
 		}
 		mg_sb_add(json, "]}");

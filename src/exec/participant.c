@@ -98,6 +98,19 @@ static void add_columns(struct mg_sb *sql, const struct mg_exec_table *table)
 	}
 }
 
+/* Of a database, where a column that was renamed has its first name. */
+static void add_stored_columns(struct mg_sb *sql, const struct mg_exec_table *table)
+{
+	for (size_t i = 0; i < table->column_count; i++) {
+		mg_sb_add(sql, i ? ", " : "");
+		mg_sb_add_ident(sql, table->stored_columns[i]);
+		if (!mg_text_eq(table->stored_columns[i], table->columns[i])) {
+			mg_sb_add(sql, " AS ");
+			mg_sb_add_ident(sql, table->columns[i]);
+		}
+	}
+}
+
 static void add_temp(struct mg_sb *sql, const char *name)
 {
 	mg_sb_add(sql, "temp.main.");
@@ -126,7 +139,7 @@ void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table)
 {
 	for (size_t i = 0; i < table->database_count; i++) {
 		mg_sb_add(sql, i ? " UNION ALL SELECT " : "SELECT ");
-		add_columns(sql, table);
+		add_stored_columns(sql, table);
 		mg_sb_add(sql, " FROM ");
 		mg_sb_add_ident(sql, table->databases[i]);
 		mg_sb_add_char(sql, '.');

@@ -29,7 +29,8 @@ struct mg_exec_overlay {
 struct mg_exec_table {
 	const char *schema, *table;
 	const char *stored;   /* its name in the databases */
-	const char **columns; /* the user's, in order */
+	const char **columns;        /* the user's, in order */
+	const char **stored_columns; /* their names in the databases */
 	size_t column_count;
 	const char **databases; /* attached names, e.g. "s3"; none: an empty table */
 	size_t database_count;

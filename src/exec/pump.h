@@ -13,6 +13,8 @@ struct mg_pump {
 	struct mg_run *run;
 	const struct mg_rows *rows;
 	bool began;                  /* the sink has seen begin: no second attempt is possible */
+	bool (*is_stale)(void *arg); /* asked before begin: true ends it, MG_E_UNAVAILABLE; or NULL */
+	void *arg;
 	struct ArrowSchema schema;   /* of the answer */
 	struct ArrowArrayView *view; /* to count bytes */
 	/* Names and types of what mg_pump_query will run, when the caller knows them: to ask costs the

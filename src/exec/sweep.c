@@ -80,7 +80,7 @@ static int list_stored(struct mg_engine *engine, struct mg_arena *arena, struct 
 	static const char sql[] =
 		"SELECT coalesce(to_json(list({d: database_name, s: schema_name, t: table_name})), "
 		"'[]')::VARCHAR FROM duckdb_tables() WHERE regexp_full_match(database_name, 's[0-9]+') "
-		"AND schema_name <> '_mg' AND contains(table_name, '#')";
+		"AND schema_name <> '_mg'";
 	struct mg_duck_conn *conn = NULL;
 	struct mg_gate *gate = mg_engine_gate(engine);
 	struct mg_gate_pass pass;

@@ -533,7 +533,7 @@ int mg_tx_check_table(const struct mg_tx *tx, const struct mg_table *table, stru
 	}
 	const struct mg_table *then = mg_catalog_find_table(tx->data, table->schema, table->name);
 
-	if (then && then->id == table->id && mg_text_eq(then->definition, table->definition) &&
+	if (then && mg_table_is_same(then, table) &&
 	    (!mg_tx_defines(tx) || mg_tx_is_own_table(tx, then) || is_current(tx, then))) {
 		return 0;
 	}

@@ -268,11 +268,13 @@ static struct mg_table copy_table(struct mg_arena *arena, const struct mg_table 
 	struct mg_table copy = *table;
 	copy.schema = mg_arena_strdup(arena, table->schema);
 	copy.name = mg_arena_strdup(arena, table->name);
+	copy.stored = mg_arena_strdup(arena, table->stored);
 	copy.columns = mg_arena_new_array(arena, struct mg_column, table->column_count + 1);
 	for (size_t i = 0; i < table->column_count; i++) {
 		copy.columns[i] = (struct mg_column){
 			.name = mg_arena_strdup(arena, table->columns[i].name),
 			.type = mg_arena_strdup(arena, table->columns[i].type),
+			.stored = mg_arena_strdup(arena, table->columns[i].stored),
 		};
 	}
 	return copy;
@@ -474,6 +476,9 @@ static void read_catalog_locked(struct mg_worker_node *node, const struct mg_jso
 		const struct mg_json *columns = mg_json_get(item, "columns");
 		table->schema = mg_arena_strdup(arena, mg_json_text(mg_json_get(item, "schema")));
 		table->name = mg_arena_strdup(arena, mg_json_text(mg_json_get(item, "name")));
+		const char *stored = mg_json_get_text(item, "stored");
+
+		table->stored = mg_arena_strdup(arena, stored ? stored : "");
 		table->id = (uint64_t)mg_json_get_int(item, "id", 0);
 		table->key_count = mg_json_get_bool(item, "partitioned", false);
 		table->columns =
@@ -482,6 +487,9 @@ static void read_catalog_locked(struct mg_worker_node *node, const struct mg_jso
 			struct mg_column *to = &table->columns[table->column_count++];
 			to->name = mg_arena_strdup(arena, mg_json_text(mg_json_at(column, 0)));
 			to->type = mg_arena_strdup(arena, mg_json_text(mg_json_at(column, 1)));
+			to->stored = column->count > 2
+			                 ? mg_arena_strdup(arena, mg_json_text(mg_json_at(column, 2)))
+			                 : "";
 		}
 	}
 }

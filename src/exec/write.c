@@ -128,7 +128,7 @@ struct mg_plan_settings mg_write__plan_settings(struct mg_write *write)
 {
 	return (struct mg_plan_settings){
 		.timezone = write->settings.timezone,
-		.now_us = write->settings.tx ? mg_tx_now(write->settings.tx) : 0,
+		.now_us = write->settings.tx ? mg_tx_now(write->settings.tx) : write->now_us,
 		.replay = mg_tx_replay(write->settings.tx),
 		.attach = attach,
 		.arg = write->run,

@@ -74,6 +74,9 @@ int mg_write_rows(struct mg_engine *engine, struct mg_run *run,
 struct mg_write_load {
 	struct mg_str query; /* that reads, without its ";" */
 	const struct mg_table *table;
+	/* SQL that makes of a part of the query's rows, c0, c1 ... of merganser_exchange(0), the
+	 * table's in the relation `from`, in the planning database; NULL: they are the table's. */
+	const char *through, *from;
 	int (*flush)(void *arg, struct mg_redo *redo, struct mg_error *err);
 	void *arg;
 };

@@ -347,25 +347,8 @@ static int make_temp(struct mg_write *write, struct mg_duck_conn *conn, struct m
 
 	mg_sb_add(&sql, "CREATE TEMP TABLE ");
 	mg_sb_add_ident(&sql, table->name);
-	mg_sb_addf(&sql, "(%s", table->definition);
-	for (size_t i = 0; !*table->definition && i < table->column_count; i++) {
-		mg_sb_add(&sql, i ? ", " : "");
-		mg_sb_add_ident(&sql, table->columns[i].name);
-		mg_sb_addf(&sql, " %s%s", table->columns[i].type,
-		           table->columns[i].not_null ? " NOT NULL" : "");
-	}
-	for (size_t i = 0; i < table->primary_key_count; i++) {
-		mg_sb_add(&sql, i ? ", " : ", PRIMARY KEY (");
-		mg_sb_add_ident(&sql, table->primary_key[i]);
-	}
-	mg_sb_add(&sql, table->primary_key_count ? ")" : "");
-	for (size_t i = 0; i < table->unique_count; i++) {
-		for (size_t k = 0; k < table->uniques[i].count; k++) {
-			mg_sb_add(&sql, k ? ", " : ", UNIQUE (");
-			mg_sb_add_ident(&sql, table->uniques[i].columns[k]);
-		}
-		mg_sb_add_char(&sql, ')');
-	}
+	mg_sb_add_char(&sql, '(');
+	mg_table_add_definition(&sql, table, true);
 	mg_sb_add_char(&sql, ')');
 	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 

@@ -72,6 +72,7 @@ struct mg_write {
 	/* Of the source, from its first row on. */
 	const char **source_names, **source_types;
 	size_t source_columns;
+	int64_t now_us;             /* what now() tells; 0: the moment, or the transaction's */
 	bool has_rids;              /* the source's first column is rowid */
 	struct mg_write_rids rids;  /* that the source found */
 	struct mg_write_rids moved; /* of them, those whose row goes to another shard */

@@ -1,11 +1,13 @@
 /*
  * write_load.c - the rows of a query into a table that nobody sees yet.
  *
- * The columns are the query's own, so nothing is tried: a chunk gets its slots and goes.
+ * The columns are the query's own, or made of them: nothing is tried, a chunk gets its slots and
+ * goes.  All of it is of one moment, as now() tells.
  */
 #include "exec/run.h"
 #include "exec/tx.h"
 #include "exec/write_int.h"
+#include "os/clock.h"
 
 struct load {
 	struct mg_write write; /* first: what mg_write__source hands to take */
@@ -19,13 +21,19 @@ static int take(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 	struct mg_sb sql = { 0 };
 
 	mg_duck_set_context(conn, &write->context);
+	int code = load->asked->through ? mg_duck_exec(conn, load->asked->through, err) : 0;
+
 	mg_sb_add(&sql, "SELECT ");
 	mg_write__add_columns(&sql, write);
 	mg_write__add_slots(&sql, write);
-	mg_sb_add(&sql, " FROM (SELECT ");
-	mg_write__add_stored(&sql, write, 0, true);
-	mg_sb_addf(&sql, " FROM merganser_exchange(%d))", MG_WRITE_SOURCE);
-	int code = mg_write__redo_query(write, MG_REDO_INSERT, conn, mg_sb_text(&sql), err);
+	if (load->asked->through) {
+		mg_sb_addf(&sql, " FROM %s", load->asked->from);
+	} else {
+		mg_sb_add(&sql, " FROM (SELECT ");
+		mg_write__add_stored(&sql, write, 0, true);
+		mg_sb_addf(&sql, " FROM merganser_exchange(%d))", MG_WRITE_SOURCE);
+	}
+	code = code ? code : mg_write__redo_query(write, MG_REDO_INSERT, conn, mg_sb_text(&sql), err);
 
 	mg_sb_fini(&sql);
 	code = code ? code : load->asked->flush(load->asked->arg, write->redo, err);
@@ -47,6 +55,7 @@ int mg_write_load(struct mg_engine *engine, struct mg_run *run,
 	write->settings = *settings;
 	write->settings.strategy = MG_STRATEGY_AUTO;
 	write->settings.summarize = true;
+	write->now_us = mg_clock_wall_us();
 	write->redo = mg_redo_new();
 	write->result = &result;
 	write->arena = mg_arena_new();

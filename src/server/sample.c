@@ -409,7 +409,9 @@ static void table_init(struct mg_table *table, struct mg_arena *arena, const cha
 	table->column_count = columns->count;
 	table->columns = mg_arena_new_array(arena, struct mg_column, columns->count);
 	for (size_t i = 0; i < columns->count; i++) {
-		table->columns[i] = (struct mg_column){ columns->names[i], columns->types[i], not_null };
+		table->columns[i] = (struct mg_column){ .name = columns->names[i],
+			                                      .type = columns->types[i],
+			                                      .not_null = not_null };
 	}
 	table->keys = mg_arena_new_array(arena, const char *, 1);
 	table->keys[0] = key;

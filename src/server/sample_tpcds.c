@@ -256,7 +256,7 @@ int mg_tpcds_tables(struct mg_duck_conn *conn, struct mg_arena *arena, struct mg
 			.primary_key = mg_arena_new_array(arena, const char *, 2),
 		};
 		for (size_t i = 0; rc == 0 && i < count; i++) {
-			list[t].columns[i] = (struct mg_column){ names[i], types[i], false };
+			list[t].columns[i] = (struct mg_column){ .name = names[i], .type = types[i] };
 		}
 		list[t].keys[0] = from->key;
 		for (size_t i = 0; i < 2 && from->primary_key[i]; i++) {

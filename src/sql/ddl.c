@@ -12,7 +12,7 @@ static int not_yet(struct mg_cursor *cursor, const char *what, const char *hint)
 
 /* ---- lists of names ---- */
 
-static int take_names(struct mg_cursor *cursor, const char *what, const char ***out, size_t *count)
+int mg_ddl__take_names(struct mg_cursor *cursor, const char *what, const char ***out, size_t *count)
 {
 	size_t cap = 0;
 
@@ -68,7 +68,7 @@ static int take_partitioned(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	if (ddl->key_count) {
 		return mg_error_set(cursor->err, MG_E_SYNTAX, "PARTITIONED BY stands twice");
 	}
-	return take_names(cursor, "a column's name", &ddl->keys, &ddl->key_count);
+	return mg_ddl__take_names(cursor, "a column's name", &ddl->keys, &ddl->key_count);
 }
 
 static int take_query(struct mg_cursor *cursor, struct mg_ddl *ddl)
@@ -96,7 +96,7 @@ static int parse_table(struct mg_cursor *cursor, struct mg_ddl *ddl)
 
 	if (!code && mg_token_is_sign(cursor->token, '(')) {
 		if (names_only(cursor)) {
-			code = take_names(cursor, "a column's name", &ddl->names, &ddl->name_count);
+			code = mg_ddl__take_names(cursor, "a column's name", &ddl->names, &ddl->name_count);
 		} else {
 			const char *start = cursor->token.text.ptr + 1;
 
@@ -127,7 +127,7 @@ static int parse_view(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	int code = mg_cursor_take_path(cursor, "the view's name", &ddl->schema, &ddl->name);
 
 	if (!code && mg_token_is_sign(cursor->token, '(')) {
-		code = take_names(cursor, "a column's name", &ddl->names, &ddl->name_count);
+		code = mg_ddl__take_names(cursor, "a column's name", &ddl->names, &ddl->name_count);
 	}
 	if (!code && !mg_cursor_take(cursor, "as")) {
 		code = mg_cursor_expected(cursor, "AS");
@@ -210,7 +210,7 @@ int mg_ddl_parse(struct mg_arena *arena, struct mg_str text, struct mg_ddl *out,
 {
 	struct mg_cursor cursor;
 
-	*out = (struct mg_ddl){ .schema = "", .name = "" };
+	*out = (struct mg_ddl){ .schema = "", .name = "", .column = "", .to = "" };
 	mg_cursor_init(&cursor, arena, text, err);
 	if (mg_cursor_take(&cursor, "create")) {
 		out->verb = MG_DDL_CREATE;
@@ -223,6 +223,9 @@ int mg_ddl_parse(struct mg_arena *arena, struct mg_str text, struct mg_ddl *out,
 	if (mg_token_is(cursor.token, "comment")) {
 		return not_yet(&cursor, "COMMENT ON", "Leave it out.");
 	}
-	return not_yet(&cursor, "ALTER",
-	               "Make another table with CREATE TABLE ... AS SELECT, then drop this one.");
+	if (mg_cursor_take(&cursor, "alter")) {
+		out->verb = MG_DDL_ALTER;
+		return mg_ddl__parse_alter(&cursor, out);
+	}
+	return not_yet(&cursor, "This statement", "There are CREATE, ALTER and DROP.");
 }

@@ -1,5 +1,6 @@
 /*
- * ddl.h - the head of a statement that makes or drops a table, view, schema, macro or type.
+ * ddl.h - the head of a statement that makes, alters or drops a table, view, schema,
+ * macro or type.
  *
  * As dml.h: the texts in between are DuckDB's to read; here stands which object it is about, and
  * what DuckDB does not have: PARTITIONED BY.
@@ -13,8 +14,17 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-enum mg_ddl_verb { MG_DDL_CREATE, MG_DDL_DROP };
+enum mg_ddl_verb { MG_DDL_CREATE, MG_DDL_DROP, MG_DDL_ALTER };
 enum mg_ddl_kind { MG_DDL_TABLE, MG_DDL_VIEW, MG_DDL_SCHEMA, MG_DDL_OBJECT };
+
+/* What ALTER does, by what becomes of the rows. */
+enum mg_alter {
+	MG_ALTER_DEFINITION,  /* what new rows must be like: defaults, constraints */
+	MG_ALTER_COLUMN_NAME, /* `column` is called `to` */
+	MG_ALTER_NAME,        /* the object is called `to` */
+	MG_ALTER_ROWS,        /* a column comes, goes or gets another type: all rows are made anew */
+	MG_ALTER_PARTITIONS   /* PARTITIONED BY `keys`, or by nothing */
+};
 
 struct mg_ddl {
 	enum mg_ddl_verb verb;
@@ -36,6 +46,13 @@ struct mg_ddl {
 	/* Bodies and defaults of a macro, each as a statement that reads. */
 	const char **bodies;
 	size_t body_count, default_count; /* the last of them are defaults */
+	/* ALTER */
+	enum mg_alter alter;
+	struct mg_str action;   /* all behind the table's name, for DuckDB; empty with PARTITIONS */
+	const char *column;     /* that it is about; "" when it names none */
+	bool drops_column;      /* that one goes, and no part of it alone */
+	const char *to;         /* new name */
+	struct mg_str using_by; /* the expression behind USING, or empty */
 };
 
 /* text: one statement without its ";".  Fails: MG_E_SYNTAX, MG_E_UNSUPPORTED for DDL that does not

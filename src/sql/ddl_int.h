@@ -5,6 +5,14 @@
 #include "sql/cursor.h"
 #include "sql/ddl.h"
 
+/* (name, ...) */
+int mg_ddl__take_names(struct mg_cursor *cursor, const char *what, const char ***out,
+                       size_t *count);
+
+/* ---- ddl_alter.c ---- */
+/* Behind the word ALTER. */
+int mg_ddl__parse_alter(struct mg_cursor *cursor, struct mg_ddl *ddl);
+
 /* ---- ddl_object.c ---- */
 /* The word for an object of the catalog, when one stands there: then kind, object and tag are set.
  */

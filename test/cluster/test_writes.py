@@ -62,7 +62,8 @@ def test_views_and_schemas(empty):
     ("CREATE VIEW x AS SELECT * FROM read_csv('/etc/passwd')", ""),
     ("CREATE TABLE x AS SELECT * FROM read_csv('/etc/passwd')", ""),
     ("CREATE TEMP TABLE x (a INTEGER)", "TEMP"),
-    ("ALTER TABLE x ADD COLUMN b INTEGER", "ALTER"),
+    ("ALTER TABLE x ADD COLUMN b INTEGER", "no table"),
+    ("ALTER SEQUENCE x OWNED BY y", "ALTER"),
     ("CREATE INDEX i ON x (a)", "CREATE"),
     ("CREATE TABLE x (a INTEGER) PARTITIONED BY (a", "\")\""),
 ])

@@ -66,8 +66,11 @@ static int fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
 		                        .rows = 7,
 		                        .version = 3 };
 	table->columns = mg_arena_new_array(arena, struct mg_column, 2);
-	table->columns[0] = (struct mg_column){ "a\nb", "DECIMAL(15,2)", true };
-	table->columns[1] = (struct mg_column){ "é", "ENUM('x', 'y')", false };
+	table->columns[0] = (struct mg_column){ .name = "a\nb",
+		                                      .type = "DECIMAL(15,2)",
+		                                      .not_null = true,
+		                                      .stored = "first \"name\"" };
+	table->columns[1] = (struct mg_column){ .name = "é", .type = "ENUM('x', 'y')" };
 	table->column_count = 2;
 	table->keys = mg_arena_new_array(arena, const char *, 1);
 	table->keys[0] = "a\nb";
