@@ -446,6 +446,16 @@ const char *mg_column_stored(const struct mg_column *column)
 	return column->stored && *column->stored ? column->stored : column->name;
 }
 
+void mg_table_add_stored_columns(struct mg_sb *sql, const struct mg_table *table)
+{
+	for (size_t i = 0; i < table->column_count; i++) {
+		mg_sb_add(sql, i ? ", " : "");
+		mg_sb_add_ident(sql, mg_column_stored(&table->columns[i]));
+		mg_sb_add(sql, " AS ");
+		mg_sb_add_ident(sql, table->columns[i].name);
+	}
+}
+
 void mg_table_add_definition(struct mg_sb *sql, const struct mg_table *table, bool with_key)
 {
 	mg_sb_add(sql, table->definition ? table->definition : "");

@@ -189,6 +189,8 @@ size_t mg_table_key_columns(const struct mg_table *table, const char **out);
 const char *mg_table_stored(struct mg_arena *arena, const struct mg_table *table);
 /* The name of a column there. */
 const char *mg_column_stored(const struct mg_column *column);
+/* All columns, as a SELECT from there gives them the names that they have now. */
+void mg_table_add_stored_columns(struct mg_sb *sql, const struct mg_table *table);
 /* What stands between the parentheses of its CREATE TABLE: columns, CHECKs, with_key: keys. */
 void mg_table_add_definition(struct mg_sb *sql, const struct mg_table *table, bool with_key);
 /* The same rows of the same columns: nothing has altered it or made it anew. */

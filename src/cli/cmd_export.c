@@ -252,9 +252,8 @@ static void add_select(struct mg_sb *sql, const struct mg_catalog_data *data,
 	mg_sb_add(sql, count ? "SELECT sum(n)::BIGINT FROM (" : "");
 	for (uint32_t shard = first; shard <= last; shard++) {
 		mg_sb_add(sql, shard > first ? " UNION ALL SELECT " : "SELECT ");
-		for (size_t i = 0; !count && i < table->column_count; i++) {
-			mg_sb_add(sql, i ? ", " : "");
-			mg_sb_add_ident(sql, table->columns[i].name);
+		if (!count) {
+			mg_table_add_stored_columns(sql, table);
 		}
 		mg_sb_addf(sql, count ? "count(*) AS n FROM s%u." : " FROM s%u.", shard);
 		mg_sb_add_ident(sql, table->schema);

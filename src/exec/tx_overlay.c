@@ -61,13 +61,8 @@ static int make(struct mg_tx *tx, const struct mg_table *table, bool own, struct
 		}
 		mg_sb_add(&sql, "); CREATE TEMP TABLE ");
 	} else {
-		mg_sb_add(&sql, " AS SELECT _mg_rid, _mg_slot");
-		for (size_t i = 0; i < table->column_count; i++) {
-			mg_sb_add(&sql, ", ");
-			mg_sb_add_ident(&sql, mg_column_stored(&table->columns[i]));
-			mg_sb_add(&sql, " AS ");
-			mg_sb_add_ident(&sql, table->columns[i].name);
-		}
+		mg_sb_add(&sql, " AS SELECT _mg_rid, _mg_slot, ");
+		mg_table_add_stored_columns(&sql, table);
 		mg_sb_addf(&sql, " FROM s%d.", table->key_count ? 1 : 0);
 		mg_sb_add_ident(&sql, table->schema);
 		mg_sb_add_char(&sql, '.');

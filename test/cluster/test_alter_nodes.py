@@ -4,6 +4,7 @@ import pathlib
 import sys
 import threading
 
+import duckdb
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from test_nodes import Servers, until  # noqa: E402
@@ -109,6 +110,9 @@ def test_workers_follow(new_cluster):
     expected = [[i, ROWS // 5, f"v{min((j for j in range(i, ROWS, 5)), key=lambda j: f'v{j}')}"] for i in range(5)]
     assert cluster.rows(sql, "?strategy=cut") == expected
     assert cluster.rows("SELECT max(workers) FROM cluster.query_history WHERE sql LIKE '%min(n)%'") == [[1]]
+    cluster.stop()
+    cluster.run("export", "--data-dir", cluster.data, "-o", cluster.dir / "all.duckdb")  # from the files, which have the first names
+    assert duckdb.connect(str(cluster.dir / "all.duckdb")).execute("SELECT * FROM u WHERE k = 7").fetchall() == [(7, "v7", 2)]
 
 
 def test_a_coordinator_that_is_killed_leaves_the_old_or_the_new(new_cluster):

@@ -291,6 +291,24 @@ def test_replaced_table(cluster, table):
     assert event == {"op": "end", "reason": "replaced"}
 
 
+def test_an_altered_table(cluster, table):
+    """Names change on the way; rows that are made anew end the feed."""
+    name = table()
+    feed = Feed(cluster, name)
+    execute(cluster, f"INSERT INTO {name} VALUES (1, 'x')")
+    assert feed.take(1)[0]["row"] == {"k": 1, "v": "x"}
+    execute(cluster, f"ALTER TABLE {name} RENAME COLUMN v TO w")
+    execute(cluster, f"UPDATE {name} SET w = 'y'")
+    columns, update = feed.take(2)
+    assert columns["op"] == "columns" and columns["columns"] == ["k", "w"]
+    assert (update["old"], update["row"]) == ({"k": 1, "w": "x"}, {"k": 1, "w": "y"})
+    execute(cluster, f"ALTER TABLE {name} ADD COLUMN n INTEGER DEFAULT 5")
+    while (event := feed.next()) and event["op"] != "end":
+        assert event["op"] in ("resolved", "drop"), event
+    assert event == {"op": "end", "reason": "replaced"}
+    assert [event["row"] for event in rows(changes(cluster, name, **{"from": "start"}))] == [{"k": 1, "w": "y", "n": 5}]
+
+
 # ---- what is refused ----
 
 def test_refusals(cluster, table):
