@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "exec/engine.h"
+#include "exec/pivot.h"
 #include "exec/run.h"
 #include "exec/sweep.h"
 #include "exec/tx.h"
@@ -667,6 +668,20 @@ static void name_apart(struct mg_define *define, const char **names, size_t inde
 	}
 }
 
+/* Its columns, and its rows later, are of the values that are there now. */
+static int expand_pivot(struct mg_define *define, struct mg_error *err)
+{
+	struct mg_ddl *ddl = &define->ddl;
+	const char *expanded = NULL;
+	int code = mg_pivot_expand(define->engine, define->run, define->settings, define->arena,
+	                           ddl->query, &expanded, err);
+
+	if (expanded) {
+		ddl->query = mg_str(expanded);
+	}
+	return code;
+}
+
 /* Columns of a query's result, as the text between the parentheses of CREATE TABLE. */
 static int columns_of_query(struct mg_define *define, struct mg_error *err)
 {
@@ -674,7 +689,9 @@ static int columns_of_query(struct mg_define *define, struct mg_error *err)
 	struct mg_bound bound;
 	struct mg_sb text = { 0 };
 	const char *query;
-	int code = bind_query(define, &query, &bound, err);
+	int code = expand_pivot(define, err);
+
+	code = code ? code : bind_query(define, &query, &bound, err);
 
 	if (code) {
 		return code;

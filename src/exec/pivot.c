@@ -4,6 +4,9 @@
  *   PIVOT source ON a, b IN (1, 2) USING ...
  *   SELECT * FROM (PIVOT source ON a IN ('x', 'y'), b IN (1, 2) USING ...)
  *
+ * Also in parentheses and behind WITH; what asks for the values sees the common table expressions
+ * that the PIVOT sees.
+ *
  * DuckDB itself does the same in two statements: it makes an enum of the distinct values, in their
  * order.  The values are asked for as text, which is what DuckDB names the columns by and compares
  * with.
@@ -53,29 +56,46 @@ static int batch(void *arg, struct ArrowArray *array, struct mg_error *err)
 	return 0;
 }
 
+enum { DEPTH_MAX = 100 }; /* deeper ones stay as they are, for the engine to say why */
+
+/* What asks, and for whom. */
+struct asker {
+	struct mg_engine *engine;
+	struct mg_run *run;
+	struct mg_run_settings settings;
+};
+
+/* Common table expressions that are seen from a place: "a AS (...), b AS (...)"; "": none. */
+struct with {
+	const char *recursive; /* "RECURSIVE ", or "" */
+	const char *list;
+	unsigned depth; /* of the place, in queries */
+};
+
 /* " IN ('a', 'b')" for one expression. */
-static int ask(struct mg_engine *engine, struct mg_run *run, const struct mg_run_settings *settings,
-               struct mg_str source, struct mg_str item, struct mg_sb *out, struct mg_error *err)
+static int ask(const struct asker *asker, struct with with, struct mg_str source,
+               struct mg_str item, struct mg_sb *out, struct mg_error *err)
 {
 	struct values values = { 0 };
 	struct mg_sb sql = { 0 };
 	struct mg_rows rows = { .begin = begin, .batch = batch, .lossless = true, .arg = &values };
-	struct mg_run_settings own = *settings;
-	own.distributed = MG_DISTRIBUTED_TRUE;
-	own.summarize = true;
+	if (*with.list) {
+		mg_sb_addf(&sql, "WITH %s%s ", with.recursive, with.list);
+	}
 	mg_sb_addf(
 		&sql,
 		"SELECT v FROM (SELECT DISTINCT CAST((%.*s) AS VARCHAR) AS v, (%.*s) AS k FROM %.*s) AS mg "
 		"WHERE v IS NOT NULL ORDER BY k",
 		MG_STR_ARG(item), MG_STR_ARG(item), MG_STR_ARG(source));
-	int code = mg_coordinator_run(engine, run, &own, mg_str(mg_sb_text(&sql)), &rows, err);
+	int code = mg_coordinator_run(asker->engine, asker->run, &asker->settings,
+	                              mg_str(mg_sb_text(&sql)), &rows, err);
 	if (!code && !values.count) {
 		code = mg_error_set(err, MG_E_DATA, "PIVOT finds no values of %.*s", MG_STR_ARG(item));
 	}
 	if (!code) {
 		mg_sb_addf(out, " IN (%s)", mg_sb_text(&values.list));
 	}
-	*mg_run_own_stats(run) = (struct mg_run_stats){ .step = "" };
+	*mg_run_own_stats(asker->run) = (struct mg_run_stats){ .step = "" };
 	if (values.view) {
 		mg_arrow_view_free(values.view);
 	}
@@ -87,6 +107,22 @@ static int ask(struct mg_engine *engine, struct mg_run *run, const struct mg_run
 static bool is_word(struct mg_token token, const char *word)
 {
 	return token.kind == MG_T_WORD && mg_str_eq_nocase(token.text, mg_str(word));
+}
+
+static bool is_pivot(struct mg_token token)
+{
+	return is_word(token, "pivot") || is_word(token, "pivot_wider");
+}
+
+/* A sign of one character, or 0. */
+static char sign_of(struct mg_token token)
+{
+	return token.kind == MG_T_OPERATOR && token.text.len == 1 ? token.text.ptr[0] : 0;
+}
+
+static int depth_of(char sign)
+{
+	return (sign == '(' || sign == '[') - (sign == ')' || sign == ']');
 }
 
 static bool ends_items(struct mg_token token)
@@ -110,53 +146,199 @@ static struct mg_str between(const char *from, const char *to)
 	return mg_str_trim((struct mg_str){ from, (size_t)(to - from) });
 }
 
-int mg_pivot_expand(struct mg_engine *engine, struct mg_run *run,
-                    const struct mg_run_settings *settings, struct mg_arena *arena,
-                    struct mg_str sql, const char **out, struct mg_error *err)
+static void add(struct mg_sb *out, const char *from, const char *to)
+{
+	mg_sb_add_len(out, from, (size_t)(to - from));
+}
+
+/* sql begins with PIVOT.  One without ON stays as it is, for the engine to say why. */
+static int write_values(const struct asker *asker, struct with with, struct mg_str sql,
+                        struct mg_sb *out, struct mg_error *err)
 {
 	struct mg_lexer lexer;
 	mg_lex_init(&lexer, sql);
 	struct mg_token token = mg_lex_next(&lexer);
-	*out = NULL;
-	if (!is_word(token, "pivot") && !is_word(token, "pivot_wider")) {
-		return 0;
-	}
 	const char *verb_end = token.text.ptr + token.text.len, *item_start = NULL;
 	const char *end = sql.ptr + sql.len;
 	struct mg_str source = { 0 };
-	struct mg_sb text = { 0 };
 	bool listed = false;
 	int code = 0, depth = 0;
 	for (bool done = false; !code && !done;) {
 		token = mg_lex_next(&lexer);
 		const char *at = token.kind == MG_T_END ? end : token.text.ptr;
-		char c = token.kind == MG_T_OPERATOR && token.text.len == 1 ? token.text.ptr[0] : 0;
-		depth += (c == '(' || c == '[') - (c == ')' || c == ']');
+		char sign = sign_of(token);
+		depth += depth_of(sign);
 		if (!item_start) {
 			done = is_end(token);
 			if (depth == 0 && is_word(token, "on")) {
 				source = between(verb_end, at);
 				item_start = at + token.text.len;
-				mg_sb_addf(&text, "SELECT * FROM (PIVOT %.*s ON ", MG_STR_ARG(source));
+				mg_sb_addf(out, "SELECT * FROM (PIVOT %.*s ON ", MG_STR_ARG(source));
 			}
 			continue;
 		}
 		done = is_end(token) || (depth == 0 && ends_items(token));
-		if (done || (depth == 0 && c == ',')) {
+		if (done || (depth == 0 && sign == ',')) {
 			struct mg_str item = between(item_start, at);
-			mg_sb_add_len(&text, item.ptr, item.len);
-			code = listed || !item.len ? 0 : ask(engine, run, settings, source, item, &text, err);
-			mg_sb_add(&text, done ? " " : ", ");
+			mg_sb_add_len(out, item.ptr, item.len);
+			code = listed || !item.len ? 0 : ask(asker, with, source, item, out, err);
+			mg_sb_add(out, done ? " " : ", ");
 			item_start = done ? at : at + 1;
 			listed = false;
 		}
 		listed |= depth == 0 && is_word(token, "in");
 	}
-	if (!code && item_start) {
-		mg_sb_add_len(&text, item_start, (size_t)(end - item_start));
-		mg_sb_add(&text, "\n)");
-		*out = mg_arena_strdup(arena, mg_sb_text(&text));
+	if (!item_start) {
+		mg_sb_add_len(out, sql.ptr, sql.len);
+	} else if (!code) {
+		add(out, item_start, end);
+		mg_sb_add(out, "\n)");
 	}
+	return code;
+}
+
+/* What a parenthesis holds that the lexer stands behind; then it stands behind its end, too. */
+static struct mg_str take_group(struct mg_lexer *lexer)
+{
+	const char *from = lexer->ptr;
+	for (int depth = 1;;) {
+		struct mg_token token = mg_lex_next(lexer);
+		depth += depth_of(sign_of(token));
+		if (is_end(token) || depth == 0) {
+			return (struct mg_str){
+				from, (size_t)((is_end(token) ? lexer->end : token.text.ptr) - from)
+			};
+		}
+	}
+}
+
+static int expand_query(const struct asker *asker, struct with with, struct mg_str sql,
+                        struct mg_sb *out, struct mg_error *err);
+
+/* Text with the queries in its parentheses expanded, where they may hold a PIVOT. */
+static int expand_groups(const struct asker *asker, struct with with, struct mg_str sql,
+                         struct mg_sb *out, struct mg_error *err)
+{
+	struct mg_lexer lexer;
+	mg_lex_init(&lexer, sql);
+	const char *copied = sql.ptr;
+	int code = 0;
+	for (struct mg_token token = mg_lex_next(&lexer); !code && !is_end(token);
+	     token = mg_lex_next(&lexer)) {
+		struct mg_lexer ahead = lexer;
+		struct mg_token next = sign_of(token) == '(' ? mg_lex_next(&ahead) : (struct mg_token){ 0 };
+		if (is_pivot(next) || is_word(next, "with")) {
+			add(out, copied, lexer.ptr);
+			code = expand_query(asker, with, take_group(&lexer), out, err);
+			mg_sb_add(out, ")");
+			copied = lexer.ptr;
+		}
+	}
+	add(out, copied, sql.ptr + sql.len);
+	return code;
+}
+
+static int expand_main(const struct asker *asker, struct with with, struct mg_str sql,
+                       struct mg_sb *out, struct mg_error *err)
+{
+	struct mg_lexer lexer;
+	mg_lex_init(&lexer, sql);
+	if (!is_pivot(mg_lex_next(&lexer))) {
+		return expand_groups(asker, with, sql, out, err);
+	}
+	struct mg_sb text = { 0 };
+	int code = expand_groups(asker, with, sql, &text, err);
+	code = code ? code : write_values(asker, with, mg_str(mg_sb_text(&text)), out, err);
 	mg_sb_fini(&text);
+	return code;
+}
+
+/* `name [(columns)] AS [[NOT] MATERIALIZED] (query)`, each of which sees those before it.  Behind
+ * the last one stands the lexer. */
+static int expand_with(const struct asker *asker, struct with outer, struct mg_lexer *lexer,
+                       struct mg_sb *list, struct mg_error *err)
+{
+	const char *copied = lexer->ptr;
+	bool body = false;
+	int code = 0;
+	mg_sb_add(list, outer.list);
+	mg_sb_add(list, *outer.list ? ", " : "");
+	size_t complete = list->len;
+	while (!code) {
+		struct mg_token token = mg_lex_next(lexer);
+		if (is_end(token)) {
+			break;
+		}
+		if (sign_of(token) != '(' || !body) {
+			body = is_word(token, "as") || is_word(token, "materialized");
+			if (sign_of(token) == '(') {
+				(void)take_group(lexer);
+			}
+			continue;
+		}
+		char *before = mg_strndup(mg_sb_text(list), complete > 2 ? complete - 2 : 0);
+		add(list, copied, lexer->ptr);
+		struct with with = { outer.recursive, before, outer.depth };
+		code = expand_query(asker, with, take_group(lexer), list, err);
+		mg_sb_add(list, ")");
+		mg_free(before);
+		body = false;
+		struct mg_lexer ahead = *lexer;
+		if (sign_of(mg_lex_next(&ahead)) != ',') {
+			return code;
+		}
+		*lexer = ahead;
+		copied = lexer->ptr;
+		mg_sb_add(list, ", ");
+		complete = list->len;
+	}
+	return code;
+}
+
+static int expand_query(const struct asker *asker, struct with with, struct mg_str sql,
+                        struct mg_sb *out, struct mg_error *err)
+{
+	struct mg_lexer lexer, ahead;
+	if (++with.depth > DEPTH_MAX) {
+		mg_sb_add_len(out, sql.ptr, sql.len);
+		return 0;
+	}
+	mg_lex_init(&lexer, sql);
+	if (!is_word(mg_lex_next(&lexer), "with")) {
+		return expand_main(asker, with, sql, out, err);
+	}
+	struct mg_sb list = { 0 };
+	ahead = lexer;
+	if (is_word(mg_lex_next(&ahead), "recursive")) {
+		lexer = ahead;
+		with.recursive = "RECURSIVE ";
+	}
+	const char *own = with.list;
+	int code = expand_with(asker, with, &lexer, &list, err);
+	struct with all = { with.recursive, mg_sb_text(&list), with.depth };
+	mg_sb_addf(out, "WITH %s%s ", all.recursive, all.list + strlen(own) + (*own ? 2 : 0));
+	code = code ? code : expand_main(asker, all, between(lexer.ptr, lexer.end), out, err);
+	mg_sb_fini(&list);
+	return code;
+}
+
+int mg_pivot_expand(struct mg_engine *engine, struct mg_run *run,
+                    const struct mg_run_settings *settings, struct mg_arena *arena,
+                    struct mg_str sql, const char **out, struct mg_error *err)
+{
+	struct asker asker = { .engine = engine, .run = run, .settings = *settings };
+	const char *text = mg_arena_strndup(arena, sql.ptr, sql.len);
+	struct mg_sb expanded = { 0 };
+	*out = NULL;
+	if (!strcasestr(text, "pivot")) {
+		return 0;
+	}
+	asker.settings.distributed = MG_DISTRIBUTED_TRUE;
+	asker.settings.summarize = true;
+	int code = expand_query(&asker, (struct with){ "", "", 0 }, mg_str(text), &expanded, err);
+	if (!code && strcmp(mg_sb_text(&expanded), text) != 0) {
+		*out = mg_arena_strdup(arena, mg_sb_text(&expanded));
+	}
+	mg_sb_fini(&expanded);
 	return code;
 }

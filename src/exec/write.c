@@ -14,6 +14,7 @@
 
 #include "base/assert.h"
 #include "exec/pump.h"
+#include "exec/pivot.h"
 #include "exec/run.h"
 #include "exec/sequences.h"
 #include "exec/tx.h"
@@ -463,9 +464,16 @@ static int parse(struct mg_write *write, struct mg_error *err)
 		mg_error_hint(err, "Write the rows in several statements.");
 		return MG_E_LIMIT;
 	}
-	write->text = mg_arena_strndup(write->arena, statement.ptr, statement.len);
-	int code = mg_dml_parse(write->arena, statement, &write->dml, err);
+	const char *expanded = NULL;
+	int code = mg_pivot_expand(write->engine, write->run, &write->settings, write->arena, statement,
+	                           &expanded, err);
 
+	if (code) {
+		return code;
+	}
+	write->text = expanded ? expanded
+	                       : mg_arena_strndup(write->arena, statement.ptr, statement.len);
+	code = mg_dml_parse(write->arena, mg_str(write->text), &write->dml, err);
 	return code ? code : find_table(write->data, &write->dml, &write->table, err);
 }
 

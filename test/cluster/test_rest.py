@@ -498,7 +498,18 @@ def test_pivot_finds_its_values(cluster):
              "FROM (PIVOT orders ON o_orderstatus IN ('F', 'O', 'P') USING count(*) GROUP BY o_orderpriority) ORDER BY o_orderpriority"),
             ("PIVOT (SELECT l_returnflag AS f, l_linestatus AS s, l_quantity AS q FROM lineitem) ON f, s IN ('F') USING sum(q)",
              "FROM (PIVOT (SELECT l_returnflag AS f, l_linestatus AS s, l_quantity AS q FROM lineitem) "
-             "ON f IN ('A', 'N', 'R'), s IN ('F') USING sum(q))")):
+             "ON f IN ('A', 'N', 'R'), s IN ('F') USING sum(q))"),
+            ("SELECT max(F) FROM (PIVOT orders ON o_orderstatus USING count(*) GROUP BY o_orderpriority)",
+             "SELECT max(F) FROM (PIVOT orders ON o_orderstatus IN ('F', 'O', 'P') USING count(*) GROUP BY o_orderpriority)"),
+            ("WITH late AS (SELECT o_orderstatus, o_clerk FROM orders WHERE o_orderkey > 30000), found AS "
+             "(PIVOT late ON o_orderstatus USING count(*)) "
+             "FROM found, region ORDER BY ALL",
+             "WITH late AS (SELECT o_orderstatus, o_clerk FROM orders WHERE o_orderkey > 30000), found AS (PIVOT late ON o_orderstatus "
+             "IN ('F', 'O', 'P') USING count(*)) FROM found, region ORDER BY ALL"),
+            ("WITH RECURSIVE a(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM a WHERE i < 3) PIVOT a ON i USING sum(i)",
+             "SELECT 1::HUGEINT AS \"1\", 2::HUGEINT AS \"2\", 3::HUGEINT AS \"3\""),
+            ("SELECT count(*) FROM (WITH q AS (FROM orders) PIVOT (PIVOT q ON o_orderstatus USING count(*) GROUP BY o_orderpriority) "
+             "ON o_orderpriority USING sum(F))", "SELECT count(*) FROM range(5)")):
         ours, theirs = query(cluster, found), query(cluster, named)
         assert ours.status == 200 and ours.json()["result"] == theirs.json()["result"], ours.body
 
@@ -506,7 +517,9 @@ def test_pivot_finds_its_values(cluster):
 @pytest.mark.parametrize("sql", [
     "PIVOT orders ON o_orderstatus)", "PIVOT orders ON (o_orderstatus", "PIVOT orders ON", "PIVOT", "PIVOT orders ON USING count(*)",
     "PIVOT 'x.parquet' ON a", "PIVOT orders ON 'open", "PIVOT orders ON o_orderstatus, , USING count(*)", "PIVOT nothing ON a",
-    "PIVOT orders ON read_text('/etc/passwd') USING count(*)",
+    "PIVOT orders ON read_text('/etc/passwd') USING count(*)", "(" * 5000 + "PIVOT orders ON a USING b", "(PIVOT " * 5000 + "orders ON a",
+    "WITH a AS (PIVOT", "WITH a", "WITH a AS (SELECT 1), b AS PIVOT a ON a",
 ])
 def test_pivot_that_makes_no_sense_is_refused(cluster, sql):
     error(query(cluster, sql), 400, 403, 501)
+    assert query(cluster, "SELECT 1").status == 200

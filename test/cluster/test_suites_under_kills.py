@@ -3,8 +3,10 @@ import http.client
 import itertools
 import json
 import math
+import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -16,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from test_nodes import Servers, until  # noqa: E402
 
 QUERIES = pathlib.Path(__file__).resolve().parents[2] / "queries"
+BUILD = pathlib.Path(os.environ.get("MG_BUILD", QUERIES.parent / "build"))
 JSON = {"Content-Type": "application/json"}
 
 
@@ -130,8 +133,78 @@ def start_worker(servers, name):
     servers.cluster.start_worker(name, "--server", addresses, "--threads", 1, "--memory-limit", "256MiB")
 
 
+def statements_of(suite, *arguments):
+    """What the test bed makes of a suite, one statement after the other."""
+    bed = subprocess.run([BUILD / "test/sql/bed", "--suite", suite, "--list", "--dir", QUERIES.parent / "test/sql", *arguments],
+                         check=True, capture_output=True, text=True)
+    return bed.stdout.rstrip().removesuffix(";").split(";\n")
+
+
+def tables_of_the_bed():
+    """The tables of nasty.sql, as plain DuckDB makes them and as a cluster does, by the bed's standard placement."""
+    keys = {"a": "k", "b": "k", "e": "k", "bn": "id", "edge": "src", "ty": "id"}
+    lines = (QUERIES.parent / "test/sql/nasty.sql").read_text().splitlines()
+    made = [line for line in lines if line.startswith("create ")]
+    for line in made:
+        name = line.split()[2]
+        yield line, line.replace(f"{name} as ", f"{name} partitioned by ({keys[name]}) as ", 1) if name in keys else line
+
+
+def as_text(sql):
+    """The same rows with each value as text, which any type has; their order is not asked for."""
+    return f"SELECT COLUMNS(*)::VARCHAR FROM ({sql}) AS rows_as_text"
+
+
 def queries_of(suite):
     return {path.stem: path.read_text() for path in sorted((QUERIES / suite).glob("*.sql")) if path.stem != "star"}
+
+
+def expect(truth, suite, queries, expected):
+    """Answers of plain DuckDB; what it refuses has none."""
+    for name, sql in queries:
+        try:
+            expected[suite, name] = sql, truth.execute(sql).fetchall()
+        except duckdb.Error:
+            continue
+
+
+def unlike(client, expected):
+    return [key for key, (sql, rows) in expected.items() if not same(client.ask("/db/query", {"sql": sql})["values"], rows)]
+
+
+@pytest.mark.slow
+def test_all_suites_are_answered_while_nodes_die(new_cluster):
+    """TPC-DS, the nasty statements and generated ones, too; of TPC-DS those whose LIMIT may choose among ties are left out."""
+    servers = Servers(new_cluster, scale=0.01, shards=4)
+    cluster = servers.cluster
+    cluster.run("bootstrap", "--data-dir", cluster.data, "--tpch-scale-factor", 0.01, "--shard-count", 4, "--ssb",
+                "--tpcds-scale-factor", 0.01)
+    truth, expected = truth_of(cluster.data, cluster.dir), {}
+    servers.start_all()
+    client, workers = Asker(servers), ["worker-a", "worker-b"]
+    for plain_sql, ours in tables_of_the_bed():
+        truth.execute(plain_sql)
+        client.ask("/db/execute", {"sql": ours})
+    for suite in ("tpch", "ssb", "tpcds"):
+        expect(truth, suite, queries_of(suite).items(), expected)
+    for suite, arguments in (("nasty", ()), ("generated", ("--seeds", "1..200"))):
+        expect(truth, suite, ((number, as_text(sql)) for number, sql in enumerate(statements_of(suite, *arguments), 1)), expected)
+    assert len(expected) > 600
+    ties = unlike(client, expected)
+    assert {suite for suite, _ in ties} <= {"tpcds", "nasty"} and len(ties) < 20, ties
+    for key in ties:
+        del expected[key]
+    for worker in workers:
+        start_worker(servers, worker)
+    killer = Killer(servers, workers)
+    killer.start()
+    try:
+        while killer.kills < 10:
+            wrong = unlike(client, expected)
+            assert not wrong and not killer.error, (wrong, killer.error)
+    finally:
+        killer.stopping.set()
+        killer.join(120)
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])

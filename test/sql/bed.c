@@ -4,7 +4,7 @@
  *   bed --suite tpch|tpcds|ssb|nasty|generated [--sf 0.01] [--strategy
  * auto|cut|broadcast|repartition|gather|dry]
  *       [--layouts n] [--seed n] [--seeds a..b] [--parts n] [--query n] [--dir test/sql] [-v]
- * [--explain]
+ * [--explain] [--list]
  *
  * A suite's standard layout runs first; --layouts n adds n random ones (every table a reference
  * table or hashed by a random column, 1 to 13 shards, 1 to 6 participants).  Exit code 1 when an
@@ -54,7 +54,7 @@ struct options {
 	bool dry;
 	size_t layouts, parts, query;
 	uint64_t seed, seed_from, seed_to;
-	bool verbose, explain;
+	bool verbose, explain, list;
 };
 
 struct totals {
@@ -528,6 +528,10 @@ static bool parse(int argc, char **argv, struct options *options)
 			options->explain = true;
 			continue;
 		}
+		if (strcmp(flag, "--list") == 0) {
+			options->list = true;
+			continue;
+		}
 		const char *value = i + 1 < argc ? argv[++i] : "";
 		if (strcmp(flag, "--suite") == 0) {
 			for (size_t s = 0; s < sizeof suites / sizeof *suites; s++) {
@@ -591,7 +595,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bed --suite tpch|tpcds|ssb|nasty|generated [--sf 0.01] [--strategy "
 		                "auto|cut|broadcast|repartition|gather|dry]\n"
 		                "           [--layouts n] [--seed n] [--seeds a..b] [--parts n] [--query "
-		                "n] [--dir test/sql] [-v] [--explain]\n");
+		                "n] [--dir test/sql] [-v] [--explain] [--list]\n");
 		return 2;
 	}
 	struct bed bed = { .verbose = options.verbose };
@@ -601,6 +605,12 @@ int main(int argc, char **argv)
 	mg_error_clear(&err);
 	int rc = bed_open(&bed, &err);
 	rc = rc ? rc : load_suite(&bed, &options, &list, &err);
+	if (rc == 0 && options.list) {
+		for (size_t i = 0; i < list.count; i++) {
+			printf("%s;\n", list.queries[i].text);
+		}
+		return 0;
+	}
 	for (size_t i = 0; rc == 0 && i < list.count; i++) {
 		learn_truth(&bed, &list.queries[i], list.arena);
 	}
