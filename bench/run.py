@@ -1,10 +1,12 @@
 """Benchmarks, each beside its peer in the same run, printed as ratios and written as JSON.
 
     bench/run.py [--scale 1] [--repeat 5] [--jobs tpch4,tpch11,cut,eleven,latency,stream,idle,workers] [--json FILE]
+    bench/run.py --jobs insert,batches,failover,quiet,restart,keys [--clients 1,16,32,64,256] [--seconds 5] [--repeat 3]
 
 Peer: DuckDB of the same version in one process over plain tables of the same data, with the same threads.
 Runs of ours and the peer's alternate, the median of the repeats is compared, and the load of the machine is recorded.
-A ratio above 1 means that we are slower. Nothing here is a test: no limit fails.
+A ratio above 1 means that we are slower. Nothing here is a test: no limit fails. The jobs of bench/writes.py have limits, which they
+print with ok or NOT; the machine must be quiet for that to mean anything.
 """
 import argparse
 import json
@@ -17,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import writes
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("MERGANSER_BUILD", os.path.join(ROOT, "build"))
@@ -251,6 +255,7 @@ JOBS = {
     "tpch11": lambda a, w: job_tpch(a, w, 11),
     "cut": lambda a, w: job_tpch(a, w, 4, 3, "SET strategy = 'cut'"),
     "eleven": job_eleven, "latency": job_latency, "stream": job_stream, "idle": job_idle, "workers": job_workers,
+    **writes.JOBS,
 }
 
 
@@ -260,6 +265,10 @@ def main():
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--idle-seconds", type=int, default=60)
     parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 16, 32, 64, 256])
+    parser.add_argument("--seconds", type=int, default=5, help="of one run of a load")
+    parser.add_argument("--quiet-seconds", type=int, default=30)
+    parser.add_argument("--restart-rows", type=int, default=9_000_000, help="about 1 GB")
     parser.add_argument("--json")
     parser.add_argument("--work", help="keep data here between runs")
     args = parser.parse_args()
@@ -272,10 +281,12 @@ def main():
         for name in args.jobs.split(","):
             started = time.time()
             results["jobs"][name] = result = JOBS[name](args, work)
-            detail = {k: v for k, v in result.items() if k != "queries"}
+            detail = {k: v for k, v in result.items() if k not in ("queries", "limits")}
             print(f"{name:10s} {json.dumps(detail)}  ({time.time() - started:.0f} s)", flush=True)
             for query, row in result.get("queries", {}).items():
                 print(f"    {query:10s} {row['ours_ms']:9.1f} ms  duckdb {row['duckdb_ms']:9.1f} ms  ratio {row['ratio']:.2f}")
+            for what, figure, limit, ok in result.get("limits", []):
+                print(f"    {what:50s} {figure:>10} {limit:>10}  {'ok' if ok else 'NOT'}", flush=True)
     finally:
         if not args.work:
             shutil.rmtree(work, ignore_errors=True)

@@ -165,6 +165,10 @@ MG_API const struct mg_client_error *mg_client_error(const mg_client *client);
 /* Send statements, separated by ; - size 0: sql is zero-terminated.  What was left of the request
  * before is cancelled and thrown away. */
 MG_API int mg_client_query(mg_client *client, const char *sql, size_t size);
+/* The same with values in the place of ?, $1 (params: a JSON array) or $name (a JSON object), such
+ * as [1,"Bern",null].  NULL: none. */
+MG_API int mg_client_query_params(mg_client *client, const char *sql, size_t size,
+                                  const char *params);
 /* The next statement's answer begins (rows left of the one before are thrown away), or NULL when
  * every statement was answered.  *out lives until the next call. */
 MG_API int mg_client_next_statement(mg_client *client, const struct mg_client_statement **out);

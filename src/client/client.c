@@ -651,6 +651,11 @@ static int begin_request(struct mg_client *client)
 
 int mg_client_query(mg_client *client, const char *sql, size_t size)
 {
+	return mg_client_query_params(client, sql, size, NULL);
+}
+
+int mg_client_query_params(mg_client *client, const char *sql, size_t size, const char *params)
+{
 	struct mg_sb frame = { 0 };
 	int code = begin_request(client);
 
@@ -664,6 +669,10 @@ int mg_client_query(mg_client *client, const char *sql, size_t size)
 	           client->options.plain_types ? "false" : "true",
 	           client->options.on_input ? "true" : "false");
 	mg_sb_add_json(&frame, sql, size ? size : strlen(sql));
+	if (params) {
+		mg_sb_add(&frame, ",\"params\":");
+		mg_sb_add(&frame, params);
+	}
 	mg_sb_add_char(&frame, '}');
 	return send_frame(client, &frame);
 }

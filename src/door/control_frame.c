@@ -6,7 +6,6 @@
  */
 #include "door/control_frame.h"
 
-#include "base/json.h"
 #include "session/encode.h"
 
 #include <string.h>
@@ -33,7 +32,14 @@ static int parse_query(const struct mg_json *frame, struct mg_control *out, stru
 	if (!mg_json_is(sql, MG_JSON_STRING)) {
 		return mg_error_set(err, MG_E_PROTOCOL, "a frame of type \"query\" needs a text \"sql\"");
 	}
+	const struct mg_json *params = mg_json_get(frame, "params");
+
+	if (params && !mg_json_is(params, MG_JSON_ARRAY) && !mg_json_is(params, MG_JSON_OBJECT) &&
+	    !mg_json_is(params, MG_JSON_NULL)) {
+		return mg_error_set(err, MG_E_PROTOCOL, "\"params\" is an array or an object");
+	}
 	out->sql = sql->text;
+	out->params = mg_json_is(params, MG_JSON_NULL) ? NULL : params;
 	out->progress = mg_json_get_bool(frame, "progress", false);
 	out->lossless = mg_json_get_bool(frame, "lossless", true);
 	out->input = mg_json_get_bool(frame, "input", false);

@@ -7,6 +7,7 @@
 #define MG_DOOR_CONTROL_FRAME_H
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "session/session.h"
@@ -19,6 +20,7 @@ struct mg_control {
 	enum mg_control_kind kind;
 	uint32_t id;             /* all but ping */
 	struct mg_str sql;       /* query; in the arena */
+	const struct mg_json *params; /* query: values of ? and $1, or NULL; in the arena */
 	bool progress, lossless; /* query */
 	bool input;              /* query: the client can send rows for COPY */
 };

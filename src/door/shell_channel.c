@@ -30,6 +30,8 @@
 #include "os/clock.h"
 #include "session/inbox.h"
 #include "session/intake.h"
+#include "session/params.h"
+#include "session/quick.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -56,13 +58,15 @@ struct request {
 	atomic_int refs;
 	struct mg_loop *loop;
 	struct mg_session *session; /* a ref */
-	struct mg_stream *stream;
+	struct mg_stream *stream; /* NULL: no thread has it yet; loop, until it is started */
 	uint32_t id;
-	char *sql;
-	size_t sql_len;
+	struct mg_arena *arena; /* of the frame */
+	struct mg_str sql;
+	const struct mg_json *params; /* or NULL */
 	bool progress, lossless, input;
 	uint64_t started_ms;
 	struct mg_buf *head; /* loop: taken, its bytes not yet */
+	struct mg_quick *quick; /* over, until it is answered; loop */
 	struct mg_running running;
 	struct mg_inbox inbox; /* of what COPY stores */
 	/* thread */
@@ -95,7 +99,7 @@ static void request_unref(struct request *request)
 	mg_running_fini(&request->running);
 	mg_inbox_fini(&request->inbox);
 	mg_free(request->last_frame);
-	mg_free(request->sql);
+	mg_arena_free(request->arena);
 	mg_free(request);
 }
 
@@ -104,7 +108,9 @@ static void request_cancel(struct request *request, struct mg_queries *queries)
 {
 	mg_running_cancel(&request->running, queries);
 	mg_inbox_close(&request->inbox);
-	mg_stream_close(request->stream);
+	if (request->stream) {
+		mg_stream_close(request->stream);
+	}
 }
 
 static struct request *request_find(struct channel *channel, uint32_t id)
@@ -280,14 +286,20 @@ static void request_run(void *arg)
 		.arg = request,
 		.lossless = request->lossless,
 	};
-	const struct mg_request what = {
-		.sql = { request->sql, request->sql_len },
+	struct mg_request what = {
+		.sql = request->sql,
 		.cancelled = request_cancelled,
 		.arg = request,
 	};
 
 	mg_stream_on_wait(request->stream, mg_slot_pause, mg_slot_resume, &sink.slot);
-	if (mg_session_run(request->session, &what, &sink, &request->outcome, &err)) {
+	int code = request->params ? mg_params_bind(request->arena, request->sql, request->params,
+	                                            &what.sql, &err)
+	                           : 0;
+
+	code = code ? code
+	            : mg_session_run(request->session, &what, &sink, &request->outcome, &err);
+	if (code) {
 		say_cancelled(request, &err);
 		mg_control_error(&last, request->id, &request->outcome, &err,
 		                 mg_session_transaction(request->session));
@@ -340,7 +352,8 @@ static bool pump(struct request *request)
 {
 	struct channel *channel = request->channel;
 
-	while (channel->link.ws && mg_ws_queued(channel->link.ws) < MG_STREAM_LOW) {
+	while (request->stream && channel->link.ws &&
+	       mg_ws_queued(channel->link.ws) < MG_STREAM_LOW) {
 		bool finished = false;
 		struct mg_buf *buf = mg_stream_take(request->stream, &finished);
 
@@ -361,7 +374,7 @@ static bool pump(struct request *request)
 			return true;
 		}
 	}
-	return false;
+	return !request->stream;
 }
 
 static void request_wake(void *arg)
@@ -480,7 +493,9 @@ static void send_error(struct channel *channel, uint32_t id, const struct mg_err
 	mg_sb_fini(&text);
 }
 
-static struct request *request_new(struct channel *channel, const struct mg_control *frame)
+/* Takes the frame's arena. */
+static struct request *request_new(struct channel *channel, struct mg_arena *arena,
+                                   const struct mg_control *frame)
 {
 	struct request *request = mg_alloc0(sizeof *request);
 
@@ -488,21 +503,107 @@ static struct request *request_new(struct channel *channel, const struct mg_cont
 	request->loop = channel->link.loop;
 	request->session = mg_session_ref(channel->session);
 	request->id = frame->id;
-	request->sql = mg_strndup(frame->sql.ptr, frame->sql.len);
-	request->sql_len = frame->sql.len;
+	request->arena = arena;
+	request->sql = frame->sql;
+	request->params = frame->params;
 	request->progress = frame->progress;
 	request->lossless = frame->lossless;
 	request->input = frame->input;
 	request->started_ms = mg_clock_ms();
-	request->stream = mg_stream_new(channel->link.loop, request_wake, request);
-	mg_stream_idle_limit(request->stream, channel->doors->options.idle_ms);
 	mg_running_init(&request->running);
 	mg_inbox_init(&request->inbox, channel->doors->options.idle_ms);
 	atomic_init(&request->refs, 2);
 	return request;
 }
 
-static void on_query(struct channel *channel, const struct mg_control *frame)
+/* Its second owner is a thread of the pool. */
+static void request_start(struct request *request)
+{
+	struct channel *channel = request->channel;
+	struct mg_error err = { 0 };
+
+	request->stream = mg_stream_new(channel->link.loop, request_wake, request);
+	mg_stream_idle_limit(request->stream, channel->doors->options.idle_ms);
+	if (mg_pool_post(mg_sessions_pool(channel->doors->sessions), request_run, request, &err)) {
+		send_error(channel, request->id, &err);
+		if (request->channel) {
+			request_remove(request);
+		}
+		request_unref(request);
+		return;
+	}
+	tick_when_needed(channel);
+}
+
+/* ---- a request without a thread ---- */
+
+static void send_frame(struct channel *channel, struct mg_sb *text)
+{
+	if (channel->link.ws) {
+		mg_ws_send_text(channel->link.ws, mg_sb_text(text), text->len);
+	}
+	mg_sb_clear(text);
+}
+
+static void send_quick(struct request *request, const struct mg_answer *answer, int code,
+                       const struct mg_error *err)
+{
+	struct channel *channel = request->channel;
+	const char *transaction = mg_session_transaction(request->session);
+	struct mg_sb text = { 0 };
+
+	if (code) {
+		request->outcome.statement = 1;
+		mg_copy_text(request->outcome.query_id, sizeof request->outcome.query_id,
+		             answer->query_id);
+		mg_control_error(&text, request->id, &request->outcome, err, transaction);
+	} else {
+		mg_control_begin(&text, request->id, answer);
+		send_frame(channel, &text);
+		mg_control_end(&text, request->id, answer);
+		send_frame(channel, &text);
+		mg_control_done(&text, request->id, transaction);
+	}
+	send_frame(channel, &text);
+	mg_sb_fini(&text);
+}
+
+/* On the loop. */
+static void quick_answer(void *arg)
+{
+	struct request *request = arg;
+	const struct mg_answer *answer = NULL;
+	struct mg_error err;
+	bool again = false;
+	int code = mg_quick_end(request->quick, &again, &answer, &err);
+
+	if (request->channel && !again) {
+		send_quick(request, answer, code, &err);
+	}
+	mg_quick_free(request->quick);
+	request->quick = NULL;
+	if (request->channel && again) {
+		request_start(request);
+		return;
+	}
+	/* Sending can have ended the connection, which removes every request. */
+	if (request->channel) {
+		request_remove(request);
+	}
+	request_unref(request);
+}
+
+static void quick_over(void *arg, struct mg_quick *quick)
+{
+	struct request *request = arg;
+
+	request->quick = quick;
+	mg_loop_post(request->loop, quick_answer, request);
+}
+
+/* Takes the frame's arena. */
+static void on_query(struct channel *channel, struct mg_arena *arena,
+                     const struct mg_control *frame)
 {
 	struct mg_error err = { 0 };
 
@@ -510,25 +611,25 @@ static void on_query(struct channel *channel, const struct mg_control *frame)
 		mg_error_set(&err, MG_E_BUSY, "%d requests run on this connection", REQUESTS_MAX);
 		mg_error_hint(&err, "Wait for one of them, or open another connection.");
 		send_error(channel, frame->id, &err);
+		mg_arena_free(arena);
 		return;
 	}
-	struct request *request = request_new(channel, frame);
+	struct request *request = request_new(channel, arena, frame);
 	struct request **last = &channel->first;
 
-	if (mg_pool_post(mg_sessions_pool(channel->doors->sessions), request_run, request, &err)) {
-		request->channel = NULL;
-		request_unref(request);
-		request_unref(request);
-		send_error(channel, frame->id, &err);
-		return;
-	}
 	/* At the end of the list: the oldest is pumped first. */
 	while (*last) {
 		last = &(*last)->next;
 	}
 	*last = request;
 	channel->count++;
-	tick_when_needed(channel);
+	if (!mg_quick_begin(&(struct mg_quick_begin){ .session = request->session,
+	                                              .sql = request->sql,
+	                                              .params = request->params,
+	                                              .over = quick_over,
+	                                              .arg = request })) {
+		request_start(request);
+	}
 }
 
 static void send_names(struct channel *channel, uint32_t id)
@@ -543,7 +644,9 @@ static void send_names(struct channel *channel, uint32_t id)
 	mg_sb_fini(&text);
 }
 
-static void on_frame(struct channel *channel, const struct mg_control *frame)
+/* Takes the frame's arena. */
+static void on_frame(struct channel *channel, struct mg_arena *arena,
+                     const struct mg_control *frame)
 {
 	struct request *request = frame->id ? request_find(channel, frame->id) : NULL;
 
@@ -551,10 +654,10 @@ static void on_frame(struct channel *channel, const struct mg_control *frame)
 	case MG_CONTROL_QUERY:
 		if (request) {
 			mg_ws_close(channel->link.ws, 1002, "the id of a query is in use");
-			return;
+			break;
 		}
-		on_query(channel, frame);
-		break;
+		on_query(channel, arena, frame);
+		return;
 	case MG_CONTROL_CANCEL:
 		if (request) { /* else it ended before: nothing is left to do */
 			request_cancel(request, mg_sessions_queries(channel->doors->sessions));
@@ -567,6 +670,7 @@ static void on_frame(struct channel *channel, const struct mg_control *frame)
 		mg_ws_send_text(channel->link.ws, "{\"type\":\"pong\"}", 15);
 		break;
 	}
+	mg_arena_free(arena);
 }
 
 static void on_text(struct mg_ws *ws, void *state, const char *text, size_t len)
@@ -578,10 +682,10 @@ static void on_text(struct mg_ws *ws, void *state, const char *text, size_t len)
 	if (mg_control_parse(arena, text, len, &frame, &err)) {
 		err.message[120] = '\0'; /* the reason of a close frame is short */
 		mg_ws_close(ws, 1002, err.message);
+		mg_arena_free(arena);
 	} else {
-		on_frame(state, &frame);
+		on_frame(state, arena, &frame);
 	}
-	mg_arena_free(arena);
 }
 
 static void unref_whole(void *arg)

@@ -409,6 +409,7 @@ static int open_parts(struct mg_engine *engine, struct mg_error *err)
 	uint64_t version = data->version;
 	code = code ? code : mg_engine__show(engine, data, alone, err);
 	code = code ? code : mg_hub_new(&engine->hub, engine, engine->data_dir, err);
+	code = code ? code : mg_blind_new(&engine->blind, engine, err);
 	code = code ? code : mg_copies_start(&engine->copies, engine, err);
 	mg_catalog_give(engine->catalog, data);
 	if (!code) {
@@ -461,6 +462,9 @@ void mg_engine_stop(struct mg_engine *engine)
 	}
 	engine->stopped = true;
 	mg_copies_stop(engine->copies);
+	if (engine->blind) {
+		mg_blind_stop(engine->blind);
+	}
 	if (engine->replica) {
 		mg_replica_stop(engine->replica);
 	}
@@ -475,6 +479,7 @@ void mg_engine_close(struct mg_engine *engine)
 		return;
 	}
 	mg_engine_stop(engine);
+	mg_blind_free(engine->blind);
 	mg_replica_close(engine->replica);
 	mg_plandb_close(engine->plandb);
 	mg_duck_close(engine->duck);
@@ -545,6 +550,11 @@ struct mg_peers *mg_engine_peers(struct mg_engine *engine)
 struct mg_sequences *mg_engine_sequences(struct mg_engine *engine)
 {
 	return engine->sequences;
+}
+
+struct mg_blind *mg_engine_blind(struct mg_engine *engine)
+{
+	return engine->blind;
 }
 
 struct mg_outcomes *mg_engine_outcomes(struct mg_engine *engine)

@@ -15,6 +15,7 @@
 #include "sql/plandb.h"
 #include "store/duck.h"
 
+struct mg_blind;
 struct mg_engine;
 struct mg_gate;
 struct mg_hub;
@@ -64,6 +65,7 @@ struct mg_hub *mg_engine_hub(struct mg_engine *engine);
 struct mg_replica *mg_engine_replica(struct mg_engine *engine);
 struct mg_outcomes *mg_engine_outcomes(struct mg_engine *engine); /* writes with keys */
 struct mg_sequences *mg_engine_sequences(struct mg_engine *engine);
+struct mg_blind *mg_engine_blind(struct mg_engine *engine);       /* INSERTs of many clients */
 struct mg_gate *mg_engine_gate(struct mg_engine *engine);   /* whoever reads the shards enters */
 struct mg_peers *mg_engine_peers(struct mg_engine *engine); /* NULL: there are no other servers */
 /* Rows of the table as of a moment ago, and how many of them the planning database holds. */

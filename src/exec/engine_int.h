@@ -2,6 +2,7 @@
 #ifndef MG_EXEC_ENGINE_INT_H
 #define MG_EXEC_ENGINE_INT_H
 
+#include "exec/blind.h"
 #include "exec/copies.h"
 #include "exec/engine.h"
 #include "exec/gate.h"
@@ -43,6 +44,7 @@ struct mg_engine {
 	struct mg_copies *copies;
 	struct mg_outcomes *outcomes;
 	struct mg_sequences *sequences;
+	struct mg_blind *blind;
 	struct mg_gate *gate;
 	atomic_bool measured;            /* false: rows have changed since */
 	_Atomic(struct mg_hub *) served; /* the hub, from when all is open: before, nothing is told */

@@ -30,7 +30,17 @@ int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *e
 		return mg_error_set(err, MG_E_TIMEOUT, "this node is making a damaged replica anew");
 	}
 	if (is_new_enough(fresh, replica)) {
-		return 0;
+		/* Whatever is asked for, one sees what one has written here, and tables that have come. */
+		if (!fresh->missing) {
+			return mg_replica_await_acked(replica, fresh->shards, fresh->count, err);
+		}
+		int here = mg_replica_await_accepted(replica, err);
+
+		if (!here) {
+			mg_engine_show(fresh->engine, true);
+			*stale = mg_engine_shown(fresh->engine) != fresh->shown;
+		}
+		return here;
 	}
 	int code = mg_replica_try_barrier(replica, fresh->shards, fresh->count, fresh->lag_ms, err);
 

@@ -104,6 +104,7 @@ static int tls_setup(struct mg_client_socket *s, const struct mg_tls_client_opti
 	} else {
 		SSL_CTX_set_default_verify_paths(s->ctx);
 	}
+	mg_tls__offer(s->ctx, tls->alpn);
 	if (mg_tls__identity(s->ctx, tls->cert_file, tls->key_file, tls->key_password, err)) {
 		return MG_E_USAGE;
 	}

@@ -87,6 +87,8 @@ struct mg_tls *mg_tls__ref(struct mg_tls *tls);
 SSL *mg_tls__open(struct mg_tls *tls, const char *host, struct mg_error *err);
 /* The oldest error of OpenSSL's queue as text; empties the queue. */
 void mg_tls__error_text(char *text, size_t size);
+/* A client offers these protocols; names may be NULL. */
+void mg_tls__offer(SSL_CTX *ctx, const char *const *names);
 /* Certificate and key of a context; password NULL: the key must not be encrypted. */
 int mg_tls__identity(SSL_CTX *ctx, const char *cert_file, const char *key_file,
                      const char *password, struct mg_error *err);

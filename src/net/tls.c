@@ -45,10 +45,12 @@ static int fail(struct mg_error *err, int code, const char *what, const char *na
 
 /* ---- ALPN ---- */
 
-static void alpn_encode(struct mg_tls *tls, const char *const *names)
+/* NULL: no names. */
+static unsigned char *alpn_encode(const char *const *names, unsigned *encoded)
 {
+	*encoded = 0;
 	if (names == NULL || names[0] == NULL) {
-		return;
+		return NULL;
 	}
 	size_t size = 0;
 
@@ -56,14 +58,27 @@ static void alpn_encode(struct mg_tls *tls, const char *const *names)
 		mg_assert(strlen(names[i]) > 0 && strlen(names[i]) < 32);
 		size += 1 + strlen(names[i]);
 	}
-	tls->alpn = mg_alloc(size);
+	unsigned char *alpn = mg_alloc(size);
+
 	for (size_t i = 0; names[i] != NULL; i++) {
 		size_t len = strlen(names[i]);
 
-		tls->alpn[tls->alpn_size++] = (uint8_t)len;
-		memcpy(tls->alpn + tls->alpn_size, names[i], len);
-		tls->alpn_size += (unsigned)len;
+		alpn[(*encoded)++] = (uint8_t)len;
+		memcpy(alpn + *encoded, names[i], len);
+		*encoded += (unsigned)len;
 	}
+	return alpn;
+}
+
+void mg_tls__offer(SSL_CTX *ctx, const char *const *names)
+{
+	unsigned size;
+	unsigned char *alpn = alpn_encode(names, &size);
+
+	if (alpn != NULL) {
+		(void)SSL_CTX_set_alpn_protos(ctx, alpn, size);
+	}
+	mg_free(alpn);
 }
 
 static int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_size,
@@ -284,7 +299,7 @@ static struct mg_tls *tls_new(const char *cert_file, const char *key_file, const
 	tls->cert_file = copy(cert_file);
 	tls->key_file = copy(key_file);
 	tls->ca_file = copy(ca_file);
-	alpn_encode(tls, alpn);
+	tls->alpn = alpn_encode(alpn, &tls->alpn_size);
 	(void)pthread_mutex_init(&tls->lock, NULL);
 	return tls;
 }

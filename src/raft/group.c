@@ -18,7 +18,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { LOST_STEPS = 20 }; /* of an election timeout: between voters who stand for a lost leader */
+enum {
+	LOST_STEPS = 20, /* of an election timeout: between voters who stand for a lost leader */
+	TELL_MS = 3,
+};
 
 /* ---- log --------------------------------------------------------------------------------------
  */
@@ -589,8 +592,8 @@ static struct mg_told *find_told(struct mg_group *group, uint64_t node)
 }
 
 /* A follower hears of a commit with the next entry, or the next heartbeat.  When there is no next
- * entry it hears at once: readers there wait for it, and so does who commits from there.  It is the
- * heartbeat that the core would send later. */
+ * entry it hears TELL_MS later, and at once when somebody there waits for it: who reads, and who
+ * commits from there.  It is the heartbeat that the core would send later. */
 static void tell_commit(struct mg_group *group)
 {
 	struct mg_core_info info;
@@ -606,6 +609,13 @@ static void tell_commit(struct mg_group *group)
 	}
 	mg_core_info(group->core, &info);
 	if (info.last != group->commit) {
+		return;
+	}
+	if (group->tell_for != group->commit) {
+		group->tell_for = group->commit;
+		group->tell_ms = group->node->now_ms + TELL_MS;
+	}
+	if (!group->tell_now && group->node->now_ms < group->tell_ms) {
 		return;
 	}
 	uint64_t term = mg_group__term_of(group, group->commit);
@@ -632,6 +642,14 @@ static void tell_commit(struct mg_group *group)
 		send_message(group, &message);
 	}
 	group->told_all = all ? group->commit : group->told_all;
+	group->tell_now = group->tell_now && !all;
+}
+
+void mg_group_tell(struct mg_group *group)
+{
+	mg_assert(!group->closed);
+	group->tell_now = true;
+	mg_raft_node__dirty(group);
 }
 
 void mg_group__turn(struct mg_group *group)
@@ -702,6 +720,11 @@ void mg_group__arm(struct mg_group *group)
 	}
 	if (group->probing != NULL && group->round_ms < deadline) {
 		deadline = group->round_ms;
+	}
+	if (group->role == MG_RAFT_LEADER && group->tell_for == group->commit &&
+	    group->told_all != group->commit && group->tell_ms > node->now_ms &&
+	    group->tell_ms < deadline) {
+		deadline = group->tell_ms;
 	}
 	if (group->freeze_ms > node->now_ms && group->freeze_ms < deadline) {
 		deadline = group->freeze_ms;

@@ -156,6 +156,10 @@ typedef void (*mg_read_cb)(void *arg, int error, uint64_t index, uint64_t leader
  * MG_E_BUSY. */
 int mg_group_read_index(struct mg_group *group, mg_read_cb cb, void *arg, struct mg_error *err);
 
+/* Somebody at another member waits for what this leader commits: it is told at once, and not only
+ * with the next entry or some milliseconds later. */
+void mg_group_tell(struct mg_group *group);
+
 /* Take a snapshot soon, whatever the log's size. */
 void mg_group_ask_snapshot(struct mg_group *group);
 

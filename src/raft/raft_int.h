@@ -86,6 +86,8 @@ struct mg_group {
 	uint64_t core_ms;            /* the core's timer */
 	/* A leader of told_term: which commit each member was told of beside the core. */
 	uint64_t told_term, told_all;
+	uint64_t tell_for, tell_ms; /* the commit that is to be told of, not before then */
+	bool tell_now;              /* somebody there waits */
 	struct mg_told {
 		uint64_t node, commit;
 	} told[MG_MEMBERS_MAX];

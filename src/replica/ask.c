@@ -108,9 +108,38 @@ static bool is_reached(const struct mg_replica *replica, const struct mg_wait_fo
 	return true;
 }
 
+static void note_acked(struct mg_replica *replica, uint32_t group, uint64_t index)
+{
+	pthread_mutex_lock(&replica->lock);
+	if (index > replica->acked[group]) {
+		replica->acked[group] = index;
+	}
+	pthread_mutex_unlock(&replica->lock);
+}
+
+void mg_replica__note_acked(struct mg_replica *replica, const struct mg_wait_for *wait)
+{
+	for (size_t i = 0; i < wait->reached_count; i++) {
+		note_acked(replica, wait->reached[i].group, wait->reached[i].index);
+	}
+}
+
+/* The shards' lanes would take their time. */
+static void hurry(struct mg_replica *replica, const struct mg_wait_for *wait)
+{
+	for (size_t i = 0; i < wait->reached_count; i++) {
+		uint32_t group = wait->reached[i].group;
+
+		if (group > 0 && replica->shards[group - 1]) {
+			mg_shard_sm_want(replica->shards[group - 1], wait->reached[i].index);
+		}
+	}
+}
+
 int mg_replica__reach(struct mg_replica *replica, const struct mg_wait_for *wait, unsigned ms,
                       struct mg_error *err)
 {
+	hurry(replica, wait);
 	uint64_t until_ms = mg_clock_ms() + ms;
 	const struct timespec until = {
 		.tv_sec = (time_t)(until_ms / 1000),
@@ -139,6 +168,7 @@ struct local {
 	struct mg_replica *replica;
 	uint32_t group;
 	uint64_t epoch; /* of a command of a shard */
+	bool far;       /* another node asks, and will wait until it has applied it */
 	mg_answer_cb cb;
 	void *arg;
 };
@@ -152,13 +182,19 @@ static void on_local(void *arg, int error, uint64_t index, uint64_t leader)
 	    mg_shard_sm_refused(local->replica->shards[local->group - 1], local->epoch, index)) {
 		answer.error = MG_FENCED;
 	}
+	struct mg_group *group =
+		local->far && !error ? mg_raft_host_group(local->replica->host, local->group) : NULL;
+
+	if (group) {
+		mg_group_tell(group);
+	}
 	local->cb(local->arg, &answer);
 	mg_free(local);
 }
 
 /* Fails at once, without a callback. */
-static int ask_here(struct mg_replica *replica, const struct mg_ask *ask, mg_answer_cb cb,
-                    void *arg, struct mg_error *err)
+static int ask_here(struct mg_replica *replica, const struct mg_ask *ask, bool far,
+                    mg_answer_cb cb, void *arg, struct mg_error *err)
 {
 	struct mg_group *group = mg_raft_host_group(replica->host, ask->group);
 	uint64_t epoch = UINT64_MAX; /* no fence is above */
@@ -178,7 +214,7 @@ static int ask_here(struct mg_replica *replica, const struct mg_ask *ask, mg_ans
 	}
 	struct local *local = mg_alloc(sizeof *local);
 
-	*local = (struct local){ replica, ask->group, epoch, cb, arg };
+	*local = (struct local){ replica, ask->group, epoch, far, cb, arg };
 	if (!code) {
 		code = ask->kind == MG_ASK_PROPOSE
 		           ? mg_group_propose(group, ask->data, ask->size, on_local, local, err)
@@ -205,7 +241,7 @@ static uint64_t leader_of(struct mg_replica *replica, uint32_t number)
 void mg_replica__serve(void *arg, const struct mg_ask *ask, mg_answer_cb cb, void *cb_arg)
 {
 	struct mg_replica *replica = arg;
-	struct mg_answer answer = { .error = ask_here(replica, ask, cb, cb_arg, NULL) };
+	struct mg_answer answer = { .error = ask_here(replica, ask, true, cb, cb_arg, NULL) };
 
 	if (answer.error) {
 		answer.leader = leader_of(replica, ask->group);
@@ -219,6 +255,9 @@ struct question {
 	struct mg_replica *replica;
 	struct mg_wait_for *wait; /* NULL: nobody waits */
 	size_t place;             /* in its list */
+	/* Or this is called, when it is a write. */
+	void (*done)(void *arg, const struct mg_error *err);
+	void *done_arg;
 	enum mg_ask_kind kind;
 	enum mg_tries tries;
 	uint32_t group;
@@ -233,6 +272,12 @@ static void end(struct question *question, const struct mg_answer *answer,
 {
 	struct mg_wait_for *wait = question->wait;
 
+	if (question->done) {
+		if (!err->code) {
+			note_acked(question->replica, question->group, answer->index);
+		}
+		question->done(question->done_arg, err);
+	}
 	if (wait) {
 		pthread_mutex_lock(&wait->lock);
 		/* The worst error stays: that an outcome is unknown, before others. */
@@ -319,7 +364,9 @@ static void try_now(void *arg)
 		.size = question->size,
 	};
 	struct mg_error err = { 0 };
-	struct mg_answer answer = { .error = ask_here(replica, &ask, on_answer, question, &err) };
+	struct mg_answer answer = {
+		.error = ask_here(replica, &ask, false, on_answer, question, &err),
+	};
 
 	if (!answer.error) {
 		return;
@@ -383,6 +430,44 @@ int mg_replica__propose(struct mg_replica *replica, uint32_t group, enum mg_trie
 	question->size = out.size;
 	question_post(question);
 	return 0;
+}
+
+void mg_replica_post(struct mg_replica *replica, void (*run)(void *arg), void *arg)
+{
+	mg_raft_host_post(replica->host, run, arg);
+}
+
+void mg_replica_write_now(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
+                          const struct mg_redo *redo,
+                          void (*done)(void *arg, const struct mg_error *err), void *arg)
+{
+	const struct mg_command head = { .kind = MG_COMMAND_WRITE, .epoch = epoch };
+	size_t cap = mg_redo_size(redo, shard) + MG_COMMAND_HEAD_MAX;
+	struct mg_error err = { 0 };
+	struct question *question = NULL;
+
+	mg_assert(cap <= MG_REPLICA_WRITE_MAX + MG_COMMAND_HEAD_MAX);
+	if (epoch != mg_replica_epoch(replica)) {
+		mg_replica__not_coordinator(replica, &err);
+	} else {
+		question = question_new(replica, MG_ASK_PROPOSE, mg_replica__group(shard), MG_TRY_SAFE, cap,
+		                        NULL);
+	}
+	if (!question) {
+		if (!err.code) {
+			mg_error_set(&err, MG_E_NOMEM, "no memory for a write of %zu bytes", cap);
+		}
+		done(arg, &err);
+		return;
+	}
+	struct mg_out out = mg_out(question->bytes, cap);
+
+	mg_command_encode_head(&out, &head);
+	mg_redo_encode(redo, shard, &out);
+	question->size = out.size;
+	question->done = done;
+	question->done_arg = arg;
+	try_now(question);
 }
 
 /* ---- reads ---- */
@@ -461,14 +546,66 @@ int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size
 	return barrier(replica, shards, count, MG_REPLICA_PATIENCE_MS, err);
 }
 
+/* accepted: what the log has given, too. */
+static int await_own(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                     bool accepted, struct mg_error *err)
+{
+	struct mg_wait_for wait;
+
+	mg_wait_init(&wait);
+	for (size_t i = 0; i < count; i++) {
+		uint32_t group = mg_replica__group(shards[i]);
+
+		mg_assert(shards[i] <= replica->options.shard_count);
+		uint64_t index = accepted ? mg_shard_sm_accepted(replica->shards[shards[i]]) : 0;
+
+		pthread_mutex_lock(&replica->lock);
+		index = replica->acked[group] > index ? replica->acked[group] : index;
+		if (replica->applied[group] < index) {
+			mg_grow(wait.reached, wait.reached_count, wait.reached_cap);
+			wait.reached[wait.reached_count++] = (struct mg_reach){ group, index };
+		}
+		pthread_mutex_unlock(&replica->lock);
+	}
+	int code = wait.reached_count
+	               ? mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err)
+	               : 0;
+
+	mg_wait_fini(&wait);
+	return code;
+}
+
+int mg_replica_await_acked(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                           struct mg_error *err)
+{
+	/* Alone, it has acknowledged in an earlier life what the log gives it now. */
+	return await_own(replica, shards, count, mg_replica_is_alone(replica), err);
+}
+
+int mg_replica_await_accepted(struct mg_replica *replica, struct mg_error *err)
+{
+	size_t count = (size_t)replica->options.shard_count + 1;
+	uint32_t *shards = mg_alloc(count * sizeof *shards);
+
+	for (uint32_t i = 0; i < count; i++) {
+		shards[i] = i;
+	}
+	int code = await_own(replica, shards, count, true, err);
+
+	mg_free(shards);
+	return code;
+}
+
 int mg_replica_try_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                            unsigned lag_ms, struct mg_error *err)
 {
-	return mg_replica_is_alone(replica) ? 0 : barrier(replica, shards, count, lag_ms, err);
+	return mg_replica_is_alone(replica) ? mg_replica_await_acked(replica, shards, count, err)
+	                                    : barrier(replica, shards, count, lag_ms, err);
 }
 
 int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                             struct mg_error *err)
 {
-	return mg_replica_is_alone(replica) ? 0 : mg_replica__barrier(replica, shards, count, err);
+	return mg_replica_is_alone(replica) ? mg_replica_await_acked(replica, shards, count, err)
+	                                    : mg_replica__barrier(replica, shards, count, err);
 }

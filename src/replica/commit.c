@@ -29,7 +29,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define PART_BYTES_MAX (8u << 20)
+#define PART_BYTES_MAX MG_REPLICA_WRITE_MAX
 #define ROOM_BYTES_MIN (128u << 20) /* for the log that is accepted and its checkpoint */
 
 enum { LOOK_MS = 5 };
@@ -121,7 +121,7 @@ static void reach(struct commit *commit)
 
 /* A checkpoint that finds no room makes its file unusable until the next start: so writing ends
  * before the disk is full. */
-static int may_write(struct mg_replica *replica, struct mg_error *err)
+int mg_replica_may_write(struct mg_replica *replica, struct mg_error *err)
 {
 	struct mg_error ignored;
 	uint64_t free_bytes = 0;
@@ -140,6 +140,19 @@ static int may_write(struct mg_replica *replica, struct mg_error *err)
 
 /* ---- one shard ---- */
 
+/* Tables come or go: what follows looks for them in the file. */
+static bool makes_tables(const struct mg_redo *redo, uint32_t shard)
+{
+	size_t count;
+	const struct mg_redo_op *ops = mg_redo_ops(redo, shard, &count);
+	bool makes = false;
+
+	for (size_t i = 0; i < count; i++) {
+		makes = makes || ops[i].kind == MG_REDO_CREATE || ops[i].kind == MG_REDO_DROP;
+	}
+	return makes;
+}
+
 static int commit_one(struct commit *commit, const struct mg_redo *redo, struct mg_error *err)
 {
 	const struct mg_command head = { .kind = MG_COMMAND_WRITE, .epoch = commit->epoch };
@@ -147,6 +160,9 @@ static int commit_one(struct commit *commit, const struct mg_redo *redo, struct 
 
 	code = end_round(&commit->wait, code, err);
 	if (!code) {
+		mg_replica__note_acked(commit->replica, &commit->wait);
+	}
+	if (!code && makes_tables(redo, commit->shards[0])) {
 		reach(commit);
 	}
 	return code;
@@ -364,7 +380,7 @@ static int commit_several(struct commit *commit, const struct mg_redo *redo, str
 static int begin(struct commit *commit, struct mg_replica *replica, uint64_t epoch,
                  const struct mg_redo *redo, struct mg_error *err)
 {
-	int code = may_write(replica, err);
+	int code = mg_replica_may_write(replica, err);
 
 	*commit = (struct commit){ .replica = replica, .epoch = epoch };
 	commit->count = mg_redo_shards(redo, &commit->shards);

@@ -8,13 +8,18 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
 
 struct mg_lane {
 	pthread_t thread;
 	pthread_mutex_t lock; /* guards the rest */
 	pthread_cond_t changed;
-	void (*task)(void *arg);
-	void *arg;
+	struct task {
+		void (*run)(void *arg);
+		void *arg;
+	} tasks[MG_LANE_TASKS]; /* in order */
+	size_t count;
 	bool stopping, joined;
 };
 
@@ -24,18 +29,18 @@ static void *work(void *arg)
 
 	pthread_mutex_lock(&lane->lock);
 	for (;;) {
-		while (!lane->task && !lane->stopping) {
+		while (!lane->count && !lane->stopping) {
 			pthread_cond_wait(&lane->changed, &lane->lock);
 		}
-		if (!lane->task) {
+		if (!lane->count) {
 			break;
 		}
-		void (*task)(void *) = lane->task;
-		void *task_arg = lane->arg;
+		struct task task = lane->tasks[0];
 
-		lane->task = NULL; /* the next one may be given as soon as this one has answered */
+		lane->count--; /* the next one may be given as soon as this one has answered */
+		memmove(lane->tasks, lane->tasks + 1, lane->count * sizeof *lane->tasks);
 		pthread_mutex_unlock(&lane->lock);
-		task(task_arg);
+		task.run(task.arg);
 		pthread_mutex_lock(&lane->lock);
 	}
 	pthread_mutex_unlock(&lane->lock);
@@ -62,10 +67,11 @@ int mg_lane_start(struct mg_lane **out, struct mg_error *err)
 void mg_lane_run(struct mg_lane *lane, void (*task)(void *arg), void *arg)
 {
 	pthread_mutex_lock(&lane->lock);
-	mg_assert(!lane->task);
-	lane->task = lane->stopping ? NULL : task;
-	lane->arg = arg;
-	pthread_cond_signal(&lane->changed);
+	if (!lane->stopping) {
+		mg_assert(lane->count < MG_LANE_TASKS);
+		lane->tasks[lane->count++] = (struct task){ task, arg };
+		pthread_cond_signal(&lane->changed);
+	}
 	pthread_mutex_unlock(&lane->lock);
 }
 
@@ -78,6 +84,7 @@ void mg_lane_stop(struct mg_lane *lane)
 	bool join = !lane->joined;
 
 	lane->stopping = lane->joined = true;
+	lane->count = 0;
 	pthread_cond_signal(&lane->changed);
 	pthread_mutex_unlock(&lane->lock);
 	if (join) {

@@ -3,13 +3,14 @@
  *
  *     start -> run, run, ... -> stop -> free
  *
- * Thread: run by one thread; a task is given only when the one before has said that it is over, by
- * whatever it posted.
+ * Thread: run by any thread.  Bound: MG_LANE_TASKS that wait; who gives them sees to it.
  */
 #ifndef MG_REPLICA_LANE_H
 #define MG_REPLICA_LANE_H
 
 #include "base/error.h"
+
+#define MG_LANE_TASKS 4
 
 struct mg_lane;
 

@@ -39,6 +39,21 @@ static void look_at(struct mg_group *group, struct mg_group_look *look)
 	}
 }
 
+/* What its group has given it may not be applied yet.  Who does not serve yet has no time for that.
+ */
+static void look_at_shard(struct mg_replica *replica, struct mg_shard_sm *sm,
+                          struct mg_group_look *look)
+{
+	uint64_t applied = mg_shard_sm_applied(sm);
+
+	if (applied < look->applied) {
+		if (atomic_load(&replica->unready)) {
+			mg_shard_sm_want(sm, look->applied);
+		}
+		look->applied = applied;
+	}
+}
+
 static void look_now(void *arg)
 {
 	struct looking *looking = arg;
@@ -49,6 +64,9 @@ static void look_now(void *arg)
 		looking->looks[i] = (struct mg_group_look){ 0 };
 		if (group) {
 			look_at(group, &looking->looks[i]);
+		}
+		if (group && i > 0) {
+			look_at_shard(looking->replica, looking->replica->shards[i - 1], &looking->looks[i]);
 		}
 	}
 }

@@ -258,7 +258,9 @@ static void close_now(void *arg)
 	if (group) {
 		mg_group_fail(group, MG_E_CORRUPT);
 	}
-	closing->closed = !group || mg_group_is_idle(group);
+	closing->closed = (!group || mg_group_is_idle(group)) &&
+	                  (closing->group == 0 ||
+	                   mg_shard_sm_rest(closing->replica->shards[closing->group - 1]));
 	if (group && closing->closed) {
 		mg_raft_node_close(group, false);
 	}

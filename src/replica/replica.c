@@ -313,6 +313,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	atomic_store(&replica->unready, "this node is starting");
 	replica->shards = mg_alloc0(((size_t)options->shard_count + 1) * sizeof *replica->shards);
 	replica->applied = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->applied);
+	replica->acked = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->acked);
 	replica->fresh_ms = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->fresh_ms);
 	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
 	replica->cuts = mg_cuts_new((size_t)options->shard_count + 1);
@@ -633,6 +634,7 @@ void mg_replica_close(struct mg_replica *replica)
 	pthread_mutex_destroy(&replica->lock);
 	mg_free(replica->downs);
 	mg_free(replica->applied);
+	mg_free(replica->acked);
 	mg_free(replica->fresh_ms);
 	mg_free(replica->shards);
 	mg_shard_locks_free(replica->locks);
@@ -642,7 +644,20 @@ void mg_replica_close(struct mg_replica *replica)
 int mg_replica_lock(struct mg_replica *replica, enum mg_lock_mode mode, const uint32_t *shards,
                     size_t count, bool (*stopped)(void *arg), void *arg, struct mg_error *err)
 {
-	return mg_shard_locks_take(replica->locks, mode, shards, count, stopped, arg, err);
+	int code = mg_shard_locks_take(replica->locks, mode, shards, count, stopped, arg, err);
+
+	if (!code && mode != MG_LOCK_ADD) {
+		code = mg_replica_await_acked(replica, shards, count, err);
+		if (code) {
+			mg_shard_locks_give(replica->locks, mode, shards, count);
+		}
+	}
+	return code;
+}
+
+bool mg_replica_try_lock(struct mg_replica *replica, const uint32_t *shards, size_t count)
+{
+	return mg_shard_locks_try_add(replica->locks, shards, count);
 }
 
 void mg_replica_unlock(struct mg_replica *replica, enum mg_lock_mode mode, const uint32_t *shards,

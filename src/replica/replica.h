@@ -82,13 +82,27 @@ void mg_replica_stop(struct mg_replica *replica);
 /* Stops, and frees: nobody is in here any more.  NULL is fine. */
 void mg_replica_close(struct mg_replica *replica);
 
-/* Commit and apply.  0: it happened.  MG_E_UNKNOWN_OUTCOME: nobody knows yet.  Any other: nothing
- * happened, and never will. */
+/* 0: it happened: who awaits the read barrier, or locks the shards, sees it; what makes or drops
+ * tables, or is in several shards, is applied here already.  MG_E_UNKNOWN_OUTCOME: nobody knows
+ * yet.  Any other: nothing happened, and never will. */
 int mg_replica_commit(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err);
 /* The same, in the epoch in which what it depends on was read.  Fails: also MG_E_UNAVAILABLE, when
  * that is over. */
 int mg_replica_commit_in(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
                          struct mg_error *err);
+
+/* ---- writes of many, without a thread for each (exec/blind.h) ---- */
+
+/* Run on the raft thread, soon.  Any thread; not after mg_replica_stop. */
+void mg_replica_post(struct mg_replica *replica, void (*run)(void *arg), void *arg);
+/* 0, or why nothing may be written now: the log has failed, the disk is nearly full. */
+int mg_replica_may_write(struct mg_replica *replica, struct mg_error *err);
+/* The redo's operations of one shard, of at most MG_REPLICA_WRITE_MAX bytes, as one entry.  done
+ * comes once, maybe before this returns; its err as commit_in's.  Raft thread. */
+#define MG_REPLICA_WRITE_MAX (8u << 20)
+void mg_replica_write_now(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
+                          const struct mg_redo *redo,
+                          void (*done)(void *arg, const struct mg_error *err), void *arg);
 
 /* ---- who coordinates ---- */
 
@@ -178,11 +192,17 @@ void mg_replica_renew(struct mg_replica *replica, uint64_t epoch);
 
 /* Returns when this node has applied all of these shards and of the catalog that was acknowledged,
  * anywhere, before the call.  Fails: MG_E_UNAVAILABLE a group has no leader that a majority
- * follows; MG_E_TIMEOUT this node lags behind; MG_E_SHUTDOWN.  In a cluster of one nothing is
- * acknowledged before it is applied here: at once. */
+ * follows; MG_E_TIMEOUT this node lags behind; MG_E_SHUTDOWN.  A cluster of one
+ * asks nobody. */
 int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                             struct mg_error *err);
-/* The same, for who can do without: MG_E_TIMEOUT when this node lags behind for so long. */
+/* Returns when this node has applied what it has acknowledged itself; asks nobody.  A write may be
+ * acknowledged before it is applied.  Fails: MG_E_TIMEOUT, MG_E_SHUTDOWN. */
+int mg_replica_await_acked(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                           struct mg_error *err);
+/* Returns when this node has applied what its logs have given it, of all shards; asks nobody. */
+int mg_replica_await_accepted(struct mg_replica *replica, struct mg_error *err);
+/* As the barrier, for who can do without: MG_E_TIMEOUT when this node lags behind for so long. */
 int mg_replica_try_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                            unsigned lag_ms, struct mg_error *err);
 /* What this node has of these shards and of the catalog is at most so old: a barrier has said so.
@@ -214,10 +234,13 @@ enum mg_lock_mode {
 	MG_LOCK_CHANGE, /* rows that depend on those that are there: beside ADDs */
 	MG_LOCK_ALTER,  /* tables come, go or change: alone */
 };
-/* All shards or none; who holds some asks for no more.  stopped: asked while it waits, may be NULL.
- * Fails: MG_E_CANCELLED. */
+/* All shards or none; who holds some asks for no more.  Who CHANGEs or ALTERs finds all applied
+ * that was acknowledged here.  stopped: asked while it waits, may be NULL.  Fails: MG_E_CANCELLED;
+ * MG_E_TIMEOUT, MG_E_SHUTDOWN. */
 int mg_replica_lock(struct mg_replica *replica, enum mg_lock_mode mode, const uint32_t *shards,
                     size_t count, bool (*stopped)(void *arg), void *arg, struct mg_error *err);
+/* MG_LOCK_ADD, when nobody is in the way. */
+bool mg_replica_try_lock(struct mg_replica *replica, const uint32_t *shards, size_t count);
 void mg_replica_unlock(struct mg_replica *replica, enum mg_lock_mode mode, const uint32_t *shards,
                        size_t count);
 

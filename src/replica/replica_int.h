@@ -65,6 +65,7 @@ struct mg_replica {
 	pthread_cond_t changed; /* monotonic */
 	/* guarded by lock */
 	uint64_t *applied; /* index, by group */
+	uint64_t *acked;   /* index, by group: writes of this node were acknowledged up to there */
 	uint64_t
 		*fresh_ms; /* by group: this node has what was acknowledged before then; 0: not known */
 	uint64_t lead_term;  /* in which this node leads group 0; 0: it does not */
@@ -191,6 +192,8 @@ int mg_replica__propose(struct mg_replica *replica, uint32_t group, enum mg_trie
 /* This node has applied all that the wait has reached.  Fails: MG_E_TIMEOUT, MG_E_SHUTDOWN. */
 int mg_replica__reach(struct mg_replica *replica, const struct mg_wait_for *wait, unsigned ms,
                       struct mg_error *err);
+/* All that the wait has reached is acknowledged: whoever reads here must see it. */
+void mg_replica__note_acked(struct mg_replica *replica, const struct mg_wait_for *wait);
 /* mg_replica_read_barrier, also in a cluster of one: whose log may not be applied yet at the start.
  */
 int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,

@@ -124,6 +124,18 @@ int mg_shard_locks_take(struct mg_shard_locks *locks, enum mg_lock_mode mode,
 	return code;
 }
 
+bool mg_shard_locks_try_add(struct mg_shard_locks *locks, const uint32_t *shards, size_t count)
+{
+	pthread_mutex_lock(&locks->lock);
+	bool taken = are_free(locks, MG_LOCK_ADD, shards, count);
+
+	for (size_t i = 0; taken && i < count; i++) {
+		locks->shards[shards[i]].of[MG_LOCK_ADD]++;
+	}
+	pthread_mutex_unlock(&locks->lock);
+	return taken;
+}
+
 void mg_shard_locks_give(struct mg_shard_locks *locks, enum mg_lock_mode mode,
                          const uint32_t *shards, size_t count)
 {

@@ -19,6 +19,8 @@ void mg_shard_locks_free(struct mg_shard_locks *locks); /* nobody holds or waits
 int mg_shard_locks_take(struct mg_shard_locks *locks, enum mg_lock_mode mode,
                         const uint32_t *shards, size_t count, bool (*stopped)(void *arg), void *arg,
                         struct mg_error *err);
+/* MG_LOCK_ADD, without waiting. */
+bool mg_shard_locks_try_add(struct mg_shard_locks *locks, const uint32_t *shards, size_t count);
 void mg_shard_locks_give(struct mg_shard_locks *locks, enum mg_lock_mode mode,
                          const uint32_t *shards, size_t count);
 

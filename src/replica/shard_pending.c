@@ -107,7 +107,7 @@ struct mg_buf *mg_shard_sm__encode_pending(struct mg_shard_sm *sm)
 		mg_out_bytes(&out, &sm->decisions[i].transaction, sizeof(struct mg_txid));
 		mg_out_u8(&out, sm->decisions[i].commit);
 	}
-	mg_out_u64(&out, mg_shard_sm__fence_of(sm));
+	mg_out_u64(&out, mg_shard_sm__fence_at(sm, sm->index));
 	encode_together(sm, &out, seen);
 	buf->size = out.size;
 	return buf;

@@ -85,6 +85,16 @@ uint64_t mg_shard_sm__fence_of(const struct mg_shard_sm *sm)
 	return sm->fence_count ? sm->fences[sm->fence_count - 1].epoch : 0;
 }
 
+uint64_t mg_shard_sm__fence_at(const struct mg_shard_sm *sm, uint64_t index)
+{
+	size_t i = sm->fence_count;
+
+	while (i > 0 && sm->fences[i - 1].index > index) {
+		i--;
+	}
+	return i > 0 ? sm->fences[i - 1].epoch : 0;
+}
+
 void mg_shard_sm__add_fence(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index)
 {
 	if (epoch > mg_shard_sm__fence_of(sm)) {
@@ -257,15 +267,10 @@ static int apply_command(struct mg_shard_sm *sm, const struct mg_entry *entry, s
 	if (code) {
 		return code;
 	}
-	pthread_mutex_lock(&sm->lock);
-	bool refused = command.epoch < mg_shard_sm__fence_of(sm);
-
-	if (command.kind == MG_COMMAND_FENCE) {
-		mg_shard_sm__add_fence(sm, command.epoch, entry->index);
+	if (command.kind == MG_COMMAND_FENCE) { /* noted when it was accepted */
 		sm->old = sm->old && !command.numbered;
 	}
-	pthread_mutex_unlock(&sm->lock);
-	if (refused) {
+	if (mg_shard_sm_refused(sm, command.epoch, entry->index)) {
 		return 0;
 	}
 	switch (command.kind) {
@@ -311,60 +316,36 @@ struct mg_group *mg_shard_sm__group(struct mg_shard_sm *sm)
 	return mg_raft_host_group(sm->options.host, sm->options.group);
 }
 
-static void tell_applied(void *arg)
+int mg_shard_sm__apply(struct mg_shard_sm *sm, const struct mg_entry *entries, size_t count,
+                       struct mg_error *err)
 {
-	struct mg_shard_sm *sm = arg;
-	struct mg_group *group = mg_shard_sm__group(sm);
-
-	if (group && sm->failed) {
-		mg_group_not_applied(group, sm->failed);
-	} else if (group) {
-		if (sm->options.on_applied) { /* first: who proposed it looks there */
-			sm->options.on_applied(sm->options.arg, sm->options.group, sm->index);
-		}
-		mg_group_applied(group, sm->index);
-	}
-}
-
-static void apply_batch(void *arg)
-{
-	struct mg_shard_sm *sm = arg;
-	const struct mg_entry *last = &sm->entries[sm->entry_count - 1];
-	struct mg_error err = { 0 };
 	int code = 0;
 
+	mg_assert(count > 0);
+	sm->entries = entries;
+	sm->entry_count = count;
 	sm->writing = false;
-	for (sm->at = 0; !code && sm->at < sm->entry_count; sm->at++) {
-		if (sm->entries[sm->at].type == MG_ENTRY_COMMAND) {
-			code = apply_command(sm, &sm->entries[sm->at], &err);
+	for (sm->at = 0; !code && sm->at < count; sm->at++) {
+		if (entries[sm->at].type == MG_ENTRY_COMMAND) {
+			code = apply_command(sm, &entries[sm->at], err);
 		}
 	}
 	bool dirty = sm->writing || sm->part_count > 0 || sm->decision_count > 0;
 
-	code = code ? code : mg_shard_sm__show(sm, last, &err);
+	code = code ? code : mg_shard_sm__show(sm, &entries[count - 1], err);
 	if (code) {
 		mg_shard_writer_rollback(sm->writer);
 		mg_changes_log_drop(sm->changes);
-		mg_shard_sm__fail(sm, &err);
 	} else {
 		mg_shard_sm__note_state(sm, dirty);
 	}
-	mg_raft_host_post(sm->options.host, tell_applied, sm);
+	sm->entries = NULL;
+	return code;
 }
 
 static struct mg_shard_sm *of(struct mg_sm *seam)
 {
 	return (struct mg_shard_sm *)seam;
-}
-
-static void sm_apply(struct mg_sm *seam, const struct mg_entry *entries, size_t count)
-{
-	struct mg_shard_sm *sm = of(seam);
-
-	mg_assert(count > 0);
-	sm->entries = entries;
-	sm->entry_count = count;
-	mg_lane_run(sm->lane, apply_batch, sm);
 }
 
 static uint64_t sm_durable_index(struct mg_sm *seam)
@@ -373,7 +354,7 @@ static uint64_t sm_durable_index(struct mg_sm *seam)
 }
 
 static const struct mg_sm_ops ops = {
-	.apply = sm_apply,
+	.apply = mg_shard_sm__accept,
 	.durable_index = sm_durable_index,
 	.freeze = mg_shard_sm__freeze,
 	.pull = mg_shard_sm__pull,
@@ -414,7 +395,7 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 		mg_shard_sm_free(sm);
 		return code;
 	}
-	sm->durable = sm->index = sm->checkpointed = mg_shard_writer_applied(sm->writer);
+	sm->durable = sm->index = sm->applied = sm->checkpointed = mg_shard_writer_applied(sm->writer);
 	sm->wrote = sm->durable > 0;
 	if (options->changes.bytes_max) {
 		sm->changes = mg_changes_log_open(&options->changes, sm->index);
@@ -444,6 +425,7 @@ void mg_shard_sm_free(struct mg_shard_sm *sm)
 		return;
 	}
 	mg_lane_free(sm->lane);
+	mg_shard_sm__forget_queue(sm);
 	mg_shard_writer_close(sm->writer);
 	mg_shard_late_free(sm->late);
 	mg_changes_log_close(sm->changes);
@@ -565,7 +547,7 @@ bool mg_shard_sm_dirty(struct mg_shard_sm *sm)
 bool mg_shard_sm_changing(struct mg_shard_sm *sm)
 {
 	pthread_mutex_lock(&sm->lock);
-	bool changing = sm->changing;
+	bool changing = sm->changing || sm->queue; /* or soon */
 	pthread_mutex_unlock(&sm->lock);
 	return changing;
 }

@@ -1,6 +1,9 @@
 /*
  * shard_sm.h - one shard as a state machine: its group's entries into its file.
  *
+ * Entries are accepted at once and applied soon: who reads waits for what he needs
+ * (shard_accept.c).
+ *
  * Rule: what a batch of entries changes and the index behind it are one transaction of the file's
  * engine; so a start goes on behind what the last checkpoint wrote, and nothing is applied twice.
  * A transaction in doubt (prepared, not yet settled) is held in memory and goes into the file with
@@ -36,7 +39,8 @@ struct mg_shard_sm_options {
 	/* Before rows of it change, and around a checkpoint that writes the file for its index alone;
 	 * on the lane. */
 	void (*on_write)(void *arg, uint32_t shard);
-	void (*on_applied)(void *arg, uint32_t group, uint64_t index); /* raft thread; may be NULL */
+	/* On the lane, or raft's thread; may be NULL. */
+	void (*on_applied)(void *arg, uint32_t group, uint64_t index);
 	/* Keep new readers of the shard's database out, await or interrupt the running ones, call swap
 	 * once, return what it says, let readers in again.  Nobody may have a transaction open that has
 	 * touched the database when swap is called.  On the lane; NULL: there are no readers. */
@@ -104,7 +108,15 @@ size_t mg_shard_sm_decisions(struct mg_shard_sm *sm, struct mg_in_doubt *list, s
 
 /* A transaction is in doubt here. */
 bool mg_shard_sm_holds(struct mg_shard_sm *sm, const struct mg_txid *txid);
-/* Whether the command of this epoch that was applied at this index, in this life of the node, was
+/* The last entry that its group has given it, and the last one that is applied.  Any thread. */
+uint64_t mg_shard_sm_accepted(struct mg_shard_sm *sm);
+uint64_t mg_shard_sm_applied(struct mg_shard_sm *sm);
+/* Its group has failed: what is accepted and not applied is forgotten.  False: the lane is still at
+ * it.  Raft thread. */
+bool mg_shard_sm_rest(struct mg_shard_sm *sm);
+/* Somebody waits until this index is applied: no time is to be lost.  Any thread. */
+void mg_shard_sm_want(struct mg_shard_sm *sm, uint64_t index);
+/* Whether the command of this epoch that was accepted at this index, in this life of the node, was
  * refused by a fence. */
 bool mg_shard_sm_refused(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index);
 

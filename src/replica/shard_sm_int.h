@@ -50,9 +50,12 @@ struct mg_shard_sm {
 	bool blind;         /* as it was published */
 	bool seen_is_newer; /* than what was published */
 
-	/* In the raft thread's hand until it is answered. */
-	const struct mg_entry *entries;
+	const struct mg_entry *entries; /* of the lane: the batch in hand */
 	size_t entry_count;
+
+	/* In the raft thread's hand until it is answered. */
+	const struct mg_entry *given;
+	size_t given_count;
 	int frozen, pulled, adopted;
 	uint64_t adopt_index, adopt_term;
 
@@ -76,6 +79,14 @@ struct mg_shard_sm {
 	struct mg_fence *fences;
 	size_t fence_count, fence_cap;
 	bool dirty, wrote, changing;
+	/* Accepted, and not applied yet (shard_accept.c). */
+	struct mg_accepted *queue, **queue_end;
+	size_t queue_bytes;
+	uint64_t accepted; /* 0: nothing in this life */
+	uint64_t applied;  /* index, for other threads */
+	uint64_t wanted; /* somebody waits until this index is applied */
+	bool draining;   /* the lane is at it, or will be at once */
+	bool looking;    /* the raft thread will look when it is due */
 	int failed;
 	struct mg_error failure;
 };
@@ -92,6 +103,18 @@ void mg_shard_sm__add_decision(struct mg_shard_sm *sm, const struct mg_txid *txi
                                uint64_t number, struct mg_buf *shards);
 void mg_shard_sm__add_fence(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index);
 uint64_t mg_shard_sm__fence_of(const struct mg_shard_sm *sm);
+/* The fence that counts for who has applied no more than this index. */
+uint64_t mg_shard_sm__fence_at(const struct mg_shard_sm *sm, uint64_t index);
+/* On the lane: all of them, as one transaction and what it shows.  It notes no failure. */
+int mg_shard_sm__apply(struct mg_shard_sm *sm, const struct mg_entry *entries, size_t count,
+                       struct mg_error *err);
+
+/* ---- shard_accept.c ---- */
+
+void mg_shard_sm__accept(struct mg_sm *seam, const struct mg_entry *entries, size_t count);
+/* On the lane: all that is accepted is applied.  0, or why the shard is broken. */
+int mg_shard_sm__drain(struct mg_shard_sm *sm);
+void mg_shard_sm__forget_queue(struct mg_shard_sm *sm);
 
 /* ---- shard_show.c ---- */
 

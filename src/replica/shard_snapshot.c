@@ -132,11 +132,13 @@ static void freeze_now(void *arg)
 	struct mg_shard_sm *sm = arg;
 	struct mg_error err = { 0 };
 
-	sm->frozen = write_checkpoint(sm, &err);
+	/* What the group has given is in it. */
+	sm->frozen = mg_shard_sm__drain(sm);
+	sm->frozen = sm->frozen ? sm->frozen : write_checkpoint(sm, &err);
 	if (sm->frozen == MG_E_BUSY) {
 		mg_shard_check_stop(sm->check, false); /* it may be the reader in the way */
 	}
-	if (sm->frozen) {
+	if (sm->frozen && err.code) {
 		mg_log(sm->frozen == MG_E_BUSY ? MG_LOG_INFO : MG_LOG_ERROR, "shard.checkpoint",
 		       "shard=%" PRIu32 " error=\"%s\"", sm->options.shard, err.message);
 	}
@@ -408,6 +410,7 @@ int mg_shard_sm__open_writer(struct mg_shard_sm *sm, struct mg_error *err)
 		pthread_mutex_lock(&sm->lock);
 		sm->dirty = false;
 		sm->wrote = true;
+		sm->applied = sm->index;
 		pthread_mutex_unlock(&sm->lock);
 	}
 	return code;
@@ -505,7 +508,10 @@ static void adopt_now(void *arg)
 	struct mg_shard_sm *sm = arg;
 	struct mg_error err = { 0 };
 	char *path = pulled_path(sm, sm->adopt_index);
-	int code = mg_file_exists(path)
+	int code = mg_shard_sm__drain(sm);
+
+	code = code ? mg_error_set(&err, code, "it could not be applied what came before")
+	            : mg_file_exists(path)
 	               ? 0
 	               : mg_error_set(&err, MG_E_CORRUPT, "the pulled snapshot \"%s\" is gone", path);
 

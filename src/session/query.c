@@ -304,6 +304,15 @@ static void account(struct mg_queries *queries, const struct mg_query_info *info
 	}
 }
 
+/* Under the lock. */
+static void unlist(struct mg_query *query)
+{
+	*query->link = query->next;
+	if (query->next) {
+		query->next->link = query->link;
+	}
+}
+
 void mg_query_end(struct mg_query *query, const struct mg_error *err)
 {
 	struct mg_queries *queries = query->queries;
@@ -324,10 +333,7 @@ void mg_query_end(struct mg_query *query, const struct mg_error *err)
 	past.error = mg_strdup(failed ? err->message : "");
 
 	pthread_mutex_lock(&queries->lock);
-	*query->link = query->next;
-	if (query->next) {
-		query->next->link = query->link;
-	}
+	unlist(query);
 	past.user = query->user;
 	past.sql = query->sql;
 	size_t at = (queries->history_first + queries->history_count) % MG_HISTORY_MAX;
@@ -342,6 +348,19 @@ void mg_query_end(struct mg_query *query, const struct mg_error *err)
 	pthread_mutex_unlock(&queries->lock);
 	past_fini(&oldest);
 	mg_run_free(query->run);
+	mg_free(query);
+}
+
+void mg_query_drop(struct mg_query *query)
+{
+	struct mg_queries *queries = query->queries;
+
+	pthread_mutex_lock(&queries->lock);
+	unlist(query);
+	pthread_mutex_unlock(&queries->lock);
+	mg_run_free(query->run);
+	mg_free(query->user);
+	mg_free(query->sql);
 	mg_free(query);
 }
 

@@ -68,6 +68,8 @@ void mg_query_left(struct mg_query *query);    /* ended, its client told, but it
 /* Move to the history and free; err NULL or without code: it went well. After it stop is not
  * called. */
 void mg_query_end(struct mg_query *query, const struct mg_error *err);
+/* As if it had never begun. */
+void mg_query_drop(struct mg_query *query);
 /* 0, or why the query was ended from outside: MG_E_CANCELLED, MG_E_TIMEOUT, MG_E_NOMEM. Any thread.
  */
 int mg_query_stopped(const struct mg_query *query);

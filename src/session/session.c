@@ -10,12 +10,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "os/clock.h"
 #include "session/session_int.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { WATCHERS_MAX = 2 };
+enum { WATCHERS_MAX = 2, QUICK_LOOK_MS = 2 };
 
 /* ---- what they share ---- */
 
@@ -60,6 +61,9 @@ void mg_sessions_stop(struct mg_sessions *sessions)
 	atomic_store(&sessions->stopping, true);
 	if (sessions->queries) { /* else it never began */
 		mg_queries_cancel_session(sessions->queries, NULL);
+	}
+	while (atomic_load(&sessions->quick) > 0) {
+		mg_sleep_ms(QUICK_LOOK_MS);
 	}
 	mg_pool_stop(sessions->pool); /* every client is told, then */
 	mg_relay_stop(sessions->relay);

@@ -26,6 +26,7 @@ struct mg_sessions {
 	size_t count;
 	atomic_ullong next_id;
 	atomic_bool stopping;
+	atomic_int quick; /* statements that no thread waits for (quick.h) */
 	struct mg_metric *open_metric;
 };
 

@@ -15,6 +15,7 @@
 #include "session/session.h"
 
 #include "base/mem.h"
+#include "exec/blind.h"
 #include "exec/change.h"
 #include "exec/define.h"
 #include "exec/tx.h"
@@ -645,6 +646,17 @@ static void stop_change(void *arg)
 	}
 }
 
+static struct mg_change_request request_of(const struct job *job, const struct mg_rows *rows)
+{
+	return (struct mg_change_request){
+		.statement = job->statement->text,
+		.rows = rows,
+		.partition_by_primary_key = job->settings.partition_by_primary_key,
+		.once = job->once,
+		.input = job->intake.file ? &job->intake.input : NULL,
+	};
+}
+
 static int carry_out_change(struct job *job, struct mg_change_result *result, struct mg_error *err)
 {
 	struct mg_sink *sink = job->sink;
@@ -657,13 +669,7 @@ static int carry_out_change(struct job *job, struct mg_change_result *result, st
 		.batch_rows = sink->batch_rows,
 		.arg = job,
 	};
-	const struct mg_change_request request = {
-		.statement = job->statement->text,
-		.rows = &rows,
-		.partition_by_primary_key = job->settings.partition_by_primary_key,
-		.once = job->once,
-		.input = job->intake.file ? &job->intake.input : NULL,
-	};
+	const struct mg_change_request request = request_of(job, &rows);
 	struct mg_run *run = mg_query_run(job->query);
 
 	if (job->statement->kind == MG_S_TRANSACTION) {
@@ -703,10 +709,22 @@ static int say_done(struct mg_error *err)
 static int change_here(struct job *job, struct mg_change_result *result, struct mg_error *err)
 {
 	struct mg_sink *sink = job->sink;
+	struct mg_engine *engine = mg_sessions_engine(job->session->sessions);
+	bool blind = job->statement->kind == MG_S_DML && !job->settings.run.tx &&
+	             mg_blind_knows(mg_engine_blind(engine), job->statement->text, NULL);
+	int code = 0;
 
+	if (blind) { /* it only waits for others: that takes no slot */
+		const struct mg_change_request request = request_of(job, NULL);
+
+		mg_query_running(job->query);
+		code = mg_change_blind(engine, mg_query_run(job->query), &request, result, &blind, err);
+	}
+	if (blind) {
+		return code;
+	}
 	sink->slot.admission = job->session->sessions->admission;
-	int code = mg_slot_enter(&sink->slot, query_stopped, job->query, err);
-
+	code = mg_slot_enter(&sink->slot, query_stopped, job->query, err);
 	if (!code) {
 		mg_query_running(job->query);
 		code = carry_out_change(job, result, err);

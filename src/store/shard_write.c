@@ -227,10 +227,16 @@ static int end_append(struct mg_shard_writer *writer, struct mg_error *err)
 	return mg_duck_appender_close(appender, err);
 }
 
+/* Each entry of the log has a schema of its own, and mostly it is the one before. */
+static bool same_bytes(const struct mg_buf *a, const struct mg_buf *b)
+{
+	return a == b || (a->size == b->size && memcmp(a->data, b->data, a->size) == 0);
+}
+
 static int begin_append(struct mg_shard_writer *writer, const char *schema, const char *table,
                         struct mg_buf *ipc_schema, struct mg_error *err)
 {
-	if (writer->appender && writer->ipc_schema == ipc_schema &&
+	if (writer->appender && same_bytes(writer->ipc_schema, ipc_schema) &&
 	    mg_text_eq(writer->schema, schema) && mg_text_eq(writer->table, table)) {
 		return 0;
 	}

@@ -392,3 +392,51 @@ def test_one_row_above_a_message_is_told(cluster):
         assert channel.table("SELECT 1 AS a").to_pylist() == [{"a": 1}]
     answer = cluster.get("/db/query?format=csv&q=SELECT+repeat(r_name,12000000)+AS+t+FROM+region+WHERE+r_name='AFRICA'")
     assert answer.status == 200 and len(answer.body) == 72000003
+
+
+def test_parameters(cluster):
+    """Values of a query's frame, in reads, in an INSERT that joins those of others, and in one that does not."""
+    text = "'\"; -- ä"
+    with Channel(cluster) as channel:
+        frames = channel.query("SELECT ? AS a, ? AS b, $1 AS c", params=[1, 2])
+        assert frames[-1]["error"]["sqlstate"] == "22023", frames[-1]
+        table = table_of(channel.query("SELECT ?::BIGINT AS a, ? AS b, ? AS c", params=[1, text, None]))
+        assert table.to_pylist() == [{"a": 1, "b": text, "c": None}]
+        assert table_of(channel.query("SELECT $x || $y AS a", params={"x": "p", "y": text})).to_pylist() == [{"a": "p" + text}]
+        assert channel.query("CREATE TABLE with_params (k BIGINT, v VARCHAR) PARTITIONED BY (k)")[-1]["type"] == "done"
+        try:
+            for sql, params in (("INSERT INTO with_params VALUES (?, ?)", [1, text]), ("INSERT INTO with_params VALUES (?, ?)", ["2", 5]),
+                                ("INSERT INTO with_params VALUES (?, ?), (?, ?)", [3, None, None, "x"]),
+                                ("INSERT INTO with_params VALUES ($a, $b)", {"a": 4, "b": "y"})):
+                frames = channel.query(sql, params=params)
+                assert [frame["type"] for frame in frames] == ["begin", "end", "done"], frames
+                assert frames[1]["tag"] == f"INSERT 0 {sql.count('(')}" and frames[1]["query"].startswith("q-"), frames
+            assert channel.table("SELECT k, v FROM with_params ORDER BY k NULLS LAST").to_pylist() == [
+                {"k": 1, "v": text}, {"k": 2, "v": "5"}, {"k": 3, "v": None}, {"k": 4, "v": "y"}, {"k": None, "v": "x"}]
+            for params in ([1], [1, "a", 2], {"a": 1}, [[1], "a"]):
+                frames = channel.query("INSERT INTO with_params VALUES (?, ?)", params=params)
+                assert frames[-1]["type"] == "error", frames
+            # In a transaction it is of the transaction.
+            channel.query("BEGIN")
+            assert channel.query("INSERT INTO with_params VALUES (?, ?)", params=[9, "gone"])[-1]["transaction"] == "open"
+            channel.query("ROLLBACK")
+            assert channel.table("SELECT count(*) AS n FROM with_params").to_pylist() == [{"n": 5}]
+            listed = channel.table("SELECT sql FROM cluster.query_history WHERE sql LIKE 'INSERT INTO with_params%' AND state = 'done'")
+            assert listed.num_rows >= 4
+        finally:
+            channel.query("DROP TABLE with_params")
+
+
+def test_many_inserts_on_one_connection(cluster):
+    """Sixteen at a time, answered as they end; all are there when the last one is."""
+    with Channel(cluster) as channel:
+        assert channel.query("CREATE TABLE crowd (k BIGINT) PARTITIONED BY (k)")[-1]["type"] == "done"
+        try:
+            for turn in range(20):
+                for i in range(16):
+                    channel.send(type="query", id=i + 1, sql="INSERT INTO crowd VALUES (?)", params=[turn * 16 + i])
+                for frames in channel.collect(range(1, 17)).values():
+                    assert frames[-1]["type"] == "done", frames
+            assert channel.table("SELECT count(*) AS n, sum(k)::BIGINT AS s FROM crowd").to_pylist() == [{"n": 320, "s": 320 * 319 // 2}]
+        finally:
+            channel.query("DROP TABLE crowd")

@@ -587,7 +587,7 @@ static void check_equal(struct node *nodes, size_t count)
 
 	AWAIT((leader = leader_of(nodes)) != NULL && look_at(leader).info.can_read);
 	for (size_t i = 0; i < count; i++) {
-		AWAIT(look_at(&nodes[i]).info.applied >= look_at(leader).info.core.commit);
+		AWAIT(mg_shard_sm_applied(nodes[i].sm) >= look_at(leader).info.core.commit);
 	}
 	char *expected = contents(leader);
 

@@ -198,7 +198,7 @@ static void start_four(struct node *nodes, uint64_t bytes_per_s)
 	start_all(nodes, NODES + 1);
 	create_table(nodes);
 	write_many(nodes, 0, 10, 2000);
-	AWAIT(look_at(&nodes[0]).info.applied >= look_at(leader_of(nodes)).info.core.commit);
+	AWAIT(mg_shard_sm_applied(nodes[0].sm) >= look_at(leader_of(nodes)).info.core.commit);
 	AWAIT(look_at(&nodes[0]).snapshot > 0);
 }
 
