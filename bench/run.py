@@ -268,7 +268,7 @@ def main():
     parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 16, 32, 64, 256])
     parser.add_argument("--seconds", type=int, default=5, help="of one run of a load")
     parser.add_argument("--quiet-seconds", type=int, default=30)
-    parser.add_argument("--restart-rows", type=int, default=9_000_000, help="about 1 GB")
+    parser.add_argument("--restart-rows", type=int, default=18_000_000, help="about 1 GB")
     parser.add_argument("--json")
     parser.add_argument("--work", help="keep data here between runs")
     args = parser.parse_args()
