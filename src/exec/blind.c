@@ -10,8 +10,8 @@
  * it is held no table changes.
  *
  * Bound: ROWS_MAX rows and BYTES_MAX bytes of a batch, JOINT_ROWS_MAX and JOINT_BYTES_MAX of a
- * transaction; beyond them statements go the
- * ordinary way, whose threads are bounded.
+ * transaction, PENDING_BYTES_MAX of all that have not ended; beyond them statements go the ordinary
+ * way, whose threads are bounded.
  *
  * owner: `lock` guards the lists; a batch that was taken off belongs to who took it.
  */
@@ -32,6 +32,7 @@ enum {
 	JOINT_ROWS_MAX = 1 << 17,
 	BYTES_MAX = 2 << 20,
 	JOINT_BYTES_MAX = 16 << 20,
+	PENDING_BYTES_MAX = 64 << 20,
 };
 
 struct waiter {
@@ -86,6 +87,7 @@ struct mg_blind {
 	struct lane *lanes; /* [shard_count + 1] */
 	struct batch *joint; /* of several shards, that takes rows */
 	size_t batches;      /* that have not ended */
+	size_t bytes;        /* of all of them */
 	bool stopping;
 };
 
@@ -132,6 +134,7 @@ static void batch_free(struct batch *batch)
 static void batch_end(struct batch *batch, const struct mg_error *err)
 {
 	struct mg_blind *blind = batch->blind;
+	size_t bytes = batch->bytes;
 
 	mg_replica_unlock(blind->replica, MG_LOCK_ADD, batch->shards, batch->shard_count);
 	for (size_t i = 0; i < batch->waiter_count; i++) {
@@ -140,6 +143,7 @@ static void batch_end(struct batch *batch, const struct mg_error *err)
 	batch_free(batch);
 	pthread_mutex_lock(&blind->lock);
 	blind->batches--;
+	blind->bytes -= bytes;
 	if (blind->stopping) { /* else nobody waits for that */
 		pthread_cond_broadcast(&blind->changed);
 	}
@@ -411,6 +415,7 @@ static void add_rows(struct batch *batch, const struct rows *rows)
 	}
 	batch->rows += bound->row_count;
 	batch->bytes += rows->bytes;
+	batch->blind->bytes += rows->bytes;
 	mg_sb_fini(&scratch);
 }
 
@@ -418,9 +423,11 @@ static void add_rows(struct batch *batch, const struct rows *rows)
 static bool add(struct mg_blind *blind, const struct rows *rows, mg_blind_cb cb, void *arg,
                 struct lane **lane)
 {
-	struct batch *batch = blind->stopping     ? NULL
-	                      : rows->one_shard ? batch_of_shard(blind, rows)
-	                                        : batch_of_several(blind, rows);
+	if (blind->stopping || blind->bytes + rows->bytes > PENDING_BYTES_MAX) {
+		return false;
+	}
+	struct batch *batch =
+		rows->one_shard ? batch_of_shard(blind, rows) : batch_of_several(blind, rows);
 
 	if (!batch) {
 		return false;

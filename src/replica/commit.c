@@ -119,6 +119,33 @@ static void reach(struct commit *commit)
 	}
 }
 
+static bool makes_tables(const struct mg_redo *redo, uint32_t shard)
+{
+	size_t count;
+	const struct mg_redo_op *ops = mg_redo_ops(redo, shard, &count);
+	bool makes = false;
+
+	for (size_t i = 0; i < count; i++) {
+		makes = makes || ops[i].kind == MG_REDO_CREATE || ops[i].kind == MG_REDO_DROP;
+	}
+	return makes;
+}
+
+/* It has happened: whoever reads here waits for it.  When tables have come or gone, what follows
+ * looks for them in the files. */
+static void note_done(struct commit *commit, const struct mg_redo *redo)
+{
+	bool makes = false;
+
+	for (size_t i = 0; i < commit->count; i++) {
+		makes = makes || makes_tables(redo, commit->shards[i]);
+	}
+	mg_replica__note_acked(commit->replica, &commit->wait);
+	if (makes) {
+		reach(commit);
+	}
+}
+
 /* A checkpoint that finds no room makes its file unusable until the next start: so writing ends
  * before the disk is full. */
 int mg_replica_may_write(struct mg_replica *replica, struct mg_error *err)
@@ -140,19 +167,6 @@ int mg_replica_may_write(struct mg_replica *replica, struct mg_error *err)
 
 /* ---- one shard ---- */
 
-/* Tables come or go: what follows looks for them in the file. */
-static bool makes_tables(const struct mg_redo *redo, uint32_t shard)
-{
-	size_t count;
-	const struct mg_redo_op *ops = mg_redo_ops(redo, shard, &count);
-	bool makes = false;
-
-	for (size_t i = 0; i < count; i++) {
-		makes = makes || ops[i].kind == MG_REDO_CREATE || ops[i].kind == MG_REDO_DROP;
-	}
-	return makes;
-}
-
 static int commit_one(struct commit *commit, const struct mg_redo *redo, struct mg_error *err)
 {
 	const struct mg_command head = { .kind = MG_COMMAND_WRITE, .epoch = commit->epoch };
@@ -160,10 +174,7 @@ static int commit_one(struct commit *commit, const struct mg_redo *redo, struct 
 
 	code = end_round(&commit->wait, code, err);
 	if (!code) {
-		mg_replica__note_acked(commit->replica, &commit->wait);
-	}
-	if (!code && makes_tables(redo, commit->shards[0])) {
-		reach(commit);
+		note_done(commit, redo);
 	}
 	return code;
 }
@@ -325,7 +336,7 @@ static uint64_t next_number(struct mg_replica *replica)
 }
 
 /* From the decision on. */
-static int make_visible(struct commit *commit, struct mg_error *err)
+static int make_visible(struct commit *commit, const struct mg_redo *redo, struct mg_error *err)
 {
 	struct mg_error late = { 0 };
 
@@ -345,7 +356,7 @@ static int make_visible(struct commit *commit, struct mg_error *err)
 		mg_log(MG_LOG_WARN, "commit.unsettled", "error=\"%s\"", late.message);
 		return await_resolved(commit, err);
 	}
-	reach(commit);
+	note_done(commit, redo);
 	return 0;
 }
 
@@ -371,7 +382,7 @@ static int commit_several(struct commit *commit, const struct mg_redo *redo, str
 		return code;
 	}
 	pthread_mutex_lock(&commit->replica->one_by_one);
-	code = make_visible(commit, err);
+	code = make_visible(commit, redo, err);
 	pthread_mutex_unlock(&commit->replica->one_by_one);
 	return code;
 }

@@ -26,6 +26,8 @@ struct mg_cuts {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* monotonic */
 	size_t count;
+	void (*hurry)(void *arg);
+	void *hurry_arg;
 	/* guarded by lock */
 	struct shard *shards;
 	uint64_t entered;                       /* the highest commit of all */
@@ -70,6 +72,12 @@ void mg_cuts_free(struct mg_cuts *cuts)
 size_t mg_cuts_count(const struct mg_cuts *cuts)
 {
 	return cuts->count;
+}
+
+void mg_cuts_on_wait(struct mg_cuts *cuts, void (*hurry)(void *arg), void *arg)
+{
+	cuts->hurry = hurry;
+	cuts->hurry_arg = arg;
 }
 
 /* Under the lock; until then, or until something has changed. */
@@ -161,6 +169,14 @@ uint64_t mg_cuts_highest(struct mg_cuts *cuts)
 	uint64_t highest = cuts->entered;
 	pthread_mutex_unlock(&cuts->lock);
 	return highest;
+}
+
+bool mg_cuts_awaited(struct mg_cuts *cuts)
+{
+	pthread_mutex_lock(&cuts->lock);
+	bool awaited = cuts->waiting > 0;
+	pthread_mutex_unlock(&cuts->lock);
+	return awaited;
 }
 
 /* ---- readers, under the lock ---- */
@@ -256,13 +272,23 @@ int mg_cuts_begin(struct mg_cuts *cuts, struct mg_cut *cut, unsigned wait_ms,
                   bool (*stopped)(void *arg), void *arg, uint64_t *waited_ms, struct mg_error *err)
 {
 	uint64_t start = mg_clock_ms(), now = start;
-	bool begun, ended = false;
+	bool ended = false;
 
 	pthread_mutex_lock(&cuts->lock);
-	while (!(begun = begin(cuts, cut, now)) && !ended && now < start + wait_ms) {
+	bool begun = begin(cuts, cut, now);
+
+	if (!begun && cuts->hurry) {
+		/* What lanes get from now on they apply at once: it is awaited. */
+		pthread_mutex_unlock(&cuts->lock);
+		cuts->hurry(cuts->hurry_arg);
+		pthread_mutex_lock(&cuts->lock);
+		begun = begin(cuts, cut, now);
+	}
+	while (!begun && !ended && now < start + wait_ms) {
 		wait_until(cuts, now + LOOK_MS < start + wait_ms ? now + LOOK_MS : start + wait_ms);
 		now = mg_clock_ms();
 		ended = stopped && stopped(arg);
+		begun = begin(cuts, cut, now);
 	}
 	end_waiting(cuts, cut, false);
 	pthread_mutex_unlock(&cuts->lock);

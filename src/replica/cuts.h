@@ -42,6 +42,9 @@ struct mg_cuts;
 struct mg_cuts *mg_cuts_new(size_t count); /* shards, from 0 */
 void mg_cuts_free(struct mg_cuts *cuts);   /* nobody waits; NULL is fine */
 size_t mg_cuts_count(const struct mg_cuts *cuts);
+/* What a reader calls that is about to wait: lanes that take their time are to apply what they
+ * have.  Before there are readers. */
+void mg_cuts_on_wait(struct mg_cuts *cuts, void (*hurry)(void *arg), void *arg);
 
 /* ---- lanes ---- */
 
@@ -57,6 +60,9 @@ void mg_cuts_publish_end(struct mg_cuts *cuts, uint32_t shard, const uint64_t *s
 
 /* The highest commit that any shard here has entered; 0: none. */
 uint64_t mg_cuts_highest(struct mg_cuts *cuts);
+
+/* A reader waits until shards have come together: what comes now is to be applied at once. */
+bool mg_cuts_awaited(struct mg_cuts *cuts);
 
 /* ---- readers ---- */
 

@@ -317,6 +317,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	replica->fresh_ms = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->fresh_ms);
 	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
 	replica->cuts = mg_cuts_new((size_t)options->shard_count + 1);
+	mg_cuts_on_wait(replica->cuts, mg_replica__hurry, replica);
 	pthread_mutex_init(&replica->one_by_one, NULL);
 	mg_replica__init_changes(replica);
 	pthread_mutex_init(&replica->lock, NULL);

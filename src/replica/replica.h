@@ -83,8 +83,8 @@ void mg_replica_stop(struct mg_replica *replica);
 void mg_replica_close(struct mg_replica *replica);
 
 /* 0: it happened: who awaits the read barrier, or locks the shards, sees it; what makes or drops
- * tables, or is in several shards, is applied here already.  MG_E_UNKNOWN_OUTCOME: nobody knows
- * yet.  Any other: nothing happened, and never will. */
+ * tables is applied here already.  MG_E_UNKNOWN_OUTCOME: nobody knows yet.  Any other: nothing
+ * happened, and never will. */
 int mg_replica_commit(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err);
 /* The same, in the epoch in which what it depends on was read.  Fails: also MG_E_UNAVAILABLE, when
  * that is over. */

@@ -194,6 +194,8 @@ int mg_replica__reach(struct mg_replica *replica, const struct mg_wait_for *wait
                       struct mg_error *err);
 /* All that the wait has reached is acknowledged: whoever reads here must see it. */
 void mg_replica__note_acked(struct mg_replica *replica, const struct mg_wait_for *wait);
+/* arg: the replica.  All shards are to apply at once what they have accepted.  For mg_cuts. */
+void mg_replica__hurry(void *arg);
 /* mg_replica_read_barrier, also in a cluster of one: whose log may not be applied yet at the start.
  */
 int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,

@@ -30,7 +30,7 @@ enum {
 };
 #define EAGER_BYTES (2u << 20)        /* no need to wait for more */
 #define TRANSACTION_BYTES (16u << 20) /* and no more at once */
-#define QUEUE_BYTES_MAX (64u << 20)   /* then the log waits */
+#define QUEUES_BYTES_MAX (256u << 20) /* of all shards; beyond its part of that the log waits */
 
 struct mg_accepted {
 	struct mg_accepted *next;
@@ -40,6 +40,14 @@ struct mg_accepted {
 };
 
 /* ---- under the lock ---- */
+
+/* One transaction at least. */
+static bool is_full(const struct mg_shard_sm *sm)
+{
+	size_t part = QUEUES_BYTES_MAX / (sm->options.cuts ? mg_cuts_count(sm->options.cuts) : 1);
+
+	return sm->queue_bytes >= (part > TRANSACTION_BYTES ? part : TRANSACTION_BYTES);
+}
 
 static bool is_due(const struct mg_shard_sm *sm, uint64_t now)
 {
@@ -134,11 +142,6 @@ static void note(struct mg_shard_sm *sm, const struct mg_entry *entry)
 		mg_shard_sm__add_fence(sm, command.epoch, entry->index);
 	}
 	sm->dirty = sm->dirty || command.kind == MG_COMMAND_WRITE;
-	/* Readers of several shards wait until a transaction has come to all of them. */
-	if ((command.kind == MG_COMMAND_DECIDE || command.kind == MG_COMMAND_COMMIT) &&
-	    entry->index > sm->wanted) {
-		sm->wanted = entry->index;
-	}
 }
 
 static void tell_accepted(void *arg)
@@ -159,8 +162,7 @@ static void accept(void *arg)
 		return;
 	}
 	pthread_mutex_lock(&sm->lock);
-	bool full = sm->queue_bytes >= QUEUE_BYTES_MAX;
-	struct mg_accepted *accepted = full ? NULL : copy(sm->given, sm->given_count);
+	struct mg_accepted *accepted = is_full(sm) ? NULL : copy(sm->given, sm->given_count);
 
 	for (size_t i = 0; accepted && i < accepted->count; i++) {
 		note(sm, &accepted->entries[i]);
@@ -170,6 +172,9 @@ static void accept(void *arg)
 		sm->queue_end = &accepted->next;
 		sm->queue_bytes += accepted->bytes;
 		sm->accepted = accepted->entries[accepted->count - 1].index;
+		if (sm->options.cuts && mg_cuts_awaited(sm->options.cuts)) {
+			sm->wanted = sm->accepted;
+		}
 	}
 	pthread_mutex_unlock(&sm->lock);
 	if (!accepted) {

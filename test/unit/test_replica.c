@@ -94,13 +94,19 @@ static struct mg_redo *row_everywhere(struct mg_duck_conn *on, int key)
 	return redo;
 }
 
-/* Of all that was acknowledged: that may be a little more than is applied. */
-static int64_t ask(const char *sql)
+/* All that was acknowledged: that may be a little more than is applied. */
+static void see_all(void)
 {
 	static const uint32_t shards[] = { 0, 1, 2, 3 };
-	int64_t value = -1;
 
 	ok(mg_replica_read_barrier(replica, shards, SHARDS + 1, &err));
+}
+
+static int64_t ask(const char *sql)
+{
+	int64_t value = -1;
+
+	see_all();
 	ok(mg_duck_int(conn, sql, &value, &err));
 	return value;
 }
@@ -116,6 +122,7 @@ static void test_a_commit_is_in_all_shards_and_stays(void **state)
 	redo = row_everywhere(conn, 1);
 	ok(mg_replica_commit(replica, redo, &err));
 	mg_redo_free(redo);
+	see_all();
 	redo = mg_redo_new();
 	add_rows(conn, redo, 2, MG_REDO_REPLACE,
 	         "SELECT _mg_rid AS rid, 100::INTEGER AS k, 'new' AS v, 7::USMALLINT AS slot FROM s2.t",
@@ -375,6 +382,7 @@ static void check_part(bool old)
 
 	ok(mg_replica_commit(replica, redo, &err));
 	mg_redo_free(redo);
+	see_all();
 	assert_true(meet(1, 2) && meet(2, 3));
 	assert_true(old || mg_cuts_highest(mg_replica_cuts(replica)) > 1000);
 }
