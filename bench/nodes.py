@@ -95,7 +95,7 @@ class Group:
 class Servers(Group):
     """`count` servers of one cluster, ready, in a fresh directory."""
 
-    def __init__(self, work, count=3, shards=4, options=()):
+    def __init__(self, work, count=3, shards=4, options=(), scale=0):
         super().__init__(work)
         self.names = [f"server-{i + 1}" for i in range(count)]
         self.dirs = {name: os.path.join(work, name) for name in self.names}
@@ -105,7 +105,7 @@ class Servers(Group):
             shutil.rmtree(directory, ignore_errors=True)
         first = self.dirs[self.names[0]]
         subprocess.run([PROGRAM, "bootstrap", "--data-dir", first, "--client-username", USER, "--client-password", PASSWORD,
-                        "--worker-password", WORKER_PASSWORD, "--tpch-scale-factor", "0", "--shard-count", str(shards)],
+                        "--worker-password", WORKER_PASSWORD, "--tpch-scale-factor", str(scale), "--shard-count", str(shards)],
                        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.ca = os.path.join(first, "tls", "ca.crt")
         self.tls = ssl.create_default_context(cafile=self.ca)
@@ -165,6 +165,13 @@ class Servers(Group):
         if status != 200:
             raise ValueError(f"{sql[:80]}: {answer}")
         return answer["result"]["values"]
+
+    def shell(self, command, name):
+        done = subprocess.run([PROGRAM, "sql", self.url(name), "--username", USER, "--tls-roots", self.ca], input=command + "\n", text=True,
+                              env={**os.environ, "MERGANSER_PASSWORD": PASSWORD}, capture_output=True)
+        if done.returncode or "rror" in done.stderr:
+            raise SystemExit(f"{command}: {done.stderr.strip()}")
+        return done.stdout
 
     def load(self, kind, table, rows, clients, seconds, name=None):
         return load(kind, self.url(name or self.coordinator()), USER, PASSWORD, self.ca, table, rows, clients, seconds)

@@ -5,6 +5,8 @@ Rounds of ours and of the peer alternate and medians are compared.
 """
 import os
 import statistics
+import subprocess
+import sys
 import time
 
 from nodes import Etcd, Servers, cpu_s, load, rss_mb, until
@@ -161,5 +163,55 @@ def job_keys(args, work):
     return result
 
 
-JOBS = {"insert": job_insert, "batches": job_batches, "failover": job_failover, "quiet": job_quiet, "restart": job_restart,
+PLAIN_COPY = """
+import duckdb, resource, sys
+con = duckdb.connect(sys.argv[1])
+con.execute(open(sys.argv[2]).read())
+con.execute(f"COPY lineitem FROM '{sys.argv[3]}' (HEADER)")
+con.close()  # with a checkpoint
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime)
+"""
+
+
+def make_lineitem(work, scale):
+    """lineitem as CSV, of our own generator, and the statement that makes its table."""
+    csv, schema = os.path.join(work, "lineitem.csv"), os.path.join(work, "lineitem.sql")
+    with Servers(work, count=1, scale=scale) as one:
+        name = one.names[0]
+        columns = one.query("SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'lineitem' "
+                            "ORDER BY ordinal_position", name)
+        one.shell(f"\\copy lineitem TO '{csv}' (HEADER)", name)
+    with open(schema, "w") as f:
+        f.write("CREATE TABLE lineitem (" + ", ".join(f"{column} {kind}" for column, kind in columns) + ")")
+    return csv, schema
+
+
+def job_copy(args, work):
+    """COPY of lineitem from CSV over one client into three replicas, and DuckDB's own COPY into a file."""
+    csv, schema = make_lineitem(work, args.scale)
+    with open(schema) as f:
+        create = f.read()
+    ours, theirs = [], []
+    for turn in range(args.repeat):
+        with Servers(work) as servers:
+            servers.execute(create + " PARTITIONED BY (l_orderkey)")
+            before, start = servers.cpu_s(), time.monotonic()
+            servers.shell(f"\\copy lineitem FROM '{csv}' (HEADER)", servers.coordinator())
+            taken = time.monotonic() - start
+            # What a follower has acknowledged it has not applied yet.
+            counts = [servers.query("SELECT count(*) FROM lineitem", name)[0][0] for name in servers.names]
+            time.sleep(3)
+            ours.append({"cpu_s": (servers.cpu_s() - before) / 3, "seconds": taken, "rows": min(counts)})
+        plain, start = os.path.join(work, f"copy-{turn}.duckdb"), time.monotonic()
+        done = subprocess.run([sys.executable, "-c", PLAIN_COPY, plain, schema, csv], check=True, capture_output=True, text=True)
+        theirs.append({"cpu_s": float(done.stdout), "seconds": time.monotonic() - start})
+        os.remove(plain)
+    mine, peer = middle(ours), middle(theirs)
+    ratio = round(mine["cpu_s"] / peer["cpu_s"], 2)
+    return {"csv_gb": round(os.path.getsize(csv) / 1e9, 2), "ours": mine, "duckdb": peer,
+            "limits": [("CPU of a replica, of plain DuckDB's COPY", ratio, "<= 2", ratio <= 2)]}
+
+
+JOBS = {"copy": job_copy, "insert": job_insert, "batches": job_batches, "failover": job_failover, "quiet": job_quiet, "restart": job_restart,
         "keys": job_keys}

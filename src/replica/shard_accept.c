@@ -141,7 +141,9 @@ static void note(struct mg_shard_sm *sm, const struct mg_entry *entry)
 	if (command.kind == MG_COMMAND_FENCE) {
 		mg_shard_sm__add_fence(sm, command.epoch, entry->index);
 	}
-	sm->dirty = sm->dirty || command.kind == MG_COMMAND_WRITE;
+	sm->dirty = sm->dirty || command.kind == MG_COMMAND_WRITE ||
+	            command.kind == MG_COMMAND_PREPARE || command.kind == MG_COMMAND_DECIDE ||
+	            command.kind == MG_COMMAND_COMMIT;
 }
 
 static void tell_accepted(void *arg)
