@@ -11,6 +11,7 @@
 #include "exec/blind.h"
 #include "exec/engine.h"
 #include "exec/run.h"
+#include "exec/staging.h"
 #include "exec/tx.h"
 #include "exec/write.h"
 #include "replica/replica.h"
@@ -41,12 +42,16 @@ static int write_locked(struct mg_engine *engine, struct mg_run *run,
                         const struct mg_change_request *request, uint64_t epoch,
                         struct mg_write_result *result, struct mg_error *err)
 {
+	struct mg_staging *staging = mg_staging_new(engine, epoch);
 	const struct mg_write_request write = { .statement = request->statement,
 		                                    .input = request->input,
-		                                    .lossless = request->rows->lossless };
+		                                    .lossless = request->rows->lossless,
+		                                    .flush = mg_staging_take,
+		                                    .flush_arg = staging };
 	struct mg_redo *redo = mg_redo_new();
 	int code = mg_write_rows(engine, run, settings, &write, redo, result, err);
 
+	code = code ? code : mg_staging_publish(staging, redo, err);
 	if (!code && mg_run_cancelled(run)) {
 		code = mg_run_cancel_error(run, err); /* the last moment at which it can be */
 	}
@@ -61,6 +66,7 @@ static int write_locked(struct mg_engine *engine, struct mg_run *run,
 	if (code == MG_E_UNKNOWN_OUTCOME && request->once.key) {
 		mg_replica_renew(mg_engine_replica(engine), epoch);
 	}
+	mg_staging_close(staging, code);
 	mg_redo_free(redo);
 	return code;
 }

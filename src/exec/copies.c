@@ -58,12 +58,13 @@ static void sweep(struct mg_copies *copies)
 	uint64_t epoch = mg_replica_epoch(copies->engine->replica);
 	struct mg_error err = { 0 };
 
-	if (!epoch || epoch == copies->swept) {
+	if (!epoch || (epoch == copies->swept && !mg_sweep_is_due())) {
 		return;
 	}
 	if (mg_sweep(copies->engine, epoch, &err) == 0) {
 		copies->swept = epoch;
 	} else {
+		copies->swept = 0;
 		mg_log(MG_LOG_WARN, "table.sweep", "error=\"%s\"", err.message);
 	}
 }

@@ -12,17 +12,23 @@
 
 /* ---- tables that no version of the catalog names yet ---- */
 
+struct made {
+	uint64_t id;
+	bool passed_over; /* by a sweep */
+};
+
 static struct {
 	pthread_mutex_t lock;
-	uint64_t *ids;
+	struct made *ids;
 	size_t count, cap;
+	bool again;
 } making = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 void mg_sweep_spare(uint64_t id)
 {
 	pthread_mutex_lock(&making.lock);
 	mg_grow(making.ids, making.count, making.cap);
-	making.ids[making.count++] = id;
+	making.ids[making.count++] = (struct made){ .id = id };
 	pthread_mutex_unlock(&making.lock);
 }
 
@@ -30,7 +36,8 @@ void mg_sweep_spare_no_more(uint64_t id)
 {
 	pthread_mutex_lock(&making.lock);
 	for (size_t i = 0; i < making.count; i++) {
-		if (making.ids[i] == id) {
+		if (making.ids[i].id == id) {
+			making.again = making.again || making.ids[i].passed_over;
 			making.ids[i] = making.ids[--making.count];
 			break;
 		}
@@ -43,6 +50,16 @@ void mg_sweep_spare_no_more(uint64_t id)
 	pthread_mutex_unlock(&making.lock);
 }
 
+bool mg_sweep_is_due(void)
+{
+	pthread_mutex_lock(&making.lock);
+	bool due = making.again;
+
+	making.again = false;
+	pthread_mutex_unlock(&making.lock);
+	return due;
+}
+
 /* stored: as mg_table_stored has it. */
 static bool is_being_made(const char *stored)
 {
@@ -52,7 +69,8 @@ static bool is_being_made(const char *stored)
 
 	pthread_mutex_lock(&making.lock);
 	for (size_t i = 0; i < making.count && !found; i++) {
-		found = making.ids[i] == id;
+		found = making.ids[i].id == id;
+		making.ids[i].passed_over = making.ids[i].passed_over || found;
 	}
 	pthread_mutex_unlock(&making.lock);
 	return found;

@@ -64,8 +64,7 @@ static void give_back(struct mg_tx *tx)
 		tx->data = NULL;
 	}
 	mg_free(tx->applied);
-	mg_free(tx->bytes);
-	tx->applied = tx->bytes = NULL;
+	tx->applied = NULL;
 }
 
 void mg_tx_unref(struct mg_tx *tx)
@@ -429,7 +428,6 @@ static int snapshot_once(struct mg_tx *tx, bool *again, struct mg_error *err)
 	size_t shards = tx->data->shard_count + 1;
 
 	tx->applied = mg_alloc0(shards * sizeof *tx->applied);
-	tx->bytes = mg_alloc0(shards * sizeof *tx->bytes);
 	struct mg_duck_conn *conn = NULL;
 	int code = mg_gate_enter(mg_engine_gate(tx->engine), &tx->pass, evict, tx, err);
 
@@ -586,9 +584,12 @@ int mg_tx_change(struct mg_engine *engine, struct mg_run *run,
                  const struct mg_run_settings *settings, const struct mg_change_request *request,
                  struct mg_write_result *result, struct mg_error *err)
 {
+	struct mg_tx_rows *rows = mg_tx__rows_new(engine);
 	const struct mg_write_request write = { .statement = request->statement,
 		                                    .input = request->input,
-		                                    .lossless = request->rows->lossless };
+		                                    .lossless = request->rows->lossless,
+		                                    .flush = mg_tx__rows_take,
+		                                    .flush_arg = rows };
 	const struct mg_table *table = NULL;
 	struct mg_tx *tx = settings->tx;
 	struct mg_redo *redo = mg_redo_new();
@@ -602,10 +603,12 @@ int mg_tx_change(struct mg_engine *engine, struct mg_run *run,
 	}
 	/* It may have been made anew in between. */
 	code = code ? code : check_target(tx, request->statement, &table, err);
+	code = code ? code : mg_tx__rows_take(rows, NULL, table, redo, err);
 	if (!code) {
 		mg_tx_bind(tx); /* a part of its rows, or all, may stay when it fails */
-		code = mg_tx__apply(tx, table, redo, err);
+		code = mg_tx__apply(tx, table, rows, err);
 	}
+	mg_tx__rows_free(rows);
 	mg_redo_free(redo);
 	return code;
 }

@@ -13,6 +13,7 @@
  * of the log that the snapshot shows.  Nothing is read again where nothing has changed.
  */
 #include "exec/run.h"
+#include "exec/staging.h"
 #include "exec/tx_int.h"
 #include "exec/write_int.h"
 #include "store/shard_file.h"
@@ -33,7 +34,8 @@ struct leaving {
 };
 
 static void open_leaving(struct leaving *leaving, struct mg_tx *tx, struct mg_tx_table *from,
-                         struct mg_run *run, struct mg_redo *redo, struct mg_write_result *result)
+                         struct mg_run *run, const struct mg_write_request *request,
+                         struct mg_redo *redo, struct mg_write_result *result)
 {
 	struct mg_write *write = &leaving->write;
 
@@ -41,6 +43,7 @@ static void open_leaving(struct leaving *leaving, struct mg_tx *tx, struct mg_tx
 	write->engine = tx->engine;
 	write->run = run;
 	write->settings.tx = NULL; /* it looks at what is stored now */
+	write->request = request;
 	write->redo = redo;
 	write->result = result;
 	write->arena = mg_arena_new();
@@ -178,7 +181,9 @@ static int gather(struct leaving *leaving, struct mg_duck_conn *conn, struct mg_
 	if (!code && from->has_own && leaving->write.unique_count) {
 		code = keep_keys(leaving, conn, err);
 	}
-	return code;
+	size_t bytes = mg_staging_bytes(leaving->write.engine);
+
+	return code ? code : mg_write__flush_from(&leaving->write, bytes, err);
 }
 
 /* ---- conflicts ---- */
@@ -252,14 +257,13 @@ static int check_table(struct mg_tx *tx, struct leaving *leaving, struct mg_erro
 
 /* ---- the whole ---- */
 
-/* Its shards are locked. */
+/* Its shards are locked.  epoch: in which its rows were staged, or 0. */
 static int commit_locked(struct mg_tx *tx, struct leaving *leaving, struct mg_run *run,
-                         const struct mg_redo *redo, const uint32_t *shards, size_t count,
-                         struct mg_error *err)
+                         uint64_t epoch, const struct mg_redo *redo, const uint32_t *shards,
+                         size_t count, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(tx->engine);
-	uint64_t epoch = 0;
-	int code = mg_replica_begin(replica, &epoch, err);
+	int code = epoch ? 0 : mg_replica_begin(replica, &epoch, err);
 
 	code = code ? code : mg_replica_read_barrier(replica, shards, count, err);
 
@@ -297,6 +301,8 @@ int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 	struct mg_replica *replica = mg_engine_replica(tx->engine);
 	struct leaving *leaving = mg_alloc0(tx->table_count * sizeof *leaving);
 	struct mg_write_result result = { .verb = "COMMIT" };
+	struct mg_staging *staging = mg_staging_new(tx->engine, 0);
+	const struct mg_write_request request = { .flush = mg_staging_take, .flush_arg = staging };
 	struct mg_redo *redo = mg_redo_new();
 	const uint32_t *shards = NULL;
 	int code = mg_run_attach_conn(run, tx->conn, err);
@@ -306,18 +312,20 @@ int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 		if (tx->tables[i].gone) {
 			continue;
 		}
-		open_leaving(&leaving[i], tx, &tx->tables[i], run, redo, &result);
+		open_leaving(&leaving[i], tx, &tx->tables[i], run, &request, redo, &result);
 		code = code ? code : gather(&leaving[i], tx->conn, err);
 	}
 	(void)mg_run_attach_conn(run, NULL, NULL);
+	code = code ? code : mg_staging_publish(staging, redo, err);
 	size_t count = mg_redo_shards(redo, &shards);
 
 	if (!code && mg_tx_defines(tx)) {
-		code = mg_tx__publish(tx, run, redo, err);
+		code = mg_tx__publish(tx, run, mg_staging_epoch(staging), redo, err);
 	} else if (!code && count > 0) { /* what was taken back again needs no commit */
 		code = mg_replica_lock(replica, mode_of(tx), shards, count, mg_run_is_cancelled, run, err);
 		if (!code) {
-			code = commit_locked(tx, leaving, run, redo, shards, count, err);
+			code = commit_locked(tx, leaving, run, mg_staging_epoch(staging), redo, shards, count,
+			                     err);
 			mg_replica_unlock(replica, mode_of(tx), shards, count);
 		}
 	}
@@ -326,6 +334,7 @@ int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 			close_leaving(&leaving[i]);
 		}
 	}
+	mg_staging_close(staging, code);
 	mg_redo_free(redo);
 	mg_free(leaving);
 	return code;

@@ -141,7 +141,12 @@ int mg_tx_load(struct mg_tx *tx, const struct mg_table *table, struct mg_redo *r
 
 	mg_assert(own);
 	mg_tx_bind(tx);
-	return mg_tx__apply(tx, own, redo, err);
+	struct mg_tx_rows *rows = mg_tx__rows_new(tx->engine);
+	int code = mg_tx__rows_take(rows, NULL, own, redo, err);
+
+	code = code ? code : mg_tx__apply(tx, own, rows, err);
+	mg_tx__rows_free(rows);
+	return code;
 }
 
 /* ---- COMMIT ---- */
@@ -318,13 +323,13 @@ static void drop_tables(const struct mg_tx *tx, uint64_t epoch, const struct mg_
 	mg_redo_free(redo);
 }
 
-static int publish_locked(struct mg_tx *tx, struct mg_run *run, struct mg_redo *redo,
-                          struct mg_error *err)
+static int publish_locked(struct mg_tx *tx, struct mg_run *run, uint64_t epoch,
+                          struct mg_redo *redo, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(tx->engine);
-	struct publication publication = { tx, 0 };
+	struct publication publication = { tx, epoch };
 	const uint32_t *shards;
-	int code = mg_replica_begin(replica, &publication.epoch, err);
+	int code = epoch ? 0 : mg_replica_begin(replica, &publication.epoch, err);
 
 	code = code ? code : check_steps(tx, err);
 	if (!code && mg_run_cancelled(run)) {
@@ -352,7 +357,7 @@ static int publish_locked(struct mg_tx *tx, struct mg_run *run, struct mg_redo *
 	return code;
 }
 
-int mg_tx__publish(struct mg_tx *tx, struct mg_run *run, struct mg_redo *redo,
+int mg_tx__publish(struct mg_tx *tx, struct mg_run *run, uint64_t epoch, struct mg_redo *redo,
                    struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(tx->engine);
@@ -375,7 +380,7 @@ int mg_tx__publish(struct mg_tx *tx, struct mg_run *run, struct mg_redo *redo,
 	if (!code) {
 		spare(tx, true);
 		mg_define_lock();
-		code = publish_locked(tx, run, redo, err);
+		code = publish_locked(tx, run, epoch, redo, err);
 		mg_define_unlock();
 		spare(tx, false);
 	}

@@ -49,7 +49,6 @@ struct mg_tx {
 	void (*free_attached)(void *thing);
 	const struct mg_catalog_data *data; /* of the snapshot */
 	uint64_t *applied;                  /* [shard_count + 1]: index of the log in the snapshot */
-	uint64_t *bytes;                    /* [shard_count + 1]: of redo, as far as it went in */
 	struct mg_tx_table *tables;
 	size_t table_count, table_cap;
 	uint64_t rids; /* ids of own rows that were given */
@@ -63,8 +62,15 @@ struct mg_tx {
 
 
 /* ---- tx_overlay.c ---- */
-/* What a statement would store becomes what the transaction shows. */
-int mg_tx__apply(struct mg_tx *tx, const struct mg_table *table, struct mg_redo *redo,
+/* What a statement would store, until it has ended: in memory, then in a file. */
+struct mg_tx_rows;
+struct mg_tx_rows *mg_tx__rows_new(struct mg_engine *engine);
+void mg_tx__rows_free(struct mg_tx_rows *rows);
+/* For mg_write_request.flush, with rows as arg: all of the redo, which is rows of one table. */
+int mg_tx__rows_take(void *arg, const struct mg_catalog_data *data, const struct mg_table *table,
+                     struct mg_redo *redo, struct mg_error *err);
+/* It becomes what the transaction shows; once, at the end of a statement that reads. */
+int mg_tx__apply(struct mg_tx *tx, const struct mg_table *table, struct mg_tx_rows *rows,
                  struct mg_error *err);
 void mg_tx__forget_tables(struct mg_tx *tx);
 /* Before its first row. */
@@ -73,8 +79,8 @@ int mg_tx__make(struct mg_tx *tx, const struct mg_table *table, bool made, struc
 /* ---- tx_define.c ---- */
 void mg_tx__forget_steps(struct mg_tx *tx);
 /* The last part of a COMMIT: redo, with the rows of its own tables, then one version of the
- * catalog. */
-int mg_tx__publish(struct mg_tx *tx, struct mg_run *run, struct mg_redo *redo,
+ * catalog.  epoch: in which its rows were staged, or 0. */
+int mg_tx__publish(struct mg_tx *tx, struct mg_run *run, uint64_t epoch, struct mg_redo *redo,
                    struct mg_error *err);
 void mg_tx__add_creates(const struct mg_tx *tx, struct mg_redo *redo);
 

@@ -173,72 +173,67 @@ int mg_tx_show_text(struct mg_tx *tx, struct mg_error *err)
 /* ---- what a statement would store ---- */
 
 /* merganser_exchange(kind): the rows of all shards that come in this way. */
-struct inlet {
+struct mg_tx_rows {
 	struct mg_spool_budget budget;
 	struct mg_spool *spools[MG_REDO_DELETE + 1];
-	struct mg_buf *schemas[MG_REDO_DELETE + 1]; /* borrowed */
 	uint64_t rows[MG_REDO_DELETE + 1];
 };
 
-static struct mg_spool *find_spool(void *arg, uint32_t stage)
+struct mg_tx_rows *mg_tx__rows_new(struct mg_engine *engine)
 {
-	const struct inlet *inlet = arg;
+	struct mg_tx_rows *rows = mg_alloc0(sizeof *rows);
 
-	return stage <= MG_REDO_DELETE ? inlet->spools[stage] : NULL;
+	mg_engine_budget(engine, &rows->budget);
+	return rows;
 }
 
-static int put_op(struct inlet *inlet, const struct mg_redo_op *op, struct mg_error *err)
+void mg_tx__rows_free(struct mg_tx_rows *rows)
 {
-	struct mg_spool **spool = &inlet->spools[op->kind];
+	for (size_t i = 0; i <= MG_REDO_DELETE; i++) {
+		mg_spool_unref(rows->spools[i]);
+	}
+	mg_free(rows);
+}
+
+static struct mg_spool *find_spool(void *arg, uint32_t stage)
+{
+	const struct mg_tx_rows *rows = arg;
+
+	return stage <= MG_REDO_DELETE ? rows->spools[stage] : NULL;
+}
+
+static int put_op(struct mg_tx_rows *rows, const struct mg_redo_op *op, struct mg_error *err)
+{
+	struct mg_spool **spool = &rows->spools[op->kind];
 	int code = 0;
 
 	if (!*spool) {
-		*spool = mg_spool_new(&inlet->budget);
+		*spool = mg_spool_new(&rows->budget);
 		code = mg_spool_set_schema(*spool, op->ipc_schema, err);
-		inlet->schemas[op->kind] = op->ipc_schema;
 	}
-	inlet->rows[op->kind] += op->rows;
+	rows->rows[op->kind] += op->rows;
 	return code ? code : mg_spool_put(*spool, op->ipc_batch, op->rows, err);
 }
 
-static int check_room(struct mg_tx *tx, const struct mg_redo *redo, uint32_t shard,
-                      struct mg_error *err)
+int mg_tx__rows_take(void *arg, const struct mg_catalog_data *data, const struct mg_table *table,
+                     struct mg_redo *redo, struct mg_error *err)
 {
-	size_t size = mg_redo_size(redo, shard);
-
-	if (size <= MG_REDO_BYTES_MAX - tx->bytes[shard]) {
-		tx->bytes[shard] += size;
-		return 0;
-	}
-	mg_error_set(err, MG_E_LIMIT, "a transaction writes at most %u MB in one shard",
-	             MG_REDO_BYTES_MAX >> 20);
-	mg_error_hint(err, "Write the rows in several transactions.");
-	return MG_E_LIMIT;
-}
-
-/* All of the redo, which is one statement's: rows of one table, one way for each kind. */
-static int take_in(struct mg_tx *tx, const struct mg_redo *redo, struct inlet *inlet,
-                   struct mg_error *err)
-{
+	struct mg_tx_rows *rows = arg;
 	const uint32_t *shards;
 	size_t shard_count = mg_redo_shards(redo, &shards);
 	int code = 0;
 
+	(void)data, (void)table;
 	for (size_t i = 0; !code && i < shard_count; i++) {
 		size_t count;
 		const struct mg_redo_op *ops = mg_redo_ops(redo, shards[i], &count);
 
-		code = check_room(tx, redo, shards[i], err);
 		for (size_t k = 0; !code && k < count; k++) {
 			mg_assert(ops[k].kind <= MG_REDO_DELETE);
-			code = put_op(inlet, &ops[k], err);
+			code = put_op(rows, &ops[k], err);
 		}
 	}
-	for (size_t i = 0; i <= MG_REDO_DELETE; i++) {
-		if (inlet->spools[i]) {
-			mg_spool_seal(inlet->spools[i]);
-		}
-	}
+	mg_redo_clear(redo);
 	return code;
 }
 
@@ -328,46 +323,47 @@ static int put_in(struct mg_tx *tx, struct mg_tx_table *to, enum mg_redo_kind ki
 	return code;
 }
 
-static int apply(struct mg_tx *tx, struct mg_tx_table *to, const struct inlet *inlet,
+static int apply(struct mg_tx *tx, struct mg_tx_table *to, const struct mg_tx_rows *rows,
                  struct mg_error *err)
 {
 	int code = 0;
 
 	for (int kind = MG_REDO_REPLACE; !code && kind <= MG_REDO_DELETE; kind++) {
-		if (inlet->spools[kind]) {
+		if (rows->spools[kind]) {
 			code = take_away(tx, to, kind, err);
 		}
 	}
 	for (int kind = MG_REDO_INSERT; !code && kind <= MG_REDO_REPLACE; kind++) {
-		if (inlet->spools[kind]) {
-			code = put_in(tx, to, kind, inlet->rows[kind], err);
+		if (rows->spools[kind]) {
+			code = put_in(tx, to, kind, rows->rows[kind], err);
 		}
 	}
 	return code;
 }
 
-int mg_tx__apply(struct mg_tx *tx, const struct mg_table *table, struct mg_redo *redo,
+int mg_tx__apply(struct mg_tx *tx, const struct mg_table *table, struct mg_tx_rows *rows,
                  struct mg_error *err)
 {
-	struct inlet inlet = { .budget = { .limit = UINT64_MAX } }; /* in memory already */
-	const struct mg_duck_context context = { .find_spool = find_spool, .arg = &inlet };
+	const struct mg_duck_context context = { .find_spool = find_spool, .arg = rows };
 	struct mg_tx_table *to = find(tx, table);
-	const uint32_t *shards;
+	bool any = false;
 
-	if (!mg_redo_shards(redo, &shards)) {
+	for (size_t i = 0; i <= MG_REDO_DELETE; i++) {
+		if (rows->spools[i]) {
+			mg_spool_seal(rows->spools[i]);
+			any = true;
+		}
+	}
+	if (!any) {
 		return 0;
 	}
-	int code = take_in(tx, redo, &inlet, err);
+	int code = to ? 0 : make(tx, table, false, &to, err);
 
-	code = code || to ? code : make(tx, table, false, &to, err);
 	if (!code) {
 		mg_duck_set_context(tx->conn, &context);
-		code = apply(tx, to, &inlet, err);
+		code = apply(tx, to, rows, err);
 		mg_duck_set_context(tx->conn, NULL);
 		code = code ? mg_error_wrap(err, "while keeping rows of table \"%s\"", table->name) : 0;
-	}
-	for (size_t i = 0; i <= MG_REDO_DELETE; i++) {
-		mg_spool_unref(inlet.spools[i]);
 	}
 	return code;
 }

@@ -17,6 +17,7 @@
 #include "exec/pivot.h"
 #include "exec/run.h"
 #include "exec/sequences.h"
+#include "exec/staging.h"
 #include "exec/tx.h"
 #include "exec/write_int.h"
 #include "replica/replica.h"
@@ -184,6 +185,7 @@ static int source_flush(struct source *source, struct mg_error *err)
 	mg_write__spool_seal(write, MG_WRITE_SOURCE);
 	int code = mg_plandb_try(mg_engine_plandb(write->engine), &settings, source->take, write, err);
 
+	code = code ? code : mg_write__flush_from(write, mg_staging_bytes(write->engine), err);
 	return code ? code : mg_write__spool_empty(write, MG_WRITE_SOURCE, err);
 }
 

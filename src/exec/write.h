@@ -44,6 +44,11 @@ struct mg_write_request {
 	struct mg_str statement; /* one, without its ";" */
 	const struct mg_write_input *input; /* COPY; NULL: the client has sent nothing */
 	bool lossless;           /* RETURNING's rows: as struct mg_rows has it */
+	/* The redo has more rows than should lie in memory: takes them from it, and may leave other
+	 * operations.  They come from this table.  NULL: the redo holds all, up to its bound. */
+	int (*flush)(void *arg, const struct mg_catalog_data *data, const struct mg_table *table,
+	             struct mg_redo *redo, struct mg_error *err);
+	void *flush_arg;
 };
 
 struct mg_write_result {
@@ -62,7 +67,8 @@ struct mg_write_result {
 
 #define MG_WRITE_RETURNING_MAX (64u << 20)
 
-/* Appends to redo what the statement stores; on failure what redo then holds is of no use.
+/* Appends to redo what the statement stores, what has not been flushed; on failure what redo then
+ * holds is of no use.
  * Fails: DuckDB's own errors with their SQLSTATEs, 23505 for a key that is there, MG_E_CARDINALITY
  * for a row that UPDATE ... FROM finds twice, MG_E_LIMIT from the redo, MG_E_CANCELLED,
  * MG_E_TIMEOUT. */

@@ -62,6 +62,7 @@ struct mg_write {
 	struct mg_dml dml;
 	const char *text; /* zero-terminated */
 	struct mg_redo *redo;
+	bool *written; /* by shard: it gets rows, in the redo or flushed */
 	struct mg_write_result *result;
 	struct mg_spool_budget budget;
 	struct mg_write_spool spools[MG_WRITE_SPOOLS];
@@ -102,6 +103,8 @@ int mg_write__spool_query(struct mg_write *write, size_t id, struct mg_duck_conn
 /* Rows of sql, whose last column is a slot, to the redo of its shards. */
 int mg_write__redo_query(struct mg_write *write, enum mg_redo_kind kind, struct mg_duck_conn *conn,
                          const char *sql, struct mg_error *err);
+/* The redo goes where the request says, when it holds so much.  Between two chunks. */
+int mg_write__flush_from(struct mg_write *write, size_t bytes, struct mg_error *err);
 /* A batch as it stands. */
 int mg_write__redo_begin(struct mg_write *write, enum mg_redo_kind kind,
                          const struct ArrowSchema *schema, struct mg_error *err);

@@ -219,21 +219,19 @@ static int check_shard(const struct mg_write *write, struct mg_duck_conn *conn,
 }
 
 /* The redo may hold what earlier statements wrote elsewhere. */
-static bool may_hold(const struct mg_write *write, uint32_t shard)
+static bool is_written(const struct mg_write *write, uint32_t shard)
 {
-	return (shard > 0) == (write->table->key_count > 0);
+	return (shard > 0) == (write->table->key_count > 0) &&
+	       (write->written[shard] || mg_redo_size(write->redo, shard) > 0);
 }
 
 static int check_key(const struct mg_write *write, struct mg_duck_conn *conn,
                      const struct mg_key *key, bool primary, struct mg_error *err)
 {
-	const uint32_t *shards;
-	size_t count = mg_redo_shards(write->redo, &shards);
 	int code = write->spools[MG_WRITE_KEYS].rows > 1 ? check_twice(write, conn, key, err) : 0;
 
-	for (size_t i = 0; !code && i < count; i++) {
-		code = may_hold(write, shards[i]) ? check_shard(write, conn, key, primary, shards[i], err)
-		                                  : 0;
+	for (uint32_t shard = 0; !code && shard <= write->data->shard_count; shard++) {
+		code = is_written(write, shard) ? check_shard(write, conn, key, primary, shard, err) : 0;
 	}
 	return code;
 }

@@ -241,7 +241,7 @@ static int check(struct mg_write *write, struct mg_error *err)
 	const char *text = write->text;
 
 	if (!has_match(dml, MG_DML_NOT_MATCHED)) {
-		struct mg_str whole = write->request->statement;
+		struct mg_str whole = mg_str(write->text); /* dml points into it */
 		const char *at = dml->join.ptr + dml->join.len;
 
 		write->text = mg_arena_format(

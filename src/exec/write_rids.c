@@ -60,7 +60,7 @@ static uint32_t shard_of(int64_t rid)
 	return (uint32_t)(rid >> MG_SHARD_RID_BITS);
 }
 
-/* One batch of ids as an array of a column "rid". */
+/* One batch of ids as an array of columns "rid" and "slot", which says nothing. */
 static int make_batch(const struct ArrowSchema *schema, const int64_t *ids, size_t count,
                       struct ArrowArray *out, struct mg_error *err)
 {
@@ -69,6 +69,7 @@ static int make_batch(const struct ArrowSchema *schema, const int64_t *ids, size
 
 	for (size_t i = 0; made && i < count; i++) {
 		made = ArrowArrayAppendInt(out->children[0], ids[i]) == NANOARROW_OK &&
+		       ArrowArrayAppendInt(out->children[1], 0) == NANOARROW_OK &&
 		       ArrowArrayFinishElement(out) == NANOARROW_OK;
 	}
 	made = made && ArrowArrayFinishBuildingDefault(out, NULL) == NANOARROW_OK;
@@ -78,9 +79,11 @@ static int make_batch(const struct ArrowSchema *schema, const int64_t *ids, size
 static int make_schema(struct ArrowSchema *schema, struct mg_error *err)
 {
 	ArrowSchemaInit(schema);
-	bool made = ArrowSchemaSetTypeStruct(schema, 1) == NANOARROW_OK &&
+	bool made = ArrowSchemaSetTypeStruct(schema, 2) == NANOARROW_OK &&
 	            ArrowSchemaSetType(schema->children[0], NANOARROW_TYPE_INT64) == NANOARROW_OK &&
-	            ArrowSchemaSetName(schema->children[0], "rid") == NANOARROW_OK;
+	            ArrowSchemaSetName(schema->children[0], "rid") == NANOARROW_OK &&
+	            ArrowSchemaSetType(schema->children[1], NANOARROW_TYPE_UINT16) == NANOARROW_OK &&
+	            ArrowSchemaSetName(schema->children[1], "slot") == NANOARROW_OK;
 
 	return made ? 0 : mg_error_set(err, MG_E_NOMEM, "no memory for the ids of rows");
 }

@@ -6,6 +6,7 @@
  * owner: the query's thread; DuckDB's threads read sealed spools.
  */
 #include "codec/arrow_ipc.h"
+#include "exec/staging.h"
 #include "exec/tx.h"
 #include "exec/write_int.h"
 
@@ -27,6 +28,7 @@ static struct mg_spool *find_spool(void *arg, uint32_t stage)
 void mg_write__open(struct mg_write *write)
 {
 	write->stored = mg_table_stored(write->arena, write->table);
+	write->written = mg_arena_new_array(write->arena, bool, write->data->shard_count + 1);
 	write->uniques = mg_arena_new_array(write->arena, const char *, write->table->column_count + 1);
 	write->unique_count = mg_table_key_columns(write->table, write->uniques);
 	mg_engine_budget(write->engine, &write->budget);
@@ -213,6 +215,15 @@ int mg_write__redo_begin(struct mg_write *write, enum mg_redo_kind kind,
 	return code;
 }
 
+int mg_write__flush_from(struct mg_write *write, size_t bytes, struct mg_error *err)
+{
+	const struct mg_write_request *request = write->request;
+
+	return request && request->flush && mg_redo_total(write->redo) >= bytes
+	           ? request->flush(request->flush_arg, write->data, write->table, write->redo, err)
+	           : 0;
+}
+
 int mg_write__redo_put(struct mg_write *write, enum mg_redo_kind kind, uint32_t shard,
                        struct ArrowArray *batch, struct mg_error *err)
 {
@@ -221,6 +232,12 @@ int mg_write__redo_put(struct mg_write *write, enum mg_redo_kind kind, uint32_t 
 	uint64_t raw = 0;
 	int code = mg_arrow_encode_batch(outlet->encoder, batch, &buf, &raw, err);
 
+	/* In the middle of a chunk, which may become much more than what it came from. */
+	if (!code && mg_redo_size(write->redo, shard) + buf->size > MG_STAGING_BYTES_MAX) {
+		code = mg_write__flush_from(write, 1, err);
+	}
+	code = code ? code : mg_write__flush_from(write, 2 * mg_staging_bytes(write->engine), err);
+	write->written[shard] = true;
 	code = code ? code
 	            : mg_redo_rows(write->redo, shard, kind, write->table->schema, write->stored,
 	                           outlet->schema, buf, (uint32_t)batch->length, err);

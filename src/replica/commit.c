@@ -45,20 +45,8 @@ static struct mg_redo *next_part(const struct mg_redo *redo, uint32_t shard, siz
 	const struct mg_redo_op *ops = mg_redo_ops(redo, shard, &count);
 
 	while (*from < count && mg_redo_size(part, shard) < PART_BYTES_MAX) {
-		const struct mg_redo_op *op = &ops[(*from)++];
-		int code = 0;
+		int code = mg_redo_copy(part, shard, &ops[(*from)++], &none);
 
-		switch (op->kind) {
-		case MG_REDO_CREATE:
-			mg_redo_create(part, shard, op->schema, op->table, op->columns);
-			break;
-		case MG_REDO_DROP:
-			mg_redo_drop(part, shard, op->schema, op->table);
-			break;
-		default:
-			code = mg_redo_rows(part, shard, op->kind, op->schema, op->table, op->ipc_schema,
-			                    op->ipc_batch, op->rows, &none);
-		}
 		mg_assert(code == 0); /* a part of what fitted */
 	}
 	return part;

@@ -30,6 +30,7 @@ static void op_fini(struct mg_redo_op *op)
 	mg_free((char *)op->schema);
 	mg_free((char *)op->table);
 	mg_free((char *)op->columns);
+	mg_free((char *)op->staged);
 	mg_buf_unref(op->ipc_schema);
 	mg_buf_unref(op->ipc_batch);
 }
@@ -92,7 +93,7 @@ static struct part *part_of(struct mg_redo *redo, uint32_t shard)
 	return &redo->parts[at];
 }
 
-static bool has_rows(enum mg_redo_kind kind)
+bool mg_redo_has_rows(enum mg_redo_kind kind)
 {
 	return kind == MG_REDO_INSERT || kind == MG_REDO_REPLACE || kind == MG_REDO_DELETE;
 }
@@ -108,11 +109,13 @@ static size_t op_size(const struct part *part, size_t index)
 	const struct mg_redo_op *op = &part->ops[index];
 	size_t size = 3 + strlen(op->schema) + strlen(op->table);
 
-	if (has_rows(op->kind)) {
+	if (mg_redo_has_rows(op->kind)) {
 		size += 12 + op->ipc_batch->size;
 		size += same_columns(part, index) ? 0 : op->ipc_schema->size;
 	} else if (op->kind == MG_REDO_CREATE) {
 		size += 4 + strlen(op->columns);
+	} else if (op->kind == MG_REDO_PUBLISH) {
+		size += 2 + strlen(op->staged);
 	}
 	return size;
 }
@@ -129,6 +132,7 @@ static struct mg_redo_op *add(struct mg_redo *redo, uint32_t shard, const struct
 	own->schema = mg_strdup(op->schema);
 	own->table = mg_strdup(op->table);
 	own->columns = op->columns ? mg_strdup(op->columns) : NULL;
+	own->staged = op->staged ? mg_strdup(op->staged) : NULL;
 	own->ipc_schema = op->ipc_schema ? mg_buf_ref(op->ipc_schema) : NULL;
 	own->ipc_batch = op->ipc_batch ? mg_buf_ref(op->ipc_batch) : NULL;
 	part->size += op_size(part, part->count - 1);
@@ -146,7 +150,7 @@ int mg_redo_rows(struct mg_redo *redo, uint32_t shard, enum mg_redo_kind kind, c
 		                           .ipc_batch = ipc_batch,
 		                           .rows = rows };
 
-	mg_assert(has_rows(kind) && ipc_schema && ipc_batch);
+	mg_assert(mg_redo_has_rows(kind) && ipc_schema && ipc_batch);
 	if (rows > MG_REDO_ROWS_MAX) {
 		return mg_error_set(err, MG_E_LIMIT, "a batch of %u rows is larger than %u", rows,
 		                    MG_REDO_ROWS_MAX);
@@ -173,6 +177,29 @@ void mg_redo_drop(struct mg_redo *redo, uint32_t shard, const char *schema, cons
 {
 	(void)add(redo, shard,
 	          &(struct mg_redo_op){ .kind = MG_REDO_DROP, .schema = schema, .table = table });
+}
+
+void mg_redo_publish(struct mg_redo *redo, uint32_t shard, enum mg_redo_kind kind,
+                     const char *schema, const char *table, const char *staged)
+{
+	mg_assert(mg_redo_has_rows(kind) && strlen(staged) <= NAME_SIZE_MAX);
+	(void)add(redo, shard,
+	          &(struct mg_redo_op){ .kind = MG_REDO_PUBLISH,
+	                                .schema = schema,
+	                                .table = table,
+	                                .staged = staged,
+	                                .staged_kind = kind });
+}
+
+int mg_redo_copy(struct mg_redo *redo, uint32_t shard, const struct mg_redo_op *op,
+                 struct mg_error *err)
+{
+	if (mg_redo_has_rows(op->kind)) {
+		return mg_redo_rows(redo, shard, op->kind, op->schema, op->table, op->ipc_schema,
+		                    op->ipc_batch, op->rows, err);
+	}
+	(void)add(redo, shard, op);
+	return 0;
 }
 
 /* ---- looking ---- */
@@ -217,6 +244,16 @@ size_t mg_redo_size(const struct mg_redo *redo, uint32_t shard)
 	return part ? part->size : 0;
 }
 
+size_t mg_redo_total(const struct mg_redo *redo)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < redo->count; i++) {
+		total += redo->parts[i].size;
+	}
+	return total;
+}
+
 static void put_name(struct mg_out *out, const char *name)
 {
 	size_t len = strlen(name);
@@ -241,7 +278,7 @@ void mg_redo_encode(const struct mg_redo *redo, uint32_t shard, struct mg_out *o
 		mg_out_u8(out, (uint8_t)op->kind);
 		put_name(out, op->schema);
 		put_name(out, op->table);
-		if (has_rows(op->kind)) {
+		if (mg_redo_has_rows(op->kind)) {
 			bool same = same_columns(part, i);
 
 			mg_out_u32(out, op->rows);
@@ -249,6 +286,9 @@ void mg_redo_encode(const struct mg_redo *redo, uint32_t shard, struct mg_out *o
 			put_block(out, op->ipc_batch->data, op->ipc_batch->size);
 		} else if (op->kind == MG_REDO_CREATE) {
 			put_block(out, op->columns, strlen(op->columns));
+		} else if (op->kind == MG_REDO_PUBLISH) {
+			mg_out_u8(out, (uint8_t)op->staged_kind);
+			put_name(out, op->staged);
 		}
 	}
 }
@@ -291,6 +331,15 @@ static void take_rows(struct mg_in *in, struct mg_redo_op *op, const struct mg_r
 	}
 }
 
+static void take_publish(struct mg_in *in, struct mg_redo_op *op)
+{
+	op->staged_kind = mg_in_u8(in);
+	op->staged = take_text(in, mg_in_u8(in));
+	if (!mg_redo_has_rows(op->staged_kind)) {
+		in->failed = true;
+	}
+}
+
 int mg_redo_decode(struct mg_redo *redo, uint32_t shard, struct mg_in *in, struct mg_error *err)
 {
 	struct part *part = part_of(redo, shard);
@@ -300,10 +349,12 @@ int mg_redo_decode(struct mg_redo *redo, uint32_t shard, struct mg_in *in, struc
 
 		op.schema = take_text(in, mg_in_u8(in));
 		op.table = take_text(in, mg_in_u8(in));
-		if (has_rows(op.kind)) {
+		if (mg_redo_has_rows(op.kind)) {
 			take_rows(in, &op, part->count ? &part->ops[part->count - 1] : NULL);
 		} else if (op.kind == MG_REDO_CREATE) {
 			op.columns = take_text(in, mg_in_u32(in));
+		} else if (op.kind == MG_REDO_PUBLISH) {
+			take_publish(in, &op);
 		} else if (op.kind != MG_REDO_DROP) {
 			in->failed = true;
 		}

@@ -12,6 +12,12 @@
  *                               a schema of size 0: as in the operation before
  *     CREATE                    u32 size, the columns as SQL: "a" INTEGER, "b" VARCHAR
  *     DROP                      nothing
+ *     PUBLISH                   u8 kind of the rows, u8 length, the staging table
+ *
+ * More rows than one entry should hold go into a staging table first: a CREATE and INSERTs like any
+ * other, in a schema that nobody reads.  Its columns are those of the rows, without the slot.  Then
+ * PUBLISH makes of them what an INSERT, REPLACE or DELETE of them would have made of the table, and
+ * drops it.
  *
  * Thread: a redo belongs to one thread at a time.  Bound: MG_REDO_BYTES_MAX a shard.
  */
@@ -24,15 +30,17 @@
 
 #define MG_REDO_BYTES_MAX (48u << 20)
 #define MG_REDO_ROWS_MAX 2048 /* of one batch */
+#define MG_REDO_STAGING "_mg_staging" /* schema of staging tables */
 
 /* On disk: never renumber. */
 enum mg_redo_kind {
 	MG_REDO_INSERT = 1, /* the user's columns, then "slot" USMALLINT */
 	MG_REDO_REPLACE =
 		2, /* "rid" BIGINT, the user's columns, "slot": the row of that id becomes this */
-	MG_REDO_DELETE = 3, /* "rid" BIGINT */
+	MG_REDO_DELETE = 3, /* "rid" BIGINT, "slot": of no meaning */
 	MG_REDO_CREATE = 4, /* a table, with the hidden columns added */
 	MG_REDO_DROP = 5,   /* the table, if it is there */
+	MG_REDO_PUBLISH = 16,
 };
 
 struct mg_redo_op {
@@ -41,6 +49,8 @@ struct mg_redo_op {
 	struct mg_buf *ipc_schema, *ipc_batch;
 	uint32_t rows;
 	const char *columns; /* CREATE */
+	const char *staged;  /* PUBLISH: the table in MG_REDO_STAGING */
+	enum mg_redo_kind staged_kind;
 };
 
 struct mg_redo;
@@ -56,6 +66,13 @@ int mg_redo_rows(struct mg_redo *redo, uint32_t shard, enum mg_redo_kind kind, c
 void mg_redo_create(struct mg_redo *redo, uint32_t shard, const char *schema, const char *table,
                     const char *columns);
 void mg_redo_drop(struct mg_redo *redo, uint32_t shard, const char *schema, const char *table);
+/* kind: of the rows in the staging table. */
+void mg_redo_publish(struct mg_redo *redo, uint32_t shard, enum mg_redo_kind kind,
+                     const char *schema, const char *table, const char *staged);
+/* An operation of another redo.  Fails: as mg_redo_rows. */
+int mg_redo_copy(struct mg_redo *redo, uint32_t shard, const struct mg_redo_op *op,
+                 struct mg_error *err);
+bool mg_redo_has_rows(enum mg_redo_kind kind); /* INSERT, REPLACE, DELETE */
 
 /* Shards that have operations, ascending; the array is the redo's, and stays while nothing is
  * added. */
@@ -63,6 +80,7 @@ size_t mg_redo_shards(const struct mg_redo *redo, const uint32_t **shards);
 const struct mg_redo_op *mg_redo_ops(const struct mg_redo *redo, uint32_t shard, size_t *count);
 
 size_t mg_redo_size(const struct mg_redo *redo, uint32_t shard); /* as encoded */
+size_t mg_redo_total(const struct mg_redo *redo);                /* of all shards */
 void mg_redo_encode(const struct mg_redo *redo, uint32_t shard, struct mg_out *out);
 /* Append what the bytes say to `redo` as operations of `shard`; everything is checked but the Arrow
  * inside.  Fails: MG_E_PROTOCOL. */

@@ -103,74 +103,7 @@ void mg_shard_sm__add_fence(struct mg_shard_sm *sm, uint64_t epoch, uint64_t ind
 	}
 }
 
-/* ---- rows, on the lane ---- */
-
-static int begin_writing(struct mg_shard_sm *sm, struct mg_error *err)
-{
-	if (sm->writing) {
-		return 0;
-	}
-	/* First, so that who has heard of this write finds it. */
-	pthread_mutex_lock(&sm->lock);
-	sm->changing = true;
-	pthread_mutex_unlock(&sm->lock);
-	if (sm->options.on_write) {
-		sm->options.on_write(sm->options.arg, sm->options.shard);
-	}
-	int code = mg_shard_writer_begin(sm->writer, err);
-
-	sm->writing = code == 0;
-	return code;
-}
-
-static int write_op(struct mg_shard_sm *sm, const struct mg_redo_op *op, struct mg_error *err)
-{
-	switch (op->kind) {
-	case MG_REDO_INSERT:
-		return mg_shard_writer_insert(sm->writer, op->schema, op->table, op->ipc_schema,
-		                              op->ipc_batch, err);
-	case MG_REDO_REPLACE:
-		return mg_shard_writer_replace(sm->writer, op->schema, op->table, op->ipc_schema,
-		                               op->ipc_batch, err);
-	case MG_REDO_DELETE:
-		return mg_shard_writer_delete(sm->writer, op->schema, op->table, op->ipc_schema,
-		                              op->ipc_batch, err);
-	case MG_REDO_CREATE:
-		return mg_shard_writer_create(sm->writer, op->schema, op->table, op->columns, err);
-	case MG_REDO_DROP:
-		return mg_shard_writer_drop(sm->writer, op->schema, op->table, err);
-	}
-	return mg_error_set(err, MG_E_CORRUPT, "a redo operation of kind %d", op->kind);
-}
-
-/* And tell it to those who follow the table. */
-static int apply_op(struct mg_shard_sm *sm, const struct mg_redo_op *op, struct mg_error *err)
-{
-	struct mg_shard_change change;
-
-	mg_shard_change_begin(&change, sm, op);
-	int code = write_op(sm, op, err);
-
-	mg_shard_change_end(&change, code == 0);
-	return code;
-}
-
-static int apply_redo(struct mg_shard_sm *sm, struct mg_in in, struct mg_error *err)
-{
-	struct mg_redo *redo = mg_redo_new();
-	size_t count = 0;
-	int code = mg_redo_decode(redo, sm->options.shard, &in, err);
-
-	code = code ? code : begin_writing(sm, err);
-	const struct mg_redo_op *ops = mg_redo_ops(redo, sm->options.shard, &count);
-
-	for (size_t i = 0; !code && i < count; i++) {
-		code = apply_op(sm, &ops[i], err);
-		code = code ? code : mg_shard_late_note(sm->late, sm->entries[sm->at].index, &ops[i], err);
-	}
-	mg_redo_free(redo);
-	return code;
-}
+/* ---- commands, on the lane ---- */
 
 /* The rows of a prepared transaction, as the lane alone changes the parts. */
 static int apply_parts(struct mg_shard_sm *sm, const struct mg_txid *txid, struct mg_error *err)
@@ -182,14 +115,12 @@ static int apply_parts(struct mg_shard_sm *sm, const struct mg_txid *txid, struc
 
 		if (same(&part->transaction, txid)) {
 			sm->together = txid;
-			code = apply_redo(sm, mg_in(part->redo->data, part->redo->size), err);
+			code = mg_shard_sm__apply_redo(sm, mg_in(part->redo->data, part->redo->size), err);
 			sm->together = NULL;
 		}
 	}
 	return code;
 }
-
-/* ---- commands, on the lane ---- */
 
 static int prepare(struct mg_shard_sm *sm, const struct mg_command *command, struct mg_error *err)
 {
@@ -275,7 +206,7 @@ static int apply_command(struct mg_shard_sm *sm, const struct mg_entry *entry, s
 	}
 	switch (command.kind) {
 	case MG_COMMAND_WRITE:
-		return apply_redo(sm, command.rest, err);
+		return mg_shard_sm__apply_redo(sm, command.rest, err);
 	case MG_COMMAND_PREPARE:
 		return prepare(sm, &command, err);
 	case MG_COMMAND_DECIDE:

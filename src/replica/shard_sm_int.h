@@ -136,6 +136,11 @@ struct mg_buf *mg_shard_sm__encode_pending(struct mg_shard_sm *sm);
 int mg_shard_sm__read_pending(struct mg_shard_sm *sm, struct mg_error *err);
 void mg_shard_sm__forget_all(struct mg_shard_sm *sm); /* under the lock */
 
+/* ---- shard_redo.c ---- */
+
+/* All operations of a redo, in the batch in hand; the lane. */
+int mg_shard_sm__apply_redo(struct mg_shard_sm *sm, struct mg_in in, struct mg_error *err);
+
 /* ---- shard_changes.c: an operation on its way into the log of changes; the lane ---- */
 
 struct mg_shard_change {

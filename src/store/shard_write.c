@@ -4,46 +4,15 @@
  * New rows go through DuckDB's appender, which costs no parsing and no plan.  Rows that exist are
  * found by their id: the batch becomes the table merganser_exchange(0) of one statement.
  */
-#include "store/shard_write.h"
-
 #include "base/assert.h"
-#include "base/str.h"
 #include "codec/arrow_ipc.h"
-#include "store/duck_append.h"
-#include "store/duck_inlet.h"
-#include "store/spool.h"
+#include "store/shard_write_int.h"
 
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { NEAR_BYTES = 512 }; /* a batch that may hold 32 ids */
-
-struct mg_shard_writer {
-	struct mg_duck_conn *conn;
-	struct mg_duck_context context;
-	struct mg_spool_budget budget;
-	struct mg_spool *spool; /* the batch that a statement reads */
-	size_t batch_bytes;
-	char database[16];
-	bool in_transaction;
-	bool has_pending;  /* the table is there */
-	bool some_pending; /* and may have rows */
-	char **tables; /* "schema\ntable" of what the file has; as of the transaction */
-	size_t table_count, table_cap;
-	bool tables_changed; /* by the open transaction */
-	const struct mg_shard_watch *watch;
-
-	/* Of _mg.meta: what changes, and the rest as SQL values. */
-	uint64_t applied, next_rid, rid_at_begin;
-	char *identity;
-
-	/* The table that rows are being appended to, with columns as in ipc_schema. */
-	struct mg_duck_appender *appender;
-	struct mg_duck_inlet *inlet;
-	struct mg_buf *ipc_schema;
-	char *schema, *table;
-};
 
 static struct mg_spool *find_spool(void *arg, uint32_t stage)
 {
@@ -217,8 +186,7 @@ static void forget_appender(struct mg_shard_writer *writer)
 	writer->schema = writer->table = NULL;
 }
 
-/* Rows appended so far are seen by statements from now on. */
-static int end_append(struct mg_shard_writer *writer, struct mg_error *err)
+int mg_shard_writer__end_append(struct mg_shard_writer *writer, struct mg_error *err)
 {
 	struct mg_duck_appender *appender = writer->appender;
 
@@ -240,7 +208,7 @@ static int begin_append(struct mg_shard_writer *writer, const char *schema, cons
 	    mg_text_eq(writer->schema, schema) && mg_text_eq(writer->table, table)) {
 		return 0;
 	}
-	int code = end_append(writer, err);
+	int code = mg_shard_writer__end_append(writer, err);
 
 	code = code ? code
 	            : mg_duck_appender_open(&writer->appender, writer->conn, writer->database, schema,
@@ -322,7 +290,7 @@ int mg_shard_writer_commit(struct mg_shard_writer *writer, uint64_t index, uint6
                            struct mg_error *err)
 {
 	mg_assert(writer->in_transaction && index > writer->applied);
-	int code = end_append(writer, err);
+	int code = mg_shard_writer__end_append(writer, err);
 
 	code = code ? code : write_meta(writer, index, term, err);
 	code = code ? code : mg_duck_exec(writer->conn, "COMMIT", err);
@@ -365,8 +333,8 @@ static int count_columns(struct mg_buf *ipc_schema, size_t *columns, struct mg_e
 	return code;
 }
 
-static void add_table(struct mg_sb *sql, const struct mg_shard_writer *writer, const char *schema,
-                      const char *table)
+void mg_shard_writer__add_table(struct mg_sb *sql, const struct mg_shard_writer *writer,
+                                const char *schema, const char *table)
 {
 	mg_sb_addf(sql, "%s.", writer->database);
 	mg_sb_add_ident(sql, schema);
@@ -461,7 +429,7 @@ static int run_delete(struct mg_shard_writer *writer, const char *schema, const 
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, writer->watch ? "FROM " : "DELETE FROM ");
-	add_table(&sql, writer, schema, table);
+	mg_shard_writer__add_table(&sql, writer, schema, table);
 	mg_sb_add(&sql, " WHERE _mg_rid IN (SELECT rid FROM merganser_exchange(0))");
 	int code = writer->watch ? delete_watched(writer, mg_sb_text(&sql), err)
 	                         : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
@@ -477,7 +445,7 @@ static int run_insert(struct mg_shard_writer *writer, const char *schema, const 
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, "INSERT INTO ");
-	add_table(&sql, writer, schema, table);
+	mg_shard_writer__add_table(&sql, writer, schema, table);
 	mg_sb_addf(&sql, " SELECT c0, c%zu", columns - 1);
 	for (size_t i = 1; i + 1 < columns; i++) {
 		mg_sb_addf(&sql, ", c%zu", i);
@@ -520,7 +488,7 @@ int mg_shard_writer_replace(struct mg_shard_writer *writer, const char *schema, 
 		return 0;
 	}
 	size_t columns = 0;
-	int code = end_append(writer, err);
+	int code = mg_shard_writer__end_append(writer, err);
 
 	code = code ? code : count_columns(ipc_schema, &columns, err);
 	if (!code && columns < 3) {
@@ -540,7 +508,7 @@ int mg_shard_writer_delete(struct mg_shard_writer *writer, const char *schema, c
 	if (!has_table(writer, schema, table)) {
 		return 0;
 	}
-	int code = end_append(writer, err);
+	int code = mg_shard_writer__end_append(writer, err);
 
 	code = code ? code : lend_batch(writer, ipc_schema, ipc_batch, err);
 	code = code ? code : run_delete(writer, schema, table, err);
@@ -554,12 +522,12 @@ int mg_shard_writer_create(struct mg_shard_writer *writer, const char *schema, c
                            const char *columns, struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
-	int code = end_append(writer, err);
+	int code = mg_shard_writer__end_append(writer, err);
 
 	mg_sb_addf(&sql, "CREATE SCHEMA IF NOT EXISTS %s.", writer->database);
 	mg_sb_add_ident(&sql, schema);
 	mg_sb_add(&sql, "; CREATE OR REPLACE TABLE ");
-	add_table(&sql, writer, schema, table);
+	mg_shard_writer__add_table(&sql, writer, schema, table);
 	mg_sb_addf(&sql, " (_mg_rid BIGINT, _mg_slot USMALLINT, %s)", columns);
 	code = code ? code : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
 	if (!code && !has_table(writer, schema, table)) {
@@ -574,10 +542,10 @@ int mg_shard_writer_drop(struct mg_shard_writer *writer, const char *schema, con
                          struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
-	int code = end_append(writer, err);
+	int code = mg_shard_writer__end_append(writer, err);
 
 	mg_sb_add(&sql, "DROP TABLE IF EXISTS ");
-	add_table(&sql, writer, schema, table);
+	mg_shard_writer__add_table(&sql, writer, schema, table);
 	code = code ? code : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
 	size_t at = find_table(writer, schema, table);
 

@@ -59,6 +59,14 @@ int mg_shard_writer_create(struct mg_shard_writer *writer, const char *schema, c
 int mg_shard_writer_drop(struct mg_shard_writer *writer, const char *schema, const char *table,
                          struct mg_error *err);
 
+/* The rows of a table, in the order in which they were inserted, in batches: the columns, then
+ * "slot".  batch may write to other tables.  (shard_read.c) */
+int mg_shard_writer_read(struct mg_shard_writer *writer, const char *schema, const char *table,
+                         int (*batch)(void *arg, struct mg_buf *ipc_schema,
+                                      struct mg_buf *ipc_batch, uint32_t rows,
+                                      struct mg_error *err),
+                         void *arg, struct mg_error *err);
+
 /* The tables that it has now, but for ours (_mg): "schema\ntable\n" of each, sorted.  Owns: the
  * caller. */
 char *mg_shard_writer_tables(const struct mg_shard_writer *writer);

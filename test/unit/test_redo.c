@@ -23,6 +23,7 @@ static struct mg_redo *example(void)
 	assert_int_equal(
 		mg_redo_rows(redo, 2, MG_REDO_DELETE, "main", "a \"b\"", columns, rows, 1, &err), 0);
 	mg_redo_drop(redo, 7, "s", "gone");
+	mg_redo_publish(redo, 7, MG_REDO_REPLACE, "main", "t", "0#5");
 	mg_buf_unref(columns);
 	mg_buf_unref(rows);
 	return redo;
@@ -59,7 +60,7 @@ static void test_there_and_back(void **state)
 	assert_true(mg_in_done(&in));
 	const struct mg_redo_op *ops = mg_redo_ops(again, 7, &count);
 
-	assert_int_equal(count, 4);
+	assert_int_equal(count, 5);
 	assert_int_equal(ops[0].kind, MG_REDO_CREATE);
 	assert_string_equal(ops[0].columns, "\"a\" INTEGER");
 	assert_int_equal(ops[1].rows, 2);
@@ -68,6 +69,10 @@ static void test_there_and_back(void **state)
 	assert_memory_equal(ops[2].ipc_batch->data, "rows", 4);
 	assert_string_equal(ops[3].schema, "s");
 	assert_string_equal(ops[3].table, "gone");
+	assert_int_equal(ops[4].kind, MG_REDO_PUBLISH);
+	assert_int_equal(ops[4].staged_kind, MG_REDO_REPLACE);
+	assert_string_equal(ops[4].staged, "0#5");
+	assert_string_equal(ops[4].table, "t");
 	uint8_t *bytes_again = encode(again, 7, &size_again);
 
 	assert_int_equal(size_again, size);
@@ -101,8 +106,27 @@ static void test_every_cut_is_refused_or_an_operation_less(void **state)
 		mg_buf_unref(copy);
 		mg_redo_free(again);
 	}
-	assert_int_equal(whole, 5); /* behind each of four operations, and nothing at all */
+	assert_int_equal(whole, 6); /* behind each of five operations, and nothing at all */
 	mg_free(bytes);
+	mg_redo_free(redo);
+}
+
+static void test_only_rows_are_published(void **state)
+{
+	(void)state;
+	struct mg_redo *redo = mg_redo_new(), *again = mg_redo_new();
+	struct mg_error err = { 0 };
+	size_t size;
+
+	mg_redo_publish(redo, 1, MG_REDO_INSERT, "main", "t", "0#5");
+	uint8_t *bytes = encode(redo, 1, &size);
+
+	bytes[size - 5] = MG_REDO_DROP; /* of the rows, before length and name */
+	struct mg_in in = mg_in(bytes, size);
+
+	assert_int_equal(mg_redo_decode(again, 1, &in, &err), MG_E_PROTOCOL);
+	mg_free(bytes);
+	mg_redo_free(again);
 	mg_redo_free(redo);
 }
 
@@ -134,6 +158,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_there_and_back),
 		cmocka_unit_test(test_every_cut_is_refused_or_an_operation_less),
+		cmocka_unit_test(test_only_rows_are_published),
 		cmocka_unit_test(test_a_statement_too_large_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -216,6 +216,83 @@ static void test_tables_come_and_go(void **state)
 	expect("SELECT count(*)::VARCHAR FROM duckdb_tables() WHERE schema_name = 'other'", "0");
 }
 
+/* ---- rows that are read again ---- */
+
+struct seen {
+	uint64_t rows, batches, largest;
+	struct mg_buf *schema; /* of the first batch; borrowed */
+	bool same_schema;
+};
+
+/* As those who publish do: each batch goes into another table of the same file at once. */
+static int see(void *arg, struct mg_buf *ipc_schema, struct mg_buf *ipc_batch, uint32_t rows,
+               struct mg_error *error)
+{
+	struct seen *seen = arg;
+
+	seen->same_schema = !seen->schema || (seen->same_schema && seen->schema == ipc_schema);
+	seen->schema = ipc_schema;
+	seen->rows += rows;
+	seen->batches++;
+	seen->largest = rows > seen->largest ? rows : seen->largest;
+	return mg_shard_writer_insert(writer, "main", "t", ipc_schema, ipc_batch, error);
+}
+
+static void stage(int from, int to)
+{
+	char *select = mg_format("SELECT i::INTEGER AS k, 'low'::ENUM('low', 'high') AS e, "
+	                         "[i::VARCHAR, NULL] AS l, (i %% 9)::USMALLINT AS slot "
+	                         "FROM range(%d, %d) t(i)",
+	                         from, to);
+	struct batch batch = rows_of(select);
+
+	ok(mg_shard_writer_insert(writer, "_mg_staging", "0#1", batch.schema, batch.rows, &err));
+	batch_fini(&batch);
+	mg_free(select);
+}
+
+/* Committed before and in this transaction, with ids of other rows in between. */
+static void test_rows_are_read_in_their_order(void **state)
+{
+	struct seen seen = { 0 };
+
+	(void)state;
+	ok(mg_shard_writer_begin(writer, &err));
+	ok(mg_shard_writer_create(writer, "_mg_staging", "0#1",
+	                          "k INTEGER, e ENUM('low', 'high'), l VARCHAR[]", &err));
+	for (int i = 0; i < 4; i++) {
+		stage(2000 * i, 2000 * (i + 1));
+		insert("SELECT -1 AS k, NULL::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, "
+		       "7::USMALLINT AS slot");
+	}
+	ok(mg_shard_writer_commit(writer, 1, 1, &err));
+	ok(mg_shard_writer_begin(writer, &err));
+	stage(8000, 9000);
+	ok(mg_shard_writer_read(writer, "_mg_staging", "0#1", see, &seen, &err));
+	ok(mg_shard_writer_drop(writer, "_mg_staging", "0#1", &err));
+	ok(mg_shard_writer_commit(writer, 2, 1, &err));
+	assert_int_equal(seen.rows, 9000);
+	assert_true(seen.batches > 1 && seen.largest <= 2048);
+	assert_true(seen.same_schema);
+	expect("SELECT concat_ws(' ', count(*), count(DISTINCT _mg_rid), bool_and(e = 'low'), bool_and("
+	       "l = [k::VARCHAR, NULL]), bool_and(_mg_slot = k % 9)) FROM s3.main.t WHERE k >= 0",
+	       "9000 9000 true true true");
+	expect("SELECT count(*)::VARCHAR FROM (SELECT k, lag(k) OVER (ORDER BY _mg_rid) AS before FROM "
+	       "s3.main.t WHERE k >= 0) WHERE k <> before + 1",
+	       "0");
+}
+
+static void test_an_empty_table_gives_no_rows(void **state)
+{
+	struct seen seen = { 0 };
+
+	(void)state;
+	ok(mg_shard_writer_begin(writer, &err));
+	ok(mg_shard_writer_read(writer, "main", "t", see, &seen, &err));
+	mg_shard_writer_rollback(writer);
+	assert_int_equal(seen.rows, 0);
+}
+
 /* What a kill leaves is a copy of the file as it lies there: DuckDB writes nothing to it between
  * checkpoints. */
 static void crash(const char *copy)
@@ -288,6 +365,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rows_come_change_and_go, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_rollback_leaves_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(test_tables_come_and_go, begin, end),
+		cmocka_unit_test_setup_teardown(test_rows_are_read_in_their_order, begin, end),
+		cmocka_unit_test_setup_teardown(test_an_empty_table_gives_no_rows, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_crash_leaves_the_last_checkpoint, begin, end),
 		cmocka_unit_test_setup_teardown(test_nothing_pending_is_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(test_readers_do_not_hold_up_a_checkpoint, begin, end),
