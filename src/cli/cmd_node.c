@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/connect.h"
 #include "os/file.h"
+#include "os/granted.h"
 #include "server/server.h"
 #include "server/worker.h"
 
@@ -90,6 +91,10 @@ const struct mg_option mg_options_server[] = {
 	  .kind = MG_O_SIZE,
 	  .fallback = "512MiB",
 	  .help = "of tables' changes, kept in the data directory for who follows them; 0: none" },
+	{ .name = "copy-path",
+	  .kind = MG_O_TEXT,
+	  .value = "DIR[:DIR]",
+	  .help = "COPY ... FROM 'path' may read files in these directories of this server" },
 	{ .name = "write-memory",
 	  .kind = MG_O_SIZE,
 	  .fallback = "32MiB",
@@ -242,6 +247,7 @@ int mg_command_server(const struct mg_options *options)
 		.memory_bytes = mg_options_int(options, "memory-limit"),
 		.query_memory_bytes = mg_options_int(options, "query-memory-limit"),
 		.changes_bytes = mg_options_int(options, "changes-retention"),
+		.copy_paths = mg_options_text(options, "copy-path"),
 		.write_bytes = mg_options_int(options, "write-memory"),
 		.queries_max = (unsigned)mg_options_int(options, "max-queries"),
 		.idle_ms = mg_options_int(options, "idle-timeout"),
@@ -262,9 +268,11 @@ int mg_command_server(const struct mg_options *options)
 
 	server.settings = settings;
 	server.setting_count = list_settings(options, settings);
-	if (mg_tls_key_encrypted(key) &&
-	    mg_options_secret(options, "tls-key-password", "passphrase of the server's key",
-	                      &key_password, &err)) {
+	if (mg_granted_check(server.copy_paths, &err)) {
+		exit_code = mg_cli_fail(&err);
+	} else if (mg_tls_key_encrypted(key) &&
+	           mg_options_secret(options, "tls-key-password", "passphrase of the server's key",
+	                             &key_password, &err)) {
 		exit_code = mg_cli_fail(&err);
 	} else if (server.join && !mg_catalog_exists(server.data_dir) &&
 	           mg_options_secret(options, "password", "join password", &join_password, &err)) {

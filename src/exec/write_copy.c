@@ -1,5 +1,6 @@
 /*
- * write_copy.c - COPY ... FROM STDIN: what a client has sent, as the source of an INSERT.
+ * write_copy.c - COPY ... FROM: what a client has sent, or a file that was opened for it, as the
+ * source of an INSERT.
  *
  *   bytes in a file without a name -> DuckDB's own reader of the format, in an instance of its own
  *       -> chunks, which go the way of any other INSERT
@@ -10,6 +11,7 @@
  * The instance is a small one: it parses and keeps nothing, and dies with the statement.
  */
 #include "codec/arrow_ipc.h"
+#include "exec/engine_int.h"
 #include "exec/run.h"
 #include "exec/write_int.h"
 
@@ -77,14 +79,14 @@ static int reader_sql(struct mg_sb *sql, const struct mg_write *write, struct mg
 
 /* ---- what went wrong ---- */
 
-/* The reader knows our descriptor as a file; a client knows no such file. */
-static void hide_path(char *text, const char *path)
+/* The reader knows our descriptor as a file; a client knows no such file.  name: not longer. */
+static void hide_path(char *text, const char *path, const char *name)
 {
 	size_t len = strlen(path);
 
 	for (char *at = strstr(text, path); at; at = strstr(at, path)) {
-		memmove(at + strlen("STDIN"), at + len, strlen(at + len) + 1);
-		memcpy(at, "STDIN", strlen("STDIN"));
+		memmove(at + strlen(name), at + len, strlen(at + len) + 1);
+		memcpy(at, name, strlen(name));
 	}
 }
 
@@ -105,11 +107,13 @@ static int say(const struct mg_write *write, int code, struct mg_error *err)
 {
 	char path[48];
 
-	if (code && err) {
+	if (code && err) { /* which is longer than both */
 		(void)snprintf(path, sizeof path, "/proc/self/fd/%d", write->request->input->fd);
-		hide_path(err->message, path);
-		hide_path(err->detail, path);
-		hide_path(err->hint, path);
+		const char *name = write->dml.copy_path ? "the file" : "STDIN";
+
+		hide_path(err->message, path, name);
+		hide_path(err->detail, path, name);
+		hide_path(err->hint, path, name);
 		tell_more(err, "Error when converting");
 		tell_more(err, "Expected Number of Columns");
 		if (strstr(err->message, "sniffing")) {
@@ -233,6 +237,11 @@ static int read_rows(struct copying *copying, struct mg_write *write,
 	            : mg_write__source_on(write, copying->conn, mg_sb_text(&sql), take, err);
 	mg_sb_fini(&sql);
 	return code;
+}
+
+const char *mg_write_copy_paths(const struct mg_engine *engine)
+{
+	return engine->options.copy_paths;
 }
 
 int mg_write__copy(struct mg_write *write,

@@ -396,6 +396,7 @@ static int open_engine(struct server *server, struct mg_error *err)
 		.memory_bytes = options->memory_bytes,
 		.query_memory_bytes = options->query_memory_bytes,
 		.changes_bytes = options->changes_bytes,
+		.copy_paths = options->copy_paths,
 		.write_bytes = options->write_bytes,
 		.catalog = server->catalog,
 		.number = server->number,

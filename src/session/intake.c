@@ -1,11 +1,15 @@
 /* intake.c - see intake.h. */
 #include "session/intake.h"
 
+#include "exec/engine.h"
 #include "os/file.h"
+#include "os/granted.h"
 #include "os/scratch.h"
+#include "sql/dml.h"
 
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 static atomic_int intakes; /* that have a file */
 
@@ -49,8 +53,8 @@ static int append(struct mg_intake *intake, const struct mg_buf *piece, uint64_t
 	return mg_scratch_append(intake->file, piece->data, piece->size, &at, err);
 }
 
-int mg_intake_take(struct mg_intake *intake, struct mg_sink *sink, const char *dir,
-                   struct mg_error *err)
+static int take_all(struct mg_intake *intake, struct mg_sink *sink, const char *dir,
+                    struct mg_error *err)
 {
 	uint64_t bytes_max = 0;
 	bool more = true;
@@ -79,11 +83,53 @@ int mg_intake_take(struct mg_intake *intake, struct mg_sink *sink, const char *d
 	return code;
 }
 
+static int open_path(struct mg_intake *intake, struct mg_engine *engine, const char *path,
+                     struct mg_error *err)
+{
+	const char *dirs = mg_write_copy_paths(engine);
+
+	if (!dirs || !*dirs) {
+		mg_error_set(err, MG_E_DENIED, "COPY reads no file of the server");
+		mg_error_hint(err, "Send the rows: COPY ... FROM STDIN, or \\copy in the shell; or start "
+		                   "the server with --copy-path DIR.");
+		return MG_E_DENIED;
+	}
+	int code = mg_granted_open(dirs, path, &intake->fd, &intake->input.size, err);
+
+	intake->opened = code == 0;
+	intake->input.fd = intake->fd;
+	return code;
+}
+
+int mg_intake_take(struct mg_intake *intake, struct mg_engine *engine, struct mg_str statement,
+                   bool relayed, struct mg_sink *sink, struct mg_error *err)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_dml dml = { 0 };
+	int code = mg_dml_parse(arena, statement, &dml, err);
+
+	if (!code) {
+		code = dml.copy_path && !relayed
+		           ? open_path(intake, engine, dml.copy_path, err)
+		           : take_all(intake, sink, mg_engine_spill_dir(engine), err);
+	}
+	mg_arena_free(arena);
+	return code;
+}
+
+const struct mg_write_input *mg_intake_input(const struct mg_intake *intake)
+{
+	return intake->file || intake->opened ? &intake->input : NULL;
+}
+
 void mg_intake_fini(struct mg_intake *intake)
 {
 	if (intake->file) {
 		mg_scratch_close(intake->file);
 		atomic_fetch_sub(&intakes, 1);
+	}
+	if (intake->opened) {
+		(void)close(intake->fd);
 	}
 	*intake = (struct mg_intake){ 0 };
 }

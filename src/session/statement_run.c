@@ -218,7 +218,7 @@ static int relay(struct job *job, uint64_t node, bool writes, struct mg_relay_li
 		.query = job->query,
 		.writes = writes,
 		.once = job->once,
-		.input = job->intake.file ? &job->intake.input : NULL,
+		.input = mg_intake_input(&job->intake),
 	};
 
 	return mg_relay_run(job->session->sessions->relay, &ask, job->sink, &job->answer, &job->far,
@@ -653,7 +653,7 @@ static struct mg_change_request request_of(const struct job *job, const struct m
 		.rows = rows,
 		.partition_by_primary_key = job->settings.partition_by_primary_key,
 		.once = job->once,
-		.input = job->intake.file ? &job->intake.input : NULL,
+		.input = mg_intake_input(&job->intake),
 	};
 }
 
@@ -774,14 +774,14 @@ static int change_anywhere(struct job *job, struct mg_change_result *result, boo
 static int take_rows(struct job *job, struct mg_error *err)
 {
 	struct mg_engine *engine = mg_sessions_engine(job->session->sessions);
-	const struct mg_tx *tx = job->settings.run.tx;
-	bool far = tx && mg_tx_attached(tx);
+	bool far = job->settings.run.tx && mg_tx_attached(job->settings.run.tx);
 	int code = far ? 0
 	               : mg_change_check(engine, mg_query_run(job->query), &job->settings.run,
 	                                 job->statement->text, err);
 
 	return code ? code
-	            : mg_intake_take(&job->intake, job->sink, mg_engine_spill_dir(engine), err);
+	            : mg_intake_take(&job->intake, engine, job->statement->text, job->relayed,
+	                             job->sink, err);
 }
 
 static int run_change(struct job *job, struct mg_error *err)

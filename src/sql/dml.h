@@ -81,7 +81,8 @@ struct mg_dml {
 	const char **columns; /* column_count 0: none are named */
 	size_t column_count;
 	bool by_name;
-	/* COPY ... FROM STDIN: an INSERT of what the client sends */
+	/* COPY ... FROM: an INSERT of what the client sends, or of a file of the server */
+	const char *copy_path;   /* NULL: STDIN */
 	const char *copy_format; /* "csv", "json", "parquet", "arrow"; NULL: it is no COPY */
 	struct mg_dml_option *copy_options;
 	size_t copy_option_count;

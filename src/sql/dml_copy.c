@@ -2,9 +2,11 @@
  * dml_copy.c - COPY ... FROM: the head, and the options that its reader may get.
  *
  *     COPY table [(columns)] FROM STDIN [[WITH] (FORMAT csv, HEADER, DELIMITER '|', ...)]
+ *     COPY table [(columns)] FROM 'path' ...
  *
  * Rule: an option stands on a list or is refused.  None of the list names a file, so what the
- * client writes here reaches nothing but the bytes that it sends.
+ * client writes here reaches nothing but the bytes that it sends, or the one file that whoever
+ * opens it grants (os/granted.h).
  */
 #include "sql/dml_int.h"
 
@@ -166,6 +168,88 @@ static int check_options(struct mg_cursor *cursor, struct mg_dml *out)
 	return 0;
 }
 
+/* ---- a file ---- */
+
+static bool ends_with(const char *text, size_t len, const char *end)
+{
+	size_t size = strlen(end);
+
+	return len >= size && strncasecmp(text + len - size, end, size) == 0;
+}
+
+/* What the name of the file says, where the options say nothing, as in DuckDB. */
+static void guess(struct mg_dml *out, bool format, bool compression)
+{
+	static const char *const endings[][2] = {
+		{ ".parquet", "parquet" }, { ".json", "json" },    { ".jsonl", "json" },
+		{ ".ndjson", "json" },     { ".arrow", "arrow" },  { ".arrows", "arrow" },
+	};
+	static const char *const packed[][2] = { { ".gz", "'gzip'" }, { ".zst", "'zstd'" } };
+	size_t len = strlen(out->copy_path);
+	const char *how = NULL;
+
+	for (size_t i = 0; i < sizeof packed / sizeof *packed && !how; i++) {
+		if (ends_with(out->copy_path, len, packed[i][0])) {
+			how = packed[i][1];
+			len -= strlen(packed[i][0]);
+		}
+	}
+	for (size_t i = 0; format && i < sizeof endings / sizeof *endings; i++) {
+		out->copy_format = ends_with(out->copy_path, len, endings[i][0]) ? endings[i][1]
+		                                                                 : out->copy_format;
+	}
+	bool text = mg_text_eq(out->copy_format, "csv") || mg_text_eq(out->copy_format, "json");
+
+	if (how && text && compression && out->copy_option_count < OPTIONS_MAX) {
+		out->copy_options[out->copy_option_count++] = (struct mg_dml_option){ "compression", how };
+	}
+}
+
+static bool has_option(const struct mg_dml *dml, const char *name)
+{
+	for (size_t i = 0; i < dml->copy_option_count; i++) {
+		if (mg_text_eq_nocase(dml->copy_options[i].name, name)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* 'it''s': no other string names a file.  NULL: it is another one. */
+static const char *path_of(struct mg_cursor *cursor, struct mg_str literal)
+{
+	char *path = mg_arena_strndup(cursor->arena, literal.ptr, literal.len);
+	size_t len = 0;
+
+	if (literal.len < 3 || *literal.ptr != '\'' || literal.ptr[literal.len - 1] != '\'') {
+		return NULL;
+	}
+	for (size_t i = 1; i + 1 < literal.len; i++) {
+		path[len++] = literal.ptr[i];
+		i += literal.ptr[i] == '\''; /* which stands twice */
+	}
+	path[len] = '\0';
+	return path;
+}
+
+static int take_source(struct mg_cursor *cursor, struct mg_dml *out)
+{
+	struct mg_token token = cursor->token;
+
+	if (mg_cursor_take(cursor, "stdin")) {
+		return 0;
+	}
+	if (token.kind != MG_T_STRING) {
+		return mg_cursor_expected(cursor, "STDIN or the path of a file");
+	}
+	out->copy_path = path_of(cursor, token.text);
+	if (!out->copy_path) {
+		return mg_cursor_expected(cursor, "the path of a file");
+	}
+	mg_cursor_next(cursor);
+	return 0;
+}
+
 int mg_dml__take_copy(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	int code = mg_dml__take_path(cursor, out);
@@ -176,16 +260,10 @@ int mg_dml__take_copy(struct mg_cursor *cursor, struct mg_dml *out)
 	if (!code && !mg_cursor_take(cursor, "from")) {
 		code = mg_cursor_expected(cursor, "FROM");
 	}
-	if (!code && !mg_cursor_take(cursor, "stdin")) {
-		code = cursor->token.kind == MG_T_STRING
-		           ? mg_error_set(cursor->err, MG_E_DENIED, "COPY reads no file of the server")
-		           : mg_cursor_expected(cursor, "STDIN");
-		mg_error_hint(cursor->err, "Send the rows: COPY ... FROM STDIN, or \\copy in the shell.");
-	}
+	code = code ? code : take_source(cursor, out);
 	if (code) {
 		return code;
 	}
-	out->copy_format = "csv";
 	out->copy_options = mg_arena_new_array(cursor->arena, struct mg_dml_option, OPTIONS_MAX);
 	bool with = mg_cursor_take(cursor, "with");
 
@@ -201,6 +279,12 @@ int mg_dml__take_copy(struct mg_cursor *cursor, struct mg_dml *out)
 	}
 	if (!code && !mg_token_is_end(cursor->token)) {
 		code = mg_cursor_expected(cursor, "the end of the statement");
+	}
+	bool format = out->copy_format != NULL;
+
+	out->copy_format = format ? out->copy_format : "csv";
+	if (!code && out->copy_path) {
+		guess(out, !format, !has_option(out, "compression"));
 	}
 	return code ? code : check_options(cursor, out);
 }
