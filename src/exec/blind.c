@@ -96,10 +96,10 @@ struct mg_blind {
 static struct batch *batch_new(struct mg_blind *blind, uint64_t version, const uint32_t *shards,
                                size_t count)
 {
-	uint64_t epoch = 0;
+	/* Not mg_replica_begin: it asks the raft thread, which may wait for our lock. */
+	uint64_t epoch = mg_replica_epoch(blind->replica);
 
-	if (mg_replica_begin(blind->replica, &epoch, NULL) ||
-	    !mg_replica_try_lock(blind->replica, shards, count)) {
+	if (!epoch || !mg_replica_try_lock(blind->replica, shards, count)) {
 		return NULL;
 	}
 	struct batch *batch = mg_alloc0(sizeof *batch);
@@ -281,6 +281,11 @@ static void flush(void *arg)
 		struct mg_error err = { 0 };
 		struct mg_redo *redo = batch_redo(batch, &err);
 
+		if (redo && mg_redo_size(redo, lane->shard) > MG_REPLICA_WRITE_MAX) {
+			mg_redo_free(redo); /* the ordinary way makes parts of it */
+			redo = NULL;
+			mg_error_set(&err, MG_E_LIMIT, "rows of several INSERTs are too much for one entry");
+		}
 		if (redo) {
 			mg_replica_write_now(lane->blind->replica, batch->epoch, lane->shard, redo, on_written,
 			                     batch);

@@ -323,7 +323,8 @@ struct mg_plain_value *mg_blind_values(const struct mg_blind_bound *bound,
 	struct mg_plain_value *values = mg_alloc(count * sizeof *values);
 	bool good = true;
 
-	*bytes = 0;
+	/* Columns that are given no value take their place, too. */
+	*bytes = bound->row_count * bound->table.count * sizeof(struct ArrowDecimal);
 	for (size_t i = 0; good && i < count; i++) {
 		if (bound->params[i] == SIZE_MAX) {
 			values[i] = bound->values[i];
@@ -331,7 +332,7 @@ struct mg_plain_value *mg_blind_values(const struct mg_blind_bound *bound,
 			good = read_param(param, &values[i]);
 			param = param->next;
 		}
-		*bytes += sizeof(struct ArrowDecimal) + values[i].text.len;
+		*bytes += values[i].text.len;
 		good = good && ((i + 1) % width != 0 ||
 		                mg_plain_row_fits(&bound->table, &values[i + 1 - width]));
 	}

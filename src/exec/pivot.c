@@ -56,7 +56,7 @@ static int batch(void *arg, struct ArrowArray *array, struct mg_error *err)
 	return 0;
 }
 
-enum { DEPTH_MAX = 100 }; /* deeper ones stay as they are, for the engine to say why */
+enum { DEPTH_MAX = 100 };
 
 /* What asks, and for whom. */
 struct asker {
@@ -65,28 +65,64 @@ struct asker {
 	struct mg_run_settings settings;
 };
 
-/* Common table expressions that are seen from a place: "a AS (...), b AS (...)"; "": none. */
+/* Common table expressions that are seen from a place: those of the queries around it, and these.
+ */
 struct with {
-	const char *recursive; /* "RECURSIVE ", or "" */
-	const char *list;
-	unsigned depth; /* of the place, in queries */
+	const struct with *outer;
+	bool recursive;
+	struct mg_sb list; /* "a AS (...), b AS (...)" */
+	unsigned depth;    /* in queries */
 };
 
+static void add_lists(const struct with *with, struct mg_sb *out)
+{
+	if (with) {
+		add_lists(with->outer, out);
+		mg_sb_add(out, out->len && with->list.len ? ", " : "");
+		mg_sb_add_len(out, mg_sb_text(&with->list), with->list.len);
+	}
+}
+
+static bool is_recursive(const struct with *with)
+{
+	return with && (with->recursive || is_recursive(with->outer));
+}
+
+/* A comment up to the end of the line takes nothing else with it. */
+static void add_piece(struct mg_sb *out, struct mg_str piece)
+{
+	mg_sb_add_len(out, piece.ptr, piece.len);
+	mg_sb_add(out, memmem(piece.ptr, piece.len, "--", 2) ? "\n" : "");
+}
+
+static void add_question(struct mg_sb *sql, const struct with *with, struct mg_str source,
+                         struct mg_str item)
+{
+	struct mg_sb lists = { 0 };
+	add_lists(with, &lists);
+	if (lists.len) {
+		mg_sb_add(sql, is_recursive(with) ? "WITH RECURSIVE " : "WITH ");
+		mg_sb_add_len(sql, mg_sb_text(&lists), lists.len);
+		mg_sb_add_char(sql, ' ');
+	}
+	mg_sb_add(sql, "SELECT v FROM (SELECT DISTINCT CAST((");
+	add_piece(sql, item);
+	mg_sb_add(sql, ") AS VARCHAR) AS v, (");
+	add_piece(sql, item);
+	mg_sb_add(sql, ") AS k FROM ");
+	add_piece(sql, source);
+	mg_sb_add(sql, ") AS mg WHERE v IS NOT NULL ORDER BY k");
+	mg_sb_fini(&lists);
+}
+
 /* " IN ('a', 'b')" for one expression. */
-static int ask(const struct asker *asker, struct with with, struct mg_str source,
+static int ask(const struct asker *asker, const struct with *with, struct mg_str source,
                struct mg_str item, struct mg_sb *out, struct mg_error *err)
 {
 	struct values values = { 0 };
 	struct mg_sb sql = { 0 };
 	struct mg_rows rows = { .begin = begin, .batch = batch, .lossless = true, .arg = &values };
-	if (*with.list) {
-		mg_sb_addf(&sql, "WITH %s%s ", with.recursive, with.list);
-	}
-	mg_sb_addf(
-		&sql,
-		"SELECT v FROM (SELECT DISTINCT CAST((%.*s) AS VARCHAR) AS v, (%.*s) AS k FROM %.*s) AS mg "
-		"WHERE v IS NOT NULL ORDER BY k",
-		MG_STR_ARG(item), MG_STR_ARG(item), MG_STR_ARG(source));
+	add_question(&sql, with, source, item);
 	int code = mg_coordinator_run(asker->engine, asker->run, &asker->settings,
 	                              mg_str(mg_sb_text(&sql)), &rows, err);
 	if (!code && !values.count) {
@@ -152,7 +188,7 @@ static void add(struct mg_sb *out, const char *from, const char *to)
 }
 
 /* sql begins with PIVOT.  One without ON stays as it is, for the engine to say why. */
-static int write_values(const struct asker *asker, struct with with, struct mg_str sql,
+static int write_values(const struct asker *asker, const struct with *with, struct mg_str sql,
                         struct mg_sb *out, struct mg_error *err)
 {
 	struct mg_lexer lexer;
@@ -173,14 +209,16 @@ static int write_values(const struct asker *asker, struct with with, struct mg_s
 			if (depth == 0 && is_word(token, "on")) {
 				source = between(verb_end, at);
 				item_start = at + token.text.len;
-				mg_sb_addf(out, "SELECT * FROM (PIVOT %.*s ON ", MG_STR_ARG(source));
+				mg_sb_add(out, "SELECT * FROM (PIVOT ");
+				add_piece(out, source);
+				mg_sb_add(out, " ON ");
 			}
 			continue;
 		}
 		done = is_end(token) || (depth == 0 && ends_items(token));
 		if (done || (depth == 0 && sign == ',')) {
 			struct mg_str item = between(item_start, at);
-			mg_sb_add_len(out, item.ptr, item.len);
+			add_piece(out, item);
 			code = listed || !item.len ? 0 : ask(asker, with, source, item, out, err);
 			mg_sb_add(out, done ? " " : ", ");
 			item_start = done ? at : at + 1;
@@ -212,11 +250,11 @@ static struct mg_str take_group(struct mg_lexer *lexer)
 	}
 }
 
-static int expand_query(const struct asker *asker, struct with with, struct mg_str sql,
+static int expand_query(const struct asker *asker, const struct with *outer, struct mg_str sql,
                         struct mg_sb *out, struct mg_error *err);
 
 /* Text with the queries in its parentheses expanded, where they may hold a PIVOT. */
-static int expand_groups(const struct asker *asker, struct with with, struct mg_str sql,
+static int expand_groups(const struct asker *asker, const struct with *with, struct mg_str sql,
                          struct mg_sb *out, struct mg_error *err)
 {
 	struct mg_lexer lexer;
@@ -238,7 +276,7 @@ static int expand_groups(const struct asker *asker, struct with with, struct mg_
 	return code;
 }
 
-static int expand_main(const struct asker *asker, struct with with, struct mg_str sql,
+static int expand_main(const struct asker *asker, const struct with *with, struct mg_str sql,
                        struct mg_sb *out, struct mg_error *err)
 {
 	struct mg_lexer lexer;
@@ -255,15 +293,12 @@ static int expand_main(const struct asker *asker, struct with with, struct mg_st
 
 /* `name [(columns)] AS [[NOT] MATERIALIZED] (query)`, each of which sees those before it.  Behind
  * the last one stands the lexer. */
-static int expand_with(const struct asker *asker, struct with outer, struct mg_lexer *lexer,
-                       struct mg_sb *list, struct mg_error *err)
+static int expand_list(const struct asker *asker, struct with *with, struct mg_lexer *lexer,
+                       struct mg_error *err)
 {
 	const char *copied = lexer->ptr;
 	bool body = false;
 	int code = 0;
-	mg_sb_add(list, outer.list);
-	mg_sb_add(list, *outer.list ? ", " : "");
-	size_t complete = list->len;
 	while (!code) {
 		struct mg_token token = mg_lex_next(lexer);
 		if (is_end(token)) {
@@ -276,49 +311,65 @@ static int expand_with(const struct asker *asker, struct with outer, struct mg_l
 			}
 			continue;
 		}
-		char *before = mg_strndup(mg_sb_text(list), complete > 2 ? complete - 2 : 0);
-		add(list, copied, lexer->ptr);
-		struct with with = { outer.recursive, before, outer.depth };
-		code = expand_query(asker, with, take_group(lexer), list, err);
-		mg_sb_add(list, ")");
-		mg_free(before);
-		body = false;
+		struct mg_sb one = { 0 };
+		add(&one, copied, lexer->ptr);
+		code = expand_query(asker, with, take_group(lexer), &one, err);
+		mg_sb_add(&with->list, with->list.len ? ", " : "");
+		mg_sb_add_len(&with->list, mg_sb_text(&one), one.len);
+		mg_sb_add(&with->list, ")");
+		mg_sb_fini(&one);
 		struct mg_lexer ahead = *lexer;
 		if (sign_of(mg_lex_next(&ahead)) != ',') {
-			return code;
+			break;
 		}
 		*lexer = ahead;
 		copied = lexer->ptr;
-		mg_sb_add(list, ", ");
-		complete = list->len;
+		body = false;
 	}
 	return code;
 }
 
-static int expand_query(const struct asker *asker, struct with with, struct mg_str sql,
+static bool holds_pivot(struct mg_str sql)
+{
+	char *text = mg_strndup(sql.ptr, sql.len);
+	bool holds = strcasestr(text, "pivot") != NULL;
+	mg_free(text);
+	return holds;
+}
+
+static int expand_query(const struct asker *asker, const struct with *outer, struct mg_str sql,
                         struct mg_sb *out, struct mg_error *err)
 {
+	struct with with = { .outer = outer, .depth = outer ? outer->depth + 1 : 1 };
 	struct mg_lexer lexer, ahead;
-	if (++with.depth > DEPTH_MAX) {
+	if (mg_run_cancelled(asker->run)) {
+		return mg_run_cancel_error(asker->run, err);
+	}
+	if (with.depth > DEPTH_MAX) {
+		/* Left as it is, whoever asks for its values would expand it again. */
+		if (holds_pivot(sql)) {
+			return mg_error_set(err, MG_E_LIMIT, "a PIVOT stands deeper than %d queries",
+			                    DEPTH_MAX);
+		}
 		mg_sb_add_len(out, sql.ptr, sql.len);
 		return 0;
 	}
 	mg_lex_init(&lexer, sql);
 	if (!is_word(mg_lex_next(&lexer), "with")) {
-		return expand_main(asker, with, sql, out, err);
+		return expand_main(asker, &with, sql, out, err);
 	}
-	struct mg_sb list = { 0 };
 	ahead = lexer;
 	if (is_word(mg_lex_next(&ahead), "recursive")) {
 		lexer = ahead;
-		with.recursive = "RECURSIVE ";
+		with.recursive = true;
 	}
-	const char *own = with.list;
-	int code = expand_with(asker, with, &lexer, &list, err);
-	struct with all = { with.recursive, mg_sb_text(&list), with.depth };
-	mg_sb_addf(out, "WITH %s%s ", all.recursive, all.list + strlen(own) + (*own ? 2 : 0));
-	code = code ? code : expand_main(asker, all, between(lexer.ptr, lexer.end), out, err);
-	mg_sb_fini(&list);
+	int code = expand_list(asker, &with, &lexer, err);
+	mg_sb_add(out, with.recursive ? "WITH RECURSIVE " : "WITH ");
+	mg_sb_add_len(out, mg_sb_text(&with.list), with.list.len);
+	mg_sb_add_char(out, ' ');
+	struct mg_str rest = { lexer.ptr, (size_t)(lexer.end - lexer.ptr) };
+	code = code ? code : expand_main(asker, &with, rest, out, err);
+	mg_sb_fini(&with.list);
 	return code;
 }
 
@@ -335,7 +386,7 @@ int mg_pivot_expand(struct mg_engine *engine, struct mg_run *run,
 	}
 	asker.settings.distributed = MG_DISTRIBUTED_TRUE;
 	asker.settings.summarize = true;
-	int code = expand_query(&asker, (struct with){ "", "", 0 }, mg_str(text), &expanded, err);
+	int code = expand_query(&asker, NULL, mg_str(text), &expanded, err);
 	if (!code && strcmp(mg_sb_text(&expanded), text) != 0) {
 		*out = mg_arena_strdup(arena, mg_sb_text(&expanded));
 	}

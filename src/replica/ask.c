@@ -448,7 +448,9 @@ void mg_replica_write_now(struct mg_replica *replica, uint64_t epoch, uint32_t s
 
 	mg_assert(cap <= MG_REPLICA_WRITE_MAX + MG_COMMAND_HEAD_MAX);
 	if (epoch != mg_replica_epoch(replica)) {
-		mg_replica__not_coordinator(replica, &err);
+		/* Which node does cannot be asked on this thread. */
+		mg_error_set(&err, MG_E_UNAVAILABLE, "this node does not coordinate writes");
+		mg_error_hint(&err, "Nothing was written: try again.");
 	} else {
 		question = question_new(replica, MG_ASK_PROPOSE, mg_replica__group(shard), MG_TRY_SAFE, cap,
 		                        NULL);

@@ -46,10 +46,9 @@ static void look_at_shard(struct mg_replica *replica, struct mg_shard_sm *sm,
 {
 	uint64_t applied = mg_shard_sm_applied(sm);
 
-	if (applied < look->applied) {
-		if (atomic_load(&replica->unready)) {
-			mg_shard_sm_want(sm, look->applied);
-		}
+	/* Whoever serves is judged by what it has accepted: readers wait anyway. */
+	if (applied < look->applied && atomic_load(&replica->unready)) {
+		mg_shard_sm_want(sm, look->applied);
 		look->applied = applied;
 	}
 }

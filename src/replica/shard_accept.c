@@ -313,7 +313,8 @@ int mg_shard_sm__drain(struct mg_shard_sm *sm)
 		pthread_mutex_unlock(&sm->lock);
 
 		if (!list) {
-			return code;
+			/* What it knows beside its rows may be ahead of them: it must not get into the file. */
+			return code ? code : sm->failed;
 		}
 		code = apply_some(sm, list);
 	}

@@ -508,6 +508,9 @@ def test_pivot_finds_its_values(cluster):
              "IN ('F', 'O', 'P') USING count(*)) FROM found, region ORDER BY ALL"),
             ("WITH RECURSIVE a(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM a WHERE i < 3) PIVOT a ON i USING sum(i)",
              "SELECT 1::HUGEINT AS \"1\", 2::HUGEINT AS \"2\", 3::HUGEINT AS \"3\""),
+            ("SELECT count(*) FROM (\n WITH a AS (SELECT 1) SELECT * FROM a -- no pivot\n)", "SELECT count(*) FROM range(1)"),
+            ("SELECT sum(F) FROM (PIVOT orders -- all\n ON o_orderstatus -- each\n USING count(*) -- of them\n)",
+             "SELECT sum(F) FROM (PIVOT orders ON o_orderstatus IN ('F', 'O', 'P') USING count(*))"),
             ("SELECT count(*) FROM (WITH q AS (FROM orders) PIVOT (PIVOT q ON o_orderstatus USING count(*) GROUP BY o_orderpriority) "
              "ON o_orderpriority USING sum(F))", "SELECT count(*) FROM range(5)")):
         ours, theirs = query(cluster, found), query(cluster, named)
@@ -518,8 +521,9 @@ def test_pivot_finds_its_values(cluster):
     "PIVOT orders ON o_orderstatus)", "PIVOT orders ON (o_orderstatus", "PIVOT orders ON", "PIVOT", "PIVOT orders ON USING count(*)",
     "PIVOT 'x.parquet' ON a", "PIVOT orders ON 'open", "PIVOT orders ON o_orderstatus, , USING count(*)", "PIVOT nothing ON a",
     "PIVOT orders ON read_text('/etc/passwd') USING count(*)", "(" * 5000 + "PIVOT orders ON a USING b", "(PIVOT " * 5000 + "orders ON a",
+    "PIVOT (" * 20000 + "orders" + " ON o_orderstatus)" * 20000,
     "WITH a AS (PIVOT", "WITH a", "WITH a AS (SELECT 1), b AS PIVOT a ON a",
 ])
 def test_pivot_that_makes_no_sense_is_refused(cluster, sql):
-    error(query(cluster, sql), 400, 403, 501)
+    error(query(cluster, sql), 400, 403, 413, 501)
     assert query(cluster, "SELECT 1").status == 200

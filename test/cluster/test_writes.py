@@ -37,6 +37,14 @@ def test_a_reference_table_says_that_it_is_one(empty):
     empty.sql("DROP TABLE ref")
 
 
+def test_few_values_for_many_columns(empty):
+    """Columns that are given no value take their place in the log, too."""
+    empty.sql("CREATE TABLE wide (" + ", ".join(f"c{i} BIGINT" for i in range(300)) + ")")
+    empty.sql("INSERT INTO wide(c0)VALUES" + ",".join(["(1)"] * 4080))
+    assert empty.rows("SELECT count(*), count(c0), count(c299) FROM wide") == [[4080, 4080, 0]]
+    empty.sql("DROP TABLE wide")
+
+
 def test_views_and_schemas(empty):
     empty.sql("CREATE SCHEMA s; CREATE TABLE s.t (a INTEGER) PARTITIONED BY (a); INSERT INTO s.t VALUES (1), (2), (3)")
     empty.sql("CREATE VIEW s.v (twice) AS SELECT a * 2 FROM s.t; CREATE OR REPLACE VIEW s.v (twice) AS SELECT a * 2 FROM s.t WHERE a > 1")
