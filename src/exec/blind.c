@@ -3,7 +3,10 @@
  *
  *     put: rows into the batch of their shard, which has the shard's lock (ADD) and its epoch
  *     raft thread: what waits for a shard -> entry -> its end: the lock is given back, all are told
- *     committer: what waits for several shards -> one transaction -> the same
+ *     committers: what waits for several shards -> one transaction -> the same
+ *
+ * One committer prepares its transaction while the other's, which is decided, comes to the last of
+ * its shards: who has heard of the one before is in the next one, and not in the one after it.
  *
  * At most FLYING_MAX entries of a shard are on their way; what comes meanwhile waits for the next
  * one.  The lock, and the version of the catalog under it, are looked at once for each batch: while
@@ -20,6 +23,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "exec/engine.h"
+#include "os/thread.h"
 #include "replica/redo.h"
 #include "replica/replica.h"
 
@@ -33,6 +37,7 @@ enum {
 	BYTES_MAX = 2 << 20,
 	JOINT_BYTES_MAX = 16 << 20,
 	PENDING_BYTES_MAX = 64 << 20,
+	COMMITTERS = 2,
 };
 
 struct waiter {
@@ -61,7 +66,8 @@ struct batch {
 	size_t bytes;
 	struct waiter *waiters;
 	size_t waiter_count, waiter_cap;
-	bool broken; /* a row is missing: nothing of it may happen */
+	bool broken;  /* a row is missing: nothing of it may happen */
+	bool decided; /* owner: its committer */
 };
 
 /* Of one shard: batches on their way. */
@@ -78,14 +84,15 @@ struct mg_blind {
 	struct mg_replica *replica;
 	struct mg_blind_cache *cache;
 	uint32_t shard_count;
-	pthread_t committer;
-	bool started;
+	pthread_t committers[COMMITTERS];
+	size_t started;
 	pthread_mutex_t encode_lock; /* encoders of bounds */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	/* guarded by lock */
 	struct lane *lanes; /* [shard_count + 1] */
 	struct batch *joint; /* of several shards, that takes rows */
+	bool preparing;      /* the one before it is not decided yet */
 	size_t batches;      /* that have not ended */
 	size_t bytes;        /* of all of them */
 	bool stopping;
@@ -296,16 +303,47 @@ static void flush(void *arg)
 	}
 }
 
-/* ---- several shards: committer ---- */
+/* ---- several shards: committers ---- */
 
-static void *commit(void *arg)
+/* Once for each batch: the next one may be prepared. */
+static void on_decided(void *arg)
+{
+	struct batch *batch = arg;
+	struct mg_blind *blind = batch->blind;
+
+	if (batch->decided) {
+		return;
+	}
+	batch->decided = true;
+	pthread_mutex_lock(&blind->lock);
+	blind->preparing = false;
+	pthread_cond_broadcast(&blind->changed);
+	pthread_mutex_unlock(&blind->lock);
+}
+
+static void commit(struct batch *batch)
+{
+	struct mg_error err = { 0 };
+	struct mg_redo *redo = batch_redo(batch, &err);
+
+	if (redo) {
+		(void)mg_replica_commit_ahead(batch->blind->replica, batch->epoch, redo, on_decided, batch,
+		                              &err);
+		mg_redo_free(redo);
+	}
+	on_decided(batch); /* or it never is */
+	batch_end(batch, &err);
+}
+
+static void *work(void *arg)
 {
 	struct mg_blind *blind = arg;
 
 	(void)pthread_setname_np(pthread_self(), "mg-blind");
+	mg_thread_prompt();
 	pthread_mutex_lock(&blind->lock);
 	for (;;) {
-		while (!blind->joint && !blind->stopping) {
+		while (blind->joint ? blind->preparing : !blind->stopping) {
 			pthread_cond_wait(&blind->changed, &blind->lock);
 		}
 		struct batch *batch = blind->joint;
@@ -314,16 +352,9 @@ static void *commit(void *arg)
 			break;
 		}
 		blind->joint = NULL;
+		blind->preparing = true;
 		pthread_mutex_unlock(&blind->lock);
-
-		struct mg_error err = { 0 };
-		struct mg_redo *redo = batch_redo(batch, &err);
-
-		if (redo) {
-			(void)mg_replica_commit_in(blind->replica, batch->epoch, redo, &err);
-			mg_redo_free(redo);
-		}
-		batch_end(batch, &err);
+		commit(batch);
 		pthread_mutex_lock(&blind->lock);
 	}
 	pthread_mutex_unlock(&blind->lock);
@@ -549,26 +580,29 @@ int mg_blind_new(struct mg_blind **out, struct mg_engine *engine, struct mg_erro
 	pthread_mutex_init(&blind->encode_lock, NULL);
 	pthread_mutex_init(&blind->lock, NULL);
 	pthread_cond_init(&blind->changed, NULL);
-	int failed = pthread_create(&blind->committer, NULL, commit, blind);
+	int failed = 0;
 
-	blind->started = failed == 0;
+	while (!failed && blind->started < COMMITTERS) {
+		failed = pthread_create(&blind->committers[blind->started], NULL, work, blind);
+		blind->started += failed == 0;
+	}
 	return failed ? mg_error_errno(err, failed, "cannot start a thread for writes") : 0;
 }
 
 void mg_blind_stop(struct mg_blind *blind)
 {
 	pthread_mutex_lock(&blind->lock);
-	bool join = blind->started;
+	size_t join = blind->started;
 
 	blind->stopping = true;
-	blind->started = false;
+	blind->started = 0;
 	pthread_cond_broadcast(&blind->changed);
 	while (blind->batches > 0) {
 		pthread_cond_wait(&blind->changed, &blind->lock);
 	}
 	pthread_mutex_unlock(&blind->lock);
-	if (join) {
-		pthread_join(blind->committer, NULL);
+	for (size_t i = 0; i < join; i++) {
+		pthread_join(blind->committers[i], NULL);
 	}
 }
 

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "net/net_int.h"
+#include "os/thread.h"
 
 enum { SETTLE_ROUNDS = 4 };
 
@@ -283,6 +284,7 @@ static void *loop_main(void *arg)
 
 	mg_loop__enter(loop);
 	(void)pthread_setname_np(pthread_self(), loop->name);
+	mg_thread_prompt();
 	while (!loop->stopping) {
 		(void)uv_run(&loop->uv, UV_RUN_DEFAULT);
 	}

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "os/file.h"
+#include "os/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -187,6 +188,7 @@ static void *run_lane(void *arg)
 {
 	struct lane *lane = arg;
 
+	mg_thread_prompt();
 	pthread_mutex_lock(&lane->lock);
 	for (;;) {
 		while (!lane->first && !lane->closing) {

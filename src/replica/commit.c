@@ -82,6 +82,8 @@ struct commit {
 	size_t count;
 	uint64_t number; /* when it is decided */
 	struct mg_wait_for wait;
+	void (*decided)(void *arg); /* or NULL */
+	void *arg;
 };
 
 /* All that was proposed since has ended; code: of proposing it. */
@@ -340,6 +342,9 @@ static int make_visible(struct commit *commit, const struct mg_redo *redo, struc
 		code = ask_home(commit, code, err);
 		return code ? code : await_resolved(commit, err);
 	}
+	if (commit->decided) {
+		commit->decided(commit->arg);
+	}
 	if (settle(commit, true, &late)) { /* it has happened: others end it */
 		mg_log(MG_LOG_WARN, "commit.unsettled", "error=\"%s\"", late.message);
 		return await_resolved(commit, err);
@@ -392,8 +397,8 @@ static int begin(struct commit *commit, struct mg_replica *replica, uint64_t epo
 	           : 0;
 }
 
-int mg_replica_commit_in(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
-                         struct mg_error *err)
+int mg_replica_commit_ahead(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
+                            void (*decided)(void *arg), void *arg, struct mg_error *err)
 {
 	struct commit commit;
 	int code = begin(&commit, replica, epoch, redo, err);
@@ -401,12 +406,20 @@ int mg_replica_commit_in(struct mg_replica *replica, uint64_t epoch, const struc
 	if (code || commit.count == 0) {
 		return code;
 	}
+	commit.decided = decided;
+	commit.arg = arg;
 	mg_wait_init(&commit.wait);
 	code = commit.count == 1 && mg_redo_size(redo, commit.shards[0]) <= PART_BYTES_MAX
 	           ? commit_one(&commit, redo, err)
 	           : commit_several(&commit, redo, err);
 	mg_wait_fini(&commit.wait);
 	return code;
+}
+
+int mg_replica_commit_in(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
+                         struct mg_error *err)
+{
+	return mg_replica_commit_ahead(replica, epoch, redo, NULL, NULL, err);
 }
 
 int mg_replica_commit(struct mg_replica *replica, const struct mg_redo *redo, struct mg_error *err)

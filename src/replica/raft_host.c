@@ -15,6 +15,7 @@
 #include "os/disk.h"
 #include "os/file.h"
 #include "os/random.h"
+#include "os/thread.h"
 #include "raft/log_file.h"
 
 #include <errno.h>
@@ -186,6 +187,7 @@ static void *thread_main(void *arg)
 	struct mg_raft_host *host = arg;
 
 	(void)pthread_setname_np(pthread_self(), "mg-raft");
+	mg_thread_prompt();
 	while (next(host)) {
 		for (size_t i = 0; i < host->running.count; i++) {
 			host->running.list[i].run(host->running.list[i].arg);

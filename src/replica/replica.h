@@ -93,6 +93,12 @@ int mg_replica_commit_in(struct mg_replica *replica, uint64_t epoch, const struc
 
 /* ---- writes of many, without a thread for each (exec/blind.h) ---- */
 
+/* mg_replica_commit_in; decided is called, once it is known to happen, before all of its shards
+ * have heard of it: what is prepared from then on does not wait for them.  Not when it is in one
+ * shard, and not when it fails. */
+int mg_replica_commit_ahead(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
+                            void (*decided)(void *arg), void *arg, struct mg_error *err);
+
 /* Run on the raft thread, soon.  Any thread; not after mg_replica_stop. */
 void mg_replica_post(struct mg_replica *replica, void (*run)(void *arg), void *arg);
 /* 0, or why nothing may be written now: the log has failed, the disk is nearly full. */

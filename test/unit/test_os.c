@@ -13,10 +13,12 @@
 #include "os/limits.h"
 #include "os/process.h"
 #include "os/random.h"
+#include "os/thread.h"
 #include "os/tty.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched/types.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +26,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -521,6 +524,31 @@ static void test_times_and_random_bytes(void **state)
 	close(fds[1]);
 }
 
+/* In a process of its own: it stays so. */
+static void test_a_prompt_thread_has_short_turns_and_no_larger_share(void **state)
+{
+	(void)state;
+	pid_t child = fork();
+
+	if (child == 0) {
+		struct sched_attr before = { .size = sizeof before }, after = before;
+		bool good = nice(1) != -1 && syscall(SYS_sched_getattr, 0, &before, sizeof before, 0) == 0;
+
+		mg_thread_prompt();
+		good = good && syscall(SYS_sched_getattr, 0, &after, sizeof after, 0) == 0 &&
+		       after.sched_policy == before.sched_policy && after.sched_nice == before.sched_nice;
+		/* 0: the system has one length for all. */
+		_exit(good && (before.sched_runtime ? after.sched_runtime < 1000000
+		                                    : after.sched_runtime == 0)
+		          ? 0
+		          : 1);
+	}
+	int status = -1;
+
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
 
 /* ---- memory ---- */
@@ -614,6 +642,7 @@ int main(void)
 		IN_FOLDER(test_limits_of_this_machine_are_sane),
 		IN_FOLDER(test_the_name_of_the_cores_tells_places_apart),
 		cmocka_unit_test(test_times_and_random_bytes),
+		cmocka_unit_test(test_a_prompt_thread_has_short_turns_and_no_larger_share),
 		cmocka_unit_test(test_small_things_are_had_at_the_fence),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
