@@ -146,10 +146,43 @@ static int read_escape(struct reader *r, char *to, size_t *made)
 /* Index of the quote that ends the string starting at `from`, or len. */
 static size_t string_end(const struct reader *r, size_t from)
 {
-	while (from < r->len && r->text[from] != '"') {
-		from += r->text[from] == '\\' ? 2 : 1;
+	size_t quote = 0; /* the first one at or behind `from`, or len */
+
+	while (from < r->len) {
+		if (quote < from) {
+			const char *at = memchr(r->text + from, '"', r->len - from);
+
+			quote = at ? (size_t)(at - r->text) : r->len;
+		}
+		const char *slash = memchr(r->text + from, '\\', quote - from);
+
+		if (!slash) {
+			return quote;
+		}
+		from = (size_t)(slash - r->text) + 2;
 	}
-	return from < r->len ? from : r->len;
+	return r->len;
+}
+
+/* How many bytes stand as they are: before a backslash or a control character.  Eight at once: a
+ * byte below 0x20, or one that is zero after the exclusive or, borrows into its highest bit. */
+static size_t plain_run(const char *text, size_t len)
+{
+	const uint64_t ones = 0x0101010101010101u, highs = ones * 0x80;
+	size_t at = 0;
+
+	for (uint64_t word; at + sizeof word <= len; at += sizeof word) {
+		memcpy(&word, text + at, sizeof word);
+		uint64_t slash = word ^ (ones * '\\');
+
+		if ((((slash - ones) & ~slash) | ((word - ones * 0x20) & ~word)) & highs) {
+			break;
+		}
+	}
+	while (at < len && text[at] != '\\' && (unsigned char)text[at] >= 0x20) {
+		at++;
+	}
+	return at;
 }
 
 /* At the opening quote.  The unescaped text never is longer than the written one, so it is written
@@ -164,19 +197,23 @@ static int read_string(struct reader *r, struct mg_str *out)
 	size_t used = 0;
 	r->at++;
 	while (r->at < end) {
-		char c = r->text[r->at];
-		if ((unsigned char)c < 0x20) {
+		size_t run = plain_run(r->text + r->at, end - r->at), made = 0;
+
+		if (to + used != r->text + r->at) { /* something was unescaped before */
+			memmove(to + used, r->text + r->at, run);
+		}
+		r->at += run;
+		used += run;
+		if (r->at == end) {
+			break;
+		}
+		if (r->text[r->at] != '\\') {
 			return fail(r, "control character in a string");
 		}
-		size_t made = 1;
-		if (c == '\\') {
-			int code = read_escape(r, to + used, &made);
-			if (code) {
-				return code;
-			}
-		} else {
-			to[used] = c;
-			r->at++;
+		int code = read_escape(r, to + used, &made);
+
+		if (code) {
+			return code;
 		}
 		used += made;
 	}

@@ -114,6 +114,38 @@ static void test_bad_texts_are_refused(void **state)
 	}
 }
 
+/* Strings are read eight bytes at a time: what is special is seen wherever it stands. */
+static void test_special_bytes_are_seen_at_every_place(void **state)
+{
+	(void)state;
+	for (size_t len = 1; len < 36; len++) {
+		for (size_t at = 0; at < len; at++) {
+			char text[64] = "\"", expected[64];
+
+			memset(text + 1, 'a' + (int)(len % 26), len);
+			text[len + 1] = '"';
+			text[at + 1] = '\n';
+			assert_null(reprint(text, len + 2));
+			text[at + 1] = ' '; /* the first one that is none */
+			memcpy(expected, text, sizeof expected);
+			char *out = reprint(text, len + 2);
+
+			assert_non_null(out);
+			assert_string_equal(out, expected);
+			mg_free(out);
+			if (at + 1 < len) { /* and two escapes, the second behind what the first has moved */
+				memcpy(text + at + 1, "\\/", 2);
+				memcpy(text + len + 1, "\\t\"", 3);
+				out = reprint(text, len + 4);
+				memmove(text + at + 1, text + at + 2, len + 3 - at);
+				assert_non_null(out);
+				assert_string_equal(out, text);
+				mg_free(out);
+			}
+		}
+	}
+}
+
 static void test_every_prefix_is_refused_or_whole(void **state)
 {
 	(void)state;
@@ -201,6 +233,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good_texts_come_back),
 		cmocka_unit_test(test_bad_texts_are_refused),
+		cmocka_unit_test(test_special_bytes_are_seen_at_every_place),
 		cmocka_unit_test(test_every_prefix_is_refused_or_whole),
 		cmocka_unit_test(test_depth_is_limited),
 		cmocka_unit_test(test_look_ups_forgive),
