@@ -4,7 +4,7 @@
  *     DIR/city.csv             table city
  *     DIR/orders/part-*.csv    table orders, of all files in that folder
  *
- * What goes where is a model: JSON that names for each table its files, columns and partition key.
+ * What goes where is a model: JSON or YAML that names for each table its files, columns and key.
  * Without one it is made from the folder, with the types that DuckDB sees in each table's first
  * file; --print-model shows it, to be changed and given back.
  *
@@ -15,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/connect.h"
 #include "cli/render.h"
+#include "cli/yaml.h"
 #include "os/file.h"
 #include "store/duck.h"
 
@@ -33,7 +34,7 @@ const struct mg_option mg_options_import[] = {
 	{ .name = "model",
 	  .kind = MG_O_TEXT,
 	  .value = "FILE",
-	  .help = "JSON that says which table has which files, columns and key" },
+	  .help = "JSON or YAML (.yaml, .yml) that says which table has which files, columns, key" },
 	{ .name = "print-model", .kind = MG_O_FLAG, .help = "print the model, and import nothing" },
 	{ .name = "append", .kind = MG_O_FLAG, .help = "add to tables that have rows" },
 	{ .name = "overwrite", .kind = MG_O_FLAG, .help = "make tables that are there anew" },
@@ -251,6 +252,30 @@ static int read_table(struct job *job, const struct mg_json *item, struct mg_err
 	return 0;
 }
 
+static bool is_yaml(const char *path)
+{
+	const char *dot = strrchr(path, '.');
+
+	return dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
+}
+
+static int parse_model(struct job *job, const char *path, const char *text, size_t size,
+                       struct mg_json **out, struct mg_error *err)
+{
+	bool yaml = is_yaml(path);
+	struct mg_sb json = { 0 };
+	int code = yaml ? mg_yaml_to_json(text, size, &json, err) : 0;
+
+	if (!code) {
+		char *kept = yaml ? mg_arena_strndup(job->arena, mg_sb_text(&json), json.len)
+		                  : mg_arena_strndup(job->arena, text, size);
+
+		code = mg_json_parse(job->arena, kept, yaml ? json.len : size, out, err);
+	}
+	mg_sb_fini(&json);
+	return code ? mg_error_wrap(err, "the model \"%s\" is no %s", path, yaml ? "YAML" : "JSON") : 0;
+}
+
 static int read_model(struct job *job, const char *path, struct mg_error *err)
 {
 	struct mg_json *model = NULL;
@@ -258,10 +283,7 @@ static int read_model(struct job *job, const char *path, struct mg_error *err)
 	size_t size = 0;
 	int code = mg_file_read(path, MODEL_SIZE_MAX, &text, &size, err);
 
-	if (!code && mg_json_parse(job->arena, mg_arena_strndup(job->arena, text, size), size, &model,
-	                           err)) {
-		code = mg_error_wrap(err, "the model \"%s\" is no JSON", path);
-	}
+	code = code ? code : parse_model(job, path, text, size, &model, err);
 	if (!code && !mg_json_is(mg_json_get(model, "tables"), MG_JSON_ARRAY)) {
 		code = mg_error_set(err, MG_E_USAGE, "the model \"%s\" has no list \"tables\"", path);
 		mg_error_hint(err, "--print-model shows how one looks.");

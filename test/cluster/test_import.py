@@ -39,8 +39,14 @@ def test_a_folder(cluster, tmp_path):
         assert cluster.rows("SELECT count(*) FROM im_parts") == [[6]]
         model["tables"] = [{"name": "im_keyed", "files": ["im_parts/*.parquet"], "partitioned_by": ["k"],
                             "columns": {"k": "INTEGER NOT NULL", "v": "VARCHAR"}}]
-        (tmp_path / "model.json").write_text(json.dumps(model))
-        run(cluster, lake, "--model", tmp_path / "model.json")
+        (tmp_path / "model.yaml").write_text("""tables:
+  - name: im_keyed
+    files: [im_parts/*.parquet]
+    columns: {k: INTEGER NOT NULL, v: VARCHAR}
+    partitioned_by:
+      - k
+""")
+        run(cluster, lake, "--model", tmp_path / "model.yaml")
         assert cluster.rows("SELECT partitioned_by FROM cluster.tables WHERE name = 'im_keyed'")[0][0] in ("k", ["k"], "[k]")
         # A file that is wrong takes back its table's others, and the next import goes on.
         (lake / "im_broken").mkdir()
@@ -59,6 +65,8 @@ def test_a_folder(cluster, tmp_path):
         assert cluster.rows("SELECT count(*) FROM im_city") == [[2]]
         (tmp_path / "model.json").write_text('{"tables": [{"name": "x", "files": ["../*.csv"]}]}')
         assert "outside" in run(cluster, lake, "--model", tmp_path / "model.json", code=1)
+        (tmp_path / "model.yml").write_text("tables:\n  - name: x\n   files: [a]\n")
+        assert "no YAML" in run(cluster, lake, "--model", tmp_path / "model.yml", code=1)
         run(cluster, tmp_path / "nothing", code=1)
     finally:
         for name in ("im_city", "im_lines", "im_parts", "im_keyed", "im_broken"):
