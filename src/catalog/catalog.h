@@ -27,6 +27,17 @@ struct mg_key {
 	size_t count;
 };
 
+/* What COMMENT ON has said of a table or view, or of a column of it. */
+struct mg_comment {
+	const char *column; /* "": of the whole */
+	const char *text;   /* NULL: there was one, which was taken back */
+};
+
+struct mg_comments {
+	struct mg_comment *list;
+	size_t count;
+};
+
 struct mg_table {
 	const char *schema, *name;
 	struct mg_column *columns;
@@ -43,10 +54,12 @@ struct mg_table {
 	/* Columns and CHECKs as SQL, with defaults, without keys; "": what columns say. */
 	const char *definition;
 	const char *stored; /* its name in shard files, without the id; NULL or "": as `name` */
+	struct mg_comments comments;
 };
 
 struct mg_view {
 	const char *schema, *name, *sql; /* sql: the SELECT */
+	struct mg_comments comments;
 };
 
 /* What else a schema holds; the planning database alone has it. */
@@ -206,6 +219,19 @@ const struct mg_user *mg_catalog_find_user(const struct mg_catalog_data *data, c
 /* NULL: no node ever had the number. */
 const struct mg_catalog_node *mg_catalog_find_node(const struct mg_catalog_data *data,
                                                    uint64_t number);
+
+/* ---- comments ---- */
+/* The list with that one in it. text may be NULL. */
+struct mg_comments mg_comments_with(struct mg_arena *arena, const struct mg_comments *comments,
+                                    const char *column, const char *text);
+/* Those that stay when it has become that table, a column of the name `from` being called `to`, if
+ * not "". */
+struct mg_comments mg_comments_altered(struct mg_arena *arena, const struct mg_comments *comments,
+                                       const struct mg_table *altered, const char *from,
+                                       const char *to);
+/* COMMENT ON ...; kind: the word for the whole. */
+void mg_comment_add_sql(struct mg_sb *sql, const char *kind, const char *schema, const char *name,
+                        const struct mg_comment *comment);
 
 /* The manifest: shards with id, slots, rows, bytes, SHA-256, times, versions, and tables. */
 void mg_catalog_manifest_json(const struct mg_catalog_data *data, struct mg_sb *out);

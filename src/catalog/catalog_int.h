@@ -14,4 +14,9 @@ void mg_catalog__seal(const struct mg_sb *body, struct mg_sb *file);
 int mg_catalog__unseal(struct mg_arena *arena, const char *text, size_t len,
                        struct mg_catalog_data *out, struct mg_error *err);
 
+struct mg_json;
+/* ---- comments.c: a member of a table's or view's JSON, nothing when there are none ---- */
+void mg_catalog__write_comments(struct mg_sb *out, const struct mg_comments *comments);
+struct mg_comments mg_catalog__read_comments(struct mg_arena *arena, const struct mg_json *json);
+
 #endif

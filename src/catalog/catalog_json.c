@@ -66,7 +66,9 @@ static void write_table(struct mg_sb *out, const struct mg_table *table)
 		}
 		mg_sb_add_char(out, ']');
 	}
-	mg_sb_add(out, table->unique_count ? "]}" : "}");
+	mg_sb_add(out, table->unique_count ? "]" : "");
+	mg_catalog__write_comments(out, &table->comments);
+	mg_sb_add_char(out, '}');
 }
 
 static void write_view(struct mg_sb *out, const struct mg_view *view)
@@ -77,6 +79,7 @@ static void write_view(struct mg_sb *out, const struct mg_view *view)
 	add_text(out, "name", view->name);
 	mg_sb_add_char(out, ',');
 	add_text(out, "sql", view->sql);
+	mg_catalog__write_comments(out, &view->comments);
 	mg_sb_add_char(out, '}');
 }
 
@@ -242,6 +245,7 @@ static int read_table(struct mg_arena *arena, const struct mg_json *json, struct
 	if (!*table->schema || !*table->name || table->column_count == 0) {
 		return corrupt(err, "a table has no name or no columns");
 	}
+	table->comments = mg_catalog__read_comments(arena, json);
 	return read_uniques(arena, json, table, err);
 }
 
@@ -372,6 +376,7 @@ int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len,
 		view->schema = text_of(arena, item, "schema");
 		view->name = text_of(arena, item, "name");
 		view->sql = text_of(arena, item, "sql");
+		view->comments = mg_catalog__read_comments(arena, item);
 	}
 	mg_json_each(item, users) {
 		if (rc == 0) {

@@ -28,20 +28,6 @@
 
 #include <string.h>
 
-static void (*on_step)(enum mg_define_step step);
-
-void mg_define_on_step(void (*step)(enum mg_define_step step))
-{
-	on_step = step;
-}
-
-static void tell(enum mg_define_step step)
-{
-	if (on_step) {
-		on_step(step);
-	}
-}
-
 struct alter {
 	struct mg_define *define;
 	const struct mg_table *from; /* as it is, under the lock */
@@ -492,16 +478,16 @@ static int make_anew(struct alter *alter, struct mg_error *err)
 
 	mg_redo_free(redo);
 	if (!code) {
-		tell(MG_DEFINE_MADE);
+		mg_define__tell(MG_DEFINE_MADE);
 		code = move_rows(alter, err);
-		tell(MG_DEFINE_FILLED);
+		mg_define__tell(MG_DEFINE_FILLED);
 		code = code ? code : mg_define__change_catalog(define, replace_table, err);
 		if (code && code != MG_E_UNKNOWN_OUTCOME) {
 			(void)mg_define__drop_in_shards(define, &define->table, &left);
 		}
 	}
 	mg_sweep_spare_no_more(define->table.id);
-	tell(MG_DEFINE_PUBLISHED);
+	mg_define__tell(MG_DEFINE_PUBLISHED);
 	if (!code && mg_define__drop_in_shards(define, &define->old, &left)) {
 		mg_log(MG_LOG_WARN, "table.left", "table=%s.%s error=\"%s\"", alter->from->schema,
 		       alter->from->name, left.message);
@@ -536,6 +522,8 @@ static int alter_locked(struct alter *alter, const uint32_t *shards, size_t coun
 	}
 	code = code ? code : mg_define__check_expressions(define, err);
 	code = code ? code : check_class(alter, err);
+	define->table.comments = mg_comments_altered(define->arena, &alter->from->comments,
+	                                             &define->table, ddl->column, ddl->to);
 	if (code || (!alter->changes && ddl->alter != MG_ALTER_NAME)) {
 		return code;
 	}

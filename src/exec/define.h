@@ -25,7 +25,8 @@ int mg_define_run(struct mg_engine *engine, struct mg_run *run,
                   const struct mg_run_settings *settings, const struct mg_change_request *request,
                   struct mg_change_result *out, struct mg_error *err);
 
-/* Between the steps of an ALTER that moves rows; for tests that end the process there. */
+/* Between the steps of CREATE TABLE, DROP TABLE (PUBLISHED alone) and an ALTER TABLE that moves
+ * rows; for tests that end the process there. */
 enum mg_define_step { MG_DEFINE_MADE, MG_DEFINE_FILLED, MG_DEFINE_PUBLISHED };
 void mg_define_on_step(void (*step)(enum mg_define_step step)); /* NULL: nothing */
 

@@ -24,6 +24,8 @@ struct mg_define {
 	bool replaced;
 	struct mg_view view; /* CREATE VIEW */
 	uint64_t object_id;  /* CREATE of a macro, type, sequence */
+	const char *comment; /* COMMENT ON: as DuckDB reads it; NULL: none */
+	const char *replay;  /* for the planning database; NULL: as define.c makes it */
 	/* Of `table`: defaults and conditions, for the wall. */
 	const char **expressions;
 	size_t expression_count;
@@ -43,17 +45,28 @@ int mg_define__step(struct mg_define *define,
 /* How the planning database is asked; alone: mg_plandb_try makes or drops something. */
 struct mg_plan_settings mg_define__plan_settings(const struct mg_define *define, bool alone);
 
+void mg_define__add_path(struct mg_sb *sql, const char *schema, const char *name);
+/* What the query of CREATE ... AS gives, and no more names than it has columns. */
+int mg_define__bind_query(struct mg_define *define, const char **query, struct mg_bound *bound,
+                          struct mg_error *err);
+/* For mg_define_on_step. */
+void mg_define__tell(enum mg_define_step step);
+/* Names that nothing of users may have. */
+int mg_define__check_name(const char *name, struct mg_error *err);
+const struct mg_view *mg_define__find_view(const struct mg_catalog_data *data, const char *schema,
+                                           const char *name); /* NULL: there is none */
+/* Functions that no client may call may not stand in a definition, either. */
+int mg_define__check_expression(struct mg_define *define, const char *text, struct mg_error *err);
+
+/* ---- define_table.c ---- */
+
+int mg_define__create_table(struct mg_define *define, struct mg_error *err);
+int mg_define__drop_table(struct mg_define *define, struct mg_error *err);
 /* Where a table stands in the planning database while its definition is tried. */
 struct mg_define_place {
 	const char *database, *schema, *name;
 };
 
-const struct mg_view *mg_define__find_view(const struct mg_catalog_data *data, const char *schema,
-                                           const char *name); /* NULL: there is none */
-/* Names that nothing of users may have. */
-int mg_define__check_name(const char *name, struct mg_error *err);
-/* Functions that no client may call may not stand in a definition, either. */
-int mg_define__check_expression(struct mg_define *define, const char *text, struct mg_error *err);
 int mg_define__check_expressions(struct mg_define *define, struct mg_error *err);
 /* Columns, constraints, keys and expressions of what stands there, into define->table. */
 int mg_define__read_table(struct mg_define *define, struct mg_duck_conn *conn,
@@ -68,6 +81,13 @@ void mg_define__say_reference(const struct mg_define *define);
 /* ---- alter.c ---- */
 int mg_define__alter_table(struct mg_define *define, struct mg_error *err);
 int mg_define__alter_view(struct mg_define *define, struct mg_error *err);
+
+/* ---- define_comment.c ---- */
+int mg_define__comment(struct mg_define *define, struct mg_error *err);
+
+/* ---- define_enum.c ---- */
+/* The query's values become the definition. */
+int mg_define__read_labels(struct mg_define *define, struct mg_error *err);
 
 /* ---- define_object.c: macros and types ---- */
 /* *done: there is nothing to do (IF EXISTS, IF NOT EXISTS). */

@@ -169,6 +169,11 @@ int mg_define__create_object(struct mg_define *define, struct mg_error *err)
 		mg_error_hint(err, "Create it before BEGIN: its values are never taken back anyway.");
 		return MG_E_UNSUPPORTED;
 	}
+	if (!code && define->ddl.query.len && !define->ddl.definition.len) {
+		code = mg_error_set(err, MG_E_CONFLICT, "type \"%s\" was dropped meanwhile",
+		                    define->ddl.name);
+		mg_error_hint(err, "Nothing was done: try again.");
+	}
 	define->object_id = mg_random_u64() >> 12 | 1; /* a number that JSON keeps */
 	code = code ? code : look_at_bodies(define, err);
 	code = code ? code

@@ -18,6 +18,7 @@ struct mg_shown {
 	char *kind; /* the word behind DROP: MG_SHOWN_TABLE, MG_SHOWN_VIEW, MG_OBJECT_... */
 	char *schema, *name;
 	char *text; /* a view's SELECT, a table's definition: another one is another object */
+	char *comments; /* those that are shown, as text; NULL: none */
 	uint64_t id;
 	uint64_t rows;        /* of a table, lately */
 	uint64_t sample_rows; /* of them in the planning database */
@@ -76,11 +77,30 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 void mg_engine__show_again(struct mg_engine *engine);
 /* Count rows anew, and sample again what has outgrown its sample.  One thread at a time. */
 void mg_engine__measure(struct mg_engine *engine);
-void mg_engine__show_free(struct mg_engine *engine);
+
+/* ---- engine_shown.c ---- */
 /* `object` is shown now; its pointers are copied. */
 void mg_engine__note(struct mg_engine *engine, const struct mg_shown *object);
 bool mg_engine__is_shown(struct mg_engine *engine, const char *kind, const char *schema,
                          const char *name);
+/* Under shown_lock; NULL when it is not shown (any more). */
+struct mg_shown *mg_engine__find_shown(struct mg_engine *engine, const struct mg_table *table);
+/* sample_rows: NULL: as before. */
+void mg_engine__note_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t rows,
+                          const uint64_t *sample_rows);
+/* True: others were shown before. */
+bool mg_engine__note_comments(struct mg_engine *engine, const char *kind, const char *schema,
+                              const char *name, const char *comments);
+void mg_engine__forget_shown(struct mg_engine *engine, size_t index);
+/* Off the list, into *out, whose it is then; false: it was not on it. */
+bool mg_engine__take_shown(struct mg_engine *engine, const struct mg_table *table,
+                           struct mg_shown *out);
+void mg_engine__shown_fini(struct mg_shown *shown);
+void mg_engine__show_free(struct mg_engine *engine);
+
+/* ---- engine_comments.c ---- */
+/* Of tables and views that are shown. */
+void mg_engine__show_comments(struct mg_engine *engine, const struct mg_catalog_data *data);
 
 /* ---- engine_objects.c ---- */
 /* Views, macros, types that are not shown yet.  tables: those are there already, so what still

@@ -117,74 +117,6 @@ static void add_sample_sql(struct mg_sb *sql, struct mg_arena *arena,
 	}
 }
 
-/* ---- what is shown ---- */
-
-static void shown_fini(struct mg_shown *shown)
-{
-	mg_free(shown->kind);
-	mg_free(shown->schema);
-	mg_free(shown->name);
-	mg_free(shown->text);
-}
-
-void mg_engine__note(struct mg_engine *engine, const struct mg_shown *object)
-{
-	struct mg_shown shown = *object;
-
-	shown.kind = mg_strdup(object->kind);
-	shown.schema = mg_strdup(object->schema);
-	shown.name = mg_strdup(object->name);
-	shown.text = mg_strdup(object->text);
-	pthread_mutex_lock(&engine->shown_lock);
-	mg_grow(engine->shown, engine->shown_count, engine->shown_cap);
-	engine->shown[engine->shown_count++] = shown;
-	pthread_mutex_unlock(&engine->shown_lock);
-	(void)atomic_fetch_add(&engine->shown_changes, 1);
-}
-
-static bool is_kind(const struct mg_shown *shown, const char *kind)
-{
-	return mg_text_eq(shown->kind, kind);
-}
-
-/* Under the lock; NULL when it is not shown (any more). */
-static struct mg_shown *find_shown(struct mg_engine *engine, const struct mg_table *table)
-{
-	for (size_t i = 0; i < engine->shown_count; i++) {
-		struct mg_shown *shown = &engine->shown[i];
-
-		if (is_kind(shown, MG_SHOWN_TABLE) && mg_text_eq(shown->schema, table->schema) &&
-		    mg_text_eq(shown->name, table->name)) {
-			return shown;
-		}
-	}
-	return NULL;
-}
-
-void mg_engine_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t *rows,
-                    uint64_t *sample_rows)
-{
-	pthread_mutex_lock(&engine->shown_lock);
-	const struct mg_shown *shown = find_shown(engine, table);
-
-	*rows = shown ? shown->rows : table->rows;
-	*sample_rows = shown ? shown->sample_rows : 0;
-	pthread_mutex_unlock(&engine->shown_lock);
-}
-
-static void note_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t rows,
-                      const uint64_t *sample_rows)
-{
-	pthread_mutex_lock(&engine->shown_lock);
-	struct mg_shown *shown = find_shown(engine, table);
-
-	if (shown) {
-		shown->rows = rows;
-		shown->sample_rows = sample_rows ? *sample_rows : shown->sample_rows;
-	}
-	pthread_mutex_unlock(&engine->shown_lock);
-}
-
 /* How many rows the shards hold of each table, as DuckDB knows it without a scan: deleted ones
  * count until a checkpoint. */
 static int measure(struct mg_duck_conn *conn, const struct mg_catalog_data *data, uint64_t *rows,
@@ -434,6 +366,7 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 	}
 	if (!code) {
 		mg_engine__show_objects(engine, conn, data, true);
+		mg_engine__show_comments(engine, data);
 	}
 	atomic_store(&engine->shown_version, data->version);
 	mg_duck_disconnect(conn);
@@ -451,7 +384,7 @@ static int drop(struct mg_engine *engine, struct mg_duck_conn *conn, const struc
 	struct mg_sb sql = { 0 };
 	int code = 0;
 
-	if (is_kind(shown, MG_SHOWN_TABLE) || is_kind(shown, MG_SHOWN_VIEW)) {
+	if (mg_text_eq(shown->kind, MG_SHOWN_TABLE) || mg_text_eq(shown->kind, MG_SHOWN_VIEW)) {
 		mg_sb_add(&sql, "DROP VIEW IF EXISTS ");
 		mg_sb_add_ident(&sql, shown->schema);
 		mg_sb_add_char(&sql, '.');
@@ -470,7 +403,7 @@ static int drop(struct mg_engine *engine, struct mg_duck_conn *conn, const struc
 
 static bool is_in(const struct mg_catalog_data *data, const struct mg_shown *shown)
 {
-	if (!is_kind(shown, MG_SHOWN_TABLE)) {
+	if (!mg_text_eq(shown->kind, MG_SHOWN_TABLE)) {
 		return mg_engine__is_current_object(data, shown);
 	}
 	for (size_t i = 0; i < data->table_count; i++) {
@@ -481,35 +414,6 @@ static bool is_in(const struct mg_catalog_data *data, const struct mg_shown *sho
 		}
 	}
 	return false;
-}
-
-bool mg_engine__is_shown(struct mg_engine *engine, const char *kind, const char *schema,
-                         const char *name)
-{
-	bool found = false;
-
-	pthread_mutex_lock(&engine->shown_lock);
-	for (size_t i = 0; i < engine->shown_count && !found; i++) {
-		const struct mg_shown *shown = &engine->shown[i];
-
-		found = is_kind(shown, kind) && mg_text_eq(shown->schema, schema) &&
-		        mg_text_eq(shown->name, name);
-	}
-	pthread_mutex_unlock(&engine->shown_lock);
-	return found;
-}
-
-static void forget_shown(struct mg_engine *engine, size_t index)
-{
-	pthread_mutex_lock(&engine->shown_lock);
-	struct mg_shown shown = engine->shown[index];
-
-	engine->shown_count--;
-	memmove(&engine->shown[index], &engine->shown[index + 1],
-	        (engine->shown_count - index) * sizeof *engine->shown);
-	pthread_mutex_unlock(&engine->shown_lock);
-	(void)atomic_fetch_add(&engine->shown_changes, 1);
-	shown_fini(&shown);
 }
 
 /* From the newest on, as others may depend on the older ones; again while some go. */
@@ -530,11 +434,11 @@ static void drop_what_went(struct mg_engine *engine, struct mg_duck_conn *conn,
 			}
 			if (!drop(engine, conn, &engine->shown[i], &err)) {
 				some = true;
-				forget_shown(engine, i);
+				mg_engine__forget_shown(engine, i);
 			} else if (pass) {
 				mg_log(MG_LOG_ERROR, "catalog.show", "dropped=%s.%s error=\"%s\"",
 				       engine->shown[i].schema, engine->shown[i].name, err.message);
-				forget_shown(engine, i);
+				mg_engine__forget_shown(engine, i);
 			} else {
 				again = true;
 			}
@@ -543,29 +447,11 @@ static void drop_what_went(struct mg_engine *engine, struct mg_duck_conn *conn,
 	}
 }
 
-/* Takes it off the list. */
-static bool take_shown(struct mg_engine *engine, const struct mg_table *table,
-                       struct mg_shown *out)
-{
-	pthread_mutex_lock(&engine->shown_lock);
-	struct mg_shown *shown = find_shown(engine, table);
-
-	if (shown) {
-		size_t at = (size_t)(shown - engine->shown);
-
-		*out = *shown;
-		engine->shown_count--;
-		memmove(shown, shown + 1, (engine->shown_count - at) * sizeof *shown);
-	}
-	pthread_mutex_unlock(&engine->shown_lock);
-	return shown != NULL;
-}
-
 static bool is_altered(struct mg_engine *engine, const struct mg_catalog_data *data,
                        const struct mg_table *table)
 {
 	pthread_mutex_lock(&engine->shown_lock);
-	const struct mg_shown *shown = find_shown(engine, table);
+	const struct mg_shown *shown = mg_engine__find_shown(engine, table);
 	bool altered = shown && !is_in(data, shown);
 
 	pthread_mutex_unlock(&engine->shown_lock);
@@ -583,7 +469,7 @@ static void replace_altered(struct mg_engine *engine, struct mg_duck_conn *conn,
 		struct mg_error err = { 0 };
 		struct mg_shown old;
 
-		if (!is_altered(engine, data, table) || !take_shown(engine, table, &old)) {
+		if (!is_altered(engine, data, table) || !mg_engine__take_shown(engine, table, &old)) {
 			continue;
 		}
 		(void)atomic_fetch_add(&engine->shown_changes, 1);
@@ -595,7 +481,7 @@ static void replace_altered(struct mg_engine *engine, struct mg_duck_conn *conn,
 			(void)atomic_fetch_add(&engine->shown_changes, 1);
 		}
 		atomic_store(&engine->measured, false);
-		shown_fini(&old);
+		mg_engine__shown_fini(&old);
 	}
 }
 
@@ -631,6 +517,7 @@ void mg_engine__show_again(struct mg_engine *engine)
 	}
 	if (!code) {
 		mg_engine__show_objects(engine, conn, data, true);
+		mg_engine__show_comments(engine, data);
 	}
 	if (code) {
 		mg_log(MG_LOG_ERROR, "catalog.show", "error=\"%s\"", err.message);
@@ -692,7 +579,7 @@ void mg_engine__measure(struct mg_engine *engine)
 		bool again = is_outgrown(engine, table, rows[i]);
 
 		code = again ? take_sample(engine, conn, data, table, fraction, &sample_rows, &err) : 0;
-		note_rows(engine, table, rows[i], again && !code ? &sample_rows : NULL);
+		mg_engine__note_rows(engine, table, rows[i], again && !code ? &sample_rows : NULL);
 	}
 	if (code) {
 		/* A table may go while it is looked at: the next time it is not there. */
@@ -702,12 +589,4 @@ void mg_engine__measure(struct mg_engine *engine)
 	mg_gate_leave(engine->gate, &pass);
 	mg_free(rows);
 	mg_catalog_give(engine->catalog, data);
-}
-
-void mg_engine__show_free(struct mg_engine *engine)
-{
-	for (size_t i = 0; i < engine->shown_count; i++) {
-		shown_fini(&engine->shown[i]);
-	}
-	mg_free(engine->shown);
 }

@@ -21,6 +21,8 @@
 
 #include <string.h>
 
+enum { FIT_TRIES_MAX = 100 };
+
 bool mg_tx_defines(const struct mg_tx *tx)
 {
 	return tx->step_count > 0;
@@ -273,13 +275,15 @@ static int check_step(const struct mg_tx *tx, const struct mg_tx_step *step,
 struct publication {
 	const struct mg_tx *tx;
 	uint64_t epoch;
+	uint64_t fits; /* the version of the catalog on which all steps were tried */
+	bool moved;    /* there is a newer one */
 };
 
 /* On the newest version, maybe several times. */
 static int take_steps(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
                       struct mg_error *err)
 {
-	const struct publication *publication = arg;
+	struct publication *publication = arg;
 	const struct mg_tx *tx = publication->tx;
 	uint64_t now = 0;
 	int code = mg_replica_begin(mg_engine_replica(tx->engine), &now, err);
@@ -289,6 +293,10 @@ static int take_steps(void *arg, struct mg_arena *arena, struct mg_catalog_data 
 	}
 	for (size_t i = 0; !code && i < tx->step_count; i++) {
 		code = check_step(tx, &tx->steps[i], data, err);
+	}
+	if (!code && data->version != publication->fits) {
+		publication->moved = true;
+		code = mg_error_set(err, MG_E_BUSY, "the catalog is being changed by others");
 	}
 	for (size_t i = 0; !code && i < tx->step_count; i++) {
 		code = tx->steps[i].change(tx->steps[i].arg, arena, data, err);
@@ -306,6 +314,46 @@ static int check_steps(const struct mg_tx *tx, struct mg_error *err)
 		code = check_step(tx, &tx->steps[i], now, err);
 	}
 	mg_catalog_give(catalog, now);
+	return code;
+}
+
+static int try_nothing(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
+{
+	(void)arg, (void)conn, (void)err;
+	return 0;
+}
+
+/* What the steps stand on (the tables of a view, the type of a column) may have gone or changed
+ * since they were made: they are done once more over what is there now. */
+static int check_fit(struct publication *publication, struct mg_error *err)
+{
+	const struct mg_tx *tx = publication->tx;
+	const struct mg_plan_settings settings = { .now_us = tx->now_us,
+		                                       .replay = mg_tx_replay(tx),
+		                                       .alone = true };
+	struct mg_catalog *catalog = mg_engine_catalog(tx->engine);
+	const struct mg_catalog_data *now = mg_catalog_take(catalog);
+
+	publication->fits = now->version;
+	publication->moved = false;
+	mg_catalog_give(catalog, now);
+	mg_engine_show(tx->engine, false);
+	return mg_plandb_try(mg_engine_plandb(tx->engine), &settings, try_nothing, NULL, err);
+}
+
+/* Others may change the catalog in between: an ALTER TABLE, which holds no lock of ours. */
+static int change_catalog(struct publication *publication, struct mg_error *err)
+{
+	struct mg_catalog *catalog = mg_engine_catalog(publication->tx->engine);
+	int code = 0;
+
+	for (int i = 0; i < FIT_TRIES_MAX; i++) {
+		code = check_fit(publication, err);
+		code = code ? code : mg_catalog_change(catalog, take_steps, publication, err);
+		if (!publication->moved) {
+			break;
+		}
+	}
 	return code;
 }
 
@@ -327,11 +375,12 @@ static int publish_locked(struct mg_tx *tx, struct mg_run *run, uint64_t epoch,
                           struct mg_redo *redo, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(tx->engine);
-	struct publication publication = { tx, epoch };
+	struct publication publication = { .tx = tx, .epoch = epoch };
 	const uint32_t *shards;
 	int code = epoch ? 0 : mg_replica_begin(replica, &publication.epoch, err);
 
 	code = code ? code : check_steps(tx, err);
+	code = code ? code : check_fit(&publication, err);
 	if (!code && mg_run_cancelled(run)) {
 		code = mg_run_cancel_error(run, err); /* the last moment at which it can be */
 	}
@@ -343,14 +392,14 @@ static int publish_locked(struct mg_tx *tx, struct mg_run *run, uint64_t epoch,
 		}
 	}
 	if (!code) {
-		code = mg_catalog_change(mg_engine_catalog(tx->engine), take_steps, &publication, err);
+		code = change_catalog(&publication, err);
 		if (!code) {
 			drop_tables(tx, publication.epoch, tx->base, tx->data);
 		} else if (code != MG_E_UNKNOWN_OUTCOME) {
 			drop_tables(tx, publication.epoch, tx->data, tx->base);
 		}
 	}
-	if (code == MG_E_UNAVAILABLE || code == MG_E_DUPLICATE) {
+	if (code == MG_E_UNAVAILABLE || code == MG_E_DUPLICATE || publication.moved) {
 		code = mg_error_set(err, MG_E_CONFLICT, "%s", err ? err->message : "");
 		mg_error_hint(err, "Nothing was written: run the whole transaction again.");
 	}
@@ -369,6 +418,7 @@ int mg_tx__publish(struct mg_tx *tx, struct mg_run *run, uint64_t epoch, struct 
 	size_t count = mg_redo_shards(drops, &found);
 	int code = 0;
 
+	mg_define_lock(); /* before those of shards, as everywhere */
 	if (count) {
 		shards = mg_alloc(count * sizeof *shards);
 		memcpy(shards, found, count * sizeof *shards);
@@ -379,14 +429,13 @@ int mg_tx__publish(struct mg_tx *tx, struct mg_run *run, uint64_t epoch, struct 
 
 	if (!code) {
 		spare(tx, true);
-		mg_define_lock();
 		code = publish_locked(tx, run, epoch, redo, err);
-		mg_define_unlock();
 		spare(tx, false);
 	}
 	if (locked) {
 		mg_replica_unlock(replica, MG_LOCK_ALTER, shards, count);
 	}
+	mg_define_unlock();
 	mg_free(shards);
 	mg_redo_free(drops);
 	return code;

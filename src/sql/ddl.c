@@ -135,6 +135,20 @@ static int parse_view(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	return code ? code : take_query(cursor, ddl);
 }
 
+/* An index that is kept in the catalog alone would promise what it does not do. */
+static int refuse_index(struct mg_cursor *cursor)
+{
+	bool unique = mg_token_is(cursor->token, "unique");
+
+	mg_error_set(cursor->err, MG_E_UNSUPPORTED, "there are no indexes");
+	mg_error_hint(cursor->err, "%s",
+	              unique ? "Declare UNIQUE or PRIMARY KEY in CREATE TABLE, or ALTER TABLE ... ADD "
+	                       "PRIMARY KEY."
+	                     : "Leave it out: PARTITIONED BY finds rows by their key, statistics skip "
+	                       "the rest.");
+	return MG_E_UNSUPPORTED;
+}
+
 static int parse_create(struct mg_cursor *cursor, struct mg_ddl *ddl)
 {
 	static const char temp_hint[] = "Use WITH for a result that one statement needs.";
@@ -154,9 +168,7 @@ static int parse_create(struct mg_cursor *cursor, struct mg_ddl *ddl)
 		ddl->tag = "CREATE SCHEMA";
 	} else if (!mg_ddl__take_object(cursor, ddl)) {
 		if (mg_token_is(cursor->token, "index") || mg_token_is(cursor->token, "unique")) {
-			return not_yet(cursor, "CREATE INDEX",
-			               "Rows are found by the partition key and by statistics; declare UNIQUE "
-			               "in CREATE TABLE for what must be unique.");
+			return refuse_index(cursor);
 		}
 		return not_yet(cursor, "This CREATE",
 		               "There are CREATE TABLE, VIEW, SCHEMA, MACRO, TYPE and SEQUENCE.");
@@ -186,6 +198,9 @@ static int parse_drop(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	} else if (mg_cursor_take(cursor, "schema")) {
 		ddl->kind = MG_DDL_SCHEMA;
 		ddl->tag = "DROP SCHEMA";
+	} else if (mg_cursor_take(cursor, "index")) {
+		ddl->kind = MG_DDL_INDEX;
+		ddl->tag = "DROP INDEX";
 	} else if (!mg_ddl__take_object(cursor, ddl)) {
 		return not_yet(cursor, "This DROP",
 		               "There are DROP TABLE, VIEW, SCHEMA, MACRO, TYPE and SEQUENCE.");
@@ -220,12 +235,13 @@ int mg_ddl_parse(struct mg_arena *arena, struct mg_str text, struct mg_ddl *out,
 		out->verb = MG_DDL_DROP;
 		return parse_drop(&cursor, out);
 	}
-	if (mg_token_is(cursor.token, "comment")) {
-		return not_yet(&cursor, "COMMENT ON", "Leave it out.");
-	}
 	if (mg_cursor_take(&cursor, "alter")) {
 		out->verb = MG_DDL_ALTER;
 		return mg_ddl__parse_alter(&cursor, out);
 	}
-	return not_yet(&cursor, "This statement", "There are CREATE, ALTER and DROP.");
+	if (mg_cursor_take(&cursor, "comment")) {
+		out->verb = MG_DDL_COMMENT;
+		return mg_ddl__parse_comment(&cursor, out);
+	}
+	return not_yet(&cursor, "This statement", "There are CREATE, ALTER, DROP and COMMENT ON.");
 }

@@ -1,5 +1,5 @@
 /*
- * ddl.h - the head of a statement that makes, alters or drops a table, view, schema,
+ * ddl.h - the head of a statement that makes, alters, drops or comments on a table, view, schema,
  * macro or type.
  *
  * As dml.h: the texts in between are DuckDB's to read; here stands which object it is about, and
@@ -14,8 +14,8 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-enum mg_ddl_verb { MG_DDL_CREATE, MG_DDL_DROP, MG_DDL_ALTER };
-enum mg_ddl_kind { MG_DDL_TABLE, MG_DDL_VIEW, MG_DDL_SCHEMA, MG_DDL_OBJECT };
+enum mg_ddl_verb { MG_DDL_CREATE, MG_DDL_DROP, MG_DDL_ALTER, MG_DDL_COMMENT };
+enum mg_ddl_kind { MG_DDL_TABLE, MG_DDL_VIEW, MG_DDL_SCHEMA, MG_DDL_INDEX, MG_DDL_OBJECT };
 
 /* What ALTER does, by what becomes of the rows. */
 enum mg_alter {
@@ -53,6 +53,8 @@ struct mg_ddl {
 	bool drops_column;      /* that one goes, and no part of it alone */
 	const char *to;         /* new name */
 	struct mg_str using_by; /* the expression behind USING, or empty */
+	/* COMMENT, on a table, view or `column` */
+	struct mg_str comment; /* a literal, or NULL */
 };
 
 /* text: one statement without its ";".  Fails: MG_E_SYNTAX, MG_E_UNSUPPORTED for DDL that does not

@@ -13,6 +13,10 @@ int mg_ddl__take_names(struct mg_cursor *cursor, const char *what, const char **
 /* Behind the word ALTER. */
 int mg_ddl__parse_alter(struct mg_cursor *cursor, struct mg_ddl *ddl);
 
+/* ---- ddl_comment.c ---- */
+/* Behind the word COMMENT. */
+int mg_ddl__parse_comment(struct mg_cursor *cursor, struct mg_ddl *ddl);
+
 /* ---- ddl_object.c ---- */
 /* The word for an object of the catalog, when one stands there: then kind, object and tag are set.
  */

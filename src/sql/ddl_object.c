@@ -166,25 +166,37 @@ static int check_labels(struct mg_cursor *cursor)
 		return 0;
 	}
 	mg_error_set(cursor->err, MG_E_UNSUPPORTED, "an ENUM has labels that are written as strings");
-	mg_error_hint(cursor->err, "CREATE TYPE ... AS ENUM ('a', 'b'). A query is not supported yet.");
+	mg_error_hint(cursor->err, "CREATE TYPE ... AS ENUM ('a', 'b'), or ENUM (SELECT ...) alone.");
 	return MG_E_UNSUPPORTED;
+}
+
+static bool is_one_of(struct mg_token token, const char *const *words, size_t count)
+{
+	bool is = false;
+
+	for (size_t i = 0; i < count && !is; i++) {
+		is = mg_token_is(token, words[i]);
+	}
+	return is;
+}
+
+static bool begins_select(const struct mg_cursor *cursor)
+{
+	static const char *const words[] = { "select", "from", "values", "table" };
+	struct mg_cursor next = *cursor;
+
+	mg_cursor_next(&next);
+	return is_one_of(cursor->token, words, sizeof words / sizeof *words) ||
+	       (mg_token_is(cursor->token, "with") && !mg_token_is(next.token, "time"));
 }
 
 static bool begins_query(const struct mg_cursor *cursor)
 {
-	static const char *const words[] = {
-		"select", "from",     "values",  "table",     "pivot",   "unpivot", "show",
-		"desc",   "describe", "explain", "summarize", "execute", "call",    "pragma",
-	};
-	struct mg_cursor next = *cursor;
+	static const char *const words[] = { "pivot",   "unpivot",   "show",    "desc", "describe",
+		                                 "explain", "summarize", "execute", "call", "pragma" };
 
-	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-		if (mg_token_is(cursor->token, words[i])) {
-			return true;
-		}
-	}
-	mg_cursor_next(&next);
-	return mg_token_is(cursor->token, "with") && !mg_token_is(next.token, "time");
+	return begins_select(cursor) ||
+	       is_one_of(cursor->token, words, sizeof words / sizeof *words);
 }
 
 static int check_type(struct mg_cursor cursor)
@@ -208,6 +220,26 @@ static int check_type(struct mg_cursor cursor)
 	return code;
 }
 
+/* AS ENUM (SELECT ...), and nothing behind it: the query is run once, as one of the client's, and
+ * its labels take its place. */
+static bool take_labels_query(struct mg_cursor cursor, struct mg_ddl *ddl)
+{
+	if (!mg_cursor_take_two(&cursor, "as", "enum") || !mg_token_is_sign(cursor.token, '(')) {
+		return false;
+	}
+	struct mg_cursor inside = cursor;
+	const char *start = cursor.token.text.ptr + 1;
+
+	mg_cursor_next(&inside);
+	if (!begins_select(&inside) || mg_cursor_skip_parens(&cursor) ||
+	    !mg_token_is_end(cursor.token)) {
+		return false;
+	}
+	ddl->query = mg_cursor_between(start, cursor.end - 1);
+	ddl->definition = (struct mg_str){ 0 };
+	return true;
+}
+
 int mg_ddl__parse_object(struct mg_cursor *cursor, struct mg_ddl *ddl)
 {
 	bool macro = mg_text_eq(ddl->object, MG_OBJECT_MACRO);
@@ -223,7 +255,7 @@ int mg_ddl__parse_object(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	if (!code && !ddl->definition.len && !mg_text_eq(ddl->object, MG_OBJECT_SEQUENCE)) {
 		code = mg_cursor_expected(cursor, macro ? "the macro's parameters" : "AS");
 	}
-	if (!code && mg_text_eq(ddl->object, MG_OBJECT_TYPE)) {
+	if (!code && mg_text_eq(ddl->object, MG_OBJECT_TYPE) && !take_labels_query(*cursor, ddl)) {
 		code = check_type(*cursor);
 	}
 	return code || !macro ? code : parse_macro(cursor, ddl);

@@ -116,6 +116,10 @@ def test_workers_follow(new_cluster):
 
 
 def test_a_coordinator_that_is_killed_leaves_the_old_or_the_new(new_cluster):
+    """Of every statement: ALTER, and tables that come with their rows and go."""
+    statements = [f"ALTER TABLE t {step}" for step in STEPS]
+    for at, statement in ((6, "DROP TABLE made"), (2, "CREATE TABLE made PARTITIONED BY (k) AS SELECT k, n FROM t WHERE k < 1000")):
+        statements.insert(at, statement)
     servers = Servers(new_cluster, scale=0, shards=3)
     servers.start_all()
     asks = {name: lambda *args, _name=name, **kwargs: servers.request(_name, *args, **kwargs) for name in servers.names}
@@ -127,9 +131,9 @@ def test_a_coordinator_that_is_killed_leaves_the_old_or_the_new(new_cluster):
 
     def alter():
         while not stop.is_set():
-            step, name = STEPS[len(steps) % len(STEPS)], servers.names[len(steps) % 3]
+            step, name = statements[len(steps) % len(statements)], servers.names[len(steps) % 3]
             try:
-                answer = post(asks[name], "/db/execute", {"sql": f"ALTER TABLE t {step}"})
+                answer = post(asks[name], "/db/execute", {"sql": step})
                 if answer.status == 503:
                     continue  # nothing was done
                 steps.append((step, answer.status))
@@ -166,6 +170,10 @@ def test_a_coordinator_that_is_killed_leaves_the_old_or_the_new(new_cluster):
     seen = [(servers.rows(name, "DESCRIBE t"), servers.rows(name, "SELECT partitioned_by FROM cluster.tables WHERE name = 't'"))
             for name in servers.names]
     assert seen[0] == seen[1] == seen[2], (seen, steps)
+    made = [servers.rows(name, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'made'") for name in servers.names]
+    assert made[0] == made[1] == made[2], (made, steps)
+    for name in servers.names if made[0] == [[1]] else ():
+        assert servers.rows(name, "SELECT count(*), count(DISTINCT k), sum(n::INTEGER)::INTEGER FROM made") == [[1000, 1000, 2000]], (name, steps)
     for name in servers.names:
         there = [row[0] for row in servers.rows(name, "SELECT k FROM t WHERE k >= 10000")]
         assert len(there) == len(set(there)) and set(done) <= set(there), (name, steps)

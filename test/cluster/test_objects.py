@@ -121,14 +121,20 @@ def test_macros_in_every_strategy(empty, path):
     ("CREATE MACRO nowhere.x(a) AS a", "no schema"),
     ("CREATE MACRO cluster.x(a) AS a", "cluster"),
     ("CREATE TYPE x AS nothing", "nothing"),
-    ("CREATE TYPE x AS ENUM (SELECT content FROM read_text('/etc/passwd'))", "labels"),
+    ("CREATE TYPE x AS ENUM (SELECT content FROM read_text('/etc/passwd'))", "read_text"),
+    ("CREATE TYPE x AS ENUM (SELECT 'a', 'b')", "single column"),
+    ("CREATE TYPE x AS ENUM (PRAGMA version)", "labels"),
+    ("CREATE TYPE x AS ENUM (SELECT 'a') WITH", "labels"),
     ("CREATE TYPE x AS ENUM ((SELECT DISTINCT name FROM duckdb_settings()))", "labels"),
-    ("CREATE TYPE x AS ENUM (TABLE nation)", "labels"),
+    ("CREATE TYPE x AS ENUM (TABLE nation)", "nation"),
     ("CREATE TYPE x AS ENUM ('a', (SELECT 'b'))", "labels"),
     ("CREATE TYPE x AS STRUCT(a ENUM((FROM nation)))", "labels"),
     ("CREATE TYPE x AS DECIMAL((SELECT 18), 2)", "no place in a type"),
     ("CREATE UNIQUE INDEX x ON y (a)", "UNIQUE"),
-    ("COMMENT ON TABLE x IS 'a'", "COMMENT ON"),
+    ("DROP INDEX x", "Index with name x"),
+    ("COMMENT ON TABLE x IS 'a'", "no table or view"),
+    ("COMMENT ON TABLE x IS 'a' || 'b'", "end of the statement"),
+    ("COMMENT ON SCHEMA main IS 'a'", "TABLE, VIEW and COLUMN"),
     ("CREATE SEQUENCE x INCREMENT 0", "zero"),
     ("CREATE TABLE x (a INTEGER PRIMARY KEY, b INTEGER REFERENCES x(a))", "FOREIGN KEY"),
     ("CREATE TABLE x (a INTEGER, b INTEGER UNIQUE) PARTITIONED BY (a)", "must hold"),
@@ -169,6 +175,13 @@ DROP TYPE nothing;
 DROP TYPE mood;
 SELECT m, count(*) FROM ty GROUP BY m ORDER BY m;
 SELECT 'ok'::mood;
+CREATE TYPE colour AS ENUM (SELECT (['red', 'it''s', 'red', 'a,b'])[k % 4 + 1] FROM ty WHERE k < 8 ORDER BY k);
+SELECT enum_range(NULL::colour);
+CREATE TYPE IF NOT EXISTS colour AS ENUM (SELECT 'x');
+CREATE OR REPLACE TYPE colour AS ENUM (FROM (VALUES (3), (1), (3)) n(i));
+SELECT enum_range(NULL::colour), '1'::colour < '3'::colour;
+CREATE TYPE none AS ENUM (SELECT v FROM (VALUES ('a'), (NULL)) n(v));
+DROP TYPE colour;
 CREATE OR REPLACE TYPE mood AS ENUM ('one');
 SELECT 'one'::mood;
 DROP TYPE mood;
@@ -285,6 +298,49 @@ def test_all_is_there_after_kills(new_cluster):
     assert cluster.rows("SELECT count(*) FROM duckdb_sequences()") == [[0]]
 
 
+def test_comments_are_duckdbs(empty, plain):
+    """They follow what they are on through ALTER, and are there after OR REPLACE no more."""
+    shown = """
+SELECT comment FROM duckdb_tables() WHERE table_name LIKE 'com%' ORDER BY table_name;
+SELECT view_name, comment FROM duckdb_views() WHERE NOT internal AND view_name LIKE 'com%' ORDER BY view_name;
+SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal AND table_name LIKE 'com%' ORDER BY ALL;
+"""
+    both(empty, plain, f"""
+CREATE TABLE com (k INTEGER, v VARCHAR, n INTEGER) PARTITIONED BY (k);
+CREATE VIEW comv AS SELECT 1 AS k, 'a' AS v;
+COMMENT ON TABLE com IS 'it''s "one"';
+COMMENT ON COLUMN com.k IS E'a\\nkey';
+COMMENT ON COLUMN main.com.v IS $$text$$;
+COMMENT ON VIEW comv IS 'seen';
+COMMENT ON COLUMN comv.v IS 'a view''s';
+{shown}
+ALTER TABLE com RENAME COLUMN v TO w;
+ALTER TABLE com ADD COLUMN more INTEGER;
+COMMENT ON COLUMN com.n IS 'number';
+ALTER TABLE com ALTER n TYPE BIGINT;
+ALTER TABLE com RENAME TO comt;
+{shown}
+ALTER TABLE comt DROP COLUMN n;
+ALTER VIEW comv RENAME TO comvv;
+COMMENT ON TABLE comt IS NULL;
+COMMENT ON COLUMN comt.k IS NULL;
+{shown}
+COMMENT ON COLUMN comt.none IS 'x';
+CREATE OR REPLACE TABLE comt (k INTEGER);
+CREATE OR REPLACE VIEW comvv AS SELECT 1 AS v;
+{shown}
+DROP VIEW comvv;
+DROP TABLE comt
+""")
+    assert "at most" in empty.refused("CREATE TABLE com (k INTEGER); COMMENT ON TABLE com IS '" + "x" * 70000 + "'")
+    assert empty.rows("SELECT comment FROM duckdb_tables() WHERE table_name = 'com'") == [[None]]
+    empty.sql("BEGIN; COMMENT ON TABLE com IS 'never'; ROLLBACK; BEGIN; COMMENT ON COLUMN com.k IS 'key';"
+              "CREATE TABLE com2 (k INTEGER); COMMENT ON TABLE com2 IS 'two'; COMMIT")
+    assert empty.rows("SELECT comment FROM duckdb_tables() WHERE table_name LIKE 'com%' ORDER BY table_name") == [[None], ["two"]]
+    assert empty.rows("SELECT comment FROM duckdb_columns() WHERE table_name = 'com'") == [["key"]]
+    empty.sql("DROP TABLE com; DROP TABLE com2; DROP INDEX IF EXISTS com")
+
+
 # ---- definitions inside of a transaction ----
 
 def test_definitions_are_committed_together(empty, plain):
@@ -349,6 +405,29 @@ def test_who_defines_the_same_first_wins(empty):
     assert (refused.status, refused.json()["error"]["sqlstate"]) == (409, "40001")
     assert empty.rows("SELECT b FROM race") == [[2]]
     empty.sql("DROP TABLE race")
+
+
+def test_what_a_definition_stands_on_must_be_there_at_commit(empty):
+    """Others alter or drop it in between: 40001, and nothing is there."""
+    def run(tx, sql):
+        answer = empty.request("POST", f"/db/execute?tx={tx}", json.dumps({"sql": sql}).encode(), {"Content-Type": "application/json"})
+        assert answer.status == 200, answer.body
+
+    empty.sql("CREATE TABLE stands (a INTEGER, b INTEGER); CREATE TYPE stands_t AS ENUM ('a'); CREATE MACRO stands_m(x) AS x + 1")
+    for mine, theirs in (("CREATE VIEW stands_v AS SELECT b FROM stands", "ALTER TABLE stands RENAME COLUMN b TO c"),
+                         ("CREATE VIEW stands_v AS SELECT a FROM stands", "DROP TABLE stands"),
+                         ("CREATE VIEW stands_v AS SELECT stands_m(1) AS a", "DROP MACRO stands_m"),
+                         ("CREATE TYPE stands_v AS STRUCT(t stands_t)", "DROP TYPE stands_t")):
+        tx = empty.request("POST", "/db/tx").json()["result"]["id"]
+        run(tx, mine)
+        run(tx, "CREATE TABLE stands_new (k INTEGER) PARTITIONED BY (k)")
+        empty.sql(theirs)
+        refused = empty.request("POST", f"/db/tx/{tx}/commit")
+        assert (refused.status, refused.json()["error"]["sqlstate"]) == (409, "40001"), (mine, refused.body)
+        assert "does not fit any more" in refused.json()["error"]["message"]
+        assert empty.rows("SELECT (SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'stands_%') + "
+                          "(SELECT count(*) FROM duckdb_views() WHERE view_name = 'stands_v') + "
+                          "(SELECT count(*) FROM duckdb_types() WHERE type_name = 'stands_v')") == [[0]]
 
 
 def test_definitions_and_rows_of_other_tables_do_not_mix(empty):

@@ -299,6 +299,30 @@ static void test_killed_between_steps(void **state)
 	}
 }
 
+static void test_create_and_drop_killed_between_steps(void **state)
+{
+	static const char create[] = "CREATE TABLE c PARTITIONED BY (k) AS SELECT k, a FROM t";
+	struct mg_error err;
+
+	(void)state;
+#if defined(__SANITIZE_THREAD__)
+	print_message("fork is not possible under TSan\n");
+	return;
+#endif
+	for (enum mg_define_step step = MG_DEFINE_MADE; step <= MG_DEFINE_FILLED; step++) {
+		killed_at(step, create);
+		assert_int_equal(define("DROP TABLE c", &err), MG_E_NO_TABLE);
+		await_tables(KIT_SHARDS + 1);
+	}
+	killed_at(MG_DEFINE_PUBLISHED, create);
+	is("SELECT count(*), sum(k) FROM c", "count_star() BIGINT|sum(k) HUGEINT|\n200|19900|\n");
+	assert_int_equal(stored_tables(), 2 * KIT_SHARDS + 1);
+	killed_at(MG_DEFINE_PUBLISHED, "DROP TABLE c");
+	assert_int_equal(define("DROP TABLE c", &err), MG_E_NO_TABLE);
+	await_tables(KIT_SHARDS + 1);
+	is("SELECT count(*), sum(k) FROM t", "count_star() BIGINT|sum(k) HUGEINT|\n200|19900|\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests_of_alter[] = {
@@ -308,6 +332,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_names, begin, end),
 		cmocka_unit_test_setup_teardown(test_the_wall, begin, end),
 		cmocka_unit_test_setup_teardown(test_killed_between_steps, begin, end),
+		cmocka_unit_test_setup_teardown(test_create_and_drop_killed_between_steps, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests_of_alter, NULL, NULL);

@@ -72,13 +72,16 @@ static int fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
 		                                      .stored = "first \"name\"" };
 	table->columns[1] = (struct mg_column){ .name = "é", .type = "ENUM('x', 'y')" };
 	table->column_count = 2;
+	table->comments = mg_comments_with(arena, &table->comments, "", "it's \"one\"\n");
+	table->comments = mg_comments_with(arena, &table->comments, "é", "gone");
+	table->comments = mg_comments_with(arena, &table->comments, "É", NULL);
 	table->keys = mg_arena_new_array(arena, const char *, 1);
 	table->keys[0] = "a\nb";
 	table->primary_key = mg_arena_new_array(arena, const char *, 2);
 	table->primary_key[0] = "a\nb";
 	table->primary_key[1] = "é";
 	data->views = mg_arena_new_array(arena, struct mg_view, 1);
-	data->views[0] = (struct mg_view){ "main", "v", "SELECT 'it''s' AS \"x\"" };
+	data->views[0] = (struct mg_view){ "main", "v", "SELECT 'it''s' AS \"x\"", { 0 } };
 	data->view_count = 1;
 	data->users = mg_arena_new_array(arena, struct mg_user, 1);
 	data->users[0] =
@@ -132,6 +135,11 @@ static void test_save_and_load(void **state)
 	assert_int_equal(table->key_count, 1);
 	assert_string_equal(table->primary_key[1], "é");
 	assert_int_equal(table->rows, 7);
+	assert_int_equal(b->views[0].comments.count, 0);
+	assert_int_equal(table->comments.count, 3);
+	assert_string_equal(table->comments.list[0].text, "it's \"one\"\n");
+	assert_string_equal(table->comments.list[1].column, "é");
+	assert_null(table->comments.list[2].text);
 	assert_string_equal(b->views[0].sql, "SELECT 'it''s' AS \"x\"");
 	assert_int_equal(mg_catalog_find_user(b, "scott")->role, MG_ROLE_ADMIN);
 	assert_null(mg_catalog_find_user(b, "Scott"));

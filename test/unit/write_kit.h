@@ -181,7 +181,7 @@ static inline int kit_fill(void *arg, struct mg_arena *arena, struct mg_catalog_
 		table->primary_key_count = kit_count(from->primary_key);
 	}
 	data->views = mg_arena_new_array(arena, struct mg_view, 1);
-	data->views[0] = (struct mg_view){ "main", "v", "SELECT * FROM t" };
+	data->views[0] = (struct mg_view){ .schema = "main", .name = "v", .sql = "SELECT * FROM t" };
 	data->view_count = 1;
 	return 0;
 }
