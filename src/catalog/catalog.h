@@ -113,6 +113,15 @@ struct mg_catalog_node {
 	const char *state;   /* what is wanted of it: one of the three above */
 };
 
+/* A definition that was made under a client's key: the same one again is not made again. */
+#define MG_CATALOG_DONE_MAX 256
+struct mg_catalog_done {
+	const char *key;
+	const char *digest; /* of what was asked for */
+	uint64_t rows;   /* of the answer */
+	uint64_t at_ms;
+};
+
 struct mg_catalog_data {
 	uint64_t version;
 	const char *cluster_id; /* 32 hex digits */
@@ -131,6 +140,8 @@ struct mg_catalog_data {
 	size_t user_count;
 	struct mg_catalog_node *nodes; /* by number */
 	size_t node_count;
+	struct mg_catalog_done *done; /* the newest first */
+	size_t done_count;
 	const char *sample; /* "tpch 1", or "" */
 	uint64_t applied;   /* entries of the catalog's group that this version holds */
 };

@@ -79,6 +79,14 @@ const struct mg_field mg_catalog__object_fields[] = {
 	END,
 };
 
+const struct mg_field mg_catalog__done_fields[] = {
+	TEXT("key", NULL, struct mg_catalog_done, key),
+	TEXT("digest", NULL, struct mg_catalog_done, digest),
+	NUMBER("rows", NULL, MG_FIELD_U64, struct mg_catalog_done, rows),
+	NUMBER("at_ms", NULL, MG_FIELD_U64, struct mg_catalog_done, at_ms),
+	END,
+};
+
 const struct mg_field mg_catalog__node_fields[] = {
 	NUMBER("number", NULL, MG_FIELD_U64, struct mg_catalog_node, number),
 	TEXT("id", NULL, struct mg_catalog_node, id),

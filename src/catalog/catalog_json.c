@@ -90,6 +90,16 @@ static void write_object(struct mg_sb *out, const struct mg_object *object)
 	mg_sb_add_char(out, '}');
 }
 
+static void write_done(struct mg_sb *out, const struct mg_catalog_data *data)
+{
+	for (size_t i = 0; i < data->done_count; i++) {
+		mg_sb_add(out, i ? ",{" : ",\"done\":[{");
+		mg_catalog__write_fields(out, mg_catalog__done_fields, &data->done[i]);
+		mg_sb_add_char(out, '}');
+	}
+	mg_sb_add(out, data->done_count ? "]" : "");
+}
+
 static void write_user(struct mg_sb *out, const struct mg_user *user)
 {
 	mg_sb_add(out, "\n{");
@@ -144,7 +154,9 @@ void mg_catalog__write(const struct mg_catalog_data *data, struct mg_sb *out)
 		mg_sb_add(out, i ? "," : "");
 		write_node(out, &data->nodes[i]);
 	}
-	mg_sb_add(out, "]}");
+	mg_sb_add_char(out, ']');
+	write_done(out, data);
+	mg_sb_add_char(out, '}');
 }
 
 void mg_catalog__seal(const struct mg_sb *body, struct mg_sb *file)
@@ -262,6 +274,24 @@ static int read_objects(struct mg_arena *arena, const struct mg_json *json,
 		if (!mg_catalog__read_fields(arena, item, mg_catalog__object_fields, object) ||
 		    !*object->kind || !*object->schema || !*object->name) {
 			return corrupt(err, "an object has no kind or name");
+		}
+	}
+	return 0;
+}
+
+static int read_done(struct mg_arena *arena, const struct mg_json *json,
+                     struct mg_catalog_data *out, struct mg_error *err)
+{
+	const struct mg_json *done = mg_json_get(json, "done");
+
+	if (done && done->count > MG_CATALOG_DONE_MAX) {
+		return corrupt(err, "there are too many keys");
+	}
+	out->done = mg_arena_new_array(arena, struct mg_catalog_done, (done ? done->count : 0) + 1);
+	mg_json_each(item, done) {
+		if (!mg_catalog__read_fields(arena, item, mg_catalog__done_fields,
+		                             &out->done[out->done_count++])) {
+			return corrupt(err, "a key is not readable");
 		}
 	}
 	return 0;
@@ -385,6 +415,7 @@ int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len,
 	}
 	rc = rc ? rc : read_objects(arena, json, out, err);
 	rc = rc ? rc : read_nodes(arena, json, out, err);
+	rc = rc ? rc : read_done(arena, json, out, err);
 	mg_arena_free(scratch);
 	return rc;
 }

@@ -15,7 +15,7 @@ struct mg_change_request {
 	const struct mg_rows *rows;    /* RETURNING's rows and notices; begin is only called for rows */
 	const struct mg_write_input *input; /* COPY: as mg_write_request has it */
 	bool partition_by_primary_key; /* CREATE TABLE without PARTITIONED BY */
-	/* Of DML: what has this key is done once, and the next time only told. */
+	/* What has this key is done once, and the next time only told. */
 	struct mg_write_key once;
 };
 

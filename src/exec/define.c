@@ -11,6 +11,7 @@
 #include "exec/define_int.h"
 
 #include "exec/engine.h"
+#include "exec/run.h"
 #include "exec/tx.h"
 #include "replica/replica.h"
 
@@ -152,9 +153,18 @@ static int change_in_epoch(void *arg, struct mg_arena *arena, struct mg_catalog_
                            struct mg_error *err)
 {
 	const struct catalog_change *change = arg;
-	int code = check_epoch(change->define, err);
+	struct mg_define *define = change->define;
+	int code = check_epoch(define, err);
 
-	return code ? code : change->change(change->define, arena, data, err);
+	code = code ? code : mg_define__look_for_done(define, data, err);
+	if (!code && define->repeated) {
+		return mg_error_set(err, MG_E_DUPLICATE, "it was done under its key meanwhile");
+	}
+	code = code ? code : change->change(define, arena, data, err);
+	if (!code) {
+		mg_define__note_done(define, arena, data);
+	}
+	return code;
 }
 
 int mg_define__change_catalog(struct mg_define *define,
@@ -429,7 +439,9 @@ static void free_define(void *arg)
 /* The transaction has it from here on, when it is a step of it. */
 static void give_back(struct mg_define *define)
 {
-	mg_catalog_give(mg_engine_catalog(define->engine), define->data);
+	if (define->data) {
+		mg_catalog_give(mg_engine_catalog(define->engine), define->data);
+	}
 	if (!define->is_step) {
 		free_define(define);
 	}
@@ -486,43 +498,83 @@ static int prepare(struct mg_define *define, struct mg_error *err)
 	return needed ? mg_define__read_labels(define, err) : 0;
 }
 
-int mg_define_run(struct mg_engine *engine, struct mg_run *run,
+/* Under the lock, where it is needed. */
+static int run_locked(struct mg_define *define, struct mg_error *err)
+{
+	bool done = false;
+	int code = mg_define__check_name(define->schema, err);
+
+	code = code ? code : mg_define__check_name(define->ddl.name, err);
+	if (!code && define->ddl.verb != MG_DDL_COMMENT) {
+		code = check_object(define, &done, err);
+	}
+	if (code) {
+		return code;
+	}
+	return done ? mg_define__done_nothing(define, err) : carry_out(define, err);
+}
+
+static int run(struct mg_define *define, struct mg_error *err)
+{
+	struct mg_tx *tx = define->settings->tx;
+	/* What moves rows may take long: its change of the catalog looks once more. */
+	bool moves_rows = define->ddl.query.len || define->ddl.verb == MG_DDL_ALTER;
+	bool alone = !tx && !(define->ddl.kind == MG_DDL_TABLE && moves_rows);
+
+	define->schema = *define->ddl.schema ? define->ddl.schema : "main";
+	int code = begin(define, err);
+
+	define->data = mg_tx_take_catalog(tx, define->engine);
+	code = code ? code : mg_define__look_for_done(define, define->data, err);
+	code = code || define->repeated ? code : prepare(define, err);
+	if (code || define->repeated) {
+		return code;
+	}
+	if (alone) {
+		pthread_mutex_lock(&lock);
+	}
+	mg_catalog_give(mg_engine_catalog(define->engine), define->data);
+	define->data = mg_tx_take_catalog(tx, define->engine);
+	code = run_locked(define, err);
+	if (alone) {
+		pthread_mutex_unlock(&lock);
+	}
+	return code;
+}
+
+int mg_define_run(struct mg_engine *engine, struct mg_run *run_of,
                   const struct mg_run_settings *settings, const struct mg_change_request *request,
                   struct mg_change_result *out, struct mg_error *err)
 {
 	struct mg_define *define = mg_alloc0(sizeof *define);
-	bool done = false;
+	struct mg_outcomes *outcomes = mg_engine_outcomes(engine);
+	const char *key = request->once.key;
 
 	*define = (struct mg_define){ .engine = engine,
-		                          .run = run,
+		                          .run = run_of,
 		                          .settings = settings,
 		                          .request = request,
 		                          .arena = mg_arena_new() };
 	define->statement =
 		mg_arena_strndup(define->arena, request->statement.ptr, request->statement.len);
 	int code = mg_ddl_parse(define->arena, mg_str(define->statement), &define->ddl, err);
-	/* What moves rows may take long: its change of the catalog looks once more. */
-	bool moves_rows = define->ddl.query.len || define->ddl.verb == MG_DDL_ALTER;
-	bool alone = !settings->tx && !(define->ddl.kind == MG_DDL_TABLE && moves_rows);
 
-	define->schema = *define->ddl.schema ? define->ddl.schema : "main";
-	code = code ? code : prepare(define, err);
-	if (alone) {
-		pthread_mutex_lock(&lock);
+	code = code || !key ? code : mg_outcome_enter(outcomes, key, mg_run_is_cancelled, run_of, err);
+	if (!code) {
+		code = run(define, err);
+		if (key) {
+			mg_outcome_leave(outcomes, key);
+		}
 	}
-	code = code ? code : begin(define, err);
-	define->data = mg_tx_take_catalog(settings->tx, engine);
-	code = code ? code : mg_define__check_name(define->schema, err);
-	code = code ? code : mg_define__check_name(define->ddl.name, err);
-	code = code || define->ddl.verb == MG_DDL_COMMENT ? code : check_object(define, &done, err);
-	code = code || done ? code : carry_out(define, err);
-	if (alone) {
-		pthread_mutex_unlock(&lock);
+	if (code && define->repeated) { /* seen as it was to be done once more */
+		mg_error_clear(err);
+		code = 0;
 	}
 	if (!code) {
 		out->done = true;
 		mg_copy_text(out->tag, sizeof out->tag, define->ddl.tag);
 		out->returned = false;
+		out->repeated = define->repeated;
 		out->rows = define->table.rows;
 	}
 	give_back(define);

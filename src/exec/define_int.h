@@ -24,6 +24,7 @@ struct mg_define {
 	bool replaced;
 	struct mg_view view; /* CREATE VIEW */
 	uint64_t object_id;  /* CREATE of a macro, type, sequence */
+	bool repeated;       /* it was done before, under its key */
 	const char *comment; /* COMMENT ON: as DuckDB reads it; NULL: none */
 	const char *replay;  /* for the planning database; NULL: as define.c makes it */
 	/* Of `table`: defaults and conditions, for the wall. */
@@ -88,6 +89,16 @@ int mg_define__comment(struct mg_define *define, struct mg_error *err);
 /* ---- define_enum.c ---- */
 /* The query's values become the definition. */
 int mg_define__read_labels(struct mg_define *define, struct mg_error *err);
+
+/* ---- define_once.c ---- */
+/* define->repeated, when the key has done it.  Fails: MG_E_USAGE the key was used for something
+ * else. */
+int mg_define__look_for_done(struct mg_define *define, const struct mg_catalog_data *data,
+                             struct mg_error *err);
+void mg_define__note_done(const struct mg_define *define, struct mg_arena *arena,
+                          struct mg_catalog_data *data);
+/* There was nothing to do, which is to be so when it comes again. */
+int mg_define__done_nothing(struct mg_define *define, struct mg_error *err);
 
 /* ---- define_object.c: macros and types ---- */
 /* *done: there is nothing to do (IF EXISTS, IF NOT EXISTS). */

@@ -180,6 +180,13 @@ static int barrier(struct mg_outcomes *outcomes, const struct mg_json *shards, s
 	return code;
 }
 
+int mg_outcome_refuse(struct mg_error *err)
+{
+	mg_error_set(err, MG_E_USAGE, "the Idempotency-Key was used for another request");
+	mg_error_hint(err, "Each write needs a key of its own; only the same may come again.");
+	return MG_E_USAGE;
+}
+
 static int read_found(struct mg_arena *arena, const char *text, const struct mg_write_key *key,
                       struct mg_done *out, struct mg_error *err)
 {
@@ -191,9 +198,7 @@ static int read_found(struct mg_arena *arena, const char *text, const struct mg_
 		return code;
 	}
 	if (strtoull(mg_json_get_text(json, "digest"), NULL, 10) != key->digest) {
-		mg_error_set(err, MG_E_USAGE, "the Idempotency-Key was used for another request");
-		mg_error_hint(err, "Each write needs a key of its own; only the same may come again.");
-		return MG_E_USAGE;
+		return mg_outcome_refuse(err);
 	}
 	mg_copy_text(out->verb, sizeof out->verb, mg_json_get_text(json, "verb"));
 	out->rows = strtoull(mg_json_get_text(json, "rows"), NULL, 10);

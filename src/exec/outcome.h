@@ -44,7 +44,9 @@ void mg_outcomes_free(struct mg_outcomes *outcomes); /* NULL is fine */
 int mg_outcome_enter(struct mg_outcomes *outcomes, const char *key, bool (*stopped)(void *arg),
                      void *arg, struct mg_error *err);
 void mg_outcome_leave(struct mg_outcomes *outcomes, const char *key);
-/* Fails: MG_E_USAGE the key was used for something else; as a read. */
+/* The key was used for something else: MG_E_USAGE. */
+int mg_outcome_refuse(struct mg_error *err);
+/* Fails: as that; as a read. */
 int mg_outcome_find(struct mg_outcomes *outcomes, const struct mg_write_key *key,
                     struct mg_done *out, bool *found, struct mg_error *err);
 /* Fails: as a commit in that epoch, in which the table is made when it is not there. */

@@ -179,6 +179,29 @@ def test_a_key_is_done_once_wherever_it_is_sent(three):
     assert everywhere(three, "SELECT count(*) FROM keyed WHERE k IN (8, 9)") == [[1]]
 
 
+def test_a_definition_with_a_key_is_done_once(three):
+    """Whatever has become of it meanwhile, at every server, and after another one coordinates."""
+    def define(name, sql, key):
+        return post(three, name, "/db/execute", {"sql": sql}, headers={"Idempotency-Key": key})
+
+    statements = ["CREATE TABLE def (k INTEGER) PARTITIONED BY (k)", "CREATE TABLE IF NOT EXISTS def (k INTEGER)",
+                  "CREATE TABLE def2 AS SELECT i AS k FROM range(50) r(i)", "ALTER TABLE def ADD COLUMN v INTEGER DEFAULT 7",
+                  "CREATE VIEW defv AS SELECT v FROM def", "COMMENT ON TABLE def IS 'one'", "DROP VIEW defv", "DROP TABLE def2"]
+    for number, sql in enumerate(statements):
+        assert define(three.names[number % 3], sql, f"def-{number}").status == 200
+    execute(three, three.names[0], "COMMENT ON TABLE def IS 'two'")
+    execute(three, three.names[1], "CREATE TABLE def2 (other INTEGER)")
+    execute(three, three.names[2], "ALTER TABLE def DROP COLUMN v")
+    for number, sql in enumerate(statements):
+        for name in three.names:
+            answer = define(name, sql, f"def-{number}")
+            assert answer.status == 200 and answer.headers["Idempotent-Replayed"] == "true", (sql, answer.body)
+            assert answer.json()["result"]["rows_affected"] == (50 if number == 2 else 0)
+    assert define(three.names[1], "DROP TABLE def", "def-0").status in (400, 422)
+    assert everywhere(three, "SELECT count(*) FROM duckdb_columns() WHERE table_name IN ('def', 'def2')") == [[2]]
+    assert everywhere(three, "SELECT comment FROM duckdb_tables() WHERE table_name = 'def'") == [["two"]]
+
+
 def seen(servers):
     """Keys that were used already."""
     servers.seen = getattr(servers, "seen", set())

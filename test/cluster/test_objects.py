@@ -2,6 +2,7 @@
 import json
 import re
 import signal
+import threading
 
 import duckdb
 import pytest
@@ -428,6 +429,24 @@ def test_what_a_definition_stands_on_must_be_there_at_commit(empty):
         assert empty.rows("SELECT (SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'stands_%') + "
                           "(SELECT count(*) FROM duckdb_views() WHERE view_name = 'stands_v') + "
                           "(SELECT count(*) FROM duckdb_types() WHERE type_name = 'stands_v')") == [[0]]
+
+
+def test_a_drop_beside_a_commit_that_drops(empty):
+    """Both want the lock of definitions and the shards; neither waits for the other for ever."""
+    def drop():
+        answers.append(empty.request("POST", "/db/execute", json.dumps({"sql": "DROP TABLE beside_b"}).encode(),
+                                     {"Content-Type": "application/json"}))
+
+    for _ in range(8):
+        empty.sql("CREATE TABLE beside_a (k INTEGER) PARTITIONED BY (k); CREATE TABLE beside_b (k INTEGER) PARTITIONED BY (k)")
+        answers, tx = [], empty.request("POST", "/db/tx").json()["result"]["id"]
+        answers.append(empty.request("POST", f"/db/execute?tx={tx}", json.dumps({"sql": "DROP TABLE beside_a"}).encode(),
+                                     {"Content-Type": "application/json"}))
+        thread = threading.Thread(target=drop)
+        thread.start()
+        answers.append(empty.request("POST", f"/db/tx/{tx}/commit"))
+        thread.join()
+        assert [answer.status for answer in answers] == [200] * 3, [answer.body for answer in answers]
 
 
 def test_definitions_and_rows_of_other_tables_do_not_mix(empty):
