@@ -297,6 +297,11 @@ static int change_once(struct mg_catalog *catalog,
 	if (rc == 0) {
 		rc = change(arg, next->arena, &next->data, err);
 	}
+	if (rc == 0) { /* what nobody could read must not get into the log */
+		struct version *readable = NULL;
+		rc = version_copy(next, &readable, err);
+		version_unref(readable);
+	}
 	if (rc == 0) {
 		next->data.version++;
 		*done = !catalog->propose;

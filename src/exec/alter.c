@@ -274,6 +274,11 @@ static int check_unique(struct alter *alter, const struct question *question, st
 	return code;
 }
 
+static void interrupt(void *conn)
+{
+	mg_duck_interrupt(conn);
+}
+
 /* Nobody changes them while the lock is held. */
 static int check_rows(struct alter *alter, struct mg_error *err)
 {
@@ -291,9 +296,11 @@ static int check_rows(struct alter *alter, struct mg_error *err)
 	mg_exec_table_select(&rows, seen);
 	question.rows = mg_sb_text(&rows);
 	int code =
-		mg_gate_enter(mg_engine_gate(define->engine), &question.pass, NULL, NULL, err);
+		mg_duck_connect(mg_engine_duck(define->engine), &question.conn, err);
 
-	code = code ? code : mg_duck_connect(mg_engine_duck(define->engine), &question.conn, err);
+	code = code ? code
+	            : mg_gate_enter(mg_engine_gate(define->engine), &question.pass, interrupt,
+	                            question.conn, err);
 	for (size_t i = 0; !code && i < table->column_count; i++) {
 		const struct mg_column *before = find_column(alter->from, table->columns[i].name);
 
@@ -304,9 +311,14 @@ static int check_rows(struct alter *alter, struct mg_error *err)
 	if (!code && table->primary_key_count && !alter->from->primary_key_count) {
 		code = check_unique(alter, &question, err);
 	}
+	mg_gate_mute(mg_engine_gate(define->engine), &question.pass);
 	mg_duck_disconnect(question.conn);
 	mg_gate_leave(mg_engine_gate(define->engine), &question.pass);
 	mg_sb_fini(&rows);
+	if (code == MG_E_CANCELLED && !mg_run_cancelled(define->run)) {
+		code = mg_error_set(err, MG_E_BUSY, "a shard's file is being replaced");
+		mg_error_hint(err, "Nothing was done: try again.");
+	}
 	return code;
 }
 
@@ -608,8 +620,9 @@ int mg_define__alter_table(struct mg_define *define, struct mg_error *err)
 	uint32_t *shards =
 		mg_arena_new_array(define->arena, uint32_t, (size_t)define->data->shard_count + 1);
 	size_t count = 0;
-	int code = define->settings->tx   ? refuse_in_transaction(define, err)
-	           : *define->ddl.to ? mg_define__check_name(define->ddl.to, err)
+	bool renamed = define->ddl.alter == MG_ALTER_NAME;
+	int code = define->settings->tx ? refuse_in_transaction(define, err)
+	           : renamed            ? mg_define__check_name(define->ddl.to, err)
 	                                : 0;
 
 	code = code ? code : lock(&alter, shards, &count, err);
@@ -617,6 +630,9 @@ int mg_define__alter_table(struct mg_define *define, struct mg_error *err)
 		return code;
 	}
 	code = alter_locked(&alter, shards, count, err);
+	if (code == MG_E_UNKNOWN_OUTCOME) { /* nobody writes until it is known which table there is */
+		mg_replica_renew(mg_engine_replica(define->engine), define->epoch);
+	}
 	mg_replica_unlock(mg_engine_replica(define->engine), MG_LOCK_ALTER, shards, count);
 	if (!code && define->ddl.alter == MG_ALTER_PARTITIONS) {
 		mg_define__say_reference(define);

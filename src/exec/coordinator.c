@@ -560,12 +560,28 @@ static void release(struct job *job)
 	mg_arena_free(job->arena);
 }
 
+/* Of the tables that it reads: others may come and go. */
+static bool any_altered(const struct job *job)
+{
+	const struct mg_catalog_data *now = mg_tx_take_catalog(NULL, job->engine);
+	bool altered = false;
+	for (size_t i = 0; i < job->way.table_count && !altered; i++) {
+		const struct mg_table *planned = &job->way.tables[i];
+		const struct mg_table *table = mg_catalog_find_table(now, planned->schema, planned->name);
+		altered = !table || !mg_table_is_same(table, planned);
+	}
+	mg_catalog_give(mg_engine_catalog(job->engine), now);
+	return altered;
+}
+
 /* Asked when all that answers is bound, before the first row. */
 static bool is_stale(void *arg)
 {
 	struct job *job = arg;
 
-	job->stale = job->shown != mg_engine_shown(job->engine);
+	/* A text that runs as it stands has found whatever was there under its names. */
+	job->stale = job->shown != mg_engine_shown(job->engine) &&
+	             (job->settings->tx || !job->bound.root || any_altered(job));
 	return job->stale;
 }
 

@@ -91,7 +91,10 @@ static int add_view(void *arg, struct mg_arena *arena, struct mg_catalog_data *d
 	const struct mg_define *define = arg;
 	struct mg_view *views = mg_arena_new_array(arena, struct mg_view, data->view_count + 1);
 
-	(void)err;
+	if (mg_catalog_find_table(data, define->view.schema, define->view.name)) {
+		return mg_error_set(err, MG_E_DUPLICATE, "\"%s\" is a table, not a view",
+		                    define->view.name);
+	}
 	remove_view(data, define->view.schema, define->view.name);
 	memcpy(views, data->views, data->view_count * sizeof *views);
 	views[data->view_count++] = define->view;
@@ -394,7 +397,7 @@ int mg_define__check_name(const char *name, struct mg_error *err)
 		return mg_error_set(err, MG_E_BIND,
 		                    "a name has 1 to 200 bytes and neither # nor a line break");
 	}
-	if (strncmp(name, "_mg", 3) == 0 || mg_text_eq_nocase(name, "cluster")) {
+	if (strncasecmp(name, "_mg", 3) == 0 || mg_text_eq_nocase(name, "cluster")) {
 		return mg_error_set(err, MG_E_BIND, "the name \"%s\" is ours", name);
 	}
 	return 0;
@@ -514,6 +517,21 @@ static int run_locked(struct mg_define *define, struct mg_error *err)
 	return done ? mg_define__done_nothing(define, err) : carry_out(define, err);
 }
 
+/* As it was written when it was made: files and messages have it so. */
+static const char *schema_of(const struct mg_define *define, const struct mg_catalog_data *data)
+{
+	const char *asked = *define->ddl.schema ? define->ddl.schema : "main";
+	const char *made = mg_text_eq_nocase(asked, "main") ? "main" : NULL;
+
+	for (size_t i = 0; !made && i < data->schema_count; i++) {
+		made = mg_text_eq_nocase(data->schemas[i], asked) ? data->schemas[i] : NULL;
+	}
+	for (size_t i = 0; !made && i < data->table_count; i++) { /* those of bootstrap */
+		made = mg_text_eq_nocase(data->tables[i].schema, asked) ? data->tables[i].schema : NULL;
+	}
+	return mg_arena_strdup(define->arena, made ? made : asked);
+}
+
 static int run(struct mg_define *define, struct mg_error *err)
 {
 	struct mg_tx *tx = define->settings->tx;
@@ -521,10 +539,10 @@ static int run(struct mg_define *define, struct mg_error *err)
 	bool moves_rows = define->ddl.query.len || define->ddl.verb == MG_DDL_ALTER;
 	bool alone = !tx && !(define->ddl.kind == MG_DDL_TABLE && moves_rows);
 
-	define->schema = *define->ddl.schema ? define->ddl.schema : "main";
 	int code = begin(define, err);
 
 	define->data = mg_tx_take_catalog(tx, define->engine);
+	define->schema = schema_of(define, define->data);
 	code = code ? code : mg_define__look_for_done(define, define->data, err);
 	code = code || define->repeated ? code : prepare(define, err);
 	if (code || define->repeated) {

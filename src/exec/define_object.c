@@ -102,8 +102,9 @@ static int try_create(void *arg, struct mg_duck_conn *conn, struct mg_error *err
 
 	if (!code && is_macro(define)) {
 		mg_sb_add(&sql, "SELECT to_json(list(macro_definition))::VARCHAR FROM duckdb_functions() "
-		                "WHERE NOT internal AND schema_name = ");
+		                "WHERE NOT internal AND lower(schema_name) = lower(");
 		mg_sb_add_literal(&sql, define->schema, strlen(define->schema));
+		mg_sb_add_char(&sql, ')');
 		mg_sb_add(&sql, " AND function_name = ");
 		mg_sb_add_literal(&sql, define->ddl.name, strlen(define->ddl.name));
 		mg_sb_addf(&sql, " AND function_type = '%s'",

@@ -32,8 +32,9 @@ static int ask_json(struct mg_define *define, struct mg_duck_conn *conn, const c
 
 	mg_sb_addf(&sql, "SELECT to_json(list(x))::VARCHAR FROM (%s WHERE database_name = ", select);
 	mg_sb_add_literal(&sql, place->database, strlen(place->database));
-	mg_sb_add(&sql, " AND schema_name = ");
+	mg_sb_add(&sql, " AND lower(schema_name) = lower("); /* older ones stay as they were written */
 	mg_sb_add_literal(&sql, place->schema, strlen(place->schema));
+	mg_sb_add_char(&sql, ')');
 	mg_sb_add(&sql, " AND table_name = ");
 	mg_sb_add_literal(&sql, place->name, strlen(place->name));
 	mg_sb_add(&sql, ") AS rows(x)");
@@ -62,7 +63,7 @@ static int read_columns(struct mg_define *define, const struct mg_json *columns,
 		column->name = mg_json_get_text(item, "name");
 		column->type = mg_json_get_text(item, "type");
 		column->not_null = !mg_json_get_bool(item, "nullable", true);
-		if (strncmp(column->name, "_mg_", 4) == 0) {
+		if (strncasecmp(column->name, "_mg_", 4) == 0) {
 			return mg_error_set(err, MG_E_BIND,
 			                    "a column may not be called \"%s\": names that "
 			                    "begin with _mg_ are ours",
@@ -294,6 +295,18 @@ static void remove_table(struct mg_catalog_data *data, const char *schema, const
 	}
 }
 
+/* What files need to know of a table that goes, as the version has it that it goes with. */
+static void note_old(struct mg_define *define, const struct mg_table *old)
+{
+	define->old = (struct mg_table){
+		.schema = mg_arena_strdup(define->arena, old->schema),
+		.name = mg_arena_strdup(define->arena, old->name),
+		.id = old->id,
+		.key_count = old->key_count,
+		.stored = mg_arena_strdup(define->arena, old->stored ? old->stored : ""),
+	};
+}
+
 static int add_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
                      struct mg_error *err)
 {
@@ -309,12 +322,7 @@ static int add_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *
 	}
 	define->replaced = old != NULL;
 	if (old) {
-		define->old = (struct mg_table){
-			.schema = mg_arena_strdup(define->arena, old->schema),
-			.name = mg_arena_strdup(define->arena, old->name),
-			.id = old->id,
-			.key_count = old->key_count,
-		};
+		note_old(define, old);
 	}
 	remove_table(data, define->table.schema, define->table.name);
 	memcpy(tables, data->tables, data->table_count * sizeof *tables);
@@ -419,6 +427,9 @@ static int publish_table(struct mg_define *define, struct mg_error *err)
 	} else if (!code && define->replaced) {
 		(void)mg_define__drop_in_shards(define, &define->old, &ignored); /* else it is swept */
 	}
+	if (code == MG_E_UNKNOWN_OUTCOME) { /* nobody writes until it is known which table there is */
+		mg_replica_renew(mg_engine_replica(define->engine), define->epoch);
+	}
 	return code;
 }
 
@@ -522,9 +533,14 @@ int mg_define__create_table(struct mg_define *define, struct mg_error *err)
 static int take_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
                       struct mg_error *err)
 {
-	const struct mg_define *define = arg;
+	struct mg_define *define = arg;
+	const struct mg_table *table = mg_catalog_find_table(data, define->schema, define->ddl.name);
 
-	(void)arena, (void)err;
+	(void)arena;
+	if (!table) { /* another name, or none, since this statement began */
+		return mg_error_set(err, MG_E_NO_TABLE, "there is no table \"%s\"", define->ddl.name);
+	}
+	note_old(define, table);
 	remove_table(data, define->schema, define->ddl.name);
 	return 0;
 }
@@ -552,7 +568,7 @@ int mg_define__drop_table(struct mg_define *define, struct mg_error *err)
 
 		code = mg_define__change_catalog(define, take_table, err);
 		mg_define__tell(MG_DEFINE_PUBLISHED);
-		if (!code && mg_define__drop_in_shards(define, table, &left)) {
+		if (!code && mg_define__drop_in_shards(define, &define->old, &left)) {
 			/* The next coordinator sweeps it. */
 			mg_log(MG_LOG_WARN, "table.left", "table=%s.%s error=\"%s\"", table->schema,
 			       table->name, left.message);

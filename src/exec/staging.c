@@ -60,13 +60,8 @@ static char *columns_of(const struct mg_table *table, enum mg_redo_kind kind)
 
 	mg_sb_add(&sql, kind == MG_REDO_INSERT ? "" : "\"rid\" BIGINT");
 	for (size_t i = 0; kind != MG_REDO_DELETE && i < table->column_count; i++) {
-		const char *name = table->columns[i].name;
-
-		mg_sb_add(&sql, sql.len ? ", " : "");
-		mg_sb_add_ident(&sql, mg_text_eq_nocase(name, "rid")    ? "merganser rid"
-		                      : mg_text_eq_nocase(name, "slot") ? "merganser slot"
-		                                                        : name);
-		mg_sb_addf(&sql, " %s", table->columns[i].type);
+		/* Not by their names, which may be ours here: all goes by place. */
+		mg_sb_addf(&sql, "%sc%zu %s", sql.len ? ", " : "", i, table->columns[i].type);
 	}
 	return mg_sb_take(&sql);
 }

@@ -82,7 +82,7 @@ static bool is_named(struct mg_arena *arena, const struct mg_catalog_data *data,
                      const char *stored)
 {
 	for (size_t i = 0; i < data->table_count; i++) {
-		if (mg_text_eq(data->tables[i].schema, schema) &&
+		if (mg_text_eq_nocase(data->tables[i].schema, schema) &&
 		    mg_text_eq(mg_table_stored(arena, &data->tables[i]), stored)) {
 			return true;
 		}

@@ -397,6 +397,8 @@ static int publish_locked(struct mg_tx *tx, struct mg_run *run, uint64_t epoch,
 			drop_tables(tx, publication.epoch, tx->base, tx->data);
 		} else if (code != MG_E_UNKNOWN_OUTCOME) {
 			drop_tables(tx, publication.epoch, tx->data, tx->base);
+		} else { /* nobody writes until it is known which tables there are */
+			mg_replica_renew(replica, publication.epoch);
 		}
 	}
 	if (code == MG_E_UNAVAILABLE || code == MG_E_DUPLICATE || publication.moved) {

@@ -14,6 +14,19 @@ struct load {
 	const struct mg_write_load *asked;
 };
 
+/* Few rows may become wide ones in the middle of a chunk. */
+static int flush(void *arg, const struct mg_catalog_data *data, const struct mg_table *table,
+                 struct mg_redo *redo, struct mg_error *err)
+{
+	const struct mg_write_load *asked = arg;
+
+	(void)data, (void)table;
+	int code = asked->flush(asked->arg, redo, err);
+
+	mg_redo_clear(redo);
+	return code;
+}
+
 static int take(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 {
 	struct load *load = arg;
@@ -48,8 +61,10 @@ int mg_write_load(struct mg_engine *engine, struct mg_run *run,
 	struct load *load = mg_alloc0(sizeof *load);
 	struct mg_write *write = &load->write;
 	struct mg_write_result result = { .arena = mg_arena_new() };
+	const struct mg_write_request request = { .flush = flush, .flush_arg = (void *)asked };
 
 	load->asked = asked;
+	write->request = &request;
 	write->engine = engine;
 	write->run = run;
 	write->settings = *settings;

@@ -123,7 +123,7 @@ int mg_granted_open(const char *dirs, const char *path, int *fd, uint64_t *size,
 	int failed = ENOENT;
 
 	*fd = -1;
-	for (char *dir = next_dir(&list); dir && *fd < 0; dir = next_dir(&list)) {
+	for (char *dir; *fd < 0 && (dir = next_dir(&list)) != NULL;) {
 		const char *rest = below(dir, path);
 
 		if (rest && *rest) {

@@ -55,7 +55,11 @@ static int propose_catalog(void *arg, const char *text, size_t len, bool anywher
 	                               len, &wait, err);
 
 	code = code ? code : mg_wait_all(&wait, err);
-	code = code ? code : mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err);
+	if (!code && mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err)) {
+		/* It is committed: whoever takes it for failed would undo what others will see. */
+		code = mg_error_set(err, MG_E_UNKNOWN_OUTCOME,
+		                    "the catalog was changed, and this node does not show it yet");
+	}
 	mg_wait_fini(&wait);
 	return code;
 }

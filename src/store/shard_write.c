@@ -43,7 +43,7 @@ static size_t find_table(const struct mg_shard_writer *writer, const char *schem
 	size_t len = strlen(schema), i = 0;
 
 	while (i < writer->table_count &&
-	       !(strncmp(writer->tables[i], schema, len) == 0 && writer->tables[i][len] == '\n' &&
+	       !(strncasecmp(writer->tables[i], schema, len) == 0 && writer->tables[i][len] == '\n' &&
 	         strcmp(writer->tables[i] + len + 1, table) == 0)) {
 		i++;
 	}

@@ -95,3 +95,18 @@ def test_what_duckdb_refuses_is_refused_in_its_words(empty, partitioned):
     execute(empty, "DELETE FROM tw WHERE v IS NULL")
     compare(empty, plain, "tw", "refused")
     execute(empty, "DROP TABLE tw")
+
+
+def test_a_renamed_table_keeps_its_rows_when_its_name_goes(empty):
+    empty.sql("CREATE TABLE first AS SELECT 1 AS a; CREATE TABLE second AS SELECT 2 AS a")
+    empty.sql("ALTER TABLE first RENAME TO kept; ALTER TABLE second RENAME TO first; CREATE OR REPLACE TABLE first (b INTEGER)")
+    assert empty.rows("SELECT a, (SELECT count(*) FROM first) FROM kept") == [[1, 0]]
+    empty.sql("DROP TABLE first; DROP TABLE kept")
+
+
+def test_narrow_rows_become_wide(empty):
+    """More than an entry, or memory for a chunk of them, would hold."""
+    empty.sql("CREATE TABLE narrow AS SELECT i FROM range(130000) r(i)")
+    empty.sql("ALTER TABLE narrow ADD COLUMN wide VARCHAR DEFAULT repeat('x', 500)")
+    assert empty.rows("SELECT count(*), sum(length(wide)) FROM narrow") == [[130000, "65000000"]]
+    empty.sql("DROP TABLE narrow")

@@ -37,6 +37,23 @@ def test_a_reference_table_says_that_it_is_one(empty):
     empty.sql("DROP TABLE ref")
 
 
+def test_names_however_they_are_written(new_cluster):
+    """As DuckDB: the first spelling stays, any one finds it; also after a start, which reads names from files."""
+    cluster = new_cluster(scale=0)
+    cluster.start_server()
+    cluster.sql("CREATE SCHEMA Side; CREATE TABLE MAIN.upper (a INTEGER); CREATE TABLE side.low (a INTEGER) PARTITIONED BY (a)")
+    cluster.sql("INSERT INTO Upper VALUES (1); INSERT INTO SIDE.LOW FROM range(10); CREATE MACRO sIDE.plus(x) AS x + 1")
+    cluster.stop()
+    cluster.start_server()
+    cluster.sql("INSERT INTO main.UPPER VALUES (2); INSERT INTO Side.low FROM range(10, 20)")
+    assert cluster.rows("SELECT (SELECT sum(a) FROM upper), count(*), SIDE.plus(2) FROM side.low") == [["3", 20, 3]]
+    for name in ('"_MG_RID"', '"_Mg_slot"'):
+        assert "are ours" in cluster.refused(f"CREATE TABLE ours ({name} INTEGER)")
+        assert "are ours" in cluster.refused(f"ALTER TABLE upper ADD COLUMN {name} INTEGER")
+    assert "is ours" in cluster.refused('CREATE SCHEMA "_MG"')
+    cluster.sql("DROP TABLE Side.LOW; DROP TABLE upper; DROP MACRO side.Plus; DROP SCHEMA SIDE")
+
+
 def test_few_values_for_many_columns(empty):
     """Columns that are given no value take their place in the log, too."""
     empty.sql("CREATE TABLE wide (" + ", ".join(f"c{i} BIGINT" for i in range(300)) + ")")
