@@ -8,6 +8,7 @@
 #include "os/pool.h"
 
 #include "base/mem.h"
+#include "os/thread.h"
 
 #include <pthread.h>
 #include <time.h>
@@ -112,6 +113,7 @@ static void *thread_main(void *arg)
 {
 	struct mg_pool *pool = arg;
 
+	mg_thread_patient(); /* a loop may have started it */
 	pthread_mutex_lock(&pool->lock);
 	while (wait_for_work(pool)) {
 		struct work work = pool->queue[pool->first];

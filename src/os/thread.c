@@ -9,17 +9,28 @@
 #include "os/thread.h"
 
 #include <linux/sched/types.h>
+#include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { TURN_NS = 200000 };
 
-void mg_thread_prompt(void)
+static void ask_for(uint64_t turn_ns)
 {
 	struct sched_attr attributes = { .size = sizeof attributes };
 
 	if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) == 0) {
-		attributes.sched_runtime = TURN_NS;
+		attributes.sched_runtime = turn_ns;
 		(void)syscall(SYS_sched_setattr, 0, &attributes, 0);
 	}
+}
+
+void mg_thread_prompt(void)
+{
+	ask_for(TURN_NS);
+}
+
+void mg_thread_patient(void)
+{
+	ask_for(0);
 }

@@ -9,5 +9,8 @@
  * gets no larger share than before.  A hint: Linux before 6.12 does not know it.  Threads that it
  * starts have it too. */
 void mg_thread_prompt(void);
+/* The calling thread computes: its turns are as long as the system likes.  For one that a prompt
+ * thread has started. */
+void mg_thread_patient(void);
 
 #endif

@@ -538,10 +538,12 @@ static void test_a_prompt_thread_has_short_turns_and_no_larger_share(void **stat
 		good = good && syscall(SYS_sched_getattr, 0, &after, sizeof after, 0) == 0 &&
 		       after.sched_policy == before.sched_policy && after.sched_nice == before.sched_nice;
 		/* 0: the system has one length for all. */
-		_exit(good && (before.sched_runtime ? after.sched_runtime < 1000000
-		                                    : after.sched_runtime == 0)
-		          ? 0
-		          : 1);
+		good = good && (before.sched_runtime ? after.sched_runtime < 1000000
+		                                     : after.sched_runtime == 0);
+		mg_thread_patient();
+		good = good && syscall(SYS_sched_getattr, 0, &after, sizeof after, 0) == 0 &&
+		       after.sched_runtime == before.sched_runtime;
+		_exit(good ? 0 : 1);
 	}
 	int status = -1;
 
