@@ -517,11 +517,23 @@ static bool is_current(const struct mg_tx *tx, const struct mg_table *table)
 	struct mg_catalog *catalog = mg_engine_catalog(tx->engine);
 	const struct mg_catalog_data *now = mg_catalog_take(catalog);
 	const struct mg_table *found = mg_catalog_find_table(now, table->schema, table->name);
-	bool current =
-		found && found->id == table->id && mg_text_eq(found->definition, table->definition);
+	bool current = found && mg_table_is_same(found, table);
 
 	mg_catalog_give(catalog, now);
 	return current;
+}
+
+/* name: NULL: it has none any more. */
+static int refuse_changed(const char *name, struct mg_error *err)
+{
+	if (name) {
+		mg_error_set(err, MG_E_CONFLICT,
+		             "table \"%s\" was made or changed after the transaction began", name);
+	} else {
+		mg_error_set(err, MG_E_CONFLICT, "the table was dropped after the transaction began");
+	}
+	mg_error_hint(err, "ROLLBACK, and run the transaction again.");
+	return MG_E_CONFLICT;
 }
 
 int mg_tx_check_table(const struct mg_tx *tx, const struct mg_table *table, struct mg_error *err)
@@ -535,10 +547,7 @@ int mg_tx_check_table(const struct mg_tx *tx, const struct mg_table *table, stru
 	    (!mg_tx_defines(tx) || mg_tx_is_own_table(tx, then) || is_current(tx, then))) {
 		return 0;
 	}
-	mg_error_set(err, MG_E_CONFLICT, "table \"%s\" was made or changed after the transaction began",
-	             table->name);
-	mg_error_hint(err, "ROLLBACK, and run the transaction again.");
-	return MG_E_CONFLICT;
+	return refuse_changed(table->name, err);
 }
 
 /* ---- a statement that writes ---- */
@@ -601,8 +610,9 @@ int mg_tx_change(struct mg_engine *engine, struct mg_run *run,
 	if (!code && mg_run_cancelled(run)) {
 		code = mg_run_cancel_error(run, err);
 	}
-	/* It may have been made anew in between. */
+	/* It may have been made anew in between, or be gone. */
 	code = code ? code : check_target(tx, request->statement, &table, err);
+	code = code || table ? code : refuse_changed(NULL, err);
 	code = code ? code : mg_tx__rows_take(rows, NULL, table, redo, err);
 	if (!code) {
 		mg_tx_bind(tx); /* a part of its rows, or all, may stay when it fails */

@@ -449,6 +449,26 @@ def test_a_drop_beside_a_commit_that_drops(empty):
         assert [answer.status for answer in answers] == [200] * 3, [answer.body for answer in answers]
 
 
+def test_a_table_that_goes_while_a_transaction_writes_to_it(empty):
+    """The statement, or COMMIT, fails; the server stays."""
+    empty.sql("CREATE TABLE goes (k UBIGINT) PARTITIONED BY (k)")
+    tx = empty.request("POST", "/db/tx").json()["result"]["id"]
+    slow = "INSERT INTO goes SELECT max(hash(i, j)) FROM range(20000) a(i), range(1000) b(j)"
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(empty.request(
+        "POST", f"/db/execute?tx={tx}", json.dumps({"sql": slow}).encode(), {"Content-Type": "application/json"}, timeout=240)))
+    thread.start()
+    while not empty.rows("SELECT count(*) FROM cluster.queries WHERE sql LIKE 'INSERT INTO goes%'") == [[1]] and thread.is_alive():
+        pass
+    empty.sql("DROP TABLE goes")
+    thread.join()
+    if answers[0].status == 200:  # it was done before
+        answers = [empty.request("POST", f"/db/tx/{tx}/commit")]
+    assert answers[0].json()["error"]["sqlstate"] in ("40001", "42P01"), answers[0].body
+    empty.request("POST", f"/db/tx/{tx}/rollback")
+    assert empty.rows("SELECT 1") == [[1]]
+
+
 def test_definitions_and_rows_of_other_tables_do_not_mix(empty):
     empty.sql("CREATE TABLE stays (a INTEGER)")
     assert "tables of its own" in empty.refused("BEGIN; CREATE TABLE fresh (a INTEGER); INSERT INTO stays VALUES (1)")
