@@ -160,7 +160,7 @@ static void sum(struct mg_checker *checker, uint32_t shard, struct mg_check_pin 
 {
 	struct mg_shard_check *check = mg_shard_sm_check(checker->replica->shards[shard]);
 	struct pacing pacing = { checker, check, pin->urgent };
-	uint64_t index = pin->index;
+	uint64_t index = pin->index, file = pin->file;
 	struct mg_checked checked = { .node = checker->replica->options.self, .index = index };
 	struct mg_shard_sum made = { 0 };
 	struct mg_error err = { 0 };
@@ -184,8 +184,7 @@ static void sum(struct mg_checker *checker, uint32_t shard, struct mg_check_pin 
 		       index, made.rows, mg_clock_ms() - start);
 	}
 	say(checker, shard, &checked);
-	mg_shard_check_put_own(check, &checked);
-	if (is_unreadable(code)) {
+	if (mg_shard_check_put_own(check, file, &checked) && is_unreadable(code)) {
 		report_unreadable(checker, shard, &err);
 	}
 }

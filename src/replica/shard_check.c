@@ -19,6 +19,7 @@ struct mg_shard_check {
 	bool busy;                  /* what was taken is not given back yet */
 	atomic_bool stop;
 	struct mg_check_state state;
+	uint64_t file;         /* another number for each that is put in the place of the last */
 	struct mg_checked own; /* of this file; index 0: none */
 };
 
@@ -153,12 +154,20 @@ void mg_shard_check_put(struct mg_shard_check *check, const struct mg_checked *c
 	compare(check);
 }
 
-void mg_shard_check_put_own(struct mg_shard_check *check, const struct mg_checked *own)
+bool mg_shard_check_put_own(struct mg_shard_check *check, uint64_t file,
+                            const struct mg_checked *own)
 {
 	pthread_mutex_lock(&check->lock);
-	check->own = *own;
+	bool there = file == check->file;
+
+	if (there) {
+		check->own = *own;
+	}
 	pthread_mutex_unlock(&check->lock);
-	compare(check);
+	if (there) {
+		compare(check);
+	}
+	return there;
 }
 
 void mg_shard_check_state(struct mg_shard_check *check, struct mg_check_state *out)
@@ -203,6 +212,7 @@ void mg_shard_check_mark(struct mg_shard_check *check, uint64_t index,
 	pthread_mutex_lock(&check->lock);
 	struct mg_check_pin before = check->pin;
 
+	pin.file = check->file;
 	check->pin = pin;
 	check->state = (struct mg_check_state){
 		.index = index, .ms = mg_clock_ms(), .members = mark->members
@@ -266,6 +276,7 @@ void mg_shard_check_stop(struct mg_shard_check *check, bool forget)
 		pthread_cond_wait(&check->changed, &check->lock);
 	}
 	if (forget) {
+		check->file++;
 		check->own = (struct mg_checked){ 0 };
 	}
 	pthread_mutex_unlock(&check->lock);

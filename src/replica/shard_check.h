@@ -52,14 +52,17 @@ struct mg_check_pin {
 	struct mg_duck_conn *conn;
 	char *tables;
 	uint64_t index;
+	uint64_t file; /* which of those that came one after the other */
 	bool urgent;
 };
 bool mg_shard_check_take(struct mg_shard_check *check, struct mg_check_pin *pin);
 /* It should be given back soon. */
 bool mg_shard_check_stopped(struct mg_shard_check *check);
 void mg_shard_check_give_back(struct mg_shard_check *check, struct mg_check_pin *pin);
-/* What this replica has come to, at this index. */
-void mg_shard_check_put_own(struct mg_shard_check *check, const struct mg_checked *own);
+/* What this replica has come to, of the pin's file; false: another one is in its place, for which
+ * that does not speak. */
+bool mg_shard_check_put_own(struct mg_shard_check *check, uint64_t file,
+                            const struct mg_checked *own);
 
 /* The newest mark and what was said of it. */
 struct mg_check_state {

@@ -213,8 +213,9 @@ static void on_differs(void *arg, uint32_t shard, const struct mg_members *good)
 }
 
 /* What nodes 1, 2, ... say, a letter each: equal ones are equal, '!' cannot read, '.' says nothing.
- * Node 1 is this one.  How often it was told that it is the odd one out. */
-static struct told play(const char *said, uint32_t members, bool own_first, bool forget)
+ * Node 1 is this one.  forget: its file is another one after it has spoken; late: before.  How often
+ * it was told that it is the odd one out. */
+static struct told play(const char *said, uint32_t members, bool own_first, bool forget, bool late)
 {
 	struct told told = { 0 };
 	struct mg_shard_check *check =
@@ -230,7 +231,12 @@ static struct told play(const char *said, uint32_t members, bool own_first, bool
 	mg_shard_check_mark(check, 42, &mark, mg_strdup(""));
 	assert_true(mg_shard_check_take(check, &pin));
 	assert_int_equal(pin.index, 42);
+	uint64_t file = pin.file;
+
 	mg_shard_check_give_back(check, &pin);
+	if (late) {
+		mg_shard_check_stop(check, true);
+	}
 	for (int turn = 0; turn < 2; turn++) {
 		for (size_t i = 0; said[i]; i++) {
 			struct mg_checked checked = {
@@ -244,7 +250,7 @@ static struct told play(const char *said, uint32_t members, bool own_first, bool
 			if (said[i] != '.' && (i == 0) == (turn == (own_first ? 0 : 1))) {
 				mg_shard_check_put(check, &checked);
 				if (i == 0) {
-					mg_shard_check_put_own(check, &checked);
+					assert_int_equal(mg_shard_check_put_own(check, file, &checked), !late);
 				}
 				if (i == 0 && forget) {
 					mg_shard_check_stop(check, true);
@@ -271,7 +277,7 @@ static void test_only_a_majority_of_all_is_believed(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		for (int order = 0; order < 2; order++) {
-			struct told told = play(cases[i].said, cases[i].members, order, false);
+			struct told told = play(cases[i].said, cases[i].members, order, false, false);
 
 			if ((told.times > 0) != (cases[i].good > 0) || told.good.count != cases[i].good) {
 				fail_msg("%s of %u: told %d times, %zu good", cases[i].said, cases[i].members,
@@ -285,8 +291,10 @@ static void test_only_a_majority_of_all_is_believed(void **state)
 static void test_another_file_is_not_judged_by_the_last_one(void **state)
 {
 	(void)state;
-	assert_int_equal(play("abb", 3, true, false).times, 1);
-	assert_int_equal(play("abb", 3, true, true).times, 0);
+	assert_int_equal(play("abb", 3, true, false, false).times, 1);
+	assert_int_equal(play("abb", 3, true, true, false).times, 0);
+	assert_int_equal(play("abb", 3, true, false, true).times, 0);
+	assert_int_equal(play("abb", 3, false, false, true).times, 0);
 }
 
 static void test_commands_of_checks_are_read_as_written(void **state)
