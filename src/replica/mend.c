@@ -12,7 +12,7 @@
  * While the group is closed this node neither votes nor leads in it.  What was damaged is kept
  * under another name (kept.c), for people, but only when there is something to put in its place:
  * what fails on all nodes alike is no damage of their files.  With nobody to take a snapshot from
- * it waits, as long as it takes.
+ * it waits, as long as it takes; other replicas have their turn meanwhile.
  *
  * owner: its thread, but for what `lock` guards.
  */
@@ -39,10 +39,18 @@ enum {
 
 /* A replica that is to be made anew. */
 struct sick {
-	bool wanted;
-	bool closed, aside, kept; /* owner: the thread: how far it is */
-	const char *why; /* until it is told */
+	bool wanted; /* guarded by lock; then the rest is the thread's */
+	bool closed, aside, kept; /* how far it is */
+	bool pulled;              /* a whole file is there, which `manifest` describes */
+	struct mg_manifest manifest; /* owned */
 	struct mg_members good;
+	uint64_t start_ms, next_ms, rest_ms; /* of tries */
+	unsigned turn;
+	/* 0, or one that nobody has yet, so that whoever leads the group makes a newer snapshot; then
+	 * the same node is asked for its newest again: else two of them, one of which does not lead,
+	 * would each be asked for the wrong thing for ever. */
+	uint64_t index;
+	char told[sizeof((struct mg_error *)0)->message]; /* why it waits */
 };
 
 /* Who breaks again as soon as it is mended rests for longer each time. */
@@ -59,8 +67,8 @@ struct mg_mender {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* monotonic */
 	struct relapse *relapses; /* by shard; owner: the thread */
+	struct sick *sick;        /* by shard */
 	/* guarded by lock */
-	struct sick *sick; /* by shard */
 	bool kicked, stopping;
 	/* guarded by lock: of the pull, or of the mark, that is under way */
 	bool done;
@@ -121,7 +129,8 @@ static void note_mending(struct mg_mender *mender, uint32_t shard, bool mending)
 	mg_metric_add(mender->mending, mending ? 1 : -1);
 }
 
-static void want(struct mg_mender *mender, uint32_t shard, const struct sick *wanted)
+static void want(struct mg_mender *mender, uint32_t shard, const struct sick *wanted,
+                 const char *why)
 {
 	struct sick *sick = &mender->sick[shard];
 
@@ -137,7 +146,7 @@ static void want(struct mg_mender *mender, uint32_t shard, const struct sick *wa
 	pthread_mutex_unlock(&mender->lock);
 	if (fresh) {
 		mg_metric_add(mender->damaged, 1);
-		tell(mender, "replica.damaged", shard, wanted->why);
+		tell(mender, "replica.damaged", shard, why);
 		mg_replica__kick_placer(mender->replica);
 	}
 }
@@ -145,21 +154,19 @@ static void want(struct mg_mender *mender, uint32_t shard, const struct sick *wa
 void mg_replica__mend(struct mg_replica *replica, uint32_t shard, const char *why,
                       const struct mg_members *good)
 {
-	struct sick sick = { .wanted = true, .why = why };
+	struct sick sick = { .wanted = true };
 
 	if (good) {
 		sick.good = *good;
 	}
-	want(replica->mender, shard, &sick);
+	want(replica->mender, shard, &sick, why);
 }
 
 void mg_replica__mend_stand_in(struct mg_replica *replica, uint32_t shard, const char *why)
 {
-	const struct sick sick = {
-		.wanted = true, .closed = true, .aside = true, .kept = true, .why = why
-	};
+	const struct sick sick = { .wanted = true, .closed = true, .aside = true, .kept = true };
 
-	want(replica->mender, shard, &sick);
+	want(replica->mender, shard, &sick, why);
 }
 
 /* ---- waiting ---- */
@@ -326,54 +333,63 @@ static void on_pulled(void *arg, const struct mg_snapshot_manifest *pulled,
 {
 	struct mg_mender *mender = arg;
 	struct mg_error why = { 0 };
-	struct mg_manifest found;
 
-	if (!err && !pulled->raft) {
-		mg_error_set(&why, MG_E_BUSY, "the snapshot is not the group's newest any more");
-	} else if (!err) {
-		struct mg_in in = mg_in(pulled->raft->data, pulled->raft->size);
-
-		if (mg_manifest_decode(&in, &found, &why) == 0) {
-			mender->manifest = mg_manifest_copy(&found);
-		}
+	if (!err && mg_snapshot_manifest_mark(pulled, &mender->manifest, &why)) {
+		err = &why;
 	}
-	end(mender, err ? err : why.code ? &why : NULL);
+	end(mender, err);
 }
 
-/* Those that are connected take turns; of the good ones, when some are known.  0: nobody. */
-static uint64_t find_peer(struct mg_mender *mender, const struct mg_members *good, unsigned turn)
+/* They have left the cluster. */
+static bool are_gone(struct mg_mender *mender, const struct mg_members *good)
 {
-	struct mg_peers *peers = mender->replica->options.peers;
-	size_t max = mg_peers_list(peers, NULL, 0) + 1;
-	struct mg_peer_info *infos = mg_alloc0(max * sizeof *infos);
-	size_t count = mg_peers_list(peers, infos, max), found = 0;
-	uint64_t peer = 0;
+	struct mg_catalog *catalog = mender->replica->options.catalog;
+	const struct mg_catalog_data *data = mg_catalog_take(catalog);
+	bool gone = true;
 
-	for (size_t i = 0; i < count && i < max; i++) {
-		if (infos[i].connected && (!good->count || mg_members_find(good, infos[i].node))) {
-			infos[found++] = infos[i];
-		}
+	for (size_t i = 0; i < good->count; i++) {
+		const struct mg_catalog_node *node = mg_catalog_find_node(data, good->list[i].node);
+
+		gone = gone && (!node || mg_text_eq(node->state, MG_NODE_REMOVED));
 	}
-	if (found) {
-		peer = infos[turn % found].node;
-	}
-	mg_free(infos);
-	return peer;
+	mg_catalog_give(catalog, data);
+	return gone;
 }
 
-static int pull(struct mg_mender *mender, uint32_t shard, const char *path, uint64_t index,
-                uint64_t peer, struct mg_error *err)
+/* From one of the good ones, while some are known. */
+static int pull(struct mg_mender *mender, uint32_t shard, const char *path, struct mg_error *err)
 {
-	mg_manifest_fini(&mender->manifest);
+	struct mg_replica *replica = mender->replica;
+	struct sick *sick = &mender->sick[shard];
+	bool any = are_gone(mender, &sick->good);
+	uint64_t peer = mg_peers_one_of(replica->options.peers, any ? NULL : &sick->good,
+	                                sick->index ? sick->turn : sick->turn++);
+	struct mg_error ignored;
+
+	if (!peer) {
+		return mg_error_set(err, MG_E_UNAVAILABLE,
+		                    "no other server is connected to take it from");
+	}
+	(void)mg_file_remove(path, &ignored);
+	mg_manifest_fini(&sick->manifest);
 	begin(mender);
-	mg_shard_sm_pull_newest(mender->replica->shards[shard], path, index, peer, on_pulled, mender);
-	return await(mender, err);
+	mg_shard_sm_pull_newest(replica->shards[shard], path, sick->index, peer, on_pulled, mender);
+	int code = await(mender, err);
+
+	sick->index = 0;
+	sick->pulled = code == 0;
+	sick->manifest = mender->manifest;
+	mender->manifest = (struct mg_manifest){ 0 };
+	if (code == MG_E_BUSY && mg_file_exists(path)) {
+		sick->index = 1; /* it was not the newest any more */
+	}
+	return code;
 }
 
 struct marking {
 	struct mg_mender *mender;
 	uint32_t group;
-	uint64_t mark; /* the log's own */
+	const struct mg_manifest *manifest;
 };
 
 static void on_marked(void *arg, uint64_t sequence, int error)
@@ -397,11 +413,30 @@ static void mark_now(void *arg)
 	if (!node) {
 		mg_error_set(&err, MG_E_SHUTDOWN, "the server is stopping");
 	} else {
-		(void)mg_raft_node_reseed(node, marking->group, &mender->manifest, on_marked, mender, &err);
+		(void)mg_raft_node_reseed(node, marking->group, marking->manifest, on_marked, mender, &err);
 	}
 	if (err.code) {
 		end(mender, &err);
 	}
+}
+
+/* The log goes on behind what was pulled; again is fine. */
+static int mark(struct mg_mender *mender, uint32_t shard, struct mg_error *err)
+{
+	struct sick *sick = &mender->sick[shard];
+	struct marking marking = { .mender = mender,
+		                       .group = mg_replica__group(shard),
+		                       .manifest = &sick->manifest };
+
+	begin(mender);
+	mg_raft_host_call(mender->replica->host, mark_now, &marking);
+	int code = await(mender, err);
+
+	if (code == MG_E_BUSY) { /* too old: who is asked for just this one makes a newer one */
+		sick->index = sick->manifest.snapshot.index + 1;
+		sick->pulled = false;
+	}
+	return code;
 }
 
 struct opening {
@@ -437,119 +472,122 @@ static void open_now(void *arg)
 static int put_in(struct mg_mender *mender, uint32_t shard, const char *path, struct mg_error *err)
 {
 	struct mg_replica *replica = mender->replica;
-	struct marking marking = { .mender = mender, .group = mg_replica__group(shard) };
+	struct sick *sick = &mender->sick[shard];
 	struct opening opening = { .replica = replica, .shard = shard };
+	int code = mg_shard_sm_put_in(replica->shards[shard], path, sick->manifest.snapshot.index,
+	                              sick->manifest.snapshot.term, err);
 
-	begin(mender);
-	mg_raft_host_call(replica->host, mark_now, &marking);
-	int code = await(mender, err);
-
-	if (code) {
-		return code;
+	if (code == MG_E_BUSY && mg_file_exists(path)) {
+		return code; /* readers do not end: nothing has happened */
 	}
-	code = mg_shard_sm_put_in(replica->shards[shard], path, mender->manifest.snapshot.index,
-	                          mender->manifest.snapshot.term, err);
 	if (!code) {
 		mg_raft_host_call(replica->host, open_now, &opening);
 		code = opening.code;
 		*err = code ? opening.err : *err;
 	}
-	mender->sick[shard].aside = code == 0; /* what is attached now may be half of a replica */
+	sick->pulled = false;
+	sick->aside = code == 0; /* what is attached now may be half of a replica */
 	return code;
 }
 
-/* One try, with one other node.  *index: 0, or one that nobody has yet, so that whoever leads the
- * group makes a newer snapshot; then the same node is asked for its newest again: else two of them,
- * one of which does not lead, would each be asked for the wrong thing for ever. */
-static int take_over(struct mg_mender *mender, uint32_t shard, unsigned *turn, uint64_t *index,
-                     struct mg_error *err)
+/* One try, with one other node. */
+static int take_over(struct mg_mender *mender, uint32_t shard, struct mg_error *err)
 {
 	struct sick *sick = &mender->sick[shard];
-	uint64_t peer = find_peer(mender, &sick->good, *index ? *turn : (*turn)++);
 	char *path = mg_format("%s/shards/mend-%04" PRIu32 ".duckdb", mender->replica->options.dir,
 	                       shard);
 	struct mg_error ignored;
-	int code = peer ? 0
-	                : mg_error_set(err, MG_E_UNAVAILABLE,
-	                               "no other server is connected to take it from");
+	int code = sick->pulled ? 0 : pull(mender, shard, path, err);
 
-	(void)mg_file_remove(path, &ignored);
-	code = code ? code : pull(mender, shard, path, *index, peer, err);
-	*index = 0;
 	if (!code && !sick->aside) {
 		code = set_aside(mender, shard, err);
 		sick->aside = code == 0;
 	}
+	code = code ? code : mark(mender, shard, err);
 	code = code ? code : put_in(mender, shard, path, err);
-	if (code && mg_file_exists(path)) {
-		/* Too old: who is asked for just this one makes a newer one. */
-		*index = code == MG_E_BUSY ? mender->manifest.snapshot.index + 1 : 0;
+	/* While readers of the shard do not end, the file is good for the next try. */
+	sick->pulled = sick->pulled && code == MG_E_BUSY;
+	if (!sick->pulled) {
 		(void)mg_file_remove(path, &ignored);
 	}
 	mg_free(path);
 	return code;
 }
 
-static int begin_mending(struct mg_mender *mender, uint32_t shard, struct mg_error *err)
+static int try_once(struct mg_mender *mender, uint32_t shard, struct mg_error *err)
 {
 	struct sick *sick = &mender->sick[shard]; /* wanted: nobody else touches it */
 	int code = sick->closed ? 0 : close_group(mender, shard, err);
 
 	sick->closed = sick->closed || code == 0;
-	return code;
+	return code ? code : take_over(mender, shard, err);
 }
 
-static void mend(struct mg_mender *mender, uint32_t shard)
+static void begin_tries(struct mg_mender *mender, uint32_t shard)
 {
 	struct sick *sick = &mender->sick[shard];
 	struct relapse *relapse = &mender->relapses[shard];
-	uint64_t start = mg_clock_ms(), again_ms = LOOK_MS, index = 0;
-	struct mg_error err = { 0 };
-	char told[sizeof err.message] = "";
-	bool again = relapse->mended_ms && start - relapse->mended_ms < RELAPSE_MS;
+	uint64_t now = mg_clock_ms();
+	bool again = relapse->mended_ms && now - relapse->mended_ms < RELAPSE_MS;
 
 	relapse->times = again && relapse->times < RELAPSES_MAX ? relapse->times + 1
 	                 : again                                ? RELAPSES_MAX
 	                                                        : 0;
-	if (again && !rest(mender, 1000u << relapse->times, false)) {
-		return;
-	}
+	sick->start_ms = now;
+	sick->next_ms = again ? now + (1000u << relapse->times) : now;
+	sick->rest_ms = LOOK_MS;
+}
 
-	for (unsigned turn = 0; !is_stopping(mender);) {
-		err = (struct mg_error){ 0 };
-		int code = begin_mending(mender, shard, &err);
+static void put_off(struct mg_mender *mender, uint32_t shard, const char *why)
+{
+	struct sick *sick = &mender->sick[shard];
 
-		code = code ? code : take_over(mender, shard, &turn, &index, &err);
-		if (!code) {
-			break;
-		}
-		if (strcmp(told, err.message) != 0) {
-			mg_copy_text(told, sizeof told, err.message);
-			tell(mender, "replica.waits", shard, err.message);
-		}
-		if (!rest(mender, again_ms, false)) {
-			return;
-		}
-		/* A newer snapshot is there soon; anything else may take its time. */
-		again_ms = index                         ? LOOK_MS
-		           : again_ms * 2 > AGAIN_MS_MAX ? AGAIN_MS_MAX
-		                                         : again_ms * 2;
+	if (strcmp(sick->told, why) != 0) {
+		mg_copy_text(sick->told, sizeof sick->told, why);
+		tell(mender, "replica.waits", shard, why);
 	}
-	if (is_stopping(mender)) {
-		return;
-	}
-	relapse->mended_ms = mg_clock_ms();
+	/* A newer snapshot is there soon; anything else may take its time. */
+	sick->rest_ms = sick->index ? LOOK_MS : sick->rest_ms;
+	sick->next_ms = mg_clock_ms() + sick->rest_ms;
+	sick->rest_ms = sick->rest_ms * 2 > AGAIN_MS_MAX ? AGAIN_MS_MAX : sick->rest_ms * 2;
+}
+
+static void note_mended(struct mg_mender *mender, uint32_t shard)
+{
+	struct sick *sick = &mender->sick[shard];
+	uint64_t now = mg_clock_ms();
+	char *text = mg_format("at index %" PRIu64 ", in %" PRIu64 " ms", sick->manifest.snapshot.index,
+	                       now - sick->start_ms);
+
+	mender->relapses[shard].mended_ms = now;
+	mg_manifest_fini(&sick->manifest);
 	pthread_mutex_lock(&mender->lock);
 	*sick = (struct sick){ 0 };
 	note_mending(mender, shard, false);
 	pthread_mutex_unlock(&mender->lock);
-	char *text = mg_format("at index %" PRIu64 ", in %" PRIu64 " ms",
-	                       mender->manifest.snapshot.index, mg_clock_ms() - start);
-
 	mg_metric_add(mender->rebuilt, 1);
 	tell(mender, "replica.rebuilt", shard, text);
 	mg_free(text);
 	mg_replica__kick_placer(mender->replica);
+}
+
+/* One try, if it is time for one. */
+static void mend(struct mg_mender *mender, uint32_t shard)
+{
+	struct sick *sick = &mender->sick[shard];
+	struct mg_error err = { 0 };
+
+	if (!sick->start_ms) {
+		begin_tries(mender, shard);
+	}
+	if (mg_clock_ms() < sick->next_ms) {
+		return;
+	}
+	if (try_once(mender, shard, &err)) {
+		put_off(mender, shard, err.message);
+	} else {
+		note_mended(mender, shard);
+	}
 }
 
 /* ---- the thread ---- */
@@ -585,7 +623,8 @@ static void *work(void *arg)
 
 	do {
 		look_for_failures(mender);
-		for (uint32_t i = 0; i <= mender->replica->options.shard_count; i++) {
+		for (uint32_t i = 0; i <= mender->replica->options.shard_count && !is_stopping(mender);
+		     i++) {
 			if (is_wanted(mender, i)) {
 				mend(mender, i);
 			}
@@ -655,6 +694,9 @@ void mg_replica__free_mender(struct mg_replica *replica)
 	struct mg_mender *mender = replica->mender;
 
 	mg_manifest_fini(&mender->manifest);
+	for (uint32_t i = 0; i <= replica->options.shard_count; i++) {
+		mg_manifest_fini(&mender->sick[i].manifest);
+	}
 	mg_free(mender->sick);
 	mg_free(mender->relapses);
 	mg_free(replica->mending);

@@ -293,6 +293,29 @@ size_t mg_peers_list(struct mg_peers *peers, struct mg_peer_info *infos, size_t 
 	return count;
 }
 
+static bool is_one_of(const struct mg_peer_node *node, const struct mg_members *among)
+{
+	return node->link && (!among || mg_members_find(among, node->node));
+}
+
+uint64_t mg_peers_one_of(struct mg_peers *peers, const struct mg_members *among, unsigned turn)
+{
+	size_t found = 0, at = 0;
+	uint64_t one = 0;
+
+	pthread_mutex_lock(&peers->lock);
+	for (size_t i = 0; i < peers->node_count; i++) {
+		found += is_one_of(peers->nodes[i], among);
+	}
+	for (size_t i = 0; found && i < peers->node_count; i++) {
+		if (is_one_of(peers->nodes[i], among) && at++ == turn % found) {
+			one = peers->nodes[i]->node;
+		}
+	}
+	pthread_mutex_unlock(&peers->lock);
+	return one;
+}
+
 static void close_stopping(void *arg)
 {
 	mg_link__close(arg, "this node stops");

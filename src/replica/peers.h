@@ -111,6 +111,8 @@ struct mg_peer_info {
 
 /* Any thread; returns how many there are, fills in up to max. */
 size_t mg_peers_list(struct mg_peers *peers, struct mg_peer_info *infos, size_t max);
+/* One that is connected, of `among` (NULL: of all): with each turn the next.  0: nobody. */
+uint64_t mg_peers_one_of(struct mg_peers *peers, const struct mg_members *among, unsigned turn);
 
 /* Hang up, and dial no more.  Any thread, before its loops stop. */
 void mg_peers_stop(struct mg_peers *peers);

@@ -19,7 +19,7 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { LOOK_MS = 100, AGAIN_MS = 1000, PEERS_MAX = 64, AT_ONCE = 3 };
+enum { LOOK_MS = 100, AGAIN_MS = 1000, AT_ONCE = 3 };
 
 #define TEXT_BYTES_MAX (256u << 20)
 
@@ -66,15 +66,8 @@ static void on_pulled(void *arg, const struct mg_snapshot_manifest *manifest,
 	taker->done = true;
 	if (err) {
 		taker->err = *err;
-	} else if (!manifest->raft) {
-		mg_error_set(&taker->err, MG_E_BUSY, "the snapshot is not the group's newest any more");
 	} else {
-		struct mg_in in = mg_in(manifest->raft->data, manifest->raft->size);
-		struct mg_manifest found;
-
-		if (mg_manifest_decode(&in, &found, &taker->err) == 0) {
-			taker->manifest = mg_manifest_copy(&found);
-		}
+		(void)mg_snapshot_manifest_mark(manifest, &taker->manifest, &taker->err);
 	}
 	pthread_mutex_unlock(&taker->lock);
 }
@@ -242,26 +235,6 @@ static void name_peers(struct seed *seed)
 	mg_catalog_give(seed->options->catalog, data);
 }
 
-/* Somebody who is there; they take turns.  0: nobody. */
-static uint64_t find_peer(struct seed *seed, uint32_t turn)
-{
-	struct mg_peer_info *infos = mg_alloc0(PEERS_MAX * sizeof *infos);
-	size_t count = mg_peers_list(seed->peers, infos, PEERS_MAX), connected = 0;
-	uint64_t peer = 0;
-
-	count = count < PEERS_MAX ? count : PEERS_MAX;
-	for (size_t i = 0; i < count; i++) {
-		connected += infos[i].connected;
-	}
-	for (size_t i = 0, at = 0; connected && i < count; i++) {
-		if (infos[i].connected && at++ == turn % connected) {
-			peer = infos[i].node;
-		}
-	}
-	mg_free(infos);
-	return peer;
-}
-
 static void tell(struct seed *seed, uint32_t group, const char *why)
 {
 	pthread_mutex_lock(&seed->lock);
@@ -277,7 +250,7 @@ static int seed_group(struct taker *taker, uint32_t group, struct mg_error *err)
 	struct seed *seed = taker->seed;
 
 	for (uint32_t turn = group;; turn++) {
-		uint64_t peer = find_peer(seed, turn);
+		uint64_t peer = mg_peers_one_of(seed->peers, NULL, turn);
 		int code = 0;
 
 		*err = (struct mg_error){ 0 };

@@ -121,7 +121,6 @@ int mg_shard_sm_put_in(struct mg_shard_sm *sm, const char *from, uint64_t index,
 	if (!code) {
 		sm->term = term;
 		mg_shard_late_reset(sm->late, sm->index);
-		mg_changes_log_reset(sm->changes, sm->index);
 		forget_failure(sm);
 		mg_shard_sm__begin_giving(sm);
 	}
@@ -143,22 +142,12 @@ void mg_shard_sm_pull_newest(struct mg_shard_sm *sm, const char *path, uint64_t 
                                           const struct mg_error *err),
                              void *arg)
 {
-	char *part = mg_format("%s/shards/pull-%04u", sm->options.dir, sm->options.shard);
-
 	mg_assert(sm->options.puller != NULL);
 	sm->mended = done;
 	sm->mended_arg = arg;
-	mg_snapshot_puller_want(sm->options.puller,
-	                        &(struct mg_snapshot_want){ .group = sm->options.group,
-	                                                    .index = index,
-	                                                    .peer = peer,
-	                                                    .path = path,
-	                                                    .part = part,
-	                                                    .engine = mg_duck_version(),
-	                                                    .format = MG_FILE_FORMAT,
-	                                                    .only = index == 0,
-	                                                    .check = mg_shard_sm__check_file,
-	                                                    .done = on_pulled,
-	                                                    .arg = sm });
-	mg_free(part);
+	mg_shard_sm__want(sm, (struct mg_snapshot_want){ .index = index,
+	                                                 .peer = peer,
+	                                                 .path = path,
+	                                                 .only = index == 0,
+	                                                 .done = on_pulled });
 }

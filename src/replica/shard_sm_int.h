@@ -161,10 +161,9 @@ void mg_shard_change_end(struct mg_shard_change *change, bool done);
 void mg_shard_sm__freeze(struct mg_sm *seam);
 void mg_shard_sm__pull(struct mg_sm *seam, uint64_t peer, const struct mg_manifest *manifest);
 void mg_shard_sm__adopt(struct mg_sm *seam, const struct mg_manifest *manifest);
-/* The file is what it was said to be: also in the engine's eyes, and of this cluster's shard.  For
- * mg_snapshot_want.check; arg: the state machine. */
-int mg_shard_sm__check_file(void *arg, const char *path,
-                            const struct mg_snapshot_manifest *manifest, struct mg_error *err);
+/* Pull what `want` says: index, peer, only, path, done; the rest, with what a file must be, is the
+ * same for each, and done's arg is the state machine. */
+void mg_shard_sm__want(struct mg_shard_sm *sm, struct mg_snapshot_want want);
 /* Under file_lock, nobody reads: the file at `from` in place of what is attached.  Then what it
  * holds is what is known. */
 int mg_shard_sm__replace_file(struct mg_shard_sm *sm, struct mg_duck_conn *conn, const char *from,

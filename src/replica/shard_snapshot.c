@@ -288,8 +288,9 @@ static int read_all(struct mg_duck_conn *conn, uint32_t shard, struct mg_error *
 	return code;
 }
 
-int mg_shard_sm__check_file(void *arg, const char *path,
-                            const struct mg_snapshot_manifest *manifest, struct mg_error *err)
+/* The file is what it was said to be: also in the engine's eyes, and of this cluster's shard. */
+static int check_file(void *arg, const char *path,
+                      const struct mg_snapshot_manifest *manifest, struct mg_error *err)
 {
 	struct mg_shard_sm *sm = arg;
 	struct mg_duck_conn *conn = NULL;
@@ -328,6 +329,20 @@ int mg_shard_sm__check_file(void *arg, const char *path,
 	return code;
 }
 
+void mg_shard_sm__want(struct mg_shard_sm *sm, struct mg_snapshot_want want)
+{
+	char *part = mg_format("%s/shards/pull-%04" PRIu32, sm->options.dir, sm->options.shard);
+
+	want.group = sm->options.group;
+	want.part = part;
+	want.engine = mg_duck_version();
+	want.format = MG_FILE_FORMAT;
+	want.check = check_file;
+	want.arg = sm;
+	mg_snapshot_puller_want(sm->options.puller, &want);
+	mg_free(part);
+}
+
 void mg_shard_sm__pull(struct mg_sm *seam, uint64_t peer, const struct mg_manifest *manifest)
 {
 	struct mg_shard_sm *sm = of(seam);
@@ -341,24 +356,14 @@ void mg_shard_sm__pull(struct mg_sm *seam, uint64_t peer, const struct mg_manife
 		return;
 	}
 	char *path = pulled_path(sm, index);
-	char *part = mg_format("%s/shards/pull-%04" PRIu32, sm->options.dir, sm->options.shard);
 
 	if (group && mg_file_exists(path)) {
 		mg_group_pulled(group, 0); /* by an earlier life, which did not get to adopt it */
 	} else {
-		mg_snapshot_puller_want(sm->options.puller,
-		                        &(struct mg_snapshot_want){ .group = sm->options.group,
-		                                                    .index = index,
-		                                                    .peer = peer,
-		                                                    .path = path,
-		                                                    .part = part,
-		                                                    .engine = mg_duck_version(),
-		                                                    .format = MG_FILE_FORMAT,
-		                                                    .check = mg_shard_sm__check_file,
-		                                                    .done = on_pulled,
-		                                                    .arg = sm });
+		mg_shard_sm__want(
+			sm, (struct mg_snapshot_want){
+					.index = index, .peer = peer, .path = path, .done = on_pulled });
 	}
-	mg_free(part);
 	mg_free(path);
 }
 

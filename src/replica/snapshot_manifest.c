@@ -19,6 +19,23 @@ static uint32_t chunks_of(uint64_t bytes)
 	return (uint32_t)((bytes + MG_SNAPSHOT_CHUNK_BYTES - 1) / MG_SNAPSHOT_CHUNK_BYTES);
 }
 
+int mg_snapshot_manifest_mark(const struct mg_snapshot_manifest *manifest, struct mg_manifest *out,
+                              struct mg_error *err)
+{
+	struct mg_manifest found;
+
+	if (!manifest->raft) {
+		return mg_error_set(err, MG_E_BUSY, "the snapshot is not the group's newest any more");
+	}
+	struct mg_in in = mg_in(manifest->raft->data, manifest->raft->size);
+	int code = mg_manifest_decode(&in, &found, err);
+
+	if (!code) {
+		*out = mg_manifest_copy(&found);
+	}
+	return code;
+}
+
 size_t mg_snapshot_chunk_size(const struct mg_snapshot_manifest *manifest, uint32_t chunk)
 {
 	uint64_t left = manifest->bytes - (uint64_t)chunk * MG_SNAPSHOT_CHUNK_BYTES;

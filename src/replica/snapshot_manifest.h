@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "raft/message.h"
 
 #define MG_SNAPSHOT_CHUNK_BYTES (4u << 20)
 #define MG_SNAPSHOT_CHUNKS_MAX (1u << 18)
@@ -46,6 +47,10 @@ int mg_snapshot_manifest_parse(const char *text, size_t len, struct mg_snapshot_
 /* Could this node use it?  Fails: MG_E_UNSUPPORTED. */
 int mg_snapshot_manifest_fits(const struct mg_snapshot_manifest *manifest, const char *engine,
                               uint32_t format, struct mg_error *err);
+/* The mark with which a replica begins.  Owns: the caller.  Fails: MG_E_BUSY it is not known: the
+ * snapshot is not the group's newest any more; MG_E_PROTOCOL. */
+int mg_snapshot_manifest_mark(const struct mg_snapshot_manifest *manifest, struct mg_manifest *out,
+                              struct mg_error *err);
 size_t mg_snapshot_chunk_size(const struct mg_snapshot_manifest *manifest, uint32_t chunk);
 bool mg_snapshot_chunk_is(const struct mg_snapshot_manifest *manifest, uint32_t chunk,
                           const void *data, size_t size);

@@ -2,6 +2,7 @@
  * test_replica_nodes.c - mg_replica over three nodes in this process: three directories, engines,
  * hosts and listeners, with real TLS between them.
  */
+#include "base/metrics.h"
 #include "catalog/node_table.h"
 #include "replica/replica_int.h"
 #include "unit/peers_kit.h"
@@ -20,6 +21,7 @@ struct node {
 	struct mg_duck_conn *conn;
 	struct mg_catalog *catalog;
 	struct mg_replica *replica;
+	atomic_int passes, refused; /* of the gate of shard 1 */
 	pthread_rwlock_t use; /* read by those who are in the replica */
 	bool up;              /* under it */
 };
@@ -43,9 +45,24 @@ static void open_engine(struct node *node)
 	}
 }
 
+static int gate(void *arg, uint32_t shard, int (*swap)(void *swap_arg, struct mg_error *error),
+                void *swap_arg, struct mg_error *error)
+{
+	struct node *node = arg;
+
+	if (shard == 1 && atomic_load(&node->passes) == 0) {
+		atomic_fetch_add(&node->refused, 1);
+		return mg_error_set(error, MG_E_BUSY, "readers do not end");
+	}
+	atomic_fetch_sub(&node->passes, shard == 1);
+	return swap(swap_arg, error);
+}
+
 static void node_start(struct node *node)
 {
 	struct mg_replica_options options = {
+		.gate = gate,
+		.arg = node,
 		.dir = node->net.dir,
 		.shard_count = SHARDS,
 		.self = node->net.self,
@@ -105,7 +122,7 @@ static int begin(void **state)
 		struct node *node = &nodes[i];
 		char *dir = mg_format("%s/node%zu", certs.dir, i + 1);
 
-		*node = (struct node){ 0 };
+		*node = (struct node){ .passes = 1000 };
 		pthread_rwlock_init(&node->use, NULL);
 		kit_copy(first, dir);
 		kit_net_make(&node->net, i + 1, &certs);
@@ -677,6 +694,51 @@ static void test_a_coordinator_that_slept_is_fenced(void **state)
 	check_all_equal();
 }
 
+static int64_t received(void)
+{
+	return mg_metric_value(mg_metric_counter("merganser_snapshot_chunks_received_total", "", ""));
+}
+
+static void pass(struct node *node)
+{
+	atomic_store(&node->passes, 1);
+	AWAIT(atomic_load(&node->passes) == 0);
+}
+
+/* Readers hold up one of its replicas, and who had good ones has left: another one does not wait for
+ * that, and nothing is pulled twice. */
+static void test_damaged_replicas_are_made_anew(void **state)
+{
+	struct node *first = await_coordinator();
+	struct node *at = first == &nodes[0] ? &nodes[1] : &nodes[0];
+	struct mg_members gone = { 0 };
+	int64_t before = received();
+
+	(void)state;
+	create_table();
+	struct mg_redo *redo = rows_in(first->conn, 1, SHARDS, 1);
+
+	ok(mg_replica_commit(first->replica, redo, &err));
+	mg_redo_free(redo);
+	barrier(at);
+	ok(mg_members_set(&gone, 9, MG_MEMBER_VOTER, &err));
+	atomic_store(&at->passes, 0);
+	mg_replica__mend(at->replica, 1, "a test", &gone);
+	AWAIT(atomic_load(&at->refused) > 1);
+	mg_replica__mend(at->replica, 2, "a test", NULL);
+	AWAIT(!mg_replica__is_mending(at->replica, 2));
+	assert_true(mg_replica__is_mending(at->replica, 1));
+	pass(at); /* the file goes aside */
+	int refused = atomic_load(&at->refused);
+
+	AWAIT(atomic_load(&at->refused) > refused);
+	pass(at);
+	AWAIT(!mg_replica__is_mending(at->replica, 1));
+	assert_int_equal(received() - before, 2);
+	atomic_store(&at->passes, 1000);
+	check_all_equal();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -685,6 +747,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_servers_enter_through_any_node, begin, end),
 		cmocka_unit_test_setup_teardown(test_the_coordinator_goes_and_comes_back, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_coordinator_that_slept_is_fenced, begin, end),
+		cmocka_unit_test_setup_teardown(test_damaged_replicas_are_made_anew, begin, end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
