@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "os/clock.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define OPEN_DIRS_MAX 16
@@ -117,6 +119,35 @@ out:
 	mg_sb_fini(&found);
 	closedir(dir);
 	return code;
+}
+
+/* Names sort by their time. */
+static void remove_all_but_newest(const char *dir, const char *prefix)
+{
+	char **names;
+	size_t count, found = 0;
+	if (mg_dir_list(dir, &names, &count, NULL) != MG_OK) {
+		return;
+	}
+	for (size_t i = count; i > 0; i--) {
+		if (strncmp(names[i - 1], prefix, strlen(prefix)) == 0 && found++ > 0) {
+			char *path = mg_path_join(dir, names[i - 1]);
+			(void)mg_tree_remove(path, NULL);
+			mg_free(path);
+		}
+	}
+	mg_free(names);
+}
+
+char *mg_dir_keep(const char *dir, const char *prefix)
+{
+	time_t now = (time_t)(mg_clock_wall_ms() / 1000);
+	struct tm at;
+	char text[32];
+	remove_all_but_newest(dir, prefix);
+	(void)gmtime_r(&now, &at);
+	(void)strftime(text, sizeof text, "%Y%m%dT%H%M%SZ", &at);
+	return mg_format("%s/%s%s", dir, prefix, text);
 }
 
 uint64_t mg_dir_size(const char *path)

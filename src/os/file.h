@@ -45,6 +45,9 @@ int mg_dir_make(const char *path, unsigned mode,
 int mg_tree_remove(const char *path, struct mg_error *err); /* absent is fine; follows no link */
 /* Names without "." and "..", sorted.  One heap block: free it with mg_free. */
 int mg_dir_list(const char *path, char ***names, size_t *count, struct mg_error *err);
+/* "DIR/PREFIXyyyymmddThhmmssZ", of now: where something goes that people may want to look at.  Of
+ * what is called so already only the newest stays.  Heap. */
+char *mg_dir_keep(const char *dir, const char *prefix);
 uint64_t mg_dir_size(const char *path); /* bytes of all files below; 0 when absent */
 /* Bytes an ordinary user may still write there. */
 int mg_disk_free(const char *path, uint64_t *bytes, struct mg_error *err);

@@ -146,9 +146,8 @@ int mg_join_dir_check(const char *data_dir, const char *tls_roots, struct mg_err
 
 /* ---- the keys, and what is asked with them ---- */
 
-/* server_key: its name in the directory. */
-static int make_requests(const char *data_dir, const char *server_key_name, struct mg_arena *arena,
-                         struct mg_join_ask *ask, struct mg_error *err)
+int mg_join_requests(const char *data_dir, const char *server_key_name, struct mg_arena *arena,
+                     struct mg_join_ask *ask, struct mg_error *err)
 {
 	char *tls = in_dir(data_dir, "tls");
 	char *node_key = in_dir(data_dir, NODE_KEY);
@@ -298,7 +297,7 @@ static int join(struct joining *j, struct mg_error *err)
 
 	ask.id = j->id;
 	ask.address = j->options->address;
-	int code = make_requests(j->options->data_dir, SERVER_KEY, j->arena, &ask, err);
+	int code = mg_join_requests(j->options->data_dir, SERVER_KEY, j->arena, &ask, err);
 
 	code = code ? code : ask_until(j, &ask, &text, err);
 	if (code == 0) {
@@ -397,23 +396,40 @@ static int ask_again(struct joining *j, const struct mg_join_renewal *renewal,
 	return code;
 }
 
-/* Its own CA stays; and so does a certificate for clients that was given to it from outside. */
-static int keep_answer(struct mg_arena *arena, const struct mg_join_renewal *renewal,
-                       const char *server_key, struct mg_join_answer *answer, struct mg_error *err)
+const char *mg_join_server_key(const char *data_dir)
 {
-	char *path = in_dir(renewal->data_dir, "tls/ca.crt"), *ca = NULL;
+	char *cert = in_dir(data_dir, SERVER_CERT), *ca = in_dir(data_dir, "tls/ca.crt");
+	const char *key = mg_cert_is_signed_by(cert, ca) ? SERVER_KEY : NODE_KEY;
+
+	mg_free(ca);
+	mg_free(cert);
+	return key;
+}
+
+int mg_join_answer_check(const char *data_dir, const char *server_key, struct mg_arena *arena,
+                         struct mg_join_answer *answer, struct mg_error *err)
+{
+	char *path = in_dir(data_dir, "tls/ca.crt"), *ca = NULL;
 	size_t size = 0;
 	int code = mg_file_read(path, CA_MAX, &ca, &size, err);
 
 	answer->ca = mg_arena_strdup(arena, ca ? ca : "");
 	mg_free(ca);
 	mg_free(path);
-	if (code == 0 && answer->number != renewal->number) {
-		code = mg_error_set(err, MG_E_PROTOCOL, "the answer is for node %llu, not for node %llu",
-		                    (unsigned long long)answer->number,
-		                    (unsigned long long)renewal->number);
-	}
-	code = code ? code : check_answer(renewal->data_dir, server_key, answer, err);
+	return code ? code : check_answer(data_dir, server_key, answer, err);
+}
+
+static int keep_answer(struct mg_arena *arena, const struct mg_join_renewal *renewal,
+                       const char *server_key, struct mg_join_answer *answer, struct mg_error *err)
+{
+	int code = answer->number == renewal->number
+	               ? 0
+	               : mg_error_set(err, MG_E_PROTOCOL,
+	                              "the answer is for node %llu, not for node %llu",
+	                              (unsigned long long)answer->number,
+	                              (unsigned long long)renewal->number);
+
+	code = code ? code : mg_join_answer_check(renewal->data_dir, server_key, arena, answer, err);
 	code = code ? code : write_text(renewal->data_dir, NODE_CERT, answer->node_certificate, err);
 	if (code == 0 && strcmp(server_key, SERVER_KEY) == 0) {
 		code = write_text(renewal->data_dir, SERVER_CERT, answer->server_certificate, err);
@@ -427,15 +443,13 @@ int mg_join_renew(const struct mg_join_renewal *renewal, struct mg_error *err)
 	struct mg_join_ask ask = mg_join_ask_of_this_program();
 	struct mg_join_answer answer;
 	struct mg_sb text = { 0 };
-	char *cert = in_dir(renewal->data_dir, SERVER_CERT);
-	char *ca = in_dir(renewal->data_dir, "tls/ca.crt");
-	const char *server_key = mg_cert_is_signed_by(cert, ca) ? SERVER_KEY : NODE_KEY;
+	const char *server_key = mg_join_server_key(renewal->data_dir);
 	int code = read_seeds(&j, renewal->seeds, err);
 
 	ask.id = renewal->node_id;
 	ask.address = renewal->address;
 	ask.cluster = renewal->cluster;
-	code = code ? code : make_requests(renewal->data_dir, server_key, j.arena, &ask, err);
+	code = code ? code : mg_join_requests(renewal->data_dir, server_key, j.arena, &ask, err);
 	code = code ? code : ask_again(&j, renewal, &ask, &text, err);
 	if (code == 0) {
 		code = mg_join_answer_read(j.arena, (struct mg_str){ mg_sb_text(&text), text.len }, &answer,
@@ -443,8 +457,6 @@ int mg_join_renew(const struct mg_join_renewal *renewal, struct mg_error *err)
 	}
 	code = code ? code : keep_answer(j.arena, renewal, server_key, &answer, err);
 	mg_sb_fini(&text);
-	mg_free(ca);
-	mg_free(cert);
 	mg_arena_free(j.arena);
 	return code;
 }

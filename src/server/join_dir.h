@@ -11,6 +11,7 @@
 #define MG_SERVER_JOIN_DIR_H
 
 #include "base/error.h"
+#include "server/join_wire.h"
 
 struct mg_join_options {
 	const char *data_dir;  /* locked; without a catalog */
@@ -44,5 +45,16 @@ struct mg_join_renewal {
 	int wake_fd; /* readable: give up (MG_E_CANCELLED); -1: none */
 };
 int mg_join_renew(const struct mg_join_renewal *renewal, struct mg_error *err);
+
+/* For who asks for certificates with the keys of a directory, as reenter.c does.  server_key: the
+ * name in it of the key whose certificate clients see.  Requests for both: */
+int mg_join_requests(const char *data_dir, const char *server_key, struct mg_arena *arena,
+                     struct mg_join_ask *ask, struct mg_error *err);
+/* The key for clients: a certificate that was given to a member from outside stays. */
+const char *mg_join_server_key(const char *data_dir);
+/* The certificates are of these keys, by the directory's own CA, which takes the place of the
+ * answer's. */
+int mg_join_answer_check(const char *data_dir, const char *server_key, struct mg_arena *arena,
+                         struct mg_join_answer *answer, struct mg_error *err);
 
 #endif

@@ -5,20 +5,18 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "client/wire.h"
-#include "os/clock.h"
 #include "os/file.h"
 #include "server/join.h"
+#include "server/join_dir.h"
 #include "server/node_file.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-enum { PAUSE_MIN_MS = 250, PAUSE_MAX_MS = 5000, ASK_TIMEOUT_MS = 30 * 1000, KEPT_MAX = 2 };
+enum { PAUSE_MIN_MS = 250, PAUSE_MAX_MS = 5000, ASK_TIMEOUT_MS = 30 * 1000 };
 
 #define STAGE "reenter"
 #define READY STAGE "/ready"
-#define KEPT "damaged-log-"
 
 struct reentering {
 	const struct mg_reenter_options *options;
@@ -56,26 +54,15 @@ bool mg_reenter_can(const struct mg_reenter_options *options)
 static int make_ask(struct reentering *r, const char *cluster, struct mg_join_ask *ask,
                     struct mg_error *err)
 {
-	const char *cert = in_dir(r, "tls/server.crt"), *ca = in_dir(r, "tls/ca.crt");
-	struct mg_sb node = { 0 }, server = { 0 };
-
 	r->signs = mg_file_exists(in_dir(r, "tls/ca.key"));
-	/* The key of a certificate that others have signed for clients may be any: it stays. */
-	r->server_key = !r->signs && mg_cert_is_signed_by(cert, ca) ? "tls/server.key" : "tls/node.key";
+	r->server_key = r->signs ? "tls/node.key" : mg_join_server_key(r->options->data_dir);
 	*ask = mg_join_ask_of_this_program();
-	int code = mg_cert_request(in_dir(r, "tls/node.key"), &node, err);
-
-	code = code ? code : mg_cert_request(in_dir(r, r->server_key), &server, err);
 	ask->id = r->options->node_id;
 	ask->address = r->options->address;
 	ask->cluster = cluster;
-	ask->node_request = mg_arena_strdup(r->arena, mg_sb_text(&node));
-	ask->server_request = mg_arena_strdup(r->arena, mg_sb_text(&server));
 	ask->lost = true;
 	ask->signs = r->signs;
-	mg_sb_fini(&node);
-	mg_sb_fini(&server);
-	return code;
+	return mg_join_requests(r->options->data_dir, r->server_key, r->arena, ask, err);
 }
 
 static void tell(struct reentering *r, const char *why)
@@ -146,32 +133,23 @@ static int stage_text(const struct reentering *r, const char *name, const char *
 	                     strlen(text), 0644, err);
 }
 
-static int stage_certificates(const struct reentering *r, const struct mg_join_answer *answer,
+static int stage_certificates(const struct reentering *r, struct mg_join_answer *answer,
                               struct mg_error *err)
 {
-	char *ca = NULL;
-	size_t size = 0;
-
 	if (r->signs) { /* the start makes one for the new number */
 		return 0;
 	}
-	int code = mg_file_read(in_dir(r, "tls/ca.crt"), 1 << 20, &ca, &size, err);
+	int code =
+		mg_join_answer_check(r->options->data_dir, r->server_key, r->arena, answer, err);
 
-	code = code ? code
-	            : mg_cert_check_signed(answer->node_certificate, in_dir(r, "tls/node.key"), ca,
-	                                   answer->number, err);
 	code = code ? code : stage_text(r, "node.crt", answer->node_certificate, err);
 	if (!code && strcmp(r->server_key, "tls/server.key") == 0) {
-		code = mg_cert_check_signed(answer->server_certificate, in_dir(r, r->server_key), ca, 0,
-		                            err);
-		code = code ? code : stage_text(r, "server.crt", answer->server_certificate, err);
+		code = stage_text(r, "server.crt", answer->server_certificate, err);
 	}
-	mg_free(ca);
 	return code;
 }
 
-static int stage(const struct reentering *r, const struct mg_join_answer *answer,
-                 struct mg_error *err)
+static int stage(const struct reentering *r, struct mg_join_answer *answer, struct mg_error *err)
 {
 	const struct mg_node_file node = { .number = answer->number,
 		                               .id = (char *)r->options->node_id,
@@ -222,45 +200,19 @@ static int move(const char *data_dir, const char *from, const char *to, struct m
 	return code;
 }
 
-/* Names sort by their time. */
-static void remove_old(const char *data_dir)
-{
-	char **names = NULL;
-	struct mg_error ignored;
-	size_t count = 0, kept = 0;
-
-	if (mg_dir_list(data_dir, &names, &count, &ignored)) {
-		return;
-	}
-	for (size_t i = count; i > 0; i--) { /* sorted */
-		char *path = mg_path_join(data_dir, names[i - 1]);
-
-		kept += strncmp(names[i - 1], KEPT, strlen(KEPT)) == 0;
-		if (strncmp(names[i - 1], KEPT, strlen(KEPT)) == 0 && kept >= KEPT_MAX) {
-			mg_tree_remove(path, NULL);
-		}
-		mg_free(path);
-	}
-	mg_free(names);
-}
-
 static int put_log_aside(const char *data_dir, struct mg_error *err)
 {
 	char *staged = mg_path_join(data_dir, STAGE "/log"), *log = mg_path_join(data_dir, "log");
-	time_t now = (time_t)(mg_clock_wall_ms() / 1000);
-	struct tm at;
-	char kept[64];
 	int code = 0;
 
-	(void)gmtime_r(&now, &at);
-	(void)strftime(kept, sizeof kept, KEPT "%Y%m%dT%H%M%SZ", &at);
 	if (mg_dir_exists(staged) && mg_dir_exists(log)) {
-		remove_old(data_dir);
-		code = move(data_dir, "log", kept, err);
+		char *kept = mg_dir_keep(data_dir, "damaged-log-");
+
+		code = mg_file_rename(log, kept, err);
 		if (!code) {
-			fprintf(stderr, "merganser server: the damaged log is kept as \"%s/%s\"\n", data_dir,
-			        kept);
+			fprintf(stderr, "merganser server: the damaged log is kept as \"%s\"\n", kept);
 		}
+		mg_free(kept);
 	}
 	mg_free(log);
 	mg_free(staged);

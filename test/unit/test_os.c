@@ -90,6 +90,35 @@ static void test_files_are_written_whole_with_their_mode(void **state)
 	mg_free(path);
 }
 
+static void test_the_newest_two_are_kept(void **state)
+{
+	static const char *const before[] = { "bad-20250101T000000Z.x", "bad-20251231T000000Z.x",
+		                                  "bad-20250202T000000Z.x", "other-20200101T000000Z.x" };
+	struct mg_error err = { 0 };
+	char **names = NULL;
+	size_t count = 0;
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		char *path = mg_path_join(folder, before[i]);
+		int code = i == 2 ? mg_dir_make(path, 0700, &err)
+		                  : mg_file_write(path, "", 0, 0600, &err);
+
+		check(code, &err);
+		mg_free(path);
+	}
+	char *path = mg_dir_keep(folder, "bad-");
+	assert_int_equal(strlen(path), strlen(folder) + strlen("/bad-20250101T000000Z"));
+	assert_int_equal(strncmp(path + strlen(folder), "/bad-20", 7), 0);
+	assert_false(mg_file_exists(path));
+	check(mg_dir_list(folder, &names, &count, &err), &err);
+	assert_int_equal(count, 2);
+	assert_string_equal(names[0], before[1]);
+	assert_string_equal(names[1], before[3]);
+	mg_free(names);
+	mg_free(path);
+}
+
 static void test_missing_files_are_said_to_be_missing(void **state)
 {
 	(void)state;
@@ -628,6 +657,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		IN_FOLDER(test_files_are_written_whole_with_their_mode),
+		IN_FOLDER(test_the_newest_two_are_kept),
 		IN_FOLDER(test_missing_files_are_said_to_be_missing),
 		IN_FOLDER(test_digests_are_sha256),
 		IN_FOLDER(test_trees_are_made_listed_measured_and_removed),
