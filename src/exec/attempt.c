@@ -13,12 +13,12 @@
 #include "base/log.h"
 #include "exec/tx.h"
 #include "os/clock.h"
+#include "os/wait.h"
 #include "replica/replica.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum part_state { PART_IDLE, PART_RUNNING, PART_RAN, PART_FAILED };
 
@@ -342,11 +342,7 @@ int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *op
 	attempt->options = *options;
 	attempt->arena = mg_arena_new();
 	pthread_mutex_init(&attempt->lock, NULL);
-	pthread_condattr_t attributes;
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&attempt->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
+	mg_cond_init(&attempt->changed);
 	mg_engine_budget(options->engine, &attempt->budget);
 
 	struct mg_hub *hub = mg_engine_hub(options->engine);

@@ -17,8 +17,8 @@
 #include "exec/sweep.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/wait.h"
 
-#include <time.h>
 
 #define LOOK_MS 250
 #define EXPIRE_MS (600 * 1000)
@@ -108,13 +108,8 @@ static void *work(void *arg)
 		}
 		pthread_mutex_lock(&copies->lock);
 		if (!copies->stopping) {
-			struct timespec until;
-
-			clock_gettime(CLOCK_MONOTONIC, &until);
-			until.tv_nsec += (found ? 1 : LOOK_MS) * 1000000L;
-			until.tv_sec += until.tv_nsec / 1000000000L;
-			until.tv_nsec %= 1000000000L;
-			(void)pthread_cond_timedwait(&copies->changed, &copies->lock, &until);
+			(void)mg_cond_wait_until(&copies->changed, &copies->lock,
+			                         mg_clock_ms() + (found ? 1 : LOOK_MS));
 		}
 	}
 	pthread_mutex_unlock(&copies->lock);
@@ -124,16 +119,12 @@ static void *work(void *arg)
 int mg_copies_start(struct mg_copies **out, struct mg_engine *engine, struct mg_error *err)
 {
 	struct mg_copies *copies = mg_alloc0(sizeof *copies);
-	pthread_condattr_t attr;
 
 	*out = NULL;
 	copies->engine = engine;
 	copies->expired_ms = mg_clock_ms();
 	pthread_mutex_init(&copies->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&copies->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&copies->changed);
 	if (pthread_create(&copies->thread, NULL, work, copies) != 0) {
 		pthread_cond_destroy(&copies->changed);
 		pthread_mutex_destroy(&copies->lock);

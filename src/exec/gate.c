@@ -4,9 +4,9 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "os/clock.h"
+#include "os/wait.h"
 
 #include <pthread.h>
-#include <time.h>
 
 enum {
 	ENTER_MS_MAX = 10000,
@@ -27,14 +27,10 @@ struct mg_gate {
 struct mg_gate *mg_gate_new(void)
 {
 	struct mg_gate *gate = mg_alloc0(sizeof *gate);
-	pthread_condattr_t attributes;
 
 	gate->inside.next = gate->inside.prev = &gate->inside;
 	pthread_mutex_init(&gate->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&gate->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
+	mg_cond_init(&gate->changed);
 	return gate;
 }
 
@@ -51,12 +47,7 @@ void mg_gate_free(struct mg_gate *gate)
 /* Under the lock.  False: the time has come. */
 static bool wait_until(struct mg_gate *gate, uint64_t ms)
 {
-	const struct timespec until = {
-		.tv_sec = (time_t)(ms / 1000),
-		.tv_nsec = (long)(ms % 1000) * 1000000,
-	};
-
-	return pthread_cond_timedwait(&gate->changed, &gate->lock, &until) == 0;
+	return mg_cond_wait_until(&gate->changed, &gate->lock, ms);
 }
 
 int mg_gate_enter(struct mg_gate *gate, struct mg_gate_pass *pass, void (*interrupt)(void *arg),

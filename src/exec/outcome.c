@@ -10,6 +10,7 @@
 #include "codec/arrow_ipc.h"
 #include "exec/gate.h"
 #include "os/clock.h"
+#include "os/wait.h"
 #include "replica/replica.h"
 
 #include <inttypes.h>
@@ -17,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define COLUMNS \
 	"\"key\" VARCHAR, \"digest\" UBIGINT, \"verb\" VARCHAR, \"rows\" UBIGINT, \"at_ms\" UBIGINT"
@@ -37,15 +37,11 @@ struct mg_outcomes {
 struct mg_outcomes *mg_outcomes_new(struct mg_engine *engine)
 {
 	struct mg_outcomes *outcomes = mg_alloc0(sizeof *outcomes);
-	pthread_condattr_t attr;
 
 	outcomes->engine = engine;
 	pthread_mutex_init(&outcomes->make_lock, NULL);
 	pthread_mutex_init(&outcomes->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&outcomes->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&outcomes->changed);
 	return outcomes;
 }
 
@@ -75,13 +71,7 @@ static size_t find_busy(const struct mg_outcomes *outcomes, const char *key)
 /* Under the lock. */
 static void rest(struct mg_outcomes *outcomes)
 {
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += LOOK_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	(void)pthread_cond_timedwait(&outcomes->changed, &outcomes->lock, &until);
+	(void)mg_cond_wait_until(&outcomes->changed, &outcomes->lock, mg_clock_ms() + LOOK_MS);
 }
 
 int mg_outcome_enter(struct mg_outcomes *outcomes, const char *key, bool (*stopped)(void *arg),

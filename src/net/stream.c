@@ -10,14 +10,14 @@
  *
  * Thread: any; everything under lock, which is never held during a callback.
  */
-#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <time.h>
 
 #include "base/assert.h"
 #include "net/net.h"
 #include "net/stream.h"
+#include "os/clock.h"
+#include "os/wait.h"
 
 struct block {
 	struct block *next;
@@ -47,7 +47,6 @@ struct mg_stream {
 struct mg_stream *mg_stream_new(struct mg_loop *loop, void (*wake)(void *arg), void *arg)
 {
 	struct mg_stream *stream = mg_alloc0(sizeof *stream);
-	pthread_condattr_t attr;
 
 	atomic_init(&stream->refs, 1);
 	stream->loop = loop;
@@ -56,10 +55,7 @@ struct mg_stream *mg_stream_new(struct mg_loop *loop, void (*wake)(void *arg), v
 	stream->wake = wake;
 	stream->wake_arg = arg;
 	(void)pthread_mutex_init(&stream->lock, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&stream->room, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	mg_cond_init(&stream->room);
 	return stream;
 }
 
@@ -131,37 +127,24 @@ void mg_stream_set_wake(struct mg_stream *stream, void (*wake)(void *arg), void 
 
 /* ---- producer ---- */
 
-static void deadline_in(struct timespec *when, uint64_t ms)
-{
-	(void)clock_gettime(CLOCK_MONOTONIC, when);
-	when->tv_sec += (time_t)(ms / 1000);
-	when->tv_nsec += (long)(ms % 1000) * 1000000;
-	if (when->tv_nsec >= 1000000000) {
-		when->tv_sec++;
-		when->tv_nsec -= 1000000000;
-	}
-}
-
 /* With the lock held: wait for room; false when the reader took nothing for idle_ms. */
 static bool wait_for_room(struct mg_stream *stream)
 {
-	uint64_t taken = stream->taken;
-	struct timespec when;
+	uint64_t taken = stream->taken, until_ms = mg_clock_ms() + stream->idle_ms;
 
-	deadline_in(&when, stream->idle_ms);
 	while (stream->full && !stream->closed) {
 		if (stream->idle_ms == 0) {
 			(void)pthread_cond_wait(&stream->room, &stream->lock);
 			continue;
 		}
-		if (pthread_cond_timedwait(&stream->room, &stream->lock, &when) != ETIMEDOUT) {
+		if (mg_cond_wait_until(&stream->room, &stream->lock, until_ms)) {
 			continue;
 		}
 		if (taken == stream->taken) {
 			return false;
 		}
 		taken = stream->taken;
-		deadline_in(&when, stream->idle_ms);
+		until_ms = mg_clock_ms() + stream->idle_ms;
 	}
 	return true;
 }

@@ -8,10 +8,11 @@
 #include "os/pool.h"
 
 #include "base/mem.h"
+#include "os/clock.h"
 #include "os/thread.h"
+#include "os/wait.h"
 
 #include <pthread.h>
-#include <time.h>
 
 enum { THREADS_DEFAULT = 256, QUEUE_DEFAULT = 1024, IDLE_SECONDS = 60, STACK_SIZE = 8 << 20 };
 
@@ -75,19 +76,13 @@ static void leave_stack(struct mg_pool *pool, const struct idler *self)
 static bool rest(struct mg_pool *pool)
 {
 	struct idler self = { .below = pool->idle };
-	pthread_condattr_t attr;
-	struct timespec until;
-	int status = 0;
+	uint64_t until_ms = mg_clock_ms() + IDLE_SECONDS * 1000ull;
+	bool waits = true;
 
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&self.wake, &attr);
-	pthread_condattr_destroy(&attr);
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += IDLE_SECONDS;
+	mg_cond_init(&self.wake);
 	pool->idle = &self;
-	while (!self.woken && status == 0) {
-		status = pthread_cond_timedwait(&self.wake, &pool->lock, &until);
+	while (!self.woken && waits) {
+		waits = mg_cond_wait_until(&self.wake, &pool->lock, until_ms);
 	}
 	if (self.woken) {
 		pool->waking--;

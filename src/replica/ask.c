@@ -12,10 +12,10 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "os/clock.h"
+#include "os/wait.h"
 #include "replica/replica_int.h"
 
 #include <inttypes.h>
-#include <time.h>
 
 enum {
 	AGAIN_MS = 10,
@@ -141,15 +141,10 @@ int mg_replica__reach(struct mg_replica *replica, const struct mg_wait_for *wait
 {
 	hurry(replica, wait);
 	uint64_t until_ms = mg_clock_ms() + ms;
-	const struct timespec until = {
-		.tv_sec = (time_t)(until_ms / 1000),
-		.tv_nsec = (long)(until_ms % 1000) * 1000000,
-	};
-	int timed_out = 0;
 
 	pthread_mutex_lock(&replica->lock);
-	while (!is_reached(replica, wait) && !replica->stopping && timed_out == 0) {
-		timed_out = pthread_cond_timedwait(&replica->changed, &replica->lock, &until);
+	while (!is_reached(replica, wait) && !replica->stopping &&
+	       mg_cond_wait_until(&replica->changed, &replica->lock, until_ms)) {
 	}
 	bool reached = is_reached(replica, wait), stopping = replica->stopping;
 	pthread_mutex_unlock(&replica->lock);

@@ -5,9 +5,8 @@
 #include "base/str.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/wait.h"
 #include "replica/replica_int.h"
-
-#include <time.h>
 
 static void notify(void *arg)
 {
@@ -23,13 +22,8 @@ static void notify(void *arg)
 
 void mg_replica__init_changes(struct mg_replica *replica)
 {
-	pthread_condattr_t attributes;
-
 	pthread_mutex_init(&replica->changes_lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&replica->changes_more, &attributes);
-	pthread_condattr_destroy(&attributes);
+	mg_cond_init(&replica->changes_more);
 }
 
 void mg_replica__fini_changes(struct mg_replica *replica)
@@ -83,13 +77,11 @@ uint64_t mg_replica_changes_count(struct mg_replica *replica)
 void mg_replica_changes_wait(struct mg_replica *replica, uint64_t count, unsigned ms)
 {
 	uint64_t at = mg_clock_ms() + ms;
-	const struct timespec until = { .tv_sec = (time_t)(at / 1000),
-		                            .tv_nsec = (long)(at % 1000) * 1000000 };
 
 	pthread_mutex_lock(&replica->changes_lock);
 	replica->changes_waiting++;
 	while (replica->changes_count == count &&
-	       pthread_cond_timedwait(&replica->changes_more, &replica->changes_lock, &until) == 0) {
+	       mg_cond_wait_until(&replica->changes_more, &replica->changes_lock, at)) {
 	}
 	replica->changes_waiting--;
 	pthread_mutex_unlock(&replica->changes_lock);

@@ -19,6 +19,7 @@
 #include "base/metrics.h"
 #include "base/str.h"
 #include "os/clock.h"
+#include "os/wait.h"
 #include "replica/replica_int.h"
 
 #include <inttypes.h>
@@ -60,13 +61,10 @@ static bool is_stopping(struct mg_checker *checker)
 static void rest(struct mg_checker *checker, uint64_t ms, const bool *flag)
 {
 	uint64_t until_ms = mg_clock_ms() + ms;
-	const struct timespec until = { .tv_sec = (time_t)(until_ms / 1000),
-		                            .tv_nsec = (long)(until_ms % 1000) * 1000000 };
-	int timed_out = 0;
 
 	pthread_mutex_lock(&checker->lock);
-	while (!checker->stopping && !(flag && *flag) && timed_out == 0) {
-		timed_out = pthread_cond_timedwait(&checker->changed, &checker->lock, &until);
+	while (!checker->stopping && !(flag && *flag) &&
+	       mg_cond_wait_until(&checker->changed, &checker->lock, until_ms)) {
 	}
 	pthread_mutex_unlock(&checker->lock);
 }
@@ -414,7 +412,6 @@ void mg_replica_suspect(struct mg_replica *replica)
 void mg_replica__make_checker(struct mg_replica *replica)
 {
 	struct mg_checker *checker = mg_alloc0(sizeof *checker);
-	pthread_condattr_t attributes;
 
 	checker->replica = replica;
 	checker->start_ms = mg_clock_ms();
@@ -425,10 +422,7 @@ void mg_replica__make_checker(struct mg_replica *replica)
 		mg_metric_counter("merganser_replica_differences_total", "",
 	                      "Shards whose replicas were found to differ, as this server saw it.");
 	pthread_mutex_init(&checker->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&checker->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
+	mg_cond_init(&checker->changed);
 	replica->checker = checker;
 }
 

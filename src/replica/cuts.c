@@ -9,11 +9,11 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "os/clock.h"
+#include "os/wait.h"
 
 #include <inttypes.h>
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 enum { LOOK_MS = 50 }; /* whether a reader is wanted no more */
 
@@ -39,7 +39,6 @@ struct mg_cuts {
 struct mg_cuts *mg_cuts_new(size_t count)
 {
 	struct mg_cuts *cuts = mg_alloc0(sizeof *cuts);
-	pthread_condattr_t attributes;
 
 	cuts->count = count;
 	cuts->shards = mg_alloc0(count * sizeof *cuts->shards);
@@ -47,10 +46,7 @@ struct mg_cuts *mg_cuts_new(size_t count)
 		cuts->shards[i].seen = mg_alloc0(count * sizeof *cuts->shards[i].seen);
 	}
 	pthread_mutex_init(&cuts->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&cuts->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
+	mg_cond_init(&cuts->changed);
 	return cuts;
 }
 
@@ -83,12 +79,7 @@ void mg_cuts_on_wait(struct mg_cuts *cuts, void (*hurry)(void *arg), void *arg)
 /* Under the lock; until then, or until something has changed. */
 static void wait_until(struct mg_cuts *cuts, uint64_t ms)
 {
-	const struct timespec until = {
-		.tv_sec = (time_t)(ms / 1000),
-		.tv_nsec = (long)(ms % 1000) * 1000000,
-	};
-
-	(void)pthread_cond_timedwait(&cuts->changed, &cuts->lock, &until);
+	(void)mg_cond_wait_until(&cuts->changed, &cuts->lock, ms);
 }
 
 /* ---- lanes ---- */

@@ -21,6 +21,7 @@
 #include "base/str.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/wait.h"
 #include "replica/replica_int.h"
 
 #include <inttypes.h>
@@ -179,23 +180,14 @@ static bool is_stopping(struct mg_mender *mender)
 	return stopping;
 }
 
-static struct timespec in_ms(uint64_t ms)
-{
-	uint64_t until = mg_clock_ms() + ms;
-
-	return (struct timespec){ .tv_sec = (time_t)(until / 1000),
-		                      .tv_nsec = (long)(until % 1000) * 1000000 };
-}
-
 /* False: the end. */
 static bool rest(struct mg_mender *mender, uint64_t ms, bool for_kicks)
 {
-	struct timespec until = in_ms(ms);
-	int timed_out = 0;
+	uint64_t until_ms = mg_clock_ms() + ms;
 
 	pthread_mutex_lock(&mender->lock);
-	while (!mender->stopping && !(for_kicks && mender->kicked) && timed_out == 0) {
-		timed_out = pthread_cond_timedwait(&mender->changed, &mender->lock, &until);
+	while (!mender->stopping && !(for_kicks && mender->kicked) &&
+	       mg_cond_wait_until(&mender->changed, &mender->lock, until_ms)) {
 	}
 	if (for_kicks) {
 		mender->kicked = false;
@@ -637,7 +629,6 @@ void mg_replica__make_mender(struct mg_replica *replica)
 {
 	struct mg_mender *mender = mg_alloc0(sizeof *mender);
 	size_t shards = (size_t)replica->options.shard_count + 1;
-	pthread_condattr_t attributes;
 
 	mender->replica = replica;
 	mender->sick = mg_alloc0(shards * sizeof *mender->sick);
@@ -650,10 +641,7 @@ void mg_replica__make_mender(struct mg_replica *replica)
 		mg_metric_gauge("merganser_replicas_mending", "",
 	                    "Damaged replicas that serve nothing until they are made anew.");
 	pthread_mutex_init(&mender->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&mender->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
+	mg_cond_init(&mender->changed);
 	replica->mending = mg_alloc0(shards * sizeof *replica->mending);
 	replica->mender = mender;
 }

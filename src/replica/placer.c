@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "catalog/node_table.h"
 #include "os/clock.h"
+#include "os/wait.h"
 #include "replica/replica_int.h"
 
 #include <inttypes.h>
@@ -410,15 +411,10 @@ static unsigned look_round(struct mg_placer *placer)
 static bool rest(struct mg_placer *placer, unsigned ms)
 {
 	uint64_t until_ms = mg_clock_ms() + ms;
-	const struct timespec until = {
-		.tv_sec = (time_t)(until_ms / 1000),
-		.tv_nsec = (long)(until_ms % 1000) * 1000000,
-	};
-	int timed_out = 0;
 
 	pthread_mutex_lock(&placer->lock);
-	while (!placer->kicked && !placer->stopping && timed_out == 0) {
-		timed_out = pthread_cond_timedwait(&placer->changed, &placer->lock, &until);
+	while (!placer->kicked && !placer->stopping &&
+	       mg_cond_wait_until(&placer->changed, &placer->lock, until_ms)) {
 	}
 	placer->kicked = false;
 	bool goes_on = !placer->stopping;
@@ -451,16 +447,12 @@ void mg_replica__make_placer(struct mg_replica *replica)
 {
 	struct mg_placer *placer = mg_alloc0(sizeof *placer);
 	size_t groups = mg_replica__group_count(replica);
-	pthread_condattr_t attributes;
 
 	placer->replica = replica;
 	placer->looks = mg_alloc0(groups * sizeof *placer->looks);
 	placer->commits = mg_alloc0(groups * sizeof *placer->commits);
 	pthread_mutex_init(&placer->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&placer->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
+	mg_cond_init(&placer->changed);
 	replica->placer = placer;
 }
 

@@ -16,15 +16,14 @@
 #include "os/file.h"
 #include "os/random.h"
 #include "os/thread.h"
+#include "os/wait.h"
 #include "raft/log_file.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* A batch that was handed to the disk may have more behind it: so many rounds end them all. */
 #define STOP_ROUNDS 4
@@ -137,15 +136,14 @@ static uint64_t take_due(struct mg_raft_host *host)
 /* Under the lock: until there is something to do. */
 static void sleep_until(struct mg_raft_host *host, uint64_t ms)
 {
-	const struct timespec until = {
-		.tv_sec = (time_t)(ms / 1000),
-		.tv_nsec = (long)(ms % 1000) * 1000000,
-	};
-	int timed_out = 0;
+	bool waits = true;
 
-	while (!host->posts.count && !host->stored && !host->closing && timed_out != ETIMEDOUT) {
-		timed_out = ms != UINT64_MAX ? pthread_cond_timedwait(&host->wake, &host->lock, &until)
-		                             : pthread_cond_wait(&host->wake, &host->lock);
+	while (!host->posts.count && !host->stored && !host->closing && waits) {
+		if (ms != UINT64_MAX) {
+			waits = mg_cond_wait_until(&host->wake, &host->lock, ms);
+		} else {
+			(void)pthread_cond_wait(&host->wake, &host->lock);
+		}
 	}
 }
 
@@ -361,7 +359,6 @@ int mg_raft_host_open(struct mg_raft_host **out, const struct mg_raft_host_optio
                       struct mg_error *err)
 {
 	struct mg_raft_host *host = mg_alloc0(sizeof *host);
-	pthread_condattr_t attributes;
 
 	*out = NULL;
 	mg_assert(options->self > 0 && options->dir != NULL);
@@ -369,10 +366,7 @@ int mg_raft_host_open(struct mg_raft_host **out, const struct mg_raft_host_optio
 	host->env.ops = &env_ops;
 	host->silent.ops = &silent_ops;
 	pthread_mutex_init(&host->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&host->wake, &attributes);
-	pthread_condattr_destroy(&attributes);
+	mg_cond_init(&host->wake);
 	int code = open_log(host, err);
 
 	if (code) {

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "os/clock.h"
+#include "os/wait.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -303,7 +304,6 @@ static void on_log_failed(void *arg, int code)
 static struct mg_replica *replica_new(const struct mg_replica_options *options)
 {
 	struct mg_replica *replica = mg_alloc0(sizeof *replica);
-	pthread_condattr_t attributes;
 
 	replica->options = *options;
 	replica->options.self = options->peers ? options->self : FIRST;
@@ -325,10 +325,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	pthread_mutex_init(&replica->one_by_one, NULL);
 	mg_replica__init_changes(replica);
 	pthread_mutex_init(&replica->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&replica->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
+	mg_cond_init(&replica->changed);
 	mg_replica__make_placer(replica);
 	mg_replica__make_mender(replica);
 	mg_replica__make_checker(replica);

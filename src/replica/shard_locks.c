@@ -5,12 +5,13 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "os/clock.h"
+#include "os/wait.h"
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <time.h>
 
-#define LOOK_NS (50 * 1000000L) /* how often who waits asks whether it should go on */
+enum { LOOK_MS = 50 }; /* how often who waits asks whether it should go on */
 
 struct holders {
 	uint32_t of[3];  /* by mode */
@@ -27,13 +28,9 @@ struct mg_shard_locks {
 struct mg_shard_locks *mg_shard_locks_new(size_t shard_count)
 {
 	struct mg_shard_locks *locks = mg_alloc0(sizeof *locks);
-	pthread_condattr_t attr;
 
 	pthread_mutex_init(&locks->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&locks->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&locks->changed);
 	locks->shards = mg_alloc0(shard_count * sizeof *locks->shards);
 	locks->count = shard_count;
 	return locks;
@@ -79,13 +76,7 @@ static bool are_free(const struct mg_shard_locks *locks, enum mg_lock_mode mode,
 
 static void rest(struct mg_shard_locks *locks)
 {
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += LOOK_NS;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	(void)pthread_cond_timedwait(&locks->changed, &locks->lock, &until);
+	(void)mg_cond_wait_until(&locks->changed, &locks->lock, mg_clock_ms() + LOOK_MS);
 }
 
 static void count_alters(struct mg_shard_locks *locks, const uint32_t *shards, size_t count, int by)

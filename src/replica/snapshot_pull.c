@@ -16,6 +16,7 @@
 #include "base/metrics.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/wait.h"
 #include "replica/snapshot_wire.h"
 
 #include <errno.h>
@@ -25,7 +26,6 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -396,15 +396,11 @@ static bool is_passing(int code)
 
 static void rest_ms(struct mg_snapshot_puller *puller, unsigned ms)
 {
-	struct timespec until;
+	uint64_t until_ms = mg_clock_ms() + ms;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += ms * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
 	pthread_mutex_lock(&puller->lock);
-	for (int rc = 0; rc != ETIMEDOUT && !atomic_load(&puller->stopping);) {
-		rc = pthread_cond_timedwait(&puller->changed, &puller->lock, &until);
+	while (!atomic_load(&puller->stopping) &&
+	       mg_cond_wait_until(&puller->changed, &puller->lock, until_ms)) {
 	}
 	pthread_mutex_unlock(&puller->lock);
 }
@@ -524,7 +520,6 @@ int mg_snapshot_puller_new(struct mg_snapshot_puller **out, struct mg_peers *pee
                            struct mg_error *err)
 {
 	struct mg_snapshot_puller *puller = mg_alloc0(sizeof *puller);
-	pthread_condattr_t attr;
 
 	*out = NULL;
 	puller->peers = peers;
@@ -535,10 +530,7 @@ int mg_snapshot_puller_new(struct mg_snapshot_puller **out, struct mg_peers *pee
 	puller->lies = mg_metric_counter("merganser_snapshot_corrupt_total", "",
 	                                 "Chunks and files of other nodes that failed their hash.");
 	pthread_mutex_init(&puller->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&puller->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&puller->changed);
 	if (pthread_create(&puller->thread, NULL, work, puller) != 0) {
 		puller->joined = true;
 		mg_snapshot_puller_free(puller);

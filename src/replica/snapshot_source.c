@@ -15,6 +15,7 @@
 #include "base/str.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/wait.h"
 #include "replica/snapshot_frame.h"
 
 #include <errno.h>
@@ -558,18 +559,15 @@ static int answer_get(struct mg_snapshot_source *source, struct request *request
 /* Under the lock: until there is a request, or copies have to be looked at. */
 static void wait_for_work(struct mg_snapshot_source *source)
 {
-	uint64_t ms = source->options.keep_ms / 2 + 1;
-	struct timespec until;
-	int rc = 0;
+	uint64_t until_ms = mg_clock_ms() + source->options.keep_ms / 2 + 1;
+	bool waits = true;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += (time_t)(ms / 1000);
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	while (!source->stopping && source->queue_first == source->queue_count && rc != ETIMEDOUT) {
-		rc = source->copy_count ? pthread_cond_timedwait(&source->changed, &source->lock, &until)
-		                        : pthread_cond_wait(&source->changed, &source->lock);
+	while (!source->stopping && source->queue_first == source->queue_count && waits) {
+		if (source->copy_count) {
+			waits = mg_cond_wait_until(&source->changed, &source->lock, until_ms);
+		} else {
+			(void)pthread_cond_wait(&source->changed, &source->lock);
+		}
 	}
 }
 
@@ -618,7 +616,6 @@ int mg_snapshot_source_new(struct mg_snapshot_source **out,
                            const struct mg_snapshot_source_options *options, struct mg_error *err)
 {
 	struct mg_snapshot_source *source = mg_alloc0(sizeof *source);
-	pthread_condattr_t attr;
 
 	*out = NULL;
 	source->options = *options;
@@ -630,10 +627,7 @@ int mg_snapshot_source_new(struct mg_snapshot_source **out,
 	source->made_copies = mg_metric_counter("merganser_snapshot_copies_total", "",
 	                                        "Copies of files made for other nodes.");
 	pthread_mutex_init(&source->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&source->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&source->changed);
 	if (pthread_create(&source->thread, NULL, work, source) != 0) {
 		source->joined = true;
 		mg_snapshot_source_free(source);

@@ -8,11 +8,11 @@
 #include "base/assert.h"
 #include "base/str.h"
 #include "os/clock.h"
+#include "os/wait.h"
 
 #include <inttypes.h>
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 enum { ANSWERS_MAX = 4, LOOK_MS = 100, OPEN_MS = 15000 };
 
@@ -176,13 +176,7 @@ static void on_dialled(void *arg, struct mg_conn *conn, const struct mg_error *e
 /* Under the lock: a change, or a while. */
 static void rest(struct mg_snapshot_wire *wire)
 {
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += LOOK_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	(void)pthread_cond_timedwait(&wire->changed, &wire->lock, &until);
+	(void)mg_cond_wait_until(&wire->changed, &wire->lock, mg_clock_ms() + LOOK_MS);
 }
 
 int mg_snapshot_wire_open(struct mg_snapshot_wire **out, struct mg_peers *peers, uint64_t node,
@@ -190,16 +184,12 @@ int mg_snapshot_wire_open(struct mg_snapshot_wire **out, struct mg_peers *peers,
 {
 	struct mg_snapshot_wire *wire = mg_alloc0(sizeof *wire);
 	uint64_t until = mg_clock_ms() + OPEN_MS;
-	pthread_condattr_t attr;
 
 	*out = NULL;
 	atomic_init(&wire->refs, 2);
 	wire->node = node;
 	pthread_mutex_init(&wire->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&wire->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&wire->changed);
 	mg_peers_dial_bulk(peers, node, on_dialled, wire);
 	pthread_mutex_lock(&wire->lock);
 	while (!wire->loop && !wire->closed && !atomic_load(stop) && mg_clock_ms() < until) {

@@ -6,14 +6,15 @@
 #include "base/mem.h"
 #include "catalog/node_table.h"
 #include "net/net.h"
+#include "os/clock.h"
 #include "os/file.h"
+#include "os/wait.h"
 #include "server/join_dir.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { AGAIN_MIN_S = 1, AGAIN_MAX_S = 300, LOOK_S = 3600 };
@@ -140,12 +141,10 @@ static int ask(const struct mg_membership *m, struct mg_error *err)
 /* True when it is to end. */
 static bool rest(struct mg_membership *m, unsigned seconds)
 {
-	struct timespec until;
+	uint64_t until_ms = mg_clock_ms() + seconds * 1000ull;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += seconds;
 	pthread_mutex_lock(&m->lock);
-	while (!m->stopping && pthread_cond_timedwait(&m->changed, &m->lock, &until) == 0) {
+	while (!m->stopping && mg_cond_wait_until(&m->changed, &m->lock, until_ms)) {
 	}
 	bool stopping = m->stopping;
 
@@ -184,7 +183,6 @@ int mg_membership_start(struct mg_membership **out, const struct mg_membership_o
                         struct mg_error *err)
 {
 	struct mg_membership *m = mg_alloc0(sizeof *m);
-	pthread_condattr_t attr;
 
 	*out = NULL;
 	m->options = *options;
@@ -206,10 +204,7 @@ int mg_membership_start(struct mg_membership **out, const struct mg_membership_o
 		return mg_error_errno(err, errno, "cannot make an eventfd");
 	}
 	pthread_mutex_init(&m->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&m->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&m->changed);
 	int failed = pthread_create(&m->thread, NULL, run, m);
 
 	if (failed) {

@@ -17,11 +17,11 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "exec/tx.h"
+#include "os/clock.h"
+#include "os/wait.h"
 #include "session/session_int.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <time.h>
 
 enum { LEFT_FREE_MAX = 8 };
 
@@ -43,16 +43,12 @@ struct mg_apart {
 struct mg_apart *mg_apart_new(const struct mg_apart_work *work)
 {
 	struct mg_apart *apart = mg_alloc0(sizeof *apart);
-	pthread_condattr_t attr;
 
 	apart->work = *work;
 	apart->text = mg_strndup(work->text.ptr, work->text.len);
 	apart->work.text.ptr = apart->text;
 	pthread_mutex_init(&apart->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&apart->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&apart->changed);
 	return apart;
 }
 
@@ -190,17 +186,6 @@ static void run(void *arg)
 
 /* ---- the request's thread ---- */
 
-static struct timespec grace_end(void)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += MG_APART_GRACE_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
-	return until;
-}
-
 /* What a statement that is left takes along. */
 static void hand_over(struct mg_apart *apart, struct mg_slot *slot)
 {
@@ -221,7 +206,7 @@ static void hand_over(struct mg_apart *apart, struct mg_slot *slot)
 /* Until it is done, or was stopped and has had its time: then false, and it is left. */
 static bool wait_for(struct mg_apart *apart, struct mg_slot *slot)
 {
-	struct timespec until = { 0 };
+	uint64_t until_ms = 0;
 	bool over = false;
 
 	pthread_mutex_lock(&apart->lock);
@@ -230,10 +215,10 @@ static bool wait_for(struct mg_apart *apart, struct mg_slot *slot)
 			pthread_cond_wait(&apart->changed, &apart->lock);
 			continue;
 		}
-		if (!until.tv_sec) {
-			until = grace_end();
+		if (!until_ms) {
+			until_ms = mg_clock_ms() + MG_APART_GRACE_MS;
 		}
-		over = pthread_cond_timedwait(&apart->changed, &apart->lock, &until) == ETIMEDOUT;
+		over = !mg_cond_wait_until(&apart->changed, &apart->lock, until_ms);
 	}
 	bool done = apart->done;
 

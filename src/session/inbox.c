@@ -1,19 +1,15 @@
 /* inbox.c - see inbox.h. */
 #include "session/inbox.h"
 
-#include <errno.h>
-#include <time.h>
+#include "os/clock.h"
+#include "os/wait.h"
+
 
 void mg_inbox_init(struct mg_inbox *inbox, uint64_t idle_ms)
 {
-	pthread_condattr_t attr;
-
 	*inbox = (struct mg_inbox){ .idle_ms = idle_ms };
 	pthread_mutex_init(&inbox->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&inbox->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&inbox->changed);
 }
 
 void mg_inbox_fini(struct mg_inbox *inbox)
@@ -33,17 +29,13 @@ void mg_inbox_ask(struct mg_inbox *inbox)
 
 int mg_inbox_wait(struct mg_inbox *inbox, struct mg_buf **out, struct mg_error *err)
 {
-	struct timespec until;
+	uint64_t until_ms = mg_clock_ms() + inbox->idle_ms;
 	bool late = false;
 	int code = 0;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += (long)(inbox->idle_ms % 1000) * 1000000L;
-	until.tv_sec += (time_t)(inbox->idle_ms / 1000) + until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
 	pthread_mutex_lock(&inbox->lock);
 	while (!inbox->came && !inbox->closed && !late) {
-		late = pthread_cond_timedwait(&inbox->changed, &inbox->lock, &until) == ETIMEDOUT;
+		late = !mg_cond_wait_until(&inbox->changed, &inbox->lock, until_ms);
 	}
 	if (!inbox->came && !inbox->closed) {
 		inbox->closed = true;

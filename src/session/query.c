@@ -14,13 +14,13 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "os/clock.h"
+#include "os/wait.h"
 #include "session/admission.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum {
 	WATCHDOG_SLEEP_US = 60 * 1000000,
@@ -99,16 +99,8 @@ static void *watchdog_main(void *arg)
 		if (ended) {
 			mg_admission_wake(queries->admission);
 		}
-		struct timespec until;
-
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += (time_t)((next - now) / 1000000u);
-		until.tv_nsec += (long)((next - now) % 1000000u) * 1000;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000;
-		}
-		(void)pthread_cond_timedwait(&queries->limits_changed, &queries->lock, &until);
+		(void)mg_cond_wait_until(&queries->limits_changed, &queries->lock,
+		                         mg_clock_ms() + (next - now + 999) / 1000);
 	}
 	pthread_mutex_unlock(&queries->lock);
 	return NULL;
@@ -118,7 +110,6 @@ int mg_queries_new(struct mg_queries **out, struct mg_admission *admission, uint
                    struct mg_error *err)
 {
 	struct mg_queries *queries = mg_alloc0(sizeof *queries);
-	pthread_condattr_t attr;
 
 	queries->admission = admission;
 	queries->slow_ms = slow_ms;
@@ -131,10 +122,7 @@ int mg_queries_new(struct mg_queries **out, struct mg_admission *admission, uint
 	queries->shed = mg_metric_counter("merganser_statements_shed_total", "",
 	                                  "Statements ended because the memory was used up.");
 	pthread_mutex_init(&queries->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&queries->limits_changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&queries->limits_changed);
 	int failed = pthread_create(&queries->watchdog, NULL, watchdog_main, queries);
 
 	queries->watched = failed == 0;

@@ -10,10 +10,10 @@
 #include "base/assert.h"
 #include "base/str.h"
 #include "os/clock.h"
+#include "os/wait.h"
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
 enum { OPEN_MS = 8000, LOOK_MS = 50 };
 
@@ -236,30 +236,19 @@ static void close_now(void *arg)
 /* Under the lock: a change, or a while. */
 static void rest(struct mg_relay_link *link, unsigned ms)
 {
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (long)(ms % 1000) * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	(void)pthread_cond_timedwait(&link->changed, &link->lock, &until);
+	(void)mg_cond_wait_until(&link->changed, &link->lock, mg_clock_ms() + ms);
 }
 
 static struct mg_relay_link *link_new(struct mg_relay *relay, uint64_t node)
 {
 	struct mg_relay_link *link = mg_alloc0(sizeof *link);
-	pthread_condattr_t attr;
 
 	atomic_init(&link->refs, 2);
 	link->relay = relay;
 	link->node = node;
 	link->reader.max = MG_RELAY_ANSWER_MAX;
 	pthread_mutex_init(&link->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&link->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&link->changed);
 	return link;
 }
 

@@ -9,10 +9,10 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "os/clock.h"
+#include "os/wait.h"
 #include "session/session_int.h"
 
 #include <stdio.h>
-#include <time.h>
 
 enum { AGAIN_MS = 1000 };
 
@@ -279,21 +279,11 @@ static void end_late(struct mg_sessions *sessions, uint64_t *next)
 
 static void wait_until(struct mg_tx_watch *watch, uint64_t next)
 {
-	uint64_t now = mg_clock_ms(), ms = next > now ? next - now : 0;
-	struct timespec until;
-
-	if (!next) {
+	if (next) {
+		(void)mg_cond_wait_until(&watch->changed, &watch->lock, next);
+	} else {
 		(void)pthread_cond_wait(&watch->changed, &watch->lock);
-		return;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += (time_t)(ms / 1000);
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	(void)pthread_cond_timedwait(&watch->changed, &watch->lock, &until);
 }
 
 static void *watch_main(void *arg)
@@ -319,14 +309,10 @@ static void *watch_main(void *arg)
 int mg_tx_watch_new(struct mg_tx_watch **out, struct mg_sessions *sessions, struct mg_error *err)
 {
 	struct mg_tx_watch *watch = mg_alloc0(sizeof *watch);
-	pthread_condattr_t attr;
 
 	watch->sessions = sessions;
 	pthread_mutex_init(&watch->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&watch->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&watch->changed);
 	int failed = pthread_create(&watch->thread, NULL, watch_main, watch);
 
 	watch->started = failed == 0;

@@ -19,12 +19,12 @@
  * owner: any thread; the lock guards the pool and the deadlines, nothing is run under it.
  */
 #include "os/clock.h"
+#include "os/wait.h"
 #include "sql/plandb_int.h"
 #include "sql/statement.h"
 #include "sql/wall.h"
 #include "store/duck.h"
 
-#include <errno.h>
 #include <string.h>
 
 enum {
@@ -56,48 +56,31 @@ static const size_t used_max[MG_PLANDB_USES] = { MG_PLANDB_POOL, 2, 6 };
 
 /* ---- time limit ---- */
 
-static bool time_before(struct timespec a, struct timespec b)
-{
-	return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
-}
-
-static struct timespec time_after(struct timespec time, int ms)
-{
-	int64_t nanos = time.tv_nsec + (int64_t)(ms % 1000) * 1000000;
-
-	time.tv_sec += ms / 1000 + nanos / 1000000000;
-	time.tv_nsec = nanos % 1000000000;
-	return time;
-}
-
 static void *watch(void *arg)
 {
 	struct mg_plandb *db = arg;
 
 	pthread_mutex_lock(&db->lock);
 	while (!db->closing) {
-		struct timespec now, next = { 0 };
+		uint64_t now = mg_clock_ms(), next = UINT64_MAX;
 
-		clock_gettime(CLOCK_MONOTONIC, &now);
 		for (size_t i = 0; i < MG_PLANDB_POOL; i++) {
 			struct mg_plan_conn *conn = &db->conns[i];
 
 			if (!conn->busy) {
 				continue;
 			}
-			if (!time_before(now, conn->deadline)) {
+			if (now >= conn->until_ms) {
 				/* Again every tenth of a second, until it is given back. */
 				conn->expired = true;
 				mg_duck_interrupt(conn->duck);
 				mg_duck_interrupt(conn->binder);
-				conn->deadline = time_after(now, 100);
+				conn->until_ms = now + 100;
 			}
-			if (!next.tv_sec || time_before(conn->deadline, next)) {
-				next = conn->deadline;
-			}
+			next = conn->until_ms < next ? conn->until_ms : next;
 		}
-		if (next.tv_sec) {
-			pthread_cond_timedwait(&db->changed, &db->lock, &next);
+		if (next != UINT64_MAX) {
+			(void)mg_cond_wait_until(&db->changed, &db->lock, next);
 		} else {
 			pthread_cond_wait(&db->changed, &db->lock);
 		}
@@ -110,16 +93,14 @@ struct mg_plan_conn *mg_plandb__take(struct mg_plandb *db, int ms, enum mg_pland
                                      struct mg_error *err)
 {
 	struct mg_plan_conn *conn = NULL;
-	struct timespec now, until;
+	uint64_t until_ms = mg_clock_ms() + WAIT_MS_MAX;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	until = time_after(now, WAIT_MS_MAX);
 	pthread_mutex_lock(&db->lock);
 	while (!conn) {
 		for (size_t i = 0; i < MG_PLANDB_POOL && !conn && db->used[use] < used_max[use]; i++) {
 			conn = db->conns[i].busy ? NULL : &db->conns[i];
 		}
-		if (!conn && pthread_cond_timedwait(&db->freed, &db->lock, &until) == ETIMEDOUT) {
+		if (!conn && !mg_cond_wait_until(&db->freed, &db->lock, until_ms)) {
 			pthread_mutex_unlock(&db->lock);
 			mg_error_set(err, MG_E_BUSY, "the planner is busy with other statements");
 			mg_error_hint(err, "Try again; a large constant expression may be computed there.");
@@ -130,8 +111,7 @@ struct mg_plan_conn *mg_plandb__take(struct mg_plandb *db, int ms, enum mg_pland
 	conn->use = use;
 	db->used[use]++;
 	conn->expired = false;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	conn->deadline = time_after(now, ms);
+	conn->until_ms = mg_clock_ms() + (uint64_t)ms;
 	conn->limit_ms = ms;
 	pthread_cond_signal(&db->changed);
 	pthread_mutex_unlock(&db->lock);
@@ -141,14 +121,11 @@ struct mg_plan_conn *mg_plandb__take(struct mg_plandb *db, int ms, enum mg_pland
 /* From now on ms at most, if that is less than what is left. */
 static void hurry(struct mg_plandb *db, struct mg_plan_conn *conn, int ms)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	struct timespec until = time_after(now, ms);
+	uint64_t until_ms = mg_clock_ms() + (uint64_t)ms;
 
 	pthread_mutex_lock(&db->lock);
-	if (!conn->expired && time_before(until, conn->deadline)) {
-		conn->deadline = until;
+	if (!conn->expired && until_ms < conn->until_ms) {
+		conn->until_ms = until_ms;
 		conn->limit_ms = ms;
 		pthread_cond_signal(&db->changed);
 	}
@@ -166,13 +143,10 @@ void mg_plandb__give(struct mg_plandb *db, struct mg_plan_conn *conn)
 
 bool mg_plandb__unwatch(struct mg_plandb *db, struct mg_plan_conn *conn)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
 	pthread_mutex_lock(&db->lock);
 	bool expired = conn->expired;
 
-	conn->deadline = time_after(now, OWN_MS_MAX);
+	conn->until_ms = mg_clock_ms() + OWN_MS_MAX;
 	pthread_mutex_unlock(&db->lock);
 	return !expired;
 }
@@ -287,18 +261,14 @@ static int open_all(struct mg_plandb *db, struct mg_error *err)
 int mg_plandb_open(struct mg_plandb **out, struct mg_error *err)
 {
 	struct mg_plandb *db = mg_alloc0(sizeof *db);
-	pthread_condattr_t attr;
 
 	*out = NULL;
 	db->limit_ms = PLAN_MS_MAX;
 	db->views = -1;
 	pthread_mutex_init(&db->lock, NULL);
 	pthread_mutex_init(&db->replay_lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&db->freed, &attr);
-	pthread_cond_init(&db->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mg_cond_init(&db->freed);
+	mg_cond_init(&db->changed);
 	int code = open_all(db, err);
 
 	if (!code) {

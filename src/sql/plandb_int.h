@@ -6,7 +6,6 @@
 #include "sql/wall.h"
 
 #include <pthread.h>
-#include <time.h>
 
 enum {
 	MG_PLANDB_POOL = 16, /* more than cores: a constant call that cannot be interrupted keeps one */
@@ -30,8 +29,8 @@ struct mg_plan_conn {
 	bool replays;             /* holds replay_lock */
 	bool replayed;            /* is in a transaction with the client's definitions */
 	bool expired;             /* the watchdog has interrupted it */
-	struct timespec deadline; /* while busy */
-	int limit_ms;             /* that the deadline stands for */
+	uint64_t until_ms; /* while busy: its deadline */
+	int limit_ms;      /* that the deadline stands for */
 };
 
 struct mg_plandb {

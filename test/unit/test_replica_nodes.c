@@ -705,8 +705,8 @@ static void pass(struct node *node)
 	AWAIT(atomic_load(&node->passes) == 0);
 }
 
-/* Readers hold up one of its replicas, and who had good ones has left: another one does not wait for
- * that, and nothing is pulled twice. */
+/* Readers hold up one of its replicas, and who had good ones has left: another one does not wait
+ * for that, and nothing is pulled twice. */
 static void test_damaged_replicas_are_made_anew(void **state)
 {
 	struct node *first = await_coordinator();

@@ -213,8 +213,8 @@ static void on_differs(void *arg, uint32_t shard, const struct mg_members *good)
 }
 
 /* What nodes 1, 2, ... say, a letter each: equal ones are equal, '!' cannot read, '.' says nothing.
- * Node 1 is this one.  forget: its file is another one after it has spoken; late: before.  How often
- * it was told that it is the odd one out. */
+ * Node 1 is this one.  forget: its file is another one after it has spoken; late: before.  How
+ * often it was told that it is the odd one out. */
 static struct told play(const char *said, uint32_t members, bool own_first, bool forget, bool late)
 {
 	struct told told = { 0 };
