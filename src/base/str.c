@@ -222,6 +222,13 @@ void mg_sb_add_ident(struct mg_sb *sb, const char *name)
 	add_doubled(sb, name, strlen(name), '"');
 }
 
+void mg_sb_add_path(struct mg_sb *sb, const char *schema, const char *name)
+{
+	mg_sb_add_ident(sb, schema);
+	mg_sb_add_char(sb, '.');
+	mg_sb_add_ident(sb, name);
+}
+
 void mg_sb_add_literal(struct mg_sb *sb, const char *text, size_t len)
 {
 	add_doubled(sb, text, len, '\'');

@@ -44,6 +44,7 @@ void mg_sb_addf(struct mg_sb *sb, const char *fmt, ...) __attribute__((format(pr
 void mg_sb_addv(struct mg_sb *sb, const char *fmt, va_list ap)
 	__attribute__((format(printf, 2, 0)));
 void mg_sb_add_ident(struct mg_sb *sb, const char *name);               /* "name", quotes doubled */
+void mg_sb_add_path(struct mg_sb *sb, const char *schema, const char *name); /* "schema"."name" */
 void mg_sb_add_literal(struct mg_sb *sb, const char *text, size_t len); /* 'text', quotes doubled */
 void mg_sb_add_json(struct mg_sb *sb, const char *text, size_t len); /* "text" as a JSON string */
 char *mg_sb_take(struct mg_sb *sb);             /* heap text (never NULL); sb is empty after */

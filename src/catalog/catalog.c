@@ -522,6 +522,13 @@ size_t mg_table_key_columns(const struct mg_table *table, const char **out)
 	return count;
 }
 
+void mg_table_shards(const struct mg_catalog_data *data, const struct mg_table *table,
+                     uint32_t *first, uint32_t *last)
+{
+	*first = table->key_count ? 1 : 0;
+	*last = table->key_count ? data->shard_count : 0;
+}
+
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name)
 {
@@ -529,6 +536,18 @@ const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data,
 		const struct mg_table *table = &data->tables[i];
 		if (mg_text_eq_nocase(table->schema, schema) && mg_text_eq_nocase(table->name, name)) {
 			return table;
+		}
+	}
+	return NULL;
+}
+
+const struct mg_view *mg_catalog_find_view(const struct mg_catalog_data *data, const char *schema,
+                                           const char *name)
+{
+	for (size_t i = 0; i < data->view_count; i++) {
+		if (mg_text_eq_nocase(data->views[i].schema, schema) &&
+		    mg_text_eq_nocase(data->views[i].name, name)) {
+			return &data->views[i];
 		}
 	}
 	return NULL;

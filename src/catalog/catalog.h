@@ -219,8 +219,13 @@ void mg_table_add_stored_columns(struct mg_sb *sql, const struct mg_table *table
 void mg_table_add_definition(struct mg_sb *sql, const struct mg_table *table, bool with_key);
 /* The same rows of the same columns: nothing has altered it or made it anew. */
 bool mg_table_is_same(const struct mg_table *a, const struct mg_table *b);
+/* The shards whose files hold it; data: that it is of. */
+void mg_table_shards(const struct mg_catalog_data *data, const struct mg_table *table,
+                     uint32_t *first, uint32_t *last);
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name);
+const struct mg_view *mg_catalog_find_view(const struct mg_catalog_data *data, const char *schema,
+                                           const char *name);
 /* NULL: there is none of that kind. */
 const struct mg_object *mg_catalog_find_object(const struct mg_catalog_data *data, const char *kind,
                                                const char *schema, const char *name);

@@ -246,9 +246,9 @@ static int shard_attach(struct job *job, const struct mg_catalog_data *data, uin
 static void add_select(struct mg_sb *sql, const struct mg_catalog_data *data,
                        const struct mg_table *table, const char *stored, bool count)
 {
-	uint32_t first = table->key_count ? 1 : 0;
-	uint32_t last = table->key_count ? data->shard_count : 0;
+	uint32_t first, last;
 
+	mg_table_shards(data, table, &first, &last);
 	mg_sb_add(sql, count ? "SELECT sum(n)::BIGINT FROM (" : "");
 	for (uint32_t shard = first; shard <= last; shard++) {
 		mg_sb_add(sql, shard > first ? " UNION ALL SELECT " : "SELECT ");
@@ -256,9 +256,7 @@ static void add_select(struct mg_sb *sql, const struct mg_catalog_data *data,
 			mg_table_add_stored_columns(sql, table);
 		}
 		mg_sb_addf(sql, count ? "count(*) AS n FROM s%u." : " FROM s%u.", shard);
-		mg_sb_add_ident(sql, table->schema);
-		mg_sb_add_char(sql, '.');
-		mg_sb_add_ident(sql, stored);
+		mg_sb_add_path(sql, table->schema, stored);
 	}
 	mg_sb_add(sql, count ? ")" : "");
 }
@@ -536,9 +534,7 @@ static int table_fetch(struct job *job, mg_client *client, const struct name *na
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, "SELECT * FROM ");
-	mg_sb_add_ident(&sql, name->schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, name->table);
+	mg_sb_add_path(&sql, name->schema, name->table);
 	int rc = mg_client_query(client, mg_sb_text(&sql), sql.len) ? client_failed(client, err) : 0;
 
 	if (rc == 0) {

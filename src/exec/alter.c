@@ -356,7 +356,7 @@ static int replace_table(void *arg, struct mg_arena *arena, struct mg_catalog_da
 
 static bool is_taken(const struct mg_catalog_data *data, const char *schema, const char *name)
 {
-	return mg_catalog_find_table(data, schema, name) || mg_define__find_view(data, schema, name);
+	return mg_catalog_find_table(data, schema, name) || mg_catalog_find_view(data, schema, name);
 }
 
 static int say_taken(const struct mg_define *define, struct mg_error *err)
@@ -382,7 +382,7 @@ static int rename_view(void *arg, struct mg_arena *arena, struct mg_catalog_data
                        struct mg_error *err)
 {
 	const struct mg_define *define = arg;
-	const struct mg_view *view = mg_define__find_view(data, define->schema, define->ddl.name);
+	const struct mg_view *view = mg_catalog_find_view(data, define->schema, define->ddl.name);
 
 	if (!view) {
 		return mg_error_set(err, MG_E_NO_TABLE, "there is no view \"%s\"", define->ddl.name);
@@ -422,9 +422,7 @@ static void add_query(struct mg_sb *sql, const struct alter *alter)
 		mg_sb_add_ident(sql, alter->from->columns[i].name);
 	}
 	mg_sb_add(sql, " FROM ");
-	mg_sb_add_ident(sql, alter->from->schema);
-	mg_sb_add_char(sql, '.');
-	mg_sb_add_ident(sql, alter->from->name);
+	mg_sb_add_path(sql, alter->from->schema, alter->from->name);
 }
 
 static void add_through(struct mg_sb *sql, const struct alter *alter)
@@ -559,8 +557,9 @@ static int alter_locked(struct alter *alter, const uint32_t *shards, size_t coun
 static size_t shards_of(const struct mg_define *define, const struct mg_table *table,
                         uint32_t *shards)
 {
-	uint32_t first = table->key_count ? 1 : 0, last = first ? define->data->shard_count : 0;
+	uint32_t first, last;
 
+	mg_table_shards(define->data, table, &first, &last);
 	for (uint32_t i = first; i <= last; i++) {
 		shards[i - first] = i;
 	}

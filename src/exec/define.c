@@ -46,21 +46,9 @@ void mg_define__tell(enum mg_define_step step)
 
 /* ---- the catalog ---- */
 
-const struct mg_view *mg_define__find_view(const struct mg_catalog_data *data, const char *schema,
-                                           const char *name)
-{
-	for (size_t i = 0; i < data->view_count; i++) {
-		if (mg_text_eq_nocase(data->views[i].schema, schema) &&
-		    mg_text_eq_nocase(data->views[i].name, name)) {
-			return &data->views[i];
-		}
-	}
-	return NULL;
-}
-
 static void remove_view(struct mg_catalog_data *data, const char *schema, const char *name)
 {
-	const struct mg_view *view = mg_define__find_view(data, schema, name);
+	const struct mg_view *view = mg_catalog_find_view(data, schema, name);
 
 	if (view) {
 		size_t at = (size_t)(view - data->views);
@@ -185,13 +173,6 @@ int mg_define__change_catalog(struct mg_define *define,
 
 /* ---- for the planning database ---- */
 
-void mg_define__add_path(struct mg_sb *sql, const char *schema, const char *name)
-{
-	mg_sb_add_ident(sql, schema);
-	mg_sb_add_char(sql, '.');
-	mg_sb_add_ident(sql, name);
-}
-
 /* The statement as the planning database runs it, for those that follow in its transaction. */
 static const char *replay_of(const struct mg_define *define)
 {
@@ -208,13 +189,13 @@ static const char *replay_of(const struct mg_define *define)
 		mg_sb_add_ident(&sql, ddl->name);
 	} else if (ddl->verb == MG_DDL_DROP) {
 		mg_sb_addf(&sql, "DROP %s ", object ? ddl->object : kinds[ddl->kind]);
-		mg_define__add_path(&sql, define->schema, ddl->name);
+		mg_sb_add_path(&sql, define->schema, ddl->name);
 	} else {
 		bool macro = object && mg_text_eq(ddl->object, MG_OBJECT_TABLE_MACRO);
 
 		mg_sb_addf(&sql, "CREATE OR REPLACE %s ",
 		           macro ? MG_OBJECT_MACRO : object ? ddl->object : kinds[ddl->kind]);
-		mg_define__add_path(&sql, define->schema, ddl->name);
+		mg_sb_add_path(&sql, define->schema, ddl->name);
 		mg_sb_addf(&sql, object                      ? " %s"
 		                 : ddl->kind == MG_DDL_TABLE ? " (%s)"
 		                                             : " AS %s",
@@ -331,7 +312,7 @@ static int check_table_or_view(const struct mg_define *define, bool *done, struc
 {
 	const struct mg_ddl *ddl = &define->ddl;
 	bool table = mg_catalog_find_table(define->data, define->schema, ddl->name) != NULL;
-	bool view = mg_define__find_view(define->data, define->schema, ddl->name) != NULL;
+	bool view = mg_catalog_find_view(define->data, define->schema, ddl->name) != NULL;
 	bool create = ddl->verb == MG_DDL_CREATE;
 	bool there = ddl->kind == MG_DDL_SCHEMA  ? mg_catalog_has_schema(define->data, ddl->name)
 	             : ddl->kind == MG_DDL_TABLE ? table

@@ -16,7 +16,7 @@ static const struct mg_comments *find_comments(const struct mg_define *define,
                                                const struct mg_catalog_data *data)
 {
 	const struct mg_table *table = mg_catalog_find_table(data, define->schema, define->ddl.name);
-	const struct mg_view *view = mg_define__find_view(data, define->schema, define->ddl.name);
+	const struct mg_view *view = mg_catalog_find_view(data, define->schema, define->ddl.name);
 
 	return table ? &table->comments : view ? &view->comments : NULL;
 }
@@ -70,7 +70,7 @@ int mg_define__comment(struct mg_define *define, struct mg_error *err)
 	           *ddl->column                ? "COLUMN"
 	           : ddl->kind == MG_DDL_TABLE ? "TABLE"
 	                                       : "VIEW");
-	mg_define__add_path(&sql, define->schema, ddl->name);
+	mg_sb_add_path(&sql, define->schema, ddl->name);
 	if (*ddl->column) {
 		mg_sb_add_char(&sql, '.');
 		mg_sb_add_ident(&sql, ddl->column);

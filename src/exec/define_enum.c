@@ -112,7 +112,7 @@ int mg_define__read_labels(struct mg_define *define, struct mg_error *err)
 		struct mg_sb sql = { 0 };
 
 		mg_sb_addf(&sql, "CREATE %sTYPE ", define->ddl.or_replace ? "OR REPLACE " : "");
-		mg_define__add_path(&sql, define->schema, define->ddl.name);
+		mg_sb_add_path(&sql, define->schema, define->ddl.name);
 		mg_sb_addf(&sql, " %.*s", MG_STR_ARG(define->ddl.definition));
 		define->statement = mg_arena_strdup(define->arena, mg_sb_text(&sql));
 		mg_sb_fini(&sql);

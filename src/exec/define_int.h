@@ -46,7 +46,6 @@ int mg_define__step(struct mg_define *define,
 /* How the planning database is asked; alone: mg_plandb_try makes or drops something. */
 struct mg_plan_settings mg_define__plan_settings(const struct mg_define *define, bool alone);
 
-void mg_define__add_path(struct mg_sb *sql, const char *schema, const char *name);
 /* What the query of CREATE ... AS gives, and no more names than it has columns. */
 int mg_define__bind_query(struct mg_define *define, const char **query, struct mg_bound *bound,
                           struct mg_error *err);
@@ -54,8 +53,6 @@ int mg_define__bind_query(struct mg_define *define, const char **query, struct m
 void mg_define__tell(enum mg_define_step step);
 /* Names that nothing of users may have. */
 int mg_define__check_name(const char *name, struct mg_error *err);
-const struct mg_view *mg_define__find_view(const struct mg_catalog_data *data, const char *schema,
-                                           const char *name); /* NULL: there is none */
 /* Functions that no client may call may not stand in a definition, either. */
 int mg_define__check_expression(struct mg_define *define, const char *text, struct mg_error *err);
 

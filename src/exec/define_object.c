@@ -198,9 +198,7 @@ static int try_drop(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 	struct mg_sb sql = { 0 };
 
 	mg_sb_addf(&sql, "DROP %s ", define->ddl.object);
-	mg_sb_add_ident(&sql, define->schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, define->ddl.name);
+	mg_sb_add_path(&sql, define->schema, define->ddl.name);
 	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 
 	if (code && define->ddl.cascade && err && mg_text_eq(err->sqlstate, "2BP01")) {

@@ -214,7 +214,7 @@ static int read_keys(struct mg_define *define, struct mg_duck_conn *conn,
 	mg_sb_add(&sql, ") FROM ");
 	mg_sb_add_ident(&sql, place->database);
 	mg_sb_add_char(&sql, '.');
-	mg_define__add_path(&sql, place->schema, place->name);
+	mg_sb_add_path(&sql, place->schema, place->name);
 	int code = table->key_count ? mg_duck_exec(conn, mg_sb_text(&sql), err) : 0;
 
 	mg_sb_fini(&sql);
@@ -269,7 +269,7 @@ static int try_table(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, define->ddl.or_replace ? "CREATE OR REPLACE TABLE " : "CREATE TABLE ");
-	mg_define__add_path(&sql, define->schema, define->ddl.name);
+	mg_sb_add_path(&sql, define->schema, define->ddl.name);
 	mg_sb_addf(&sql, " (%.*s)", MG_STR_ARG(define->ddl.columns));
 	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 
@@ -316,7 +316,7 @@ static int add_table(void *arg, struct mg_arena *arena, struct mg_catalog_data *
 		mg_catalog_find_table(data, define->table.schema, define->table.name);
 
 	/* While its rows were loaded others may have used the name. */
-	if (mg_define__find_view(data, define->table.schema, define->table.name) ||
+	if (mg_catalog_find_view(data, define->table.schema, define->table.name) ||
 	    (old && !define->ddl.or_replace)) {
 		return mg_error_set(err, MG_E_DUPLICATE, "\"%s\" is there already", define->table.name);
 	}

@@ -15,13 +15,6 @@
 
 #include <string.h>
 
-static void add_path(struct mg_sb *sql, const char *schema, const char *name)
-{
-	mg_sb_add_ident(sql, schema);
-	mg_sb_add_char(sql, '.');
-	mg_sb_add_ident(sql, name);
-}
-
 static int make_schema(struct mg_engine *engine, struct mg_duck_conn *conn, const char *schema,
                        struct mg_error *err)
 {
@@ -43,7 +36,7 @@ static int show_view(struct mg_engine *engine, struct mg_duck_conn *conn,
 	int code = make_schema(engine, conn, view->schema, err);
 
 	mg_sb_add(&sql, "CREATE OR REPLACE VIEW ");
-	add_path(&sql, view->schema, view->name);
+	mg_sb_add_path(&sql, view->schema, view->name);
 	mg_sb_addf(&sql, " AS %s", view->sql);
 	/* Here first: it may stand on macros, which the engine has not. */
 	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
@@ -68,7 +61,7 @@ static int show_object(struct mg_engine *engine, const struct mg_object *object,
 	int code = make_schema(engine, NULL, object->schema, err);
 
 	mg_sb_addf(&sql, "CREATE %s ", table_macro ? MG_OBJECT_MACRO : object->kind);
-	add_path(&sql, object->schema, object->name);
+	mg_sb_add_path(&sql, object->schema, object->name);
 	mg_sb_addf(&sql, " %s", object->sql);
 	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
 	if (!code && mg_text_eq(object->kind, MG_OBJECT_SEQUENCE)) {
@@ -143,12 +136,10 @@ bool mg_engine__is_current_object(const struct mg_catalog_data *data, const stru
 	if (object) {
 		return object->id == shown->id && mg_text_eq(object->sql, shown->text);
 	}
-	for (size_t i = 0; mg_text_eq(shown->kind, MG_SHOWN_VIEW) && i < data->view_count; i++) {
-		const struct mg_view *view = &data->views[i];
+	const struct mg_view *view = mg_text_eq(shown->kind, MG_SHOWN_VIEW)
+	                                 ? mg_catalog_find_view(data, shown->schema, shown->name)
+	                                 : NULL;
 
-		if (mg_text_eq(view->schema, shown->schema) && mg_text_eq(view->name, shown->name)) {
-			return mg_text_eq(view->sql, shown->text);
-		}
-	}
-	return false;
+	return view && mg_text_eq(view->schema, shown->schema) &&
+	       mg_text_eq(view->name, shown->name) && mg_text_eq(view->sql, shown->text);
 }

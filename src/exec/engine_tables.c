@@ -42,9 +42,7 @@ static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *ta
 	}
 	struct mg_sb sql = { 0 };
 	mg_sb_add(&sql, "CREATE OR REPLACE VIEW ");
-	mg_sb_add_ident(&sql, table->schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, table->table);
+	mg_sb_add_path(&sql, table->schema, table->table);
 	mg_sb_add(&sql, " AS ");
 	mg_exec_table_select(&sql, table);
 	code = mg_duck_exec(conn, mg_sb_text(&sql), err);
@@ -59,9 +57,7 @@ static void add_table_ddl(struct mg_sb *sql, const struct mg_table *table, bool 
 	mg_sb_add(sql, "CREATE SCHEMA IF NOT EXISTS ");
 	mg_sb_add_ident(sql, table->schema);
 	mg_sb_add(sql, replace ? "; CREATE OR REPLACE TABLE " : "; CREATE TABLE ");
-	mg_sb_add_ident(sql, table->schema);
-	mg_sb_add_char(sql, '.');
-	mg_sb_add_ident(sql, table->name);
+	mg_sb_add_path(sql, table->schema, table->name);
 	mg_sb_add_char(sql, '(');
 	mg_table_add_definition(sql, table, false);
 	mg_sb_add_char(sql, ')');
@@ -97,16 +93,15 @@ static void add_sample_sql(struct mg_sb *sql, struct mg_arena *arena,
 	/* Slots from 0 on lie in the first shard: its file alone is read unless the fraction is larger.
 	 */
 	mg_sb_add(sql, " FROM (");
-	uint32_t first = table->key_count ? 1 : 0, end = table->key_count ? data->shard_count : 0;
+	uint32_t first, end;
 	bool any = false;
+	mg_table_shards(data, table, &first, &end);
 	for (uint32_t i = first; i <= end; i++) {
 		if (table->key_count && data->shards[i].slot_first > last) {
 			break;
 		}
 		mg_sb_addf(sql, "%sSELECT * FROM s%u.", any ? " UNION ALL " : "", i);
-		mg_sb_add_ident(sql, table->schema);
-		mg_sb_add_char(sql, '.');
-		mg_sb_add_ident(sql, mg_table_stored(arena, table));
+		mg_sb_add_path(sql, table->schema, mg_table_stored(arena, table));
 		any = true;
 	}
 	mg_sb_add_char(sql, ')');
@@ -201,9 +196,7 @@ static int load_sample(struct mg_engine *engine, const struct mg_table *table,
 	struct mg_error ignored;
 	struct mg_sb sql = { 0 }, name = { 0 };
 
-	mg_sb_add_ident(&name, table->schema);
-	mg_sb_add_char(&name, '.');
-	mg_sb_add_ident(&name, table->name);
+	mg_sb_add_path(&name, table->schema, table->name);
 	mg_sb_addf(&sql,
 	           "BEGIN; DELETE FROM %s; INSERT INTO %s SELECT * FROM merganser_exchange(0); "
 	           "COMMIT",
@@ -256,9 +249,7 @@ static void take_back(struct mg_engine *engine, const struct mg_table *table)
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, "DROP TABLE IF EXISTS ");
-	mg_sb_add_ident(&sql, table->schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, table->name);
+	mg_sb_add_path(&sql, table->schema, table->name);
 	(void)mg_plandb_exec(engine->plandb, mg_sb_text(&sql), &ignored);
 	mg_sb_fini(&sql);
 }
@@ -386,16 +377,12 @@ static int drop(struct mg_engine *engine, struct mg_duck_conn *conn, const struc
 
 	if (mg_text_eq(shown->kind, MG_SHOWN_TABLE) || mg_text_eq(shown->kind, MG_SHOWN_VIEW)) {
 		mg_sb_add(&sql, "DROP VIEW IF EXISTS ");
-		mg_sb_add_ident(&sql, shown->schema);
-		mg_sb_add_char(&sql, '.');
-		mg_sb_add_ident(&sql, shown->name);
+		mg_sb_add_path(&sql, shown->schema, shown->name);
 		code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 	}
 	mg_sb_clear(&sql);
 	mg_sb_addf(&sql, "DROP %s IF EXISTS ", shown->kind);
-	mg_sb_add_ident(&sql, shown->schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, shown->name);
+	mg_sb_add_path(&sql, shown->schema, shown->name);
 	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
 	mg_sb_fini(&sql);
 	return code;

@@ -28,17 +28,6 @@ const char *mg_feed_op_name(enum mg_feed_op op)
 
 /* ---- the table ---- */
 
-static bool is_view(const struct mg_catalog_data *data, const char *schema, const char *name)
-{
-	bool found = false;
-
-	for (size_t i = 0; i < data->view_count && !found; i++) {
-		found = mg_text_eq_nocase(data->views[i].schema, schema) &&
-		        mg_text_eq_nocase(data->views[i].name, name);
-	}
-	return found;
-}
-
 /* "a.b" is table b of schema a, or table "a.b" of main. */
 static const struct mg_table *find_table(struct mg_feed *feed, const struct mg_catalog_data *data,
                                          bool *view)
@@ -46,12 +35,12 @@ static const struct mg_table *find_table(struct mg_feed *feed, const struct mg_c
 	const char *name = feed->options->table;
 	const struct mg_table *table = mg_catalog_find_table(data, "main", name);
 
-	*view = is_view(data, "main", name);
+	*view = mg_catalog_find_view(data, "main", name) != NULL;
 	for (const char *dot = strchr(name, '.'); dot && !table && !*view; dot = strchr(dot + 1, '.')) {
 		const char *schema = mg_arena_strndup(feed->arena, name, (size_t)(dot - name));
 
 		table = mg_catalog_find_table(data, schema, dot + 1);
-		*view = is_view(data, schema, dot + 1);
+		*view = mg_catalog_find_view(data, schema, dot + 1) != NULL;
 	}
 	return table;
 }

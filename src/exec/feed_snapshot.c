@@ -62,9 +62,7 @@ static void interrupt(void *arg)
 static void write_select(struct mg_sb *sql, const struct mg_feed *feed, uint32_t shard)
 {
 	mg_sb_addf(sql, "SELECT * EXCLUDE (_mg_slot) FROM s%" PRIu32 ".", shard);
-	mg_sb_add_ident(sql, feed->schema);
-	mg_sb_add_char(sql, '.');
-	mg_sb_add_ident(sql, feed->stored);
+	mg_sb_add_path(sql, feed->schema, feed->stored);
 }
 
 static int read_rows(struct taking *taking, struct mg_duck_conn *conn, uint32_t shard,

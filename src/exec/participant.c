@@ -141,9 +141,7 @@ void mg_exec_table_select(struct mg_sb *sql, const struct mg_exec_table *table)
 		mg_sb_add(sql, i ? " UNION ALL SELECT " : "SELECT ");
 		add_stored_columns(sql, table);
 		mg_sb_add(sql, " FROM ");
-		mg_sb_add_ident(sql, table->databases[i]);
-		mg_sb_add_char(sql, '.');
-		mg_sb_add_ident(sql, table->schema);
+		mg_sb_add_path(sql, table->databases[i], table->schema);
 		mg_sb_add_char(sql, '.');
 		mg_sb_add_ident(sql, table->stored);
 		if (table->overlay && table->overlay->dead) {

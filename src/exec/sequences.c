@@ -120,13 +120,6 @@ static int64_t value_behind(const struct state *state, int64_t from, uint64_t st
 
 /* ---- the planning database ---- */
 
-static void add_path(struct mg_sb *sql, const struct mg_object *object)
-{
-	mg_sb_add_ident(sql, object->schema);
-	mg_sb_add_char(sql, '.');
-	mg_sb_add_ident(sql, object->name);
-}
-
 struct question {
 	struct mg_arena *arena;
 	const char *sql;
@@ -197,7 +190,7 @@ static int draw(struct mg_engine *engine, struct mg_arena *arena, const struct m
 	struct question question = { .arena = arena };
 	int code = 0;
 
-	add_path(&path, object);
+	mg_sb_add_path(&path, object->schema, object->name);
 	while (!code && steps) {
 		uint64_t now = steps < STEPS_A_TRY ? steps : STEPS_A_TRY;
 
@@ -267,25 +260,6 @@ static int begin(struct mg_sequences *sequences, struct mg_arena *arena,
 	return code;
 }
 
-int mg_sequences_begin(struct mg_sequences *sequences, uint64_t epoch, struct mg_error *err)
-{
-	struct mg_arena *arena = mg_arena_new();
-	int code = 0;
-
-	pthread_mutex_lock(&sequences->lock);
-	const struct mg_catalog_data *data = mg_catalog_take(sequences->engine->catalog);
-
-	for (size_t i = 0; !code && i < data->object_count; i++) {
-		code = is_sequence(&data->objects[i])
-		           ? begin(sequences, arena, &data->objects[i], epoch, err)
-		           : 0;
-	}
-	mg_catalog_give(sequences->engine->catalog, data);
-	pthread_mutex_unlock(&sequences->lock);
-	mg_arena_free(arena);
-	return code ? mg_error_wrap(err, "while a sequence goes on") : 0;
-}
-
 /* ---- reserving ---- */
 
 struct reservation {
@@ -341,7 +315,11 @@ static int keep(struct mg_sequences *sequences, struct mg_arena *arena,
 	return code;
 }
 
-int mg_sequences_keep(struct mg_sequences *sequences, uint64_t epoch, struct mg_error *err)
+/* One of them after the other, in an epoch. */
+static int each(struct mg_sequences *sequences, uint64_t epoch,
+                int (*work)(struct mg_sequences *sequences, struct mg_arena *arena,
+                            const struct mg_object *object, uint64_t epoch, struct mg_error *err),
+                struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	int code = 0;
@@ -351,13 +329,25 @@ int mg_sequences_keep(struct mg_sequences *sequences, uint64_t epoch, struct mg_
 
 	for (size_t i = 0; !code && i < data->object_count; i++) {
 		code = is_sequence(&data->objects[i])
-		           ? keep(sequences, arena, &data->objects[i], epoch, err)
+		           ? work(sequences, arena, &data->objects[i], epoch, err)
 		           : 0;
 	}
 	mg_catalog_give(sequences->engine->catalog, data);
 	pthread_mutex_unlock(&sequences->lock);
 	mg_arena_free(arena);
-	return code ? mg_error_wrap(err, "while values of a sequence are reserved") : 0;
+	return code;
+}
+
+int mg_sequences_begin(struct mg_sequences *sequences, uint64_t epoch, struct mg_error *err)
+{
+	return each(sequences, epoch, begin, err) ? mg_error_wrap(err, "while a sequence goes on") : 0;
+}
+
+int mg_sequences_keep(struct mg_sequences *sequences, uint64_t epoch, struct mg_error *err)
+{
+	return each(sequences, epoch, keep, err)
+	           ? mg_error_wrap(err, "while values of a sequence are reserved")
+	           : 0;
 }
 
 /* ---- nodes that do not coordinate ---- */
@@ -406,7 +396,7 @@ int mg_sequences_resume(struct mg_engine *engine, const struct mg_object *object
 	if (!code && found) {
 		struct mg_sb path = { 0 };
 
-		add_path(&path, object);
+		mg_sb_add_path(&path, object->schema, object->name);
 		mg_sb_addf(out,
 		           "CREATE OR REPLACE SEQUENCE %s INCREMENT BY %lld MINVALUE %lld MAXVALUE %lld "
 		           "START WITH %lld %s; SELECT nextval(",

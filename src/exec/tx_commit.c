@@ -87,12 +87,6 @@ static int add_rows(struct leaving *leaving, struct mg_duck_conn *conn, enum mg_
 	return code;
 }
 
-static int rids_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
-{
-	(void)arg, (void)schema, (void)err;
-	return 0;
-}
-
 static int rids_put(void *arg, uint32_t target, struct ArrowArray *batch, struct mg_error *err)
 {
 	struct leaving *leaving = arg;
@@ -112,8 +106,8 @@ static int deleted_put(void *arg, uint32_t target, struct ArrowArray *batch, str
 /* Dead ids: all, and those that no own row replaces. */
 static int add_deleted(struct leaving *leaving, struct mg_duck_conn *conn, struct mg_error *err)
 {
-	const struct mg_duck_sink all = { .begin = rids_begin, .put = rids_put, .arg = leaving };
-	const struct mg_duck_sink deleted = { .begin = rids_begin, .put = deleted_put, .arg = leaving };
+	const struct mg_duck_sink all = { .put = rids_put, .arg = leaving };
+	const struct mg_duck_sink deleted = { .put = deleted_put, .arg = leaving };
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, "SELECT \"merganser rid\" FROM ");
@@ -208,8 +202,10 @@ static int check_rows(const struct mg_tx *tx, const struct leaving *leaving, boo
 {
 	const struct mg_write_rids *rids = &leaving->replaced;
 	const struct mg_table *table = leaving->write.table;
-	uint32_t first = table->key_count ? 1 : 0, last = table->key_count ? tx->data->shard_count : 0;
+	uint32_t first, last;
 	size_t from = 0;
+
+	mg_table_shards(tx->data, table, &first, &last);
 
 	for (uint32_t shard = first; shard <= last; shard++) {
 		size_t count = 0;

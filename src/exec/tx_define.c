@@ -153,13 +153,6 @@ int mg_tx_load(struct mg_tx *tx, const struct mg_table *table, struct mg_redo *r
 
 /* ---- COMMIT ---- */
 
-static void shards_of(const struct mg_tx *tx, const struct mg_table *table, uint32_t *first,
-                      uint32_t *last)
-{
-	*first = table->key_count ? 1 : 0;
-	*last = table->key_count ? tx->data->shard_count : 0;
-}
-
 void mg_tx__add_creates(const struct mg_tx *tx, struct mg_redo *redo)
 {
 	for (size_t i = 0; i < tx->table_count; i++) {
@@ -182,8 +175,8 @@ static void spare(const struct mg_tx *tx, bool begin)
 }
 
 /* Drops of tables that are not in `kept`; how many. */
-static size_t add_drops(const struct mg_tx *tx, const struct mg_catalog_data *from,
-                        const struct mg_catalog_data *kept, struct mg_redo *redo)
+static size_t add_drops(const struct mg_catalog_data *from, const struct mg_catalog_data *kept,
+                        struct mg_redo *redo)
 {
 	struct mg_arena *arena = mg_arena_new();
 	size_t count = 0;
@@ -195,7 +188,7 @@ static size_t add_drops(const struct mg_tx *tx, const struct mg_catalog_data *fr
 		if (find_by_id(kept, table)) {
 			continue;
 		}
-		shards_of(tx, table, &first, &last);
+		mg_table_shards(from, table, &first, &last);
 		for (uint32_t shard = first; shard <= last; shard++) {
 			mg_redo_drop(redo, shard, table->schema, mg_table_stored(arena, table));
 		}
@@ -210,6 +203,7 @@ static void describe(const struct mg_catalog_data *data, const struct mg_tx_step
                      struct mg_sb *out)
 {
 	const struct mg_table *table = mg_catalog_find_table(data, step->schema, step->name);
+	const struct mg_view *view = mg_catalog_find_view(data, step->schema, step->name);
 	const struct mg_object *object =
 		mg_catalog_find_object(data, step->kind, step->schema, step->name);
 
@@ -228,13 +222,8 @@ static void describe(const struct mg_catalog_data *data, const struct mg_tx_step
 	if (table) {
 		mg_sb_addf(out, "%llu %s", (unsigned long long)table->id, table->definition);
 	}
-	for (size_t i = 0; i < data->view_count; i++) {
-		const struct mg_view *view = &data->views[i];
-
-		if (mg_text_eq_nocase(view->schema, step->schema) &&
-		    mg_text_eq_nocase(view->name, step->name)) {
-			mg_sb_addf(out, "view %s", view->sql);
-		}
+	if (view) {
+		mg_sb_addf(out, "view %s", view->sql);
 	}
 }
 
@@ -364,7 +353,7 @@ static void drop_tables(const struct mg_tx *tx, uint64_t epoch, const struct mg_
 	struct mg_error left = { 0 };
 
 	/* Else the next coordinator sweeps them. */
-	if (add_drops(tx, from, kept, redo) &&
+	if (add_drops(from, kept, redo) &&
 	    mg_replica_commit_in(mg_engine_replica(tx->engine), epoch, redo, &left)) {
 		mg_log(MG_LOG_WARN, "table.left", "error=\"%s\"", left.message);
 	}
@@ -416,7 +405,7 @@ int mg_tx__publish(struct mg_tx *tx, struct mg_run *run, uint64_t epoch, struct 
 	const uint32_t *found = NULL;
 	uint32_t *shards = NULL;
 
-	(void)add_drops(tx, tx->base, tx->data, drops);
+	(void)add_drops(tx->base, tx->data, drops);
 	size_t count = mg_redo_shards(drops, &found);
 	int code = 0;
 

@@ -64,9 +64,7 @@ static int make(struct mg_tx *tx, const struct mg_table *table, bool own, struct
 		mg_sb_add(&sql, " AS SELECT _mg_rid, _mg_slot, ");
 		mg_table_add_stored_columns(&sql, table);
 		mg_sb_addf(&sql, " FROM s%d.", table->key_count ? 1 : 0);
-		mg_sb_add_ident(&sql, table->schema);
-		mg_sb_add_char(&sql, '.');
-		mg_sb_add_ident(&sql, mg_table_stored(arena, table));
+		mg_sb_add_path(&sql, table->schema, mg_table_stored(arena, table));
 		mg_sb_add(&sql, " LIMIT 0; CREATE TEMP TABLE ");
 	}
 	mg_sb_add_ident(&sql, made.dead);

@@ -28,18 +28,6 @@
 
 /* ---- the target ---- */
 
-static const struct mg_view *find_view(const struct mg_catalog_data *data, const char *schema,
-                                       const char *name)
-{
-	for (size_t i = 0; i < data->view_count; i++) {
-		if (mg_text_eq_nocase(data->views[i].schema, schema) &&
-		    mg_text_eq_nocase(data->views[i].name, name)) {
-			return &data->views[i];
-		}
-	}
-	return NULL;
-}
-
 /* The catalog has one database, whose name may stand in front. */
 static int find_table(const struct mg_catalog_data *data, const struct mg_dml *dml,
                       const struct mg_table **out, struct mg_error *err)
@@ -55,7 +43,7 @@ static int find_table(const struct mg_catalog_data *data, const struct mg_dml *d
 	if (*out) {
 		return 0;
 	}
-	if (known && find_view(data, schema, dml->table)) {
+	if (known && mg_catalog_find_view(data, schema, dml->table)) {
 		mg_error_set(err, MG_E_BIND, "%s needs a table, and \"%s\" is a view", dml->name,
 		             dml->table);
 		if (err) {
@@ -143,6 +131,21 @@ int mg_write__look(struct mg_write *write, const char *sql, struct mg_plandb_vie
 	const struct mg_plan_settings settings = mg_write__plan_settings(write);
 
 	return mg_plandb_look(mg_engine_plandb(write->engine), write->arena, &settings, sql, view, err);
+}
+
+int mg_write__look_at_rows(struct mg_write *write, const char *sql, struct mg_error *err)
+{
+	struct mg_plandb_view view = { 0 };
+	int code = mg_write__look(write, sql, &view, err);
+
+	if (code) {
+		return mg_write__say_syntax(write, code, err);
+	}
+	if (view.row_ids) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "row id of table \"%s\"", write->table->name);
+		mg_error_hint(err, "Rows of a sharded table have no rowid; name them by their columns.");
+	}
+	return code;
 }
 
 int mg_write__check(struct mg_write *write, struct mg_error *err)

@@ -25,11 +25,7 @@ static void add_from(struct mg_sb *sql, const struct mg_write *write)
 	const struct mg_dml *dml = &write->dml;
 
 	mg_sb_add(sql, "\nFROM ");
-	mg_write__add_table(sql, write);
-	if (dml->alias) {
-		mg_sb_add(sql, " AS ");
-		mg_sb_add_ident(sql, dml->alias);
-	}
+	mg_write__add_target(sql, write);
 	if (dml->from.len) {
 		mg_sb_addf(sql, ", %.*s\n", MG_STR_ARG(dml->from));
 	}
@@ -44,18 +40,6 @@ static void add_with(struct mg_sb *sql, const struct mg_write *write)
 	mg_sb_add(sql, write->dml.with.len ? "\n" : "");
 }
 
-/* a."name"; rowid when name is NULL. */
-static void add_own(struct mg_sb *sql, const struct mg_write *write, const char *name)
-{
-	mg_sb_add_ident(sql, write->dml.alias ? write->dml.alias : write->table->name);
-	mg_sb_add_char(sql, '.');
-	if (name) {
-		mg_sb_add_ident(sql, name);
-	} else {
-		mg_sb_add(sql, "rowid");
-	}
-}
-
 static const char *taken(struct mg_write *write, struct mg_sb *sql)
 {
 	const char *text = mg_arena_strdup(write->arena, mg_sb_text(sql));
@@ -67,7 +51,6 @@ static const char *taken(struct mg_write *write, struct mg_sb *sql)
 /* What the text itself asks for: without the columns that we add. */
 static int look(struct mg_write *write, struct mg_error *err)
 {
-	struct mg_plandb_view view;
 	struct mg_sb sql = { 0 };
 
 	add_with(&sql, write);
@@ -82,15 +65,8 @@ static int look(struct mg_write *write, struct mg_error *err)
 
 	/* The pieces are what they seem to be when they are well formed together here, and as they were
 	 * written, in the check. */
-	int code = mg_write__look(write, text, &view, err);
+	int code = mg_write__look_at_rows(write, text, err);
 
-	if (code) {
-		return mg_write__say_syntax(write, code, err);
-	}
-	if (view.row_ids) {
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "row id of table \"%s\"", write->table->name);
-		mg_error_hint(err, "Rows of a sharded table have no rowid; name them by their columns.");
-	}
 	return code ? code : mg_write__check(write, err);
 }
 
@@ -114,22 +90,18 @@ static const char *delete_text(struct mg_write *write)
 
 	add_with(&sql, write);
 	mg_sb_add(&sql, "SELECT ");
-	add_own(&sql, write, NULL);
+	mg_write__add_own(&sql, write, NULL);
 	for (size_t i = 0; dml->returning.len && i < write->table->column_count; i++) {
 		mg_sb_add(&sql, ", ");
-		add_own(&sql, write, write->table->columns[i].name);
+		mg_write__add_own(&sql, write, write->table->columns[i].name);
 	}
 	if (once) {
 		mg_sb_add(&sql, " FROM ");
-		mg_write__add_table(&sql, write);
-		if (dml->alias) {
-			mg_sb_add(&sql, " AS ");
-			mg_sb_add_ident(&sql, dml->alias);
-		}
+		mg_write__add_target(&sql, write);
 		mg_sb_add(&sql, " WHERE ");
-		add_own(&sql, write, NULL);
+		mg_write__add_own(&sql, write, NULL);
 		mg_sb_add(&sql, " IN (SELECT ");
-		add_own(&sql, write, NULL);
+		mg_write__add_own(&sql, write, NULL);
 	}
 	add_from(&sql, write);
 	mg_sb_add(&sql, once ? ")" : "");
@@ -193,7 +165,7 @@ static const char *update_text(struct mg_write *write)
 
 	add_with(&sql, write);
 	mg_sb_add(&sql, "SELECT ");
-	add_own(&sql, write, NULL);
+	mg_write__add_own(&sql, write, NULL);
 	for (size_t i = 0; i < write->table->column_count; i++) {
 		const char *name = write->table->columns[i].name;
 		const struct mg_dml_set *set = find_set(write, name);
@@ -206,7 +178,7 @@ static const char *update_text(struct mg_write *write)
 			mg_sb_addf(&sql, "(%.*s\n)", MG_STR_ARG(expr));
 		} else {
 			/* Another name, so that the expressions keep theirs, which errors tell. */
-			add_own(&sql, write, name);
+			mg_write__add_own(&sql, write, name);
 			mg_sb_addf(&sql, " AS \"merganser %zu\"", i);
 		}
 	}

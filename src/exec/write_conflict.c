@@ -195,12 +195,6 @@ struct slots {
 	bool *shards; /* [shard_count + 1] */
 };
 
-static int slots_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
-{
-	(void)arg, (void)schema, (void)err;
-	return 0;
-}
-
 static int slots_put(void *arg, uint32_t target, struct ArrowArray *batch, struct mg_error *err)
 {
 	const struct slots *slots = arg;
@@ -236,7 +230,7 @@ static int find_shards(struct mg_write *write, struct mg_duck_conn *conn, bool *
                        struct mg_error *err)
 {
 	struct slots slots = { write, shards };
-	const struct mg_duck_sink sink = { .begin = slots_begin, .put = slots_put, .arg = &slots };
+	const struct mg_duck_sink sink = { .put = slots_put, .arg = &slots };
 	struct mg_sb sql = { 0 };
 	int code = 0;
 
@@ -466,7 +460,7 @@ static int gone_put(void *arg, uint32_t target, struct ArrowArray *batch, struct
 /* Rows whose key SET changed, and the new keys, which may be those of rows that were not found. */
 static int find_gone(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err)
 {
-	const struct mg_duck_sink sink = { .begin = slots_begin, .put = gone_put, .arg = write };
+	const struct mg_duck_sink sink = { .put = gone_put, .arg = write };
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, "SELECT \"merganser rid\" FROM ");

@@ -113,6 +113,10 @@ int mg_write__redo_put(struct mg_write *write, enum mg_redo_kind kind, uint32_t 
 
 /* ---- SQL of the table (write_spool.c) ---- */
 void mg_write__add_table(struct mg_sb *sql, const struct mg_write *write);
+/* "main"."t" AS "a" */
+void mg_write__add_target(struct mg_sb *sql, const struct mg_write *write);
+/* a."name"; rowid when name is NULL. */
+void mg_write__add_own(struct mg_sb *sql, const struct mg_write *write, const char *name);
 void mg_write__add_columns(struct mg_sb *sql, const struct mg_write *write);
 /* "c<i>::type, ..." of the table's columns, the first of which is column `first` of the spool. */
 void mg_write__add_stored(struct mg_sb *sql, const struct mg_write *write, size_t first,
@@ -150,6 +154,8 @@ int mg_write__source_on(struct mg_write *write, struct mg_duck_conn *conn, const
 /* The wall: what a text that reads would touch. */
 int mg_write__look(struct mg_write *write, const char *sql, struct mg_plandb_view *view,
                    struct mg_error *err);
+/* The same of a text whose rows are to be changed, which may not name their ids. */
+int mg_write__look_at_rows(struct mg_write *write, const char *sql, struct mg_error *err);
 /* DuckDB's own words for a syntax error, which is about the text as it was written. */
 int mg_write__say_syntax(struct mg_write *write, int code, struct mg_error *err);
 /* The whole statement, once the wall has seen its parts, as DuckDB understands it. */

@@ -52,12 +52,6 @@ static int fill_source(struct mg_write *write, struct mg_duck_conn *conn, struct
 	return code;
 }
 
-static int ids_begin(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
-{
-	(void)arg, (void)schema, (void)err;
-	return 0;
-}
-
 struct ids {
 	struct mg_write *write;
 	struct mg_write_rids *rids;
@@ -75,7 +69,7 @@ static int keep_ids(struct mg_write *write, struct mg_duck_conn *conn, size_t wh
                     struct mg_write_rids *rids, struct mg_error *err)
 {
 	struct ids ids = { write, rids };
-	const struct mg_duck_sink sink = { .begin = ids_begin, .put = ids_put, .arg = &ids };
+	const struct mg_duck_sink sink = { .put = ids_put, .arg = &ids };
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, "SELECT c0");
@@ -107,7 +101,7 @@ static int return_rows(struct mg_write *write, struct mg_duck_conn *conn, enum m
 	mg_sb_clear(&sql);
 	mg_sb_add(&sql, "MERGE INTO ");
 	if (then == MG_DML_THEN_INSERT) {
-		mg_write_merge__add_target(&sql, write);
+		mg_write__add_target(&sql, write);
 		mg_sb_add(&sql, " USING " RETURNED " ON false WHEN NOT MATCHED THEN INSERT *");
 	} else {
 		mg_sb_add(&sql, RETURNED " AS ");
@@ -119,7 +113,7 @@ static int return_rows(struct mg_write *write, struct mg_duck_conn *conn, enum m
 		mg_sb_add(&sql, i ? ", " : "");
 		mg_sb_add_ident(&sql, table->columns[i].name);
 		mg_sb_add(&sql, " = ");
-		mg_write_merge__add_own(&sql, write, table->columns[i].name);
+		mg_write__add_own(&sql, write, table->columns[i].name);
 	}
 	mg_sb_addf(&sql, " RETURNING %.*s", MG_STR_ARG(write->dml.returning));
 	code = code ? code : mg_write__return_query(write, conn, mg_sb_text(&sql), err);
@@ -385,7 +379,7 @@ static int return_none(void *arg, struct mg_duck_conn *conn, struct mg_error *er
 
 	mg_duck_set_context(conn, &write->context);
 	mg_sb_add(&sql, "MERGE INTO ");
-	mg_write_merge__add_target(&sql, write);
+	mg_write__add_target(&sql, write);
 	mg_sb_addf(&sql,
 	           " USING (SELECT 1) AS \"merganser one\" ON false WHEN MATCHED THEN DELETE RETURNING "
 	           "%.*s",

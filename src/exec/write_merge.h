@@ -19,10 +19,6 @@ int mg_write_merge__prepare(struct mg_write *write, struct mg_error *err);
 /* The statement that reads: rid, action, the table's own columns, the values of each WHEN.  Fills
  * merge->first. */
 const char *mg_write_merge__source(struct mg_write *write);
-/* "main"."t" AS "a" */
-void mg_write_merge__add_target(struct mg_sb *sql, const struct mg_write *write);
-/* a."name"; rowid when name is NULL. */
-void mg_write_merge__add_own(struct mg_sb *sql, const struct mg_write *write, const char *name);
 int mg_write_merge__say_count(const struct mg_write *write, size_t count, struct mg_error *err);
 
 #endif

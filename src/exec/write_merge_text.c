@@ -8,26 +8,6 @@
 
 /* ---- the statement that reads ---- */
 
-void mg_write_merge__add_target(struct mg_sb *sql, const struct mg_write *write)
-{
-	mg_write__add_table(sql, write);
-	if (write->dml.alias) {
-		mg_sb_add(sql, " AS ");
-		mg_sb_add_ident(sql, write->dml.alias);
-	}
-}
-
-void mg_write_merge__add_own(struct mg_sb *sql, const struct mg_write *write, const char *name)
-{
-	mg_sb_add_ident(sql, write->dml.alias ? write->dml.alias : write->table->name);
-	mg_sb_add_char(sql, '.');
-	if (name) {
-		mg_sb_add_ident(sql, name);
-	} else {
-		mg_sb_add(sql, "rowid");
-	}
-}
-
 /* How many kinds of rows there are WHENs for. */
 static size_t count_matches(const struct mg_dml *dml)
 {
@@ -75,13 +55,13 @@ static void add_from(struct mg_sb *sql, const struct mg_write *write, enum mg_dm
 
 	mg_sb_add(sql, "\nFROM ");
 	if (match == MG_DML_NOT_MATCHED_BY_SOURCE) {
-		mg_write_merge__add_target(sql, write);
+		mg_write__add_target(sql, write);
 		mg_sb_add(sql, " ANTI JOIN ");
 		add_source(sql, dml);
 	} else {
 		add_source(sql, dml);
 		mg_sb_add(sql, match == MG_DML_MATCHED ? " JOIN " : " ANTI JOIN ");
-		mg_write_merge__add_target(sql, write);
+		mg_write__add_target(sql, write);
 	}
 	mg_sb_addf(sql, " %.*s\n", MG_STR_ARG(dml->join));
 }
@@ -149,7 +129,7 @@ static void add_branch(struct mg_write *write, struct mg_sb *sql, enum mg_dml_ma
 	if (match == MG_DML_NOT_MATCHED) {
 		mg_sb_add(sql, "NULL::BIGINT");
 	} else {
-		mg_write_merge__add_own(sql, write, NULL);
+		mg_write__add_own(sql, write, NULL);
 	}
 	mg_sb_add(sql, " AS \"merganser rid\", ");
 	add_action(sql, dml, match);
@@ -158,7 +138,7 @@ static void add_branch(struct mg_write *write, struct mg_sb *sql, enum mg_dml_ma
 		if (match == MG_DML_NOT_MATCHED) {
 			mg_sb_add(sql, "NULL");
 		} else {
-			mg_write_merge__add_own(sql, write, write->table->columns[i].name);
+			mg_write__add_own(sql, write, write->table->columns[i].name);
 		}
 		mg_sb_addf(sql, " AS \"merganser %zu\"", i);
 	}
@@ -206,7 +186,6 @@ const char *mg_write_merge__source(struct mg_write *write)
 static int look_at(struct mg_write *write, enum mg_dml_match match, struct mg_error *err)
 {
 	const struct mg_dml *dml = &write->dml;
-	struct mg_plandb_view view = { 0 };
 	struct mg_sb sql = { 0 };
 
 	add_with(&sql, write);
@@ -220,16 +199,9 @@ static int look_at(struct mg_write *write, enum mg_dml_match match, struct mg_er
 		}
 	}
 	add_from(&sql, write, match);
-	int code = mg_write__look(write, mg_sb_text(&sql), &view, err);
+	int code = mg_write__look_at_rows(write, mg_sb_text(&sql), err);
 
 	mg_sb_fini(&sql);
-	if (code) {
-		return mg_write__say_syntax(write, code, err);
-	}
-	if (view.row_ids) {
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "row id of table \"%s\"", write->table->name);
-		mg_error_hint(err, "Rows of a sharded table have no rowid; name them by their columns.");
-	}
 	return code;
 }
 
@@ -293,9 +265,7 @@ static struct mg_str column_text(struct mg_write *write, const char *name)
 {
 	struct mg_sb sql = { 0 };
 
-	mg_sb_add_ident(&sql, write->dml.source_alias);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, name);
+	mg_sb_add_path(&sql, write->dml.source_alias, name);
 	struct mg_str text = mg_str(mg_arena_strdup(write->arena, mg_sb_text(&sql)));
 
 	mg_sb_fini(&sql);

@@ -275,9 +275,27 @@ int mg_write__redo_query(struct mg_write *write, enum mg_redo_kind kind, struct 
 
 void mg_write__add_table(struct mg_sb *sql, const struct mg_write *write)
 {
-	mg_sb_add_ident(sql, write->table->schema);
+	mg_sb_add_path(sql, write->table->schema, write->table->name);
+}
+
+void mg_write__add_target(struct mg_sb *sql, const struct mg_write *write)
+{
+	mg_write__add_table(sql, write);
+	if (write->dml.alias) {
+		mg_sb_add(sql, " AS ");
+		mg_sb_add_ident(sql, write->dml.alias);
+	}
+}
+
+void mg_write__add_own(struct mg_sb *sql, const struct mg_write *write, const char *name)
+{
+	mg_sb_add_ident(sql, write->dml.alias ? write->dml.alias : write->table->name);
 	mg_sb_add_char(sql, '.');
-	mg_sb_add_ident(sql, write->table->name);
+	if (name) {
+		mg_sb_add_ident(sql, name);
+	} else {
+		mg_sb_add(sql, "rowid");
+	}
 }
 
 void mg_write__add_columns(struct mg_sb *sql, const struct mg_write *write)

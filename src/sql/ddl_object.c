@@ -94,8 +94,7 @@ static int skip_expression(struct mg_cursor *cursor, struct mg_str *out)
 }
 
 /* (a, b INTEGER, c := 1) */
-static int parse_parameters(struct mg_cursor *cursor, struct mg_ddl *ddl, struct mg_str *defaults,
-                            size_t *count)
+static int parse_parameters(struct mg_cursor *cursor, struct mg_str *defaults, size_t *count)
 {
 	if (!mg_cursor_take_sign(cursor, '(')) {
 		return mg_cursor_expected(cursor, "the macro's parameters in parentheses");
@@ -115,7 +114,6 @@ static int parse_parameters(struct mg_cursor *cursor, struct mg_ddl *ddl, struct
 		}
 		(void)mg_cursor_take_sign(cursor, ',');
 	}
-	(void)ddl;
 	return 0;
 }
 
@@ -128,7 +126,7 @@ static int parse_macro(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	do {
 		struct mg_str body;
 
-		code = parse_parameters(cursor, ddl, defaults, &count);
+		code = parse_parameters(cursor, defaults, &count);
 		if (!code && !mg_cursor_take(cursor, "as")) {
 			code = mg_cursor_expected(cursor, "AS");
 		}

@@ -58,11 +58,10 @@ struct mg_dml_when {
 	bool all, by_name;
 	struct mg_dml_set *sets; /* UPDATE */
 	size_t set_count;
-	bool default_values; /* INSERT */
-	const char **columns;
+	const char **columns; /* INSERT */
 	size_t column_count; /* 0: none are named */
 	struct mg_str *values;
-	size_t value_count;
+	size_t value_count; /* 0: DEFAULT VALUES */
 	struct mg_str message; /* ERROR; or empty */
 };
 

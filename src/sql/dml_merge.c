@@ -160,7 +160,6 @@ static int take_insert(struct mg_cursor *cursor, struct mg_dml_when *when)
 
 	when->then = MG_DML_THEN_INSERT;
 	if (mg_cursor_take_two(cursor, "default", "values")) {
-		when->default_values = true;
 		return 0;
 	}
 	if (mg_dml__is_column_list(cursor)) {

@@ -94,7 +94,7 @@ int mg_duck_result_next(struct mg_duck_result *result, size_t rows_max, struct A
  * wide.
  * With owner NULL nothing is scattered and target is 0. */
 struct mg_duck_sink {
-	/* schema: of the rows given on; called once, before the first put */
+	/* schema: of the rows given on; called once, before the first put; or NULL */
 	int (*begin)(void *arg, const struct ArrowSchema *schema, struct mg_error *err);
 	int (*put)(void *arg, uint32_t target, struct ArrowArray *batch,
 	           struct mg_error *err); /* put does not own batch */

@@ -187,7 +187,7 @@ static int announce(struct scatter *s, struct mg_duck_result *res, struct mg_err
 	int rc = mg_duck__schema(s->conn, res->types, res->names, s->columns, &schema, err);
 	if (rc == 0) {
 		rc = mg_duck__cutter_open(&s->cutter, s->conn, s->types, s->columns, &schema, err);
-		if (rc == 0) {
+		if (rc == 0 && s->sink->begin) {
 			rc = s->sink->begin(s->sink->arg, &schema, err);
 		}
 		if (schema.release) {

@@ -156,9 +156,7 @@ int mg_export_begin(struct mg_export *export, const char *schema, const char *ta
 		mg_sb_add_ident(&make, schema);
 		rc = mg_duck_exec(export->conn, mg_sb_text(&make), err);
 		mg_sb_add(sql, "CREATE TABLE exported.");
-		mg_sb_add_ident(sql, schema);
-		mg_sb_add_char(sql, '.');
-		mg_sb_add_ident(sql, table);
+		mg_sb_add_path(sql, schema, table);
 		mg_sb_addf(sql, " AS %s", select);
 	} else {
 		file_name(export);
@@ -180,9 +178,7 @@ static int rows_there(struct mg_export *export, int64_t *rows, struct mg_error *
 	mg_sb_add(&sql, "SELECT count(*) FROM ");
 	if (export->format == MG_EXPORT_DUCKDB) {
 		mg_sb_add(&sql, "exported.");
-		mg_sb_add_ident(&sql, export->schema);
-		mg_sb_add_char(&sql, '.');
-		mg_sb_add_ident(&sql, export->table);
+		mg_sb_add_path(&sql, export->schema, export->table);
 	} else {
 		char *path = mg_path_join(export->new_path, export->file);
 		mg_sb_add(&sql, "read_parquet(");

@@ -122,9 +122,7 @@ int mg_shard_file_table(struct mg_shard_file *file, const char *schema, const ch
 	mg_sb_addf(&sql, "CREATE SCHEMA IF NOT EXISTS %s.", file->database);
 	mg_sb_add_ident(&sql, schema);
 	mg_sb_addf(&sql, "; CREATE TABLE %s.", file->database);
-	mg_sb_add_ident(&sql, schema);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_ident(&sql, table);
+	mg_sb_add_path(&sql, schema, table);
 	mg_sb_add(&sql, " (_mg_rid BIGINT, _mg_slot USMALLINT");
 	for (size_t i = 0; i < count; i++) {
 		mg_sb_add(&sql, ", ");

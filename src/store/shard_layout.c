@@ -54,9 +54,7 @@ static char *table_name(const char *database, const struct mg_shard_table *table
 {
 	struct mg_sb name = { 0 };
 	mg_sb_addf(&name, "%s.", database);
-	mg_sb_add_ident(&name, table->schema);
-	mg_sb_add_char(&name, '.');
-	mg_sb_add_ident(&name, table->name);
+	mg_sb_add_path(&name, table->schema, table->name);
 	char *text = mg_sb_take(&name);
 	mg_sb_fini(&name);
 	return text;

@@ -110,9 +110,7 @@ static int sum_table(struct summing *s, const char *schema, const char *table,
 	struct table_sum sum = { 0 };
 
 	mg_sb_addf(&from, "%s.", s->database);
-	mg_sb_add_ident(&from, schema);
-	mg_sb_add_char(&from, '.');
-	mg_sb_add_ident(&from, table);
+	mg_sb_add_path(&from, schema, table);
 	int code = ask_columns(s, mg_sb_text(&from), &columns, &types, err);
 
 	code = code ? code : sum_rows(s, mg_sb_text(&columns), mg_sb_text(&from), &sum, err);

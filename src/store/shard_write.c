@@ -337,9 +337,7 @@ void mg_shard_writer__add_table(struct mg_sb *sql, const struct mg_shard_writer 
                                 const char *schema, const char *table)
 {
 	mg_sb_addf(sql, "%s.", writer->database);
-	mg_sb_add_ident(sql, schema);
-	mg_sb_add_char(sql, '.');
-	mg_sb_add_ident(sql, table);
+	mg_sb_add_path(sql, schema, table);
 }
 
 /* ---- rows as they were, for who watches ---- */
