@@ -9,8 +9,9 @@
 /* ---- passwords (password.c) ---- */
 int mg_password_hash(struct mg_arena *arena, const char *password, const char **argon2id,
                      const char **scram, struct mg_error *err);
-/* ~50 ms of CPU: never on a loop. */
-bool mg_password_verify(const char *argon2id, const char *password);
+/* ~50 ms of CPU, and up to 2 s of waiting for memory: never on a loop.  Fails: MG_E_AUTH it is
+ * wrong, MG_E_NOMEM. */
+int mg_password_verify(const char *argon2id, const char *password, struct mg_error *err);
 void mg_password_generate(char *out, size_t size); /* readable, e.g. "7Hk4-tern-41qZ" */
 
 /* ---- login (login.c): remembers verified logins for 60 s by keyed hash, in memory ---- */
@@ -21,7 +22,8 @@ void mg_login_free(struct mg_login *login);
  * thread. */
 bool mg_login_cached(struct mg_login *login, const char *user, const char *password,
                      enum mg_role *role);
-/* Fails MG_E_AUTH for a wrong user or password, in the same time for both. Blocks ~50 ms. */
+/* Fails MG_E_AUTH for a wrong user or password, in the same time for both, and MG_E_NOMEM. Blocks
+ * ~50 ms. */
 int mg_login_check(struct mg_login *login, const char *user, const char *password,
                    enum mg_role *role, struct mg_error *err);
 

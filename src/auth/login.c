@@ -205,21 +205,23 @@ int mg_login_check(struct mg_login *login, const char *user, const char *passwor
 	enter(login);
 	look_up(login, user, password, &known);
 	/* Several connections of one client wait together: the first one's check serves all. */
-	bool right = known.exists && remembers(login, known.id);
+	int code = 0;
 
-	if (!right) {
-		right = mg_password_verify(known.exists ? known.argon2id : login->nobody, password) &&
-		        known.exists;
-		if (right) {
+	if (!known.exists || !remembers(login, known.id)) {
+		code = mg_password_verify(known.exists ? known.argon2id : login->nobody, password, err);
+		code = code || known.exists ? code : MG_E_AUTH;
+		if (!code) {
 			remember(login, known.id);
 		}
 	}
 	leave(login);
-	if (!right) {
+	if (code == MG_E_AUTH) {
 		return mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%.64s\"", user);
 	}
-	*role = known.role;
-	return 0;
+	if (!code) {
+		*role = known.role;
+	}
+	return code;
 }
 
 int mg_login_certificate(struct mg_login *login, const char *name, enum mg_role *role,

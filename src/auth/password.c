@@ -92,7 +92,7 @@ int mg_password_hash(struct mg_arena *arena, const char *password, const char **
 	return 0;
 }
 
-bool mg_password_verify(const char *argon2id, const char *password)
+int mg_password_verify(const char *argon2id, const char *password, struct mg_error *err)
 {
 	size_t len = strlen(password);
 
@@ -107,11 +107,13 @@ bool mg_password_verify(const char *argon2id, const char *password)
 		errno = 0;
 		found = crypto_pwhash_str_verify(argon2id, password, len);
 		if (found == 0 || errno != ENOMEM) {
-			break;
+			return found == 0 && len > 0 ? 0 : mg_error_set(err, MG_E_AUTH, "wrong password");
 		}
 		mg_sleep_ms(NO_MEMORY_REST_MS);
 	}
-	return found == 0 && len > 0;
+	mg_error_set(err, MG_E_NOMEM, "there is no memory to check the password");
+	mg_error_hint(err, "It takes 64 MiB: try again when less runs on that machine.");
+	return MG_E_NOMEM;
 }
 
 /* XXXX-bird-XXXX, and -XXXX when there is room: no 0 O 1 I l, which people misread. 51, 74 bits. */

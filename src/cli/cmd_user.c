@@ -208,8 +208,12 @@ static int check_directory(const struct mg_options *options, const char *name)
 	}
 	data = mg_catalog_take(catalog);
 	user = mg_catalog_find_user(data, name);
-	exit_code = tell_check(name, user && password && mg_password_verify(user->argon2id, password),
-	                       user ? role_names[user->role] : "");
+	int code =
+		user && password ? mg_password_verify(user->argon2id, password, &err) : MG_E_AUTH;
+
+	exit_code = code == MG_E_NOMEM
+	                ? mg_cli_fail(&err)
+	                : tell_check(name, code == 0, user ? role_names[user->role] : "");
 	mg_catalog_give(catalog, data);
 	mg_catalog_free(catalog);
 	mg_free(password);

@@ -3,6 +3,9 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "net_kit.h"
 #include "os/clock.h"
@@ -34,6 +37,18 @@ static int teardown(void **state)
 	return mg_tree_remove(dir, NULL);
 }
 
+/* Of this process's address space. */
+static rlim_t mapped_bytes(void)
+{
+	FILE *file = fopen("/proc/self/statm", "r");
+	unsigned long pages = 0;
+
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%lu", &pages), 1);
+	fclose(file);
+	return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
 static void test_hash_verifies_its_own_password_only(void **state)
 {
 	struct mg_arena *arena = mg_arena_new();
@@ -45,20 +60,44 @@ static void test_hash_verifies_its_own_password_only(void **state)
 	kit_must(mg_password_hash(arena, "tiger", &two, &scram, &err), &err);
 	assert_memory_equal(one, "$argon2id$", 10);
 	assert_string_not_equal(one, two); /* salted */
-	assert_true(mg_password_verify(one, "tiger"));
-	assert_true(mg_password_verify(two, "tiger"));
-	assert_false(mg_password_verify(one, "Tiger"));
-	assert_false(mg_password_verify(one, ""));
-	assert_false(mg_password_verify("", "tiger"));
-	assert_false(mg_password_verify("$argon2id$nonsense", "tiger"));
+	assert_int_equal(mg_password_verify(one, "tiger", &err), 0);
+	assert_int_equal(mg_password_verify(two, "tiger", &err), 0);
+	assert_int_equal(mg_password_verify(one, "Tiger", &err), MG_E_AUTH);
+	assert_int_equal(mg_password_verify(one, "", &err), MG_E_AUTH);
+	assert_int_equal(mg_password_verify("", "tiger", &err), MG_E_AUTH);
+	assert_int_equal(mg_password_verify("$argon2id$nonsense", "tiger", &err), MG_E_AUTH);
 	assert_int_equal(mg_password_hash(arena, "", &one, &scram, &err), MG_E_USAGE);
 	char *longest = calloc(1, 1026);
 
 	memset(longest, 'x', 1025);
 	assert_int_equal(mg_password_hash(arena, longest, &one, &scram, &err), MG_E_USAGE);
-	assert_false(mg_password_verify(two, longest));
+	assert_int_equal(mg_password_verify(two, longest, &err), MG_E_AUTH);
 	free(longest);
 	mg_arena_free(arena);
+}
+
+/* A password that cannot be checked is not wrong: in a process that gets no 64 MiB. */
+static void test_no_memory_is_no_wrong_password(void **state)
+{
+	int status = -1;
+	pid_t child = fork();
+
+	(void)state;
+	if (child == 0) {
+		enum mg_role role;
+		struct mg_error err = { 0 };
+		struct rlimit limit = { 0 };
+
+		if (getrlimit(RLIMIT_AS, &limit) == 0) {
+			limit.rlim_cur = mapped_bytes() + (16u << 20);
+		}
+		bool tight = setrlimit(RLIMIT_AS, &limit) == 0;
+		int code = mg_login_check(login, "scott", "tiger", &role, &err);
+
+		_exit(tight && code == MG_E_NOMEM && strcmp(err.sqlstate, "53200") == 0 ? 0 : 1);
+	}
+	assert_true(child > 0 && waitpid(child, &status, 0) == child);
+	assert_int_equal(status, 0);
 }
 
 /* The verifier, taken apart and made again from the password, as a PostgreSQL client's proof would
@@ -235,6 +274,7 @@ int main(void)
 		cmocka_unit_test(test_last_admin_stays),
 		cmocka_unit_test(test_names_that_basic_authentication_cannot_carry_are_refused),
 		cmocka_unit_test(test_many_logins_at_once),
+		cmocka_unit_test(test_no_memory_is_no_wrong_password),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
