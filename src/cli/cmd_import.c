@@ -44,7 +44,7 @@ const struct mg_option mg_options_import[] = {
 struct table {
 	const char *name, *format;
 	char **files;
-	size_t file_count;
+	size_t file_count, file_cap;
 	const char **columns, **types;
 	size_t column_count;
 	const char **keys;
@@ -101,36 +101,43 @@ static struct table *add_table(struct job *job, const char *name)
 	return table;
 }
 
-/* All that a pattern finds below the folder, in their order. */
+static void add_file(struct job *job, struct table *table, const char *path)
+{
+	if (table->file_count == table->file_cap) {
+		size_t cap = table->file_cap ? 2 * table->file_cap : 16;
+		char **files = mg_arena_new_array(job->arena, char *, cap);
+
+		for (size_t i = 0; i < table->file_count; i++) {
+			files[i] = table->files[i];
+		}
+		table->files = files;
+		table->file_cap = cap;
+	}
+	table->files[table->file_count++] = mg_arena_strdup(job->arena, path);
+}
+
+/* The file of that name below the folder, or all that a pattern finds there, in their order. */
 static int add_files(struct job *job, struct table *table, const char *pattern,
                      struct mg_error *err)
 {
 	glob_t found = { 0 };
 	char *path = mg_path_join(job->dir, pattern);
-	bool outside = *pattern == '/' || strstr(pattern, "..");
 	int code = 0;
 
-	if (outside) {
+	if (*pattern == '/' || strstr(pattern, "..")) {
 		code = mg_error_set(err, MG_E_USAGE, "the files \"%s\" of table \"%s\" lie outside of the "
 		                                     "folder",
 		                    pattern, table->name);
+	} else if (mg_file_exists(path)) {
+		add_file(job, table, path);
 	} else if (glob(path, 0, NULL, &found) != 0) {
 		code = mg_error_set(err, MG_E_USAGE, "there are no files \"%s\" of table \"%s\"", path,
 		                    table->name);
 	}
-	char **files =
-		mg_arena_new_array(job->arena, char *, table->file_count + (code ? 0 : found.gl_pathc) + 1);
-
-	for (size_t i = 0; i < table->file_count; i++) {
-		files[i] = table->files[i];
-	}
 	for (size_t i = 0; !code && i < found.gl_pathc; i++) {
-		files[table->file_count++] = mg_arena_strdup(job->arena, found.gl_pathv[i]);
+		add_file(job, table, found.gl_pathv[i]);
 	}
-	table->files = files;
-	if (!outside) {
-		globfree(&found);
-	}
+	globfree(&found);
 	mg_free(path);
 	return code;
 }
@@ -153,27 +160,32 @@ static int sniff(struct job *job, struct table *table, struct mg_error *err)
 static int add_folder(struct job *job, const char *name, struct mg_error *err)
 {
 	char *path = mg_path_join(job->dir, name), **names = NULL;
-	const char *format = NULL;
+	struct table *table = NULL;
 	size_t count = 0;
 	int code = mg_dir_list(path, &names, &count, err);
 
-	for (size_t i = 0; i < count; i++) {
-		const char *own = format_of(names[i]);
+	for (size_t i = 0; !code && i < count; i++) {
+		const char *format = names[i][0] == '.' ? NULL : format_of(names[i]);
 
-		if (!code && own && format && strcmp(own, format) != 0) {
-			code = mg_error_set(err, MG_E_USAGE, "the folder \"%s\" holds %s and %s", path, format,
-			                    own);
-			mg_error_hint(err, "A table's files are of one format; a model can tell them apart.");
+		if (!format) { /* a README, say */
+			continue;
 		}
-		format = own ? own : format;
+		if (!table) {
+			table = add_table(job, name);
+			table->format = format;
+		}
+		if (strcmp(format, table->format) != 0) {
+			code = mg_error_set(err, MG_E_USAGE, "the folder \"%s\" holds %s and %s", path,
+			                    table->format, format);
+			mg_error_hint(err, "A table's files are of one format; a model can tell them apart.");
+		} else {
+			char *file = mg_path_join(path, names[i]);
+
+			add_file(job, table, file);
+			mg_free(file);
+		}
 	}
 	mg_free(names);
-	if (!code && format) {
-		struct table *table = add_table(job, name);
-
-		table->format = format;
-		code = add_files(job, table, mg_arena_format(job->arena, "%s/*.*", name), err);
-	}
 	mg_free(path);
 	return code;
 }
@@ -196,7 +208,7 @@ static int model_of_folder(struct job *job, struct mg_error *err)
 			                          (size_t)(strrchr(names[i], '.') - names[i])));
 
 			table->format = format;
-			code = add_files(job, table, names[i], err);
+			add_file(job, table, path);
 		}
 		mg_free(path);
 	}
@@ -434,6 +446,10 @@ static int fill(struct job *job, mg_client *client, const struct table *table, s
 	bool several = table->file_count > 1;
 	int code = several ? run(client, "BEGIN", &ignored) : 0;
 
+	if (code) {
+		*err = *mg_client_failure(client);
+		return code;
+	}
 	for (size_t i = 0; !code && i < table->file_count; i++) {
 		uint64_t rows = 0;
 
