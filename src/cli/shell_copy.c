@@ -260,18 +260,55 @@ static int copy_in(struct mg_shell *shell, const struct command *command)
 	return code;
 }
 
+static bool is_word(struct mg_token token, const char *word)
+{
+	return token.kind == MG_T_WORD && mg_str_eq_nocase(token.text, mg_str(word));
+}
+
+/* What a file can be written with: FORMAT, which read_format has, and HEADER. */
+static int read_out_options(struct mg_str options, bool *no_header, struct mg_error *err)
+{
+	struct mg_lexer lexer;
+
+	mg_lex_init(&lexer, options);
+	for (struct mg_token token = mg_lex_next(&lexer); token.kind != MG_T_END;
+	     token = mg_lex_next(&lexer)) {
+		struct mg_lexer ahead = lexer;
+		struct mg_token value = mg_lex_next(&ahead);
+
+		if (is_word(token, "format")) {
+			lexer = ahead;
+		} else if (is_word(token, "header")) {
+			*no_header = is_word(value, "false") || is_word(value, "off");
+			if (*no_header || is_word(value, "true") || is_word(value, "on")) {
+				lexer = ahead;
+			}
+		} else if (token.kind != MG_T_OPERATOR && !is_word(token, "with") &&
+		           !is_word(token, "csv")) {
+			mg_error_set(err, MG_E_USAGE, "\\copy ... to has no option \"%.*s\"",
+			             MG_STR_ARG(token.text));
+			mg_error_hint(err, "There are FORMAT and HEADER.");
+			return MG_E_USAGE;
+		}
+	}
+	return 0;
+}
+
 static int copy_out(struct mg_shell *shell, const struct command *command)
 {
 	char *named = read_format(command->rest);
 	const char *format = named ? named : format_of(command->path);
 	bool query = command->what.ptr[0] == '(';
 	enum mg_format before = shell->format;
+	bool no_header = shell->no_header;
 	struct mg_error err;
 	struct mg_sb sql = { 0 };
 	FILE *file = NULL;
 	int code = 0;
 
-	if (!mg_format_parse(format, &shell->format)) {
+	if (read_out_options(command->rest, &no_header, &err)) {
+		code = mg_cli_fail(&err);
+	} else if (!mg_format_parse(format, &shell->format)) {
 		mg_error_set(&err, MG_E_USAGE, "\\copy knows no format \"%s\"", format);
 		mg_error_hint(&err, "There are " MG_FORMAT_CHOICES ".");
 		code = mg_cli_fail(&err);
@@ -287,11 +324,15 @@ static int copy_out(struct mg_shell *shell, const struct command *command)
 		mg_sb_addf(&sql, query ? "%.*s" : "FROM %.*s", MG_STR_ARG(command->what));
 		shell->out = file;
 		shell->out_is_pipe = shell->holds_result = false;
+		bool no_header_before = shell->no_header;
+
+		shell->no_header = no_header;
 		code = mg_shell_statement(shell, sql.ptr, sql.len);
 		if (fclose(file) != 0 && !code) {
 			mg_error_errno(&err, errno, "cannot write \"%s\"", command->path);
 			code = mg_cli_fail(&err);
 		}
+		shell->no_header = no_header_before;
 		shell->out = out;
 		shell->out_is_pipe = is_pipe;
 		shell->holds_result = false;

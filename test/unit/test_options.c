@@ -279,6 +279,27 @@ static void expect_state(const struct mg_options *o, const char *name, const cha
 	assert_non_null(strstr(state.where, where));
 }
 
+/* A command's own option stands before one of that name that all clients have, once. */
+static void test_an_option_of_two_tables_is_one(void **state)
+{
+	struct mg_options *o;
+	struct mg_error err;
+	struct mg_sb page = { 0 };
+
+	(void)state;
+	assert_int_equal(parse(&o, "cluster rebalance", &err, "--timeout=3s", NULL), 0);
+	mg_options_print(o, false, &page);
+	mg_options_free(o);
+	char *printed = write_file(mg_sb_text(&page));
+
+	assert_int_equal(parse(&o, "cluster rebalance", &err, "--config", printed, NULL), 0);
+	assert_int_equal(mg_options_int(o, "timeout"), 3000);
+	mg_options_free(o);
+	remove(printed);
+	free(printed);
+	mg_sb_fini(&page);
+}
+
 static void test_every_option_tells_where_it_came_from(void **state)
 {
 	char *file = write_file("threads = 3\nlisten = 127.0.0.1:1\n"), *printed;
@@ -395,6 +416,7 @@ int main(void)
 		cmocka_unit_test(test_a_password_comes_from_the_source_of_the_highest_rank),
 		cmocka_unit_test(test_sizes_and_times_have_units),
 		cmocka_unit_test(test_every_command_has_help_with_an_example),
+		cmocka_unit_test(test_an_option_of_two_tables_is_one),
 		cmocka_unit_test(test_every_option_tells_where_it_came_from),
 		cmocka_unit_test(test_limits_are_checked_and_told),
 		cmocka_unit_test(test_help_wins_over_mistakes),
