@@ -122,6 +122,19 @@ static void rows_notice(void *arg, const char *text)
 	}
 }
 
+static int fill_catalog(void *arg, struct mg_duck_conn *conn, bool *transaction,
+                        struct mg_error *err)
+{
+	struct mg_apart *apart = arg;
+	int code = enter(apart, err);
+
+	if (!code) {
+		code = apart->work.fill(apart->work.rows->arg, conn, transaction, err);
+		leave(apart);
+	}
+	return code;
+}
+
 static struct mg_metric *left_metric(void)
 {
 	return mg_metric_gauge("merganser_statements_left", "",
@@ -157,6 +170,7 @@ static void run(void *arg)
 	struct mg_engine *engine = work->sessions->options.engine;
 	struct mg_run *run = mg_query_run(apart->query);
 
+	mg_run_on_catalog(run, fill_catalog, apart);
 	if (work->explain) {
 		apart->code = mg_coordinator_explain(engine, run, &work->settings, work->text,
 		                                     work->analyze, work->json, &apart->plan, &apart->err);

@@ -26,7 +26,9 @@ struct mg_apart_work {
 	struct mg_sessions *sessions; /* borrowed; they stop only when every statement has ended */
 	struct mg_run_settings settings;
 	struct mg_str text;         /* copied */
-	const struct mg_rows *rows; /* borrowed: called only while the request waits */
+	const struct mg_rows *rows; /* borrowed: called only while the request waits; so is the next */
+	/* Of mg_run_on_catalog, with the argument of rows. */
+	int (*fill)(void *arg, struct mg_duck_conn *conn, bool *transaction, struct mg_error *err);
 	bool explain, analyze, json;
 };
 

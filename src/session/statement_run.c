@@ -426,6 +426,7 @@ static int run_here(struct job *job, struct mg_error *err)
 							 .settings = job->settings.run,
 							 .text = job->changes.text,
 							 .rows = &rows,
+							 .fill = fill_catalog,
 							 .explain = explain,
 							 .analyze = statement->analyze,
 							 .json = statement->json,
@@ -437,9 +438,6 @@ static int run_here(struct job *job, struct mg_error *err)
 		mg_query_running(job->query);
 		code = mg_changes_calls_fill(&job->changes, mg_sessions_engine(job->session->sessions),
 		                             query_stopped, job->query, err);
-	}
-	if (!code) {
-		mg_run_on_catalog(mg_query_run(job->query), fill_catalog, job);
 	}
 	if (!code) {
 		code = explain ? run_explain(job, err) : run_select(job, err);
