@@ -49,6 +49,7 @@ enum mg_code {
 	MG_E_CONFLICT,        /* 40001: others changed the same meanwhile; run the transaction again */
 	MG_E_TRANSACTION,     /* 25P02: not in this state of the transaction */
 	MG_E_GONE,            /* 55000: it was there, and is not kept any more */
+	MG_E_KEY_REUSED,      /* 22023: the key of a write was used for another one */
 	MG_CODE_COUNT
 };
 

@@ -638,9 +638,9 @@ static void gone_with_key(void *arg)
 	(void)arg; /* it goes on */
 }
 
-static void refuse_now(struct call *call, const struct mg_error *err, int status)
+static void refuse_now(struct call *call, const struct mg_error *err)
 {
-	mg_rest_error(call->request, err, status);
+	mg_rest_error(call->request, err, 0);
 	call_unref(call);
 }
 
@@ -667,7 +667,7 @@ static bool begin_once(struct call *call, const char *user, const char *key)
 	struct mg_error err = { 0 };
 
 	if (check_key(key, &err)) {
-		refuse_now(call, &err, 0);
+		refuse_now(call, &err);
 		return false;
 	}
 	call->wait = (struct mg_once_wait){ .told = told, .arg = call };
@@ -685,9 +685,9 @@ static bool begin_once(struct call *call, const char *user, const char *key)
 	case MG_ONCE_OTHER:
 		break;
 	}
-	mg_error_set(&err, MG_E_USAGE, "the Idempotency-Key was used for another request");
+	mg_error_set(&err, MG_E_KEY_REUSED, "the Idempotency-Key was used for another request");
 	mg_error_hint(&err, "Each write needs a key of its own; only the same body may come again.");
-	refuse_now(call, &err, 422);
+	refuse_now(call, &err);
 	return false;
 }
 

@@ -172,9 +172,9 @@ static int barrier(struct mg_outcomes *outcomes, const struct mg_json *shards, s
 
 int mg_outcome_refuse(struct mg_error *err)
 {
-	mg_error_set(err, MG_E_USAGE, "the Idempotency-Key was used for another request");
+	mg_error_set(err, MG_E_KEY_REUSED, "the Idempotency-Key was used for another request");
 	mg_error_hint(err, "Each write needs a key of its own; only the same may come again.");
-	return MG_E_USAGE;
+	return MG_E_KEY_REUSED;
 }
 
 static int read_found(struct mg_arena *arena, const char *text, const struct mg_write_key *key,
