@@ -28,10 +28,11 @@ class Copy:
             with open(path, encoding="utf-8") as file:
                 kept = json.load(file)
             self.rows, self.token = kept["rows"], kept["token"]
-        self.coming = []
+        self.coming, self.saved = [], os.path.exists(path)
 
     def begin_again(self):
         self.rows, self.token, self.coming = {}, "start", []
+        self.saved = False
 
     def apply(self, event):
         """Changes count when the token behind them has come: so none counts twice."""
@@ -44,13 +45,14 @@ class Copy:
                 else:
                     self.rows[one["rid"]] = one["row"]
             changed, self.coming, self.token = bool(self.coming), [], event["token"]
-            if changed or not os.path.exists(self.path):
+            if changed or not self.saved:
                 self.save()
 
     def save(self):
         with open(self.path + ".new", "w", encoding="utf-8") as file:
             json.dump({"token": self.token, "rows": self.rows}, file)
         os.replace(self.path + ".new", self.path)
+        self.saved = True
 
 
 def follow(url, tls, login, table, copy, once):
@@ -73,7 +75,7 @@ def follow(url, tls, login, table, copy, once):
                 return "gone"
             raise OSError(event["error"]["message"])
         if event["op"] == "end":
-            return "dropped"
+            return "gone" if event["reason"] == "replaced" else "dropped"
         copy.apply(event)
     return "done"
 

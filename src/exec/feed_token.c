@@ -44,7 +44,7 @@ static bool take(const char **at, int base, char end, uint64_t *out)
 
 static int refuse(const char *text, struct mg_error *err)
 {
-	mg_error_set(err, MG_E_USAGE, "from is now, start, or a token, not \"%.40s\"", text);
+	mg_error_set(err, MG_E_USAGE, "from is now, start, kept or a token, not \"%.40s\"", text);
 	mg_error_hint(err, "Tokens come with the events \"resolved\" of a feed.");
 	return MG_E_USAGE;
 }
