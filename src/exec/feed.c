@@ -435,12 +435,13 @@ static void fini(struct mg_feed *feed)
 {
 	for (size_t i = 0; feed->shards && i < feed->count; i++) {
 		mg_changes_reader_close(feed->shards[i].reader);
-		mg_feed__forget_old(&feed->shards[i]);
+		mg_feed__forget_old(feed, &feed->shards[i]);
 		mg_free(feed->shards[i].old);
 	}
 	mg_feed__shape_fini(&feed->shape);
 	mg_feed__shape_fini(&feed->old_shape);
 	mg_sb_fini(&feed->row);
+	mg_sb_fini(&feed->old_row);
 	mg_sb_fini(&feed->commit);
 	mg_sb_fini(&feed->token);
 	mg_arena_free(feed->arena);
@@ -450,6 +451,7 @@ int mg_feed_run(const struct mg_feed_options *options, struct mg_error *err)
 {
 	struct mg_feed feed = { .options = options, .arena = mg_arena_new() };
 	bool snapshot = false, done = false;
+	mg_feed__budget(&feed, &feed.old_budget);
 	int code = find(&feed, err);
 
 	code = code ? code : place(&feed, &snapshot, err);

@@ -7,6 +7,7 @@
 #include "exec/feed.h"
 #include "exec/feed_token.h"
 #include "replica/changes_log.h"
+#include "store/spool.h"
 
 /* Columns of batches, made readable. */
 struct mg_feed_shape {
@@ -15,10 +16,10 @@ struct mg_feed_shape {
 	struct mg_arrow_view *view;
 };
 
-/* A row as it was. */
+/* Where a row as it was lies in its shard's spool. */
 struct mg_feed_old {
 	int64_t rid;
-	char *json;
+	uint32_t batch, row;
 };
 
 struct mg_feed_shard {
@@ -31,6 +32,7 @@ struct mg_feed_shard {
 	bool over;           /* its part of the table is gone */
 	struct mg_feed_old *old; /* of the operation that comes next */
 	size_t old_count, old_cap;
+	struct mg_spool *old_rows; /* their batches; NULL: there are none */
 };
 
 struct mg_feed {
@@ -48,7 +50,11 @@ struct mg_feed {
 	bool untold;        /* places are ahead of the last token */
 	uint64_t token_ms;  /* when it was told */
 	struct mg_feed_shape shape, old_shape;
-	struct mg_sb row, commit, token;
+	struct mg_spool_budget old_budget;
+	const struct mg_spool *old_spool; /* of which old_shape shows a batch; NULL: of none */
+	uint32_t old_batch;
+	struct ArrowArray old_array; /* that batch */
+	struct mg_sb row, old_row, commit, token;
 };
 
 /* ---- feed_rows.c ---- */
@@ -56,7 +62,7 @@ struct mg_feed {
 int mg_feed__record(struct mg_feed *feed, struct mg_feed_shard *shard,
                     const struct mg_changes_record *record, struct mg_buf *columns,
                     struct mg_error *err);
-void mg_feed__forget_old(struct mg_feed_shard *shard);
+void mg_feed__forget_old(struct mg_feed *feed, struct mg_feed_shard *shard);
 /* Fails: MG_E_CORRUPT; schema: borrowed. */
 int mg_feed__shape_of(struct mg_feed_shape *shape, struct mg_buf *schema, struct mg_error *err);
 void mg_feed__shape_fini(struct mg_feed_shape *shape);
@@ -68,10 +74,12 @@ void mg_feed__add_row(const struct mg_feed *feed, const struct mg_feed_shape *sh
                       size_t first, size_t last, struct mg_sb *out);
 /* The column of ids. */
 const int64_t *mg_feed__rids(const struct ArrowArray *array);
-/* Counted. */
 int mg_feed__tell(struct mg_feed *feed, const struct mg_feed_event *event, struct mg_error *err);
 
 /* ---- feed_snapshot.c ---- */
+/* For rows that wait: MG_FEED_MEMORY_BYTES in memory, and then on disk. */
+#define MG_FEED_MEMORY_BYTES (8u << 20)
+void mg_feed__budget(const struct mg_feed *feed, struct mg_spool_budget *budget);
 /* The rows of the shard, told; and the index behind which it goes on. */
 int mg_feed__snapshot(struct mg_feed *feed, struct mg_feed_shard *shard, uint64_t *index,
                       struct mg_error *err);

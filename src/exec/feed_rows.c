@@ -64,7 +64,7 @@ const int64_t *mg_feed__rids(const struct ArrowArray *array)
 	return (const int64_t *)column->buffers[1] + column->offset + array->offset;
 }
 
-/* The first column holds ids, and there are as many rows as the record says. */
+/* The first column holds ids. */
 static int check_rids(const struct mg_feed_shape *shape, const struct ArrowArray *array,
                       struct mg_error *err)
 {
@@ -94,11 +94,21 @@ void mg_feed__add_row(const struct mg_feed *feed, const struct mg_feed_shape *sh
 
 /* ---- rows as they were ---- */
 
-void mg_feed__forget_old(struct mg_feed_shard *shard)
+static void hide_old(struct mg_feed *feed)
 {
-	for (size_t i = 0; i < shard->old_count; i++) {
-		mg_free(shard->old[i].json);
+	if (feed->old_array.release) {
+		ArrowArrayRelease(&feed->old_array);
 	}
+	feed->old_spool = NULL;
+}
+
+void mg_feed__forget_old(struct mg_feed *feed, struct mg_feed_shard *shard)
+{
+	if (feed->old_spool == shard->old_rows) {
+		hide_old(feed);
+	}
+	mg_spool_unref(shard->old_rows);
+	shard->old_rows = NULL;
 	shard->old_count = 0;
 }
 
@@ -110,14 +120,70 @@ static int compare_old(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
-static const char *find_old(const struct mg_feed_shard *shard, int64_t rid)
+/* The batch in old_shape's view: rows that go together mostly lie together. */
+static int show_old(struct mg_feed *feed, const struct mg_feed_shard *shard, uint32_t batch,
+                    struct mg_error *err)
+{
+	struct mg_buf *buf = NULL;
+
+	if (feed->old_spool == shard->old_rows && feed->old_batch == batch) {
+		return 0;
+	}
+	hide_old(feed);
+	int code = mg_feed__shape_of(&feed->old_shape, mg_spool_schema(shard->old_rows), err);
+
+	code = code ? code : mg_spool_get(shard->old_rows, batch, &buf, err);
+	code = code ? code
+	            : mg_feed__batch_of(&feed->old_shape, buf->data, buf->size, &feed->old_array, err);
+	mg_buf_unref(buf);
+	if (!code) {
+		feed->old_spool = shard->old_rows;
+		feed->old_batch = batch;
+	}
+	return code;
+}
+
+/* *out: the row as it was, until the next one; NULL: not known. */
+static int find_old(struct mg_feed *feed, const struct mg_feed_shard *shard, int64_t rid,
+                    const char **out, struct mg_error *err)
 {
 	const struct mg_feed_old key = { .rid = rid };
 	const struct mg_feed_old *found =
 		shard->old_count ? bsearch(&key, shard->old, shard->old_count, sizeof key, compare_old)
 						 : NULL;
+	int code = found ? show_old(feed, shard, found->batch, err) : 0;
 
-	return found ? found->json : NULL;
+	*out = NULL;
+	if (!code && found) {
+		mg_sb_clear(&feed->old_row);
+		mg_feed__add_row(feed, &feed->old_shape, found->row, 2, 0, &feed->old_row);
+		*out = mg_sb_text(&feed->old_row);
+	}
+	return code;
+}
+
+/* The batch, with the ids of its rows. */
+static int keep_batch(struct mg_feed *feed, struct mg_feed_shard *shard,
+                      const struct mg_changes_record *record, const struct ArrowArray *array,
+                      struct mg_buf *columns, struct mg_error *err)
+{
+	if (!shard->old_rows) {
+		shard->old_rows = mg_spool_new(&feed->old_budget);
+	}
+	struct mg_buf *copy = mg_buf_copy(record->payload, record->payload_size);
+	uint32_t batch = (uint32_t)mg_spool_count(shard->old_rows);
+	int code = copy ? mg_spool_set_schema(shard->old_rows, columns, err)
+	                : mg_error_set(err, MG_E_NOMEM, "no memory for %zu bytes of changes",
+	                               record->payload_size);
+
+	code = code ? code : mg_spool_put(shard->old_rows, copy, (uint64_t)array->length, err);
+	mg_buf_unref(copy);
+	for (int64_t i = 0; !code && i < array->length; i++) {
+		mg_grow(shard->old, shard->old_count, shard->old_cap);
+		shard->old[shard->old_count++] =
+			(struct mg_feed_old){ mg_feed__rids(array)[i], batch, (uint32_t)i };
+	}
+	return code;
 }
 
 static int keep_old(struct mg_feed *feed, struct mg_feed_shard *shard,
@@ -125,6 +191,8 @@ static int keep_old(struct mg_feed *feed, struct mg_feed_shard *shard,
                     struct mg_error *err)
 {
 	struct ArrowArray array = { 0 };
+
+	hide_old(feed);
 	int code = mg_feed__shape_of(&feed->old_shape, columns, err);
 
 	code = code ? code
@@ -134,14 +202,7 @@ static int keep_old(struct mg_feed *feed, struct mg_feed_shard *shard,
 	if (!code && mg_arrow_view_columns(feed->old_shape.view) < 2) {
 		code = mg_error_set(err, MG_E_CORRUPT, "rows as they were have no columns");
 	}
-	for (int64_t i = 0; !code && i < array.length; i++) {
-		struct mg_sb json = { 0 };
-
-		mg_feed__add_row(feed, &feed->old_shape, i, 2, 0, &json);
-		mg_grow(shard->old, shard->old_count, shard->old_cap);
-		shard->old[shard->old_count++] =
-			(struct mg_feed_old){ mg_feed__rids(&array)[i], mg_sb_take(&json) };
-	}
+	code = code ? code : keep_batch(feed, shard, record, &array, columns, err);
 	if (array.release) {
 		ArrowArrayRelease(&array);
 	}
@@ -182,12 +243,15 @@ static int tell_rows(struct mg_feed *feed, struct mg_feed_shard *shard,
 
 	for (int64_t i = 0; !code && i < array->length; i++) {
 		int64_t rid = inserts ? (int64_t)record->first_rid + i : rids[i];
+		const char *old = NULL;
 
 		mg_sb_clear(&feed->row);
 		if (!deletes) { /* the slot is last */
 			mg_feed__add_row(feed, &feed->shape, i, inserts ? 0 : 1, 1, &feed->row);
 		}
-		code = mg_feed__tell(feed,
+		code = inserts ? 0 : find_old(feed, shard, rid, &old, err);
+		code = code ? code
+		            : mg_feed__tell(feed,
 		                     &(struct mg_feed_event){
 								 .op = inserts   ? MG_FEED_INSERT
 		                               : deletes ? MG_FEED_DELETE
@@ -198,7 +262,7 @@ static int tell_rows(struct mg_feed *feed, struct mg_feed_shard *shard,
 								 .commit = mg_sb_text(&feed->commit),
 								 .rid = rid,
 								 .row = deletes ? NULL : mg_sb_text(&feed->row),
-								 .old = inserts ? NULL : find_old(shard, rid),
+								 .old = old,
 							 },
 		                     err);
 		feed->rows++;
@@ -225,6 +289,9 @@ static int tell_operation(struct mg_feed *feed, struct mg_feed_shard *shard,
 	}
 	if (!code && record->kind != MG_CHANGES_INSERT) {
 		code = check_rids(&feed->shape, &array, err);
+	}
+	if (shard->old_rows) {
+		mg_spool_seal(shard->old_rows);
 	}
 	if (shard->old_count > 1) {
 		qsort(shard->old, shard->old_count, sizeof *shard->old, compare_old);
@@ -266,6 +333,6 @@ int mg_feed__record(struct mg_feed *feed, struct mg_feed_shard *shard,
 	case MG_CHANGES_MARK:
 		break;
 	}
-	mg_feed__forget_old(shard);
+	mg_feed__forget_old(feed, shard);
 	return code;
 }

@@ -15,6 +15,7 @@
 #include "store/spool.h"
 
 #include "base/assert.h"
+#include "os/file.h"
 #include "os/scratch.h"
 
 #include <pthread.h>
@@ -55,6 +56,35 @@ struct mg_spool *mg_spool_ref(struct mg_spool *spool)
 	return spool;
 }
 
+static void disk_give(struct mg_spool_budget *budget, uint64_t size)
+{
+	atomic_fetch_sub(&budget->spilled, size);
+	if (budget->together) {
+		atomic_fetch_sub(budget->together, size);
+	}
+}
+
+/* It is taken also when it is too much. */
+static int disk_take(struct mg_spool_budget *budget, uint64_t size, struct mg_error *err)
+{
+	uint64_t spilled = atomic_fetch_add(&budget->spilled, size) + size, free_bytes = 0;
+	uint64_t together = budget->together ? atomic_fetch_add(budget->together, size) + size : 0;
+
+	if (budget->spill_limit > 0 && spilled > budget->spill_limit) {
+		mg_error_set(err, MG_E_NOMEM, "the query passes its %llu bytes on disk",
+		             (unsigned long long)budget->spill_limit);
+		mg_error_hint(err, "Make the result smaller, or raise the limit of spilled bytes.");
+		return MG_E_NOMEM;
+	}
+	if (together && mg_disk_free(budget->spill_dir, &free_bytes, NULL) == 0 &&
+	    together > free_bytes) {
+		mg_error_set(err, MG_E_DISK_FULL, "rows that wait would take half of the free disk");
+		mg_error_hint(err, "Try again when there is more, or when others have taken theirs.");
+		return MG_E_DISK_FULL;
+	}
+	return 0;
+}
+
 void mg_spool_unref(struct mg_spool *spool)
 {
 	if (!spool || atomic_fetch_sub(&spool->refs, 1) != 1) {
@@ -70,7 +100,7 @@ void mg_spool_unref(struct mg_spool *spool)
 			spilled += item->size;
 		}
 	}
-	atomic_fetch_sub(&spool->budget->spilled, spilled);
+	disk_give(spool->budget, spilled);
 	mg_buf_unref(spool->schema);
 	mg_scratch_close(spool->file);
 	pthread_mutex_destroy(&spool->lock);
@@ -132,13 +162,7 @@ static int spill(struct mg_spool *spool, struct mg_buf *buf, struct item *item,
 			err, MG_E_NOMEM,
 			"the rows of an exchange pass the memory of the query, and spilling is off");
 	}
-	uint64_t spilled = atomic_fetch_add(&budget->spilled, item->size) + item->size;
-	int rc = 0;
-	if (budget->spill_limit > 0 && spilled > budget->spill_limit) {
-		rc = mg_error_set(err, MG_E_NOMEM, "the query passes its %llu bytes on disk",
-		                  (unsigned long long)budget->spill_limit);
-		mg_error_hint(err, "Make the result smaller, or raise the limit of spilled bytes.");
-	}
+	int rc = disk_take(budget, item->size, err);
 	if (rc == 0) {
 		rc = file_open(spool, err);
 	}
@@ -147,7 +171,7 @@ static int spill(struct mg_spool *spool, struct mg_buf *buf, struct item *item,
 		rc = mg_scratch_append(spool->file, buf->data, buf->size, &item->offset, err);
 	}
 	if (rc != 0) {
-		atomic_fetch_sub(&budget->spilled, item->size);
+		disk_give(budget, item->size);
 	}
 	return rc;
 }

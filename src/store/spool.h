@@ -21,6 +21,9 @@ struct mg_spool_budget {
 	uint64_t limit; /* bytes in memory before spilling */
 	atomic_ullong spilled;
 	uint64_t spill_limit; /* 0: none; past it: MG_E_NOMEM */
+	/* Bytes on disk of all budgets that share this count: never more than they leave free, else
+	 * MG_E_DISK_FULL.  NULL: no limit. */
+	atomic_ullong *together;
 	const char *spill_dir;
 };
 

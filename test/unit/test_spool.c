@@ -89,6 +89,18 @@ static void test_limits(void **state)
 	assert_int_equal(mg_spool_put(spool, buf, 1, &err), MG_E_NOMEM);
 	assert_int_equal(mg_spool_count(spool), 2);
 	mg_spool_unref(spool);
+	atomic_ullong together = UINT64_MAX / 2; /* others have filled the disk */
+	struct mg_spool_budget shared = { .limit = 500, .spill_dir = "/tmp", .together = &together };
+	spool = mg_spool_new(&shared);
+	assert_int_equal(mg_spool_put(spool, buf, 1, &err), MG_E_DISK_FULL);
+	assert_string_equal(err.sqlstate, "53100");
+	assert_int_equal(atomic_load(&together), UINT64_MAX / 2);
+	assert_int_equal(atomic_load(&shared.spilled), 0);
+	atomic_store(&together, 0);
+	assert_int_equal(mg_spool_put(spool, buf, 1, &err), 0);
+	assert_int_equal(atomic_load(&together), buf->size);
+	mg_spool_unref(spool);
+	assert_int_equal(atomic_load(&together), 0);
 	struct mg_spool_budget nowhere = { .limit = 500, .spill_dir = "/nonexistent" };
 	spool = mg_spool_new(&nowhere);
 	assert_int_not_equal(mg_spool_put(spool, buf, 1, &err), 0);
