@@ -160,6 +160,7 @@ int mg_write__check(struct mg_write *write, struct mg_error *err)
 
 struct source {
 	struct mg_write *write;
+	struct mg_duck_conn *conn; /* of the caller, that reads; or NULL: it comes through the run */
 	int (*take)(void *arg, struct mg_duck_conn *conn, struct mg_error *err);
 };
 
@@ -189,6 +190,9 @@ static int source_flush(struct source *source, struct mg_error *err)
 	int code = mg_plandb_try(mg_engine_plandb(write->engine), &settings, source->take, write, err);
 
 	code = code ? code : mg_write__flush_from(write, mg_staging_bytes(write->engine), err);
+	if (!code && source->conn) { /* the planning database's has been in its place */
+		code = mg_run_attach_conn(write->run, source->conn, err);
+	}
 	return code ? code : mg_write__spool_empty(write, MG_WRITE_SOURCE, err);
 }
 
@@ -250,17 +254,22 @@ int mg_write__source_on(struct mg_write *write, struct mg_duck_conn *conn, const
                         int (*take)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
                         struct mg_error *err)
 {
-	struct source source = { .write = write, .take = take };
+	struct source source = { .write = write, .conn = conn, .take = take };
 	const struct mg_rows rows = {
 		.begin = source_begin, .batch = source_batch, .lossless = true, .arg = &source
 	};
 	struct mg_pump pump;
 
 	mg_pump_init(&pump, write->run, &rows);
-	int code = mg_pump_query(&pump, conn, sql, err);
+	int code = mg_run_attach_conn(write->run, conn, err);
 
+	code = code ? code : mg_pump_query(&pump, conn, sql, err);
 	mg_pump_fini(&pump);
-	return !code && write->spools[MG_WRITE_SOURCE].rows > 0 ? source_flush(&source, err) : code;
+	if (!code && write->spools[MG_WRITE_SOURCE].rows > 0) {
+		code = source_flush(&source, err);
+	}
+	(void)mg_run_attach_conn(write->run, NULL, NULL);
+	return code;
 }
 
 /* ---- RETURNING ---- */
