@@ -501,7 +501,7 @@ static int plan_in_transaction(struct job *job, struct mg_str sql, struct mg_err
 		return code;
 	}
 	struct mg_error none = { 0 };
-	int snapshot = mg_tx_snapshot(tx, &none);
+	int snapshot = mg_tx_snapshot(tx, job->run, &none);
 	if (snapshot) {
 		*err = none;
 		return snapshot;

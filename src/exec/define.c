@@ -461,7 +461,7 @@ static int begin(struct mg_define *define, struct mg_error *err)
 	struct mg_tx *tx = define->settings->tx;
 	int code = tx ? mg_tx_check_writes(tx, err) : 0;
 
-	code = code || !tx ? code : mg_tx_snapshot(tx, err);
+	code = code || !tx ? code : mg_tx_snapshot(tx, define->run, err);
 	return code ? code
 	            : mg_replica_begin(mg_engine_replica(define->engine), &define->epoch, err);
 }

@@ -370,14 +370,22 @@ static int read_applied(struct mg_tx *tx, const char *list, struct mg_error *err
 	return 0;
 }
 
+struct cutting {
+	struct mg_tx *tx;
+	struct mg_run *run;
+};
+
 static bool is_over(void *arg)
 {
-	return mg_tx_state(arg) == MG_TX_OVER;
+	const struct cutting *cutting = arg;
+
+	return mg_tx_state(cutting->tx) == MG_TX_OVER || mg_run_cancelled(cutting->run);
 }
 
 /* Of all shards. */
-static int begin_cut(struct mg_tx *tx, struct mg_error *err)
+static int begin_cut(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 {
+	struct cutting cutting = { tx, run };
 	size_t count = (size_t)tx->data->shard_count + 1;
 	uint32_t *shards = mg_alloc(count * sizeof *shards);
 	struct mg_cut cut = { .shards = shards, .count = count };
@@ -387,14 +395,14 @@ static int begin_cut(struct mg_tx *tx, struct mg_error *err)
 		shards[i] = i;
 	}
 	int code = mg_cuts_begin(mg_replica_cuts(mg_engine_replica(tx->engine)), &cut, CUT_MS_MAX,
-	                         is_over, tx, &waited_ms, err);
+	                         is_over, &cutting, &waited_ms, err);
 
 	mg_free(shards);
-	return code;
+	return code && mg_run_cancelled(run) ? mg_run_cancel_error(run, err) : code;
 }
 
 /* One moment of all shards; DuckDB takes a snapshot of each when it is first touched. */
-static int pin(struct mg_tx *tx, struct mg_error *err)
+static int pin(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
 	char *list = NULL;
@@ -408,7 +416,7 @@ static int pin(struct mg_tx *tx, struct mg_error *err)
 	int code = mg_duck_exec(tx->conn, "BEGIN", err);
 
 	code = code ? code : mg_duck_set_now(tx->conn, tx->now_us, err);
-	code = code ? code : begin_cut(tx, err);
+	code = code ? code : begin_cut(tx, run, err);
 	if (!code) {
 		code = mg_duck_text(tx->conn, mg_sb_text(&sql), &list, err);
 		mg_cuts_end(mg_replica_cuts(mg_engine_replica(tx->engine)));
@@ -420,7 +428,7 @@ static int pin(struct mg_tx *tx, struct mg_error *err)
 }
 
 /* The catalog is as of the snapshot when it is the same before and after. */
-static int snapshot_once(struct mg_tx *tx, bool *again, struct mg_error *err)
+static int snapshot_once(struct mg_tx *tx, struct mg_run *run, bool *again, struct mg_error *err)
 {
 	struct mg_catalog *catalog = mg_engine_catalog(tx->engine);
 
@@ -436,7 +444,7 @@ static int snapshot_once(struct mg_tx *tx, bool *again, struct mg_error *err)
 	tx->conn = conn;
 	tx->held = true;
 	pthread_mutex_unlock(&tx->lock);
-	code = code ? code : pin(tx, err);
+	code = code ? code : pin(tx, run, err);
 	const struct mg_catalog_data *now = mg_catalog_take(catalog);
 
 	*again = !code && now->version != tx->data->version;
@@ -468,7 +476,7 @@ static int await_all(struct mg_tx *tx, struct mg_error *err)
 	return code;
 }
 
-int mg_tx_snapshot(struct mg_tx *tx, struct mg_error *err)
+int mg_tx_snapshot(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 {
 	if (tx->conn) {
 		return 0;
@@ -477,7 +485,7 @@ int mg_tx_snapshot(struct mg_tx *tx, struct mg_error *err)
 	int code = await_all(tx, err);
 
 	for (int i = 0; !code && again && i < SNAPSHOTS_MAX; i++) {
-		code = snapshot_once(tx, &again, err);
+		code = snapshot_once(tx, run, &again, err);
 	}
 	if (!code && again) {
 		code = mg_error_set(err, MG_E_BUSY, "tables come and go all the time: no snapshot of them");
@@ -604,7 +612,7 @@ int mg_tx_change(struct mg_engine *engine, struct mg_run *run,
 	struct mg_redo *redo = mg_redo_new();
 	int code = mg_tx_check_writes(tx, err);
 
-	code = code ? code : mg_tx_snapshot(tx, err);
+	code = code ? code : mg_tx_snapshot(tx, run, err);
 	code = code ? code : check_target(tx, request->statement, &table, err);
 	code = code ? code : mg_write_rows(engine, run, settings, &write, redo, result, err);
 	if (!code && mg_run_cancelled(run)) {

@@ -86,8 +86,9 @@ void mg_tx_settle(struct mg_tx *tx, int code);
 /* ---- for statements between enter and leave ---- */
 
 /* Take the snapshot, when there is none yet: where writes are coordinated, because there alone a
- * transaction over several shards becomes visible at once.  Fails: MG_E_UNAVAILABLE. */
-int mg_tx_snapshot(struct mg_tx *tx, struct mg_error *err);
+ * transaction over several shards becomes visible at once.  Fails: MG_E_UNAVAILABLE; run was
+ * cancelled meanwhile. */
+int mg_tx_snapshot(struct mg_tx *tx, struct mg_run *run, struct mg_error *err);
 struct mg_duck_conn *mg_tx_conn(struct mg_tx *tx);                /* with the snapshot */
 const struct mg_catalog_data *mg_tx_data(const struct mg_tx *tx); /* of the snapshot */
 int64_t mg_tx_now(const struct mg_tx *tx); /* what now() tells, in microseconds since 1970 */
