@@ -8,7 +8,8 @@
  * check_ms.  One shard after the other, so that no replica sums two at a time.
  *
  * Two threads: one drives rounds and waits, the other sums what marks have pinned.  At an
- * interval's check it rests three times as long as it works; when somebody waits, it does not.
+ * interval's check it rests three times as long as it works; when somebody waits, or a checkpoint
+ * of the shard does, it does not.
  *
  * Who finds itself damaged, or in a minority, is made anew (mend.c); where nobody is in a minority
  * people are told, and nothing is destroyed.
@@ -111,8 +112,8 @@ static bool pace(void *arg, uint64_t us)
 	uint64_t ms = pacing->urgent ? 0 : us * REST_TIMES / 1000;
 	uint64_t until = mg_clock_ms() + (ms < REST_MS_MAX ? ms : REST_MS_MAX);
 
-	while (mg_clock_ms() < until && !mg_shard_check_stopped(pacing->check) &&
-	       !is_stopping(pacing->checker)) {
+	while (mg_clock_ms() < until && !mg_shard_check_hurries(pacing->check) &&
+	       !mg_shard_check_stopped(pacing->check) && !is_stopping(pacing->checker)) {
 		rest(pacing->checker, LOOK_MS / 2, NULL);
 	}
 	return !mg_shard_check_stopped(pacing->check) && !is_stopping(pacing->checker);

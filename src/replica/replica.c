@@ -481,12 +481,19 @@ int mg_replica_checkpoint(struct mg_replica *replica, uint32_t shard, struct mg_
 	if (!mg_shard_sm_dirty(replica->shards[shard])) {
 		return 0;
 	}
+	struct mg_error failure = { 0 };
+	uint64_t failed = mg_shard_sm_freezes_failed(replica->shards[shard], &failure);
+
 	for (;;) {
 		mg_raft_host_call(replica->host, ask_now, &ask);
 		if (ask.done || ask.failed) {
 			return ask.failed
 			           ? mg_error_set(err, ask.failed, "shard %" PRIu32 " is out of service", shard)
 			           : 0;
+		}
+		if (mg_shard_sm_freezes_failed(replica->shards[shard], &failure) != failed) {
+			*err = failure;
+			return failure.code;
 		}
 		if (mg_clock_ms() >= until) {
 			return mg_error_set(err, MG_E_BUSY, "shard %" PRIu32 " could not be written yet",
@@ -510,10 +517,12 @@ enum mg_late mg_replica_changed_since(struct mg_replica *replica, uint32_t shard
 /* What the files do not hold yet is in the log: this only saves the next start its time. */
 static void write_checkpoints(struct mg_replica *replica)
 {
-	for (uint32_t i = 0; i <= replica->options.shard_count; i++) {
+	int code = 0;
+
+	for (uint32_t i = 0; i <= replica->options.shard_count && code != MG_E_DISK_FULL; i++) {
 		struct mg_error err = { 0 };
 
-		(void)mg_replica_checkpoint(replica, i, &err);
+		code = mg_replica_checkpoint(replica, i, &err);
 	}
 }
 

@@ -255,7 +255,7 @@ void mg_replica_unlock(struct mg_replica *replica, enum mg_lock_mode mode, const
 struct mg_cuts *mg_replica_cuts(struct mg_replica *replica);
 
 /* Write all that is committed to the shard's file; nothing when it holds that.  Fails: MG_E_BUSY
- * when a reader is in the way: later. */
+ * when a reader is in the way: later; MG_E_DISK_FULL. */
 int mg_replica_checkpoint(struct mg_replica *replica, uint32_t shard, struct mg_error *err);
 /* Rows of the shard have ever been changed since it was loaded. */
 bool mg_replica_wrote(struct mg_replica *replica, uint32_t shard);

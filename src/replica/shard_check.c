@@ -17,6 +17,7 @@ struct mg_shard_check {
 	struct mg_check_pin pin; /* nobody has taken it yet */
 	struct mg_duck_conn *taken; /* to be interrupted */
 	bool busy;                  /* what was taken is not given back yet */
+	uint64_t wanted_ms;         /* since when a checkpoint waits; 0: none does */
 	atomic_bool stop;
 	struct mg_check_state state;
 	uint64_t file;         /* another number for each that is put in the place of the last */
@@ -214,6 +215,7 @@ void mg_shard_check_mark(struct mg_shard_check *check, uint64_t index,
 
 	pin.file = check->file;
 	check->pin = pin;
+	check->wanted_ms = check->busy ? check->wanted_ms : 0;
 	check->state = (struct mg_check_state){
 		.index = index, .ms = mg_clock_ms(), .members = mark->members
 	};
@@ -248,6 +250,14 @@ bool mg_shard_check_stopped(struct mg_shard_check *check)
 	return atomic_load(&check->stop);
 }
 
+bool mg_shard_check_hurries(struct mg_shard_check *check)
+{
+	pthread_mutex_lock(&check->lock);
+	bool wanted = check->wanted_ms != 0;
+	pthread_mutex_unlock(&check->lock);
+	return wanted;
+}
+
 void mg_shard_check_give_back(struct mg_shard_check *check, struct mg_check_pin *pin)
 {
 	pthread_mutex_lock(&check->lock);
@@ -258,8 +268,25 @@ void mg_shard_check_give_back(struct mg_shard_check *check, struct mg_check_pin 
 	let_go(pin);
 	pthread_mutex_lock(&check->lock);
 	check->busy = false;
+	check->wanted_ms = 0;
 	pthread_cond_broadcast(&check->changed);
 	pthread_mutex_unlock(&check->lock);
+}
+
+void mg_shard_check_hurry(struct mg_shard_check *check)
+{
+	uint64_t now = mg_clock_ms();
+
+	pthread_mutex_lock(&check->lock);
+	bool there = check->busy || check->pin.conn;
+
+	check->wanted_ms = !there ? 0 : check->wanted_ms ? check->wanted_ms : now;
+	bool over = there && now - check->wanted_ms >= check->options.hold_ms;
+
+	pthread_mutex_unlock(&check->lock);
+	if (over) {
+		mg_shard_check_stop(check, false);
+	}
 }
 
 void mg_shard_check_stop(struct mg_shard_check *check, bool forget)

@@ -19,12 +19,15 @@
 #include "store/duck.h"
 #include "store/shard_sum.h"
 
+#define MG_CHECK_HOLD_MS (60 * 1000) /* the log and the engine's grow meanwhile */
+
 struct mg_shard_check;
 
 struct mg_shard_check_options {
 	struct mg_duck *duck;
 	uint32_t shard;
 	uint64_t self; /* node */
+	uint64_t hold_ms; /* for so long a checkpoint waits for a sum */
 	/* Another mark waits to be summed.  Lane; may be NULL. */
 	void (*on_mark)(void *arg, uint32_t shard);
 	/* More than half of the members, `good`, have another sum.  Any of the threads above. */
@@ -42,8 +45,11 @@ void mg_shard_check_mark(struct mg_shard_check *check, uint64_t index,
                          const struct mg_checking *mark, char *tables);
 /* What a replica says, as the log has it. */
 void mg_shard_check_put(struct mg_shard_check *check, const struct mg_checked *checked);
-/* The file is another one soon, or a checkpoint cannot wait: a sum that is under way ends, and what
- * was pinned is let go.  forget: what this replica has said does not speak for the next file. */
+/* A checkpoint cannot be written, maybe because something is pinned: a sum of it rests no more, and
+ * ends when it has been waited for that long.  To be called with each try. */
+void mg_shard_check_hurry(struct mg_shard_check *check);
+/* The file is another one soon: a sum that is under way ends, and what was pinned is let go.
+ * forget: what this replica has said does not speak for the next file. */
 void mg_shard_check_stop(struct mg_shard_check *check, bool forget);
 
 /* Take what is pinned: the connection has a transaction open and is the caller's until it is given
@@ -56,8 +62,9 @@ struct mg_check_pin {
 	bool urgent;
 };
 bool mg_shard_check_take(struct mg_shard_check *check, struct mg_check_pin *pin);
-/* It should be given back soon. */
+/* It should be given back soon; a checkpoint waits for it. */
 bool mg_shard_check_stopped(struct mg_shard_check *check);
+bool mg_shard_check_hurries(struct mg_shard_check *check);
 void mg_shard_check_give_back(struct mg_shard_check *check, struct mg_check_pin *pin);
 /* What this replica has come to, of the pin's file; false: another one is in its place, for which
  * that does not speak. */

@@ -304,13 +304,13 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 	sm->seam.ops = &ops;
 	sm->options = *options;
 	sm->late = mg_shard_late_new();
-	sm->check = mg_shard_check_new(&(struct mg_shard_check_options){ .duck = options->duck,
-	                                                                 .shard = options->shard,
-	                                                                 .self = options->self,
-	                                                                 .on_mark = options->on_mark,
-	                                                                 .on_differs =
-	                                                                     options->on_differs,
-	                                                                 .arg = options->arg });
+	sm->check = mg_shard_check_new(
+		&(struct mg_shard_check_options){ .duck = options->duck,
+	                                      .self = options->self, .shard = options->shard,
+	                                      .hold_ms = MG_CHECK_HOLD_MS,
+	                                      .on_mark = options->on_mark,
+	                                      .on_differs = options->on_differs,
+	                                      .arg = options->arg });
 	sm->old = true;
 	if (options->cuts) {
 		sm->seen = mg_alloc0(mg_cuts_count(options->cuts) * sizeof *sm->seen);

@@ -137,6 +137,9 @@ enum mg_late mg_shard_sm_changed_since(struct mg_shard_sm *sm, uint64_t index, c
 
 struct mg_changes_log *mg_shard_sm_changes(struct mg_shard_sm *sm); /* NULL: they are not kept */
 
+/* How many checkpoints have failed, but for readers in the way; and why the last one did. */
+uint64_t mg_shard_sm_freezes_failed(struct mg_shard_sm *sm, struct mg_error *err);
+
 /* Why it has stopped applying, or 0. */
 int mg_shard_sm_failed(struct mg_shard_sm *sm, struct mg_error *err);
 

@@ -89,6 +89,8 @@ struct mg_shard_sm {
 	bool looking;    /* the raft thread will look when it is due */
 	int failed;
 	struct mg_error failure;
+	uint64_t freezes_failed;
+	struct mg_error freeze_failure; /* of the last of them */
 };
 
 /* ---- shard_sm.c ---- */

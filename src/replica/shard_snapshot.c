@@ -136,13 +136,28 @@ static void freeze_now(void *arg)
 	sm->frozen = mg_shard_sm__drain(sm);
 	sm->frozen = sm->frozen ? sm->frozen : write_checkpoint(sm, &err);
 	if (sm->frozen == MG_E_BUSY) {
-		mg_shard_check_stop(sm->check, false); /* it may be the reader in the way */
+		mg_shard_check_hurry(sm->check); /* it may be the reader in the way */
+	} else if (sm->frozen) {
+		pthread_mutex_lock(&sm->lock);
+		sm->freezes_failed++;
+		sm->freeze_failure = err;
+		pthread_mutex_unlock(&sm->lock);
 	}
 	if (sm->frozen && err.code) {
 		mg_log(sm->frozen == MG_E_BUSY ? MG_LOG_INFO : MG_LOG_ERROR, "shard.checkpoint",
 		       "shard=%" PRIu32 " error=\"%s\"", sm->options.shard, err.message);
 	}
 	mg_raft_host_post(sm->options.host, tell_frozen, sm);
+}
+
+uint64_t mg_shard_sm_freezes_failed(struct mg_shard_sm *sm, struct mg_error *err)
+{
+	pthread_mutex_lock(&sm->lock);
+	uint64_t failed = sm->freezes_failed;
+
+	*err = failed ? sm->freeze_failure : *err;
+	pthread_mutex_unlock(&sm->lock);
+	return failed;
 }
 
 void mg_shard_sm__freeze(struct mg_sm *seam)

@@ -297,6 +297,36 @@ static void test_another_file_is_not_judged_by_the_last_one(void **state)
 	assert_int_equal(play("abb", 3, false, false, true).times, 0);
 }
 
+/* A shard that is always written has a checkpoint waiting soon: the sum hurries, and is not ended
+ * before its time. */
+static void test_a_checkpoint_waits_for_a_sum(void **state)
+{
+	static const uint64_t holds[] = { UINT64_MAX, 0 };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct mg_shard_check *check = mg_shard_check_new(&(struct mg_shard_check_options){
+			.duck = duck, .shard = 1, .self = 1, .hold_ms = holds[i] });
+		const struct mg_checking mark = { .members = 3 };
+		struct mg_check_pin pin;
+
+		begin();
+		mg_shard_check_hurry(check); /* of a reader, there is no sum */
+		mg_shard_check_mark(check, 1, &mark, mg_strdup(""));
+		assert_false(mg_shard_check_hurries(check));
+		mg_shard_check_hurry(check);
+		assert_int_equal(mg_shard_check_take(check, &pin), holds[i] > 0);
+		if (holds[i]) {
+			mg_shard_check_hurry(check);
+			assert_true(mg_shard_check_hurries(check));
+			assert_false(mg_shard_check_stopped(check));
+			mg_shard_check_give_back(check, &pin);
+		}
+		assert_false(mg_shard_check_hurries(check));
+		mg_shard_check_free(check);
+	}
+}
+
 static void test_commands_of_checks_are_read_as_written(void **state)
 {
 	struct mg_command command = { .kind = MG_COMMAND_CHECK,
@@ -337,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_a_sum_touches_no_other_shard),
 		cmocka_unit_test(test_only_a_majority_of_all_is_believed),
 		cmocka_unit_test(test_another_file_is_not_judged_by_the_last_one),
+		cmocka_unit_test(test_a_checkpoint_waits_for_a_sum),
 		cmocka_unit_test(test_commands_of_checks_are_read_as_written),
 	};
 
