@@ -659,6 +659,10 @@ int mg_server_main(const struct mg_server_options *options)
 		if (err.detail[0]) {
 			fprintf(stderr, "detail: %s\n", err.detail);
 		}
+		if (code == MG_E_DISK_FULL && !err.hint[0]) {
+			mg_error_hint(&err, "Make room in \"%s\", then start it again: nothing is lost.",
+			              server.data_dir);
+		}
 		if (err.hint[0]) {
 			fprintf(stderr, "hint: %s\n", err.hint);
 		}
