@@ -3,8 +3,8 @@
  * reads cuts of what it has (replica/cuts.h, command.h: the product's own).
  *
  *     driver   one transfer after the other: DECIDE in its home group, then COMMIT in the others,
- *              each again until it has happened; sometimes it sleeps between, as when a coordinator
- *              dies and the next one takes over
+ *              each again until it has happened; sometimes it dies, and after a while the next one
+ *              does once more what may be half done, whatever of it is still under way
  *     lane     a group's entries into its model, as replica/shard_sm.c has it: what readers wait
  *              for is shown before the lane waits
  *     reader   one on each node: maybe a barrier, then a cut, then it touches the groups one after
@@ -28,12 +28,13 @@ struct transfer {
 	uint64_t number;
 	uint32_t groups[SIM_GROUPS_MAX];
 	uint32_t count; /* the first one is home */
-	bool decided, asked[SIM_GROUPS_MAX], done[SIM_GROUPS_MAX];
+	bool decided, over, asked[SIM_GROUPS_MAX], done[SIM_GROUPS_MAX]; /* as the driver knows */
 };
 
 static struct {
 	struct transfer *list; /* of all numbers, from 1 */
 	size_t count, cap;
+	uint64_t driver; /* which one */
 	uint64_t sleep_until;
 	uint64_t acknowledged[SIM_GROUPS_MAX]; /* the highest transfer in which the group takes part */
 	uint64_t reads, calm_reads[SIM_NODES + 1];
@@ -98,8 +99,25 @@ static struct mg_group *leader_of(uint32_t group, uint32_t *node)
 	return NULL;
 }
 
+/* What it knew goes with it. */
+static void driver_dies(void)
+{
+	for (size_t n = 1; n < bank.count; n++) {
+		struct transfer *transfer = &bank.list[n];
+
+		if (!transfer->over) {
+			transfer->decided = false;
+			memset(transfer->asked, 0, sizeof transfer->asked);
+			memset(transfer->done, 0, sizeof transfer->done);
+		}
+	}
+	bank.driver++;
+	bank.sleep_until = sim.now_ms + sim_below(1500);
+	sim.result.drivers++;
+}
+
 struct asked {
-	uint64_t number, command;
+	uint64_t number, command, driver;
 	uint32_t place; /* in its groups */
 };
 
@@ -109,14 +127,16 @@ static void on_step(void *arg, int error, uint64_t index, uint64_t leader)
 
 	(void)leader;
 	sim_command_ended(asked->command, error, index);
-	if (bank.count > asked->number) { /* of this run */
+	if (bank.count > asked->number && asked->driver == bank.driver) { /* of this run */
 		struct transfer *transfer = &bank.list[asked->number];
 
 		transfer->asked[asked->place] = false;
 		transfer->done[asked->place] = transfer->done[asked->place] || error == 0;
 		if (error == 0 && asked->place == 0 && !transfer->decided) {
 			transfer->decided = true;
-			bank.sleep_until = sim_chance(30) && !sim.calm ? sim.now_ms + sim_below(1500) : 0;
+			if (sim_chance(30) && !sim.calm) {
+				driver_dies();
+			}
 		}
 	}
 	mg_free(asked);
@@ -139,7 +159,7 @@ static void ask(struct transfer *transfer, uint32_t place)
 		.number = transfer->number,
 	};
 
-	*asked = (struct asked){ transfer->number, sim_command_new(id), place };
+	*asked = (struct asked){ transfer->number, sim_command_new(id), bank.driver, place };
 	mg_out_u64(&out, asked->command);
 	mg_command_encode_head(&out, &head);
 	mg_out_bytes(&out, transfer->groups, transfer->count * sizeof transfer->groups[0]);
@@ -157,6 +177,9 @@ static bool go_on(struct transfer *transfer)
 {
 	bool over = true;
 
+	if (transfer->over) {
+		return true;
+	}
 	if (!transfer->decided) {
 		ask(transfer, 0);
 		return false;
@@ -170,6 +193,7 @@ static bool go_on(struct transfer *transfer)
 
 		*last = transfer->number > *last ? transfer->number : *last;
 	}
+	transfer->over = over;
 	return over;
 }
 
@@ -185,6 +209,8 @@ void sim_bank_client(void)
 	}
 	if (open < wanted && sim_chance(700)) {
 		begin_transfer();
+	} else if (open > 0 && !sim.calm && sim_chance(5)) {
+		driver_dies();
 	}
 }
 

@@ -205,11 +205,11 @@ static int run_seeds(const struct work *work)
 	       " unknown, %" PRIu64 " reads, %" PRIu64 " elections, %" PRIu64
 	       " changes of members, %" PRIu64 " snapshots installed, %" PRIu64
 	       " crashes, %" PRIu64 " states made anew, %" PRIu64 " of them from older ones, %" PRIu64
-	       " cuts read\n",
+	       " cuts read, %" PRIu64 " drivers of transactions lost\n",
 	       ran, work->options.virtual_ms / 1000, seconds() - start, sum.events, sum.committed,
 	       sum.acknowledged, sum.refused, sum.unknown, sum.reads, sum.elections, sum.changes,
 	       sum.installs, sum.crashes, sum.mended, sum.older,
-	       sum.cuts);
+	       sum.cuts, sum.drivers);
 	printf("[  PASSED  ] %" PRIu64 " test(s).\n", ran - failed);
 	if (failed > 0) {
 		printf("[  FAILED  ] %" PRIu64 " test(s)\n", failed);

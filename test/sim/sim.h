@@ -53,7 +53,7 @@ struct sim_profile {
 
 struct sim_result {
 	uint64_t events, committed, acknowledged, refused, unknown, reads, elections, changes, installs,
-		crashes, mended, older, cuts;
+		crashes, mended, older, cuts, drivers;
 };
 
 enum sim_event_kind {
