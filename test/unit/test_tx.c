@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "chance_kit.h"
 #include "tx_kit.h"
 
 #include "exec/gate.h"
@@ -46,19 +47,7 @@ static const struct kit_table tables[] = {
 	  .rows = "SELECT i, 100 FROM range(20) r(i)" },
 };
 
-static int open_all(void **state)
-{
-	(void)state;
-	kit_open(tables, sizeof tables / sizeof *tables);
-	return 0;
-}
-
-static int close_all(void **state)
-{
-	(void)state;
-	kit_close();
-	return 0;
-}
+KIT_GROUP(tables)
 
 static struct mg_tx *begin(void)
 {
@@ -219,16 +208,6 @@ static void test_keys(void **state)
 
 /* ---- by chance ---- */
 
-static uint64_t chance;
-
-static unsigned pick(unsigned count)
-{
-	chance = chance * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (unsigned)(chance >> 33) % count;
-}
-
-#define PICK(list) ((list)[pick(sizeof(list) / sizeof *(list))])
-
 static void add_condition(struct mg_sb *sql)
 {
 	static const char *const conditions[] = {
@@ -245,7 +224,7 @@ static void add_condition(struct mg_sb *sql)
 		"k = (SELECT max(k) FROM t)",
 	};
 
-	mg_sb_addf(sql, " WHERE %s", PICK(conditions));
+	mg_sb_addf(sql, " WHERE %s", KIT_PICK(conditions));
 }
 
 static void add_statement(struct mg_sb *sql)
@@ -278,26 +257,26 @@ static void add_statement(struct mg_sb *sql)
 		"SELECT 1 + 'x' FROM t",
 	};
 
-	switch (pick(8)) {
+	switch (kit_pick(8)) {
 	case 0:
 	case 1:
 	case 2:
-		mg_sb_add(sql, PICK(inserts));
+		mg_sb_add(sql, KIT_PICK(inserts));
 		break;
 	case 3:
 	case 4:
-		mg_sb_addf(sql, "UPDATE t SET %s", PICK(sets));
+		mg_sb_addf(sql, "UPDATE t SET %s", KIT_PICK(sets));
 		add_condition(sql);
-		mg_sb_add(sql, pick(3) ? "" : " RETURNING k, a, b, d");
+		mg_sb_add(sql, kit_pick(3) ? "" : " RETURNING k, a, b, d");
 		break;
 	case 5:
 	case 6:
 		mg_sb_add(sql, "DELETE FROM t");
 		add_condition(sql);
-		mg_sb_add(sql, pick(3) ? "" : " RETURNING *");
+		mg_sb_add(sql, kit_pick(3) ? "" : " RETURNING *");
 		break;
 	default:
-		mg_sb_add(sql, PICK(others));
+		mg_sb_add(sql, KIT_PICK(others));
 	}
 }
 
@@ -318,7 +297,7 @@ static void run_by_chance(void)
 	bool failed = false;
 
 	kit_sql("BEGIN");
-	for (unsigned i = 0, count = 1 + pick(6); !failed && i < count; i++) {
+	for (unsigned i = 0, count = 1 + kit_pick(6); !failed && i < count; i++) {
 		mg_sb_clear(&sql);
 		add_statement(&sql);
 		int code = kit_both(tx, mg_sb_text(&sql));
@@ -332,7 +311,7 @@ static void run_by_chance(void)
 			check_tables(tx);
 		}
 	}
-	if (failed || !pick(4)) {
+	if (failed || !kit_pick(4)) {
 		kit_sql("ROLLBACK");
 		kit_rollback(tx);
 	} else {
@@ -347,7 +326,7 @@ static void test_by_chance(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 1; seed <= 20; seed++) {
-		chance = seed;
+		kit_chance = seed;
 		run_by_chance();
 	}
 }
@@ -649,6 +628,25 @@ static void test_reading_takes_no_lock(void **state)
 	mg_replica_unlock(replica, MG_LOCK_ALTER, all, 4);
 }
 
+/* Shard 1 shows what shard 2 does not yet. */
+static void test_the_wait_for_a_snapshot_can_be_cancelled(void **state)
+{
+	struct mg_cuts *cuts = mg_replica_cuts(mg_engine_replica(kit_engine));
+	const uint64_t seen[KIT_SHARDS + 1] = { 0, UINT64_MAX, UINT64_MAX };
+	struct mg_tx *tx = begin();
+	struct mg_run *run = mg_run_new();
+	struct mg_error err;
+
+	(void)state;
+	mg_cuts_publish_begin(cuts, 1);
+	mg_cuts_publish_end(cuts, 1, seen, false);
+	mg_run_cancel(run, MG_E_TIMEOUT);
+	assert_int_equal(mg_tx_snapshot(tx, run, &err), MG_E_TIMEOUT);
+	mg_run_free(run);
+	mg_tx_unref(tx);
+	kit_do(NULL, "UPDATE t SET a = a"); /* which tells of shard 1 as it is */
+}
+
 static void test_more_than_an_entry_holds(void **state)
 {
 	struct mg_tx *tx = begin();
@@ -901,6 +899,7 @@ int main(void)
 		cmocka_unit_test(test_an_answer_that_fails_fails_the_transaction),
 		cmocka_unit_test(test_a_rollback_while_it_commits),
 		cmocka_unit_test(test_reading_takes_no_lock),
+		cmocka_unit_test(test_the_wait_for_a_snapshot_can_be_cancelled),
 		cmocka_unit_test(test_more_than_an_entry_holds),
 		cmocka_unit_test(test_a_swap_evicts),
 		cmocka_unit_test(test_every_way_sees_the_changes),

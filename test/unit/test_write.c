@@ -19,12 +19,7 @@
 static const struct kit_table tables[] = {
 	KIT_PLAIN_TABLES,
 	KIT_ODD_TABLES,
-	{ .schema = "main",
-	  .name = "pk",
-	  .columns = { { "k", "INTEGER", true }, { "j", "INTEGER", false }, { "v", "VARCHAR", false } },
-	  .keys = { "k" },
-	  .primary_key = { "k", "j" },
-	  .rows = "SELECT i // 3, i % 3, 'v' || i FROM range(90) r(i)" },
+	KIT_PK_TABLE,
 	{ .schema = "main",
 	  .name = "pr",
 	  .columns = { { "name", "VARCHAR", true }, { "n", "INTEGER", false } },
@@ -69,19 +64,7 @@ static const struct kit_table tables[] = {
 	  .rows = "SELECT i, i FROM range(50) r(i)" },
 };
 
-static int open_all(void **state)
-{
-	(void)state;
-	kit_open(tables, sizeof tables / sizeof *tables);
-	return 0;
-}
-
-static int close_all(void **state)
-{
-	(void)state;
-	kit_close();
-	return 0;
-}
+KIT_GROUP(tables)
 
 static void test_values(void **state)
 {

@@ -9,17 +9,12 @@
 
 #include <cmocka.h>
 
-#include "write_kit.h"
+#include "chance_kit.h"
 
 static const struct kit_table tables[] = {
 	KIT_PLAIN_TABLES,
 	KIT_ODD_TABLES,
-	{ .schema = "main",
-	  .name = "pk",
-	  .columns = { { "k", "INTEGER", true }, { "j", "INTEGER", false }, { "v", "VARCHAR", false } },
-	  .keys = { "k" },
-	  .primary_key = { "k", "j" },
-	  .rows = "SELECT i // 3, i % 3, 'v' || i FROM range(90) r(i)" },
+	KIT_PK_TABLE,
 	{ .schema = "main",
 	  .name = "def",
 	  .columns = { { "k", "INTEGER" }, { "a", "INTEGER" }, { "b", "VARCHAR" }, { "c", "DATE" } },
@@ -31,19 +26,7 @@ static const struct kit_table tables[] = {
 	  .rows = "SELECT i, i + 20, 'd' || i, DATE '2021-01-01' + i::INT FROM range(9) r(i)" },
 };
 
-static int open_all(void **state)
-{
-	(void)state;
-	kit_open(tables, sizeof tables / sizeof *tables);
-	return 0;
-}
-
-static int close_all(void **state)
-{
-	(void)state;
-	kit_close();
-	return 0;
-}
+KIT_GROUP(tables)
 
 static void test_clauses(void **state)
 {
@@ -185,16 +168,6 @@ static void test_refused(void **state)
 
 /* ---- by chance ---- */
 
-static uint64_t chance;
-
-static unsigned pick(unsigned count)
-{
-	chance = chance * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (unsigned)(chance >> 33) % count;
-}
-
-#define PICK(list) ((list)[pick(sizeof(list) / sizeof *(list))])
-
 static void add_when(struct mg_sb *sql, unsigned kind, bool always)
 {
 	static const char *const matched[] = { "t.a = 3", "s.n > 100", "t.k < 50", "s.w LIKE '%1'",
@@ -215,13 +188,18 @@ static void add_when(struct mg_sb *sql, unsigned kind, bool always)
 	static const char *const ends[] = { "DELETE", "UPDATE SET a = a + 1", "DO NOTHING",
 		                                "UPDATE SET b = upper(t.b), k = -k" };
 	static const char *const names[] = { "MATCHED", "NOT MATCHED", "NOT MATCHED BY SOURCE" };
-	const char *condition = kind == 0 ? PICK(matched) : kind == 1 ? PICK(missing) : PICK(left);
+	const char *condition = kind == 0   ? KIT_PICK(matched)
+	                        : kind == 1 ? KIT_PICK(missing)
+	                                    : KIT_PICK(left);
 
 	mg_sb_addf(sql, " WHEN %s", names[kind]);
 	if (!always) {
 		mg_sb_addf(sql, " AND %s", condition);
 	}
-	mg_sb_addf(sql, " THEN %s", kind == 0 ? PICK(changes) : kind == 1 ? PICK(adds) : PICK(ends));
+	mg_sb_addf(sql, " THEN %s",
+	           kind == 0   ? KIT_PICK(changes)
+	           : kind == 1 ? KIT_PICK(adds)
+	                       : KIT_PICK(ends));
 }
 
 static void add_statement(struct mg_sb *sql)
@@ -237,12 +215,12 @@ static void add_statement(struct mg_sb *sql)
 	static const char *const joins[] = { "t.k = s.n", "s.n = t.k AND t.a < 6", "t.k + 1 = s.n",
 		                                 "t.k IS NOT DISTINCT FROM s.n" };
 	static const char *const lists[] = { "merge_action, *", "k, upper(merge_action)", "t.b, k" };
-	unsigned count = 1 + pick(4), always[3] = { 0 };
+	unsigned count = 1 + kit_pick(4), always[3] = { 0 };
 
-	mg_sb_addf(sql, "MERGE INTO t USING %s AS s(n, w) ON %s", PICK(sources), PICK(joins));
+	mg_sb_addf(sql, "MERGE INTO t USING %s AS s(n, w) ON %s", KIT_PICK(sources), KIT_PICK(joins));
 	for (unsigned i = 0; i < count; i++) {
-		unsigned kind = pick(3);
-		bool last = !always[kind] && pick(2);
+		unsigned kind = kit_pick(3);
+		bool last = !always[kind] && kit_pick(2);
 
 		always[kind] |= last;
 		add_when(sql, kind, last);
@@ -250,49 +228,15 @@ static void add_statement(struct mg_sb *sql)
 	/* DuckDB 1.5.5 reads columns that it has not fetched for what an UPDATE BY SOURCE returns. */
 	bool broken = strstr(mg_sb_text(sql), "BY SOURCE") && strstr(mg_sb_text(sql), "UPDATE");
 
-	if (!pick(2) && !broken) {
-		mg_sb_addf(sql, " RETURNING %s", PICK(lists));
+	if (!kit_pick(2) && !broken) {
+		mg_sb_addf(sql, " RETURNING %s", KIT_PICK(lists));
 	}
-}
-
-/* Both succeed and do the same, or both fail for the same reason. */
-static void agree(const char *statement)
-{
-	struct mg_redo *redo = mg_redo_new();
-	struct mg_write_result result;
-	struct kit_rows want = { 0 };
-	struct mg_error err, plain;
-	int64_t affected;
-	int code = kit_write(statement, redo, &result, &err);
-
-	mg_write_result_fini(&result);
-	mg_redo_free(redo);
-	if (!code) {
-		kit_same("main", "t", statement);
-		return;
-	}
-	kit_sql("BEGIN");
-	if (!kit_plain(statement, &want, &affected, &plain) ||
-	    strcmp(plain.sqlstate, err.sqlstate) != 0) {
-		fail_msg("%s: %s \"%s\", which plain DuckDB does not say", statement, err.sqlstate,
-		         err.message);
-	}
-	kit_sql("ROLLBACK");
-	kit_rows_fini(&want);
 }
 
 static void test_by_chance(void **state)
 {
-	struct mg_sb sql = { 0 };
-
 	(void)state;
-	for (uint64_t seed = 1; seed <= 60; seed++) {
-		chance = seed;
-		mg_sb_clear(&sql);
-		add_statement(&sql);
-		agree(mg_sb_text(&sql));
-	}
-	mg_sb_fini(&sql);
+	kit_agree_by_chance(60, add_statement);
 }
 
 int main(void)
