@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from conftest import ROOT
+
 SQL = "SELECT l_returnflag, count(*), sum(l_extendedprice) FROM lineitem GROUP BY 1 ORDER BY 1"
 JOIN = "SELECT o_orderpriority, count(*), sum(l_quantity) FROM orders JOIN lineitem ON o_custkey = l_suppkey GROUP BY 1 ORDER BY 1"
 LIGHT = ("--threads", "1", "--memory-limit", "64MB")
@@ -166,53 +168,17 @@ def test_workers_killed_and_started_without_a_pause(three):
     three.wait_workers(3, seconds=30)
 
 
-SKEW = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <sys/time.h>
-#include <time.h>
-int clock_gettime(clockid_t id, struct timespec *ts)
-{
-	static int (*real)(clockid_t, struct timespec *);
-	if (!real) {
-		*(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
-	}
-	int code = real(id, ts);
-	ts->tv_sec += id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE ? SECONDS : 0;
-	return code;
-}
-int gettimeofday(struct timeval *restrict tv, void *restrict zone)
-{
-	struct timespec ts;
-	(void)zone;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	tv->tv_sec = ts.tv_sec;
-	tv->tv_usec = ts.tv_nsec / 1000;
-	return 0;
-}
-time_t time(time_t *out)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	if (out) {
-		*out = ts.tv_sec;
-	}
-	return ts.tv_sec;
-}
-"""
-
-
 def turned(cluster, seconds):
     """The environment in which a program's clock is wrong by so much."""
-    source, library = cluster.dir / "skew.c", cluster.dir / "skew.so"
+    library, said = cluster.dir / "clock.so", cluster.dir / "clock"
     compiler = os.environ.get("CC", "cc")
-    source.write_text(SKEW)
-    subprocess.run([compiler, "-shared", "-fPIC", f"-DSECONDS={seconds}L", "-o", library, source, "-ldl"], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, ROOT / "test" / "chaos" / "clock.c", "-ldl"], check=True)
+    said.write_text(str(seconds))
     first = []  # a sanitizer's runtime refuses to come second
     for sanitizer in ("asan", "tsan"):
         if sanitizer in os.environ.get("MG_BUILD", ""):
             first = [subprocess.check_output([compiler, f"-print-file-name=lib{sanitizer}.so"], text=True).strip()]
-    return {**os.environ, "LD_PRELOAD": " ".join(first + [str(library)])}
+    return {**os.environ, "LD_PRELOAD": " ".join(first + [str(library)]), "MG_CLOCK": str(said)}
 
 
 @pytest.mark.parametrize("seconds", [100 * 86400, -1800])
