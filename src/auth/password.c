@@ -9,7 +9,6 @@
  *
  * Thread: any.   Limits: PASSWORD_MAX bytes.
  */
-#include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -92,24 +91,60 @@ int mg_password_hash(struct mg_arena *arena, const char *password, const char **
 	return 0;
 }
 
+/* What "$argon2id$..." says. */
+struct hashed {
+	unsigned kib, passes;
+	uint8_t salt[crypto_pwhash_SALTBYTES], digest[DIGEST_SIZE];
+};
+
+static bool from_base64(const char *text, uint8_t *out, size_t size)
+{
+	size_t found = 0;
+
+	return sodium_base642bin(out, size, text, strlen(text), NULL, &found, NULL,
+	                         sodium_base64_VARIANT_ORIGINAL_NO_PADDING) == 0 &&
+	       found == size;
+}
+
+static bool read_hash(const char *text, struct hashed *out)
+{
+	char salt[24], digest[48];
+	int end = 0;
+
+	return sscanf(text, "$argon2id$v=19$m=%7u,t=%3u,p=1$%23[^$]$%47[^$]%n", &out->kib, &out->passes,
+	              salt, digest, &end) == 4 &&
+	       text[end] == '\0' && out->kib >= crypto_pwhash_MEMLIMIT_MIN >> 10 &&
+	       out->passes >= crypto_pwhash_OPSLIMIT_MIN &&
+	       from_base64(salt, out->salt, sizeof out->salt) &&
+	       from_base64(digest, out->digest, sizeof out->digest);
+}
+
+/* crypto_pwhash_str_verify calls a password wrong that it has no memory for. */
 int mg_password_verify(const char *argon2id, const char *password, struct mg_error *err)
 {
+	struct hashed known;
+	uint8_t digest[DIGEST_SIZE];
 	size_t len = strlen(password);
 
 	must(sodium_init() >= 0);
 	if (len > PASSWORD_MAX) {
 		len = 0; /* It is nobody's; the time is spent all the same. */
 	}
-	int found = -1;
+	bool readable = read_hash(argon2id, &known);
 
 	/* It takes 64 MiB; when they are not there now, that is no wrong password. */
-	for (int tries = 0; tries < NO_MEMORY_TRIES; tries++) {
-		errno = 0;
-		found = crypto_pwhash_str_verify(argon2id, password, len);
-		if (found == 0 || errno != ENOMEM) {
-			return found == 0 && len > 0 ? 0 : mg_error_set(err, MG_E_AUTH, "wrong password");
+	for (int tries = 0; readable && tries < NO_MEMORY_TRIES; tries++) {
+		if (crypto_pwhash(digest, sizeof digest, password, len, known.salt, known.passes,
+		                  (size_t)known.kib << 10, crypto_pwhash_ALG_ARGON2ID13) == 0) {
+			bool same = sodium_memcmp(digest, known.digest, sizeof digest) == 0;
+
+			sodium_memzero(digest, sizeof digest);
+			return same && len > 0 ? 0 : mg_error_set(err, MG_E_AUTH, "wrong password");
 		}
 		mg_sleep_ms(NO_MEMORY_REST_MS);
+	}
+	if (!readable) {
+		return mg_error_set(err, MG_E_AUTH, "there is no password");
 	}
 	mg_error_set(err, MG_E_NOMEM, "there is no memory to check the password");
 	mg_error_hint(err, "It takes 64 MiB: try again when less runs on that machine.");

@@ -26,8 +26,7 @@ enum {
 #define MG_PROPOSE_COUNT_MAX 1024 /* entries proposed in one step */
 #define MG_READS_MAX 65536        /* that wait in one group */
 #define MG_TICK_MS 10             /* timers of many groups are looked at together */
-#define MG_FREEZE_BUSY_MS 100     /* after a freeze for which it was too early */
-#define MG_FREEZE_REST_MS 1000    /* after one that failed */
+#define MG_FREEZE_REST_MS 100     /* after a freeze that failed */
 
 /* A put that is not durable yet; done in order, so a queue of each group. */
 struct mg_wait {

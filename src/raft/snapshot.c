@@ -137,8 +137,7 @@ void mg_group_frozen(struct mg_group *group, int error, const void *manifest, si
 	if (error != 0) {
 		struct mg_env *env = group->node->options.env;
 
-		group->freeze_ms = env->ops->now_ms(env) +
-		                   (error == MG_E_BUSY ? MG_FREEZE_BUSY_MS : MG_FREEZE_REST_MS);
+		group->freeze_ms = env->ops->now_ms(env) + MG_FREEZE_REST_MS;
 	}
 	if (error != 0 || group->failed) {
 		mg_log(MG_LOG_WARN, "raft.snapshot.failed", "group=%" PRIu32 " code=%d", group->id, error);

@@ -302,6 +302,7 @@ void mg_shard_check_stop(struct mg_shard_check *check, bool forget)
 	while (check->busy) {
 		pthread_cond_wait(&check->changed, &check->lock);
 	}
+	check->wanted_ms = 0;
 	if (forget) {
 		check->file++;
 		check->own = (struct mg_checked){ 0 };

@@ -4,6 +4,7 @@
 tables. A test that kills something, or changes what others read, makes its own with `new_cluster`.
 """
 import base64
+import http.client
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -20,10 +22,18 @@ import urllib.request
 
 import pytest
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from servers_kit import Servers, ready, until  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("MG_BUILD", ROOT / "build"))
 PROGRAM = pathlib.Path(os.environ.get("MG_PROGRAM", BUILD / "merganser"))
 USER, PASSWORD, WORKER_PASSWORD = "scott", "tiger", "united"
+
+
+def basic(login):
+    """What Authorization says of a user and a password."""
+    return "Basic " + base64.b64encode(":".join(login).encode()).decode()
 
 
 class Answer:
@@ -114,7 +124,7 @@ class Cluster:
         url = f"https://localhost:{port}" if port else self.url
         request = urllib.request.Request(url + path, data=body, headers=dict(headers or {}), method=method)
         if login:
-            request.add_header("Authorization", "Basic " + base64.b64encode(":".join(login).encode()).decode())
+            request.add_header("Authorization", basic(login))
         try:
             with urllib.request.urlopen(request, context=self.tls(), timeout=timeout) as answer:
                 return Answer(answer.status, answer.headers, answer.read())
@@ -123,13 +133,19 @@ class Cluster:
         except urllib.error.URLError as error:
             raise error.reason if isinstance(error.reason, OSError) else OSError(str(error.reason))
 
+    def connection(self, port=None):
+        """One that is kept, for a single thread; its requests say themselves who asks."""
+        return http.client.HTTPSConnection("localhost", port or self.port, context=self.tls(), timeout=60)
+
     def get(self, path, **kwargs):
         return self.request("GET", path, **kwargs)
 
-    def rows(self, sql, path="", timeout=60):
+    def post(self, path, document, headers=(), **kwargs):
+        return self.request("POST", path, json.dumps(document).encode(), {"Content-Type": "application/json", **dict(headers)}, **kwargs)
+
+    def rows(self, sql, path="", **kwargs):
         """The rows of one statement; path may carry settings, such as "?strategy=cut"."""
-        answer = self.request("POST", "/db/query" + path, json.dumps({"sql": sql}).encode(),
-                              {"Content-Type": "application/json"}, timeout=timeout)
+        answer = self.post("/db/query" + path, {"sql": sql}, **kwargs)
         assert answer.status == 200, answer.body
         return answer.json()["result"]["values"]
 
@@ -245,3 +261,15 @@ def cluster():
         assert all(code == 0 for code in codes.values()), codes
     finally:
         one.remove()
+
+
+@pytest.fixture(scope="module")
+def three():
+    """Three servers for tests that kill none; each test has tables of its own."""
+    servers = Servers(Cluster, scale=0, shards=4)
+    try:
+        servers.start_all()
+        until("three servers", lambda: ready(servers) == 3, log=servers.logs)
+        yield servers
+    finally:
+        servers.cluster.remove()

@@ -1,5 +1,4 @@
 """Any node takes any statement: three servers, writes and reads at each of them, and a coordinator that dies."""
-import json
 import pathlib
 import subprocess
 import sys
@@ -9,60 +8,9 @@ import urllib.request
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from conftest import Cluster  # noqa: E402
-from test_nodes import Servers, until  # noqa: E402
+from servers_kit import Servers, everywhere, execute, query, ready, until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def three(request):
-    """Three servers for tests that kill none; each test has tables of its own."""
-    made = []
-
-    def new(**kwargs):
-        made.append(Cluster(**kwargs))
-        return made[-1]
-
-    servers = Servers(new, scale=0, shards=4)
-    request.addfinalizer(lambda: [one.remove() for one in made])
-    servers.start_all()
-    until("three servers", lambda: ready(servers) == 3, log=servers.logs)
-    return servers
-
-
-def ready(servers):
-    return servers.rows(servers.names[0], "SELECT count(*) FROM cluster.nodes WHERE role = 'server' AND state = 'ready'")[0][0]
-
-
-def post(servers, name, path, document, headers=(), timeout=60):
-    return servers.request(name, "POST", path, json.dumps(document).encode(), headers={**JSON, **dict(headers)}, timeout=timeout)
-
-
-def execute(servers, name, sql, path="/db/execute", **kwargs):
-    """On a slow machine an election may come between; that nothing was done is said."""
-    for _ in range(10):
-        answer = post(servers, name, path, {"sql": sql}, **kwargs)
-        if answer.status != 503 or answer.json()["error"]["retry"] != "safe":
-            break
-        time.sleep(1)
-    assert answer.status == 200, (name, answer.status, answer.body)
-    return answer.json()["result"]
-
-
-def query(servers, name, sql, path="/db/query"):
-    answer = post(servers, name, path, {"sql": sql})
-    assert answer.status == 200, (name, answer.status, answer.body)
-    return answer.json()["result"]["values"]
-
-
-def everywhere(servers, sql):
-    """The answer of each node, all equal."""
-    answers = {name: query(servers, name, sql) for name in servers.names}
-    assert len({json.dumps(rows) for rows in answers.values()}) == 1, answers
-    return answers[servers.names[0]]
 
 
 # ---- writes ----
@@ -87,7 +35,7 @@ def test_every_node_takes_every_statement(three):
     for table, at in (("place_a", second), ("place_b", third), ("place_c", first)):
         execute(three, at, f"DROP TABLE {table}")
         for name in three.names:
-            answer = post(three, name, "/db/query", {"sql": f"SELECT * FROM {table}"})
+            answer = three.post(name, "/db/query", {"sql": f"SELECT * FROM {table}"})
             assert (answer.status, answer.json()["error"]["sqlstate"]) == (400, "42P01")
 
 
@@ -107,7 +55,7 @@ def test_reference_tables_views_and_schemas_are_everywhere(three):
     execute(three, third, "CREATE VIEW side.two AS SELECT k * 2 AS d FROM side.one")
     execute(three, first, "INSERT INTO side.one VALUES (1, 'a'), (2, 'b')")
     assert everywhere(three, "SELECT * FROM side.two ORDER BY d") == [[2], [4]]
-    answer = post(three, third, "/db/execute", {"sql": "INSERT INTO side.one VALUES (2, 'again')"})
+    answer = three.post(third, "/db/execute", {"sql": "INSERT INTO side.one VALUES (2, 'again')"})
     assert (answer.status, answer.json()["error"]["sqlstate"]) == (409, "23505")
     execute(three, third, "CREATE OR REPLACE VIEW side.two AS SELECT 'new' AS d")
     assert everywhere(three, "SELECT * FROM side.two") == [["new"]]
@@ -156,16 +104,16 @@ def test_a_key_is_done_once_wherever_it_is_sent(three):
     for number, first in enumerate(three.names):
         key = {"Idempotency-Key": f"key-{number}"}
         for name in [first, *three.others(first), first]:
-            answer = post(three, name, "/db/execute", {"sql": f"INSERT INTO keyed VALUES ({number}), ({number + 100})"}, headers=key)
+            answer = three.post(name, "/db/execute", {"sql": f"INSERT INTO keyed VALUES ({number}), ({number + 100})"}, headers=key)
             assert answer.status == 200 and answer.json()["result"] == {"rows_affected": 2}, answer.body
             assert answer.headers.get("Idempotent-Replayed") == (None if name == first and number not in seen(three) else "true")
             three.seen.add(number)
-        answer = post(three, three.others(first)[0], "/db/execute", {"sql": "INSERT INTO keyed VALUES (999)"}, headers=key)
-        assert answer.status in (400, 422), answer.body
+        answer = three.post(three.others(first)[0], "/db/execute", {"sql": "INSERT INTO keyed VALUES (999)"}, headers=key)
+        assert answer.status == 422 and answer.json()["error"]["code"] == "key_reused", answer.body
     assert everywhere(three, "SELECT count(*), count(DISTINCT k) FROM keyed") == [[6, 6]]
     # one after the other, some of them at once; a change of no row is one, too
     key = {"Idempotency-Key": "crowd"}
-    threads = [threading.Thread(target=post, args=(three, three.names[i % 3], "/db/execute", {"sql": "INSERT INTO keyed VALUES (7)"}, key))
+    threads = [threading.Thread(target=three.post, args=(three.names[i % 3], "/db/execute", {"sql": "INSERT INTO keyed VALUES (7)"}, key))
                for i in range(9)]
     for thread in threads:
         thread.start()
@@ -174,7 +122,7 @@ def test_a_key_is_done_once_wherever_it_is_sent(three):
     assert everywhere(three, "SELECT count(*) FROM keyed WHERE k = 7") == [[1]]
     body = {"statements": ["INSERT INTO keyed VALUES (8)", "UPDATE keyed SET k = 9 WHERE k = 8", "DELETE FROM keyed WHERE k = 12345"]}
     for name in three.names:
-        answer = post(three, name, "/db/execute", body, headers={"Idempotency-Key": "list"})
+        answer = three.post(name, "/db/execute", body, headers={"Idempotency-Key": "list"})
         assert [one["rows_affected"] for one in answer.json()["result"]] == [1, 1, 0]
     assert everywhere(three, "SELECT count(*) FROM keyed WHERE k IN (8, 9)") == [[1]]
 
@@ -218,7 +166,7 @@ def test_who_asks_for_a_redirect_hears_where(three):
             def redirect_request(self, *args):
                 return None
 
-        answer = post(three, name, "/db/execute?redirect=1&timeout=30s", {"sql": "INSERT INTO redirected VALUES (1)"})
+        answer = three.post(name, "/db/execute?redirect=1&timeout=30s", {"sql": "INSERT INTO redirected VALUES (1)"})
         assert answer.status == 307, answer.body
         where = answer.headers["Location"]
         assert f":{three.ports[coordinator]}/db/execute" in where and "redirect" not in where and "timeout=30s" in where
@@ -243,7 +191,7 @@ def test_a_statement_is_cancelled_where_it_runs(three):
     write = "INSERT INTO slower SELECT a.i FROM slow a, slow b WHERE a.i * b.i % 7 = 8"
     for path, text, place in (("/db/query", sql, name), ("/db/execute", write, coordinator)):
         running = f"SELECT count(*) FROM cluster.queries WHERE sql = '{text}'"
-        client = threading.Thread(target=lambda p=path, t=text: pytest.raises(OSError, post, three, name, p, {"sql": t}, timeout=5))
+        client = threading.Thread(target=lambda p=path, t=text: pytest.raises(OSError, three.post, name, p, {"sql": t}, timeout=5))
         client.start()
         until("it to run", lambda r=running, at=place: query(three, at, r) == [[1]], log=three.logs)
         client.join(60)
@@ -251,7 +199,7 @@ def test_a_statement_is_cancelled_where_it_runs(three):
         until("it to end", lambda r=running: query(three, coordinator, r) == [[0]] and query(three, name, r) == [[0]],
               log=three.logs)
         # and by CANCEL at the node that was asked
-        client = threading.Thread(target=post, args=(three, name, path, {"sql": text}))
+        client = threading.Thread(target=three.post, args=(name, path, {"sql": text}))
         client.start()
         ids = f"SELECT id FROM cluster.queries WHERE sql = '{text}' AND session LIKE 'h-%'"
         found = until("its id", lambda i=ids: query(three, name, i), log=three.logs)
@@ -266,7 +214,7 @@ def test_a_statement_is_cancelled_where_it_runs(three):
 def test_a_time_limit_holds_over_another_node(three):
     name = three.others(three.coordinator())[0]
     execute(three, name, "CREATE TABLE endless AS SELECT i FROM range(100000) AS r(i)")
-    answer = post(three, name, "/db/execute?timeout=500ms",
+    answer = three.post(name, "/db/execute?timeout=500ms",
                   {"sql": "INSERT INTO endless SELECT a.i FROM endless a, endless b WHERE a.i * b.i % 7 = 8"})
     assert (answer.status, answer.json()["error"]["sqlstate"]) == (504, "57014"), answer.body
     assert everywhere(three, "SELECT count(*) FROM endless") == [[100000]]
@@ -279,7 +227,7 @@ def test_any_reads_what_the_node_has(three):
         for path in ("?consistency=any", "?consistency=bounded&max_staleness=1s"):
             until("the rows", lambda n=name, p=path: query(three, n, "SELECT count(*) FROM loose", "/db/query" + p) == [[100]],
                   log=three.logs)
-    answer = post(three, three.names[0], "/db/query?consistency=strong", {"sql": "SELECT 1"})
+    answer = three.post(three.names[0], "/db/query?consistency=strong", {"sql": "SELECT 1"})
     assert answer.status == 400
 
 
@@ -296,7 +244,7 @@ def test_totals_never_change_while_money_moves(three):
         while not stop.is_set():
             one, other, step = (step * 7 + number) % 40, (step * 11 + 13 + number) % 40, step + 1
             if one != other:
-                answer = post(three, at, "/db/execute",
+                answer = three.post(at, "/db/execute",
                               {"sql": f"UPDATE account SET balance = balance + CASE WHEN id = {one} THEN -5 ELSE 5 END "
                                       f"WHERE id IN ({one}, {other})"})
                 if answer.status != 200:
@@ -337,7 +285,7 @@ def test_writers_go_on_when_the_coordinator_is_killed(new_cluster):
                 return
             key = number * 1_000_000 + step
             for again in range(20):
-                answer = post(servers, survivors[(number + again) % 2], "/db/execute",
+                answer = servers.post(survivors[(number + again) % 2], "/db/execute",
                               {"sql": f"INSERT INTO kept VALUES ({key}, {number}), ({key + 500_000}, {number})"},
                               headers={"Idempotency-Key": f"k{key}"} if number >= 2 else ())
                 if number < 2 or answer.status != 504:
@@ -373,7 +321,7 @@ def test_writers_go_on_when_the_coordinator_is_killed(new_cluster):
     # without a majority nothing is done, or nobody knows, and it is said within about ten seconds
     servers.kill(survivors[0])
     began = time.monotonic()
-    answer = post(servers, survivors[1], "/db/execute", {"sql": "INSERT INTO kept VALUES (-1, 0)"})
+    answer = servers.post(survivors[1], "/db/execute", {"sql": "INSERT INTO kept VALUES (-1, 0)"})
     assert answer.status in (503, 504), answer.body
     if answer.status == 503:
         assert answer.headers["Retry-After"] and answer.json()["error"]["retry"] == "safe"
@@ -429,10 +377,10 @@ def test_a_coordinator_that_is_stopped_is_not_noticed(new_cluster):
             while not end.is_set():
                 key = len(done) * 10 + number
                 sql = f"INSERT INTO rolled VALUES ({key}, 1), ({key}, 2)"
-                answer = post(servers, names[number % 2], "/db/execute", {"sql": sql})
+                answer = servers.post(names[number % 2], "/db/execute", {"sql": sql})
                 (done if answer.status == 200 else wrong).append(key if answer.status == 200 else answer.body)
                 sql = f"SELECT count(*) % 2, count(*) > 0 FROM rolled WHERE k = {key}"
-                answer = post(servers, names[number % 2], "/db/query", {"sql": sql})
+                answer = servers.post(names[number % 2], "/db/query", {"sql": sql})
                 if answer.status != 200 or answer.json()["result"]["values"] != [[0, True]]:
                     wrong.append((key, answer.body))
 

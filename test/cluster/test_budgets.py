@@ -1,22 +1,18 @@
 """Readers without a pause and 100 UPDATEs a second for ten minutes: logs and memory stay within their budgets, files are checkpointed."""
-import base64
-import http.client
 import itertools
 import json
 import os
 import pathlib
 import random
-import sys
 import threading
 import time
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from conftest import PASSWORD, USER  # noqa: E402
-from test_nodes import Servers, until  # noqa: E402
+from conftest import PASSWORD, USER, basic
+from servers_kit import Servers, until
 
-JSON = {"Content-Type": "application/json"}
+HEAD = {"Content-Type": "application/json", "Authorization": basic((USER, PASSWORD))}
 SECONDS = int(os.environ.get("MG_SOAK_SECONDS", "600"))
 ORDERS, UPDATES_PER_S, SHARDS = 15000, 100, 4
 LOG_OF_SHARD = 64 << 20  # what a log keeps for members that lag, before it is cut
@@ -53,10 +49,8 @@ class Client:
 
     def ask(self, name, path, document):
         if name not in self.connections:
-            self.connections[name] = http.client.HTTPSConnection("localhost", self.servers.ports[name],
-                                                                 context=self.servers.cluster.tls(), timeout=60)
-        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        self.connections[name].request("POST", path, json.dumps(document).encode(), {**JSON, "Authorization": "Basic " + login})
+            self.connections[name] = self.servers.cluster.connection(self.servers.ports[name])
+        self.connections[name].request("POST", path, json.dumps(document).encode(), HEAD)
         answer = self.connections[name].getresponse()
         body = answer.read()
         assert answer.status == 200, (name, body)

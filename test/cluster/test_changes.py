@@ -1,6 +1,4 @@
 """The change feed: GET /changes/TABLE on one server (docs/changes.md)."""
-import base64
-import http.client
 import json
 import pathlib
 import signal
@@ -11,8 +9,9 @@ import uuid
 
 import pytest
 
+from conftest import PASSWORD, USER, basic
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-USER, PASSWORD = "scott", "tiger"
 
 
 def execute(cluster, sql, status=200, **kwargs):
@@ -53,9 +52,8 @@ class Feed:
 
     def __init__(self, cluster, table, port=None, headers=None, **parameters):
         query = "&".join(f"{name}={value}" for name, value in parameters.items())
-        self.connection = http.client.HTTPSConnection("localhost", port or cluster.port, context=cluster.tls(), timeout=60)
-        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        self.connection.request("GET", f"/changes/{table}?{query}", headers={"Authorization": f"Basic {login}", **(headers or {})})
+        self.connection = cluster.connection(port)
+        self.connection.request("GET", f"/changes/{table}?{query}", headers={"Authorization": basic((USER, PASSWORD)), **(headers or {})})
         self.answer = self.connection.getresponse()
         assert self.answer.status == 200, self.answer.read()
         self.token = None
@@ -427,6 +425,17 @@ def test_a_snapshot_under_writers_meets_its_changes(cluster, table):
         assert mirror.content() == expected
 
 
+def test_rows_as_they_were_take_no_memory(cluster, table):
+    """More of them than a feed keeps in memory."""
+    name = table(partitioned="")
+    execute(cluster, f"INSERT INTO {name} SELECT range, repeat('x', 5000) || range FROM range(3000)")
+    start = token(changes(cluster, name))
+    execute(cluster, f"UPDATE {name} SET v = 'short'")
+    told = rows(changes(cluster, name, **{"from": start}))
+    assert len(told) == 3000 and {event["row"]["v"] for event in told} == {"short"}
+    assert all(event["old"]["v"] == "x" * 5000 + str(event["row"]["k"]) for event in told)
+
+
 def test_a_killed_server_goes_on_with_the_same_token(new_cluster):
     one = new_cluster(scale=0)
     one.start_server()
@@ -491,6 +500,8 @@ def test_the_example_keeps_a_copy(cluster, table, tmp_path):
     execute(cluster, f"DELETE FROM {name} WHERE k >= 10")
     execute(cluster, f"UPDATE {name} SET v = 'y' WHERE k = 3")
     assert copy() == [(k, "y" if k == 3 else "x") for k in range(10)]
+    execute(cluster, f"CREATE OR REPLACE TABLE {name} (k INTEGER, v VARCHAR) PARTITIONED BY (k)")
+    assert copy() == []
 
 
 # ---- as a table of SQL ----

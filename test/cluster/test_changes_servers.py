@@ -1,17 +1,10 @@
 """The change feed of several servers: any of them tells the same, and a token goes on at another one (docs/changes.md)."""
 import json
-import pathlib
 import signal
-import sys
 import threading
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from test_changes import Feed, Mirror  # noqa: E402
-from test_nodes import Servers, until  # noqa: E402
-
-
-def post(servers, name, path, document):
-    return servers.request(name, "POST", path, json.dumps(document).encode(), headers={"Content-Type": "application/json"}, timeout=30)
+from servers_kit import Servers, until
+from test_changes import Feed, Mirror
 
 
 def told(servers, name, table, place):
@@ -27,7 +20,7 @@ def write(servers, name, number, stop):
         step += 1
         k = number * 100000 + step
         try:
-            post(servers, name, "/db/execute", {"transaction": step % 2 == 0, "statements": [
+            servers.post(name, "/db/execute", {"transaction": step % 2 == 0, "statements": [
                 f"INSERT INTO t VALUES ({k}, 'a'), ({k + 50000}, 'b')", f"UPDATE t SET v = v || '!' WHERE k = {k - 2}",
                 f"DELETE FROM t WHERE k = {k - 5}"]})
         except OSError:

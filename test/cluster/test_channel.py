@@ -1,5 +1,4 @@
 """wss /client as a client in another language sees it: websockets and pyarrow (docs/protocol.md)."""
-import base64
 import io
 import json
 import socket
@@ -12,14 +11,15 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from conftest import PASSWORD, USER, basic
+
 SLOW = "SELECT count(*) FROM range(100000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
 
 
 class Channel:
-    def __init__(self, cluster, user="scott", password="tiger", **kwargs):
-        basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+    def __init__(self, cluster, user=USER, password=PASSWORD, **kwargs):
         self.ws = connect(f"wss://localhost:{cluster.port}/client", ssl=cluster.tls(), max_size=None,
-                          additional_headers={"Authorization": "Basic " + basic}, compression=None,
+                          additional_headers={"Authorization": basic((user, password))}, compression=None,
                           **kwargs).__enter__()
         self.hello = self.receive()
 
@@ -324,7 +324,7 @@ def test_many_connections_at_once(cluster):
 def test_limits_of_messages_and_silence(new_cluster):
     cluster = new_cluster(scale=0, shards=1)
     cluster.start_server("--max-websocket-message-size", "64KiB", "--websocket-ping-timeout", "1s")
-    login = {"Authorization": "Basic " + base64.b64encode(b"scott:tiger").decode()}
+    login = {"Authorization": basic((USER, PASSWORD))}
     where = dict(ssl=cluster.tls(), compression=None, additional_headers=login, max_size=None)
     with connect(f"wss://localhost:{cluster.port}/client", **where) as ws:
         ws.recv(10)

@@ -2,40 +2,19 @@
 import io
 import json
 import os
-import pathlib
 import signal
-import ssl
 import struct
 import subprocess
-import sys
 import time
 import types
 import urllib.parse
 
 import pyarrow
 import pyarrow.parquet
-import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from conftest import PROGRAM, Cluster  # noqa: E402
-from test_anywhere import execute, query, ready  # noqa: E402
-from test_channel import Channel  # noqa: E402
-from test_nodes import Servers, until  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def three(request):
-    made = []
-
-    def new(**kwargs):
-        made.append(Cluster(**kwargs))
-        return made[-1]
-
-    servers = Servers(new, scale=0, shards=4)
-    request.addfinalizer(lambda: [one.remove() for one in made])
-    servers.start_all()
-    until("three servers", lambda: ready(servers) == 3, log=servers.logs)
-    return servers
+from conftest import PROGRAM, Cluster
+from servers_kit import execute, query, until
+from test_channel import Channel
 
 
 def copy(servers, name, sql, data, **kwargs):
@@ -170,6 +149,11 @@ def test_the_shell(three, tmp_path):
         wrong = shell(three, name, stdin=f"COPY sh FROM STDIN (HEADER false);\n{lines}SELECT count(*) AS n FROM sh;\n")
         assert wrong.returncode == 3 and "Line: 2" in wrong.stderr and "20004" in wrong.stdout, (wrong.stdout, wrong.stderr)
         assert shell(three, name, "-c", "\\copy sh from 'no such file'", cwd=tmp_path).returncode == 1
+        # What is written has no options that nobody heeds.
+        assert shell(three, name, "-c", "\\copy sh to 'bare.csv' (format csv, header false)", cwd=tmp_path).returncode == 0
+        assert len((tmp_path / "bare.csv").read_text().splitlines()) == 20004
+        wrong = shell(three, name, "-c", "\\copy sh to 'semi.csv' (delimiter ';')", cwd=tmp_path)
+        assert wrong.returncode == 1 and "delimiter" in wrong.stderr and not (tmp_path / "semi.csv").exists(), wrong.stderr
 
 
 def test_cancelled_and_killed_clients_store_nothing(three):

@@ -1,14 +1,10 @@
 """Totals are read at every server while money moves between the shards, and never in part: while a server enters by
 snapshots, one is killed and comes back, and the coordinator dies."""
-import pathlib
 import re
-import sys
 import threading
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from test_anywhere import execute, post, query, ready  # noqa: E402
-from test_nodes import Servers, until  # noqa: E402
+from servers_kit import Servers, execute, query, ready, until
 
 ACCOUNTS, MONEY = 40, 1000
 TOTALS = "SELECT sum(balance)::BIGINT, sum(moves)::BIGINT, count(*) FROM account"
@@ -42,7 +38,7 @@ class Bank:
             sql = (f"UPDATE account SET balance = balance + CASE WHEN id = {one} THEN -5 ELSE 5 END, moves = moves + 1 "
                    f"WHERE id IN ({one}, {other})")
             try:
-                answer = post(self.servers, at, "/db/execute", {"sql": sql}, timeout=60)
+                answer = self.servers.post(at, "/db/execute", {"sql": sql}, timeout=60)
             except OSError:
                 time.sleep(0.2)
                 continue
@@ -57,7 +53,7 @@ class Bank:
         while not self.stop.is_set():
             before = self.moved if word == WORDS[0] else 0
             try:
-                answer = post(self.servers, name, "/db/query?consistency=" + word, {"sql": TOTALS}, timeout=60)
+                answer = self.servers.post(name, "/db/query?consistency=" + word, {"sql": TOTALS}, timeout=60)
             except OSError:
                 time.sleep(0.2)
                 continue

@@ -1,15 +1,12 @@
 """Files of a server that are lost or damaged: it notices, says so, and makes them anew from the others."""
 import json
-import pathlib
 import random
-import sys
 
 import duckdb
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from conftest import PASSWORD, USER, Cluster  # noqa: E402
-from test_nodes import Servers, nodes, replicas, until  # noqa: E402
+from conftest import PASSWORD, USER, Cluster
+from servers_kit import Servers, nodes, replicas, until
 
 THREE = ["server-1", "server-2", "server-3"]
 

@@ -1,5 +1,4 @@
 """HTTP: /db/execute in all its forms (docs/http.md)."""
-import base64
 import contextlib
 import json
 import os
@@ -13,6 +12,8 @@ import time
 import uuid
 
 import pytest
+
+from conftest import PASSWORD, USER, basic
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Runs for seconds, long enough to be looked at; its row is (n).
@@ -296,7 +297,7 @@ def test_body_that_is_too_large(cluster):
             assert error(post(cluster, b" " * size), 413)["sqlstate"] == "54000"
         except (ConnectionError, BrokenPipeError):
             pass  # refused by its head, while the client still sends
-    head = f"POST /db/execute HTTP/1.1\r\nHost: x\r\n{basic()}Content-Length: {100 << 20}\r\n\r\n"
+    head = f"POST /db/execute HTTP/1.1\r\nHost: x\r\n{authorization()}Content-Length: {100 << 20}\r\n\r\n"
     with connect(cluster) as tls:
         tls.sendall(head.encode())
         assert tls.recv(4096).startswith(b"HTTP/1.1 413")
@@ -386,8 +387,8 @@ def test_key_at_once(cluster, table):
 
 # ---- clients that go away, time limits, many at once ----
 
-def basic(user="scott", password="tiger"):
-    return f"Authorization: Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}\r\n"
+def authorization(user=USER, password=PASSWORD):
+    return f"Authorization: {basic((user, password))}\r\n"
 
 
 @contextlib.contextmanager
@@ -410,7 +411,7 @@ def wait_until(what, seconds=30):
 
 def leave_during(cluster, name, sql, headers=""):
     body = json.dumps({"sql": sql}).encode()
-    head = f"POST /db/execute HTTP/1.1\r\nHost: x\r\n{basic()}{headers}Content-Length: {len(body)}\r\n\r\n"
+    head = f"POST /db/execute HTTP/1.1\r\nHost: x\r\n{authorization()}{headers}Content-Length: {len(body)}\r\n\r\n"
     with connect(cluster) as tls:
         tls.sendall(head.encode() + body)
         wait_until(lambda: running(cluster, name) == 1)

@@ -1,5 +1,4 @@
 """What hostile and clumsy users do: each gets a clear message, nothing is lost, and the server serves on."""
-import base64
 import json
 import os
 import pathlib
@@ -15,14 +14,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from conftest import PASSWORD, PROGRAM, USER, WORKER_PASSWORD, basic
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = pathlib.Path(os.environ.get("MG_PROGRAM", pathlib.Path(os.environ.get("MG_BUILD", ROOT / "build")) / "merganser"))
-USER, PASSWORD, WORKER_PASSWORD = "scott", "tiger", "united"
 QUERIES = sorted((ROOT / "queries" / "tpch").glob("*.sql"))
-
-
-def basic(user, password):
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def raw(cluster, timeout=10):
@@ -32,7 +27,7 @@ def raw(cluster, timeout=10):
 
 def channel_of(cluster, path="client", login=(USER, PASSWORD)):
     return connect(f"wss://localhost:{cluster.port}/{path}", ssl=cluster.tls(), compression=None, max_size=None,
-                   additional_headers={"Authorization": basic(*login)})
+                   additional_headers={"Authorization": basic(login)})
 
 
 def query(channel, number, sql):
@@ -55,7 +50,7 @@ def alive(cluster):
 
 # ---- HTTP ----
 
-HEAD = f"POST /db/query HTTP/1.1\r\nHost: x\r\nAuthorization: {basic(USER, PASSWORD)}\r\n".encode()
+HEAD = f"POST /db/query HTTP/1.1\r\nHost: x\r\nAuthorization: {basic((USER, PASSWORD))}\r\n".encode()
 
 
 @pytest.mark.parametrize("rest, status", [
@@ -106,7 +101,7 @@ def frame(opcode, data=b"", fin=True, length=None, masked=True):
 def close_code(cluster, data):
     """What the server closes a channel with after these bytes."""
     with raw(cluster) as stream:
-        stream.sendall(f"GET /client HTTP/1.1\r\nHost: x\r\nAuthorization: {basic(USER, PASSWORD)}\r\n"
+        stream.sendall(f"GET /client HTTP/1.1\r\nHost: x\r\nAuthorization: {basic((USER, PASSWORD))}\r\n"
                        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
         got = b""

@@ -1,15 +1,12 @@
 """merganser import: a folder to tables, by its own model or a given one; again; what is wrong stores nothing."""
 import json
 import os
-import pathlib
 import subprocess
-import sys
 
 import pyarrow
 import pyarrow.parquet
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from conftest import PROGRAM  # noqa: E402
+from conftest import PROGRAM
 
 
 def run(cluster, *args, code=0):
@@ -25,6 +22,7 @@ def test_a_folder(cluster, tmp_path):
     (lake / "im_city.csv").write_text("id,name\n1,Bern\n2,\"Köln, am Rhein\"\n")
     (lake / "im_lines.jsonl").write_text('{"a": 1, "b": "x"}\n{"a": 2}\n')
     (lake / "README").write_text("no rows")
+    (lake / "im_parts" / "README.md").write_text("no rows either")
     for i in range(3):
         pyarrow.parquet.write_table(pyarrow.table({"k": [i, i + 10], "v": ["a", None]}), lake / "im_parts" / f"{i}.parquet")
     try:
@@ -68,6 +66,12 @@ def test_a_folder(cluster, tmp_path):
         (tmp_path / "model.yml").write_text("tables:\n  - name: x\n   files: [a]\n")
         assert "no YAML" in run(cluster, lake, "--model", tmp_path / "model.yml", code=1)
         run(cluster, tmp_path / "nothing", code=1)
+        # A file's name is no pattern, and its model finds it again.
+        (tmp_path / "odd").mkdir()
+        (tmp_path / "odd" / "im[1].csv").write_text("a\n1\n")
+        (tmp_path / "model.json").write_text(subprocess.run([PROGRAM, "import", tmp_path / "odd", "--print-model"], capture_output=True,
+                                                            text=True, check=True).stdout)
+        assert "im[1]: 1 rows" in run(cluster, tmp_path / "odd", "--model", tmp_path / "model.json")
     finally:
-        for name in ("im_city", "im_lines", "im_parts", "im_keyed", "im_broken"):
+        for name in ("im_city", "im_lines", "im_parts", "im_keyed", "im_broken", '"im[1]"'):
             cluster.sql(f"DROP TABLE IF EXISTS {name}")

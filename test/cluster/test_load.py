@@ -1,5 +1,4 @@
 """Many clients at once, statements that are ended, memory that is short."""
-import base64
 import contextlib
 import json
 import pathlib
@@ -13,8 +12,9 @@ import time
 import pytest
 from websockets.sync.client import connect
 
+from conftest import PASSWORD, USER, basic
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-USER, PASSWORD = "scott", "tiger"      # as conftest.py bootstraps
 TPCH = sorted((ROOT / "queries" / "tpch").glob("q*.sql"))
 TEXTS = {path.stem: path.read_text() for path in TPCH}
 
@@ -64,9 +64,8 @@ class Shell:
     """The least of a client of /client: send a statement, cancel it, wait for its end."""
 
     def __init__(self, cluster):
-        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         self.ws = connect(f"wss://localhost:{cluster.port}/client", ssl=cluster.tls(), max_size=None, compression=None,
-                          additional_headers={"Authorization": "Basic " + login}).__enter__()
+                          additional_headers={"Authorization": basic((USER, PASSWORD))}).__enter__()
         self.ws.recv()
         self.number = 0
 

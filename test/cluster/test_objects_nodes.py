@@ -1,12 +1,8 @@
 """Macros, types and sequences over three servers: everywhere at once, and values of a sequence once, whoever coordinates."""
-import pathlib
-import sys
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from test_anywhere import execute, everywhere, post, query, ready  # noqa: E402
-from test_nodes import Servers, until  # noqa: E402
+from servers_kit import Servers, everywhere, execute, query, ready, until
 
 
 @pytest.fixture
@@ -35,7 +31,7 @@ def test_objects_are_everywhere_and_values_come_once(servers):
     coordinator = servers.coordinator()
     other = servers.others(coordinator)[0]
     statements = ["CREATE TABLE u (a INTEGER)", "INSERT INTO u SELECT k FROM t", "CREATE VIEW v AS SELECT sum(a) AS s FROM u"]
-    assert post(servers, other, "/db/execute", {"statements": statements, "transaction": True}).status == 200
+    assert servers.post(other, "/db/execute", {"statements": statements, "transaction": True}).status == 200
     assert everywhere(servers, "SELECT s::INTEGER FROM v") == [[3]]
 
     # Another one coordinates: what it gives was never given.

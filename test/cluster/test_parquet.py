@@ -1,5 +1,4 @@
 """Parquet: from the shell and over HTTP, with the types and rows of DuckDB's own COPY."""
-import base64
 import io
 import os
 import pathlib
@@ -13,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from conftest import PASSWORD, PROGRAM, USER, basic
+
 BUILD = pathlib.Path(os.environ.get("MG_BUILD", pathlib.Path(__file__).resolve().parents[2] / "build"))
-PROGRAM = os.environ.get("MG_PROGRAM", str(BUILD / "merganser"))
-USER, PASSWORD = "scott", "tiger"  # as conftest.py bootstraps
 
 PARQUET = "application/vnd.apache.parquet"
 
@@ -153,9 +152,8 @@ def wait_for(what, seconds=30):
 
 
 def start_request(cluster, sql):
-    login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     sock = cluster.tls().wrap_socket(socket.create_connection(("localhost", cluster.port)), server_hostname="localhost")
-    sock.sendall((f"POST /db/query HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {login}\r\nAccept: {PARQUET}\r\n"
+    sock.sendall((f"POST /db/query HTTP/1.1\r\nHost: localhost\r\nAuthorization: {basic((USER, PASSWORD))}\r\nAccept: {PARQUET}\r\n"
                   f"Content-Type: text/plain\r\nContent-Length: {len(sql)}\r\n\r\n{sql}").encode())
     return sock
 

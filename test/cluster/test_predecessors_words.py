@@ -9,9 +9,8 @@ import time
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from conftest import PROGRAM  # noqa: E402
-from test_nodes import free_port  # noqa: E402
+from conftest import PROGRAM
+from servers_kit import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SECONDS = 120

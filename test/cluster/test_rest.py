@@ -1,5 +1,4 @@
 """HTTP: /db/query in all its forms, and the small doors (docs/http.md)."""
-import base64
 import csv
 import http.client
 import io
@@ -14,6 +13,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 from websockets.sync.client import connect
+
+from conftest import PASSWORD, USER, basic
 
 
 def query(cluster, sql, params=None, path="", headers=None, **kwargs):
@@ -374,10 +375,9 @@ def test_late_error_never_looks_like_an_end(cluster, accept):
 
 def slow_reader(cluster, sql):
     """A connection that has read the head of a large answer and then sleeps."""
-    connection = http.client.HTTPSConnection("localhost", cluster.port, context=cluster.tls(), timeout=60)
-    login = base64.b64encode(b"scott:tiger").decode()
+    connection = cluster.connection()
     connection.request("GET", "/db/query?format=csv&q=" + urllib.parse.quote(sql),
-                       headers={"Authorization": "Basic " + login})
+                       headers={"Authorization": basic((USER, PASSWORD))})
     return connection, connection.getresponse()
 
 
@@ -399,9 +399,8 @@ def test_cancel_of_a_slow_readers_query_cuts_it(cluster):
     connection, answer = slow_reader(cluster, BIG.replace("3000000", "3000001"))
     assert answer.status == 200 and answer.headers["Merganser-Query"].startswith("q-")
     assert running(cluster, "3000001") == [answer.headers["Merganser-Query"]]
-    basic = base64.b64encode(b"scott:tiger").decode()
     with connect(f"wss://localhost:{cluster.port}/client", ssl=cluster.tls(),
-                 additional_headers={"Authorization": "Basic " + basic}) as channel:
+                 additional_headers={"Authorization": basic((USER, PASSWORD))}) as channel:
         channel.recv()
         cancel = f"CANCEL '{answer.headers['Merganser-Query']}'"
         channel.send(json.dumps({"type": "query", "id": 1, "sql": cancel}))

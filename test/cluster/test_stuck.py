@@ -1,11 +1,12 @@
 """Statements that the engine cannot be interrupted in: one call of a function that takes minutes."""
-import base64
 import json
 import threading
 import time
 
 import pytest
 from websockets.sync.client import connect
+
+from conftest import PASSWORD, USER, basic
 
 # About 10^11 steps in one call; with a column it runs in the engine, as a constant already while planning.
 CALLS = {
@@ -19,9 +20,8 @@ class Shell:
     """The least of a client of /client."""
 
     def __init__(self, cluster):
-        login = base64.b64encode(b"scott:tiger").decode()
         self.ws = connect(f"wss://localhost:{cluster.port}/client", ssl=cluster.tls(), max_size=None, compression=None,
-                          additional_headers={"Authorization": "Basic " + login}).__enter__()
+                          additional_headers={"Authorization": basic((USER, PASSWORD))}).__enter__()
         self.ws.recv()
         self.number = 0
 

@@ -1,25 +1,21 @@
 """The suites of queries, and a writer, over three servers and two workers that are killed and started again in turn."""
 import http.client
 import itertools
-import json
 import math
 import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import threading
 import time
 
 import duckdb
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from test_nodes import Servers, until  # noqa: E402
+from servers_kit import Servers, until
 
 QUERIES = pathlib.Path(__file__).resolve().parents[2] / "queries"
 BUILD = pathlib.Path(os.environ.get("MG_BUILD", QUERIES.parent / "build"))
-JSON = {"Content-Type": "application/json"}
 
 
 def truth_of(directory, work):
@@ -70,8 +66,7 @@ class Asker:
         while True:
             name = next(self.turn)
             try:
-                answer = self.servers.cluster.request("POST", path, json.dumps(document).encode(), {**JSON, **dict(headers)},
-                                                      port=self.servers.ports[name])
+                answer = self.servers.post(name, path, document, headers)
                 if answer.status == 200:
                     return answer.json()["result"]
                 last = answer.json()["error"]

@@ -1,9 +1,7 @@
 """BEGIN .. COMMIT over several statements and requests: the shell, its channel, /db/tx, kills (docs/sql.md, docs/http.md)."""
-import base64
 import io
 import json
 import os
-import pathlib
 import signal
 import struct
 import subprocess
@@ -15,8 +13,8 @@ import pyarrow as pa
 import pytest
 from websockets.sync.client import connect
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = pathlib.Path(os.environ.get("MG_PROGRAM", pathlib.Path(os.environ.get("MG_BUILD", ROOT / "build")) / "merganser"))
+from conftest import PASSWORD, PROGRAM, USER, basic
+
 SLOW = "SELECT count(*) FROM range(100000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
 
 
@@ -24,9 +22,8 @@ class Channel:
     """One session on wss /client."""
 
     def __init__(self, cluster):
-        login = "Basic " + base64.b64encode(b"scott:tiger").decode()
         self.ws = connect(f"wss://localhost:{cluster.port}/client", ssl=cluster.tls(), max_size=None, compression=None,
-                          additional_headers={"Authorization": login}).__enter__()
+                          additional_headers={"Authorization": basic((USER, PASSWORD))}).__enter__()
         self.hello = json.loads(self.ws.recv(60))
 
     def __enter__(self):
@@ -155,6 +152,15 @@ def test_the_second_of_two_writers_is_told(empty, table):
         assert last["error"]["sqlstate"] == "40001" and last["error"]["retry"] == "safe"
         assert "again" in last["error"]["hint"] and "transaction" not in last
         assert other.column(f"SELECT v FROM {t} WHERE k IN (7, 8) ORDER BY k") == [1, 0]
+
+
+def test_what_a_definition_stands_on_must_be_there(empty):
+    empty.sql("CREATE TABLE stood (k INTEGER)")
+    with Channel(empty) as channel:
+        do(channel, "BEGIN; CREATE VIEW stands AS SELECT k + 1 AS k FROM stood")
+        empty.sql("DROP TABLE stood")
+        assert channel.query("COMMIT")[-1]["error"]["sqlstate"] == "40001"
+    assert "42P01" in empty.refused("SELECT * FROM stands")
 
 
 def test_a_client_that_goes_rolls_back(empty, table):
@@ -307,6 +313,9 @@ def test_a_list_is_one_transaction(empty, table):
     found = error(post(empty, {"statements": [f"DELETE FROM {t}", "CREATE TABLE x (a INTEGER)"], "transaction": True}), 400)
     assert found["sqlstate"] == "0A000" and found["index"] == 1
     assert empty.rows(f"SELECT count(*) FROM {t}") == [[2]]
+    made = [f"CREATE TABLE {t}_made (a INTEGER)", f"INSERT INTO {t}_made VALUES (1)"]
+    assert affected(post(empty, {"statements": made, "transaction": True})) == [0, 1]
+    assert affected(post(empty, {"sql": f"DROP TABLE {t}_made"})) == 0
 
 
 # ---- kills ----

@@ -1,5 +1,4 @@
 """Workers that come, go, die, stall and lie: the answer is always right, whole, and in time."""
-import base64
 import contextlib
 import json
 import os
@@ -12,13 +11,14 @@ import time
 import pytest
 from websockets.sync.client import connect
 
+from conftest import PASSWORD, USER, WORKER_PASSWORD, basic
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-USER, PASSWORD, WORKER_PASSWORD = "scott", "tiger", "united"      # as conftest.py bootstraps
 TPCH = sorted((ROOT / "queries" / "tpch").glob("q*.sql"))
 
 
 def run(cluster, sql, path="", timeout=60):
-    return cluster.rows(sql, path, timeout)
+    return cluster.rows(sql, path, timeout=timeout)
 
 
 def same(ours, theirs):
@@ -160,9 +160,8 @@ class Fake:
     """A worker of our own making, which does what it likes."""
 
     def __init__(self, cluster, name="fake", user="worker", password=WORKER_PASSWORD, **more):
-        login = base64.b64encode(f"{user}:{password}".encode()).decode()
         self.ws = connect(f"wss://localhost:{cluster.port}/worker", ssl=cluster.tls(), max_size=None,
-                          additional_headers={"Authorization": "Basic " + login}, compression=None).__enter__()
+                          additional_headers={"Authorization": basic((user, password))}, compression=None).__enter__()
         self.send(type="hello", protocol=1, version="0.1.0", engine="v1.5.5", name=name, threads=64, memory=1 << 30, **more)
         self.welcome = self.receive()
         assert self.welcome["type"] == "welcome"

@@ -1,4 +1,5 @@
 """Statements that write: what is acknowledged stays, whole, whatever dies; and everybody reads it."""
+import contextlib
 import os
 import random
 import signal
@@ -9,6 +10,8 @@ import time
 
 import duckdb
 import pytest
+
+from conftest import PROGRAM
 
 
 # ---- tables ----
@@ -339,7 +342,17 @@ def test_a_full_disk_ends_writing_and_nothing_else(small_disk, new_cluster):
         rows += 60000
     assert "53100" in result.stderr and "Make room" in result.stderr
     assert rows > 0 and cluster.rows("SELECT count(*) FROM t") == [[rows]]
+    with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+    cluster.processes["server"].terminate()
+    assert cluster.processes["server"].wait(60) == 0
+    assert cluster.log().count("event=shard.checkpoint") <= 2, cluster.log()
+    refused = subprocess.run([PROGRAM, "server", "--data-dir", cluster.data, "--listen", "127.0.0.1:0"], capture_output=True, text=True,
+                             timeout=60, check=False)
+    assert refused.returncode == 1 and "Make room" in refused.stderr, refused.stderr
     subprocess.run(["mount", "-o", "remount,size=900m", small_disk], check=True)
+    cluster.start_server()
     cluster.sql(insert)
     cluster.processes["server"].kill()
     cluster.processes["server"].wait()

@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* What a state machine may count on after a freeze that failed. */
-enum { REST_MS = 1000 };
+enum { REST_MS = 100 };
 
 static struct sim_model *model_of(struct mg_sm *sm)
 {
