@@ -64,8 +64,8 @@ class Servers:
     def request(self, name, method, path, body=None, **kwargs):
         return self.cluster.request(method, path, body, port=self.ports[name], **kwargs)
 
-    def post(self, name, path, document, **kwargs):
-        return self.cluster.post(path, document, port=self.ports[name], **kwargs)
+    def post(self, name, path, document, headers=(), **kwargs):
+        return self.cluster.post(path, document, headers, port=self.ports[name], **kwargs)
 
     def healthy(self, name):
         return self.request(name, "GET", "/health", login=None, timeout=10).status == 200

@@ -1,13 +1,10 @@
 """ALTER under load: readers see the old table or the new one, whole; whoever dies, it ends in one of them everywhere."""
 import json
-import pathlib
-import sys
 import threading
 
 import duckdb
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from test_nodes import Servers, until  # noqa: E402
+from servers_kit import Servers, until
 
 JSON = {"Content-Type": "application/json"}
 ROWS = 3000

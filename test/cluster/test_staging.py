@@ -1,18 +1,15 @@
 """A statement that writes more rows than lie in memory: into hidden tables first, and all of them at once."""
 import json
-import pathlib
 import signal
-import sys
 import threading
 
 import duckdb
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from conftest import Cluster  # noqa: E402
-from test_changes import changes, token  # noqa: E402
-from test_damage import check  # noqa: E402
-from test_nodes import Servers, until  # noqa: E402
+from conftest import Cluster
+from servers_kit import Servers, until
+from test_changes import changes, token
+from test_damage import check
 
 STAGE = ("--write-memory", "64KiB")  # so that some thousand rows are many
 
