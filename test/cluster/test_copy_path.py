@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from conftest import Cluster  # noqa: E402
-from test_nodes import Servers  # noqa: E402
+from servers_kit import Servers  # noqa: E402
 
 TABLE = "CREATE OR REPLACE TABLE t (i BIGINT, s VARCHAR) PARTITIONED BY (i)"
 ROWS = pyarrow.table({"i": pyarrow.array([1, 2], pyarrow.int64()), "s": ["one", None]})
