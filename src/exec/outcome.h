@@ -44,7 +44,7 @@ void mg_outcomes_free(struct mg_outcomes *outcomes); /* NULL is fine */
 int mg_outcome_enter(struct mg_outcomes *outcomes, const char *key, bool (*stopped)(void *arg),
                      void *arg, struct mg_error *err);
 void mg_outcome_leave(struct mg_outcomes *outcomes, const char *key);
-/* The key was used for something else: MG_E_USAGE. */
+/* The key was used for something else: MG_E_KEY_REUSED. */
 int mg_outcome_refuse(struct mg_error *err);
 /* Fails: as that; as a read. */
 int mg_outcome_find(struct mg_outcomes *outcomes, const struct mg_write_key *key,
