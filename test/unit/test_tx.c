@@ -632,7 +632,7 @@ static void test_reading_takes_no_lock(void **state)
 static void test_the_wait_for_a_snapshot_can_be_cancelled(void **state)
 {
 	struct mg_cuts *cuts = mg_replica_cuts(mg_engine_replica(kit_engine));
-	const uint64_t seen[KIT_SHARDS + 1] = { 0, UINT64_MAX, UINT64_MAX };
+	const uint64_t seen[KIT_SHARDS + 1] = { 0, 0, UINT64_MAX }; /* its own one counts for all */
 	struct mg_tx *tx = begin();
 	struct mg_run *run = mg_run_new();
 	struct mg_error err;
