@@ -471,6 +471,7 @@ static int await_fresh(struct job *job, int planned, uint64_t shown, bool *stale
 		.count = job->plan_only ? 0 : job->read_count,
 		.shown = shown,
 		.missing = planned != 0,
+		.objects = !planned && job->way.kind == MG_WAY_CATALOG,
 		.lag_ms = asks_others(job) ? LAG_MS : LAG_MS_MAX,
 	};
 	int code = mg_fresh_await(&fresh, stale, &late);

@@ -20,6 +20,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { UNSHOWN_MS_MAX = 5000 }; /* that a server which serves may lack a new table */
+
 unsigned mg_engine_default_threads(void)
 {
 	return mg_os_cores();
@@ -570,8 +572,15 @@ struct mg_gate *mg_engine_gate(struct mg_engine *engine)
 const char *mg_engine_unready(struct mg_engine *engine)
 {
 	const char *why = mg_replica_unready(engine->replica);
+	/* A table that has just been made is in the catalog a moment before it is in the shards. */
+	bool lately = atomic_load(&engine->was_ready) &&
+	              mg_clock_ms() - atomic_load(&engine->unshown_ms) < UNSHOWN_MS_MAX;
 
-	return !why && atomic_load(&engine->unshown) ? "this node does not show all tables yet" : why;
+	if (!why && atomic_load(&engine->unshown) && !lately) {
+		why = "this node does not show all tables yet";
+	}
+	atomic_store(&engine->was_ready, !why);
+	return why;
 }
 
 void mg_engine_on_event(struct mg_engine *engine,

@@ -79,6 +79,7 @@ uint64_t mg_engine_shown(struct mg_engine *engine);
 /* Show the catalog as it is, if it has changed; with `missing` also what could not be shown.
  * Blocks. */
 void mg_engine_show(struct mg_engine *engine, bool missing);
+bool mg_engine_hides(const struct mg_engine *engine); /* the last time it was shown, any object */
 unsigned mg_engine_threads(const struct mg_engine *engine);
 bool mg_engine_threads_given(const struct mg_engine *engine); /* by the operator */
 uint64_t mg_engine_memory(const struct mg_engine *engine);

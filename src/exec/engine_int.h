@@ -62,6 +62,8 @@ struct mg_engine {
 	_Atomic uint64_t shown_version; /* of the catalog, all of which was tried to show */
 	_Atomic uint64_t shown_changes; /* objects that have come and gone */
 	atomic_bool unshown;            /* something of the catalog could not be shown: try again */
+	atomic_ullong unshown_ms;       /* since when */
+	atomic_bool was_ready;          /* the last time that it was asked */
 	pthread_mutex_t shown_lock;     /* guards shown */
 	struct mg_shown *shown;
 	size_t shown_count, shown_cap;

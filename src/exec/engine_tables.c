@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "codec/arrow_ipc.h"
+#include "os/clock.h"
 #include "store/spool.h"
 
 #include <string.h>
@@ -509,7 +510,9 @@ void mg_engine__show_again(struct mg_engine *engine)
 	if (code) {
 		mg_log(MG_LOG_ERROR, "catalog.show", "error=\"%s\"", err.message);
 	}
-	atomic_store(&engine->unshown, unshown || code);
+	if (!atomic_exchange(&engine->unshown, unshown || code)) {
+		atomic_store(&engine->unshown_ms, mg_clock_ms());
+	}
 	atomic_store(&engine->shown_version, data->version);
 	mg_duck_disconnect(conn);
 	mg_gate_leave(engine->gate, &pass);
@@ -533,6 +536,11 @@ void mg_engine_show(struct mg_engine *engine, bool missing)
 	if (old || (missing && atomic_load(&engine->unshown))) {
 		mg_engine__show_again(engine);
 	}
+}
+
+bool mg_engine_hides(const struct mg_engine *engine)
+{
+	return atomic_load(&engine->unshown);
 }
 
 /* ---- tables that grow ---- */

@@ -17,6 +17,7 @@ struct mg_fresh {
 	const struct mg_run_settings *settings;
 	const uint32_t *shards; /* that it will read; 0: the reference group */
 	size_t count;
+	bool objects;    /* it asks which tables there are */
 	uint64_t shown;  /* mg_engine_shown before it was planned */
 	bool missing;    /* planning has failed: an object may not be shown yet */
 	unsigned lag_ms; /* that this node may lag behind; then MG_E_TIMEOUT */
