@@ -78,9 +78,12 @@ static const char *meaning(const char *text)
 
 static bool is_key(const struct converter *converter)
 {
+	if (converter->depth == 0) {
+		return false;
+	}
 	const struct level *level = &converter->levels[converter->depth - 1];
 
-	return converter->depth > 0 && level->map && level->count % 2 == 0;
+	return level->map && level->count % 2 == 0;
 }
 
 /* What stands before an item. */
