@@ -105,6 +105,18 @@ static bool is_current(struct mg_engine *engine, const struct mg_table *table)
 	return current;
 }
 
+/* A node that has just begun to coordinate may not show yet what it holds. */
+static void show_all(struct mg_engine *engine)
+{
+	struct mg_error ignored = { 0 };
+
+	mg_engine_show(engine, true);
+	if (mg_engine_hides(engine)) {
+		(void)mg_replica_await_accepted(mg_engine_replica(engine), &ignored);
+		mg_engine_show(engine, true);
+	}
+}
+
 /* The table's shards are locked. */
 static int change_locked(struct mg_engine *engine, struct mg_run *run,
                          const struct mg_run_settings *settings,
@@ -121,6 +133,9 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
 	if (out->repeated) {
 		*again = false;
 		return code;
+	}
+	if (!code) {
+		show_all(engine);
 	}
 	*again = !code && !is_current(engine, target->table);
 	if (!code && !*again && mode_of(target) == MG_LOCK_CHANGE) {
