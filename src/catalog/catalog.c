@@ -529,6 +529,16 @@ void mg_table_shards(const struct mg_catalog_data *data, const struct mg_table *
 	*last = table->key_count ? data->shard_count : 0;
 }
 
+void mg_catalog_owners(const struct mg_catalog_data *data, uint16_t *owner)
+{
+	for (uint32_t i = 1; i <= data->shard_count; i++) {
+		const struct mg_shard *shard = &data->shards[i];
+		for (uint32_t slot = shard->slot_first; slot <= shard->slot_last; slot++) {
+			owner[slot] = (uint16_t)shard->id;
+		}
+	}
+}
+
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name)
 {

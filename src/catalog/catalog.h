@@ -222,6 +222,8 @@ bool mg_table_is_same(const struct mg_table *a, const struct mg_table *b);
 /* The shards whose files hold it; data: that it is of. */
 void mg_table_shards(const struct mg_catalog_data *data, const struct mg_table *table,
                      uint32_t *first, uint32_t *last);
+/* Which shard has each slot of partitioned tables; owner has room for all slots. */
+void mg_catalog_owners(const struct mg_catalog_data *data, uint16_t *owner);
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name);
 const struct mg_view *mg_catalog_find_view(const struct mg_catalog_data *data, const char *schema,

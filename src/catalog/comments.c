@@ -59,9 +59,7 @@ void mg_comment_add_sql(struct mg_sb *sql, const char *kind, const char *schema,
                         const struct mg_comment *comment)
 {
 	mg_sb_addf(sql, "COMMENT ON %s ", *comment->column ? "COLUMN" : kind);
-	mg_sb_add_ident(sql, schema);
-	mg_sb_add_char(sql, '.');
-	mg_sb_add_ident(sql, name);
+	mg_sb_add_path(sql, schema, name);
 	if (*comment->column) {
 		mg_sb_add_char(sql, '.');
 		mg_sb_add_ident(sql, comment->column);

@@ -28,6 +28,9 @@ static void add_options(struct mg_sb *out, const struct mg_command *command, con
 
 	for (size_t t = 0; command->tables[t]; t++) {
 		for (const struct mg_option *o = command->tables[t]; o->name; o++) {
+			if (mg_option_is_shadowed(command, t, o->name)) {
+				continue;
+			}
 			mg_sb_addf(out, "%s--%s", first ? "" : between, o->name);
 			first = false;
 		}
@@ -75,6 +78,9 @@ static void fish_script(struct mg_sb *out)
 		           c->name, blank ? "" : " -d \"", blank ? "" : c->summary, blank ? "" : "\"");
 		for (size_t t = 0; c->tables[t]; t++) {
 			for (const struct mg_option *o = c->tables[t]; o->name; o++) {
+				if (mg_option_is_shadowed(c, t, o->name)) {
+					continue;
+				}
 				mg_sb_addf(out,
 				           "complete -c merganser -n '__fish_seen_subcommand_from %.*s' -l %s%s\n",
 				           len, c->name, o->name, o->kind == MG_O_FLAG ? "" : " -r");

@@ -526,8 +526,7 @@ static bool asks_for_help(int argc, char *const *argv)
 	return false;
 }
 
-/* An option of the same name in an earlier table of the command is the one that counts. */
-static bool is_shadowed(const struct mg_command *command, size_t table, const char *name)
+bool mg_option_is_shadowed(const struct mg_command *command, size_t table, const char *name)
 {
 	for (size_t t = 0; t < table; t++) {
 		for (const struct mg_option *option = command->tables[t]; option->name; option++) {
@@ -551,7 +550,7 @@ int mg_options_parse(struct mg_options **out, const struct mg_command *command, 
 	*out = o;
 	for (size_t t = 0; command->tables[t]; t++) {
 		for (const struct mg_option *option = command->tables[t]; option->name; option++) {
-			if (is_shadowed(command, t, option->name)) {
+			if (mg_option_is_shadowed(command, t, option->name)) {
 				continue;
 			}
 			mg_assert(o->count < OPTIONS_MAX);
@@ -860,7 +859,7 @@ void mg_options_help(const struct mg_command *command, struct mg_sb *out)
 	mg_sb_add(out, "\noptions:\n");
 	for (size_t t = 0; command->tables[t]; t++) {
 		for (const struct mg_option *option = command->tables[t]; option->name; option++) {
-			if (!is_shadowed(command, t, option->name)) {
+			if (!mg_option_is_shadowed(command, t, option->name)) {
 				help_option(option, out);
 			}
 		}

@@ -56,6 +56,9 @@ struct mg_command {
 	int (*run)(const struct mg_options *options);
 };
 
+/* An earlier table of the command has an option of that name, which is the one that counts. */
+bool mg_option_is_shadowed(const struct mg_command *command, size_t table, const char *name);
+
 /* All commands of the program, in the order of the help; ended by a NULL name. */
 extern const struct mg_command mg_commands[];
 

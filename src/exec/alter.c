@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "exec/gate.h"
 #include "exec/run.h"
+#include "exec/sequences.h"
 #include "exec/sweep.h"
 #include "exec/write_int.h"
 #include "os/random.h"
@@ -32,6 +33,7 @@ struct alter {
 	struct mg_define *define;
 	const struct mg_table *from; /* as it is, under the lock */
 	bool changes;                /* what DuckDB makes of it is something else */
+	bool other_rows;             /* and not of as many columns of the same types */
 };
 
 static const struct mg_ddl *ddl_of(const struct alter *alter)
@@ -87,6 +89,16 @@ static bool equal_columns(const struct mg_table *a, const struct mg_table *b)
 	       a->unique_count == b->unique_count;
 }
 
+static bool equal_types(const struct mg_table *a, const struct mg_table *b)
+{
+	bool equal = a->column_count == b->column_count;
+
+	for (size_t i = 0; equal && i < a->column_count; i++) {
+		equal = mg_text_eq(a->columns[i].type, b->columns[i].type);
+	}
+	return equal;
+}
+
 /* The partition key behind the action: as before, but for a column that is called otherwise. */
 static void keep_keys(const struct alter *alter)
 {
@@ -134,6 +146,7 @@ static int try_action(void *arg, struct mg_duck_conn *conn, struct mg_error *err
 	alter->changes = after.alter == MG_ALTER_PARTITIONS || after.using_by.len ||
 	                 !equal_columns(&before, &define->table) ||
 	                 !mg_text_eq(before.definition, define->table.definition);
+	alter->other_rows = !code && !equal_types(&before, &define->table);
 	mg_sb_fini(&sql);
 	return code;
 }
@@ -343,14 +356,20 @@ static int replace_table(void *arg, struct mg_arena *arena, struct mg_catalog_da
                          struct mg_error *err)
 {
 	const struct mg_define *define = arg;
+	const struct mg_ddl *ddl = &define->ddl;
 	const struct alter alter = { .define = arg, .from = &define->old };
 	struct mg_table *table = find_unchanged(&alter, data, err);
 
-	(void)arena;
 	if (!table) {
 		return MG_E_CONFLICT;
 	}
+	/* Those of this version: COMMENT ON waits for no ALTER. */
+	const struct mg_comments comments =
+		mg_comments_altered(arena, &table->comments, &define->table, ddl->column,
+	                        ddl->alter == MG_ALTER_COLUMN_NAME ? ddl->to : "");
+
 	*table = define->table;
+	table->comments = comments;
 	return 0;
 }
 
@@ -465,8 +484,14 @@ static int move_rows(struct alter *alter, struct mg_error *err)
 		.flush = mg_define__append_rows,
 		.arg = define,
 	};
-	int code = mg_write_load(define->engine, define->run, &settings, &load, &define->table.rows,
-	                         err);
+	struct mg_sequences *sequences = mg_engine_sequences(define->engine);
+	bool draws = mg_sequences_drawn(define->data, "", &define->table); /* by a macro */
+	int code = draws ? mg_sequences_begin(sequences, define->epoch, err) : 0;
+
+	code = code ? code
+	            : mg_write_load(define->engine, define->run, &settings, &load, &define->table.rows,
+	                            err);
+	code = code || !draws ? code : mg_sequences_keep(sequences, define->epoch, err);
 
 	mg_sb_fini(&query);
 	mg_sb_fini(&through);
@@ -495,6 +520,9 @@ static int make_anew(struct alter *alter, struct mg_error *err)
 		if (code && code != MG_E_UNKNOWN_OUTCOME) {
 			(void)mg_define__drop_in_shards(define, &define->table, &left);
 		}
+	}
+	if (code == MG_E_UNKNOWN_OUTCOME) { /* before a sweep of this epoch may take it */
+		mg_replica_renew(mg_engine_replica(define->engine), define->epoch);
 	}
 	mg_sweep_spare_no_more(define->table.id);
 	mg_define__tell(MG_DEFINE_PUBLISHED);
@@ -532,9 +560,10 @@ static int alter_locked(struct alter *alter, const uint32_t *shards, size_t coun
 	}
 	code = code ? code : mg_define__check_expressions(define, err);
 	code = code ? code : check_class(alter, err);
-	define->table.comments = mg_comments_altered(define->arena, &alter->from->comments,
-	                                             &define->table, ddl->column, ddl->to);
-	if (code || (!alter->changes && ddl->alter != MG_ALTER_NAME)) {
+	if (!code && !alter->changes && ddl->alter != MG_ALTER_NAME) {
+		return mg_define__done_nothing(define, err);
+	}
+	if (code) {
 		return code;
 	}
 	switch (ddl->alter) {
@@ -543,6 +572,9 @@ static int alter_locked(struct alter *alter, const uint32_t *shards, size_t coun
 		return mg_define__change_catalog(define, rename_table, err);
 	case MG_ALTER_DEFINITION:
 	case MG_ALTER_COLUMN_NAME:
+		if (alter->other_rows) { /* DuckDB knows an action that the parser does not */
+			return mg_error_set(err, MG_E_UNSUPPORTED, "this ALTER is not supported");
+		}
 		keep_stored(alter);
 		code = check_rows(alter, err);
 		return code ? code : mg_define__change_catalog(define, replace_table, err);

@@ -188,9 +188,11 @@ static struct batch *batch_begin(struct mg_blind *blind, uint64_t version, const
 	return batch;
 }
 
-static struct part *part_of(struct batch *batch, struct mg_blind_bound *bound, uint32_t shard)
+/* from: the first part that may be of this text. */
+static struct part *part_of(struct batch *batch, struct part *from, struct mg_blind_bound *bound,
+                            uint32_t shard)
 {
-	for (struct part *part = batch->parts; part; part = part->next) {
+	for (struct part *part = from; part; part = part->next) {
 		if (part->bound == bound && part->shard == shard && part->rows < ROWS_MAX) {
 			return part;
 		}
@@ -439,9 +441,11 @@ static void add_rows(struct batch *batch, const struct rows *rows)
 {
 	struct mg_blind_bound *bound = rows->bound;
 	struct mg_sb scratch = { 0 };
+	/* A text that nobody else holds has no part yet. */
+	struct part **from = atomic_load(&bound->refs) > 1 ? &batch->parts : batch->parts_end;
 
 	for (size_t i = 0; i < bound->row_count && !batch->broken; i++) {
-		struct part *part = part_of(batch, bound, bound->owner[rows->slots[i]]);
+		struct part *part = part_of(batch, *from, bound, bound->owner[rows->slots[i]]);
 
 		batch->broken =
 			batch->broken ||

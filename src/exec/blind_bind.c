@@ -14,11 +14,13 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <xxhash.h>
 
 enum { TEXTS_MAX = 1024, DIGITS_MAX = 18 };
 
 struct mg_blind_cache {
 	struct mg_engine *engine;
+	uint16_t owner[MG_SLOT_COUNT]; /* shard of each slot, as long as the cluster lives */
 	pthread_mutex_t lock;
 	struct mg_blind_bound *places[TEXTS_MAX]; /* guarded by lock */
 };
@@ -26,8 +28,12 @@ struct mg_blind_cache {
 struct mg_blind_cache *mg_blind_cache_new(struct mg_engine *engine)
 {
 	struct mg_blind_cache *cache = mg_alloc0(sizeof *cache);
+	struct mg_catalog *catalog = mg_engine_catalog(engine);
+	const struct mg_catalog_data *data = mg_catalog_take(catalog);
 
 	cache->engine = engine;
+	mg_catalog_owners(data, cache->owner);
+	mg_catalog_give(catalog, data);
 	pthread_mutex_init(&cache->lock, NULL);
 	return cache;
 }
@@ -127,22 +133,10 @@ static bool read_rows(struct mg_blind_bound *bound, struct mg_str source)
 	return reader.token.kind == MG_T_END;
 }
 
-static void note_owners(struct mg_blind_bound *bound, const struct mg_catalog_data *data)
+static bool bind(const struct mg_blind_cache *cache, struct mg_blind_bound *bound,
+                 const struct mg_catalog_data *data)
 {
-	uint16_t *owner = mg_arena_new_array(bound->arena, uint16_t, MG_SLOT_COUNT);
-
-	for (uint32_t i = 1; bound->table.key_count && i <= data->shard_count; i++) {
-		const struct mg_shard *shard = &data->shards[i];
-
-		for (uint32_t slot = shard->slot_first; slot <= shard->slot_last; slot++) {
-			owner[slot] = (uint16_t)shard->id;
-		}
-	}
-	bound->owner = owner;
-}
-
-static bool bind(struct mg_blind_bound *bound, const struct mg_catalog_data *data)
-{
+	static const uint16_t reference[1] = { 0 }; /* without a key all rows have slot 0 */
 	struct mg_statement *statements = NULL;
 	struct mg_dml dml;
 	size_t count = 0;
@@ -161,7 +155,7 @@ static bool bind(struct mg_blind_bound *bound, const struct mg_catalog_data *dat
 	}
 	bound->schema = mg_arena_strdup(bound->arena, table->schema);
 	bound->stored = mg_table_stored(bound->arena, table);
-	note_owners(bound, data);
+	bound->owner = bound->table.key_count ? cache->owner : reference;
 	return mg_plain_schema(&bound->table, table, &bound->batch, NULL) == 0 &&
 	       mg_arrow_encoder_new(&bound->encoder, &bound->batch, false, NULL) == 0 &&
 	       mg_arrow_encode_schema(bound->encoder, &bound->ipc_schema, NULL) == 0;
@@ -177,7 +171,7 @@ static struct mg_blind_bound *bound_new(struct mg_blind_cache *cache, struct mg_
 	bound->arena = mg_arena_new();
 	bound->sql = (struct mg_str){ mg_arena_strndup(bound->arena, sql.ptr, sql.len), sql.len };
 	bound->version = data->version;
-	bound->good = bind(bound, data);
+	bound->good = bind(cache, bound, data);
 	mg_catalog_give(catalog, data);
 	return bound;
 }
@@ -186,12 +180,7 @@ static struct mg_blind_bound *bound_new(struct mg_blind_cache *cache, struct mg_
 
 static size_t place_of(struct mg_str sql)
 {
-	uint64_t hash = 14695981039346656037u;
-
-	for (size_t i = 0; i < sql.len; i++) {
-		hash = (hash ^ (uint8_t)sql.ptr[i]) * 1099511628211u;
-	}
-	return (size_t)((hash ^ hash >> 32) % TEXTS_MAX);
+	return (size_t)(XXH3_64bits(sql.ptr, sql.len) % TEXTS_MAX);
 }
 
 static uint64_t current_version(struct mg_blind_cache *cache)
@@ -323,8 +312,9 @@ struct mg_plain_value *mg_blind_values(const struct mg_blind_bound *bound,
 	struct mg_plain_value *values = mg_alloc(count * sizeof *values);
 	bool good = true;
 
-	/* Columns that are given no value take their place, too. */
-	*bytes = bound->row_count * bound->table.count * sizeof(struct ArrowDecimal);
+	/* Columns that are given no value take their place, too, and a text of its own its schema. */
+	*bytes = bound->row_count * bound->table.count * sizeof(struct ArrowDecimal) +
+	         (params ? 0 : bound->ipc_schema->size);
 	for (size_t i = 0; good && i < count; i++) {
 		if (bound->params[i] == SIZE_MAX) {
 			values[i] = bound->values[i];

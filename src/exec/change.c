@@ -10,6 +10,7 @@
 
 #include "exec/blind.h"
 #include "exec/engine.h"
+#include "exec/fresh.h"
 #include "exec/run.h"
 #include "exec/staging.h"
 #include "exec/tx.h"
@@ -17,6 +18,8 @@
 #include "replica/replica.h"
 
 #include <stdio.h>
+
+enum { SHOW_MS_MAX = 10 * 1000 };
 
 static enum mg_lock_mode mode_of(const struct mg_write_target *target)
 {
@@ -105,18 +108,6 @@ static bool is_current(struct mg_engine *engine, const struct mg_table *table)
 	return current;
 }
 
-/* A node that has just begun to coordinate may not show yet what it holds. */
-static void show_all(struct mg_engine *engine)
-{
-	struct mg_error ignored = { 0 };
-
-	mg_engine_show(engine, true);
-	if (mg_engine_hides(engine)) {
-		(void)mg_replica_await_accepted(mg_engine_replica(engine), &ignored);
-		mg_engine_show(engine, true);
-	}
-}
-
 /* The table's shards are locked. */
 static int change_locked(struct mg_engine *engine, struct mg_run *run,
                          const struct mg_run_settings *settings,
@@ -126,6 +117,7 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
                          struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(engine);
+	struct mg_error ignored = { 0 };
 	uint64_t epoch = 0;
 	int code = mg_replica_begin(replica, &epoch, err);
 
@@ -134,8 +126,8 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
 		*again = false;
 		return code;
 	}
-	if (!code) {
-		show_all(engine);
+	if (!code) { /* a node that has just begun to coordinate; what fails, the statement tells */
+		(void)mg_fresh_show(engine, SHOW_MS_MAX, &ignored);
 	}
 	*again = !code && !is_current(engine, target->table);
 	if (!code && !*again && mode_of(target) == MG_LOCK_CHANGE) {

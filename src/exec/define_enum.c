@@ -11,7 +11,8 @@
 #include "exec/run.h"
 #include "store/duck.h"
 
-enum { VALUES_MAX = 1000000, LABELS_BYTES_MAX = 1 << 20 };
+/* LIST_BYTES_MAX: of the rows, before each label is taken once. */
+enum { VALUES_MAX = 1000000, LIST_BYTES_MAX = 64 << 20, LABELS_BYTES_MAX = 1 << 20 };
 
 struct labels {
 	struct mg_define *define;
@@ -42,7 +43,7 @@ static int batch(void *arg, struct ArrowArray *array, struct mg_error *err)
 	if (mg_arrow_view_set(labels->view, array)) {
 		return mg_error_set(err, MG_E_INTERNAL, "no view of the labels");
 	}
-	for (int64_t row = 0; row < array->length; row++) {
+	for (int64_t row = 0; row < array->length && labels->list.len <= LIST_BYTES_MAX; row++) {
 		mg_sb_add(&labels->list, labels->count++ ? ", " : "");
 		if (mg_arrow_view_is_null(labels->view, 0, row)) {
 			mg_sb_add(&labels->list, "NULL");
@@ -53,9 +54,10 @@ static int batch(void *arg, struct ArrowArray *array, struct mg_error *err)
 		mg_sb_add_literal(&labels->list, mg_sb_text(&text), text.len);
 	}
 	mg_sb_fini(&text);
-	return labels->count <= VALUES_MAX
+	return labels->count <= VALUES_MAX && labels->list.len <= LIST_BYTES_MAX
 	           ? 0
-	           : mg_error_set(err, MG_E_LIMIT, "an ENUM is made of at most %d rows", VALUES_MAX);
+	           : mg_error_set(err, MG_E_LIMIT, "an ENUM is made of at most %d rows and %d bytes",
+	                          VALUES_MAX, LIST_BYTES_MAX);
 }
 
 /* The labels, each once and in their order, as the text of a definition. */

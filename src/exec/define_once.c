@@ -56,14 +56,14 @@ int mg_define__look_for_done(struct mg_define *define, const struct mg_catalog_d
 void mg_define__note_done(const struct mg_define *define, struct mg_arena *arena,
                           struct mg_catalog_data *data)
 {
+	if (!has_key(define)) {
+		return;
+	}
 	struct mg_catalog_done *kept =
 		mg_arena_new_array(arena, struct mg_catalog_done, MG_CATALOG_DONE_MAX);
 	uint64_t now = (uint64_t)(mg_clock_wall_us() / 1000);
 	size_t count = 0;
 
-	if (!has_key(define)) {
-		return;
-	}
 	kept[count++] = (struct mg_catalog_done){
 		.key = mg_arena_strdup(arena, define->request->once.key),
 		.digest = digest_of(define, arena),

@@ -338,9 +338,9 @@ void mg_define_in_shards(const struct mg_catalog_data *data, const struct mg_tab
 	struct mg_arena *arena = mg_arena_new();
 	const char *stored = mg_table_stored(arena, table);
 	struct mg_sb columns = { 0 };
-	uint32_t first = table->key_count ? 1 : 0;
-	uint32_t last = table->key_count ? data->shard_count : 0;
+	uint32_t first, last;
 
+	mg_table_shards(data, table, &first, &last);
 	for (size_t i = 0; i < table->column_count; i++) {
 		mg_sb_add(&columns, i ? ", " : "");
 		mg_sb_add_ident(&columns, table->columns[i].name);
@@ -357,9 +357,9 @@ int mg_define__drop_in_shards(struct mg_define *define, const struct mg_table *t
                               struct mg_error *err)
 {
 	struct mg_redo *redo = mg_redo_new();
-	uint32_t first = table->key_count ? 1 : 0;
-	uint32_t last = table->key_count ? define->data->shard_count : 0;
+	uint32_t first, last;
 
+	mg_table_shards(define->data, table, &first, &last);
 	for (uint32_t i = first; i <= last; i++) {
 		mg_redo_drop(redo, i, table->schema, mg_table_stored(define->arena, table));
 	}

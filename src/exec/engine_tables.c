@@ -510,9 +510,10 @@ void mg_engine__show_again(struct mg_engine *engine)
 	if (code) {
 		mg_log(MG_LOG_ERROR, "catalog.show", "error=\"%s\"", err.message);
 	}
-	if (!atomic_exchange(&engine->unshown, unshown || code)) {
+	if (!atomic_load(&engine->unshown)) { /* first: who sees the one reads the other */
 		atomic_store(&engine->unshown_ms, mg_clock_ms());
 	}
+	atomic_store(&engine->unshown, unshown || code);
 	atomic_store(&engine->shown_version, data->version);
 	mg_duck_disconnect(conn);
 	mg_gate_leave(engine->gate, &pass);

@@ -20,25 +20,25 @@ static bool is_new_enough(const struct mg_fresh *fresh, struct mg_replica *repli
 	return mg_replica_is_alone(replica);
 }
 
-/* An object is not shown until the shards' files have it: who asks which there are waits for them.
- */
-static int await_objects(const struct mg_fresh *fresh, struct mg_replica *replica,
-                         struct mg_error *err)
+int mg_fresh_show(struct mg_engine *engine, unsigned lag_ms, struct mg_error *err)
 {
-	struct mg_catalog *catalog = mg_engine_catalog(fresh->engine);
-	const struct mg_catalog_data *data = mg_catalog_take(catalog);
+	mg_engine_show(engine, false);
+	if (!mg_engine_hides(engine)) {
+		return 0;
+	}
+	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
 	size_t count = (size_t)data->shard_count + 1;
 	uint32_t *all = mg_alloc(count * sizeof *all);
 
 	for (size_t i = 0; i < count; i++) {
 		all[i] = (uint32_t)i;
 	}
-	mg_catalog_give(catalog, data);
-	int code = mg_replica_try_barrier(replica, all, count, fresh->lag_ms, err);
+	mg_catalog_give(mg_engine_catalog(engine), data);
+	int code = mg_replica_try_barrier(mg_engine_replica(engine), all, count, lag_ms, err);
 
 	mg_free(all);
 	if (!code) {
-		mg_engine_show(fresh->engine, true);
+		mg_engine_show(engine, true);
 	}
 	return code;
 }
@@ -69,9 +69,7 @@ int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *e
 
 	if (!code) {
 		mg_engine_show(fresh->engine, fresh->missing);
-		code = fresh->objects && mg_engine_hides(fresh->engine)
-		           ? await_objects(fresh, replica, err)
-		           : 0;
+		code = fresh->objects ? mg_fresh_show(fresh->engine, fresh->lag_ms, err) : 0;
 	}
 	if (!code) {
 		*stale = mg_engine_shown(fresh->engine) != fresh->shown;

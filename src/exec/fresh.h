@@ -26,4 +26,8 @@ struct mg_fresh {
 /* *stale: something else is shown now.  Fails: MG_E_UNAVAILABLE, MG_E_TIMEOUT, MG_E_SHUTDOWN. */
 int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *err);
 
+/* The catalog may name objects that the shards' files do not have yet, and that are not shown until
+ * then: wait for them.  Nothing to do, nearly always.  Fails as mg_fresh_await. */
+int mg_fresh_show(struct mg_engine *engine, unsigned lag_ms, struct mg_error *err);
+
 #endif

@@ -330,14 +330,15 @@ static int check_fit(struct publication *publication, struct mg_error *err)
 	return mg_plandb_try(mg_engine_plandb(tx->engine), &settings, try_nothing, NULL, err);
 }
 
-/* Others may change the catalog in between: an ALTER TABLE, which holds no lock of ours. */
+/* Others may change the catalog in between: an ALTER TABLE, which holds no lock of ours.  The first
+ * time whether it fits was asked before the rows were stored. */
 static int change_catalog(struct publication *publication, struct mg_error *err)
 {
 	struct mg_catalog *catalog = mg_engine_catalog(publication->tx->engine);
 	int code = 0;
 
 	for (int i = 0; i < FIT_TRIES_MAX; i++) {
-		code = check_fit(publication, err);
+		code = i ? check_fit(publication, err) : 0;
 		code = code ? code : mg_catalog_change(catalog, take_steps, publication, err);
 		if (!publication->moved) {
 			break;

@@ -49,9 +49,7 @@ static int take(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 	code = code ? code : mg_write__redo_query(write, MG_REDO_INSERT, conn, mg_sb_text(&sql), err);
 
 	mg_sb_fini(&sql);
-	code = code ? code : load->asked->flush(load->asked->arg, write->redo, err);
-	mg_redo_clear(write->redo);
-	return code;
+	return code ? code : mg_write__flush_from(write, 1, err);
 }
 
 int mg_write_load(struct mg_engine *engine, struct mg_run *run,

@@ -37,12 +37,8 @@ void mg_write__open(struct mg_write *write)
 		.find_spool = find_spool,
 		.arg = write,
 	};
-	for (uint32_t i = 1; write->table->key_count && i <= write->data->shard_count; i++) {
-		const struct mg_shard *shard = &write->data->shards[i];
-
-		for (uint32_t slot = shard->slot_first; slot <= shard->slot_last; slot++) {
-			write->owner[slot] = (uint16_t)shard->id;
-		}
+	if (write->table->key_count) {
+		mg_catalog_owners(write->data, write->owner);
 	}
 }
 

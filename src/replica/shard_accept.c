@@ -41,12 +41,12 @@ struct mg_accepted {
 
 /* ---- under the lock ---- */
 
-/* One transaction at least. */
+/* What the lane does not wait for more than, at least: of very many shards all are more. */
 static bool is_full(const struct mg_shard_sm *sm)
 {
 	size_t part = QUEUES_BYTES_MAX / (sm->options.cuts ? mg_cuts_count(sm->options.cuts) : 1);
 
-	return sm->queue_bytes >= (part > TRANSACTION_BYTES ? part : TRANSACTION_BYTES);
+	return sm->queue_bytes >= (part > EAGER_BYTES ? part : EAGER_BYTES);
 }
 
 static bool is_due(const struct mg_shard_sm *sm, uint64_t now)
@@ -164,25 +164,27 @@ static void accept(void *arg)
 		return;
 	}
 	pthread_mutex_lock(&sm->lock);
-	struct mg_accepted *accepted = is_full(sm) ? NULL : copy(sm->given, sm->given_count);
-
-	for (size_t i = 0; accepted && i < accepted->count; i++) {
-		note(sm, &accepted->entries[i]);
-	}
-	if (accepted) {
-		*(sm->queue ? sm->queue_end : &sm->queue) = accepted;
-		sm->queue_end = &accepted->next;
-		sm->queue_bytes += accepted->bytes;
-		sm->accepted = accepted->entries[accepted->count - 1].index;
-		if (sm->options.cuts && mg_cuts_awaited(sm->options.cuts)) {
-			sm->wanted = sm->accepted;
-		}
-	}
+	bool full = is_full(sm);
 	pthread_mutex_unlock(&sm->lock);
+	/* Only this thread makes the queue longer. */
+	struct mg_accepted *accepted = full ? NULL : copy(sm->given, sm->given_count);
+
 	if (!accepted) {
 		mg_raft_host_post_at(sm->options.host, mg_clock_ms() + AGAIN_MS, accept, sm);
 		return;
 	}
+	pthread_mutex_lock(&sm->lock);
+	for (size_t i = 0; i < accepted->count; i++) {
+		note(sm, &accepted->entries[i]);
+	}
+	*(sm->queue ? sm->queue_end : &sm->queue) = accepted;
+	sm->queue_end = &accepted->next;
+	sm->queue_bytes += accepted->bytes;
+	sm->accepted = accepted->entries[accepted->count - 1].index;
+	if (sm->wanted < sm->accepted && sm->options.cuts && mg_cuts_awaited(sm->options.cuts)) {
+		sm->wanted = sm->accepted;
+	}
+	pthread_mutex_unlock(&sm->lock);
 	wake_or_look(sm);
 	mg_raft_host_post(sm->options.host, tell_accepted, sm);
 }

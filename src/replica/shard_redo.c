@@ -23,6 +23,7 @@ static int begin_writing(struct mg_shard_sm *sm, struct mg_error *err)
 	if (sm->options.on_write) {
 		sm->options.on_write(sm->options.arg, sm->options.shard);
 	}
+	sm->told = true;
 	int code = mg_shard_writer_begin(sm->writer, err);
 
 	sm->writing = code == 0;

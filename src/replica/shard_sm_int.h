@@ -44,6 +44,7 @@ struct mg_shard_sm {
 	uint64_t durable;           /* as of the start, or adopted */
 	atomic_bool stopping;
 	bool writing;               /* the batch in hand has begun a transaction of the engine */
+	bool told;                  /* on_write was called since the file was written; of the lane */
 	/* See cuts.h; of the lane. */
 	uint64_t *seen;     /* by shard, with what the batch in hand has applied; NULL without cuts */
 	bool old;           /* no fence yet since when all commits are numbered */

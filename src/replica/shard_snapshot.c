@@ -87,9 +87,9 @@ static int write_file(struct mg_shard_sm *sm, const struct mg_buf *pending, stru
 
 /* The file changes although no rows do: whoever gives copies of it must know, from before its first
  * byte until after the last one. */
-static void tell_written(struct mg_shard_sm *sm, bool dirty)
+static void tell_written(struct mg_shard_sm *sm)
 {
-	if (!dirty && sm->options.on_write) {
+	if (!sm->told && sm->options.on_write) {
 		sm->options.on_write(sm->options.arg, sm->options.shard);
 	}
 }
@@ -99,14 +99,14 @@ static int write_checkpoint(struct mg_shard_sm *sm, struct mg_error *err)
 	bool nothing = sm->part_count == 0 && sm->decision_count == 0 && sm->fence_count == 0;
 	struct mg_buf *pending = nothing ? NULL : mg_shard_sm__encode_pending(sm);
 	int code = nothing || pending ? 0 : mg_error_set(err, MG_E_NOMEM, "no memory for a checkpoint");
-	bool dirty = mg_shard_sm_dirty(sm);
 
-	tell_written(sm, dirty);
+	tell_written(sm);
 	code = code ? code : commit_index(sm, err);
 	code = code ? code : write_file(sm, pending, err);
-	tell_written(sm, dirty);
+	tell_written(sm);
 	mg_buf_unref(pending);
 	if (!code) {
+		sm->told = false;
 		pthread_mutex_lock(&sm->lock);
 		sm->dirty = false;
 		pthread_mutex_unlock(&sm->lock);
@@ -140,7 +140,7 @@ static void freeze_now(void *arg)
 	} else if (sm->frozen) {
 		pthread_mutex_lock(&sm->lock);
 		sm->freezes_failed++;
-		sm->freeze_failure = err;
+		sm->freeze_failure = err.code ? err : sm->failure; /* what was accepted failed */
 		pthread_mutex_unlock(&sm->lock);
 	}
 	if (sm->frozen && err.code) {
@@ -425,6 +425,7 @@ int mg_shard_sm__open_writer(struct mg_shard_sm *sm, struct mg_error *err)
 
 	code = code ? code : mg_shard_sm__read_pending(sm, err);
 	if (!code) {
+		sm->told = false;
 		sm->durable = sm->index = sm->checkpointed = mg_shard_writer_applied(sm->writer);
 		mg_changes_log_reset(sm->changes, sm->index);
 		pthread_mutex_lock(&sm->lock);

@@ -23,7 +23,6 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { KEEP_MS = 600 * 1000, REQUESTS_MAX = 4, COPIES_OF_A_GROUP = 2 };
@@ -492,16 +491,11 @@ static void keep_rate(struct mg_snapshot_source *source, size_t bytes)
 {
 	uint64_t rate = source->options.bytes_per_s;
 	uint64_t us = rate ? bytes * 1000000ull / rate : 0;
-	struct timespec until;
+	uint64_t until_ms = mg_clock_ms() + (us + 999) / 1000;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += (time_t)(us / 1000000);
-	until.tv_nsec += (long)(us % 1000000) * 1000;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
 	pthread_mutex_lock(&source->lock);
-	for (int rc = 0; us > 0 && !source->stopping && rc != ETIMEDOUT;) {
-		rc = pthread_cond_timedwait(&source->changed, &source->lock, &until);
+	while (us > 0 && !source->stopping &&
+	       mg_cond_wait_until(&source->changed, &source->lock, until_ms)) {
 	}
 	pthread_mutex_unlock(&source->lock);
 }

@@ -41,8 +41,12 @@ bool mg_quick_begin(const struct mg_quick_begin *begin)
 	struct mg_sessions *sessions = session->sessions;
 	struct mg_blind *blind = mg_engine_blind(sessions->options.engine);
 
-	if (!mg_blind_knows(blind, begin->sql, begin->params) || is_in_transaction(session) ||
-	    atomic_load(&sessions->stopping)) {
+	if (!mg_blind_knows(blind, begin->sql, begin->params) || is_in_transaction(session)) {
+		return false;
+	}
+	atomic_fetch_add(&sessions->quick, 1); /* first: who stops looks at it after that */
+	if (atomic_load(&sessions->stopping)) {
+		atomic_fetch_sub(&sessions->quick, 1);
 		return false;
 	}
 	struct mg_quick *quick = mg_alloc0(sizeof *quick);
@@ -55,7 +59,6 @@ bool mg_quick_begin(const struct mg_quick_begin *begin)
 	quick->arg = begin->arg;
 	quick->query = mg_query_begin(sessions->queries, &query);
 	mg_query_running(quick->query);
-	atomic_fetch_add(&sessions->quick, 1);
 	if (!mg_blind_put(blind, begin->sql, begin->params, &quick->rows, on_end, quick)) {
 		quick->err.code = MG_E_UNAVAILABLE; /* it was never there */
 		mg_quick_free(quick);

@@ -112,8 +112,10 @@ static int parse_column(struct mg_cursor *cursor, struct mg_ddl *ddl)
 	(void)mg_cursor_take(cursor, "column");
 	int code = take_column(cursor, ddl, &nested);
 
-	if (!code && (mg_cursor_take(cursor, "type") ||
-	              (mg_cursor_take_two(cursor, "set", "data") && mg_cursor_take(cursor, "type")))) {
+	if (!code && mg_cursor_take(cursor, "set")) {
+		(void)mg_cursor_take(cursor, "data");
+	}
+	if (!code && mg_cursor_take(cursor, "type")) {
 		code = parse_type(cursor, ddl);
 	}
 	return code;

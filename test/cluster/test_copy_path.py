@@ -1,16 +1,12 @@
 """COPY ... FROM 'path': files in directories that a server was started with, and no others."""
 import gzip
-import json
-import pathlib
-import sys
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from conftest import Cluster  # noqa: E402
-from servers_kit import Servers  # noqa: E402
+from conftest import Cluster
+from servers_kit import Servers
 
 TABLE = "CREATE OR REPLACE TABLE t (i BIGINT, s VARCHAR) PARTITIONED BY (i)"
 ROWS = pyarrow.table({"i": pyarrow.array([1, 2], pyarrow.int64()), "s": ["one", None]})
@@ -92,7 +88,6 @@ def test_the_server_that_is_asked_reads_its_own_file(new_cluster):
     servers.await_ready(*servers.names)
     servers.execute(TABLE)
     for name in servers.names:
-        answer = servers.request(name, "POST", "/db/execute", json.dumps({"sql": "COPY t FROM 'own.csv' (HEADER false)"}).encode(),
-                                 headers={"Content-Type": "application/json"})
+        answer = servers.post(name, "/db/execute", {"sql": "COPY t FROM 'own.csv' (HEADER false)"})
         assert answer.status == 200, answer.body
     assert servers.rows("server-1", "SELECT s FROM t ORDER BY s") == [[name] for name in servers.names]

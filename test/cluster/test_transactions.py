@@ -154,6 +154,19 @@ def test_the_second_of_two_writers_is_told(empty, table):
         assert other.column(f"SELECT v FROM {t} WHERE k IN (7, 8) ORDER BY k") == [1, 0]
 
 
+def test_a_table_that_is_altered_meanwhile(empty, table):
+    t = table("k INTEGER, v INTEGER")
+    empty.sql(f"INSERT INTO {t} VALUES (1, 1)")
+    with Channel(empty) as channel:
+        do(channel, "BEGIN")
+        assert fails(channel, f"ALTER TABLE {t} ADD COLUMN w INTEGER") == ("0A000", "open")
+        assert channel.column(f"SELECT count(*) FROM {t}") == [1]
+        do(channel, f"INSERT INTO {t} VALUES (2, 2)")
+        empty.sql(f"ALTER TABLE {t} ADD COLUMN w INTEGER DEFAULT 5")
+        assert channel.query("COMMIT")[-1]["error"]["sqlstate"] == "40001"
+        assert channel.column(f"SELECT sum(w) FROM {t}") == [5]
+
+
 def test_what_a_definition_stands_on_must_be_there(empty):
     empty.sql("CREATE TABLE stood (k INTEGER)")
     with Channel(empty) as channel:
