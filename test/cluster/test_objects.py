@@ -129,7 +129,7 @@ def test_macros_in_every_strategy(empty, path):
     ("CREATE TYPE x AS ENUM ((SELECT DISTINCT name FROM duckdb_settings()))", "labels"),
     ("CREATE TYPE x AS ENUM (TABLE nation)", "nation"),
     ("CREATE TYPE x AS ENUM ('a', (SELECT 'b'))", "labels"),
-    ("CREATE TYPE x AS ENUM (SELECT repeat('x', 1000000) || i FROM range(1000000) r(i))", "at most"),
+    ("CREATE TYPE x AS ENUM (SELECT repeat('x', 10000) || i FROM range(1000000) r(i))", "at most"),
     ("CREATE TYPE x AS STRUCT(a ENUM((FROM nation)))", "labels"),
     ("CREATE TYPE x AS DECIMAL((SELECT 18), 2)", "no place in a type"),
     ("CREATE UNIQUE INDEX x ON y (a)", "UNIQUE"),
