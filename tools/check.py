@@ -133,7 +133,7 @@ def suite_pytest(suite, context):
     report.unlink(missing_ok=True)
     marker = "" if context.all else "not slow"
     if context.sanitizer:
-        marker = "not slow and not speed"
+        marker = "not slow and not speed" + (" and threads" if context.sanitizer == "tsan" else "")
     code = run([VENV / "python", "-m", "pytest", "-q", "--durations=5", "--durations-min=5",
                 "-p", "no:cacheprovider", "-m", marker, f"--junitxml={report}",
                 ROOT / "test" / suite.name], context.env, context.limit_s)

@@ -18,6 +18,8 @@ from cluster import BUILD, Cluster, until  # noqa: E402
 from faults import Fault  # noqa: E402
 from run import Run, files_open_again  # noqa: E402
 
+pytestmark = pytest.mark.threads
+
 SLOW_S = 120
 
 

@@ -11,6 +11,8 @@ sys.path.insert(0, str(HERE))
 import checkers  # noqa: E402  (the folder is no package: its files are a program of their own)
 from client import History, outcome_of  # noqa: E402
 
+pytestmark = pytest.mark.threads
+
 
 def operation(op, begin, end, outcome="ok", **what):
     return {"client": 0, "node": "server-1", "op": op, "begin": begin, "end": end, "outcome": outcome, **what}

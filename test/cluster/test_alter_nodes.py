@@ -2,9 +2,13 @@
 import json
 import threading
 
+import pytest
+
 import duckdb
 
 from servers_kit import Servers, until
+
+pytestmark = pytest.mark.threads
 
 JSON = {"Content-Type": "application/json"}
 ROWS = 3000

@@ -3,8 +3,12 @@ import json
 import signal
 import threading
 
+import pytest
+
 from servers_kit import Servers, until
 from test_changes import Feed, Mirror
+
+pytestmark = pytest.mark.threads
 
 
 def told(servers, name, table, place):

@@ -4,7 +4,11 @@ import re
 import threading
 import time
 
+import pytest
+
 from servers_kit import Servers, execute, query, ready, until
+
+pytestmark = pytest.mark.threads
 
 ACCOUNTS, MONEY = 40, 1000
 TOTALS = "SELECT sum(balance)::BIGINT, sum(moves)::BIGINT, count(*) FROM account"

@@ -14,6 +14,8 @@ from websockets.sync.client import connect
 
 from conftest import PASSWORD, USER, basic
 
+pytestmark = pytest.mark.threads
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TPCH = sorted((ROOT / "queries" / "tpch").glob("q*.sql"))
 TEXTS = {path.stem: path.read_text() for path in TPCH}

@@ -11,6 +11,8 @@ import pytest
 
 from servers_kit import Servers, free_port, nodes, replicas, until
 
+pytestmark = pytest.mark.threads
+
 
 @pytest.fixture
 def make_servers(new_cluster):

@@ -11,6 +11,8 @@ from servers_kit import Servers, until
 from test_changes import changes, token
 from test_damage import check
 
+pytestmark = pytest.mark.threads
+
 STAGE = ("--write-memory", "64KiB")  # so that some thousand rows are many
 
 

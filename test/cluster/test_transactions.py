@@ -15,6 +15,8 @@ from websockets.sync.client import connect
 
 from conftest import PASSWORD, PROGRAM, USER, basic
 
+pytestmark = pytest.mark.threads
+
 SLOW = "SELECT count(*) FROM range(100000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
 
 

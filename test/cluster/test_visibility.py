@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.threads
+
 ADMIN, ADA, BOB = ("scott", "tiger"), ("ada", "ada's"), ("bob", "bob's")
 SLOW = "SELECT count(*) AS {} FROM range(1000000) a, range(1000000) b WHERE a.range + b.range = -1"
 

@@ -11,6 +11,8 @@ import pytest
 
 from conftest import ROOT
 
+pytestmark = pytest.mark.threads
+
 SQL = "SELECT l_returnflag, count(*), sum(l_extendedprice) FROM lineitem GROUP BY 1 ORDER BY 1"
 JOIN = "SELECT o_orderpriority, count(*), sum(l_quantity) FROM orders JOIN lineitem ON o_custkey = l_suppkey GROUP BY 1 ORDER BY 1"
 LIGHT = ("--threads", "1", "--memory-limit", "64MB")

@@ -3,6 +3,10 @@ import json
 import signal
 import time
 
+import pytest
+
+pytestmark = pytest.mark.threads
+
 COPIES = "SELECT state, min(lag), max(lag) FROM cluster.replicas WHERE role = 'worker' AND shard > 0 GROUP BY state ORDER BY state"
 
 

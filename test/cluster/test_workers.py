@@ -13,6 +13,8 @@ from websockets.sync.client import connect
 
 from conftest import PASSWORD, USER, WORKER_PASSWORD, basic
 
+pytestmark = pytest.mark.threads
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TPCH = sorted((ROOT / "queries" / "tpch").glob("q*.sql"))
 
