@@ -18,7 +18,8 @@
 enum { LOOK_MS = 50 }; /* whether a reader is wanted no more */
 
 struct shard {
-	uint64_t *seen; /* by shard */
+	uint64_t *seen;    /* by shard */
+	uint64_t accepted; /* the highest commit that its log is known to hold */
 	bool blind, publishing;
 };
 
@@ -31,7 +32,9 @@ struct mg_cuts {
 	/* guarded by lock */
 	struct shard *shards;
 	uint64_t entered;                       /* the highest commit of all */
+	uint64_t accepted;                      /* likewise, of what logs hold */
 	size_t touching, waiting;               /* readers */
+	size_t listening;                       /* of one shard */
 	size_t publishers;                      /* lanes that wait for readers */
 	uint64_t hold_until_ms, again_after_ms; /* of the last hold */
 };
@@ -55,7 +58,7 @@ void mg_cuts_free(struct mg_cuts *cuts)
 	if (!cuts) {
 		return;
 	}
-	mg_assert(cuts->touching == 0 && cuts->waiting == 0);
+	mg_assert(cuts->touching == 0 && cuts->waiting == 0 && cuts->listening == 0);
 	for (size_t i = 0; i < cuts->count; i++) {
 		mg_free(cuts->shards[i].seen);
 	}
@@ -138,6 +141,26 @@ void mg_cuts_publish_begin(struct mg_cuts *cuts, uint32_t shard)
 	pthread_mutex_unlock(&cuts->lock);
 }
 
+/* Under the lock. */
+static void note_accepted(struct mg_cuts *cuts, uint32_t shard, uint64_t number)
+{
+	uint64_t *own = &cuts->shards[shard].accepted;
+
+	*own = number > *own ? number : *own;
+	cuts->accepted = number > cuts->accepted ? number : cuts->accepted;
+}
+
+void mg_cuts_accept(struct mg_cuts *cuts, uint32_t shard, uint64_t number)
+{
+	pthread_mutex_lock(&cuts->lock);
+	mg_assert(shard < cuts->count);
+	note_accepted(cuts, shard, number);
+	if (cuts->listening > 0) {
+		pthread_cond_broadcast(&cuts->changed);
+	}
+	pthread_mutex_unlock(&cuts->lock);
+}
+
 void mg_cuts_publish_end(struct mg_cuts *cuts, uint32_t number, const uint64_t *seen, bool blind)
 {
 	struct shard *shard = &cuts->shards[number];
@@ -149,6 +172,7 @@ void mg_cuts_publish_end(struct mg_cuts *cuts, uint32_t number, const uint64_t *
 		memcpy(shard->seen, seen, cuts->count * sizeof *seen);
 		shard->blind = blind;
 		cuts->entered = seen[number] > cuts->entered ? seen[number] : cuts->entered;
+		note_accepted(cuts, number, seen[number]);
 	}
 	pthread_cond_broadcast(&cuts->changed);
 	pthread_mutex_unlock(&cuts->lock);
@@ -232,6 +256,29 @@ static bool begin(struct mg_cuts *cuts, struct mg_cut *cut, uint64_t now_ms)
 	return true;
 }
 
+/* Commits come one after the other: who made one visible has waited for all shards of those
+ * before.  So it is about the last one alone. */
+static bool is_told(const struct mg_cuts *cuts, struct mg_cuts_told *told)
+{
+	const struct shard *shard = &cuts->shards[told->shard];
+	bool all = true;
+
+	if (!told->noted) {
+		if (shard->publishing || shard->blind) {
+			return false; /* what comes may have been seen */
+		}
+		told->noted = true;
+		told->number = shard->seen[told->shard];
+	}
+	if (cuts->accepted > told->number) {
+		return true;
+	}
+	for (size_t i = 0; all && i < cuts->count; i++) {
+		all = shard->seen[i] < told->number || cuts->shards[i].accepted >= told->number;
+	}
+	return all;
+}
+
 /* ---- readers ---- */
 
 bool mg_cuts_try_begin(struct mg_cuts *cuts, struct mg_cut *cut, uint64_t now_ms)
@@ -299,4 +346,42 @@ void mg_cuts_end(struct mg_cuts *cuts)
 		pthread_cond_broadcast(&cuts->changed);
 	}
 	pthread_mutex_unlock(&cuts->lock);
+}
+
+bool mg_cuts_try_told(struct mg_cuts *cuts, struct mg_cuts_told *told)
+{
+	pthread_mutex_lock(&cuts->lock);
+	mg_assert(told->shard < cuts->count);
+	bool yes = is_told(cuts, told);
+	pthread_mutex_unlock(&cuts->lock);
+	return yes;
+}
+
+int mg_cuts_await_told(struct mg_cuts *cuts, uint32_t shard, unsigned wait_ms,
+                       bool (*stopped)(void *arg), void *arg, struct mg_error *err)
+{
+	struct mg_cuts_told told = { .shard = shard };
+	bool ended = false;
+
+	if (mg_cuts_try_told(cuts, &told)) {
+		return 0;
+	}
+	uint64_t now = mg_clock_ms(), until = now + wait_ms;
+
+	pthread_mutex_lock(&cuts->lock);
+	cuts->listening++;
+	bool yes = is_told(cuts, &told);
+
+	while (!yes && !ended && now < until) {
+		wait_until(cuts, now + LOOK_MS < until ? now + LOOK_MS : until);
+		now = mg_clock_ms();
+		ended = stopped && stopped(arg);
+		yes = is_told(cuts, &told);
+	}
+	cuts->listening--;
+	pthread_mutex_unlock(&cuts->lock);
+	if (yes) {
+		return 0;
+	}
+	return ended ? mg_error_set(err, MG_E_CANCELLED, "cancelled") : say_late(wait_ms, err);
 }

@@ -20,6 +20,12 @@
  * MG_CUTS_HOLD_MS at most, and then for as long it is not done again.  A lane that waits has
  * published all before.
  *
+ * Who reads one shard needs no cut of it, but what it is shown of the last commit there another
+ * shard's group may not have yet, and then who reads that one next would miss it.  So before it
+ * answers, and after its snapshot was taken, such a reader waits until the commit is told: each
+ * shard of it has accepted it (its group's log holds it), or some shard here has accepted a later
+ * one, for which its coordinator has waited.  Nothing is held for that.
+ *
  * A shard is blind while it may hold a commit whose shards are not known, of an earlier version of
  * the log: until a fence of this version, behind which all are known, and until what is in doubt of
  * before is settled and forgotten.  It makes a cut with no other.
@@ -58,6 +64,9 @@ bool mg_cuts_try_publish(struct mg_cuts *cuts, uint32_t shard);
 void mg_cuts_publish_begin(struct mg_cuts *cuts, uint32_t shard);
 void mg_cuts_publish_end(struct mg_cuts *cuts, uint32_t shard, const uint64_t *seen, bool blind);
 
+/* The shard's log holds this commit, which no fence refuses; it may be applied later. */
+void mg_cuts_accept(struct mg_cuts *cuts, uint32_t shard, uint64_t number);
+
 /* The highest commit that any shard here has entered; 0: none. */
 uint64_t mg_cuts_highest(struct mg_cuts *cuts);
 
@@ -82,5 +91,18 @@ int mg_cuts_begin(struct mg_cuts *cuts, struct mg_cut *cut, unsigned wait_ms,
                   bool (*stopped)(void *arg), void *arg, uint64_t *waited_ms,
                   struct mg_error *err);
 void mg_cuts_end(struct mg_cuts *cuts); /* of one that has begun */
+
+/* A reader of one shard whose snapshot was taken. */
+struct mg_cuts_told {
+	uint32_t shard;
+	bool noted;      /* ours */
+	uint64_t number; /* ours: the last commit that it may have seen */
+};
+
+/* True: whoever reads any other shard from now on sees what this reader has seen. */
+bool mg_cuts_try_told(struct mg_cuts *cuts, struct mg_cuts_told *told);
+/* Until then; as mg_cuts_begin, and nothing is to be ended. */
+int mg_cuts_await_told(struct mg_cuts *cuts, uint32_t shard, unsigned wait_ms,
+                       bool (*stopped)(void *arg), void *arg, struct mg_error *err);
 
 #endif

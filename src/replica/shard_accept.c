@@ -129,7 +129,7 @@ static struct mg_accepted *copy(const struct mg_entry *entries, size_t count)
 	return accepted;
 }
 
-/* What others ask before it is applied: fences, and that the file does not hold all. */
+/* What others ask before it is applied: fences, commits, and that the file does not hold all. */
 static void note(struct mg_shard_sm *sm, const struct mg_entry *entry)
 {
 	struct mg_command command;
@@ -140,6 +140,12 @@ static void note(struct mg_shard_sm *sm, const struct mg_entry *entry)
 	}
 	if (command.kind == MG_COMMAND_FENCE) {
 		mg_shard_sm__add_fence(sm, command.epoch, entry->index);
+	}
+	bool commits = command.kind == MG_COMMAND_COMMIT ||
+	               (command.kind == MG_COMMAND_DECIDE && command.commit);
+
+	if (commits && sm->options.cuts && command.epoch >= mg_shard_sm__fence_of(sm)) {
+		mg_cuts_accept(sm->options.cuts, sm->options.shard, command.number);
 	}
 	sm->dirty = sm->dirty || command.kind == MG_COMMAND_WRITE ||
 	            command.kind == MG_COMMAND_PREPARE || command.kind == MG_COMMAND_DECIDE ||

@@ -8,10 +8,12 @@
  *     lane     a group's entries into its model, as replica/shard_sm.c has it: what readers wait
  *              for is shown before the lane waits
  *     reader   one on each node: maybe a barrier, then a cut, then it touches the groups one after
- *              the other, which takes time
+ *              the other, which takes time; of one group alone it touches that, and then waits
+ *              until what it has seen is told
  *
  * Rule: a reader sees each transfer in all of the groups that it reads or in none, and all that was
- * acknowledged before its barrier; over all groups no money is lost.
+ * acknowledged, or that another reader's answer has told, before its barrier; over all groups no
+ * money is lost.
  */
 #include "sim.h"
 
@@ -36,11 +38,12 @@ static struct {
 	size_t count, cap;
 	uint64_t driver; /* which one */
 	uint64_t sleep_until;
-	uint64_t acknowledged[SIM_GROUPS_MAX]; /* the highest transfer in which the group takes part */
+	/* The highest transfer in which the group takes part; or that a reader was shown anywhere. */
+	uint64_t acknowledged[SIM_GROUPS_MAX];
 	uint64_t reads, calm_reads[SIM_NODES + 1];
 } bank;
 
-enum reader_step { READER_RESTS, READER_AWAITS, READER_WAITS, READER_TOUCHES };
+enum reader_step { READER_RESTS, READER_AWAITS, READER_WAITS, READER_TOUCHES, READER_LISTENS };
 
 static struct reader {
 	enum reader_step step;
@@ -48,6 +51,7 @@ static struct reader {
 	size_t at;
 	struct mg_cut cut;
 	bool holds; /* the cut has begun */
+	struct mg_cuts_told told;
 	uint64_t until_ms;
 	uint64_t index[SIM_GROUPS_MAX], acknowledged[SIM_GROUPS_MAX]; /* to be reached; to be seen */
 	struct sim_state seen[SIM_GROUPS_MAX];
@@ -172,6 +176,16 @@ static void ask(struct transfer *transfer, uint32_t place)
 	mg_raft_node_turn(sim.nodes[node].node);
 }
 
+/* Who reads any of its groups from now on must see it. */
+static void note_acknowledged(const struct transfer *transfer)
+{
+	for (uint32_t i = 0; i < transfer->count; i++) {
+		uint64_t *last = &bank.acknowledged[transfer->groups[i]];
+
+		*last = transfer->number > *last ? transfer->number : *last;
+	}
+}
+
 /* Over: all have it, and it is acknowledged. */
 static bool go_on(struct transfer *transfer)
 {
@@ -188,10 +202,8 @@ static bool go_on(struct transfer *transfer)
 		ask(transfer, i);
 		over = over && transfer->done[i];
 	}
-	for (uint32_t i = 0; over && i < transfer->count; i++) {
-		uint64_t *last = &bank.acknowledged[transfer->groups[i]];
-
-		*last = transfer->number > *last ? transfer->number : *last;
+	if (over) {
+		note_acknowledged(transfer);
 	}
 	transfer->over = over;
 	return over;
@@ -217,19 +229,43 @@ void sim_bank_client(void)
 /* ---- lanes ------------------------------------------------------------------------------------
  */
 
+/* A step of a transfer, or another client's: false. */
+static bool decode(const struct sim_model *model, const struct mg_entry *entry,
+                   struct mg_command *command)
+{
+	struct mg_error err = { 0 };
+	const size_t before = sizeof(uint64_t); /* of sim_command_new */
+
+	if (entry->type != MG_ENTRY_COMMAND || entry->size <= before ||
+	    ((const uint8_t *)entry->data)[before] == 0) {
+		return false;
+	}
+	int code = mg_command_decode((const uint8_t *)entry->data + before, entry->size - before,
+	                             command, &err);
+
+	if (code != 0) {
+		sim_fail("group %u holds a transfer that cannot be read: %s", model->group, err.message);
+	}
+	return code == 0;
+}
+
+void sim_bank_accept(struct sim_model *model, const struct mg_entry *entries, size_t count)
+{
+	struct mg_command command;
+
+	for (size_t i = 0; i < count; i++) {
+		if (decode(model, &entries[i], &command)) {
+			mg_cuts_accept(sim.nodes[model->node].cuts, model->group, command.number);
+		}
+	}
+}
+
 /* False: readers wait for those before it. */
 bool sim_bank_apply(struct sim_model *model, const struct mg_entry *entry)
 {
 	struct mg_command command;
-	struct mg_error err = { 0 };
-	const size_t before = sizeof(uint64_t); /* of sim_command_new */
 
-	if (entry->size <= before || ((const uint8_t *)entry->data)[before] == 0) {
-		return true; /* another client's */
-	}
-	if (mg_command_decode((const uint8_t *)entry->data + before, entry->size - before, &command,
-	                      &err) != 0) {
-		sim_fail("group %u holds a transfer that cannot be read: %s", model->group, err.message);
+	if (!decode(model, entry, &command)) {
 		return true;
 	}
 	if (command.number <= model->now.seen[model->group]) {
@@ -293,20 +329,22 @@ void sim_bank_no_reader(uint32_t node)
 	rest(node);
 }
 
-/* Some of the groups that the node has, more than one; false: it has not. */
+/* Some of the groups that the node has, or one; false: it has none. */
 static bool choose(uint32_t node)
 {
 	struct reader *reader = &readers[node];
-	bool all = sim_chance(700);
+	bool all = sim_chance(700), one = sim_chance(300);
+	uint32_t only = (uint32_t)sim_below(sim.profile.groups);
 	size_t count = 0;
 
 	for (uint32_t group = 0; group < sim.profile.groups; group++) {
-		if (sim_group(node, group) != NULL && (all || sim_chance(700))) {
+		if (sim_group(node, group) != NULL && (one ? group == only : all || sim_chance(700))) {
 			reader->groups[count++] = group;
 		}
 	}
 	reader->cut = (struct mg_cut){ .shards = reader->groups, .count = count };
-	return count > 1;
+	reader->told = (struct mg_cuts_told){ .shard = reader->groups[0] };
+	return count > 0;
 }
 
 static void begin_read(uint32_t node)
@@ -345,7 +383,8 @@ static bool is_reached(uint32_t node)
 	return reached;
 }
 
-/* Every transfer that the reader has seen somewhere it has seen everywhere. */
+/* Every transfer that the reader has seen somewhere it has seen everywhere; and whoever reads
+ * after its answer, anywhere and whichever groups, sees it. */
 static void check_transfers(uint32_t node)
 {
 	const struct reader *reader = &readers[node];
@@ -364,6 +403,9 @@ static void check_transfers(uint32_t node)
 		}
 		if (some && !all) {
 			sim_fail("node %u reads a part of transfer %zu", node, n);
+		}
+		if (some) {
+			note_acknowledged(&bank.list[n]);
 		}
 	}
 }
@@ -396,10 +438,15 @@ static void touch_next(uint32_t node)
 	uint32_t group = reader->groups[reader->at];
 
 	reader->seen[reader->at++] = sim.nodes[node].models[group].shown;
-	if (reader->at == reader->cut.count) {
-		check_read(node);
-		rest(node);
+	if (reader->at < reader->cut.count) {
+		return;
 	}
+	if (reader->cut.count == 1 && !sim.options.untold) {
+		reader->step = READER_LISTENS;
+		return;
+	}
+	check_read(node);
+	rest(node);
 }
 
 static void step(uint32_t node)
@@ -415,7 +462,7 @@ static void step(uint32_t node)
 		reader->step = is_reached(node) ? READER_WAITS : READER_AWAITS;
 		break;
 	case READER_WAITS:
-		if (sim.options.no_cuts) { /* control */
+		if (sim.options.no_cuts || reader->cut.count == 1) { /* control, or no cut */
 			reader->step = READER_TOUCHES;
 		} else if (mg_cuts_try_begin(cuts, &reader->cut, sim.now_ms)) {
 			reader->step = READER_TOUCHES;
@@ -425,6 +472,13 @@ static void step(uint32_t node)
 	case READER_TOUCHES:
 		touch_next(node);
 		return;
+	case READER_LISTENS:
+		if (mg_cuts_try_told(cuts, &reader->told)) {
+			check_read(node);
+			rest(node);
+			return;
+		}
+		break;
 	}
 	if (reader->step != READER_TOUCHES && sim.now_ms >= reader->until_ms) {
 		rest(node); /* another node may know */

@@ -48,7 +48,7 @@ static const struct control {
 	unsigned rules; /* off */
 	bool skip_fsync;
 	bool slow_disk; /* what it prevents happens while a sync takes long */
-	bool no_cuts, free_lanes, overtaking; /* of transactions over groups */
+	bool no_cuts, free_lanes, overtaking, untold; /* of transactions over groups */
 	uint64_t seeds; /* within which it must fail; 0: shown by its unit test alone */
 } controls[] = {
 	{ .name = "anchor", .rules = MG_ARMOUR_ANCHOR, .seeds = 2000 },
@@ -68,6 +68,7 @@ static const struct control {
 	{ .name = "cuts", .no_cuts = true, .seeds = 2000 },
 	{ .name = "touch", .free_lanes = true, .seeds = 2000 },
 	{ .name = "order", .overtaking = true, .seeds = 2000 },
+	{ .name = "told", .untold = true, .seeds = 2000 },
 };
 
 static void add(struct sim_result *sum, const struct sim_result *one)
@@ -223,6 +224,7 @@ static void switch_off_cuts(struct sim_options *options, const struct control *c
 	options->no_cuts = (more && options->no_cuts) || control->no_cuts;
 	options->free_lanes = (more && options->free_lanes) || control->free_lanes;
 	options->overtaking = (more && options->overtaking) || control->overtaking;
+	options->untold = (more && options->untold) || control->untold;
 }
 
 static int run_controls(struct work work)

@@ -86,6 +86,7 @@ static void on_apply(struct mg_sm *sm, const struct mg_entry *entries, size_t co
 	model->entries = entries;
 	model->entry_count = count;
 	model->entry_at = 0;
+	sim_bank_accept(model, entries, count);
 	run_lane(model);
 }
 

@@ -35,6 +35,7 @@ struct sim_options {
 	bool no_cuts;    /* control: readers read what is there */
 	bool free_lanes; /* control: what is applied is shown, whoever reads */
 	bool overtaking; /* control: transactions over groups do not wait for each other */
+	bool untold;     /* control: who reads one group answers at once */
 	bool trace;      /* every decision, on stdout */
 };
 
@@ -174,6 +175,8 @@ void sim_bank_begin(void);
 void sim_bank_client(void);
 void sim_bank_node_starts(uint32_t node);
 bool sim_bank_apply(struct sim_model *model, const struct mg_entry *entry); /* false: not yet */
+/* These are accepted: the lane has them. */
+void sim_bank_accept(struct sim_model *model, const struct mg_entry *entries, size_t count);
 bool sim_bank_show(struct sim_model *model);                                /* false: not yet */
 void sim_bank_read(uint32_t node);
 void sim_bank_no_reader(uint32_t node); /* its state goes, or is replaced */

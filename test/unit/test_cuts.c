@@ -156,6 +156,74 @@ static void test_a_reader_waits_for_so_long(void **state)
 	mg_cuts_free(cuts);
 }
 
+/* ---- readers of one shard ---- */
+
+static bool is_told(struct mg_cuts *cuts, uint32_t shard)
+{
+	struct mg_cuts_told told = { .shard = shard };
+
+	return mg_cuts_try_told(cuts, &told);
+}
+
+/* What a reader of shard 1 has seen of commit 7 who reads 2 or 3 next sees, too. */
+static void test_what_one_shard_shows_all_of_its_shards_have(void **state)
+{
+	struct mg_cuts *cuts = mg_cuts_new(SHARDS);
+	struct mg_cuts_told early = { .shard = 1 };
+
+	(void)state;
+	assert_true(is_told(cuts, 1));
+	mg_cuts_accept(cuts, 1, 7);
+	publish(cuts, 1, (uint64_t[]){ 0, 7, 7, 7 });
+	assert_false(is_told(cuts, 1));
+	assert_true(is_told(cuts, 2)); /* which shows nothing of it yet */
+	assert_false(mg_cuts_try_told(cuts, &early));
+	mg_cuts_accept(cuts, 2, 7);
+	assert_false(is_told(cuts, 1));
+	mg_cuts_accept(cuts, 3, 7); /* it need not be applied there */
+	assert_true(is_told(cuts, 1));
+	assert_true(mg_cuts_try_told(cuts, &early));
+	assert_int_equal(mg_cuts_highest(cuts), 7);
+	/* Of 8 the reader has seen nothing: of those that it has, all shards have been waited for. */
+	assert_true(mg_cuts_try_publish(cuts, 1));
+	struct mg_cuts_told late = { .shard = 1 };
+
+	assert_false(mg_cuts_try_told(cuts, &late)); /* it may be there at any moment */
+	mg_cuts_publish_end(cuts, 1, (uint64_t[]){ 0, 8, 8, 7 }, false);
+	assert_true(mg_cuts_try_told(cuts, &early));
+	assert_false(mg_cuts_try_told(cuts, &late));
+	mg_cuts_accept(cuts, 0, 9);
+	assert_true(mg_cuts_try_told(cuts, &late));
+	mg_cuts_free(cuts);
+}
+
+static void *accept_later(void *arg)
+{
+	mg_sleep_ms(20);
+	mg_cuts_accept(arg, 2, 5);
+	return NULL;
+}
+
+static void test_a_reader_of_one_shard_waits_until_it_is_told(void **state)
+{
+	struct mg_cuts *cuts = mg_cuts_new(SHARDS);
+	pthread_t thread;
+
+	(void)state;
+	publish(cuts, 1, (uint64_t[]){ 0, 5, 5, 0 });
+	assert_int_equal(mg_cuts_await_told(cuts, 1, 5, NULL, NULL, &err), MG_E_UNAVAILABLE);
+	assert_int_equal(mg_cuts_await_told(cuts, 1, 60000, is_true, NULL, &err), MG_E_CANCELLED);
+	assert_int_equal(mg_cuts_await_told(cuts, 2, 0, NULL, NULL, &err), 0);
+	assert_int_equal(pthread_create(&thread, NULL, accept_later, cuts), 0);
+	assert_int_equal(mg_cuts_await_told(cuts, 1, 60000, NULL, NULL, &err), 0);
+	pthread_join(thread, NULL);
+	/* A commit of an unknown number, of an earlier version of the log. */
+	assert_true(mg_cuts_try_publish(cuts, 3));
+	mg_cuts_publish_end(cuts, 3, (uint64_t[]){ 0, 0, 0, 0 }, true);
+	assert_int_equal(mg_cuts_await_told(cuts, 3, 0, NULL, NULL, &err), MG_E_UNAVAILABLE);
+	mg_cuts_free(cuts);
+}
+
 /* ---- lanes and readers ---- */
 
 enum { COMMITS = 4000, READERS = 3 };
@@ -326,6 +394,8 @@ int main(void)
 		cmocka_unit_test(test_nothing_is_published_while_a_reader_touches),
 		cmocka_unit_test(test_readers_hold_what_runs_ahead),
 		cmocka_unit_test(test_a_reader_waits_for_so_long),
+		cmocka_unit_test(test_what_one_shard_shows_all_of_its_shards_have),
+		cmocka_unit_test(test_a_reader_of_one_shard_waits_until_it_is_told),
 		cmocka_unit_test(test_totals_are_whole_at_every_moment),
 		cmocka_unit_test(test_a_command_names_its_shards),
 	};
