@@ -234,32 +234,47 @@ static size_t cut_shards(struct mg_attempt *attempt, uint32_t **shards)
 	return count;
 }
 
-static int open_local(struct mg_attempt *attempt, struct mg_error *err)
+/* The statement's tables as they are here, of these shards. */
+static struct mg_exec_table *local_tables(struct mg_attempt *attempt, const uint32_t *shards,
+                                          size_t shard_count)
 {
 	const struct mg_attempt_options *options = &attempt->options;
 	struct mg_exec_table *tables;
+
+	mg_engine_exec_tables(attempt->arena, options->tables, options->table_count, shards,
+	                      shard_count, &tables);
+	if (options->row_ids) {
+		mg_engine_exec_row_ids(attempt->arena, tables, options->table_count);
+	}
+	if (options->tx) {
+		mg_tx_show(options->tx, attempt->arena, tables, options->table_count, shards, shard_count);
+	}
+	return tables;
+}
+
+int mg_attempt_show_shard(struct mg_attempt *attempt, uint32_t shard, struct mg_error *err)
+{
+	mg_assert(attempt->part_count == 1);
+	return mg_participant_show(attempt->local, local_tables(attempt, &shard, 1),
+	                           attempt->options.table_count, err);
+}
+
+static int open_local(struct mg_attempt *attempt, struct mg_error *err)
+{
+	const struct mg_attempt_options *options = &attempt->options;
+	const struct mg_attempt_part *own = &attempt->parts[0].info;
 	bool any_far = false;
-	size_t read_count = attempt->parts[0].info.shard_count + options->reference;
+	size_t read_count = own->shard_count + options->reference;
 	uint32_t *touched = mg_arena_new_array(attempt->arena, uint32_t, read_count + 1), *cut;
 	size_t cut_count = cut_shards(attempt, &cut);
 	if (options->reference) {
 		touched[0] = 0;
 	}
-	for (size_t i = 0; i < attempt->parts[0].info.shard_count; i++) {
-		touched[i + options->reference] = attempt->parts[0].info.shards[i];
+	for (size_t i = 0; i < own->shard_count; i++) {
+		touched[i + options->reference] = own->shards[i];
 	}
 	for (size_t i = 1; i < attempt->part_count; i++) {
 		any_far |= is_far(&attempt->parts[i]);
-	}
-	mg_engine_exec_tables(attempt->arena, options->tables, options->table_count,
-	                      attempt->parts[0].info.shards, attempt->parts[0].info.shard_count,
-	                      &tables);
-	if (options->row_ids) {
-		mg_engine_exec_row_ids(attempt->arena, tables, options->table_count);
-	}
-	if (options->tx) {
-		mg_tx_show(options->tx, attempt->arena, tables, options->table_count,
-		           attempt->parts[0].info.shards, attempt->parts[0].info.shard_count);
 	}
 	struct mg_exec_open open = {
 		.duck = mg_engine_duck(options->engine),
@@ -268,7 +283,7 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 		.node_index = 0,
 		.node_count = (uint32_t)attempt->part_count,
 		.owner = attempt->owner,
-		.tables = tables,
+		.tables = local_tables(attempt, own->shards, own->shard_count),
 		.table_count = options->table_count,
 		.timezone = options->timezone,
 		.budget = &attempt->budget,

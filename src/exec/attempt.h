@@ -51,6 +51,9 @@ struct mg_attempt_part {
 int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *options,
                     struct mg_error *err);
 void mg_attempt_close(struct mg_attempt *attempt);
+/* From now on the tables here are those of this one of its shards, as of the same moment.  Without
+ * workers. */
+int mg_attempt_show_shard(struct mg_attempt *attempt, uint32_t shard, struct mg_error *err);
 int mg_attempt_run_stage(struct mg_attempt *attempt, const struct mg_stage *stage,
                          struct mg_count *count, struct mg_exec_stats *stats_of_part,
                          struct mg_error *err);

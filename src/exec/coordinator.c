@@ -238,12 +238,12 @@ static void close_attempt(struct job *job, struct mg_attempt *attempt)
 
 /* Original text, or the printed plan where the text may not run, over the given shards, here alone.
  */
-static int run_local(struct job *job, const uint32_t *shards, size_t shard_count, long shard,
+static int run_local(struct job *job, const uint32_t *shards, size_t shard_count,
                      struct mg_error *err)
 {
 	struct mg_attempt *attempt = NULL;
 	char *sql = NULL;
-	bool text = job->way.original_text && shard < 0;
+	bool text = job->way.original_text;
 	int code = 0;
 	if (!text) {
 		code = mg_plan_print(job->arena, job->bound.root, &sql, err);
@@ -256,20 +256,33 @@ static int run_local(struct job *job, const uint32_t *shards, size_t shard_count
 		code = open_attempt(job, false, shards, shard_count, !text, &attempt, err);
 	}
 	if (!code) {
-		long label = shard >= 0 && !job->settings->summarize ? shard : -1;
-		code = finish(job, attempt, NULL, text ? job->text : dress(job, sql, label), err);
+		code = finish(job, attempt, NULL, text ? job->text : dress(job, sql, -1), err);
 		close_attempt(job, attempt);
 	}
 	return code;
 }
 
-/* Every shard by itself, unmerged: distributed = force, or summarize = false. */
+/* Every shard by itself, unmerged: distributed = force, or summarize = false.  All as of one moment:
+ * one attempt, over one cut, whose views are of one shard after the other. */
 static int run_per_shard(struct job *job, struct mg_error *err)
 {
-	int code = 0;
-	for (uint32_t i = 1; !code && i <= job->data->shard_count; i++) {
-		code = run_local(job, &i, 1, (long)i, err);
+	struct mg_attempt *attempt = NULL;
+	char *sql = NULL;
+	int code = mg_plan_print(job->arena, job->bound.root, &sql, err);
+	code = code ? code
+	            : open_attempt(job, false, job->way.shards, job->way.shard_count, true, &attempt,
+	                           err);
+	if (code) {
+		return code;
 	}
+	for (size_t i = 0; !code && i < job->way.shard_count; i++) {
+		uint32_t shard = job->way.shards[i];
+		code = mg_attempt_show_shard(attempt, shard, err);
+		code = code ? code
+		            : finish(job, attempt, NULL,
+		                     dress(job, sql, job->settings->summarize ? -1 : (long)shard), err);
+	}
+	close_attempt(job, attempt);
 	return code;
 }
 
@@ -334,7 +347,7 @@ static int run_cut(struct job *job, struct mg_error *err)
 		if (job->explain) {
 			mg_explain_restart(job->explain); /* its stages are not in the answer */
 		}
-		code = run_local(job, job->way.shards, job->way.shard_count, -1, err);
+		code = run_local(job, job->way.shards, job->way.shard_count, err);
 	}
 	return code;
 }
@@ -575,21 +588,37 @@ static bool any_altered(const struct job *job)
 	return altered;
 }
 
-/* Asked when all that answers is bound, before the first row. */
-static bool is_stale(void *arg)
+/* What one shard shows, the others of the same transactions are about to show: who hears of it here
+ * and asks there must not miss it. */
+static int await_told(struct job *job, struct mg_error *err)
+{
+	if (job->settings->tx || job->read_count != 1) { /* several are read as one cut */
+		return 0;
+	}
+	int code = mg_cuts_await_told(mg_replica_cuts(mg_engine_replica(job->engine)), job->reads[0],
+	                              asks_others(job) ? LAG_MS : LAG_MS_MAX, mg_run_is_cancelled,
+	                              job->run, err);
+	return code == MG_E_UNAVAILABLE && asks_others(job) ? mg_run_send_elsewhere(job->run, err)
+	                                                    : code;
+}
+
+/* All that answers is bound, its snapshots are taken, and the first row is about to go. */
+static int before_answer(void *arg, struct mg_error *err)
 {
 	struct job *job = arg;
 
 	/* A text that runs as it stands has found whatever was there under its names. */
 	job->stale = job->shown != mg_engine_shown(job->engine) &&
 	             (job->settings->tx || !job->bound.root || any_altered(job));
-	return job->stale;
+	return job->stale
+	           ? mg_error_set(err, MG_E_UNAVAILABLE, "the catalog changes all the time")
+	           : await_told(job, err);
 }
 
 static int carry_out(struct job *job, struct mg_error *err)
 {
 	mg_pump_init(&job->pump, job->run, job->rows);
-	job->pump.is_stale = job->explain || job->way.kind == MG_WAY_CATALOG ? NULL : is_stale;
+	job->pump.before = job->explain || job->way.kind == MG_WAY_CATALOG ? NULL : before_answer;
 	job->pump.arg = job;
 	if (job->way.kind != MG_WAY_PER_SHARD) {
 		job->pump.known = job->bound.column_count;
@@ -603,7 +632,7 @@ static int carry_out(struct job *job, struct mg_error *err)
 		break;
 	case MG_WAY_LOCAL:
 	case MG_WAY_ROUTER:
-		code = run_local(job, job->way.shards, job->way.shard_count, -1, err);
+		code = run_local(job, job->way.shards, job->way.shard_count, err);
 		break;
 	case MG_WAY_CUT:
 		code = run_cut(job, err);

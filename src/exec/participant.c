@@ -178,12 +178,12 @@ static int create_view(struct mg_duck_conn *conn, const struct mg_exec_table *ta
 	return code ? mg_error_wrap(err, "while preparing table \"%s\"", table->table) : 0;
 }
 
-static int create_views(struct mg_duck_conn *conn, const struct mg_exec_open *open,
-                        struct mg_error *err)
+static int create_views(struct mg_duck_conn *conn, const struct mg_exec_table *tables,
+                        size_t table_count, struct mg_error *err)
 {
 	int code = 0;
-	for (size_t i = 0; !code && i < open->table_count; i++) {
-		code = create_view(conn, &open->tables[i], err);
+	for (size_t i = 0; !code && i < table_count; i++) {
+		code = create_view(conn, &tables[i], err);
 	}
 	return code;
 }
@@ -219,7 +219,7 @@ static int create_views_of_one_cut(struct mg_participant *part, const struct mg_
 	if (code) {
 		return code;
 	}
-	code = create_views(part->conn, open, err);
+	code = create_views(part->conn, open->tables, open->table_count, err);
 	code = code ? code : touch(part->conn, open, err);
 	mg_cuts_end(open->cuts);
 	return code;
@@ -269,7 +269,7 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 	if (!code) {
 		bool own_cut = open->cuts && !part->borrowed;
 		code = own_cut ? create_views_of_one_cut(part, open, err)
-		               : create_views(part->conn, open, err);
+		               : create_views(part->conn, open->tables, open->table_count, err);
 	}
 	if (!code && open->profile) {
 		code = mg_duck_profile(part->conn, err);
@@ -282,6 +282,12 @@ out:
 	}
 	*out = part;
 	return 0;
+}
+
+int mg_participant_show(struct mg_participant *part, const struct mg_exec_table *tables,
+                        size_t table_count, struct mg_error *err)
+{
+	return create_views(part->conn, tables, table_count, err);
 }
 
 void mg_participant_close(struct mg_participant *part)

@@ -87,6 +87,9 @@ struct mg_participant;
 
 int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *open,
                         struct mg_error *err);
+/* Other views of the same names, in the place of those that it has; over the same snapshots. */
+int mg_participant_show(struct mg_participant *part, const struct mg_exec_table *tables,
+                        size_t table_count, struct mg_error *err);
 void mg_participant_close(struct mg_participant *part); /* cancels what runs; NULL is fine */
 /* A borrowed connection is its owner's again: nothing runs any more, and late cancels miss it. */
 void mg_participant_give_back(struct mg_participant *part);

@@ -54,8 +54,9 @@ static int make_schema(struct mg_pump *pump, const struct mg_duck_result *result
 static int announce(struct mg_pump *pump, size_t count, const char **names, const char **types,
                     struct mg_error *err)
 {
-	if (pump->is_stale && pump->is_stale(pump->arg)) {
-		return mg_error_set(err, MG_E_UNAVAILABLE, "the catalog changes all the time");
+	int code = pump->before ? pump->before(pump->arg, err) : 0;
+	if (code) {
+		return code;
 	}
 	pump->began = true;
 	return pump->rows->begin(pump->rows->arg, &pump->schema, count, names, types, err);

@@ -13,7 +13,8 @@ struct mg_pump {
 	struct mg_run *run;
 	const struct mg_rows *rows;
 	bool began;                  /* the sink has seen begin: no second attempt is possible */
-	bool (*is_stale)(void *arg); /* asked before begin: true ends it, MG_E_UNAVAILABLE; or NULL */
+	/* Or NULL: called when the answer's snapshots are taken, before any of it is handed on. */
+	int (*before)(void *arg, struct mg_error *err);
 	void *arg;
 	struct ArrowSchema schema;   /* of the answer */
 	struct ArrowArrayView *view; /* to count bytes */
