@@ -262,8 +262,8 @@ static int run_local(struct job *job, const uint32_t *shards, size_t shard_count
 	return code;
 }
 
-/* Every shard by itself, unmerged: distributed = force, or summarize = false.  All as of one moment:
- * one attempt, over one cut, whose views are of one shard after the other. */
+/* Every shard by itself, unmerged: distributed = force, or summarize = false.  All as of one
+ * moment: one attempt, over one cut, whose views are of one shard after the other. */
 static int run_per_shard(struct job *job, struct mg_error *err)
 {
 	struct mg_attempt *attempt = NULL;

@@ -98,7 +98,9 @@ static void on_durable(void *arg, uint64_t sequence, int error)
 	if (group->hard_states == 0) {
 		release_held(group);
 	}
-	if (wait.last > group->stored && group->pull < MG_PULL_STORING) {
+	/* The core has dropped what was under way before it waits for a snapshot. */
+	mg_assert(wait.last == 0 || !group->core_waits);
+	if (wait.last > group->stored) {
 		struct mg_core_event event = { .kind = MG_CORE_STORED, .stored = wait.last };
 
 		(void)mg_group__step(group, &event, NULL);
