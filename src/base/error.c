@@ -167,6 +167,25 @@ static void prepend(struct mg_error *err, const char *prefix)
 	memcpy(err->message, whole, used + 1);
 }
 
+static void rename_in(char *where, const char *text, const char *name)
+{
+	size_t len = strlen(text);
+
+	for (char *at = strstr(where, text); at; at = strstr(at + strlen(name), text)) {
+		memmove(at + strlen(name), at + len, strlen(at + len) + 1);
+		memcpy(at, name, strlen(name));
+	}
+}
+
+void mg_error_rename(struct mg_error *err, const char *text, const char *name)
+{
+	if (err) {
+		rename_in(err->message, text, name);
+		rename_in(err->detail, text, name);
+		rename_in(err->hint, text, name);
+	}
+}
+
 int mg_error_wrap(struct mg_error *err, const char *fmt, ...)
 {
 	if (!err) {

@@ -104,6 +104,9 @@ void mg_error_hint(struct mg_error *err, const char *fmt, ...)
 /* Put context in front of the message: "while reading shard 3: ..."; returns err's code. */
 int mg_error_wrap(struct mg_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* Wherever err speaks of text, it speaks of name, which is not longer; err NULL is fine. */
+void mg_error_rename(struct mg_error *err, const char *text, const char *name);
+
 /* Set code and message from errno_value, as "cannot open "x": No such file"; disk-full and
  * out-of-memory errnos choose their own code.  Returns the code. */
 int mg_error_errno(struct mg_error *err, int errno_value, const char *fmt, ...)

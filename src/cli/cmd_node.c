@@ -94,7 +94,15 @@ const struct mg_option mg_options_server[] = {
 	{ .name = "copy-path",
 	  .kind = MG_O_TEXT,
 	  .value = "DIR[:DIR]",
-	  .help = "COPY ... FROM 'path' may read files in these directories of this server" },
+	  .between = ':',
+	  .help = "COPY ... FROM 'path' may read files in these directories of this server; may be "
+	          "repeated" },
+	{ .name = "copy-path-write",
+	  .kind = MG_O_TEXT,
+	  .value = "DIR[:DIR]",
+	  .between = ':',
+	  .help = "COPY ... TO 'path' may make and replace files in these; COPY ... FROM reads them "
+	          "only when --copy-path names them, too; may be repeated" },
 	{ .name = "write-memory",
 	  .kind = MG_O_SIZE,
 	  .fallback = "32MiB",
@@ -248,6 +256,7 @@ int mg_command_server(const struct mg_options *options)
 		.query_memory_bytes = mg_options_int(options, "query-memory-limit"),
 		.changes_bytes = mg_options_int(options, "changes-retention"),
 		.copy_paths = mg_options_text(options, "copy-path"),
+		.copy_paths_write = mg_options_text(options, "copy-path-write"),
 		.write_bytes = mg_options_int(options, "write-memory"),
 		.queries_max = (unsigned)mg_options_int(options, "max-queries"),
 		.idle_ms = mg_options_int(options, "idle-timeout"),
@@ -268,7 +277,8 @@ int mg_command_server(const struct mg_options *options)
 
 	server.settings = settings;
 	server.setting_count = list_settings(options, settings);
-	if (mg_granted_check(server.copy_paths, &err)) {
+	if (mg_granted_check(server.copy_paths, &err) ||
+	    mg_granted_check(server.copy_paths_write, &err)) {
 		exit_code = mg_cli_fail(&err);
 	} else if (mg_tls_key_encrypted(key) &&
 	           mg_options_secret(options, "tls-key-password", "passphrase of the server's key",

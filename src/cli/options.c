@@ -221,7 +221,11 @@ static int value_set(struct mg_options *o, struct value *value, const char *text
 		return MG_E_USAGE;
 	}
 	if (source >= value->source) {
-		value->text = mg_arena_strdup(o->arena, text);
+		bool more = value->option->between && source == value->source;
+
+		value->text = more ? mg_arena_format(o->arena, "%s%c%s", value->text,
+		                                     value->option->between, text)
+		                   : mg_arena_strdup(o->arena, text);
 		value->source = source;
 		value->where = mg_arena_strdup(o->arena, where);
 	}

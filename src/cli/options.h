@@ -38,6 +38,9 @@ struct mg_option {
 	const char *help;
 	uint64_t min, max; /* of a whole number, a size or a time; 0: any */
 	unsigned (*automatic)(void); /* the number that 0 means here; NULL: 0 is 0 */
+	/* Of a text that may be repeated: what stands between the values of one source; else the last
+	 * one counts. */
+	char between;
 };
 
 struct mg_options;

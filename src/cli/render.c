@@ -11,7 +11,8 @@
 #include "cli/width.h"
 #include "os/file.h"
 #include "os/tty.h"
-#include "store/parquet.h"
+#include "session/copy_out.h"
+#include "store/copy_writer.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -133,7 +134,7 @@ static void statement_over(struct mg_render *render)
 {
 	mg_box_free(render->box);
 	mg_arrow_encoder_free(render->encoder);
-	(void)mg_parquet_close(render->parquet, false, NULL);
+	(void)mg_copy_writer_close(render->parquet, false, NULL);
 	mg_arrow_view_free(render->view);
 	mg_arena_free(render->arena);
 	render->box = NULL;
@@ -284,13 +285,19 @@ static int begin_parquet(struct mg_render *render, const struct mg_render_table 
 		mg_error_hint(err, "Name another file, with -o FILE or .output FILE, for each statement.");
 		return MG_E_USAGE;
 	}
-	return mg_parquet_open(&render->parquet,
-	                       &(struct mg_parquet_options){ .fd = fd,
-	                                                     .schema = table->schema,
-	                                                     .count = table->count,
-	                                                     .names = table->names,
-	                                                     .types = table->types },
-	                       err);
+	return mg_copy_writer_open(&render->parquet,
+	                           &(struct mg_copy_writer_options){ .how = MG_COPY_PARQUET,
+	                                                             .fd = fd,
+	                                                             .schema = table->schema,
+	                                                             .count = table->count,
+	                                                             .names = table->names,
+	                                                             .types = table->types },
+	                           err);
+}
+
+bool mg_render_is_bytes(const char *verb, size_t count)
+{
+	return verb && strcmp(verb, "COPY") == 0 && count == 1;
 }
 
 int mg_render_begin(struct mg_render *render, const struct mg_render_table *table,
@@ -300,6 +307,7 @@ int mg_render_begin(struct mg_render *render, const struct mg_render_table *tabl
 	render->rows = 0;
 	render->count = table->count;
 	render->plain_text = false;
+	render->bytes = mg_render_is_bytes(table->verb, table->count);
 	if (table->count == 0) {
 		return 0;
 	}
@@ -307,6 +315,9 @@ int mg_render_begin(struct mg_render *render, const struct mg_render_table *tabl
 	render->names = unique_names(render->arena, table->names, table->count);
 	if (mg_arrow_view_new(&render->view, table->schema)) {
 		return mg_error_set(err, MG_E_PROTOCOL, "the columns of the result cannot be read");
+	}
+	if (render->bytes) {
+		return 0;
 	}
 	switch (render->options.format) {
 	case MG_FORMAT_BOX:
@@ -456,18 +467,18 @@ static int batch_parquet(struct mg_render *render, struct ArrowArray *batch, str
 
 	render->rows += (uint64_t)batch->length;
 	ArrowArrayMove(batch, &taken);
-	return mg_parquet_put(render->parquet, &taken, err);
+	return mg_copy_writer_put(render->parquet, &taken, err);
 }
 
 static int end_parquet(struct mg_render *render, struct mg_error *err)
 {
-	struct mg_parquet *parquet = render->parquet;
+	struct mg_copy_writer *parquet = render->parquet;
 
 	render->parquet = NULL;
 	if (parquet && render->options.holds_result) {
 		*render->options.holds_result = true;
 	}
-	return mg_parquet_close(parquet, true, err);
+	return mg_copy_writer_close(parquet, true, err);
 }
 
 int mg_render_batch(struct mg_render *render, struct ArrowArray *batch, struct mg_error *err)
@@ -476,6 +487,12 @@ int mg_render_batch(struct mg_render *render, struct ArrowArray *batch, struct m
 	int code = 0;
 
 	mg_assert(render->view);
+	if (render->bytes) {
+		struct mg_str bytes = mg_copy_out_bytes(batch);
+
+		mg_sb_add_len(&render->pending, bytes.ptr, bytes.len);
+		return render->pending.len < PENDING_MAX ? 0 : flush(render, err);
+	}
 	if (render->options.format == MG_FORMAT_ARROW) {
 		code = batch_arrow(render, batch, err);
 		render->rows += (uint64_t)batch->length;
@@ -502,10 +519,8 @@ int mg_render_batch(struct mg_render *render, struct ArrowArray *batch, struct m
 	return code;
 }
 
-int mg_render_end(struct mg_render *render, struct mg_error *err)
+static int end_format(struct mg_render *render, struct mg_error *err)
 {
-	int code;
-
 	switch (render->options.format) {
 	case MG_FORMAT_BOX:
 		if (render->box) {
@@ -518,13 +533,18 @@ int mg_render_end(struct mg_render *render, struct mg_error *err)
 			mg_sb_add_len(&render->pending, (const char *)mg_arrow_end, sizeof mg_arrow_end);
 		}
 		break;
-	case MG_FORMAT_PARQUET:
-		code = end_parquet(render, err);
-		if (code) {
-			return code;
-		}
-		break;
+	case MG_FORMAT_PARQUET: return end_parquet(render, err);
 	default: break;
+	}
+	return 0;
+}
+
+int mg_render_end(struct mg_render *render, struct mg_error *err)
+{
+	int code = render->bytes ? 0 : end_format(render, err);
+
+	if (code) {
+		return code;
 	}
 	code = flush(render, err);
 	statement_over(render);

@@ -56,6 +56,9 @@ struct mg_render_table {
 
 struct mg_render;
 
+/* COPY ... TO STDOUT: its rows are bytes, which no format changes. */
+bool mg_render_is_bytes(const char *verb, size_t count);
+
 /* Fails: MG_E_USAGE for parquet to a terminal. */
 int mg_render_new(struct mg_render **out, const struct mg_render_options *options,
                   struct mg_error *err);

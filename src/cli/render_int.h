@@ -16,12 +16,13 @@ struct mg_render {
 	struct mg_sb value;
 	struct mg_arrow_view *view;
 	struct mg_arrow_encoder *encoder;
-	struct mg_parquet *parquet;
+	struct mg_copy_writer *parquet;
 	struct mg_box *box;
 	struct mg_arena *arena;         /* of the statement */
 	size_t count;
 	const char *const *names;       /* unique */
 	bool plain_text;                /* EXPLAIN */
+	bool bytes;                     /* COPY ... TO STDOUT: written as they are */
 	size_t name_width;              /* line format */
 	uint64_t rows;
 	bool pipe_broken;

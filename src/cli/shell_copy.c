@@ -3,13 +3,15 @@
  * behind COPY ... FROM STDIN.
  *
  *     \copy t [(columns)] from 'FILE' [(options)]     the file's bytes, as they are
- *     \copy t to 'FILE', \copy (query) to 'FILE'      as .once does, in the file's format
+ *     \copy t to 'FILE', \copy (query) to 'FILE'      the bytes of COPY ... TO STDOUT; what that
+ *                                                     does not write, as .once does
  *     COPY t FROM STDIN;   in a script, on the terminal: lines up to a line \. ; with -c: all of
  *                          standard input
  *
  * The server asks for each piece; nothing is read that it does not want.
  */
 #include "cli/shell.h"
+#include "os/file.h"
 #include "sql/statement.h"
 
 #include <errno.h>
@@ -227,6 +229,20 @@ static char *read_format(struct mg_str options)
 	return NULL;
 }
 
+/* The server sees no name of a file: the format that this one's says goes with the options. */
+static void add_options(struct mg_sb *sql, const struct command *command, bool named)
+{
+	if (!named && command->rest.len && command->rest.ptr[0] == '(') {
+		mg_sb_addf(sql, "(FORMAT %s, %.*s", format_of(command->path), (int)command->rest.len - 1,
+		           command->rest.ptr + 1);
+		return;
+	}
+	mg_sb_addf(sql, "%.*s", MG_STR_ARG(command->rest));
+	if (!command->rest.len) {
+		mg_sb_addf(sql, "(FORMAT %s)", format_of(command->path));
+	}
+}
+
 static int copy_in(struct mg_shell *shell, const struct command *command)
 {
 	struct mg_sb sql = { 0 };
@@ -241,15 +257,7 @@ static int copy_in(struct mg_shell *shell, const struct command *command)
 		return mg_cli_fail(&err);
 	}
 	mg_sb_addf(&sql, "COPY %.*s FROM STDIN ", MG_STR_ARG(command->what));
-	if (!format && command->rest.len && command->rest.ptr[0] == '(') {
-		mg_sb_addf(&sql, "(FORMAT %s, %.*s", format_of(command->path),
-		           (int)command->rest.len - 1, command->rest.ptr + 1);
-	} else {
-		mg_sb_addf(&sql, "%.*s", MG_STR_ARG(command->rest));
-		if (!command->rest.len) {
-			mg_sb_addf(&sql, "(FORMAT %s)", format_of(command->path));
-		}
-	}
+	add_options(&sql, command, format != NULL);
 	shell->copy.file = file;
 	int code = mg_shell_statement(shell, sql.ptr, sql.len);
 
@@ -260,38 +268,46 @@ static int copy_in(struct mg_shell *shell, const struct command *command)
 	return code;
 }
 
-static bool is_word(struct mg_token token, const char *word)
+/* What COPY writes; the shell's other formats are for people. */
+static bool is_copy_format(const char *format)
 {
-	return token.kind == MG_T_WORD && mg_str_eq_nocase(token.text, mg_str(word));
-}
+	static const char *const known[] = { "csv", "json", "parquet", "arrow" };
 
-/* What a file can be written with: FORMAT, which read_format has, and HEADER. */
-static int read_out_options(struct mg_str options, bool *no_header, struct mg_error *err)
-{
-	struct mg_lexer lexer;
-
-	mg_lex_init(&lexer, options);
-	for (struct mg_token token = mg_lex_next(&lexer); token.kind != MG_T_END;
-	     token = mg_lex_next(&lexer)) {
-		struct mg_lexer ahead = lexer;
-		struct mg_token value = mg_lex_next(&ahead);
-
-		if (is_word(token, "format")) {
-			lexer = ahead;
-		} else if (is_word(token, "header")) {
-			*no_header = is_word(value, "false") || is_word(value, "off");
-			if (*no_header || is_word(value, "true") || is_word(value, "on")) {
-				lexer = ahead;
-			}
-		} else if (token.kind != MG_T_OPERATOR && !is_word(token, "with") &&
-		           !is_word(token, "csv")) {
-			mg_error_set(err, MG_E_USAGE, "\\copy ... to has no option \"%.*s\"",
-			             MG_STR_ARG(token.text));
-			mg_error_hint(err, "There are FORMAT and HEADER.");
-			return MG_E_USAGE;
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+		if (mg_text_eq_nocase(format, known[i])) {
+			return true;
 		}
 	}
-	return 0;
+	return false;
+}
+
+/* The statement's answer into the file; what failed leaves an empty one. */
+static int run_into(struct mg_shell *shell, const char *path, const struct mg_sb *sql)
+{
+	FILE *file = fopen(path, "wb"), *out = shell->out;
+	bool is_pipe = shell->out_is_pipe;
+	struct mg_error err;
+
+	if (!file) {
+		mg_error_errno(&err, errno, "cannot open \"%s\"", path);
+		return mg_cli_fail(&err);
+	}
+	shell->out = file;
+	shell->out_is_pipe = shell->holds_result = false;
+	int code = mg_shell_statement(shell, sql->ptr, sql->len);
+
+	if (code) {
+		(void)fflush(file);
+		mg_file_fd_empty(fileno(file));
+	}
+	if (fclose(file) != 0 && !code) {
+		mg_error_errno(&err, errno, "cannot write \"%s\"", path);
+		code = mg_cli_fail(&err);
+	}
+	shell->out = out;
+	shell->out_is_pipe = is_pipe;
+	shell->holds_result = false;
+	return code;
 }
 
 static int copy_out(struct mg_shell *shell, const struct command *command)
@@ -300,43 +316,22 @@ static int copy_out(struct mg_shell *shell, const struct command *command)
 	const char *format = named ? named : format_of(command->path);
 	bool query = command->what.ptr[0] == '(';
 	enum mg_format before = shell->format;
-	bool no_header = shell->no_header;
 	struct mg_error err;
 	struct mg_sb sql = { 0 };
-	FILE *file = NULL;
 	int code = 0;
 
-	if (read_out_options(command->rest, &no_header, &err)) {
-		code = mg_cli_fail(&err);
-	} else if (!mg_format_parse(format, &shell->format)) {
+	if (is_copy_format(format)) {
+		mg_sb_addf(&sql, "COPY %.*s TO STDOUT ", MG_STR_ARG(command->what));
+		add_options(&sql, command, named != NULL);
+	} else if (mg_format_parse(format, &shell->format)) {
+		mg_sb_addf(&sql, query ? "%.*s" : "FROM %.*s", MG_STR_ARG(command->what));
+	} else {
 		mg_error_set(&err, MG_E_USAGE, "\\copy knows no format \"%s\"", format);
 		mg_error_hint(&err, "There are " MG_FORMAT_CHOICES ".");
 		code = mg_cli_fail(&err);
-	} else if (!(file = fopen(command->path, "wb"))) {
-		mg_error_errno(&err, errno, "cannot open \"%s\"", command->path);
-		code = mg_cli_fail(&err);
 	}
+	code = code ? code : run_into(shell, command->path, &sql);
 	mg_free(named);
-	if (!code) {
-		FILE *out = shell->out;
-		bool is_pipe = shell->out_is_pipe;
-
-		mg_sb_addf(&sql, query ? "%.*s" : "FROM %.*s", MG_STR_ARG(command->what));
-		shell->out = file;
-		shell->out_is_pipe = shell->holds_result = false;
-		bool no_header_before = shell->no_header;
-
-		shell->no_header = no_header;
-		code = mg_shell_statement(shell, sql.ptr, sql.len);
-		if (fclose(file) != 0 && !code) {
-			mg_error_errno(&err, errno, "cannot write \"%s\"", command->path);
-			code = mg_cli_fail(&err);
-		}
-		shell->no_header = no_header_before;
-		shell->out = out;
-		shell->out_is_pipe = is_pipe;
-		shell->holds_result = false;
-	}
 	shell->format = before;
 	mg_sb_fini(&sql);
 	return code;

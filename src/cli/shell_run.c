@@ -266,6 +266,7 @@ static int take_rows(struct mg_shell *shell, struct mg_render *render,
 		.types = s->types,
 		.schema = mg_client_schema(shell->client),
 	};
+	bool bytes = mg_render_is_bytes(s->verb, s->column_count);
 	int code, done = 0;
 
 	*failed_here = false;
@@ -287,7 +288,7 @@ static int take_rows(struct mg_shell *shell, struct mg_render *render,
 		if (code || done) {
 			break;
 		}
-		if (shell->progress_shown && shell->format != MG_FORMAT_BOX) {
+		if (shell->progress_shown && (shell->format != MG_FORMAT_BOX || bytes)) {
 			wipe_progress(shell);
 		}
 		code = mg_render_batch(render, &batch, err);

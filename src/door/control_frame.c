@@ -107,6 +107,9 @@ void mg_control_begin(struct mg_sb *out, uint32_t id, const struct mg_answer *an
 	add_text(out, "verb", answer->verb);
 	add_texts(out, "columns", answer->names, answer->count);
 	add_texts(out, "types", answer->types, answer->count);
+	if (answer->media_type) {
+		add_text(out, "copy", answer->media_type);
+	}
 	mg_sb_add_char(out, '}');
 }
 

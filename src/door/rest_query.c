@@ -19,6 +19,7 @@
 #include "door/rest_sql.h"
 #include "door/running.h"
 #include "os/clock.h"
+#include "session/copy_out.h"
 #include "session/encode.h"
 
 #include <stdatomic.h>
@@ -46,6 +47,7 @@ struct call {
 	struct mg_str body;
 	bool is_post, pretty;
 	enum mg_format format;
+	const char *media_type; /* of COPY, whose bytes are the answer; or NULL */
 	uint64_t started_us;
 	struct mg_encoder *encoder;
 	struct mg_buf *pending[PENDING_BLOCKS_MAX];
@@ -89,6 +91,11 @@ static void answer_head(const struct call *call, char *extra, size_t size)
 {
 	(void)snprintf(extra, size, "Merganser-Query: %s\r\nCache-Control: no-store\r\n",
 	               call->outcome.query_id[0] ? call->outcome.query_id : "-");
+}
+
+static const char *content_type(const struct call *call)
+{
+	return call->media_type ? call->media_type : mg_format_content_type(call->format);
 }
 
 static int start_stream(struct call *call, struct mg_error *err)
@@ -137,15 +144,25 @@ static int sink_begin(void *arg, const struct mg_answer *answer, struct mg_error
 {
 	struct call *call = arg;
 
-	return mg_encoder_begin(call->encoder, answer->schema, answer->count, answer->names,
-	                        answer->types, err);
+	call->media_type = answer->media_type;
+	return call->media_type
+	           ? 0
+	           : mg_encoder_begin(call->encoder, answer->schema, answer->count, answer->names,
+	                              answer->types, err);
 }
 
 static int sink_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
 {
 	struct call *call = arg;
 
-	return mg_encoder_batch(call->encoder, batch, err);
+	if (!call->media_type) {
+		return mg_encoder_batch(call->encoder, batch, err);
+	}
+	struct mg_str bytes = mg_copy_out_bytes(batch);
+	struct mg_buf *buf = mg_buf_copy(bytes.ptr, bytes.len);
+
+	return buf ? emit(call, buf, err)
+	           : mg_error_set(err, MG_E_NOMEM, "not enough memory for a block of the answer");
 }
 
 static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *err)
@@ -153,7 +170,10 @@ static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *
 	struct call *call = arg;
 
 	(void)answer;
-	return mg_encoder_end(call->encoder, (double)(mg_clock_us() - call->started_us) / 1000, err);
+	return call->media_type
+	           ? 0
+	           : mg_encoder_end(call->encoder,
+	                            (double)(mg_clock_us() - call->started_us) / 1000, err);
 }
 
 static void sink_query(void *arg, struct mg_query *query)
@@ -289,7 +309,7 @@ static void stream_on_loop(void *arg)
 	call->streaming = true;
 	if (call->request) {
 		mg_rest_count(call->request, 200);
-		mg_http_reply_stream(call->request, 200, mg_format_content_type(call->format), extra,
+		mg_http_reply_stream(call->request, 200, content_type(call), extra,
 		                     atomic_load(&call->stream));
 	}
 	call_unref(call);
@@ -305,7 +325,7 @@ static void reply_whole(struct call *call)
 	}
 	answer_head(call, extra, sizeof extra);
 	mg_rest_count(call->request, 200);
-	mg_http_reply(call->request, 200, mg_format_content_type(call->format), mg_sb_text(&body),
+	mg_http_reply(call->request, 200, content_type(call), mg_sb_text(&body),
 	              body.len, extra);
 	mg_sb_fini(&body);
 }

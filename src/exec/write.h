@@ -34,8 +34,8 @@ int mg_write_refused(struct mg_engine *engine, struct mg_run *run,
                      const struct mg_run_settings *settings, struct mg_str statement, int code,
                      struct mg_error *err);
 
-/* Directories that COPY may read, as os/granted.h has them; or NULL. */
-const char *mg_write_copy_paths(const struct mg_engine *engine);
+/* Directories that COPY may read, or write, as os/granted.h has them; or NULL. */
+const char *mg_write_copy_paths(const struct mg_engine *engine, bool written);
 
 /* What a client has sent for COPY; borrowed, and read from its start, maybe several times. */
 struct mg_write_input {

@@ -79,17 +79,6 @@ static int reader_sql(struct mg_sb *sql, const struct mg_write *write, struct mg
 
 /* ---- what went wrong ---- */
 
-/* The reader knows our descriptor as a file; a client knows no such file.  name: not longer. */
-static void hide_path(char *text, const char *path, const char *name)
-{
-	size_t len = strlen(path);
-
-	for (char *at = strstr(text, path); at; at = strstr(at, path)) {
-		memmove(at + strlen(name), at + len, strlen(at + len) + 1);
-		memcpy(at, name, strlen(name));
-	}
-}
-
 /* The line of detail that begins so goes to the end of the message. */
 static void tell_more(struct mg_error *err, const char *begins)
 {
@@ -107,13 +96,10 @@ static int say(const struct mg_write *write, int code, struct mg_error *err)
 {
 	char path[48];
 
-	if (code && err) { /* which is longer than both */
+	if (code && err) {
+		/* The reader knows our descriptor as a file; a client knows no such file. */
 		(void)snprintf(path, sizeof path, "/proc/self/fd/%d", write->request->input->fd);
-		const char *name = write->dml.copy_path ? "the file" : "STDIN";
-
-		hide_path(err->message, path, name);
-		hide_path(err->detail, path, name);
-		hide_path(err->hint, path, name);
+		mg_error_rename(err, path, write->dml.copy_path ? "the file" : "STDIN");
 		tell_more(err, "Error when converting");
 		tell_more(err, "Expected Number of Columns");
 		if (strstr(err->message, "sniffing")) {
@@ -239,9 +225,9 @@ static int read_rows(struct copying *copying, struct mg_write *write,
 	return code;
 }
 
-const char *mg_write_copy_paths(const struct mg_engine *engine)
+const char *mg_write_copy_paths(const struct mg_engine *engine, bool written)
 {
-	return engine->options.copy_paths;
+	return written ? engine->options.copy_paths_write : engine->options.copy_paths;
 }
 
 int mg_write__copy(struct mg_write *write,

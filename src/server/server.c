@@ -397,6 +397,7 @@ static int open_engine(struct server *server, struct mg_error *err)
 		.query_memory_bytes = options->query_memory_bytes,
 		.changes_bytes = options->changes_bytes,
 		.copy_paths = options->copy_paths,
+		.copy_paths_write = options->copy_paths_write,
 		.write_bytes = options->write_bytes,
 		.catalog = server->catalog,
 		.number = server->number,

@@ -31,6 +31,7 @@ struct mg_server_options {
 	uint64_t query_memory_bytes;    /* 0: an eighth of that */
 	uint64_t changes_bytes;         /* of changes that are kept for who follows them; 0: none */
 	const char *copy_paths;         /* directories that COPY may read, ':' between; or NULL */
+	const char *copy_paths_write;   /* and write */
 	uint64_t write_bytes;           /* rows of one statement that writes in memory; 0: 32 MiB */
 	unsigned queries_max;           /* running at once; 0: twice the threads */
 	uint64_t idle_ms;               /* an answer that nobody takes for so long is ended; 0: 5 min */

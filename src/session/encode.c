@@ -13,7 +13,7 @@
 #include "codec/arrow_text.h"
 #include "os/file.h"
 #include "os/scratch.h"
-#include "store/parquet.h"
+#include "store/copy_writer.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -26,7 +26,7 @@ struct mg_encoder {
 	struct mg_sb value; /* scratch of CSV */
 	struct mg_arrow_view *view;
 	struct mg_arrow_encoder *arrow;
-	struct mg_parquet *parquet;
+	struct mg_copy_writer *parquet;
 	struct mg_scratch *scratch; /* Parquet's file; counted in parquet_open */
 	uint64_t scratch_max;
 	char **names; /* NDJSON: as JSON texts with colon; heap */
@@ -59,7 +59,7 @@ static atomic_int parquet_open;
 
 static void parquet_drop(struct mg_encoder *encoder)
 {
-	(void)mg_parquet_close(encoder->parquet, false, NULL);
+	(void)mg_copy_writer_close(encoder->parquet, false, NULL);
 	encoder->parquet = NULL;
 	if (encoder->scratch) {
 		mg_scratch_close(encoder->scratch);
@@ -101,13 +101,15 @@ static int parquet_head(struct mg_encoder *encoder, const struct ArrowSchema *sc
 	if (code) {
 		return code;
 	}
-	return mg_parquet_open(&encoder->parquet,
-	                       &(struct mg_parquet_options){ .fd = mg_scratch_fd(encoder->scratch),
-	                                                     .schema = schema,
-	                                                     .count = count,
-	                                                     .names = names,
-	                                                     .types = types },
-	                       err);
+	return mg_copy_writer_open(
+		&encoder->parquet,
+		&(struct mg_copy_writer_options){ .how = MG_COPY_PARQUET,
+	                                      .fd = mg_scratch_fd(encoder->scratch),
+	                                      .schema = schema,
+	                                      .count = count,
+	                                      .names = names,
+	                                      .types = types },
+		err);
 }
 
 static int parquet_check(const struct mg_encoder *encoder, struct mg_error *err)
@@ -132,7 +134,7 @@ static int parquet_batch(struct mg_encoder *encoder, struct ArrowArray *batch,
 		return code;
 	}
 	ArrowArrayMove(batch, &taken);
-	return mg_parquet_put(encoder->parquet, &taken, err);
+	return mg_copy_writer_put(encoder->parquet, &taken, err);
 }
 
 static int parquet_tail(struct mg_encoder *encoder, struct mg_error *err)
@@ -140,10 +142,10 @@ static int parquet_tail(struct mg_encoder *encoder, struct mg_error *err)
 	if (!encoder->begun) {
 		return mg_error_set(err, MG_E_UNSUPPORTED, "an answer without columns is no Parquet file");
 	}
-	struct mg_parquet *parquet = encoder->parquet;
+	struct mg_copy_writer *parquet = encoder->parquet;
 
 	encoder->parquet = NULL;
-	int code = mg_parquet_close(parquet, true, err);
+	int code = mg_copy_writer_close(parquet, true, err);
 
 	if (!code) {
 		code = parquet_check(encoder, err);

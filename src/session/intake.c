@@ -86,7 +86,7 @@ static int take_all(struct mg_intake *intake, struct mg_sink *sink, const char *
 static int open_path(struct mg_intake *intake, struct mg_engine *engine, const char *path,
                      struct mg_error *err)
 {
-	const char *dirs = mg_write_copy_paths(engine);
+	const char *dirs = mg_write_copy_paths(engine, false);
 
 	if (!dirs || !*dirs) {
 		mg_error_set(err, MG_E_DENIED, "COPY reads no file of the server");

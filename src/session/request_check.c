@@ -5,6 +5,7 @@
  * here has done nothing.  Every refusal says what to do instead.
  */
 #include "session/session_int.h"
+#include "sql/copy_to.h"
 
 int mg_session__refuse(const struct mg_statement *statement, struct mg_error *err)
 {
@@ -29,9 +30,8 @@ int mg_session__refuse(const struct mg_statement *statement, struct mg_error *er
 		              "makes one of a list for /db/execute.");
 		return code;
 	case MG_S_COPY:
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "COPY ... TO is not supported yet");
-		mg_error_hint(err,
-		              "To export: \\copy ... to in the shell, or /db/query with Accept: text/csv.");
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "EXPLAIN of COPY is not supported");
+		mg_error_hint(err, "EXPLAIN the query that it copies.");
 		return code;
 	case MG_S_USE:
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "USE is not supported");
@@ -82,13 +82,35 @@ static int refuse_session(const struct mg_statement *statement, struct mg_error 
 	return MG_E_DENIED;
 }
 
-static int check_one_read(const struct mg_statement *statements, size_t count, struct mg_error *err)
+/* COPY ... TO reads; but a file of the server is written, and its rows are no answer. */
+static int check_copy(struct mg_arena *arena, const struct mg_statement *statement, bool reads,
+                      struct mg_error *err)
+{
+	struct mg_copy_to to;
+	int code = mg_copy_to_parse(arena, statement->text, &to, err);
+
+	if (code || reads == !to.path) {
+		return code;
+	}
+	mg_error_set(err, MG_E_USAGE, "COPY ... TO %s is not taken here: this path only %s",
+	             reads ? "a file" : "STDOUT", reads ? "reads" : "writes");
+	mg_error_hint(err, reads ? "Use POST /db/execute." : "Use POST /db/query.");
+	return MG_E_USAGE;
+}
+
+static int check_one_read(struct mg_arena *arena, const struct mg_statement *statements,
+                          size_t count, struct mg_error *err)
 {
 	for (size_t i = 0; i < count; i++) {
+		int code = 0;
+
 		switch (statements[i].kind) {
 		case MG_S_SELECT:
 		case MG_S_EXPLAIN:
 		case MG_S_SHOW_SETTING:
+			break;
+		case MG_S_COPY:
+			code = check_copy(arena, &statements[i], true, err);
 			break;
 		case MG_S_SET:
 		case MG_S_RESET:
@@ -97,6 +119,9 @@ static int check_one_read(const struct mg_statement *statements, size_t count, s
 			return refuse_session(&statements[i], err);
 		default:
 			return mg_session__refuse(&statements[i], err);
+		}
+		if (code) {
+			return code;
 		}
 	}
 	return count == 1 ? 0
@@ -128,13 +153,18 @@ static int refuse_read(const struct mg_statement *statement, struct mg_error *er
 	return MG_E_SYNTAX;
 }
 
-static int check_one_write(const struct mg_statement *statements, size_t count,
-                           struct mg_error *err)
+static int check_one_write(struct mg_arena *arena, const struct mg_statement *statements,
+                           size_t count, struct mg_error *err)
 {
 	for (size_t i = 0; i < count; i++) {
+		int code = 0;
+
 		switch (statements[i].kind) {
 		case MG_S_DML:
 		case MG_S_DDL:
+			break;
+		case MG_S_COPY:
+			code = check_copy(arena, &statements[i], false, err);
 			break;
 		case MG_S_SELECT:
 		case MG_S_EXPLAIN:
@@ -147,6 +177,9 @@ static int check_one_write(const struct mg_statement *statements, size_t count,
 			return refuse_session(&statements[i], err);
 		default:
 			return mg_session__refuse(&statements[i], err);
+		}
+		if (code) {
+			return code;
 		}
 	}
 	if (count > 1) {
@@ -170,8 +203,8 @@ static size_t drop_empty(struct mg_statement *statements, size_t count)
 	return kept;
 }
 
-int mg_session__check(const struct mg_request *request, struct mg_statement *statements,
-                      size_t *count, struct mg_error *err)
+int mg_session__check(struct mg_arena *arena, const struct mg_request *request,
+                      struct mg_statement *statements, size_t *count, struct mg_error *err)
 {
 	*count = drop_empty(statements, *count);
 	if (!request->one_read && !request->one_write) {
@@ -180,6 +213,6 @@ int mg_session__check(const struct mg_request *request, struct mg_statement *sta
 	if (*count == 0) {
 		return mg_error_set(err, MG_E_USAGE, "there is no statement");
 	}
-	return request->one_read ? check_one_read(statements, *count, err)
-	                         : check_one_write(statements, *count, err);
+	return request->one_read ? check_one_read(arena, statements, *count, err)
+	                         : check_one_write(arena, statements, *count, err);
 }

@@ -94,6 +94,8 @@ struct mg_answer {
 	const struct ArrowSchema *schema;
 	size_t count;
 	const char *const *names, *const *types;
+	/* Of COPY ... TO STDOUT, whose rows are its bytes (copy_out.h); or NULL. */
+	const char *media_type;
 	/* end */
 	const struct mg_run_stats *stats;
 	double elapsed_ms;

@@ -46,8 +46,8 @@ struct mg_session {
 
 /* ---- request_check.c ---- */
 /* Takes the empty statements out, and refuses what the request may not hold. */
-int mg_session__check(const struct mg_request *request, struct mg_statement *statements,
-                      size_t *count, struct mg_error *err);
+int mg_session__check(struct mg_arena *arena, const struct mg_request *request,
+                      struct mg_statement *statements, size_t *count, struct mg_error *err);
 int mg_session__check_explained(struct mg_arena *arena, const struct mg_statement *statement,
                                 struct mg_error *err);
 int mg_session__refuse(const struct mg_statement *statement, struct mg_error *err);

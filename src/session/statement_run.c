@@ -23,6 +23,7 @@
 #include "session/anywhere.h"
 #include "session/apart.h"
 #include "session/changes_calls.h"
+#include "session/copy_out.h"
 #include "session/intake.h"
 #include "session/relay.h"
 #include "session/session_int.h"
@@ -36,8 +37,10 @@
 struct job {
 	struct mg_session *session;
 	struct mg_sink *sink;
+	struct mg_slot *slot; /* the client's, whatever becomes of the sink */
 	struct mg_outcome *outcome;
 	const struct mg_statement *statement;
+	struct mg_str shown; /* the statement, as the client wrote it */
 	struct mg_arena *arena;          /* of the request */
 	struct mg_changes_calls changes; /* that it calls for */
 	struct mg_settings settings;
@@ -250,9 +253,9 @@ static void tell_elsewhere(struct job *job)
 static int run_select(struct job *job, struct mg_error *err)
 {
 	struct mg_sb none = { 0 };
-	int code = mg_apart_run(job->apart, job->query, &job->sink->slot, &none, &job->left, err);
+	int code = mg_apart_run(job->apart, job->query, job->slot, &none, &job->left, err);
 
-	mg_slot_leave(&job->sink->slot);
+	mg_slot_leave(job->slot);
 	if (code) {
 		return code;
 	}
@@ -287,9 +290,9 @@ static int run_explain(struct job *job, struct mg_error *err)
 	const struct mg_statement *statement = job->statement;
 	struct mg_sb plan = { 0 };
 	struct mg_text_rows rows;
-	int code = mg_apart_run(job->apart, job->query, &job->sink->slot, &plan, &job->left, err);
+	int code = mg_apart_run(job->apart, job->query, job->slot, &plan, &job->left, err);
 
-	mg_slot_leave(&job->sink->slot);
+	mg_slot_leave(job->slot);
 	if (!code) {
 		code = mg_text_rows_init(&rows, names, 1, err);
 	}
@@ -394,7 +397,7 @@ static void begin_query(struct job *job, void (*stop)(void *arg))
 {
 	const struct mg_query_begin begin = { .session = job->session->id,
 		                                  .user = job->session->user,
-		                                  .sql = job->statement->text,
+		                                  .sql = job->shown,
 		                                  .timeout_ms = job->settings.run.timeout_ms,
 		                                  .stop = stop,
 		                                  .arg = job };
@@ -431,8 +434,8 @@ static int run_here(struct job *job, struct mg_error *err)
 							 .analyze = statement->analyze,
 							 .json = statement->json,
 						 }));
-	sink->slot.admission = admission_of(job);
-	int code = mg_slot_enter(&sink->slot, query_stopped, job->query, err);
+	job->slot->admission = admission_of(job);
+	int code = mg_slot_enter(job->slot, query_stopped, job->query, err);
 
 	if (!code) {
 		mg_query_running(job->query);
@@ -442,7 +445,7 @@ static int run_here(struct job *job, struct mg_error *err)
 	if (!code) {
 		code = explain ? run_explain(job, err) : run_select(job, err);
 	}
-	mg_slot_leave(&sink->slot);
+	mg_slot_leave(job->slot);
 	if (!job->left) {
 		mg_apart_free(set_apart(job, NULL));
 	}
@@ -706,7 +709,6 @@ static int say_done(struct mg_error *err)
 
 static int change_here(struct job *job, struct mg_change_result *result, struct mg_error *err)
 {
-	struct mg_sink *sink = job->sink;
 	struct mg_engine *engine = mg_sessions_engine(job->session->sessions);
 	bool blind = job->statement->kind == MG_S_DML && !job->settings.run.tx &&
 	             mg_blind_knows(mg_engine_blind(engine), job->statement->text, NULL);
@@ -721,13 +723,13 @@ static int change_here(struct job *job, struct mg_change_result *result, struct 
 	if (blind) {
 		return code;
 	}
-	sink->slot.admission = job->session->sessions->admission;
-	code = mg_slot_enter(&sink->slot, query_stopped, job->query, err);
+	job->slot->admission = job->session->sessions->admission;
+	code = mg_slot_enter(job->slot, query_stopped, job->query, err);
 	if (!code) {
 		mg_query_running(job->query);
 		code = carry_out_change(job, result, err);
 	}
-	mg_slot_leave(&sink->slot);
+	mg_slot_leave(job->slot);
 	return code;
 }
 
@@ -823,6 +825,26 @@ static int run_change(struct job *job, struct mg_error *err)
 
 /* ---- a request ---- */
 
+static int run_in_transaction(struct job *job, struct mg_arena *arena, struct mg_error *err);
+
+/* A query, whose rows become bytes on their way to the client, or to a file. */
+static int run_copy_to(struct job *job, struct mg_arena *arena, struct mg_error *err)
+{
+	struct mg_statement query = { .kind = MG_S_SELECT, .verb = job->statement->verb };
+	struct mg_copy_out copy;
+	int code = mg_copy_out_init(&copy, arena, job->statement->text,
+	                            mg_sessions_engine(job->session->sessions), job->sink, err);
+
+	if (!code) {
+		query.text = copy.to.query;
+		job->statement = &query;
+		job->sink = &copy.sink;
+		code = run_in_transaction(job, arena, err);
+	}
+	mg_copy_out_fini(&copy);
+	return code;
+}
+
 /* What the engine runs. */
 static int run_work(struct job *job, struct mg_arena *arena, struct mg_error *err)
 {
@@ -895,6 +917,8 @@ static int run_statement(struct job *job, struct mg_arena *arena, struct mg_erro
 		return run_in_transaction(job, arena, err);
 	case MG_S_TRANSACTION:
 		return run_transaction(job, arena, err);
+	case MG_S_COPY:
+		return run_copy_to(job, arena, err);
 	case MG_S_SET:
 	case MG_S_RESET:
 		return run_set(job, err);
@@ -914,8 +938,10 @@ static int run_one(struct mg_session *session, const struct mg_request *request,
 {
 	struct job job = { .session = session,
 		               .sink = sink,
+		               .slot = &sink->slot,
 		               .outcome = outcome,
 		               .statement = statement,
+		               .shown = statement->text,
 		               .arena = arena,
 		               .relayed = request->relayed,
 		               .once = request->once,
@@ -951,7 +977,7 @@ int mg_session_run(struct mg_session *session, const struct mg_request *request,
 	               : mg_error_set(err, MG_E_SYNTAX, "the statement is not UTF-8");
 
 	if (!code) {
-		code = mg_session__check(request, statements, &count, err);
+		code = mg_session__check(arena, request, statements, &count, err);
 	}
 	for (size_t i = 0; !code && i < count; i++) {
 		if (request->cancelled && request->cancelled(request->arg)) {

@@ -1,7 +1,9 @@
 /*
- * dml_copy.c - COPY ... FROM: the head, and the options that its reader may get.
+ * dml_copy.c - COPY ... FROM: the head, and the options that its reader may get; how options are
+ * written is shared with COPY ... TO (copy_to.c).
  *
  *     COPY table [(columns)] FROM STDIN [[WITH] (FORMAT csv, HEADER, DELIMITER '|', ...)]
+ *     COPY table [(columns)] FROM STDIN [[WITH] CSV HEADER DELIMITER AS '|' ...]
  *     COPY table [(columns)] FROM 'path' ...
  *
  * Rule: an option stands on a list or is refused.  None of the list names a file, so what the
@@ -14,10 +16,7 @@
 
 #define OPTIONS_MAX 64
 
-static const struct {
-	const char *name, *as; /* what the reader calls it */
-	const char *formats;   /* first letters: csv, json, parquet */
-} known[] = {
+static const struct mg_dml_known known[] = {
 	{ "all_varchar", "all_varchar", "c" },
 	{ "auto_detect", "auto_detect", "cj" },
 	{ "binary_as_string", "binary_as_string", "p" },
@@ -115,13 +114,25 @@ static int set_format(struct mg_cursor *cursor, struct mg_dml *out, const char *
 	return code;
 }
 
+static int add_option(struct mg_cursor *cursor, struct mg_dml *out, const char *name,
+                      const char *literal)
+{
+	if (out->copy_option_count == OPTIONS_MAX) {
+		return mg_error_set(cursor->err, MG_E_LIMIT, "COPY has more than %d options", OPTIONS_MAX);
+	}
+	out->copy_options[out->copy_option_count++] = (struct mg_dml_option){ name, literal };
+	return 0;
+}
+
 static int take_option(struct mg_cursor *cursor, struct mg_dml *out)
 {
 	const char *name = NULL;
 	struct mg_sb value = { 0 };
 	int code = mg_cursor_take_name(cursor, "an option", &name);
 
-	if (!code && mg_token_is_sign(cursor->token, '(')) {
+	if (!code && mg_cursor_take_sign(cursor, '*')) {
+		mg_sb_add(&value, MG_DML_ALL_COLUMNS);
+	} else if (!code && mg_token_is_sign(cursor->token, '(')) {
 		code = take_list(cursor, &value);
 	} else if (!code && !mg_token_is_sign(cursor->token, ',') &&
 	           !mg_token_is_sign(cursor->token, ')')) {
@@ -138,30 +149,63 @@ static int take_option(struct mg_cursor *cursor, struct mg_dml *out)
 	if (mg_text_eq_nocase(name, "format")) {
 		return set_format(cursor, out, literal);
 	}
-	if (out->copy_option_count == OPTIONS_MAX) {
-		return mg_error_set(cursor->err, MG_E_LIMIT, "COPY has more than %d options", OPTIONS_MAX);
-	}
-	out->copy_options[out->copy_option_count++] = (struct mg_dml_option){ name, literal };
-	return 0;
+	return add_option(cursor, out, name, literal);
 }
 
-/* Under the names that the reader has for them. */
-static int check_options(struct mg_cursor *cursor, struct mg_dml *out)
+/* As PostgreSQL wrote them once: CSV HEADER DELIMITER AS '|'. */
+static int take_bare_option(struct mg_cursor *cursor, struct mg_dml *out)
+{
+	static const char *const with_text[] = { "delimiter", "delim", "null", "quote", "escape" };
+	const char *name = NULL;
+	struct mg_sb value = { 0 };
+
+	for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+		if (mg_cursor_take(cursor, formats[i])) {
+			out->copy_format = formats[i];
+			return 0;
+		}
+	}
+	if (mg_cursor_take(cursor, "header")) {
+		return add_option(cursor, out, "header", "true");
+	}
+	for (size_t i = 0; i < sizeof with_text / sizeof *with_text && !name; i++) {
+		name = mg_cursor_take(cursor, with_text[i]) ? with_text[i] : NULL;
+	}
+	if (!name) {
+		return mg_cursor_expected(cursor, "the end of the statement");
+	}
+	(void)mg_cursor_take(cursor, "as");
+	int code = take_value(cursor, &value);
+
+	code = code ? code
+	            : add_option(cursor, out, name,
+	                         mg_arena_strdup(cursor->arena, mg_sb_text(&value)));
+	mg_sb_fini(&value);
+	return code;
+}
+
+/* Under the names that the reader or writer has for them. */
+static int check_options(struct mg_cursor *cursor, const struct mg_dml_known *list, size_t count,
+                         const char *verb, struct mg_dml *out)
 {
 	for (size_t i = 0; i < out->copy_option_count; i++) {
 		struct mg_dml_option *option = &out->copy_options[i];
 		const char *as = NULL;
 
-		for (size_t k = 0; k < sizeof known / sizeof *known && !as; k++) {
-			if (mg_text_eq_nocase(known[k].name, option->name) &&
-			    strchr(known[k].formats, out->copy_format[0])) {
-				as = known[k].as;
+		for (size_t k = 0; k < count && !as; k++) {
+			if (mg_text_eq_nocase(list[k].name, option->name) &&
+			    strchr(list[k].formats, out->copy_format[0])) {
+				as = list[k].as;
 			}
 		}
 		if (!as) {
 			return mg_error_set(cursor->err, MG_E_UNSUPPORTED,
-			                    "COPY FROM has no option \"%s\" for format %s", option->name,
+			                    "COPY %s has no option \"%s\" for format %s", verb, option->name,
 			                    out->copy_format);
+		}
+		if (mg_text_eq(option->value, MG_DML_ALL_COLUMNS) && !mg_text_eq(as, "force_quote")) {
+			return mg_error_set(cursor->err, MG_E_SYNTAX, "option \"%s\" takes no \"*\"",
+			                    option->name);
 		}
 		option->name = as;
 	}
@@ -232,22 +276,50 @@ static const char *path_of(struct mg_cursor *cursor, struct mg_str literal)
 	return path;
 }
 
-static int take_source(struct mg_cursor *cursor, struct mg_dml *out)
+int mg_dml__take_copy_end(struct mg_cursor *cursor, const char *word, struct mg_dml *out)
 {
 	struct mg_token token = cursor->token;
 
-	if (mg_cursor_take(cursor, "stdin")) {
+	if (mg_cursor_take(cursor, word)) {
 		return 0;
 	}
-	if (token.kind != MG_T_STRING) {
-		return mg_cursor_expected(cursor, "STDIN or the path of a file");
-	}
-	out->copy_path = path_of(cursor, token.text);
+	out->copy_path = token.kind == MG_T_STRING ? path_of(cursor, token.text) : NULL;
 	if (!out->copy_path) {
-		return mg_cursor_expected(cursor, "the path of a file");
+		return mg_cursor_expected(
+			cursor, mg_arena_format(cursor->arena, "%s or the path of a file", word));
 	}
 	mg_cursor_next(cursor);
 	return 0;
+}
+
+int mg_dml__take_copy_options(struct mg_cursor *cursor, const struct mg_dml_known *list,
+                              size_t count, const char *verb, struct mg_dml *out)
+{
+	int code = 0;
+
+	out->copy_options = mg_arena_new_array(cursor->arena, struct mg_dml_option, OPTIONS_MAX);
+	(void)mg_cursor_take(cursor, "with");
+	if (mg_cursor_take_sign(cursor, '(')) {
+		do {
+			code = take_option(cursor, out);
+		} while (!code && mg_cursor_take_sign(cursor, ','));
+		if (!code && !mg_cursor_take_sign(cursor, ')')) {
+			code = mg_cursor_expected(cursor, "\")\"");
+		}
+		if (!code && !mg_token_is_end(cursor->token)) {
+			code = mg_cursor_expected(cursor, "the end of the statement");
+		}
+	}
+	while (!code && !mg_token_is_end(cursor->token)) {
+		code = take_bare_option(cursor, out);
+	}
+	bool format = out->copy_format != NULL;
+
+	out->copy_format = format ? out->copy_format : "csv";
+	if (!code && out->copy_path) {
+		guess(out, !format, !has_option(out, "compression"));
+	}
+	return code ? code : check_options(cursor, list, count, verb, out);
 }
 
 int mg_dml__take_copy(struct mg_cursor *cursor, struct mg_dml *out)
@@ -260,31 +332,8 @@ int mg_dml__take_copy(struct mg_cursor *cursor, struct mg_dml *out)
 	if (!code && !mg_cursor_take(cursor, "from")) {
 		code = mg_cursor_expected(cursor, "FROM");
 	}
-	code = code ? code : take_source(cursor, out);
-	if (code) {
-		return code;
-	}
-	out->copy_options = mg_arena_new_array(cursor->arena, struct mg_dml_option, OPTIONS_MAX);
-	bool with = mg_cursor_take(cursor, "with");
-
-	if (mg_cursor_take_sign(cursor, '(')) {
-		do {
-			code = take_option(cursor, out);
-		} while (!code && mg_cursor_take_sign(cursor, ','));
-		if (!code && !mg_cursor_take_sign(cursor, ')')) {
-			code = mg_cursor_expected(cursor, "\")\"");
-		}
-	} else if (with) {
-		code = mg_cursor_expected(cursor, "\"(\"");
-	}
-	if (!code && !mg_token_is_end(cursor->token)) {
-		code = mg_cursor_expected(cursor, "the end of the statement");
-	}
-	bool format = out->copy_format != NULL;
-
-	out->copy_format = format ? out->copy_format : "csv";
-	if (!code && out->copy_path) {
-		guess(out, !format, !has_option(out, "compression"));
-	}
-	return code ? code : check_options(cursor, out);
+	code = code ? code : mg_dml__take_copy_end(cursor, "STDIN", out);
+	return code ? code
+	            : mg_dml__take_copy_options(cursor, known, sizeof known / sizeof *known, "FROM",
+	                                        out);
 }

@@ -35,7 +35,20 @@ bool mg_dml__is_default(struct mg_str expr);
 
 /* MERGE's, behind the verb (dml_merge.c). */
 int mg_dml__take_merge(struct mg_cursor *cursor, struct mg_dml *out);
-/* COPY's (dml_copy.c). */
+/* COPY ... FROM's (dml_copy.c); the others serve COPY ... TO as well. */
 int mg_dml__take_copy(struct mg_cursor *cursor, struct mg_dml *out);
+
+/* An option of COPY, and what its reader or writer calls it. */
+struct mg_dml_known {
+	const char *name, *as;
+	const char *formats; /* first letters: csv, json, parquet */
+};
+#define MG_DML_ALL_COLUMNS "*" /* an option's value, beside literals */
+
+/* STDIN or STDOUT, which word names, or a path. */
+int mg_dml__take_copy_end(struct mg_cursor *cursor, const char *word, struct mg_dml *out);
+/* To the end of the statement.  verb: for messages, "FROM" or "TO". */
+int mg_dml__take_copy_options(struct mg_cursor *cursor, const struct mg_dml_known *list,
+                              size_t count, const char *verb, struct mg_dml *out);
 
 #endif

@@ -15,6 +15,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 struct mg_duck_feed {
 	struct mg_duck_conn *conn;
@@ -28,6 +29,7 @@ struct mg_duck_feed {
 	size_t first, count;
 	bool complete, broken; /* no more rows: as it should be, or not */
 	bool ended;            /* the statement; failure is what became of it */
+	int wake;              /* or -1 */
 	struct mg_error failure;
 	/* reading */
 	duckdb_arrow_converted_schema converted;
@@ -38,6 +40,15 @@ struct mg_duck_feed {
 	struct ArrowArray **pointers;
 	duckdb_data_chunk source;
 };
+
+/* Under the lock: something has changed for who puts. */
+static void tell(struct mg_duck_feed *feed)
+{
+	pthread_cond_broadcast(&feed->changed);
+	if (feed->wake >= 0) {
+		(void)eventfd_write(feed->wake, 1); /* it fails only when it is told already */
+	}
+}
 
 /* ---- the table function ---- */
 
@@ -98,7 +109,7 @@ static int batch_take(struct mg_duck_feed *feed, bool *more, struct mg_error *er
 		feed->first = (feed->first + 1) % MG_FEED_BATCHES_MAX;
 		feed->count--;
 		feed->row = 0;
-		pthread_cond_broadcast(&feed->changed);
+		tell(feed);
 	}
 	pthread_mutex_unlock(&feed->lock);
 	return rc;
@@ -188,7 +199,7 @@ static void *statement_run(void *arg)
 	pthread_mutex_lock(&feed->lock);
 	feed->failure = err;
 	feed->ended = true;
-	pthread_cond_broadcast(&feed->changed);
+	tell(feed);
 	pthread_mutex_unlock(&feed->lock);
 	return NULL;
 }
@@ -238,6 +249,7 @@ int mg_duck_feed_open(struct mg_duck_feed **out, struct mg_duck_conn *conn,
 	size_t count = (size_t)schema->n_children;
 	feed->conn = conn;
 	feed->context.feed = feed;
+	feed->wake = -1;
 	feed->sql = mg_strdup(sql);
 	feed->wanted = mg_alloc0((count + 1) * sizeof *feed->wanted);
 	feed->columns = mg_alloc0((count + 1) * sizeof *feed->columns);
@@ -261,41 +273,84 @@ int mg_duck_feed_open(struct mg_duck_feed **out, struct mg_duck_conn *conn,
 	return rc;
 }
 
+void mg_duck_feed_wake(struct mg_duck_feed *feed, int fd)
+{
+	pthread_mutex_lock(&feed->lock);
+	feed->wake = fd;
+	if (feed->ended) {
+		tell(feed);
+	}
+	pthread_mutex_unlock(&feed->lock);
+}
+
+/* Under the lock.  Takes batch over. */
+static int put(struct mg_duck_feed *feed, struct ArrowArray *batch, struct mg_error *err)
+{
+	if (!feed->ended) {
+		size_t at = (feed->first + feed->count++) % MG_FEED_BATCHES_MAX;
+
+		ArrowArrayMove(batch, &feed->waiting[at]);
+		pthread_cond_broadcast(&feed->changed);
+		return 0;
+	}
+	int rc = feed->failure.code ? feed->failure.code : MG_E_INTERNAL;
+
+	if (err) {
+		*err = feed->failure;
+	}
+	if (feed->failure.code == 0) {
+		mg_error_set(err, MG_E_INTERNAL, "the writing of rows ended before the rows did");
+	}
+	ArrowArrayRelease(batch);
+	return rc;
+}
+
 int mg_duck_feed_put(struct mg_duck_feed *feed, struct ArrowArray *batch, struct mg_error *err)
 {
-	int rc = 0;
 	pthread_mutex_lock(&feed->lock);
 	mg_assert(!feed->complete && !feed->broken);
 	while (feed->count == MG_FEED_BATCHES_MAX && !feed->ended) {
 		pthread_cond_wait(&feed->changed, &feed->lock);
 	}
-	if (feed->ended) {
-		rc = feed->failure.code ? feed->failure.code : MG_E_INTERNAL;
-		if (err) {
-			*err = feed->failure;
-		}
-		if (feed->failure.code == 0) {
-			mg_error_set(err, MG_E_INTERNAL, "the writing of rows ended before the rows did");
-		}
-	} else {
-		size_t at = (feed->first + feed->count++) % MG_FEED_BATCHES_MAX;
-		ArrowArrayMove(batch, &feed->waiting[at]);
-		pthread_cond_broadcast(&feed->changed);
-	}
+	int rc = put(feed, batch, err);
+
 	pthread_mutex_unlock(&feed->lock);
-	if (rc != 0) {
-		ArrowArrayRelease(batch);
-	}
 	return rc;
 }
 
-int mg_duck_feed_close(struct mg_duck_feed *feed, bool whole, struct mg_error *err)
+int mg_duck_feed_offer(struct mg_duck_feed *feed, struct ArrowArray *batch, bool *taken,
+                       struct mg_error *err)
+{
+	pthread_mutex_lock(&feed->lock);
+	mg_assert(!feed->complete && !feed->broken);
+	*taken = feed->count < MG_FEED_BATCHES_MAX || feed->ended;
+	int rc = *taken ? put(feed, batch, err) : 0;
+
+	pthread_mutex_unlock(&feed->lock);
+	return rc;
+}
+
+void mg_duck_feed_finish(struct mg_duck_feed *feed, bool whole)
 {
 	pthread_mutex_lock(&feed->lock);
 	feed->complete = whole;
 	feed->broken = !whole;
 	pthread_cond_broadcast(&feed->changed);
 	pthread_mutex_unlock(&feed->lock);
+}
+
+bool mg_duck_feed_ended(struct mg_duck_feed *feed)
+{
+	pthread_mutex_lock(&feed->lock);
+	bool ended = feed->ended;
+
+	pthread_mutex_unlock(&feed->lock);
+	return ended;
+}
+
+int mg_duck_feed_close(struct mg_duck_feed *feed, bool whole, struct mg_error *err)
+{
+	mg_duck_feed_finish(feed, whole);
 	pthread_join(feed->thread, NULL);
 	int rc = whole ? feed->failure.code : 0;
 	if (rc != 0 && err) {

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "sql/copy_to.h"
 #include "sql/dml.h"
 
 #include <string.h>
@@ -234,7 +235,9 @@ static void test_errors(void **state)
 		{ "COPY t FROM ''", MG_E_SYNTAX, "the path of a file is missing" },
 		{ "COPY t FROM E'x'", MG_E_SYNTAX, "the path of a file is missing" },
 		{ "COPY t FROM 'x.json' (header)", MG_E_UNSUPPORTED, "\"header\" for format json" },
-		{ "COPY t FROM STDIN CSV", MG_E_SYNTAX, "the end of the statement" },
+		{ "COPY t FROM STDIN CSV now", MG_E_SYNTAX, "the end of the statement" },
+		{ "COPY t FROM STDIN (HEADER) CSV", MG_E_SYNTAX, "the end of the statement" },
+		{ "COPY t FROM STDIN (FORCE_NOT_NULL *)", MG_E_SYNTAX, "takes no \"*\"" },
 		{ "COPY t FROM STDIN (FORMAT xls)", MG_E_UNSUPPORTED, "COPY knows no format 'xls'" },
 		{ "COPY t FROM STDIN (header, filename 'x')", MG_E_UNSUPPORTED, "\"filename\"" },
 		{ "COPY t FROM STDIN (FORMAT json, header)", MG_E_UNSUPPORTED, "\"header\"" },
@@ -289,6 +292,57 @@ static void test_many_columns(void **state)
 	mg_sb_fini(&text);
 }
 
+/* What COPY ... TO was read as, on one line. */
+static const char *copied(const char *text)
+{
+	struct mg_copy_to to;
+	struct mg_error err = { 0 };
+
+	if (mg_copy_to_parse(arena, mg_str(text), &to, &err)) {
+		return mg_arena_format(arena, "%s", err.message);
+	}
+	return mg_arena_format(arena, "[%.*s] to %s [%s]%s%s", MG_STR_ARG(to.query),
+	                       to.path ? to.path : "-", to.how, to.header ? "" : " headless",
+	                       to.array ? " array" : "");
+}
+
+static void test_copy_to(void **state)
+{
+	static const char *const cases[][2] = {
+		{ "COPY t TO STDOUT", "[FROM \"t\"] to - [FORMAT csv]" },
+		{ "COPY s.t (a, \"b c\") TO 'it''s.json'",
+		  "[SELECT \"a\", \"b c\" FROM \"s\".\"t\"] to it's.json [FORMAT json]" },
+		{ "COPY (SELECT a FROM t WHERE (b)) TO STDOUT (FORMAT 'csv', HEADER false, SEP '|')",
+		  "[SELECT a FROM t WHERE (b)] to - [FORMAT csv, header false, delim '|'] headless" },
+		{ "COPY ( FROM t -- )\n ) TO 'a.csv.gz' WITH CSV HEADER NULL AS 'NA'",
+		  "[FROM t -- )] to a.csv.gz [FORMAT csv, header true, nullstr 'NA', compression 'gzip']" },
+		{ "COPY t TO STDOUT (FORCE_QUOTE (a, b), FORMAT csv)",
+		  "[FROM \"t\"] to - [FORMAT csv, force_quote ('a', 'b')]" },
+		{ "COPY t TO STDOUT (FORCE_QUOTE *)", "[FROM \"t\"] to - [FORMAT csv, force_quote *]" },
+		{ "COPY t TO STDOUT (FORMAT json, ARRAY)",
+		  "[FROM \"t\"] to - [FORMAT json, array true] array" },
+		{ "COPY t TO STDOUT (FORMAT arrow)", "[FROM \"t\"] to - []" },
+		{ "COPY t TO STDOUT (FORMAT arrow, HEADER)", "COPY TO has no option \"HEADER\" for format "
+		                                            "arrow" },
+		{ "COPY t TO STDOUT (COMPRESSION gzip)", "COPY TO STDOUT does not compress csv" },
+		{ "COPY t TO STDOUT (COMPRESSION none)", "[FROM \"t\"] to - [FORMAT csv, compression "
+		                                         "'none']" },
+		{ "COPY t TO 'x' (USE_TMP_FILE false)", "COPY TO has no option \"USE_TMP_FILE\" for format "
+		                                        "csv" },
+		{ "COPY t TO 'x' (NULL (SELECT 1))", "\")\" is missing at \"1\"" },
+		{ "COPY (DELETE FROM t RETURNING a) TO STDOUT", "COPY (DELETE ...) TO does not read" },
+		{ "COPY (SELECT 1; SELECT 2) TO STDOUT", "COPY wants one query in its parentheses" },
+		{ "COPY () TO STDOUT", "COPY wants one query in its parentheses" },
+		{ "COPY (SELECT 1 TO STDOUT", "a parenthesis is not closed" },
+		{ "COPY t TO", "STDOUT or the path of a file is missing at the end of the statement" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		assert_string_equal(copied(cases[i][0]), cases[i][1]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -296,6 +350,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_update, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_delete_and_truncate, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_copy_to, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_many_columns, set_up, tear_down),
 	};
 

@@ -154,12 +154,104 @@ static void test_what_is_granted_is_looked_at(void **state)
 	mg_free(missing);
 }
 
+static char *read_whole(const char *name)
+{
+	char *path = at(name), *text = NULL;
+	size_t size = 0;
+
+	if (mg_file_read(path, 100, &text, &size, NULL)) {
+		text = mg_strdup("(none)");
+	}
+	mg_free(path);
+	return text;
+}
+
+static void assert_holds(const char *name, const char *want)
+{
+	char *text = read_whole(name);
+
+	assert_string_equal(text, want);
+	mg_free(text);
+}
+
+static struct mg_granted_new *create(const char *path, int want)
+{
+	struct mg_error err = { 0 };
+	struct mg_granted_new *file = NULL;
+	int code = mg_granted_create(dirs, path, &file, &err);
+
+	assert_int_equal(code, want);
+	assert_true((file != NULL) == (code == 0));
+	assert_int_equal(file ? mg_granted_write(file, "new", 3, &err) : 0, 0);
+	return file;
+}
+
+static void test_a_file_appears_whole_or_not_at_all(void **state)
+{
+	struct mg_error err = { 0 };
+	char *inside = at("one/in/made");
+
+	(void)state;
+	write_file("two/old", "old");
+	struct mg_granted_new *first = create("old", 0), *second = create(inside, 0);
+
+	assert_holds("two/old", "old");
+	assert_holds("one/in/made", "(none)");
+	mg_granted_drop(second);
+	assert_holds("one/in/made", "(none)");
+	/* "old" went to the first directory that could take it. */
+	assert_int_equal(mg_granted_keep(first, &err), 0);
+	assert_holds("one/old", "new");
+	mg_granted_drop(first);
+	assert_holds("one/old", "new");
+	/* What is there is replaced, a link itself and not what it leads to. */
+	first = create("old", 0), second = create("up", 0);
+	assert_int_equal(mg_granted_write(first, "er", 2, &err), 0);
+	assert_int_equal(mg_granted_keep(first, &err) | mg_granted_keep(second, &err), 0);
+	mg_granted_drop(first);
+	mg_granted_drop(second);
+	assert_holds("one/old", "newer");
+	assert_holds("one/up", "new");
+	assert_holds("secret/s", "no");
+	mg_free(inside);
+}
+
+static void test_no_file_is_made_elsewhere(void **state)
+{
+	static const struct {
+		const char *path;
+		int want;
+	} cases[] = {
+		{ "../made", MG_E_DENIED },  { "door/made", MG_E_DENIED },  { "/etc/made", MG_E_DENIED },
+		{ "none/x", MG_E_NOT_FOUND }, { "a/x", MG_E_NOT_FOUND },     { "in/", MG_E_USAGE },
+		{ "in/..", MG_E_USAGE },     { "in/../../x", MG_E_DENIED }, { "", MG_E_DENIED },
+	};
+	struct mg_error err = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		mg_granted_drop(create(cases[i].path, cases[i].want));
+	}
+	char *secret = at("secret/made");
+
+	mg_granted_drop(create(secret, MG_E_DENIED));
+	mg_free(secret);
+	struct mg_granted_new *file = create("in", 0);
+
+	assert_int_equal(mg_granted_keep(file, &err), MG_E_USAGE); /* it is a directory */
+	mg_granted_drop(file);
+	file = NULL;
+	assert_int_equal(mg_granted_create("", "x", &file, &err), MG_E_DENIED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_files_inside_are_opened),
 		cmocka_unit_test(test_nothing_else_is),
 		cmocka_unit_test(test_what_is_granted_is_looked_at),
+		cmocka_unit_test(test_a_file_appears_whole_or_not_at_all),
+		cmocka_unit_test(test_no_file_is_made_elsewhere),
 	};
 	return cmocka_run_group_tests(tests, begin, end);
 }

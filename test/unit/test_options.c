@@ -161,6 +161,22 @@ static void test_the_old_names_of_the_server_work(void **state)
 	mg_options_free(o);
 }
 
+static void test_some_options_may_be_repeated(void **state)
+{
+	struct mg_options *o;
+	struct mg_error err;
+
+	(void)state;
+	setenv("MERGANSER_COPY_PATH", "/hidden", 1);
+	assert_int_equal(parse(&o, "server", &err, "--copy-path", "/a:/b", "--copy-path=/c",
+	                       "--node-id", "x", "--node-id", "y", NULL),
+	                 0);
+	assert_string_equal(mg_options_text(o, "copy-path"), "/a:/b:/c");
+	assert_string_equal(mg_options_text(o, "node-id"), "y");
+	mg_options_free(o);
+	unsetenv("MERGANSER_COPY_PATH");
+}
+
 static void test_plaintext_needs_no_value(void **state)
 {
 	struct mg_options *o;
@@ -411,6 +427,7 @@ int main(void)
 		cmocka_unit_test(test_an_unknown_line_of_a_file_is_named_with_its_line),
 		cmocka_unit_test(test_a_value_of_the_wrong_type_is_refused_from_every_source),
 		cmocka_unit_test(test_the_old_names_of_the_server_work),
+		cmocka_unit_test(test_some_options_may_be_repeated),
 		cmocka_unit_test(test_plaintext_needs_no_value),
 		cmocka_unit_test(test_statements_and_files_keep_their_order),
 		cmocka_unit_test(test_a_password_comes_from_the_source_of_the_highest_rank),
