@@ -117,6 +117,8 @@ struct mg_client_options {
 	 * next call; *size 0: that was all.  Anything but 0: the client gives up, and nothing is
 	 * stored.  NULL: this program sends no rows. */
 	int (*on_input)(void *arg, size_t size_max, const void **bytes, size_t *size);
+	/* What a connection before has seen (mg_client_seen), which this one goes on from; or NULL. */
+	const char *seen;
 };
 #define MG_CLIENT_OPTIONS_INIT { .size = sizeof(struct mg_client_options) }
 
@@ -179,6 +181,9 @@ MG_API int mg_client_next_batch(mg_client *client, struct ArrowArray *out, int *
 /* The transaction of the session, as of the last answer: "" none, "open", or "failed", when only
  * ROLLBACK is left.  A lost connection ends it. */
 MG_API const char *mg_client_transaction(const mg_client *client);
+/* What this connection has seen, to go on from at another server: there, too, no statement reads
+ * less, whatever its read_consistency.  A short text, which lives until the next call, or "". */
+MG_API const char *mg_client_seen(mg_client *client);
 /* End the running request; it fails with sqlstate 57014.  Any thread, any signal handler. */
 MG_API void mg_client_cancel(mg_client *client);
 

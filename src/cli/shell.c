@@ -274,6 +274,7 @@ void mg_shell_fini(struct mg_shell *shell)
 	interrupt_shell = NULL;
 	mg_shell_set_output(shell, stdout, false);
 	mg_shell_disconnect(shell);
+	mg_free(shell->seen);
 	mg_connection_fini(&shell->connection);
 	mg_sb_fini(&shell->last);
 }

@@ -32,6 +32,7 @@ struct mg_shell_copy {
 struct mg_shell {
 	struct mg_connection connection;
 	mg_client *volatile client;     /* NULL: not connected; signal handlers cancel it */
+	char *seen;                     /* by the connection before; or NULL */
 	struct mg_demo *demo;           /* the cluster around `merganser demo`, or NULL */
 	struct mg_line *line;           /* the editor; NULL when input is no terminal */
 	const char *prompt;             /* "merganser" */

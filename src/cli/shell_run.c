@@ -113,6 +113,10 @@ void mg_shell_disconnect(struct mg_shell *shell)
 {
 	mg_client *client = shell->client;
 
+	if (client) { /* the next connection, to whichever server, goes on from there */
+		mg_free(shell->seen);
+		shell->seen = mg_strdup(mg_client_seen(client));
+	}
 	shell->client = NULL;
 	mg_client_close(client);
 }
@@ -129,6 +133,7 @@ int mg_shell_connect(struct mg_shell *shell, struct mg_error *err)
 	options.on_notice = on_notice;
 	options.on_input = mg_shell_on_input;
 	options.arg = shell;
+	options.seen = shell->seen;
 	/* The signal handler must find it while it connects, so the handle is the shell's own. */
 	code = mg_client_connect((mg_client **)(uintptr_t)&shell->client, &options);
 	client = shell->client;

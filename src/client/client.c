@@ -15,6 +15,7 @@
 #include "client/client.h"
 #include "client/wire.h"
 #include "codec/arrow_ipc.h"
+#include "codec/seen.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,6 +53,8 @@ struct mg_client {
 	bool in_statement;              /* begin has come, end has not */
 	bool begun;                     /* a begin that next_statement has not given out */
 	const char *transaction;        /* "", "open", "failed" */
+	struct mg_seen seen;            /* of all answers */
+	struct mg_sb seen_text;         /* as of the last answer */
 	struct mg_arrow_decoder *decoder;
 	bool has_schema;
 	struct mg_json *names;          /* answer to complete, in names_arena */
@@ -327,6 +330,26 @@ static void read_transaction(struct mg_client *client, const struct mg_json *fra
 	client->transaction = !state || !*state ? "" : strcmp(state, "open") == 0 ? "open" : "failed";
 }
 
+/* Requests may have been answered in another order than the server has worked on them: of two
+ * answers the maximum counts.  What cannot be read is of a later version, and left alone. */
+static void see(struct mg_client *client, const char *text)
+{
+	struct mg_seen seen = { 0 };
+	struct mg_error ignored = { 0 };
+
+	if (text && mg_seen_parse(&seen, mg_str(text), &ignored) == 0) {
+		mg_seen_merge(&client->seen, &seen);
+		mg_sb_clear(&client->seen_text);
+		mg_seen_add(&client->seen_text, &client->seen);
+	}
+	mg_seen_fini(&seen);
+}
+
+const char *mg_client_seen(mg_client *client)
+{
+	return mg_sb_text(&client->seen_text);
+}
+
 const char *mg_client_transaction(const mg_client *client)
 {
 	return client->transaction;
@@ -377,11 +400,13 @@ static int read_text_frame(struct mg_client *client, const struct mg_json *frame
 	} else if (strcmp(type, "error") == 0) {
 		client->running = client->in_statement = client->begun = false;
 		read_transaction(client, frame);
+		see(client, mg_json_get_text(frame, "seen"));
 		read_error(client, frame);
 		return fail(client, (unsigned)mg_json_get_int(frame, "statement", 0));
 	} else if (strcmp(type, "done") == 0) {
 		client->running = client->in_statement = false;
 		read_transaction(client, frame);
+		see(client, mg_json_get_text(frame, "seen"));
 	} else if (strcmp(type, "names") == 0) {
 		client->running = false;
 		client->names = (struct mg_json *)(uintptr_t)frame;
@@ -531,6 +556,10 @@ static int read_hello(struct mg_client *client)
 	info->engine = mg_json_text(mg_json_get(frame, "engine"));
 	info->cluster = mg_json_text(mg_json_get(frame, "cluster"));
 	info->node = mg_json_text(mg_json_get(frame, "node"));
+	if (client->seen.cluster != mg_seen_cluster(info->cluster)) { /* of another one, or nothing */
+		mg_seen_fini(&client->seen);
+		mg_sb_clear(&client->seen_text);
+	}
 	info->user = mg_json_text(mg_json_get(frame, "user"));
 	info->session = mg_json_text(mg_json_get(frame, "session"));
 	info->nodes = (unsigned)mg_json_get_int(frame, "nodes", 0);
@@ -564,6 +593,7 @@ int mg_client_connect(mg_client **out, const struct mg_client_options *options)
 	client->transaction = "";
 	client->arena = mg_arena_new();
 	memcpy(&client->options, options, size);
+	see(client, client->options.seen);
 	client->info = (struct mg_client_info){ "", "", "", "", "", "", 0, 0, 0 };
 	client->error.sqlstate = client->error.message = client->error.detail = client->error.hint =
 		client->error.origin = client->error.node = client->error.name = "";
@@ -603,6 +633,8 @@ void mg_client_close(mg_client *client)
 	mg_arena_free(client->statement_arena);
 	mg_arena_free(client->names_arena);
 	mg_arena_free(client->arena);
+	mg_seen_fini(&client->seen);
+	mg_sb_fini(&client->seen_text);
 	if (client->pipe[0] >= 0) {
 		close(client->pipe[0]);
 		close(client->pipe[1]);
@@ -672,6 +704,9 @@ int mg_client_query_params(mg_client *client, const char *sql, size_t size, cons
 	if (params) {
 		mg_sb_add(&frame, ",\"params\":");
 		mg_sb_add(&frame, params);
+	}
+	if (client->seen_text.len > 0) {
+		mg_sb_addf(&frame, ",\"seen\":\"%s\"", mg_sb_text(&client->seen_text));
 	}
 	mg_sb_add_char(&frame, '}');
 	return send_frame(client, &frame);

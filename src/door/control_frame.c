@@ -38,6 +38,12 @@ static int parse_query(const struct mg_json *frame, struct mg_control *out, stru
 	    !mg_json_is(params, MG_JSON_NULL)) {
 		return mg_error_set(err, MG_E_PROTOCOL, "\"params\" is an array or an object");
 	}
+	const struct mg_json *seen = mg_json_get(frame, "seen");
+
+	if (seen && !mg_json_is(seen, MG_JSON_STRING)) {
+		return mg_error_set(err, MG_E_PROTOCOL, "\"seen\" is a text");
+	}
+	out->seen = seen ? seen->text : (struct mg_str){ 0 };
 	out->sql = sql->text;
 	out->params = mg_json_is(params, MG_JSON_NULL) ? NULL : params;
 	out->progress = mg_json_get_bool(frame, "progress", false);
@@ -142,28 +148,31 @@ void mg_control_notice(struct mg_sb *out, uint32_t id, const char *text)
 	mg_sb_add_char(out, '}');
 }
 
-static void add_transaction(struct mg_sb *out, const char *transaction)
+static void add_state(struct mg_sb *out, const struct mg_control_state *state)
 {
-	if (transaction[0]) {
-		add_text(out, "transaction", transaction);
+	if (state->transaction[0]) {
+		add_text(out, "transaction", state->transaction);
+	}
+	if (state->seen[0]) {
+		add_text(out, "seen", state->seen);
 	}
 }
 
 void mg_control_error(struct mg_sb *out, uint32_t id, const struct mg_outcome *outcome,
-                      const struct mg_error *err, const char *transaction)
+                      const struct mg_error *err, const struct mg_control_state *state)
 {
 	mg_sb_addf(out, "{\"type\":\"error\",\"id\":%u,\"statement\":%u", id, outcome->statement);
 	add_text(out, "query", outcome->query_id);
 	mg_sb_add(out, ",\"error\":");
 	mg_error_json(out, err);
-	add_transaction(out, transaction);
+	add_state(out, state);
 	mg_sb_add_char(out, '}');
 }
 
-void mg_control_done(struct mg_sb *out, uint32_t id, const char *transaction)
+void mg_control_done(struct mg_sb *out, uint32_t id, const struct mg_control_state *state)
 {
 	mg_sb_addf(out, "{\"type\":\"done\",\"id\":%u", id);
-	add_transaction(out, transaction);
+	add_state(out, state);
 	mg_sb_add_char(out, '}');
 }
 

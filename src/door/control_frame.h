@@ -23,6 +23,7 @@ struct mg_control {
 	const struct mg_json *params; /* query: values of ? and $1, or NULL; in the arena */
 	bool progress, lossless; /* query */
 	bool input;              /* query: the client can send rows for COPY */
+	struct mg_str seen;      /* query: what its session has seen elsewhere, or empty */
 };
 
 /* Fails: MG_E_PROTOCOL for what is no frame that a client may send. */
@@ -34,10 +35,14 @@ void mg_control_end(struct mg_sb *out, uint32_t id, const struct mg_answer *answ
 /* The client may send the next piece, of so many bytes at most. */
 void mg_control_more(struct mg_sb *out, uint32_t id, uint32_t bytes_max);
 void mg_control_notice(struct mg_sb *out, uint32_t id, const char *text);
-/* transaction: of the session now, as mg_session_transaction has it. */
+/* Of the session, when a request ends. */
+struct mg_control_state {
+	const char *transaction; /* as mg_session_transaction has it */
+	const char *seen;        /* as mg_session_add_seen has it */
+};
 void mg_control_error(struct mg_sb *out, uint32_t id, const struct mg_outcome *outcome,
-                      const struct mg_error *err, const char *transaction);
-void mg_control_done(struct mg_sb *out, uint32_t id, const char *transaction);
+                      const struct mg_error *err, const struct mg_control_state *state);
+void mg_control_done(struct mg_sb *out, uint32_t id, const struct mg_control_state *state);
 void mg_control_progress(struct mg_sb *out, uint32_t id, double done, uint64_t rows, uint64_t bytes,
                          uint32_t nodes);
 /* Tables of the catalog and of the schema "cluster", and functions. */

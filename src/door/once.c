@@ -58,6 +58,27 @@ static struct mg_once_entry *find(struct mg_once *once, const char *user, const 
 
 /* ---- under the lock ---- */
 
+/* Bytes that count. */
+static size_t answer_bytes(const struct mg_once_answer *answer)
+{
+	return answer->body->size + (answer->seen ? answer->seen->size : 0);
+}
+
+void mg_once_answer_ref(const struct mg_once_answer *answer)
+{
+	mg_buf_ref(answer->body);
+	if (answer->seen) {
+		mg_buf_ref(answer->seen);
+	}
+}
+
+void mg_once_answer_unref(struct mg_once_answer *answer)
+{
+	mg_buf_unref(answer->body);
+	mg_buf_unref(answer->seen);
+	answer->body = answer->seen = NULL;
+}
+
 static void drop(struct mg_once *once, struct mg_once_entry *entry)
 {
 	struct mg_once_entry **link = &once->buckets[entry->hash % BUCKETS];
@@ -67,7 +88,7 @@ static void drop(struct mg_once *once, struct mg_once_entry *entry)
 	}
 	*link = entry->next;
 	once->count--;
-	mg_buf_unref(entry->answer.body);
+	mg_once_answer_unref(&entry->answer);
 	mg_free(entry->user);
 	mg_free(entry->key);
 	mg_free(entry);
@@ -84,7 +105,7 @@ static void drop_oldest(struct mg_once *once)
 		once->newest = NULL;
 	}
 	once->ended_count--;
-	once->bytes -= entry->answer.body->size;
+	once->bytes -= answer_bytes(&entry->answer);
 	drop(once, entry);
 }
 
@@ -101,7 +122,7 @@ static void keep_answer(struct mg_once *once, struct mg_once_entry *entry,
                         const struct mg_once_answer *answer, uint64_t now_ms)
 {
 	entry->answer = *answer;
-	mg_buf_ref(answer->body);
+	mg_once_answer_ref(answer);
 	entry->ended = true;
 	entry->ended_ms = now_ms;
 	entry->older = once->newest;
@@ -112,7 +133,7 @@ static void keep_answer(struct mg_once *once, struct mg_once_entry *entry,
 	}
 	once->newest = entry;
 	once->ended_count++;
-	once->bytes += answer->body->size;
+	once->bytes += answer_bytes(answer);
 }
 
 static struct mg_once_entry *add(struct mg_once *once, const struct mg_once_request *request,
@@ -150,7 +171,7 @@ enum mg_once_state mg_once_begin(struct mg_once *once, const struct mg_once_requ
 	} else if (found->ended) {
 		state = MG_ONCE_KNOWN;
 		*known = found->answer;
-		mg_buf_ref(known->body);
+		mg_once_answer_ref(known);
 	} else {
 		state = MG_ONCE_WAIT;
 		wait->next = found->waiting;

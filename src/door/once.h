@@ -37,8 +37,13 @@ struct mg_once_answer {
 	int status;
 	bool later;          /* with Retry-After */
 	struct mg_buf *body; /* counted; who is given an answer gives its body back */
+	struct mg_buf *seen; /* likewise: a header, or NULL */
 	char query_id[40];
 };
+
+/* References to all that it holds. */
+void mg_once_answer_ref(const struct mg_once_answer *answer);
+void mg_once_answer_unref(struct mg_once_answer *answer);
 
 struct mg_once_request {
 	const char *user, *key;

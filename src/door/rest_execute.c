@@ -78,7 +78,7 @@ static void call_unref(void *arg)
 	if (atomic_fetch_sub(&call->refs, 1) > 1) {
 		return;
 	}
-	mg_buf_unref(call->answer.body);
+	mg_once_answer_unref(&call->answer);
 	mg_sb_fini(&call->rows);
 	mg_sb_fini(&call->results);
 	mg_sb_fini(&call->counts);
@@ -560,6 +560,18 @@ static void answer_redirect(struct call *call)
 	mg_loop_post(call->loop, call_over, call);
 }
 
+/* What is done of it the client has seen, whatever came of the rest. */
+static void note_seen(struct call *call)
+{
+	struct mg_sb seen = { 0 };
+
+	if (call->session) {
+		mg_rest_add_seen(&seen, call->session);
+	}
+	call->answer.seen = seen.len > 0 ? wrap(&seen) : NULL;
+	mg_sb_fini(&seen);
+}
+
 static void call_run(void *arg)
 {
 	struct call *call = arg;
@@ -578,6 +590,7 @@ static void call_run(void *arg)
 		index = call->done < call->count ? call->done : call->count - 1;
 	}
 	end_session(call);
+	note_seen(call);
 	mg_copy_text(call->answer.query_id, sizeof call->answer.query_id, call->outcome.query_id);
 	if (code) {
 		answer_error(call, index, &err);
@@ -597,10 +610,12 @@ static void reply(const struct call *call)
 	const struct mg_once_answer *answer = &call->answer;
 	const char *location = call->location;
 	char *extra = mg_arena_format(
-		call->arena, "Merganser-Query: %s\r\nCache-Control: no-store\r\n%s%s%s%s%s",
+		call->arena, "Merganser-Query: %s\r\nCache-Control: no-store\r\n%s%s%s%s%s%.*s",
 		answer->query_id[0] ? answer->query_id : "-", answer->later ? "Retry-After: 1\r\n" : "",
 		call->repeated || call->known ? "Idempotent-Replayed: true\r\n" : "",
-		location ? "Location: " : "", location ? location : "", location ? "\r\n" : "");
+		location ? "Location: " : "", location ? location : "", location ? "\r\n" : "",
+		answer->seen ? (int)answer->seen->size : 0,
+		answer->seen ? (const char *)answer->seen->data : "");
 	mg_rest_count(call->request, answer->status);
 	mg_http_reply_buf(call->request, answer->status, "application/json", answer->body, extra);
 }
@@ -621,7 +636,7 @@ static void told(void *arg, const struct mg_once_answer *answer)
 	struct call *call = arg;
 
 	call->answer = *answer;
-	mg_buf_ref(answer->body);
+	mg_once_answer_ref(answer);
 	mg_loop_post(call->loop, call_over, call);
 }
 

@@ -87,10 +87,11 @@ static void request_freed(void *arg)
 
 static void stream_on_loop(void *arg);
 
-static void answer_head(const struct call *call, char *extra, size_t size)
+static void answer_head(const struct call *call, struct mg_sb *extra)
 {
-	(void)snprintf(extra, size, "Merganser-Query: %s\r\nCache-Control: no-store\r\n",
-	               call->outcome.query_id[0] ? call->outcome.query_id : "-");
+	mg_sb_addf(extra, "Merganser-Query: %s\r\nCache-Control: no-store\r\n",
+	           call->outcome.query_id[0] ? call->outcome.query_id : "-");
+	mg_rest_add_seen(extra, call->session);
 }
 
 static const char *content_type(const struct call *call)
@@ -303,31 +304,32 @@ static void call_run(void *arg)
 static void stream_on_loop(void *arg)
 {
 	struct call *call = arg;
-	char extra[160];
+	struct mg_sb extra = { 0 };
 
-	answer_head(call, extra, sizeof extra);
+	answer_head(call, &extra);
 	call->streaming = true;
 	if (call->request) {
 		mg_rest_count(call->request, 200);
-		mg_http_reply_stream(call->request, 200, content_type(call), extra,
-		                     atomic_load(&call->stream));
+		mg_http_reply_stream(call->request, 200, content_type(call),
+		                     mg_sb_text(&extra), atomic_load(&call->stream));
 	}
+	mg_sb_fini(&extra);
 	call_unref(call);
 }
 
 static void reply_whole(struct call *call)
 {
-	struct mg_sb body = { 0 };
-	char extra[160];
+	struct mg_sb body = { 0 }, extra = { 0 };
 
 	for (size_t i = 0; i < call->pending_count; i++) {
 		mg_sb_add_len(&body, (const char *)call->pending[i]->data, call->pending[i]->size);
 	}
-	answer_head(call, extra, sizeof extra);
+	answer_head(call, &extra);
 	mg_rest_count(call->request, 200);
 	mg_http_reply(call->request, 200, content_type(call), mg_sb_text(&body),
-	              body.len, extra);
+	              body.len, mg_sb_text(&extra));
 	mg_sb_fini(&body);
+	mg_sb_fini(&extra);
 }
 
 /* The thread is done. */

@@ -84,7 +84,25 @@ int mg_rest_settings(struct mg_session *session, struct mg_http_request *request
 			return code;
 		}
 	}
-	return 0;
+	const char *const seen[] = { mg_http_header(request, "merganser-seen"),
+		                         mg_http_query(request, "seen") };
+	int code = 0;
+
+	for (size_t i = 0; !code && i < sizeof seen / sizeof seen[0]; i++) {
+		code = seen[i] ? mg_session_see(session, mg_str(seen[i]), err) : 0;
+	}
+	return code;
+}
+
+void mg_rest_add_seen(struct mg_sb *out, struct mg_session *session)
+{
+	struct mg_sb seen = { 0 };
+
+	mg_session_add_seen(session, &seen);
+	if (seen.len > 0) {
+		mg_sb_addf(out, MG_REST_SEEN ": %s\r\n", mg_sb_text(&seen));
+	}
+	mg_sb_fini(&seen);
 }
 
 bool mg_rest_flag(struct mg_http_request *request, const char *name)

@@ -25,9 +25,13 @@ int mg_rest_read_sql(const struct mg_json *object, struct mg_str *sql,
 int mg_rest_bind(struct mg_arena *arena, struct mg_str sql, const struct mg_json *params,
                  struct mg_str *out, struct mg_error *err);
 
-/* ?timeout=, ?distributed= and so on. */
+#define MG_REST_SEEN "Merganser-Seen"
+
+/* ?timeout=, ?distributed= and so on; and what the client has seen: a header, or ?seen=. */
 int mg_rest_settings(struct mg_session *session, struct mg_http_request *request,
                      struct mg_error *err);
+/* The header that says what the session has seen, with its line's end; or nothing. */
+void mg_rest_add_seen(struct mg_sb *out, struct mg_session *session);
 /* "?name", with neither 0 nor false behind it. */
 bool mg_rest_flag(struct mg_http_request *request, const char *name);
 /* "?" and what came behind it, but not this parameter; nothing when there is no other. */

@@ -261,6 +261,24 @@ static bool request_cancelled(void *arg)
 
 static void request_over(void *arg);
 
+/* The last frame of a request: how it ended, and how the session is now. */
+static void add_last(struct mg_sb *out, struct mg_session *session, uint32_t id,
+                     const struct mg_outcome *outcome, const struct mg_error *err)
+{
+	struct mg_sb seen = { 0 };
+
+	mg_session_add_seen(session, &seen);
+	const struct mg_control_state state = { .transaction = mg_session_transaction(session),
+		                                    .seen = mg_sb_text(&seen) };
+
+	if (err->code) {
+		mg_control_error(out, id, outcome, err, &state);
+	} else {
+		mg_control_done(out, id, &state);
+	}
+	mg_sb_fini(&seen);
+}
+
 /* The stream was closed by a cancel, not by the client's going: then that is the reason. */
 static void say_cancelled(struct request *request, struct mg_error *err)
 {
@@ -301,11 +319,10 @@ static void request_run(void *arg)
 	            : mg_session_run(request->session, &what, &sink, &request->outcome, &err);
 	if (code) {
 		say_cancelled(request, &err);
-		mg_control_error(&last, request->id, &request->outcome, &err,
-		                 mg_session_transaction(request->session));
 	} else {
-		mg_control_done(&last, request->id, mg_session_transaction(request->session));
+		mg_error_clear(&err);
 	}
+	add_last(&last, request->session, request->id, &request->outcome, &err);
 	mg_stream_on_wait(request->stream, NULL, NULL, NULL);
 	request->last_frame = mg_sb_take(&last);
 	mg_stream_finish(request->stream);
@@ -488,7 +505,7 @@ static void send_error(struct channel *channel, uint32_t id, const struct mg_err
 	const struct mg_outcome outcome = { 0 };
 	struct mg_sb text = { 0 };
 
-	mg_control_error(&text, id, &outcome, err, mg_session_transaction(channel->session));
+	add_last(&text, channel->session, id, &outcome, err);
 	mg_ws_send_text(channel->link.ws, mg_sb_text(&text), text.len);
 	mg_sb_fini(&text);
 }
@@ -549,21 +566,20 @@ static void send_quick(struct request *request, const struct mg_answer *answer, 
                        const struct mg_error *err)
 {
 	struct channel *channel = request->channel;
-	const char *transaction = mg_session_transaction(request->session);
 	struct mg_sb text = { 0 };
 
 	if (code) {
 		request->outcome.statement = 1;
 		mg_copy_text(request->outcome.query_id, sizeof request->outcome.query_id,
 		             answer->query_id);
-		mg_control_error(&text, request->id, &request->outcome, err, transaction);
 	} else {
+		mg_session_note_seen(request->session);
 		mg_control_begin(&text, request->id, answer);
 		send_frame(channel, &text);
 		mg_control_end(&text, request->id, answer);
 		send_frame(channel, &text);
-		mg_control_done(&text, request->id, transaction);
 	}
+	add_last(&text, request->session, request->id, &request->outcome, err);
 	send_frame(channel, &text);
 	mg_sb_fini(&text);
 }
@@ -610,6 +626,11 @@ static void on_query(struct channel *channel, struct mg_arena *arena,
 	if (channel->count >= REQUESTS_MAX) {
 		mg_error_set(&err, MG_E_BUSY, "%d requests run on this connection", REQUESTS_MAX);
 		mg_error_hint(&err, "Wait for one of them, or open another connection.");
+		send_error(channel, frame->id, &err);
+		mg_arena_free(arena);
+		return;
+	}
+	if (frame->seen.len > 0 && mg_session_see(channel->session, frame->seen, &err)) {
 		send_error(channel, frame->id, &err);
 		mg_arena_free(arena);
 		return;

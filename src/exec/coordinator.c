@@ -480,6 +480,7 @@ static int await_fresh(struct job *job, int planned, uint64_t shown, bool *stale
 	const struct mg_fresh fresh = {
 		.engine = job->engine,
 		.settings = job->settings,
+		.seen = mg_run_seen(job->run),
 		.shards = job->reads,
 		.count = job->plan_only ? 0 : job->read_count,
 		.shown = shown,

@@ -17,6 +17,7 @@
 struct mg_engine; /* exec/engine.h: this node's DuckDB with its shards, planning database, workers
                    */
 struct mg_run;    /* one running statement */
+struct mg_seen;   /* codec/seen.h */
 struct mg_tx;     /* exec/tx.h: a transaction over several statements */
 
 /* How fresh a read is: all that was acknowledged before it began; at most so old; what is here. */
@@ -77,6 +78,8 @@ void mg_run_on_catalog(struct mg_run *run,
                        int (*fill)(void *arg, struct mg_duck_conn *conn, bool *transaction,
                                    struct mg_error *err),
                        void *arg);
+/* What the statement's session has seen, to be filled before it runs: it reads nothing older. */
+struct mg_seen *mg_run_seen(struct mg_run *run);
 void mg_run_cancel(struct mg_run *run,
                    int code); /* any thread; code MG_E_CANCELLED or MG_E_TIMEOUT */
 bool mg_run_cancelled(const struct mg_run *run);

@@ -1,4 +1,9 @@
-/* fresh.c - see fresh.h. */
+/*
+ * fresh.c - see fresh.h.
+ *
+ * What a linearizable read awaits holds all that anybody has seen.  Others wait for what their own
+ * session has.
+ */
 #include "exec/fresh.h"
 
 #include "exec/engine.h"
@@ -43,6 +48,26 @@ int mg_fresh_show(struct mg_engine *engine, unsigned lag_ms, struct mg_error *er
 	return code;
 }
 
+/* Whatever is asked for, one sees what one has written here, or seen anywhere, and tables that have
+ * come. */
+static int await_here(const struct mg_fresh *fresh, struct mg_replica *replica, bool *stale,
+                      struct mg_error *err)
+{
+	int code = mg_replica_await_seen(replica, fresh->seen, fresh->shards, fresh->count,
+	                                 fresh->lag_ms, err);
+
+	if (!code) {
+		code = fresh->missing
+		           ? mg_replica_await_accepted(replica, err)
+		           : mg_replica_await_acked(replica, fresh->shards, fresh->count, err);
+	}
+	if (!code) {
+		mg_engine_show(fresh->engine, fresh->missing);
+		*stale = mg_engine_shown(fresh->engine) != fresh->shown;
+	}
+	return code;
+}
+
 int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(fresh->engine);
@@ -53,17 +78,7 @@ int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *e
 		return mg_error_set(err, MG_E_TIMEOUT, "this node is making a damaged replica anew");
 	}
 	if (is_new_enough(fresh, replica)) {
-		/* Whatever is asked for, one sees what one has written here, and tables that have come. */
-		if (!fresh->missing) {
-			return mg_replica_await_acked(replica, fresh->shards, fresh->count, err);
-		}
-		int here = mg_replica_await_accepted(replica, err);
-
-		if (!here) {
-			mg_engine_show(fresh->engine, true);
-			*stale = mg_engine_shown(fresh->engine) != fresh->shown;
-		}
-		return here;
+		return await_here(fresh, replica, stale, err);
 	}
 	int code = mg_replica_try_barrier(replica, fresh->shards, fresh->count, fresh->lag_ms, err);
 

@@ -15,6 +15,7 @@
 struct mg_fresh {
 	struct mg_engine *engine;
 	const struct mg_run_settings *settings;
+	const struct mg_seen *seen; /* by its session, here or at other nodes; not less is read */
 	const uint32_t *shards; /* that it will read; 0: the reference group */
 	size_t count;
 	bool objects;    /* it asks which tables there are */

@@ -8,6 +8,7 @@
  */
 #include "exec/run.h"
 
+#include "codec/seen.h"
 #include "os/clock.h"
 #include "os/random.h"
 
@@ -28,6 +29,7 @@ struct mg_run {
 	uint64_t told_rows, told_bytes;
 	uint32_t told_nodes;
 	bool elsewhere; /* owner: the query's thread */
+	struct mg_seen seen; /* likewise */
 	int (*fill)(void *arg, struct mg_duck_conn *conn, bool *transaction, struct mg_error *err);
 	void *fill_arg;
 };
@@ -48,6 +50,7 @@ struct mg_run *mg_run_new(void)
 void mg_run_free(struct mg_run *run)
 {
 	if (run) {
+		mg_seen_fini(&run->seen);
 		pthread_mutex_destroy(&run->lock);
 		mg_free(run);
 	}
@@ -67,6 +70,11 @@ int mg_run_fill_catalog(struct mg_run *run, struct mg_duck_conn *conn, bool *tra
 {
 	*transaction = false;
 	return run->fill ? run->fill(run->fill_arg, conn, transaction, err) : 0;
+}
+
+struct mg_seen *mg_run_seen(struct mg_run *run)
+{
+	return &run->seen;
 }
 
 void mg_run_cancel(struct mg_run *run, int code)

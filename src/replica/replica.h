@@ -33,6 +33,7 @@
 struct mg_changes_log;
 struct mg_peers;
 struct mg_replica;
+struct mg_seen; /* codec/seen.h */
 
 struct mg_replica_options {
 	const char *dir;            /* the node's data directory */
@@ -208,6 +209,15 @@ int mg_replica_await_acked(struct mg_replica *replica, const uint32_t *shards, s
                            struct mg_error *err);
 /* Returns when this node has applied what its logs have given it, of all shards; asks nobody. */
 int mg_replica_await_accepted(struct mg_replica *replica, struct mg_error *err);
+/* Of the catalog and of all shards: what this node has accepted from their logs, and what it has
+ * acknowledged; all that was read here before is in it. */
+void mg_replica_note_seen(struct mg_replica *replica, struct mg_seen *seen);
+/* Returns when this node has applied all of the catalog and of these shards that a session has seen
+ * elsewhere; asks nobody, unless that was too much to be told.  Fails: MG_E_TIMEOUT this node lags
+ * behind for so long, MG_E_SHUTDOWN; as the barrier. */
+int mg_replica_await_seen(struct mg_replica *replica, const struct mg_seen *seen,
+                          const uint32_t *shards, size_t count, unsigned lag_ms,
+                          struct mg_error *err);
 /* As the barrier, for who can do without: MG_E_TIMEOUT when this node lags behind for so long. */
 int mg_replica_try_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                            unsigned lag_ms, struct mg_error *err);

@@ -45,6 +45,7 @@ void mg_relay_free(struct mg_relay *relay);
 
 struct mg_relay_ask {
 	uint64_t node;
+	struct mg_session *session; /* what it has seen goes along, and comes back; NULL: nothing */
 	const char *user;
 	enum mg_role role;
 	const struct mg_settings *settings;

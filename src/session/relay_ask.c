@@ -103,6 +103,7 @@ static void send_run(struct asking *asking)
 	};
 	const char *name, *standard, *description;
 	size_t *count = &frame.run.setting_count;
+	struct mg_sb seen = { 0 };
 
 	for (size_t i = 0; *count < SETTINGS_OURS && mg_settings_at(i, &name, &standard, &description);
 	     i++) {
@@ -115,7 +116,12 @@ static void send_run(struct asking *asking)
 		}
 		mg_sb_fini(&value);
 	}
+	if (ask->session) {
+		mg_session_add_seen(ask->session, &seen);
+	}
+	frame.run.seen = mg_sb_text(&seen);
 	mg_relay_link_send(asking->link, mg_relay_frame_encode(&frame));
+	mg_sb_fini(&seen);
 	mg_arena_free(arena);
 }
 
@@ -257,6 +263,11 @@ static int on_frame(struct asking *asking, struct mg_buf *whole, struct mg_error
 	case MG_RELAY_NOTICE:
 		if (asking->sink->notice) {
 			asking->sink->notice(asking->sink->arg, frame.notice);
+		}
+		break;
+	case MG_RELAY_SEEN:
+		if (asking->ask->session) {
+			code = mg_session_see(asking->ask->session, mg_str(frame.notice), err);
 		}
 		break;
 	case MG_RELAY_PROGRESS:

@@ -67,6 +67,7 @@ static void put_run(struct mg_sb *out, const struct mg_relay_run *run)
 		put_text(out, run->settings[i].value);
 	}
 	put_text_len(out, run->statement.ptr, run->statement.len);
+	put_text(out, run->seen);
 }
 
 static void put_begin(struct mg_sb *out, const struct mg_relay_begin *begin)
@@ -147,6 +148,7 @@ struct mg_buf *mg_relay_frame_encode(const struct mg_relay_frame *frame)
 		put_failed(&out, &frame->failed);
 		break;
 	case MG_RELAY_NOTICE:
+	case MG_RELAY_SEEN:
 		put_text(&out, frame->notice);
 		break;
 	case MG_RELAY_PROGRESS:
@@ -287,6 +289,7 @@ static void get_run(struct mg_in *in, struct mg_arena *arena, struct mg_relay_ru
 		run->settings[i].value = get_text(in, arena);
 	}
 	run->statement = get_slice(in);
+	run->seen = get_text(in, arena);
 }
 
 static void get_begin(struct mg_in *in, struct mg_arena *arena, struct mg_relay_begin *begin)
@@ -398,6 +401,7 @@ int mg_relay_frame_decode(struct mg_arena *arena, const uint8_t *data, size_t si
 		get_failed(&in, arena, &out->failed);
 		break;
 	case MG_RELAY_NOTICE:
+	case MG_RELAY_SEEN:
 		out->notice = get_text(&in, arena);
 		break;
 	case MG_RELAY_PROGRESS:

@@ -5,6 +5,7 @@
  *     RUN who, settings, statement ------------->
  *     CANCEL, at any time ---------------------->
  *                      <------------------------- NOTICE, PROGRESS, at any time
+ *                      <------------------------- SEEN, before BEGIN and before DONE
  *                      <------------------------- BEGIN columns, schema, when it has rows
  *                      <------------------------- BATCH rows, Arrow IPC, as often as needed
  *                      <------------------------- MORE, of a COPY, as often as needed
@@ -15,6 +16,7 @@
  *      4  kind  u8
  *      5  RUN       u8 flags (1 lossless, 2 goes on)  u8 role  u64 batch_rows  user  key
  *                   u64 digest  u16 count, so many times a setting's name and value  statement
+ *                   what its session has seen (codec/seen.h), or nothing
  *         BEGIN     u32 count, so many times a column's name and type  Arrow's schema message
  *         BATCH     u64 rows  Arrow's messages
  *         DONE      tag  step  reason  u64 rows, bytes, moved bytes, moved rows, plan us, us
@@ -26,6 +28,7 @@
  *         CANCEL    nothing
  *         MORE      nothing: the next piece of what COPY stores is wanted
  *         DATA      it, or no bytes: that was all
+ *         SEEN      what the session has seen now
  *
  * A text is u32 size, bytes, in UTF-8 and without a zero.  Numbers are little-endian.  One RUN at a
  * time; the next may follow when the last has been answered.
@@ -52,6 +55,7 @@ enum mg_relay_kind {
 	MG_RELAY_PROGRESS,
 	MG_RELAY_MORE,
 	MG_RELAY_DATA,
+	MG_RELAY_SEEN,
 };
 
 #define MG_RELAY_HEAD 5
@@ -76,6 +80,7 @@ struct mg_relay_run {
 	struct mg_relay_setting *settings;
 	size_t setting_count;
 	struct mg_str statement;
+	const char *seen; /* or "" */
 };
 
 struct mg_relay_begin {
@@ -114,7 +119,7 @@ struct mg_relay_frame {
 			const char *tag;
 			struct mg_run_stats stats; /* step in the arena of decoding */
 		} done;
-		const char *notice;
+		const char *notice; /* NOTICE, SEEN */
 	};
 };
 

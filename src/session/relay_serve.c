@@ -120,6 +120,22 @@ static int put_frame(struct work *work, struct mg_buf *frame, struct mg_error *e
 	return code;
 }
 
+/* Before its client hears what it is about. */
+static int put_seen(struct work *work, struct mg_error *err)
+{
+	struct mg_sb seen = { 0 };
+	int code = 0;
+
+	mg_session_add_seen(work->session, &seen);
+	if (seen.len > 0) {
+		const struct mg_relay_frame frame = { .kind = MG_RELAY_SEEN, .notice = mg_sb_text(&seen) };
+
+		code = put_frame(work, mg_relay_frame_encode(&frame), err);
+	}
+	mg_sb_fini(&seen);
+	return code;
+}
+
 static int sink_begin(void *arg, const struct mg_answer *answer, struct mg_error *err)
 {
 	struct work *work = arg;
@@ -128,8 +144,9 @@ static int sink_begin(void *arg, const struct mg_answer *answer, struct mg_error
 	if (answer->count == 0) {
 		return 0;
 	}
-	int code = mg_arrow_encoder_new(&work->encoder, answer->schema, false, err);
+	int code = put_seen(work, err);
 
+	code = code ? code : mg_arrow_encoder_new(&work->encoder, answer->schema, false, err);
 	code = code ? code : mg_arrow_encode_schema(work->encoder, &schema, err);
 	if (!code) {
 		const struct mg_relay_frame frame = {
@@ -185,11 +202,11 @@ static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *
 		.kind = MG_RELAY_DONE,
 		.done = { .tag = answer->tag, .stats = *answer->stats },
 	};
+	int code = put_seen(work, err);
 
-	(void)err;
 	frame.done.stats.workers_there = workers_here(work);
 	work->last = mg_relay_frame_encode(&frame);
-	return 0;
+	return code;
 }
 
 static void sink_notice(void *arg, const char *text)
@@ -247,7 +264,7 @@ static int run_settings(struct mg_session *session, const struct mg_relay_run *r
 	for (size_t i = 0; !code && i < run->setting_count; i++) {
 		code = mg_session_set(session, run->settings[i].name, run->settings[i].value, err);
 	}
-	return code;
+	return code || !run->seen[0] ? code : mg_session_see(session, mg_str(run->seen), err);
 }
 
 static void work_over(void *arg);

@@ -172,6 +172,7 @@ void mg_session_unref(struct mg_session *session)
 	mg_assert(session->link == NULL);
 	mg_session__drop_tx(session); /* begun when it was closed already */
 	pthread_mutex_destroy(&session->lock);
+	mg_seen_fini(&session->seen);
 	mg_free(session->user);
 	mg_free(session);
 }

@@ -80,6 +80,13 @@ int mg_session_begin(struct mg_session *session, bool read_only, struct mg_error
 const char *mg_session_transaction(struct mg_session *session);
 int mg_session_set(struct mg_session *session, const char *name, const char *value,
                    struct mg_error *err);
+/* What the session has seen, as text that its client carries from node to node (codec/seen.h); no
+ * text before it has seen anything.  Settings say whether a read keeps to it. */
+void mg_session_add_seen(struct mg_session *session, struct mg_sb *out);
+/* It has seen this, too, elsewhere.  Fails: MG_E_USAGE, for no such text, or another cluster's. */
+int mg_session_see(struct mg_session *session, struct mg_str text, struct mg_error *err);
+/* An answer of this node is about to be given to it. */
+void mg_session_note_seen(struct mg_session *session);
 /* End a connection by its session's id.  Fails: MG_E_NOT_FOUND, MG_E_DENIED. */
 int mg_session_kill(struct mg_session *session, const char *id, struct mg_error *err);
 

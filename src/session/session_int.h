@@ -2,6 +2,7 @@
 #ifndef MG_SESSION_SESSION_INT_H
 #define MG_SESSION_SESSION_INT_H
 
+#include "codec/seen.h"
 #include "session/relay.h"
 #include "session/session.h"
 #include "session/transaction.h"
@@ -42,7 +43,12 @@ struct mg_session {
 	pthread_mutex_t lock;
 	struct mg_settings settings; /* under lock */
 	struct mg_tx *tx;            /* under lock: that is open (transaction.h); or NULL */
+	struct mg_seen seen;         /* under lock: here and at other nodes */
 };
+
+/* ---- session_seen.c ---- */
+/* out: a zeroed one. */
+void mg_session__copy_seen(struct mg_session *session, struct mg_seen *out);
 
 /* ---- request_check.c ---- */
 /* Takes the empty statements out, and refuses what the request may not hold. */

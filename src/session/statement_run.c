@@ -186,6 +186,7 @@ static int rows_begin(void *arg, const struct ArrowSchema *schema, size_t count,
 	job->answer.names = names;
 	job->answer.types = types;
 	job->began = true;
+	mg_session_note_seen(job->session);
 	return job->sink->begin(job->sink->arg, &job->answer, err);
 }
 
@@ -214,6 +215,7 @@ static int relay(struct job *job, uint64_t node, bool writes, struct mg_relay_li
 	const struct mg_relay_ask ask = {
 		.node = node,
 		.link = link,
+		.session = job->session,
 		.user = job->session->user,
 		.role = job->session->role,
 		.settings = &job->settings,
@@ -601,11 +603,13 @@ static int run_query(struct job *job, struct mg_error *err)
 {
 	struct mg_sink *sink = job->sink;
 
+	begin_query(job, stop_query);
 	/* The state of the cluster is what this node knows of it, with others or without. */
 	if (mg_system_tables_named(job->statement->text)) {
 		job->settings.run.consistency = MG_CONSISTENCY_ANY;
+	} else {
+		mg_session__copy_seen(job->session, mg_run_seen(mg_query_run(job->query)));
 	}
-	begin_query(job, stop_query);
 	bool there = false;
 	int code = find_place(job, &there, err);
 
@@ -685,6 +689,7 @@ static int carry_out_change(struct job *job, struct mg_change_result *result, st
 static int answer_change(struct job *job, const struct mg_change_result *result,
                          struct mg_error *err)
 {
+	mg_session_note_seen(job->session);
 	int code = result->returned ? 0 : job->sink->begin(job->sink->arg, &job->answer, err);
 
 	job->stats = *mg_run_stats(mg_query_run(job->query));

@@ -14,6 +14,7 @@
 #include "client/client.h"
 #include "client/wire.h"
 #include "codec/arrow_ipc.h"
+#include "codec/seen.h"
 #include "store/duck.h"
 
 enum { ROWS = 5000 };
@@ -83,7 +84,8 @@ static void send_error(struct mg_ws *ws, unsigned id)
 	          id);
 }
 
-static void act(struct mg_ws *ws, const char *sql, unsigned id)
+/* seen: what came with it. */
+static void act(struct mg_ws *ws, const char *sql, const char *seen, unsigned id)
 {
 	if (strcmp(sql, "rows") == 0) {
 		send_rows(ws, id, batch_count);
@@ -124,6 +126,15 @@ static void act(struct mg_ws *ws, const char *sql, unsigned id)
 			id);
 		send_text(ws, "{\"type\":\"notice\",\"id\":%u,\"message\":\"mind the gap\"}", id);
 		send_text(ws, "{\"type\":\"done\",\"id\":%u}", id);
+	} else if (strncmp(sql, "says ", 5) == 0) {
+		struct mg_sb text = { 0 };
+
+		mg_sb_addf(&text, "{\"type\":\"notice\",\"id\":%u,\"message\":\"%s\"}", id, seen);
+		mg_ws_send_text(ws, text.ptr, text.len);
+		mg_sb_clear(&text);
+		mg_sb_addf(&text, "{\"type\":\"done\",\"id\":%u,\"seen\":\"%s\"}", id, sql + 5);
+		mg_ws_send_text(ws, text.ptr, text.len);
+		mg_sb_fini(&text);
 	}
 	/* "stalls": until a cancel comes */
 }
@@ -139,7 +150,8 @@ static void on_text(struct mg_ws *ws, void *state, const char *text, size_t len)
 		unsigned id = (unsigned)mg_json_get_int(frame, "id", 0);
 
 		if (strcmp(type, "query") == 0) {
-			act(ws, mg_json_text(mg_json_get(frame, "sql")), id);
+			act(ws, mg_json_text(mg_json_get(frame, "sql")),
+			    mg_json_text(mg_json_get(frame, "seen")), id);
 		} else if (strcmp(type, "cancel") == 0) {
 			kit_gate_add(&cancels, 1);
 			send_text(
@@ -480,7 +492,7 @@ static void test_a_time_limit_cancels(void **state)
 
 struct heard {
 	struct mg_client_progress progress;
-	char notice[64];
+	char notice[256];
 };
 
 static void on_progress(void *arg, const struct mg_client_progress *progress)
@@ -514,6 +526,68 @@ static void test_progress_and_notices_are_handed_on(void **state)
 	assert_int_equal(heard.progress.rows, 7);
 	assert_string_equal(heard.notice, "mind the gap");
 	mg_client_close(client);
+}
+
+/* As text, of shards 0 and 1; what an answer says. */
+static char *seen_text(const char *cluster, uint64_t version, uint64_t zero, uint64_t one)
+{
+	struct mg_seen seen = { 0 };
+	struct mg_sb text = { 0 };
+
+	mg_seen_version(&seen, mg_seen_cluster(cluster), version);
+	mg_seen_index(&seen, 0, zero);
+	mg_seen_index(&seen, 1, one);
+	mg_seen_add(&text, &seen);
+	mg_seen_fini(&seen);
+	return mg_sb_take(&text);
+}
+
+static void check_says(mg_client *client, struct heard *heard, const char *says,
+                       const char *expected_before, const char *expected_after)
+{
+	const struct mg_client_statement *s;
+	char *sql = mg_format("says %s", says);
+
+	assert_int_equal(mg_client_query(client, sql, 0), 0);
+	assert_int_equal(mg_client_next_statement(client, &s), 0);
+	assert_string_equal(heard->notice, expected_before);
+	assert_string_equal(mg_client_seen(client), expected_after);
+	mg_free(sql);
+}
+
+/* What answers have said goes along with the next statement, and to the next server. */
+static void test_what_was_seen_goes_along(void **state)
+{
+	struct mg_client_options options = to(&plain);
+	struct heard heard = { 0 };
+	char *one = seen_text("c", 1, 5, 2), *two = seen_text("c", 2, 3, 9);
+	char *both = seen_text("c", 2, 5, 9), *other = seen_text("d", 7, 7, 7);
+	mg_client *client, *next;
+
+	(void)state;
+	options.on_notice = on_notice;
+	options.arg = &heard;
+	assert_int_equal(mg_client_connect(&client, &options), 0);
+	assert_string_equal(mg_client_seen(client), "");
+	check_says(client, &heard, one, "", one);
+	check_says(client, &heard, two, one, both);
+	check_says(client, &heard, one, both, both); /* an answer that was overtaken */
+	check_says(client, &heard, "v2.what", both, both);
+	options.seen = mg_client_seen(client);
+	assert_int_equal(mg_client_connect(&next, &options), 0);
+	mg_client_close(client);
+	check_says(next, &heard, one, both, both);
+	mg_client_close(next);
+	/* It is another cluster's, as its hello says. */
+	options.seen = other;
+	assert_int_equal(mg_client_connect(&next, &options), 0);
+	assert_string_equal(mg_client_seen(next), "");
+	check_says(next, &heard, one, "", one);
+	mg_client_close(next);
+	mg_free(one);
+	mg_free(two);
+	mg_free(both);
+	mg_free(other);
 }
 
 static void test_names_for_completion(void **state)
@@ -680,6 +754,7 @@ int main(void)
 		cmocka_unit_test(test_a_cancel_between_requests_harms_nothing),
 		cmocka_unit_test(test_a_time_limit_cancels),
 		cmocka_unit_test(test_progress_and_notices_are_handed_on),
+		cmocka_unit_test(test_what_was_seen_goes_along),
 		cmocka_unit_test(test_names_for_completion),
 		cmocka_unit_test(test_who_is_let_in),
 		cmocka_unit_test(test_certificates_are_checked),

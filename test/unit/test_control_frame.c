@@ -139,7 +139,7 @@ static void test_frames_of_the_server(void **state)
 		"\"elapsed_ms\":12.300,\"step\":\"cut\",\"reason\":\"because\",\"nodes\":4,\"workers\":3,"
 		"\"shards\":11,\"moved_bytes\":5,\"tag\":\"SELECT 3\"}");
 	mg_error_set(&failure, MG_E_CANCELLED, "stop");
-	mg_control_error(&sb, 9, &outcome, &failure, "");
+	mg_control_error(&sb, 9, &outcome, &failure, &(struct mg_control_state){ "", "" });
 	assert_frame(
 		&sb,
 		"{\"type\":\"error\",\"id\":9,\"statement\":2,\"query\":\"q-1\",\"error\":{\"code\":"
@@ -150,8 +150,11 @@ static void test_frames_of_the_server(void **state)
 	                  "80000,\"nodes\":4}");
 	mg_control_notice(&sb, 9, "a \"b\"");
 	assert_frame(&sb, "{\"type\":\"notice\",\"id\":9,\"message\":\"a \\\"b\\\"\"}");
-	mg_control_done(&sb, 9, "");
+	mg_control_done(&sb, 9, &(struct mg_control_state){ "", "" });
 	assert_frame(&sb, "{\"type\":\"done\",\"id\":9}");
+	mg_control_done(&sb, 9, &(struct mg_control_state){ "open", "v1.x" });
+	assert_frame(&sb,
+	             "{\"type\":\"done\",\"id\":9,\"transaction\":\"open\",\"seen\":\"v1.x\"}");
 }
 
 static void test_names_are_json_with_tables_and_functions(void **state)

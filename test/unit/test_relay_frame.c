@@ -47,7 +47,8 @@ static void test_a_statement_comes_back(void **state)
 		         .digest = UINT64_MAX,
 		         .settings = settings,
 		         .setting_count = 2,
-		         .statement = MG_STR("SELECT 'x'\n") },
+		         .statement = MG_STR("SELECT 'x'\n"),
+		         .seen = "v1.0" },
 	};
 	struct mg_relay_frame out = back(arena, &frame);
 
@@ -63,6 +64,7 @@ static void test_a_statement_comes_back(void **state)
 	assert_string_equal(out.run.settings[1].name, "TimeZone");
 	assert_string_equal(out.run.settings[1].value, "");
 	assert_true(mg_str_eq(out.run.statement, frame.run.statement));
+	assert_string_equal(out.run.seen, "v1.0");
 	mg_arena_free(arena);
 }
 
@@ -101,9 +103,12 @@ static void test_an_answer_comes_back(void **state)
 		.progress = { .done = 0.25, .rows = 1, .bytes = 2, .nodes = 3 },
 	};
 	const struct mg_relay_frame unknown = { .kind = MG_RELAY_PROGRESS, .progress = { .done = -1 } };
-	struct mg_relay_frame out = back(arena, &begin);
+	const struct mg_relay_frame seen = { .kind = MG_RELAY_SEEN, .notice = "v1.1" };
+	struct mg_relay_frame out = back(arena, &seen);
 
 	(void)state;
+	assert_string_equal(out.notice, "v1.1");
+	out = back(arena, &begin);
 	assert_int_equal(out.begin.count, 2);
 	assert_string_equal(out.begin.names[1], "");
 	assert_string_equal(out.begin.types[1], "STRUCT(x INTEGER)");

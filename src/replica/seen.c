@@ -1,0 +1,99 @@
+/*
+ * seen.c - what a session has seen at this node, and what it has seen at others (codec/seen.h).
+ *
+ * What is visible here has been accepted before.  So what was accepted when a reader has its
+ * snapshot is at least what it sees, whichever shards it has read; and what one shard shows of a
+ * transaction, its other shards have accepted by then (cuts.h).
+ *
+ * Thread: any.
+ */
+#include "replica/replica_int.h"
+
+#include "base/assert.h"
+#include "codec/seen.h"
+#include "os/clock.h"
+#include "os/wait.h"
+
+#include <inttypes.h>
+
+enum { LOOK_MS = 50 };
+
+void mg_replica_note_seen(struct mg_replica *replica, struct mg_seen *seen)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
+
+	mg_seen_version(seen, mg_seen_cluster(data->cluster_id), data->version);
+	mg_catalog_give(replica->options.catalog, data);
+	for (uint32_t i = 0; i <= replica->options.shard_count; i++) {
+		mg_seen_index(seen, i, mg_shard_sm_accepted(replica->shards[i]));
+	}
+	pthread_mutex_lock(&replica->lock);
+	for (uint32_t i = 0; i <= replica->options.shard_count; i++) {
+		uint32_t group = mg_replica__group(i);
+
+		mg_seen_index(seen, i, replica->acked[group]);
+		mg_seen_index(seen, i, replica->applied[group]);
+	}
+	pthread_mutex_unlock(&replica->lock);
+}
+
+static uint64_t version_here(struct mg_replica *replica)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
+	uint64_t version = data->version;
+
+	mg_catalog_give(replica->options.catalog, data);
+	return version;
+}
+
+static int await_version(struct mg_replica *replica, uint64_t version, unsigned lag_ms,
+                         struct mg_error *err)
+{
+	uint64_t now = mg_clock_ms(), until = now + lag_ms;
+	bool stopping = false;
+
+	while (version_here(replica) < version && now < until && !stopping) {
+		pthread_mutex_lock(&replica->lock);
+		stopping = replica->stopping;
+		(void)mg_cond_wait_until(&replica->changed, &replica->lock,
+		                         now + LOOK_MS < until ? now + LOOK_MS : until);
+		pthread_mutex_unlock(&replica->lock);
+		now = mg_clock_ms();
+	}
+	if (version_here(replica) >= version) {
+		return 0;
+	}
+	return stopping ? mg_error_set(err, MG_E_SHUTDOWN, "the server is stopping")
+	                : mg_error_set(err, MG_E_TIMEOUT,
+	                               "this node has not in %u ms the version %" PRIu64
+	                               " of the catalog, which the session has seen",
+	                               lag_ms, version);
+}
+
+int mg_replica_await_seen(struct mg_replica *replica, const struct mg_seen *seen,
+                          const uint32_t *shards, size_t count, unsigned lag_ms,
+                          struct mg_error *err)
+{
+	struct mg_wait_for wait;
+
+	if (!seen->any) {
+		return 0;
+	}
+	if (seen->all) {
+		return mg_replica_try_barrier(replica, shards, count, lag_ms, err);
+	}
+	mg_wait_init(&wait);
+	for (size_t i = 0; i < count; i++) {
+		uint32_t group = mg_replica__group(shards[i]);
+		uint64_t index = shards[i] < seen->count ? seen->indexes[shards[i]] : 0;
+
+		mg_assert(shards[i] <= replica->options.shard_count);
+		mg_grow(wait.reached, wait.reached_count, wait.reached_cap);
+		wait.reached[wait.reached_count++] = (struct mg_reach){ group, index };
+	}
+	int code = await_version(replica, seen->version, lag_ms, err);
+
+	code = code ? code : mg_replica__reach(replica, &wait, lag_ms, err);
+	mg_wait_fini(&wait);
+	return code;
+}
