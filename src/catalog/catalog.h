@@ -54,6 +54,9 @@ struct mg_table {
 	/* Columns and CHECKs as SQL, with defaults, without keys; "": what columns say. */
 	const char *definition;
 	const char *stored; /* its name in shard files, without the id; NULL or "": as `name` */
+	/* How far a node's shards must be to have all rows that it began with (codec/seen.h); NULL or
+	 * "": it began empty, or as its shards say. */
+	const char *whole;
 	struct mg_comments comments;
 };
 

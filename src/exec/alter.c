@@ -422,6 +422,7 @@ static void keep_stored(const struct alter *alter)
 	const struct mg_table *from = alter->from;
 
 	table->id = from->id;
+	table->whole = from->whole;
 	table->rows = from->rows;
 	table->stored = from->stored && *from->stored             ? from->stored
 	                : mg_text_eq(table->name, from->name) ? ""
@@ -515,6 +516,7 @@ static int make_anew(struct alter *alter, struct mg_error *err)
 	if (!code) {
 		mg_define__tell(MG_DEFINE_MADE);
 		code = move_rows(alter, err);
+		mg_define__note_whole(define);
 		mg_define__tell(MG_DEFINE_FILLED);
 		code = code ? code : mg_define__change_catalog(define, replace_table, err);
 		if (code && code != MG_E_UNKNOWN_OUTCOME) {

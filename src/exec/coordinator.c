@@ -499,6 +499,17 @@ static int await_fresh(struct job *job, int planned, uint64_t shown, bool *stale
 	return *stale ? 0 : planned;
 }
 
+/* What was bound is what the engine shows, what will be read is what the catalog says: both must be
+ * the same tables.  A version of the catalog is there a moment before it is shown. */
+static bool is_of_one_version(const struct job *job)
+{
+	bool one = true;
+	for (size_t i = 0; i < job->way.table_count && one; i++) {
+		one = mg_engine_shows(job->engine, &job->way.tables[i]);
+	}
+	return one;
+}
+
 static void forget_plan(struct job *job, struct mg_error *err)
 {
 	mg_catalog_give(mg_engine_catalog(job->engine), job->data);
@@ -544,6 +555,10 @@ static int plan_fresh(struct job *job, struct mg_str sql, struct mg_error *err)
 		}
 		job->epoch = mg_replica_is_alone(replica) ? 0 : mg_replica_epoch(replica);
 		code = plan(job, sql, err);
+		if (!code && !is_of_one_version(job)) {
+			mg_engine_show(job->engine, true);
+			continue;
+		}
 		code = await_fresh(job, code, shown, &stale, err);
 	}
 	if (!code && stale) {

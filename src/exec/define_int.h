@@ -58,6 +58,9 @@ int mg_define__check_expression(struct mg_define *define, const char *text, stru
 
 /* ---- define_table.c ---- */
 
+/* Its rows are in the shards: who has got that far has all of them. */
+void mg_define__note_whole(struct mg_define *define);
+
 int mg_define__create_table(struct mg_define *define, struct mg_error *err);
 int mg_define__drop_table(struct mg_define *define, struct mg_error *err);
 /* Where a table stands in the planning database while its definition is tried. */

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "codec/seen.h"
 #include "exec/pivot.h"
 #include "exec/run.h"
 #include "exec/sweep.h"
@@ -380,6 +381,19 @@ int mg_define__append_rows(void *arg, struct mg_redo *redo, struct mg_error *err
 	return mg_replica_append_in(mg_engine_replica(define->engine), define->epoch, redo, err);
 }
 
+/* The catalog's version may come to a node before the rows do: so it says what they are. */
+void mg_define__note_whole(struct mg_define *define)
+{
+	struct mg_seen seen = { 0 };
+	struct mg_sb text = { 0 };
+
+	mg_replica_note_seen(mg_engine_replica(define->engine), &seen);
+	mg_seen_add(&text, &seen);
+	define->table.whole = mg_arena_strdup(define->arena, mg_sb_text(&text));
+	mg_sb_fini(&text);
+	mg_seen_fini(&seen);
+}
+
 /* The rows of CREATE TABLE ... AS, while nobody sees the table. */
 static int fill_table(struct mg_define *define, struct mg_error *err)
 {
@@ -418,7 +432,10 @@ static int publish_table(struct mg_define *define, struct mg_error *err)
 		return code;
 	}
 	mg_define__tell(MG_DEFINE_MADE);
-	code = define->ddl.query.len && !define->ddl.no_data ? fill_table(define, err) : 0;
+	if (define->ddl.query.len && !define->ddl.no_data) {
+		code = fill_table(define, err);
+		mg_define__note_whole(define);
+	}
 	mg_define__tell(MG_DEFINE_FILLED);
 	code = code ? code : mg_define__change_catalog(define, add_table, err);
 	mg_define__tell(MG_DEFINE_PUBLISHED);

@@ -46,6 +46,16 @@ struct mg_shown *mg_engine__find_shown(struct mg_engine *engine, const struct mg
 	return NULL;
 }
 
+bool mg_engine_shows(struct mg_engine *engine, const struct mg_table *table)
+{
+	pthread_mutex_lock(&engine->shown_lock);
+	const struct mg_shown *shown = mg_engine__find_shown(engine, table);
+	bool same = shown && shown->id == table->id && mg_text_eq(shown->text, table->definition);
+
+	pthread_mutex_unlock(&engine->shown_lock);
+	return same;
+}
+
 void mg_engine_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t *rows,
                     uint64_t *sample_rows)
 {

@@ -12,6 +12,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "codec/seen.h"
 #include "codec/arrow_ipc.h"
 #include "os/clock.h"
 #include "store/spool.h"
@@ -255,6 +256,25 @@ static void take_back(struct mg_engine *engine, const struct mg_table *table)
 	mg_sb_fini(&sql);
 }
 
+/* Rows that it began with may still be on their way to a shard here.  Where there are too many shards
+ * to say how far they must be, nobody waits. */
+static int check_whole(struct mg_engine *engine, const struct mg_table *table,
+                       struct mg_error *err)
+{
+	struct mg_seen whole = { 0 };
+
+	if (!table->whole || !*table->whole || mg_replica_is_alone(engine->replica)) {
+		return 0;
+	}
+	int code = mg_seen_parse(&whole, mg_str(table->whole), err);
+
+	if (!code && !mg_replica_has_seen(engine->replica, &whole)) {
+		code = mg_error_set(err, MG_E_UNAVAILABLE, "some of its rows are not here yet");
+	}
+	mg_seen_fini(&whole);
+	return code;
+}
+
 /* replace: over what is shown under its name. */
 static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
                       const struct mg_catalog_data *data, const struct mg_table *table,
@@ -270,8 +290,9 @@ static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
 		all[i] = i + 1;
 	}
 	mg_engine_exec_tables(arena, table, 1, all, data->shard_count, &made);
-	int code = create_view(conn, made, err);
+	int code = check_whole(engine, table, err);
 
+	code = code ? code : create_view(conn, made, err);
 	if (!code) {
 		add_table_ddl(&sql, table, replace);
 		code = mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);

@@ -6,6 +6,7 @@
  */
 #include "exec/fresh.h"
 
+#include "codec/seen.h"
 #include "exec/engine.h"
 #include "replica/replica.h"
 
@@ -48,6 +49,43 @@ int mg_fresh_show(struct mg_engine *engine, unsigned lag_ms, struct mg_error *er
 	return code;
 }
 
+/* A table that is not found may be one whose rows are on their way: its version of the catalog says
+ * how far the shards must be. */
+static int await_whole(const struct mg_fresh *fresh, struct mg_replica *replica,
+                       struct mg_error *err)
+{
+	struct mg_catalog *catalog = mg_engine_catalog(fresh->engine);
+	const struct mg_catalog_data *data = mg_catalog_take(catalog);
+	struct mg_seen whole = { 0 };
+	int code = 0;
+
+	for (size_t i = 0; !code && i < data->table_count; i++) {
+		const struct mg_table *table = &data->tables[i];
+		struct mg_seen one = { 0 };
+
+		if (table->whole && *table->whole && !mg_engine_shows(fresh->engine, table)) {
+			code = mg_seen_parse(&one, mg_str(table->whole), err);
+			mg_seen_merge(&whole, &one);
+			mg_seen_fini(&one);
+		}
+	}
+	mg_catalog_give(catalog, data);
+	whole.all = false; /* nobody waits for that (engine_tables.c) */
+	code = code ? code
+	            : mg_replica_await_seen(replica, &whole, fresh->shards, fresh->count,
+	                                    fresh->lag_ms, err);
+	mg_seen_fini(&whole);
+	return code;
+}
+
+static int await_missing(const struct mg_fresh *fresh, struct mg_replica *replica,
+                         struct mg_error *err)
+{
+	int code = mg_replica_await_accepted(replica, err);
+
+	return code ? code : await_whole(fresh, replica, err);
+}
+
 /* Whatever is asked for, one sees what one has written here, or seen anywhere, and tables that have
  * come. */
 static int await_here(const struct mg_fresh *fresh, struct mg_replica *replica, bool *stale,
@@ -58,7 +96,7 @@ static int await_here(const struct mg_fresh *fresh, struct mg_replica *replica, 
 
 	if (!code) {
 		code = fresh->missing
-		           ? mg_replica_await_accepted(replica, err)
+		           ? await_missing(fresh, replica, err)
 		           : mg_replica_await_acked(replica, fresh->shards, fresh->count, err);
 	}
 	if (!code) {

@@ -440,6 +440,7 @@ int mg_replica_append_in(struct mg_replica *replica, uint64_t epoch, const struc
 	mg_wait_init(&commit.wait);
 	code = propose_parts(&commit, redo, &head, err);
 	if (!code) {
+		mg_replica__note_acked(replica, &commit.wait);
 		reach(&commit);
 	}
 	mg_wait_fini(&commit.wait);

@@ -218,6 +218,8 @@ void mg_replica_note_seen(struct mg_replica *replica, struct mg_seen *seen);
 int mg_replica_await_seen(struct mg_replica *replica, const struct mg_seen *seen,
                           const uint32_t *shards, size_t count, unsigned lag_ms,
                           struct mg_error *err);
+/* This node has applied all of it, of the shards. */
+bool mg_replica_has_seen(struct mg_replica *replica, const struct mg_seen *seen);
 /* As the barrier, for who can do without: MG_E_TIMEOUT when this node lags behind for so long. */
 int mg_replica_try_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                            unsigned lag_ms, struct mg_error *err);

@@ -37,6 +37,18 @@ void mg_replica_note_seen(struct mg_replica *replica, struct mg_seen *seen)
 	pthread_mutex_unlock(&replica->lock);
 }
 
+bool mg_replica_has_seen(struct mg_replica *replica, const struct mg_seen *seen)
+{
+	bool has = true;
+
+	pthread_mutex_lock(&replica->lock);
+	for (uint32_t i = 0; has && i < seen->count && i <= replica->options.shard_count; i++) {
+		has = replica->applied[mg_replica__group(i)] >= seen->indexes[i];
+	}
+	pthread_mutex_unlock(&replica->lock);
+	return has;
+}
+
 static uint64_t version_here(struct mg_replica *replica)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);

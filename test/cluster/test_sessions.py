@@ -155,6 +155,35 @@ def test_on_the_channel(servers):
         assert two.query("SELECT 1")[-1]["type"] == "done"
 
 
+def test_tables_that_come_with_rows_are_shown_whole(servers):
+    """ALTER that makes a table anew, and CREATE ... AS: the version of the catalog may be at a server before all rows are."""
+    rows, stop, wrong, good = 20000, threading.Event(), [], []
+    source = f"PARTITIONED BY (k) AS SELECT range AS k, repeat('x', 100) AS v FROM range({rows})"
+    for name in ("altered", "replaced"):
+        execute(servers, servers.names[0], f"CREATE TABLE {name} {source}")
+
+    def look(name, how):
+        while not stop.is_set():
+            for sql in ("SELECT count(*), count(v) FROM altered", "SELECT count(*), count(DISTINCT k) FROM replaced"):
+                answer = servers.post(name, f"/db/query?consistency={how}", {"sql": sql})
+                if answer.status == 200 and answer.json()["result"]["values"] == [[rows, rows]]:
+                    good.append(name)
+                elif answer.status != 503:
+                    wrong.append((name, how, sql, answer.status, answer.body))
+
+    threads = [threading.Thread(target=look, args=(name, how)) for name in servers.names for how in ("any", "bounded&max_staleness=1h")]
+    for thread in threads:
+        thread.start()
+    for i in range(8):
+        execute(servers, servers.names[0], "ALTER TABLE altered " + ("DROP COLUMN c" if i % 2 else "ADD COLUMN c INTEGER DEFAULT 7"))
+        execute(servers, servers.names[0], f"CREATE OR REPLACE TABLE replaced {source}")
+    until("reads everywhere", lambda: wrong or set(good[-50:]) == set(servers.names), log=servers.logs)
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong, (len(wrong), len(good), wrong[:3])
+
+
 def test_who_lacks_it_says_so(servers):
     """A server that is left alone answers what it has; not to who has seen more."""
     coordinator = servers.coordinator()
