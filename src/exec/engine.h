@@ -80,7 +80,7 @@ uint64_t mg_engine_shown(struct mg_engine *engine);
 /* Show the catalog as it is, if it has changed; with `missing` also what could not be shown.
  * Blocks. */
 void mg_engine_show(struct mg_engine *engine, bool missing);
-/* The table is shown as it is here; else mg_engine_show is about to, or has to wait for its shards. */
+/* The table is shown as it is here; else mg_engine_show is about to, or waits for its shards. */
 bool mg_engine_shows(struct mg_engine *engine, const struct mg_table *table);
 bool mg_engine_hides(const struct mg_engine *engine); /* the last time it was shown, any object */
 unsigned mg_engine_threads(const struct mg_engine *engine);

@@ -256,8 +256,8 @@ static void take_back(struct mg_engine *engine, const struct mg_table *table)
 	mg_sb_fini(&sql);
 }
 
-/* Rows that it began with may still be on their way to a shard here.  Where there are too many shards
- * to say how far they must be, nobody waits. */
+/* Rows that it began with may still be on their way to a shard here.  Where there are too many
+ * shards to say how far they must be, nobody waits. */
 static int check_whole(struct mg_engine *engine, const struct mg_table *table,
                        struct mg_error *err)
 {

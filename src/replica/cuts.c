@@ -385,3 +385,16 @@ int mg_cuts_await_told(struct mg_cuts *cuts, uint32_t shard, unsigned wait_ms,
 	}
 	return ended ? mg_error_set(err, MG_E_CANCELLED, "cancelled") : say_late(wait_ms, err);
 }
+
+bool mg_cuts_is_behind(struct mg_cuts *cuts, uint32_t shard)
+{
+	bool behind = false;
+
+	pthread_mutex_lock(&cuts->lock);
+	mg_assert(shard < cuts->count);
+	for (size_t i = 0; i < cuts->count && !behind; i++) {
+		behind = cuts->shards[i].seen[shard] > cuts->shards[shard].seen[shard];
+	}
+	pthread_mutex_unlock(&cuts->lock);
+	return behind;
+}

@@ -104,5 +104,7 @@ bool mg_cuts_try_told(struct mg_cuts *cuts, struct mg_cuts_told *told);
 /* Until then; as mg_cuts_begin, and nothing is to be ended. */
 int mg_cuts_await_told(struct mg_cuts *cuts, uint32_t shard, unsigned wait_ms,
                        bool (*stopped)(void *arg), void *arg, struct mg_error *err);
+/* Another shard shows a commit that this one takes part in and does not show yet. */
+bool mg_cuts_is_behind(struct mg_cuts *cuts, uint32_t shard);
 
 #endif

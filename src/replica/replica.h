@@ -209,8 +209,8 @@ int mg_replica_await_acked(struct mg_replica *replica, const uint32_t *shards, s
                            struct mg_error *err);
 /* Returns when this node has applied what its logs have given it, of all shards; asks nobody. */
 int mg_replica_await_accepted(struct mg_replica *replica, struct mg_error *err);
-/* Of the catalog and of all shards: what this node has accepted from their logs, and what it has
- * acknowledged; all that was read here before is in it. */
+/* Of the catalog and of all shards: what this node shows, and what it has acknowledged; all that
+ * was read here before is in it. */
 void mg_replica_note_seen(struct mg_replica *replica, struct mg_seen *seen);
 /* Returns when this node has applied all of the catalog and of these shards that a session has seen
  * elsewhere; asks nobody, unless that was too much to be told.  Fails: MG_E_TIMEOUT this node lags

@@ -1,9 +1,10 @@
 /*
  * seen.c - what a session has seen at this node, and what it has seen at others (codec/seen.h).
  *
- * What is visible here has been accepted before.  So what was accepted when a reader has its
- * snapshot is at least what it sees, whichever shards it has read; and what one shard shows of a
- * transaction, its other shards have accepted by then (cuts.h).
+ * Asked when a reader has its snapshot and before it answers.  What a lane makes visible it says
+ * before it does: so whatever was read of a shard is in what is noted of it, and little else, for
+ * nobody should wait for what he has not seen.  Where one shard shows a transaction that another
+ * one does not show yet, all that this one has accepted is noted, which nearly always holds it.
  *
  * Thread: any.
  */
@@ -25,7 +26,10 @@ void mg_replica_note_seen(struct mg_replica *replica, struct mg_seen *seen)
 	mg_seen_version(seen, mg_seen_cluster(data->cluster_id), data->version);
 	mg_catalog_give(replica->options.catalog, data);
 	for (uint32_t i = 0; i <= replica->options.shard_count; i++) {
-		mg_seen_index(seen, i, mg_shard_sm_accepted(replica->shards[i]));
+		struct mg_shard_sm *sm = replica->shards[i];
+		bool behind = mg_cuts_is_behind(replica->cuts, i); /* first: what comes is shown by then */
+
+		mg_seen_index(seen, i, behind ? mg_shard_sm_accepted(sm) : mg_shard_sm_showing(sm));
 	}
 	pthread_mutex_lock(&replica->lock);
 	for (uint32_t i = 0; i <= replica->options.shard_count; i++) {

@@ -223,6 +223,14 @@ uint64_t mg_shard_sm_applied(struct mg_shard_sm *sm)
 	return applied;
 }
 
+uint64_t mg_shard_sm_showing(struct mg_shard_sm *sm)
+{
+	pthread_mutex_lock(&sm->lock);
+	uint64_t showing = sm->showing > sm->applied ? sm->showing : sm->applied;
+	pthread_mutex_unlock(&sm->lock);
+	return showing;
+}
+
 void mg_shard_sm_want(struct mg_shard_sm *sm, uint64_t index)
 {
 	pthread_mutex_lock(&sm->lock);

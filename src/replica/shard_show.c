@@ -26,6 +26,9 @@ int mg_shard_sm__show(struct mg_shard_sm *sm, const struct mg_entry *last, struc
 	bool tells = cuts && (sm->seen_is_newer || blind != sm->blind);
 	int code = 0;
 
+	pthread_mutex_lock(&sm->lock);
+	sm->showing = last->index;
+	pthread_mutex_unlock(&sm->lock);
 	if (tells) {
 		mg_cuts_publish_begin(cuts, sm->options.shard);
 	}

@@ -110,6 +110,8 @@ size_t mg_shard_sm_decisions(struct mg_shard_sm *sm, struct mg_in_doubt *list, s
 bool mg_shard_sm_holds(struct mg_shard_sm *sm, const struct mg_txid *txid);
 /* The last entry that its group has given it, and the last one that is applied.  Any thread. */
 uint64_t mg_shard_sm_accepted(struct mg_shard_sm *sm);
+/* Nothing beyond this index is visible, or becomes so before it is higher. */
+uint64_t mg_shard_sm_showing(struct mg_shard_sm *sm);
 uint64_t mg_shard_sm_applied(struct mg_shard_sm *sm);
 /* Its group has failed: what is accepted and not applied is forgotten.  False: the lane is still at
  * it.  Raft thread. */

@@ -84,6 +84,7 @@ struct mg_shard_sm {
 	struct mg_accepted *queue, **queue_end;
 	size_t queue_bytes;
 	uint64_t accepted; /* 0: nothing in this life */
+	uint64_t showing;  /* likewise: becomes visible, or is */
 	uint64_t applied;  /* index, for other threads */
 	uint64_t wanted; /* somebody waits until this index is applied */
 	bool draining;   /* the lane is at it, or will be at once */

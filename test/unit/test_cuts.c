@@ -177,6 +177,8 @@ static void test_what_one_shard_shows_all_of_its_shards_have(void **state)
 	publish(cuts, 1, (uint64_t[]){ 0, 7, 7, 7 });
 	assert_false(is_told(cuts, 1));
 	assert_true(is_told(cuts, 2)); /* which shows nothing of it yet */
+	assert_true(mg_cuts_is_behind(cuts, 2));
+	assert_false(mg_cuts_is_behind(cuts, 1) || mg_cuts_is_behind(cuts, 0));
 	assert_false(mg_cuts_try_told(cuts, &early));
 	mg_cuts_accept(cuts, 2, 7);
 	assert_false(is_told(cuts, 1));
