@@ -26,20 +26,26 @@ static bool is_new_enough(const struct mg_fresh *fresh, struct mg_replica *repli
 	return mg_replica_is_alone(replica);
 }
 
+/* The caller's. */
+static uint32_t *all_shards(const struct mg_replica *replica, size_t *count)
+{
+	*count = (size_t)mg_replica_shards(replica) + 1;
+	uint32_t *all = mg_alloc(*count * sizeof *all);
+
+	for (size_t i = 0; i < *count; i++) {
+		all[i] = (uint32_t)i;
+	}
+	return all;
+}
+
 int mg_fresh_show(struct mg_engine *engine, unsigned lag_ms, struct mg_error *err)
 {
 	mg_engine_show(engine, false);
 	if (!mg_engine_hides(engine)) {
 		return 0;
 	}
-	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
-	size_t count = (size_t)data->shard_count + 1;
-	uint32_t *all = mg_alloc(count * sizeof *all);
-
-	for (size_t i = 0; i < count; i++) {
-		all[i] = (uint32_t)i;
-	}
-	mg_catalog_give(mg_engine_catalog(engine), data);
+	size_t count;
+	uint32_t *all = all_shards(mg_engine_replica(engine), &count);
 	int code = mg_replica_try_barrier(mg_engine_replica(engine), all, count, lag_ms, err);
 
 	mg_free(all);
@@ -86,21 +92,34 @@ static int await_missing(const struct mg_fresh *fresh, struct mg_replica *replic
 	return code ? code : await_whole(fresh, replica, err);
 }
 
+/* It asks which tables there are: a table that its session has seen is in all of its shards. */
+static int await_objects(const struct mg_fresh *fresh, struct mg_replica *replica,
+                         struct mg_error *err)
+{
+	size_t count;
+	uint32_t *all = all_shards(replica, &count);
+	int code = mg_replica_await_seen(replica, fresh->seen, all, count, fresh->lag_ms, err);
+
+	mg_free(all);
+	return code;
+}
+
 /* Whatever is asked for, one sees what one has written here, or seen anywhere, and tables that have
  * come. */
 static int await_here(const struct mg_fresh *fresh, struct mg_replica *replica, bool *stale,
                       struct mg_error *err)
 {
-	int code = mg_replica_await_seen(replica, fresh->seen, fresh->shards, fresh->count,
-	                                 fresh->lag_ms, err);
+	int code = fresh->objects ? await_objects(fresh, replica, err)
+	                          : mg_replica_await_seen(replica, fresh->seen, fresh->shards,
+	                                                  fresh->count, fresh->lag_ms, err);
 
 	if (!code) {
 		code = fresh->missing
 		           ? await_missing(fresh, replica, err)
 		           : mg_replica_await_acked(replica, fresh->shards, fresh->count, err);
 	}
-	if (!code) {
-		mg_engine_show(fresh->engine, fresh->missing);
+	if (!code && (fresh->missing || fresh->seen->any)) {
+		mg_engine_show(fresh->engine, fresh->missing || fresh->objects);
 		*stale = mg_engine_shown(fresh->engine) != fresh->shown;
 	}
 	return code;

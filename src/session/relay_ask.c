@@ -267,7 +267,9 @@ static int on_frame(struct asking *asking, struct mg_buf *whole, struct mg_error
 		break;
 	case MG_RELAY_SEEN:
 		if (asking->ask->session) {
-			code = mg_session_see(asking->ask->session, mg_str(frame.notice), err);
+			code = mg_session_see(asking->ask->session, mg_str(frame.notice), err)
+			           ? mg_error_set(err, MG_E_PROTOCOL, "an answer that has seen nonsense")
+			           : 0;
 		}
 		break;
 	case MG_RELAY_PROGRESS:

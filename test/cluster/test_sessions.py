@@ -76,6 +76,7 @@ def test_it_finds_the_table_that_it_has_made(servers):
     for i in range(6):
         writer, reader = servers.names[i % 3], servers.names[(i + 2) % 3]
         seen = execute(servers, writer, f"CREATE TABLE made_{i} PARTITIONED BY (x) AS SELECT range AS x FROM range(1000)")
+        assert [f"made_{i}"] in [row[:1] for row in read(servers, reader, "SHOW TABLES", seen)[0]]
         assert read(servers, reader, f"SELECT count(*), sum(x)::BIGINT FROM made_{i}", seen)[0] == [[1000, 499500]]
         seen = execute(servers, writer, f"ALTER TABLE made_{i} ADD COLUMN y INTEGER DEFAULT 7", seen)
         assert read(servers, reader, f"SELECT count(*), sum(y)::BIGINT FROM made_{i}", seen)[0] == [[1000, 7000]]
