@@ -4,6 +4,7 @@
  */
 #include "base/metrics.h"
 #include "catalog/node_table.h"
+#include "codec/seen.h"
 #include "replica/replica_int.h"
 #include "unit/peers_kit.h"
 #include "unit/shards_kit.h"
@@ -365,6 +366,62 @@ static void test_shards_may_be_led_elsewhere(void **state)
 		assert_int_equal(ask(at, "SELECT count(*) FROM s2.t"), (key + 1) / 2);
 	}
 	check_all_equal();
+}
+
+/* What one node has shown or acknowledged the next one shows, when it waits for that and asks
+ * nobody; whoever leads. */
+static void test_what_a_session_has_seen_it_sees_at_the_next_node(void **state)
+{
+	struct node *at = await_coordinator();
+	struct mg_seen seen = { 0 };
+	struct mg_error why = { 0 };
+	char names[3][16];
+
+	(void)state;
+	create_table();
+	for (uint32_t i = 1; i <= SHARDS; i++) {
+		lead_elsewhere(mg_replica__group(i), &nodes[(at->net.self - 1 + i) % NODES]);
+	}
+	for (int key = 1; key <= 30; key++) {
+		struct mg_redo *redo = rows_in(at->conn, 1, key % 2 ? SHARDS : 1, key);
+		struct node *next = &nodes[key % NODES];
+
+		ok(mg_replica_commit(at->replica, redo, &err));
+		mg_redo_free(redo);
+		mg_replica_note_seen(at->replica, &seen);
+		ok(mg_replica_await_seen(next->replica, &seen, (const uint32_t[]){ 1, 3 }, 2,
+		                         MG_REPLICA_PATIENCE_MS, &err));
+		assert_int_equal(ask(next, "SELECT count(*) FROM s1.t"), key);
+		assert_int_equal(ask(next, "SELECT count(*) FROM s3.t"), (key + 1) / 2);
+		mg_replica_note_seen(next->replica, &seen); /* and on from there */
+	}
+	for (size_t i = 0; i < NODES; i++) {
+		(void)snprintf(names[i], sizeof names[i], "schema %zu", i);
+		ok(mg_catalog_change(await_coordinator()->catalog, add_schema, names[i], &err));
+		mg_replica_note_seen(await_coordinator()->replica, &seen);
+		ok(mg_replica_await_seen(nodes[i].replica, &seen, NULL, 0, MG_REPLICA_PATIENCE_MS, &err));
+		assert_int_equal(schemas_of(&nodes[i]), i + 1);
+	}
+	barrier(&nodes[1]);
+	assert_true(mg_replica_has_seen(nodes[1].replica, &seen));
+	/* What nobody has; and too much to be told. */
+	struct mg_seen more = { 0 };
+
+	mg_seen_merge(&more, &seen);
+	mg_seen_index(&more, 2, UINT64_MAX);
+	assert_false(mg_replica_has_seen(nodes[1].replica, &more));
+	ok(mg_replica_await_seen(nodes[1].replica, &more, (const uint32_t[]){ 1 }, 1, 0, &err));
+	assert_int_equal(mg_replica_await_seen(nodes[1].replica, &more, (const uint32_t[]){ 2 }, 1, 20,
+	                                       &why),
+	                 MG_E_TIMEOUT);
+	mg_seen_version(&more, more.cluster, UINT64_MAX);
+	assert_int_equal(mg_replica_await_seen(nodes[1].replica, &more, NULL, 0, 20, &why),
+	                 MG_E_TIMEOUT);
+	more.all = true;
+	ok(mg_replica_await_seen(nodes[1].replica, &more, all_shards, SHARDS + 1,
+	                         MG_REPLICA_PATIENCE_MS, &err));
+	mg_seen_fini(&more);
+	mg_seen_fini(&seen);
 }
 
 /* ---- changes of the catalog from every node ---- */
@@ -744,6 +801,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_what_is_committed_is_read_everywhere, begin, end),
 		cmocka_unit_test_setup_teardown(test_shards_may_be_led_elsewhere, begin, end),
+		cmocka_unit_test_setup_teardown(test_what_a_session_has_seen_it_sees_at_the_next_node,
+		                                begin, end),
 		cmocka_unit_test_setup_teardown(test_servers_enter_through_any_node, begin, end),
 		cmocka_unit_test_setup_teardown(test_the_coordinator_goes_and_comes_back, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_coordinator_that_slept_is_fenced, begin, end),
