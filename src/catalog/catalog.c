@@ -463,6 +463,10 @@ void mg_table_add_stored_columns(struct mg_sb *sql, const struct mg_table *table
 
 void mg_table_add_definition(struct mg_sb *sql, const struct mg_table *table, bool with_key)
 {
+	if (with_key && table->declared && *table->declared) {
+		mg_sb_add(sql, table->declared);
+		return;
+	}
 	mg_sb_add(sql, table->definition ? table->definition : "");
 	for (size_t i = 0; !(table->definition && *table->definition) && i < table->column_count; i++) {
 		mg_sb_add(sql, i ? ", " : "");

@@ -53,6 +53,8 @@ struct mg_table {
 	uint64_t id;      /* of its rows' making; 0: by bootstrap */
 	/* Columns and CHECKs as SQL, with defaults, without keys; "": what columns say. */
 	const char *definition;
+	/* The same with keys, each constraint where it was declared; NULL or "": keys go last. */
+	const char *declared;
 	const char *stored; /* its name in shard files, without the id; NULL or "": as `name` */
 	/* How far a node's shards must be to have all rows that it began with (codec/seen.h); NULL or
 	 * "": it began empty, or as its shards say. */

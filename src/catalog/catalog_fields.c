@@ -65,6 +65,7 @@ const struct mg_field mg_catalog__table_fields[] = {
 	NUMBER("version", NULL, MG_FIELD_U32, struct mg_table, version),
 	NUMBER("id", NULL, MG_FIELD_U64, struct mg_table, id),
 	TEXT("definition", NULL, struct mg_table, definition),
+	TEXT("declared", NULL, struct mg_table, declared),
 	TEXT("stored", NULL, struct mg_table, stored),
 	TEXT("whole", NULL, struct mg_table, whole),
 	END,

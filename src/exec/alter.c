@@ -145,7 +145,8 @@ static int try_action(void *arg, struct mg_duck_conn *conn, struct mg_error *err
 	code = code ? code : mg_define__read_table(define, conn, &place, err);
 	alter->changes = after.alter == MG_ALTER_PARTITIONS || after.using_by.len ||
 	                 !equal_columns(&before, &define->table) ||
-	                 !mg_text_eq(before.definition, define->table.definition);
+	                 !mg_text_eq(before.definition, define->table.definition) ||
+	                 !mg_text_eq(before.declared, define->table.declared);
 	alter->other_rows = !code && !equal_types(&before, &define->table);
 	mg_sb_fini(&sql);
 	return code;

@@ -196,13 +196,15 @@ static const char *replay_of(const struct mg_define *define)
 		mg_sb_addf(&sql, "CREATE OR REPLACE %s ",
 		           macro ? MG_OBJECT_MACRO : object ? ddl->object : kinds[ddl->kind]);
 		mg_sb_add_path(&sql, define->schema, ddl->name);
-		mg_sb_addf(&sql, object                      ? " %s"
-		                 : ddl->kind == MG_DDL_TABLE ? " (%s)"
-		                                             : " AS %s",
-		           object ? mg_arena_strndup(define->arena, ddl->definition.ptr,
-		                                     ddl->definition.len)
-		           : ddl->kind == MG_DDL_TABLE ? define->table.definition
-		                                       : define->view.sql);
+		if (ddl->kind == MG_DDL_TABLE) {
+			mg_sb_add(&sql, " (");
+			mg_table_add_definition(&sql, &define->table, true);
+			mg_sb_add_char(&sql, ')');
+		} else if (object) {
+			mg_sb_addf(&sql, " %.*s", MG_STR_ARG(ddl->definition));
+		} else {
+			mg_sb_addf(&sql, " AS %s", define->view.sql);
+		}
 	}
 	const char *text = ddl->kind == MG_DDL_SCHEMA && ddl->verb == MG_DDL_DROP
 	                       ? NULL /* an empty one stays, and does no harm */

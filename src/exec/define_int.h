@@ -72,6 +72,10 @@ int mg_define__check_expressions(struct mg_define *define, struct mg_error *err)
 /* Columns, constraints, keys and expressions of what stands there, into define->table. */
 int mg_define__read_table(struct mg_define *define, struct mg_duck_conn *conn,
                           const struct mg_define_place *place, struct mg_error *err);
+/* define_declared.c: define->table.declared, of what duckdb_columns(), duckdb_constraints() and
+ * duckdb_tables() say; the table's definition is read. */
+void mg_define__declare(struct mg_define *define, const struct mg_json *columns,
+                        const struct mg_json *constraints, const char *create);
 int mg_define__drop_in_shards(struct mg_define *define, const struct mg_table *table,
                               struct mg_error *err);
 /* As flush of mg_write_load: a part of its rows is complete. */

@@ -229,15 +229,17 @@ int mg_define__read_table(struct mg_define *define, struct mg_duck_conn *conn,
 		"SELECT {name: column_name, type: data_type, nullable: is_nullable, initial: "
 		"column_default} FROM duckdb_columns()";
 	static const char constraints_sql[] =
-		"SELECT {type: constraint_type, expression: expression, columns: "
+		"SELECT {type: constraint_type, expression: expression, text: constraint_text, columns: "
 		"constraint_column_names} FROM duckdb_constraints()";
-	struct mg_json *columns = NULL, *constraints = NULL;
+	static const char create_sql[] = "SELECT sql FROM duckdb_tables()";
+	struct mg_json *columns = NULL, *constraints = NULL, *create = NULL;
 	struct mg_table *table = &define->table;
 	struct mg_sb text = { 0 };
 	int code = ask_json(define, conn, columns_sql, place, &columns, err);
 
 	table->column_count = table->primary_key_count = table->unique_count = table->key_count = 0;
 	code = code ? code : ask_json(define, conn, constraints_sql, place, &constraints, err);
+	code = code ? code : ask_json(define, conn, create_sql, place, &create, err);
 	if (!code) {
 		define->expression_count = 0;
 		define->expressions = mg_arena_new_array(define->arena, const char *,
@@ -248,6 +250,9 @@ int mg_define__read_table(struct mg_define *define, struct mg_duck_conn *conn,
 	code = code ? code : read_keys(define, conn, place, err);
 	code = code ? code : check_keys(table, err);
 	table->definition = mg_arena_strdup(define->arena, mg_sb_text(&text));
+	if (!code) {
+		mg_define__declare(define, columns, constraints, mg_json_text(mg_json_at(create, 0)));
+	}
 	mg_sb_fini(&text);
 	return code;
 }

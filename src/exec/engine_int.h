@@ -83,6 +83,8 @@ void mg_engine__measure(struct mg_engine *engine);
 /* ---- engine_shown.c ---- */
 /* `object` is shown now; its pointers are copied. */
 void mg_engine__note(struct mg_engine *engine, const struct mg_shown *object);
+/* What a table is shown by: with another text it is another one. */
+const char *mg_engine__text_of(const struct mg_table *table);
 bool mg_engine__is_shown(struct mg_engine *engine, const char *kind, const char *schema,
                          const char *name);
 /* Under shown_lock; NULL when it is not shown (any more). */

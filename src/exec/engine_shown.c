@@ -12,6 +12,11 @@ void mg_engine__shown_fini(struct mg_shown *shown)
 	mg_free(shown->comments);
 }
 
+const char *mg_engine__text_of(const struct mg_table *table)
+{
+	return table->declared && *table->declared ? table->declared : table->definition;
+}
+
 void mg_engine__note(struct mg_engine *engine, const struct mg_shown *object)
 {
 	struct mg_shown shown = *object;
@@ -50,7 +55,7 @@ bool mg_engine_shows(struct mg_engine *engine, const struct mg_table *table)
 {
 	pthread_mutex_lock(&engine->shown_lock);
 	const struct mg_shown *shown = mg_engine__find_shown(engine, table);
-	bool same = shown && shown->id == table->id && mg_text_eq(shown->text, table->definition);
+	bool same = shown && shown->id == table->id && mg_text_eq(shown->text, mg_engine__text_of(table));
 
 	pthread_mutex_unlock(&engine->shown_lock);
 	return same;

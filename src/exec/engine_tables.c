@@ -61,7 +61,7 @@ static void add_table_ddl(struct mg_sb *sql, const struct mg_table *table, bool 
 	mg_sb_add(sql, replace ? "; CREATE OR REPLACE TABLE " : "; CREATE TABLE ");
 	mg_sb_add_path(sql, table->schema, table->name);
 	mg_sb_add_char(sql, '(');
-	mg_table_add_definition(sql, table, false);
+	mg_table_add_definition(sql, table, true);
 	mg_sb_add_char(sql, ')');
 }
 
@@ -189,7 +189,8 @@ static struct mg_spool *sample_spool(void *arg, uint32_t stage)
 }
 
 /* Into the planning database's own table; *rows: how many the planner sees, by which its estimates
- * are scaled. */
+ * are scaled.  Shards are read one by one, so a row that moves may be there twice: where a key
+ * forbids it, one of them stays, and what was there before. */
 static int load_sample(struct mg_engine *engine, const struct mg_table *table,
                        struct sample *sample, struct mg_error *err)
 {
@@ -199,10 +200,14 @@ static int load_sample(struct mg_engine *engine, const struct mg_table *table,
 	struct mg_sb sql = { 0 }, name = { 0 };
 
 	mg_sb_add_path(&name, table->schema, table->name);
-	mg_sb_addf(&sql,
-	           "BEGIN; DELETE FROM %s; INSERT INTO %s SELECT * FROM merganser_exchange(0); "
-	           "COMMIT",
-	           mg_sb_text(&name), mg_sb_text(&name));
+	bool keyed = mg_table_has_keys(table);
+
+	mg_sb_add(&sql, "BEGIN; ");
+	if (!keyed) {
+		mg_sb_addf(&sql, "DELETE FROM %s; ", mg_sb_text(&name));
+	}
+	mg_sb_addf(&sql, "INSERT %sINTO %s SELECT * FROM merganser_exchange(0); COMMIT",
+	           keyed ? "OR IGNORE " : "", mg_sb_text(&name));
 	int code = mg_plandb_borrow(engine->plandb, NULL, &conn, err);
 
 	if (!code) {
@@ -310,7 +315,7 @@ static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
 		mg_engine__note(engine, &(struct mg_shown){ .kind = (char *)MG_SHOWN_TABLE,
 		                                            .schema = (char *)table->schema,
 		                                            .name = (char *)table->name,
-		                                            .text = (char *)table->definition,
+		                                            .text = (char *)mg_engine__text_of(table),
 		                                            .id = table->id,
 		                                            .rows = total,
 		                                            .sample_rows = rows });
@@ -419,7 +424,7 @@ static bool is_in(const struct mg_catalog_data *data, const struct mg_shown *sho
 		const struct mg_table *table = &data->tables[i];
 
 		if (mg_text_eq(table->schema, shown->schema) && mg_text_eq(table->name, shown->name)) {
-			return table->id == shown->id && mg_text_eq(table->definition, shown->text);
+			return table->id == shown->id && mg_text_eq(mg_engine__text_of(table), shown->text);
 		}
 	}
 	return false;

@@ -365,12 +365,14 @@ int mg_write__returning(struct mg_write *write, struct mg_duck_conn *conn, size_
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, "INSERT INTO ");
-	mg_write__add_table(&sql, write);
+	mg_write__add_trial(&sql, write);
 	mg_sb_add(&sql, " SELECT ");
 	mg_write__add_stored(&sql, write, first, false);
 	mg_sb_addf(&sql, " FROM merganser_exchange(%zu) RETURNING %.*s", id,
 	           MG_STR_ARG(write->dml.returning));
-	int code = mg_write__return_query(write, conn, mg_sb_text(&sql), err);
+	int code = mg_write__make_trial(write, conn, err);
+
+	code = code ? code : mg_write__return_query(write, conn, mg_sb_text(&sql), err);
 
 	mg_sb_fini(&sql);
 	return code;
@@ -500,9 +502,12 @@ static int look_at_returning(struct mg_write *write, struct mg_error *err)
 	if (!write->dml.returning.len) {
 		return 0;
 	}
-	return mg_write__look(
+	int code = mg_write__look(
 		write, mg_arena_format(write->arena, "SELECT %.*s", MG_STR_ARG(write->dml.returning)),
 		&view, err);
+
+	write->dml.returning = mg_write__unqualify(write, write->dml.returning);
+	return code;
 }
 
 static int write_by_verb(struct mg_write *write, struct mg_error *err)

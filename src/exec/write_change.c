@@ -195,7 +195,7 @@ static int try_rows(struct mg_write *write, struct mg_duck_conn *conn, struct mg
 
 	skip[0] = true;
 	mg_sb_add(&sql, "INSERT INTO ");
-	mg_write__add_table(&sql, write);
+	mg_write__add_trial(&sql, write);
 	for (size_t i = 0; i < write->table->column_count; i++) {
 		const char *name = write->table->columns[i].name;
 		const struct mg_dml_set *set = find_set(write, name);
@@ -211,9 +211,11 @@ static int try_rows(struct mg_write *write, struct mg_duck_conn *conn, struct mg
 	mg_write__add_chunk(&sql, write, skip);
 	mg_sb_add(&sql, " RETURNING ");
 	mg_write__add_columns(&sql, write);
-	int code =
-		write->spools[MG_WRITE_TRIED].spool ? mg_write__spool_empty(write, MG_WRITE_TRIED, err) : 0;
+	int code = mg_write__make_trial(write, conn, err);
 
+	if (!code && write->spools[MG_WRITE_TRIED].spool) {
+		code = mg_write__spool_empty(write, MG_WRITE_TRIED, err);
+	}
 	code = code ? code : mg_write__spool_query(write, MG_WRITE_TRIED, conn, mg_sb_text(&sql), err);
 	mg_sb_fini(&sql);
 	if (!code && write->spools[MG_WRITE_TRIED].rows != write->spools[MG_WRITE_SOURCE].rows) {

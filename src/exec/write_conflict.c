@@ -124,7 +124,9 @@ static int try_values(void *arg, struct mg_duck_conn *conn, struct mg_error *err
 	int code = 0;
 
 	mg_duck_set_context(conn, &write->context);
-	if (!real) {
+	if (real) {
+		code = mg_write__make_trial(write, conn, err);
+	} else {
 		mg_sb_add(&sql, "CREATE TEMP TABLE ");
 		mg_sb_add_ident(&sql, write->table->name);
 		mg_sb_add(&sql, " AS SELECT * FROM merganser.");
@@ -134,12 +136,8 @@ static int try_values(void *arg, struct mg_duck_conn *conn, struct mg_error *err
 		mg_sb_clear(&sql);
 	}
 	mg_sb_add_len(&sql, dml->with.ptr, dml->with.len);
-	mg_sb_add(&sql, real ? "\nINSERT INTO merganser." : "\nINSERT INTO temp.main.");
-	if (real) {
-		mg_write__add_table(&sql, write);
-	} else {
-		mg_sb_add_ident(&sql, write->table->name);
-	}
+	mg_sb_add(&sql, "\nINSERT INTO ");
+	mg_write__add_trial(&sql, write); /* ON CONFLICT is of tables with keys alone */
 	if (dml->default_values) {
 		mg_sb_add(&sql, " DEFAULT VALUES");
 	} else {

@@ -14,7 +14,7 @@ static void add_head(struct mg_sb *sql, const struct mg_write *write, const char
                      size_t count)
 {
 	mg_sb_add(sql, "INSERT INTO ");
-	mg_write__add_table(sql, write);
+	mg_write__add_trial(sql, write);
 	for (size_t i = 0; i < count; i++) {
 		mg_sb_add(sql, i ? ", " : " (");
 		mg_sb_add_ident(sql, columns[i]);
@@ -53,9 +53,11 @@ int mg_write__insert_rows(struct mg_write *write, struct mg_duck_conn *conn,
                           struct mg_error *err)
 {
 	struct mg_sb sql = { 0 };
-	int code =
-		write->spools[MG_WRITE_TRIED].spool ? mg_write__spool_empty(write, MG_WRITE_TRIED, err) : 0;
+	int code = mg_write__make_trial(write, conn, err);
 
+	if (!code && write->spools[MG_WRITE_TRIED].spool) {
+		code = mg_write__spool_empty(write, MG_WRITE_TRIED, err);
+	}
 	add_head(&sql, write, columns, count);
 	if (count) {
 		mg_write__add_chunk(&sql, write, NULL);
@@ -81,17 +83,19 @@ static int try_rows(struct mg_write *write, struct mg_duck_conn *conn, struct mg
                     struct mg_error *err)
 {
 	bool again = is_needed_again(write);
+	int code = mg_write__make_trial(write, conn, err);
 
 	mg_duck_set_context(conn, &write->context);
 	mg_sb_add(sql, "\nRETURNING ");
 	mg_write__add_columns(sql, write);
 	if (!again) {
 		mg_write__add_slots(sql, write);
-		return mg_write__redo_query(write, MG_REDO_INSERT, conn, mg_sb_text(sql), err);
+		return code ? code
+		            : mg_write__redo_query(write, MG_REDO_INSERT, conn, mg_sb_text(sql), err);
 	}
-	int code =
-		write->spools[MG_WRITE_TRIED].spool ? mg_write__spool_empty(write, MG_WRITE_TRIED, err) : 0;
-
+	if (!code && write->spools[MG_WRITE_TRIED].spool) {
+		code = mg_write__spool_empty(write, MG_WRITE_TRIED, err);
+	}
 	code = code ? code : mg_write__spool_query(write, MG_WRITE_TRIED, conn, mg_sb_text(sql), err);
 	if (!code) {
 		mg_write__spool_seal(write, MG_WRITE_TRIED);

@@ -113,6 +113,12 @@ int mg_write__redo_put(struct mg_write *write, enum mg_redo_kind kind, uint32_t 
 
 /* ---- SQL of the table (write_spool.c) ---- */
 void mg_write__add_table(struct mg_sb *sql, const struct mg_write *write);
+/* write_trial.c: in a try of the planning database, before anything is added to what add_trial
+ * names. */
+int mg_write__make_trial(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err);
+void mg_write__add_trial(struct mg_sb *sql, const struct mg_write *write);
+/* A text over the table's rows, as it is called there: without the schema in front of its name. */
+struct mg_str mg_write__unqualify(const struct mg_write *write, struct mg_str text);
 /* "main"."t" AS "a" */
 void mg_write__add_target(struct mg_sb *sql, const struct mg_write *write);
 /* a."name"; rowid when name is NULL. */

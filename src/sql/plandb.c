@@ -481,7 +481,8 @@ static int check_shadows(struct mg_plan_conn *conn, const struct mg_wall_view *v
 	}
 	int code = mg_duck_int(conn->duck,
 	                       "SELECT count(*) FROM duckdb_tables() JOIN duckdb_views() v "
-	                       "ON lower(table_name) = v.view_name WHERE v.internal",
+	                       "ON lower(table_name) = v.view_name WHERE v.internal "
+	                       "AND v.schema_name <> 'information_schema'", /* not without its name */
 	                       &shadows, err);
 
 	out->catalog_only = shadows == 0;
