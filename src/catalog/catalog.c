@@ -488,6 +488,15 @@ void mg_table_add_definition(struct mg_sb *sql, const struct mg_table *table, bo
 	}
 }
 
+void mg_view_add_definition(struct mg_sb *sql, const struct mg_view *view)
+{
+	if (view->declared && *view->declared) {
+		mg_sb_addf(sql, " %s", view->declared);
+	} else {
+		mg_sb_addf(sql, " AS %s", view->sql);
+	}
+}
+
 bool mg_table_is_same(const struct mg_table *a, const struct mg_table *b)
 {
 	return a->id == b->id && a->version == b->version && mg_text_eq(a->definition, b->definition);

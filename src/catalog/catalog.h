@@ -64,6 +64,8 @@ struct mg_table {
 
 struct mg_view {
 	const char *schema, *name, *sql; /* sql: the SELECT */
+	/* What stands behind its name, when that names columns, which sql does too; or NULL or "". */
+	const char *declared;
 	struct mg_comments comments;
 };
 
@@ -222,6 +224,8 @@ const char *mg_column_stored(const struct mg_column *column);
 void mg_table_add_stored_columns(struct mg_sb *sql, const struct mg_table *table);
 /* What stands between the parentheses of its CREATE TABLE: columns, CHECKs, with_key: keys. */
 void mg_table_add_definition(struct mg_sb *sql, const struct mg_table *table, bool with_key);
+/* What stands behind the name in its CREATE VIEW, with a blank in front. */
+void mg_view_add_definition(struct mg_sb *sql, const struct mg_view *view);
 /* The same rows of the same columns: nothing has altered it or made it anew. */
 bool mg_table_is_same(const struct mg_table *a, const struct mg_table *b);
 /* The shards whose files hold it; data: that it is of. */

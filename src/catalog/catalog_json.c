@@ -79,6 +79,10 @@ static void write_view(struct mg_sb *out, const struct mg_view *view)
 	add_text(out, "name", view->name);
 	mg_sb_add_char(out, ',');
 	add_text(out, "sql", view->sql);
+	if (view->declared && *view->declared) {
+		mg_sb_add_char(out, ',');
+		add_text(out, "declared", view->declared);
+	}
 	mg_catalog__write_comments(out, &view->comments);
 	mg_sb_add_char(out, '}');
 }
@@ -406,6 +410,7 @@ int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len,
 		view->schema = text_of(arena, item, "schema");
 		view->name = text_of(arena, item, "name");
 		view->sql = text_of(arena, item, "sql");
+		view->declared = text_of(arena, item, "declared");
 		view->comments = mg_catalog__read_comments(arena, item);
 	}
 	mg_json_each(item, users) {

@@ -203,7 +203,7 @@ static const char *replay_of(const struct mg_define *define)
 		} else if (object) {
 			mg_sb_addf(&sql, " %.*s", MG_STR_ARG(ddl->definition));
 		} else {
-			mg_sb_addf(&sql, " AS %s", define->view.sql);
+			mg_view_add_definition(&sql, &define->view);
 		}
 	}
 	const char *text = ddl->kind == MG_DDL_SCHEMA && ddl->verb == MG_DDL_DROP
@@ -261,27 +261,27 @@ static int create_view(struct mg_define *define, struct mg_error *err)
 {
 	const struct mg_ddl *ddl = &define->ddl;
 	struct mg_bound bound;
-	struct mg_sb text = { 0 };
+	struct mg_sb names = { 0 };
 	const char *query;
 	int code = mg_define__bind_query(define, &query, &bound, err);
 
 	if (code) {
 		return code;
 	}
-	if (ddl->name_count) {
-		mg_sb_addf(&text, "SELECT * FROM (%s\n) AS q(", query);
-		for (size_t i = 0; i < ddl->name_count; i++) {
-			mg_sb_add(&text, i ? ", " : "");
-			mg_sb_add_ident(&text, ddl->names[i]);
-		}
-		mg_sb_add_char(&text, ')');
-	} else {
-		mg_sb_add(&text, query);
+	define->view =
+		(struct mg_view){ .schema = define->schema, .name = ddl->name, .sql = query };
+	for (size_t i = 0; i < ddl->name_count; i++) {
+		mg_sb_add(&names, i ? ", " : "(");
+		mg_sb_add_ident(&names, ddl->names[i]);
 	}
-	define->view = (struct mg_view){ .schema = define->schema,
-		                             .name = ddl->name,
-		                             .sql = mg_arena_strdup(define->arena, mg_sb_text(&text)) };
-	mg_sb_fini(&text);
+	if (ddl->name_count) {
+		mg_sb_add_char(&names, ')');
+		define->view.sql = mg_arena_format(define->arena, "SELECT * FROM (%s\n) AS q%s", query,
+		                                   mg_sb_text(&names));
+		define->view.declared =
+			mg_arena_format(define->arena, "%s AS %s", mg_sb_text(&names), query);
+	}
+	mg_sb_fini(&names);
 	return mg_define__change_catalog(define, add_view, err);
 }
 

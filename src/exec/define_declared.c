@@ -9,13 +9,15 @@
 #include "exec/define_int.h"
 
 #include "base/json.h"
+#include "sql/cursor.h"
+#include "sql/statement.h"
 
 #include <string.h>
 
 struct declared {
 	const struct mg_table *table;
 	const struct mg_json *constraints;
-	const char *create; /* DuckDB's own CREATE TABLE */
+	const char *create; /* DuckDB's own CREATE TABLE, or NULL */
 	size_t count;       /* of constraints, without what a primary key adds */
 	size_t *columns;    /* [count] the column that it stands behind; column_count: none */
 };
@@ -149,8 +151,28 @@ static void add_all(struct mg_sb *sql, const struct declared *declared,
 	}
 }
 
-void mg_define__declare(struct mg_define *define, const struct mg_json *columns,
-                        const struct mg_json *constraints, const char *create)
+/* Shards would not compare such a column's values by it. */
+static int check_collations(const char *create, struct mg_error *err)
+{
+	struct mg_lexer lexer;
+	int depth = 0;
+
+	mg_lex_init(&lexer, mg_str(create));
+	for (struct mg_token token = mg_lex_next(&lexer);
+	     token.kind != MG_T_END && token.kind != MG_T_BAD; token = mg_lex_next(&lexer)) {
+		depth += mg_token_is_sign(token, '(') - mg_token_is_sign(token, ')');
+		if (depth == 1 && mg_token_is(token, "COLLATE")) {
+			mg_error_set(err, MG_E_UNSUPPORTED, "COLLATE of a column is not supported yet");
+			mg_error_hint(err, "Leave it out, and write column COLLATE name where it matters.");
+			return MG_E_UNSUPPORTED;
+		}
+	}
+	return 0;
+}
+
+int mg_define__declare(struct mg_define *define, const struct mg_json *columns,
+                       const struct mg_json *constraints, const char *create,
+                       struct mg_error *err)
 {
 	struct declared declared = {
 		.table = &define->table,
@@ -171,4 +193,5 @@ void mg_define__declare(struct mg_define *define, const struct mg_json *columns,
 	                             ? ""
 	                             : mg_arena_strdup(define->arena, mg_sb_text(&sql));
 	mg_sb_fini(&sql);
+	return create ? check_collations(create, err) : 0;
 }

@@ -73,9 +73,11 @@ int mg_define__check_expressions(struct mg_define *define, struct mg_error *err)
 int mg_define__read_table(struct mg_define *define, struct mg_duck_conn *conn,
                           const struct mg_define_place *place, struct mg_error *err);
 /* define_declared.c: define->table.declared, of what duckdb_columns(), duckdb_constraints() and
- * duckdb_tables() say; the table's definition is read. */
-void mg_define__declare(struct mg_define *define, const struct mg_json *columns,
-                        const struct mg_json *constraints, const char *create);
+ * duckdb_tables() (create; NULL: no key, no COLLATE) say; the table's definition is read.  Fails:
+ * MG_E_UNSUPPORTED collations. */
+int mg_define__declare(struct mg_define *define, const struct mg_json *columns,
+                       const struct mg_json *constraints, const char *create,
+                       struct mg_error *err);
 int mg_define__drop_in_shards(struct mg_define *define, const struct mg_table *table,
                               struct mg_error *err);
 /* As flush of mg_write_load: a part of its rows is complete. */

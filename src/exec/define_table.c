@@ -222,6 +222,13 @@ static int read_keys(struct mg_define *define, struct mg_duck_conn *conn,
 	return code;
 }
 
+static bool names_collation(const struct mg_define *define)
+{
+	struct mg_str text = define->ddl.columns.len ? define->ddl.columns : define->ddl.action;
+
+	return text.len && strcasestr(mg_arena_strndup(define->arena, text.ptr, text.len), "collate");
+}
+
 int mg_define__read_table(struct mg_define *define, struct mg_duck_conn *conn,
                           const struct mg_define_place *place, struct mg_error *err)
 {
@@ -239,7 +246,6 @@ int mg_define__read_table(struct mg_define *define, struct mg_duck_conn *conn,
 
 	table->column_count = table->primary_key_count = table->unique_count = table->key_count = 0;
 	code = code ? code : ask_json(define, conn, constraints_sql, place, &constraints, err);
-	code = code ? code : ask_json(define, conn, create_sql, place, &create, err);
 	if (!code) {
 		define->expression_count = 0;
 		define->expressions = mg_arena_new_array(define->arena, const char *,
@@ -247,12 +253,15 @@ int mg_define__read_table(struct mg_define *define, struct mg_duck_conn *conn,
 	}
 	code = code ? code : read_columns(define, columns, &text, err);
 	code = code ? code : read_constraints(define, constraints, &text, err);
+	if (!code && (mg_table_has_keys(table) || names_collation(define))) {
+		code = ask_json(define, conn, create_sql, place, &create, err);
+	}
 	code = code ? code : read_keys(define, conn, place, err);
 	code = code ? code : check_keys(table, err);
 	table->definition = mg_arena_strdup(define->arena, mg_sb_text(&text));
-	if (!code) {
-		mg_define__declare(define, columns, constraints, mg_json_text(mg_json_at(create, 0)));
-	}
+	code = code ? code
+	            : mg_define__declare(define, columns, constraints,
+	                                 create ? mg_json_text(mg_json_at(create, 0)) : NULL, err);
 	mg_sb_fini(&text);
 	return code;
 }

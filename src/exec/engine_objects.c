@@ -37,7 +37,7 @@ static int show_view(struct mg_engine *engine, struct mg_duck_conn *conn,
 
 	mg_sb_add(&sql, "CREATE OR REPLACE VIEW ");
 	mg_sb_add_path(&sql, view->schema, view->name);
-	mg_sb_addf(&sql, " AS %s", view->sql);
+	mg_view_add_definition(&sql, view);
 	/* Here first: it may stand on macros, which the engine has not. */
 	code = code ? code : mg_plandb_exec(engine->plandb, mg_sb_text(&sql), err);
 	if (!code) {

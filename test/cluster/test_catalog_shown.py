@@ -21,7 +21,7 @@ CREATE TABLE "Odd one" ("select" BIGINT DEFAULT nextval('ids') PRIMARY KEY, "it'
 CREATE TABLE bare (a INTEGER, d TIMESTAMP DEFAULT now(), e DATE DEFAULT DATE '2024-01-02');
 CREATE TABLE checked (a INTEGER CHECK (a > 1), b INTEGER NOT NULL, c VARCHAR DEFAULT 'x' || 'y', CHECK (a < b));
 CREATE VIEW seen AS SELECT k, upper(m::VARCHAR) AS u FROM t WHERE w > 4;
-CREATE VIEW s.named AS SELECT a AS one, c FROM s.t;
+CREATE VIEW s.named (one, two) AS SELECT a, c FROM s.t;
 CREATE MACRO plus(a, b := 5) AS a + b;
 CREATE MACRO above(n) AS TABLE SELECT * FROM t WHERE k > n;
 COMMENT ON TABLE t IS 'a table';

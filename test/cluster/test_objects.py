@@ -139,6 +139,7 @@ def test_macros_in_every_strategy(empty, path):
     ("COMMENT ON SCHEMA main IS 'a'", "TABLE, VIEW and COLUMN"),
     ("CREATE SEQUENCE x INCREMENT 0", "zero"),
     ("CREATE TABLE x (a INTEGER PRIMARY KEY, b INTEGER REFERENCES x(a))", "FOREIGN KEY"),
+    ("CREATE TABLE x (a INTEGER, b VARCHAR COLLATE nocase)", "COLLATE of a column"),
     ("CREATE TABLE x (a INTEGER, b INTEGER UNIQUE) PARTITIONED BY (a)", "must hold"),
 ])
 def test_what_cannot_be_made_is_refused_and_leaves_nothing(empty, statement, says):

@@ -61,6 +61,7 @@ static int fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
 	struct mg_table *table = &data->tables[0];
 	*table = (struct mg_table){ .schema = "main",
 		                        .name = "Line \"item\"",
+		                        .declared = "\"a\" INTEGER UNIQUE",
 		                        .key_count = 1,
 		                        .primary_key_count = 2,
 		                        .rows = 7,
@@ -81,7 +82,10 @@ static int fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
 	table->primary_key[0] = "a\nb";
 	table->primary_key[1] = "é";
 	data->views = mg_arena_new_array(arena, struct mg_view, 1);
-	data->views[0] = (struct mg_view){ "main", "v", "SELECT 'it''s' AS \"x\"", { 0 } };
+	data->views[0] = (struct mg_view){ .schema = "main",
+		                               .name = "v",
+		                               .sql = "SELECT 'it''s' AS \"x\"",
+		                               .declared = "(\"x\") AS SELECT 'it''s'" };
 	data->view_count = 1;
 	data->users = mg_arena_new_array(arena, struct mg_user, 1);
 	data->users[0] =
@@ -149,6 +153,8 @@ static void test_save_and_load(void **state)
 	assert_string_equal(table->comments.list[1].column, "é");
 	assert_null(table->comments.list[2].text);
 	assert_string_equal(b->views[0].sql, "SELECT 'it''s' AS \"x\"");
+	assert_string_equal(b->views[0].declared, "(\"x\") AS SELECT 'it''s'");
+	assert_string_equal(b->tables[0].declared, "\"a\" INTEGER UNIQUE");
 	assert_int_equal(mg_catalog_find_user(b, "scott")->role, MG_ROLE_ADMIN);
 	assert_null(mg_catalog_find_user(b, "Scott"));
 	assert_null(mg_catalog_find_table(b, "main", "nope"));
