@@ -22,6 +22,7 @@ struct mg_shown {
 	uint64_t id;
 	uint64_t rows;        /* of a table, lately */
 	uint64_t sample_rows; /* of them in the planning database */
+	size_t sampled_keys;  /* whose indexes hold them there */
 };
 
 /* What happened to replicas before anybody listened; more, and the rest, are only logged. */
@@ -89,6 +90,8 @@ bool mg_engine__is_shown(struct mg_engine *engine, const char *kind, const char 
                          const char *name);
 /* Under shown_lock; NULL when it is not shown (any more). */
 struct mg_shown *mg_engine__find_shown(struct mg_engine *engine, const struct mg_table *table);
+/* May its keys have an index with rows in the planning database? */
+bool mg_engine__has_room(struct mg_engine *engine, const struct mg_table *table);
 /* sample_rows: NULL: as before. */
 void mg_engine__note_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t rows,
                           const uint64_t *sample_rows);

@@ -3,6 +3,10 @@
 
 #include <string.h>
 
+/* DuckDB's index of one key takes a megabyte of the planning database's 512 as soon as it holds
+ * rows. */
+#define SAMPLED_KEYS_MAX 64
+
 void mg_engine__shown_fini(struct mg_shown *shown)
 {
 	mg_free(shown->kind);
@@ -55,10 +59,30 @@ bool mg_engine_shows(struct mg_engine *engine, const struct mg_table *table)
 {
 	pthread_mutex_lock(&engine->shown_lock);
 	const struct mg_shown *shown = mg_engine__find_shown(engine, table);
-	bool same = shown && shown->id == table->id && mg_text_eq(shown->text, mg_engine__text_of(table));
+	bool same = shown && shown->id == table->id &&
+	            mg_text_eq(shown->text, mg_engine__text_of(table));
 
 	pthread_mutex_unlock(&engine->shown_lock);
 	return same;
+}
+
+static size_t count_keys(const struct mg_table *table)
+{
+	return (table->primary_key_count ? 1 : 0) + table->unique_count;
+}
+
+bool mg_engine__has_room(struct mg_engine *engine, const struct mg_table *table)
+{
+	size_t keys = count_keys(table);
+
+	pthread_mutex_lock(&engine->shown_lock);
+	const struct mg_shown *own = mg_engine__find_shown(engine, table);
+
+	for (size_t i = 0; i < engine->shown_count; i++) {
+		keys += &engine->shown[i] == own ? 0 : engine->shown[i].sampled_keys;
+	}
+	pthread_mutex_unlock(&engine->shown_lock);
+	return !count_keys(table) || keys <= SAMPLED_KEYS_MAX;
 }
 
 void mg_engine_rows(struct mg_engine *engine, const struct mg_table *table, uint64_t *rows,
@@ -81,6 +105,7 @@ void mg_engine__note_rows(struct mg_engine *engine, const struct mg_table *table
 	if (shown) {
 		shown->rows = rows;
 		shown->sample_rows = sample_rows ? *sample_rows : shown->sample_rows;
+		shown->sampled_keys = shown->sample_rows ? count_keys(table) : 0;
 	}
 	pthread_mutex_unlock(&engine->shown_lock);
 }

@@ -6,7 +6,8 @@
  * that dropped it is: the catalog's state machine calls show_again in between.
  *
  * A table without partitions is sampled whole up to a size; others are sampled by the same range of
- * slots, so that joins keep matching.
+ * slots, so that joins keep matching.  Past so many keys (engine_shown.c) a table with keys has no
+ * sample: it is planned by its count of rows.
  */
 #include "exec/engine_int.h"
 
@@ -233,6 +234,11 @@ static int take_sample(struct mg_engine *engine, struct mg_duck_conn *conn,
 	struct sample sample = { .budget = { .limit = UINT64_MAX } };
 	const struct mg_duck_sink sink = { .begin = sample_begin, .put = sample_put, .arg = &sample };
 
+	*rows = 0;
+	if (!mg_engine__has_room(engine, table)) {
+		mg_arena_free(arena);
+		return 0;
+	}
 	sample.spool = mg_spool_new(&sample.budget);
 	add_sample_sql(&sql, arena, data, table, fraction);
 	int code = mg_duck_scatter(conn, mg_sb_text(&sql), NULL, 1, &sink, err);
@@ -319,6 +325,7 @@ static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
 		                                            .id = table->id,
 		                                            .rows = total,
 		                                            .sample_rows = rows });
+		mg_engine__note_rows(engine, table, total, &rows);
 	}
 	mg_sb_fini(&sql);
 	mg_arena_free(arena);

@@ -182,3 +182,21 @@ def test_the_catalog_is_told_as_duckdb_tells_it(new_cluster, plain):
         assert sorted(map(str, told)) == sorted(map(str, expected)), sql
     for table in ("t", "s.renamed"):
         assert here(as_json(f"FROM {table}")) == plain.execute(as_json(f"FROM {table}")).fetchone()[0]
+
+
+def test_samples_of_keyed_tables_are_bounded(new_cluster):
+    """An index that holds rows takes a megabyte of the planning database's few; past 64 tables have keys there, and no rows."""
+    cluster = new_cluster(scale=0)
+    cluster.start_server()
+    made = "CREATE TABLE k{0} (k INTEGER PRIMARY KEY, u VARCHAR UNIQUE); INSERT INTO k{0} VALUES (1, 'a')"
+    cluster.sql(";".join(made.format(i) for i in range(40)))
+    cluster.stop()
+    cluster.start_server()
+    keys = "FROM duckdb_constraints() WHERE schema_name = 'main' AND constraint_type IN ('PRIMARY KEY', 'UNIQUE')"
+    assert cluster.rows("SELECT count(*) " + keys) == [[80]]
+    sampled = "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' AND estimated_size > 0"
+    assert cluster.rows(f"SELECT count(*) FROM ({sampled})") == [[32]]
+    bare = cluster.rows(f"SELECT table_name {keys} AND table_name NOT IN ({sampled}) LIMIT 1")[0][0]
+    assert cluster.rows(f"SELECT * FROM {bare} a JOIN {bare} b USING (k) WHERE a.u = 'a'") == [[1, "a", "a"]]
+    assert "duplicate" in cluster.refused(f"INSERT INTO {bare} VALUES (1, 'b')").lower()
+    cluster.sql(f"DROP TABLE {bare}; INSERT INTO k0 VALUES (2, 'b')")
