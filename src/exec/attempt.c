@@ -7,7 +7,7 @@
  * `lock` guards the state of the participants and of the running stage; the query's thread waits on
  * `changed`.
  */
-#include "exec/attempt.h"
+#include "exec/attempt_int.h"
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -16,40 +16,8 @@
 #include "os/wait.h"
 #include "replica/replica.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum part_state { PART_IDLE, PART_RUNNING, PART_RAN, PART_FAILED };
-
-struct part {
-	struct mg_attempt_part info;
-	struct mg_worker *worker; /* NULL: this server */
-	enum part_state state;
-	struct mg_exec_stats stats;
-	struct mg_exec_reads reads; /* with options.profile */
-	struct mg_error err;
-	bool opened;
-};
-
-struct mg_attempt {
-	atomic_int refs;
-	struct mg_attempt_options options;
-	struct mg_arena *arena;
-	struct mg_spool_budget budget;
-	struct mg_participant *local;
-	struct part *parts;
-	size_t part_count;
-	uint16_t owner[MG_SLOT_COUNT];
-	uint64_t number; /* in frames */
-
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	uint32_t stage; /* that runs, or 0 */
-	bool copy_few;  /* of that stage */
-	bool cancelled, lost, closed, finishing;
-	uint64_t moved_bytes, moved_rows, rows_seen, bytes_seen;
-};
 
 void mg_attempt_ref(struct mg_attempt *attempt)
 {
@@ -259,7 +227,8 @@ int mg_attempt_show_shard(struct mg_attempt *attempt, uint32_t shard, struct mg_
 	                           attempt->options.table_count, err);
 }
 
-static int open_local(struct mg_attempt *attempt, struct mg_error *err)
+/* The server's own part, of what it was given: in the arena. */
+static void describe_local(struct mg_attempt *attempt, struct mg_exec_open *open)
 {
 	const struct mg_attempt_options *options = &attempt->options;
 	const struct mg_attempt_part *own = &attempt->parts[0].info;
@@ -276,7 +245,7 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 	for (size_t i = 1; i < attempt->part_count; i++) {
 		any_far |= is_far(&attempt->parts[i]);
 	}
-	struct mg_exec_open open = {
+	*open = (struct mg_exec_open){
 		.duck = mg_engine_duck(options->engine),
 		.gate = mg_engine_gate(options->engine),
 		.conn = options->tx ? mg_tx_conn(options->tx) : NULL,
@@ -298,12 +267,62 @@ static int open_local(struct mg_attempt *attempt, struct mg_error *err)
 		.send = send_local,
 		.arg = attempt,
 	};
+}
+
+static int open_local(struct mg_attempt *attempt, const struct mg_exec_open *open,
+                      struct mg_error *err)
+{
 	struct mg_participant *local = NULL;
-	int code = mg_participant_open(&local, &open, err);
+	int code = mg_participant_open(&local, open, err);
 	pthread_mutex_lock(&attempt->lock);
 	attempt->local = local; /* a worker may be lost right now: mg_attempt_on_lost looks for it */
 	pthread_mutex_unlock(&attempt->lock);
 	return code;
+}
+
+/* With workers: our own snapshot of all that is read comes first, also of what they are to read.
+ * They take theirs at the same indexes of the shards' logs, which is the same cut; what one of them
+ * cannot is read here. */
+static int open_shared(struct mg_attempt *attempt, struct mg_error *err)
+{
+	struct mg_exec_open open;
+	describe_local(attempt, &open);
+	open.cut_at = mg_arena_new_array(attempt->arena, uint64_t, open.cut_count + 1);
+	int code = open_local(attempt, &open, err);
+	if (!code) {
+		mg_attempt__pin(attempt, open.cut_shards, open.cut_at, open.cut_count);
+		describe_local(attempt, &open);
+		code = mg_participant_share(attempt->local, &open, err);
+	}
+	return code;
+}
+
+static void add_text(struct mg_sb *json, const char *before, const char *text)
+{
+	mg_sb_add(json, before);
+	mg_sb_add_json(json, text, strlen(text));
+}
+
+/* As it was planned: what a worker holds is of the same moment. */
+static void add_table(struct mg_sb *json, const struct mg_table *table)
+{
+	add_text(json, "{\"schema\":", table->schema);
+	add_text(json, ",\"name\":", table->name);
+	if (table->stored && *table->stored) {
+		add_text(json, ",\"stored\":", table->stored);
+	}
+	mg_sb_addf(json, ",\"id\":%llu,\"partitioned\":%s,\"columns\":[", (unsigned long long)table->id,
+	           table->key_count ? "true" : "false");
+	for (size_t i = 0; i < table->column_count; i++) {
+		const struct mg_column *column = &table->columns[i];
+		add_text(json, i ? ",[" : "[", column->name);
+		add_text(json, ",", column->type);
+		if (column->stored && *column->stored) {
+			add_text(json, ",", column->stored);
+		}
+		mg_sb_add_char(json, ']');
+	}
+	mg_sb_add(json, "]}");
 }
 
 /* Ask each worker to take part; what goes wrong there comes back as the answer to its first stage.
@@ -324,11 +343,8 @@ static void open_remote(struct mg_attempt *attempt)
 		               options->timezone ? strlen(options->timezone) : 0);
 		mg_sb_add(&json, ",\"tables\":[");
 		for (size_t t = 0; t < options->table_count; t++) {
-			mg_sb_add(&json, t ? ",[" : "[");
-			mg_sb_add_json(&json, options->tables[t].schema, strlen(options->tables[t].schema));
-			mg_sb_add_char(&json, ',');
-			mg_sb_add_json(&json, options->tables[t].name, strlen(options->tables[t].name));
-			mg_sb_add_char(&json, ']');
+			mg_sb_add(&json, t ? "," : "");
+			add_table(&json, &options->tables[t]);
 		}
 		mg_sb_add(&json, "],\"shards\":[");
 		for (size_t s = 0; s < part->info.shard_count; s++) {
@@ -371,6 +387,7 @@ int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *op
 	for (size_t i = 0; i < member_count; i++) {
 		mg_worker_unref(members[i].worker);
 	}
+	attempt->pinning = attempt->part_count > 1;
 	mg_hub_show_query(hub, attempt->number, attempt);
 	for (size_t i = 0; options->workers && i < attempt->part_count; i++) {
 		const struct part *part = &attempt->parts[i];
@@ -378,18 +395,17 @@ int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *op
 			mg_attempt_on_lost(attempt, part->worker, "it left as the query began");
 		}
 	}
-	int code = open_local(attempt, err);
+	struct mg_exec_open open;
+	int code;
+	if (attempt->part_count > 1) {
+		code = open_shared(attempt, err);
+	} else {
+		describe_local(attempt, &open);
+		code = open_local(attempt, &open, err);
+	}
 	if (code) {
 		mg_attempt_close(attempt);
 		return code;
-	}
-	/* The snapshot was taken after the workers were chosen: what changed in between may be in it
-	 * and not in their copies. */
-	for (size_t i = 1; i < attempt->part_count; i++) {
-		const struct part *part = &attempt->parts[i];
-		if (!mg_hub_holds(hub, part->worker, part->info.shards, part->info.shard_count)) {
-			mg_attempt_on_lost(attempt, part->worker, "its copies are out of date");
-		}
 	}
 	open_remote(attempt);
 	*out = attempt;
@@ -409,7 +425,7 @@ void mg_attempt_close(struct mg_attempt *attempt)
 	attempt->closed = true;
 	pthread_mutex_unlock(&attempt->lock);
 	for (size_t i = 1; i < attempt->part_count; i++) {
-		if (attempt->parts[i].opened) {
+		if (attempt->parts[i].opened || attempt->parts[i].pinned) {
 			mg_channel_sendf(mg_worker_channel(attempt->parts[i].worker),
 			                 "{\"type\":\"close\",\"query\":%llu}",
 			                 (unsigned long long)attempt->number);
@@ -420,7 +436,7 @@ void mg_attempt_close(struct mg_attempt *attempt)
 
 /* ---- frames of workers ---- */
 
-static size_t index_of(const struct mg_attempt *attempt, const struct mg_worker *worker)
+static size_t index_of_locked(const struct mg_attempt *attempt, const struct mg_worker *worker)
 {
 	for (size_t i = 1; i < attempt->part_count; i++) {
 		if (attempt->parts[i].worker == worker) {
@@ -428,6 +444,27 @@ static size_t index_of(const struct mg_attempt *attempt, const struct mg_worker 
 		}
 	}
 	return 0;
+}
+
+static size_t index_of(struct mg_attempt *attempt, const struct mg_worker *worker)
+{
+	pthread_mutex_lock(&attempt->lock);
+	size_t index = index_of_locked(attempt, worker);
+	pthread_mutex_unlock(&attempt->lock);
+	return index;
+}
+
+void mg_attempt_on_pinned(struct mg_attempt *attempt, const struct mg_worker *from,
+                          const char *missed)
+{
+	pthread_mutex_lock(&attempt->lock);
+	size_t index = index_of_locked(attempt, from);
+	if (index && attempt->pinning && attempt->parts[index].asked) {
+		attempt->parts[index].asked = false;
+		attempt->parts[index].pinned = !missed;
+		pthread_cond_broadcast(&attempt->changed);
+	}
+	pthread_mutex_unlock(&attempt->lock);
 }
 
 /* May this worker deliver rows of this stage to this target now? */
@@ -563,12 +600,13 @@ int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from,
 void mg_attempt_on_lost(struct mg_attempt *attempt, const struct mg_worker *worker,
                         const char *reason)
 {
-	size_t index = index_of(attempt, worker);
-	if (!index) {
-		return;
-	}
 	pthread_mutex_lock(&attempt->lock);
-	if (attempt->finishing) {
+	size_t index = index_of_locked(attempt, worker);
+	if (!index || attempt->finishing || attempt->pinning) {
+		if (index && attempt->pinning) { /* it does not come to take part */
+			attempt->parts[index].lost = true;
+			pthread_cond_broadcast(&attempt->changed);
+		}
 		pthread_mutex_unlock(&attempt->lock);
 		return;
 	}
@@ -803,6 +841,11 @@ static uint64_t figure(const struct mg_attempt *attempt, const uint64_t *value)
 	uint64_t copy = *value;
 	pthread_mutex_unlock(&unlocked->lock);
 	return copy;
+}
+
+uint32_t mg_attempt_missed(const struct mg_attempt *attempt)
+{
+	return attempt->missed;
 }
 
 uint64_t mg_attempt_moved_bytes(const struct mg_attempt *attempt)

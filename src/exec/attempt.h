@@ -3,8 +3,13 @@
  *
  * Participant 0 is this server.  A stage is run on all of them at once and is over when each has
  * said that it ran, by which time its rows have been delivered (channels keep order); then
- * everybody seals it.  What goes wrong on a worker's side ends the attempt: lost says whether
- * another attempt elsewhere makes sense.
+ * everybody seals it.
+ *
+ * What a worker reads is what this server would read in its place: it takes its snapshot of each
+ * shard at the index of the log at which our own snapshot is.  A worker that does not have that
+ * within MG_ATTEMPT_PIN_MS, or is beyond it already, takes no part, and we do it.  What goes
+ * wrong on a worker's side ends the attempt: lost says whether another attempt elsewhere makes
+ * sense.
  *
  * Thread: open, run_stage, close by the query's thread; cancel from any; on_... by channels.
  */
@@ -18,6 +23,7 @@
 #include "exec/participant.h"
 
 #define MG_ATTEMPT_PARTICIPANTS_MAX 256
+#define MG_ATTEMPT_PIN_MS 50 /* that a worker may need until it holds what is read */
 
 struct mg_attempt;
 
@@ -69,6 +75,8 @@ const struct mg_attempt_part *mg_attempt_part(const struct mg_attempt *attempt, 
 /* What that part read in the stage that ended last. */
 const struct mg_exec_reads *mg_attempt_reads(const struct mg_attempt *attempt, size_t index);
 struct mg_participant *mg_attempt_local(struct mg_attempt *attempt);
+/* Workers that had not what is read in time: this server did their parts. */
+uint32_t mg_attempt_missed(const struct mg_attempt *attempt);
 uint64_t mg_attempt_moved_bytes(const struct mg_attempt *attempt);
 uint64_t mg_attempt_moved_rows(const struct mg_attempt *attempt);
 uint64_t
@@ -83,6 +91,9 @@ int mg_attempt_on_data(struct mg_attempt *attempt, const struct mg_worker *from,
                        const struct mg_frame *frame, struct mg_buf *payload, struct mg_error *err);
 int mg_attempt_on_ran(struct mg_attempt *attempt, const struct mg_worker *from,
                       const struct mg_json *json, struct mg_error *err);
+/* missed: why it cannot; or NULL. */
+void mg_attempt_on_pinned(struct mg_attempt *attempt, const struct mg_worker *from,
+                          const char *missed);
 void mg_attempt_on_lost(struct mg_attempt *attempt, const struct mg_worker *worker,
                         const char *reason);
 

@@ -88,7 +88,7 @@ int mg_frame_decode(const void *message, size_t size, struct mg_frame *frame, st
 		                    "a data frame of %zu bytes is shorter than its head", size);
 	}
 	static const uint8_t zero[7];
-	if (head[0] < MG_FRAME_SCHEMA || head[0] > MG_FRAME_CHUNK ||
+	if (head[0] < MG_FRAME_SCHEMA || head[0] > MG_FRAME_ENTRIES ||
 	    memcmp(head + 1, zero, sizeof zero) != 0) {
 		return mg_error_set(err, MG_E_PROTOCOL, "unknown kind %u of data frame", head[0]);
 	}

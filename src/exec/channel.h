@@ -4,9 +4,10 @@
  * Text messages are JSON control frames; binary messages are a 40-byte head and a payload:
  *
  *   offset  size  field
- *        0     1  kind        1 schema, 2 batch, 3 chunk of a shard file
+ *        0     1  kind        1 schema, 2 batch, 3 chunk of a shard file, 4 hashes of its chunks,
+ *                             5 what a shard has applied (replica/follow_log.h)
  *        1     7  zero
- *        8     8  id          query number; chunk: shard id
+ *        8     8  id          query number; 3, 4, 5: shard id
  *       16     4  stage       chunk: chunk number
  *       20     4  target      participant, or 0xffffffff for everybody
  *       24     8  rows
@@ -26,10 +27,18 @@
 #include "base/mem.h"
 #include "net/http.h"
 
+#define MG_HUB_PROTOCOL 2 /* between a server and its workers (docs/protocol.md) */
+
 /* Rows are cut into batches far below this; a single row may need more than a batch has. */
 #define MG_CHANNEL_MESSAGE_MAX (64u << 20)
 
-enum mg_frame_kind { MG_FRAME_SCHEMA = 1, MG_FRAME_BATCH = 2, MG_FRAME_CHUNK = 3 };
+enum mg_frame_kind {
+	MG_FRAME_SCHEMA = 1,
+	MG_FRAME_BATCH = 2,
+	MG_FRAME_CHUNK = 3,
+	MG_FRAME_HASHES = 4,
+	MG_FRAME_ENTRIES = 5,
+};
 
 struct mg_frame {
 	uint8_t kind;

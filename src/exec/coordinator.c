@@ -292,6 +292,7 @@ static void note_attempt(struct job *job, struct mg_attempt *attempt)
 	stats->nodes = (uint32_t)mg_attempt_part_count(attempt);
 	stats->workers = stats->nodes - 1;
 	stats->attempts++;
+	stats->missed += mg_attempt_missed(attempt);
 }
 
 static int run_cut_once(struct job *job, bool workers, bool *again, struct mg_error *err)

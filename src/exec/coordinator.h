@@ -58,6 +58,7 @@ struct mg_run_stats {
 	uint64_t moved_bytes, moved_rows; /* between nodes */
 	uint32_t nodes, workers, shards;  /* that took part */
 	uint32_t stages, attempts;
+	uint32_t missed; /* workers that had not what is read in time: the server did their parts */
 	uint32_t workers_there; /* of a statement that another node has run: connected to that one */
 	uint64_t plan_micros, micros;
 	uint32_t cut_shards;     /* several that this node has read as one cut; 0: it has not */

@@ -1,9 +1,8 @@
 /*
  * copies.c - see copies.h.
  *
- * Rule: a file that is offered holds exactly what the shard held when its changes were counted: the
- * hub takes the offer only if the count is still the same, and from the first change after it no
- * copy is leased or used any more.
+ * Rule: a file that is offered is a copy of one checkpoint, made while no other one runs, and what
+ * came behind that checkpoint is in the shard's follow log; so who copies it can follow.
  *
  * The same thread keeps the counts of rows up, which the planner reads, shows again what of the
  * catalog could not be shown, and where this node has begun to coordinate writes sweeps what other
@@ -18,7 +17,8 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/wait.h"
-
+#include "replica/follow_log.h"
+#include "replica/replica.h"
 
 #define LOOK_MS 250
 #define EXPIRE_MS (600 * 1000)
@@ -28,28 +28,68 @@ struct mg_copies {
 	pthread_t thread;
 	/* owner: the thread */
 	uint64_t swept;      /* epoch */
+	bool failed;         /* the last offer */
 	uint64_t expired_ms; /* records of writes with keys: when last */
 	pthread_mutex_t lock; /* guards stopping */
 	pthread_cond_t changed;
 	bool stopping;
 };
 
-static void renew(struct mg_copies *copies, uint32_t shard, uint64_t count)
+struct copying {
+	const char *from, *to;
+};
+
+static int copy(void *arg, struct mg_error *err)
+{
+	const struct copying *copying = arg;
+
+	return mg_file_copy(copying->from, copying->to, err);
+}
+
+/* What the file holds, such that all behind it can be followed. */
+static int checkpoint(struct mg_engine *engine, uint32_t shard, uint64_t *index, uint64_t *term,
+                      struct mg_error *err)
+{
+	struct mg_follow_log *log = mg_replica_follow(engine->replica, shard);
+	int code = 0;
+
+	for (int i = 0; i < 2; i++) {
+		if (mg_replica_file_state(engine->replica, shard, index, term) &&
+		    mg_follow_log_covers(log, *index, *term) == MG_FOLLOW_HERE) {
+			return 0;
+		}
+		code = code || i ? code : mg_replica_checkpoint(engine->replica, shard, err);
+	}
+	return code ? code : mg_error_set(err, MG_E_BUSY, "shard %u is not whole yet", shard);
+}
+
+static void offer(struct mg_copies *copies, uint32_t shard)
 {
 	struct mg_engine *engine = copies->engine;
 	char *path = mg_format("%s/shards/%04u.duckdb", engine->data_dir, shard);
+	char *to = mg_hub_copy_path(engine->hub, shard), *fresh = mg_format("%s.new", to);
+	struct copying copying = { path, fresh };
 	char sha256[MG_SHA256_TEXT_SIZE];
 	struct mg_error err = { 0 };
-	uint64_t bytes = 0;
-	int code = mg_replica_checkpoint(engine->replica, shard, &err);
+	uint64_t bytes = 0, index = 0, term = 0;
+	int code = checkpoint(engine, shard, &index, &term, &err);
 
-	code = code ? code : mg_file_sha256(path, sha256, &err);
-	code = code ? code : mg_file_size(path, &bytes, &err);
+	code = code ? code
+	            : mg_replica_read_file(engine->replica, shard, index, copy, &copying, &err);
+	code = code ? code : mg_file_rename(fresh, to, &err);
+	code = code ? code : mg_file_sha256(to, sha256, &err);
+	code = code ? code : mg_file_size(to, &bytes, &err);
 	if (!code) {
-		mg_hub_offer(engine->hub, shard, count, path, sha256, bytes);
-	} else if (code != MG_E_BUSY) {
-		mg_log(MG_LOG_WARN, "copies.renew", "shard=%u error=\"%s\"", shard, err.message);
+		mg_hub_offer(engine->hub, shard, index, term, to, sha256, bytes);
+	} else {
+		(void)mg_file_remove(fresh, NULL);
 	}
+	if (code && code != MG_E_BUSY && code != MG_E_NOT_FOUND) {
+		mg_log(MG_LOG_WARN, "copies.offer", "shard=%u error=\"%s\"", shard, err.message);
+	}
+	copies->failed = code != 0;
+	mg_free(fresh);
+	mg_free(to);
 	mg_free(path);
 }
 
@@ -90,13 +130,12 @@ static void *work(void *arg)
 	pthread_mutex_lock(&copies->lock);
 	while (!copies->stopping) {
 		uint32_t shard;
-		uint64_t count;
 
 		pthread_mutex_unlock(&copies->lock);
-		bool found = mg_hub_stale_shard(copies->engine->hub, &shard, &count);
+		bool found = mg_hub_wanted_shard(copies->engine->hub, &shard);
 
 		if (found) {
-			renew(copies, shard, count);
+			offer(copies, shard);
 		}
 		sweep(copies);
 		expire(copies);
@@ -109,7 +148,7 @@ static void *work(void *arg)
 		pthread_mutex_lock(&copies->lock);
 		if (!copies->stopping) {
 			(void)mg_cond_wait_until(&copies->changed, &copies->lock,
-			                         mg_clock_ms() + (found ? 1 : LOOK_MS));
+			                         mg_clock_ms() + (found && !copies->failed ? 1 : LOOK_MS));
 		}
 	}
 	pthread_mutex_unlock(&copies->lock);

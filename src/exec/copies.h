@@ -1,8 +1,8 @@
 /*
- * copies.h - makes shards that have changed fit for copying again.
+ * copies.h - makes files that workers can copy of shards that have changed.
  *
- * A thread looks for shards that workers should hold, that have changed and are quiet now: it has
- * them written to their files, hashes these, and offers them to the hub.
+ * A thread looks for shards that workers want and whose file is not offered: it has them written to
+ * their files where that is needed, copies and hashes these, and offers them to the hub.
  */
 #ifndef MG_EXEC_COPIES_H
 #define MG_EXEC_COPIES_H

@@ -38,7 +38,8 @@ uint64_t mg_engine_default_memory(void)
 	return mg_os_memory_bytes() / 4 * 3;
 }
 
-int mg_engine_attach(struct mg_duck *duck, uint32_t shard, const char *path, struct mg_error *err)
+static int attach_as(struct mg_duck *duck, uint32_t shard, const char *path, const char *how,
+                     struct mg_error *err)
 {
 	struct mg_duck_conn *conn = NULL;
 	int code = mg_duck_connect(duck, &conn, err);
@@ -46,12 +47,36 @@ int mg_engine_attach(struct mg_duck *duck, uint32_t shard, const char *path, str
 		struct mg_sb sql = { 0 };
 		mg_sb_add(&sql, "ATTACH ");
 		mg_sb_add_literal(&sql, path, strlen(path));
-		mg_sb_addf(&sql, " AS s%u (READ_ONLY)", shard);
+		mg_sb_addf(&sql, " AS s%u (%s)", shard, how);
 		code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 		mg_sb_fini(&sql);
 		mg_duck_disconnect(conn);
 	}
 	return code ? mg_error_wrap(err, "while attaching shard %u", shard) : 0;
+}
+
+int mg_engine_attach(struct mg_duck *duck, uint32_t shard, const char *path, struct mg_error *err)
+{
+	return attach_as(duck, shard, path, "READ_ONLY", err);
+}
+
+int mg_engine_attach_own(struct mg_duck *duck, uint32_t shard, const char *path,
+                         struct mg_error *err)
+{
+	return attach_as(duck, shard, path, "RECOVERY_MODE no_wal_writes", err);
+}
+
+int mg_engine_no_checkpoints(struct mg_duck *duck, struct mg_error *err)
+{
+	struct mg_duck_conn *conn = NULL;
+	int code = mg_duck_connect(duck, &conn, err);
+	code = code ? code
+	            : mg_duck_exec(conn,
+	                           "SET GLOBAL wal_autocheckpoint = '1000TB'; "
+	                           "PRAGMA disable_checkpoint_on_shutdown",
+	                           err);
+	mg_duck_disconnect(conn);
+	return code;
 }
 
 int mg_engine_detach(struct mg_duck *duck, uint32_t shard, struct mg_error *err)
@@ -266,11 +291,9 @@ static void forget_damage(struct mg_engine *engine, const struct mg_catalog_data
 static void on_write(void *arg, uint32_t shard)
 {
 	struct mg_engine *engine = arg;
-	struct mg_hub *hub = atomic_load(&engine->served);
+
+	(void)shard;
 	atomic_store(&engine->measured, false);
-	if (hub) {
-		mg_hub_shard_changes(hub, shard);
-	}
 }
 
 static void on_catalog(void *arg)
@@ -366,15 +389,7 @@ static int open_duck(struct mg_engine *engine, struct mg_error *err)
 	}
 	char *shards = mg_format("%s/shards", engine->data_dir);
 	const char *dirs[] = { shards, engine->spill_dir };
-	/* Files are written by the replicas' checkpoints alone: not by size, and not at the end. */
-	struct mg_duck_conn *conn = NULL;
-	code = mg_duck_connect(engine->duck, &conn, err);
-	code = code ? code
-	            : mg_duck_exec(conn,
-	                           "SET GLOBAL wal_autocheckpoint = '1000TB'; "
-	                           "PRAGMA disable_checkpoint_on_shutdown",
-	                           err);
-	mg_duck_disconnect(conn);
+	code = mg_engine_no_checkpoints(engine->duck, err);
 	code = code ? code : mg_dir_make(shards, 0700, err);
 	code = code ? code : mg_duck_fence(engine->duck, dirs, 2, err);
 	mg_free(shards);

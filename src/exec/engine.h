@@ -108,6 +108,11 @@ size_t mg_engine_nodes(struct mg_engine *engine, struct mg_node_info *infos, siz
 /* Attach a verified shard file read-only as "s<id>". */
 const char *mg_engine_node_name(const struct mg_engine *engine);
 int mg_engine_attach(struct mg_duck *duck, uint32_t shard, const char *path, struct mg_error *err);
+/* For writing, as the file of this process alone: a commit is in memory until a checkpoint. */
+int mg_engine_attach_own(struct mg_duck *duck, uint32_t shard, const char *path,
+                         struct mg_error *err);
+/* Files are written by checkpoints that somebody asks for: not by size, and not at the end. */
+int mg_engine_no_checkpoints(struct mg_duck *duck, struct mg_error *err);
 int mg_engine_detach(struct mg_duck *duck, uint32_t shard, struct mg_error *err);
 /* Tables as a participant sees them when it holds `shards` (ids from 1) and the reference group. */
 void mg_engine_exec_tables(struct mg_arena *arena, const struct mg_table *tables,

@@ -552,7 +552,6 @@ void mg_engine__show_again(struct mg_engine *engine)
 	mg_gate_leave(engine->gate, &pass);
 	mg_catalog_give(engine->catalog, data);
 	mg_sequences_follow(engine->sequences);
-	mg_hub_tables_changed(engine->hub);
 	pthread_mutex_unlock(&engine->show_lock);
 }
 

@@ -289,6 +289,12 @@ static void print_text(const struct mg_explain *explain, const struct mg_way *wa
 	}
 	if (analyze) {
 		print_sums(out, explain, way);
+		if (stats->missed) {
+			mg_sb_addf(out,
+			           "workers: %u had not what is read within %d ms; the server did their "
+			           "parts\n",
+			           stats->missed, MG_ATTEMPT_PIN_MS);
+		}
 		if (stats->cut_shards) {
 			mg_sb_addf(out, "cut: %u shards at server %llu, which has waited %llu ms for it\n",
 			           stats->cut_shards, (unsigned long long)stats->cut_node,
@@ -434,11 +440,12 @@ static void print_json(const struct mg_explain *explain, const struct mg_way *wa
 			           (unsigned long long)stats->cut_waited_ms);
 		}
 		mg_sb_addf(out,
-		           ",\"rows\":%llu,\"bytes\":%llu,\"nodes\":%u,\"workers\":%u,\"attempts\":%u,"
-		           "\"moved_bytes\":%llu,"
+		           ",\"rows\":%llu,\"bytes\":%llu,\"nodes\":%u,\"workers\":%u,\"missed\":%u,"
+		           "\"attempts\":%u,\"moved_bytes\":%llu,"
 		           "\"moved_rows\":%llu,\"plan_ms\":%.3f,\"elapsed_ms\":%.3f",
 		           (unsigned long long)stats->rows, (unsigned long long)stats->bytes, stats->nodes,
-		           stats->workers, stats->attempts, (unsigned long long)stats->moved_bytes,
+		           stats->workers, stats->missed, stats->attempts,
+		           (unsigned long long)stats->moved_bytes,
 		           (unsigned long long)stats->moved_rows, (double)stats->plan_micros / 1000,
 		           (double)stats->micros / 1000);
 	}

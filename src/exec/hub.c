@@ -11,6 +11,7 @@
 #include "exec/attempt.h"
 #include "os/clock.h"
 #include "os/random.h"
+#include "os/wait.h"
 #include "replica/replica.h"
 
 #include <errno.h>
@@ -19,8 +20,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#define QUIET_MS 2000u /* a shard that has just changed will change again soon */
 
 /* ---- references ---- */
 
@@ -35,7 +34,7 @@ void mg_worker_unref(struct mg_worker *worker)
 	if (worker && atomic_fetch_sub(&worker->refs, 1) == 1) {
 		mg_channel_unref(worker->channel);
 		mg_free(worker->holding);
-		mg_free(worker->behind);
+		mg_free(worker->held);
 		mg_free(worker->asked);
 		mg_free(worker);
 	}
@@ -65,35 +64,26 @@ static bool has_copies_locked(const struct mg_worker *worker)
 	return false;
 }
 
-/* Shards are being written, all of them: there is nothing to copy now. */
-static bool all_stale_locked(const struct mg_hub *hub)
-{
-	for (uint32_t i = 1; i <= hub->shard_count; i++) {
-		if (!hub->changes[i].stale) {
-			return false;
-		}
-	}
-	return true;
-}
-
-/* A worker waits for its copies, unless there is nothing to copy. */
+/* A worker waits for its copies. */
 static bool is_ready_locked(const struct mg_worker *worker)
 {
-	return worker->greeted && !worker->lost && !worker->draining &&
-	       (all_stale_locked(worker->hub) || has_copies_locked(worker));
+	return worker->greeted && !worker->lost && !worker->draining && has_copies_locked(worker);
 }
 
-static void tell(struct mg_hub *hub, const char *event, const char *worker)
+void mg_hub__tell(struct mg_hub *hub, const char *event, const char *worker)
 {
 	if (hub->on_event) {
 		hub->on_event(hub->event_arg, event, worker);
 	}
 }
 
-static void say_ready(struct mg_hub *hub, const struct mg_worker *worker)
+void mg_hub__tell_ready(struct mg_hub *hub, struct mg_worker *worker)
 {
-	tell(hub, "worker.ready", worker->id);
-	mg_log(MG_LOG_INFO, "worker.ready", "worker=%s", worker->id);
+	if (!worker->was_ready && is_ready_locked(worker)) {
+		worker->was_ready = true;
+		mg_hub__tell(hub, "worker.ready", worker->id);
+		mg_log(MG_LOG_INFO, "worker.ready", "worker=%s", worker->id);
+	}
 }
 
 void mg_hub_on_event(struct mg_hub *hub,
@@ -150,37 +140,6 @@ unsigned mg_hub_server_threads(struct mg_hub *hub)
 
 /* ---- frames of workers ---- */
 
-static void add_tables(struct mg_sb *json, const struct mg_catalog_data *data)
-{
-	mg_sb_add(json, "\"tables\":[");
-	for (size_t i = 0; i < data->table_count; i++) {
-		const struct mg_table *table = &data->tables[i];
-		mg_sb_addf(json, "%s{\"schema\":", i ? "," : "");
-		mg_sb_add_json(json, table->schema, strlen(table->schema));
-		mg_sb_add(json, ",\"name\":");
-		mg_sb_add_json(json, table->name, strlen(table->name));
-		if (table->stored && *table->stored) {
-			mg_sb_add(json, ",\"stored\":");
-			mg_sb_add_json(json, table->stored, strlen(table->stored));
-		}
-		mg_sb_addf(json, ",\"id\":%llu,\"partitioned\":%s,\"columns\":[",
-		           (unsigned long long)table->id, table->key_count ? "true" : "false");
-		for (size_t c = 0; c < table->column_count; c++) {
-			mg_sb_add(json, c ? ",[" : "[");
-			mg_sb_add_json(json, table->columns[c].name, strlen(table->columns[c].name));
-			mg_sb_add_char(json, ',');
-			mg_sb_add_json(json, table->columns[c].type, strlen(table->columns[c].type));
-			if (table->columns[c].stored && *table->columns[c].stored) {
-				mg_sb_add_char(json, ',');
-				mg_sb_add_json(json, table->columns[c].stored, strlen(table->columns[c].stored));
-			}
-			mg_sb_add_char(json, ']');
-		}
-		mg_sb_add(json, "]}");
-	}
-	mg_sb_add_char(json, ']');
-}
-
 /* Names stand in logs, errors and terminals. */
 static bool is_name(const char *name)
 {
@@ -212,10 +171,10 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
                     struct mg_error *err)
 {
 	const char *engine = mg_json_get_text(json, "engine");
-	if (mg_json_get_int(json, "protocol", 0) != 1) {
+	if (mg_json_get_int(json, "protocol", 0) != MG_HUB_PROTOCOL) {
 		return mg_error_set(err, MG_E_PROTOCOL,
-		                    "the worker speaks protocol %lld, this server speaks 1",
-		                    (long long)mg_json_get_int(json, "protocol", 0));
+		                    "the worker speaks protocol %lld, this server speaks %d",
+		                    (long long)mg_json_get_int(json, "protocol", 0), MG_HUB_PROTOCOL);
 	}
 	if (!mg_text_eq(engine, mg_duck_version())) {
 		return mg_error_set(err, MG_E_PROTOCOL,
@@ -250,119 +209,29 @@ static int on_hello(struct mg_hub *hub, struct mg_worker *worker, const struct m
 	worker->cache_bytes = cache < 0 ? 0 : (uint64_t)cache;
 	worker->greeted = true;
 	mg_sb_addf(&hello,
-	           "{\"type\":\"welcome\",\"worker\":\"%s\",\"cluster\":\"%s\",\"lease_ms\":%u,",
+	           "{\"type\":\"welcome\",\"worker\":\"%s\",\"cluster\":\"%s\",\"lease_ms\":%u}",
 	           worker->id, hub->cluster_id, (unsigned)hub->silence_ms);
-	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(hub->engine));
-	add_tables(&hello, data);
-	mg_catalog_give(mg_engine_catalog(hub->engine), data);
-	mg_sb_add_char(&hello, '}');
 	mg_channel_send(worker->channel, mg_sb_text(&hello));
 	mg_sb_fini(&hello);
 	mg_hub__lease(hub, worker);
 	share_cores_locked(hub);
-	tell(hub, "worker.joined", worker->id);
+	mg_hub__tell(hub, "worker.joined", worker->id);
 	mg_log(MG_LOG_INFO, "worker.joined", "worker=%s address=%s threads=%u", worker->id,
 	       mg_channel_peer(worker->channel), worker->threads);
-	if (is_ready_locked(worker)) {
-		say_ready(hub, worker);
-	}
 	pthread_mutex_unlock(&hub->lock);
-	return 0;
+	return mg_hub__start_feeder(hub, worker, err);
 }
 
-/* A shard id out of a frame, that this worker has been leased. */
-static int leased_shard(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
-                        uint32_t *shard, struct mg_error *err)
-{
-	int64_t id = mg_json_get_int(json, "shard", -1);
-	if (!worker->greeted || id < 0 || id > hub->shard_count ||
-	    worker->holding[id] == MG_NOT_LEASED) {
-		return mg_error_set(err, MG_E_PROTOCOL,
-		                    "worker \"%s\" names shard %lld, which is not leased to it", worker->id,
-		                    (long long)id);
-	}
-	*shard = (uint32_t)id;
-	return 0;
-}
-
-static int send_chunk(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard, uint64_t chunk,
+/* A shard has applied more. */
+static int on_applied(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
                       struct mg_error *err)
 {
-	uint64_t size = hub->shards[shard].bytes, offset = chunk * MG_HUB_CHUNK;
-	if (chunk > UINT32_MAX || offset >= size) {
-		return mg_error_set(err, MG_E_PROTOCOL, "chunk %llu is beyond the end of shard %u",
-		                    (unsigned long long)chunk, shard);
+	int64_t shard = mg_json_get_int(json, "shard", -1), index = mg_json_get_int(json, "index", -1);
+	if (shard < 0 || shard > hub->shard_count || index < 0) {
+		return mg_error_set(err, MG_E_PROTOCOL, "shard %lld is not one to apply anything to",
+		                    (long long)shard);
 	}
-	size_t want = size - offset < MG_HUB_CHUNK ? (size_t)(size - offset) : MG_HUB_CHUNK;
-	struct mg_buf *buf = mg_buf_new(want);
-	if (!buf) {
-		return mg_error_set(err, MG_E_NOMEM, "no memory for a chunk of shard %u", shard);
-	}
-	int code = 0;
-	while (!code && buf->size < want) {
-		ssize_t got = pread(hub->files[shard], buf->data + buf->size, want - buf->size,
-		                    (off_t)(offset + buf->size));
-		if (got > 0) {
-			buf->size += (size_t)got;
-		} else if (got == 0) {
-			code = mg_error_set(err, MG_E_CORRUPT,
-			                    "the file of shard %u is shorter than its manifest says", shard);
-		} else if (errno != EINTR) {
-			code = mg_error_errno(err, errno, "cannot read the file of shard %u", shard);
-		}
-	}
-	if (!code) {
-		struct mg_frame frame = { .kind = MG_FRAME_CHUNK, .id = shard, .stage = (uint32_t)chunk };
-		code = mg_channel_send_data(worker->channel, &frame, buf, err);
-	}
-	mg_buf_unref(buf);
-	return code;
-}
-
-static int on_held(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
-                   struct mg_error *err)
-{
-	uint32_t shard;
-	pthread_mutex_lock(&hub->lock);
-	int code = leased_shard(hub, worker, json, &shard, err);
-	if (!code && !mg_text_eq(mg_json_get_text(json, "sha256"), hub->shards[shard].sha256)) {
-		code = mg_error_set(err, MG_E_CORRUPT, "worker \"%s\" shows a wrong hash of shard %u",
-		                    worker->id, shard);
-	}
-	if (!code) {
-		bool before = is_ready_locked(worker);
-		if (worker->holding[shard] == MG_LEASED) {
-			worker->holding[shard] = MG_HELD;
-			worker->behind[shard] = 0;
-		}
-		if (!before && is_ready_locked(worker)) {
-			say_ready(hub, worker);
-		}
-	}
-	pthread_mutex_unlock(&hub->lock);
-	return code;
-}
-
-/* The worker cannot keep a shard that it was leased. */
-static int on_decline(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
-                      struct mg_error *err)
-{
-	uint32_t shard;
-	const char *reason = mg_json_get_text(json, "reason");
-	pthread_mutex_lock(&hub->lock);
-	int code = leased_shard(hub, worker, json, &shard, err);
-	if (!code && worker->holding[shard] != MG_LEASED) {
-		code = mg_error_set(err, MG_E_PROTOCOL, "worker \"%s\" declines shard %u after it held it",
-		                    worker->id, shard);
-	}
-	if (!code) {
-		mg_log(MG_LOG_WARN, "worker.full", "worker=%s shard=%u reason=\"%.200s\"", worker->id,
-		       shard, reason ? reason : "");
-		tell(hub, "worker.full", worker->id);
-		mg_hub__decline(hub, worker, shard);
-	}
-	pthread_mutex_unlock(&hub->lock);
-	return code;
+	return mg_hub__on_applied(hub, worker, (uint32_t)shard, (uint64_t)index, err);
 }
 
 /* The query that a frame names, with a reference; NULL when it is over, which is no fault: frames
@@ -381,6 +250,22 @@ static struct mg_attempt *find_query(struct mg_hub *hub, uint64_t number)
 	return query;
 }
 
+/* It reads its copies as they were asked for, or cannot. */
+static int on_pinned(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                     struct mg_error *err)
+{
+	struct mg_attempt *query = find_query(hub, (uint64_t)mg_json_get_int(json, "query", -1));
+	(void)err;
+	pthread_mutex_lock(&hub->lock);
+	worker->late = false;
+	pthread_mutex_unlock(&hub->lock);
+	if (query) {
+		mg_attempt_on_pinned(query, worker, mg_json_get_text(json, "missed"));
+		mg_attempt_unref(query);
+	}
+	return 0;
+}
+
 static int on_control(void *arg, const struct mg_json *json, struct mg_error *err)
 {
 	struct mg_worker *worker = arg;
@@ -392,20 +277,20 @@ static int on_control(void *arg, const struct mg_json *json, struct mg_error *er
 	if (!worker->greeted) {
 		return mg_error_set(err, MG_E_PROTOCOL, "a frame \"%s\" before hello", type);
 	}
-	if (mg_text_eq(type, "fetch")) {
-		uint32_t shard;
-		pthread_mutex_lock(&hub->lock);
-		int code = leased_shard(hub, worker, json, &shard, err);
-		pthread_mutex_unlock(&hub->lock);
-		return code ? code
-		            : send_chunk(hub, worker, shard, (uint64_t)mg_json_get_int(json, "chunk", -1),
-		                         err);
-	}
-	if (mg_text_eq(type, "held")) {
-		return on_held(hub, worker, json, err);
-	}
-	if (mg_text_eq(type, "decline")) {
-		return on_decline(hub, worker, json, err);
+	static const struct {
+		const char *type;
+		int (*on)(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+		          struct mg_error *err);
+	} frames[] = {
+		{ "fetch", mg_hub__on_fetch },   { "hashes", mg_hub__on_hashes },
+		{ "held", mg_hub__on_held },     { "want", mg_hub__on_want },
+		{ "applied", on_applied },       { "decline", mg_hub__on_decline },
+		{ "pinned", on_pinned },
+	};
+	for (size_t i = 0; i < sizeof frames / sizeof *frames; i++) {
+		if (mg_text_eq(type, frames[i].type)) {
+			return frames[i].on(hub, worker, json, err);
+		}
 	}
 	if (mg_text_eq(type, "ran")) {
 		struct mg_attempt *query = find_query(hub, (uint64_t)mg_json_get_int(json, "query", -1));
@@ -430,7 +315,7 @@ static int on_data(void *arg, const struct mg_frame *frame, struct mg_buf *paylo
                    struct mg_error *err)
 {
 	struct mg_worker *worker = arg;
-	if (!worker->greeted || frame->kind == MG_FRAME_CHUNK) {
+	if (!worker->greeted || frame->kind >= MG_FRAME_CHUNK) {
 		return mg_error_set(err, MG_E_PROTOCOL, "an unexpected data frame");
 	}
 	struct mg_attempt *query = find_query(worker->hub, frame->id);
@@ -469,7 +354,7 @@ static void on_closed(void *arg, const char *reason)
 	if (!hub->stopping) {
 		mg_hub__lease_all(hub);
 		share_cores_locked(hub);
-		tell(hub, "worker.left", worker->id);
+		mg_hub__tell(hub, "worker.left", worker->id);
 	}
 	mg_log(worker->draining || hub->stopping ? MG_LOG_INFO : MG_LOG_WARN, "worker.left",
 	       "worker=%s reason=\"%s\"", worker->id, reason);
@@ -479,6 +364,7 @@ static void on_closed(void *arg, const char *reason)
 		mg_attempt_unref(queries[i]);
 	}
 	mg_arena_free(arena);
+	mg_hub__end_feeder(worker);
 	pthread_mutex_lock(&hub->lock);
 	hub->present--;
 	pthread_cond_broadcast(&hub->left);
@@ -492,7 +378,7 @@ void mg_hub_accept(struct mg_hub *hub, struct mg_http_request *request)
 	atomic_init(&worker->refs, 1); /* the channel's, given back in on_closed */
 	worker->hub = hub;
 	worker->holding = mg_alloc0(hub->shard_count + 1);
-	worker->behind = mg_alloc0((hub->shard_count + 1) * sizeof *worker->behind);
+	worker->held = mg_alloc0((hub->shard_count + 1) * sizeof *worker->held);
 	worker->asked = mg_alloc0(sizeof *worker->asked * (hub->shard_count + 1));
 	worker->since_ms = (uint64_t)mg_clock_wall_ms();
 	struct mg_channel_handler handler = {
@@ -545,7 +431,7 @@ void mg_hub_tick(struct mg_hub *hub)
 			mg_channel_abort(worker->channel, "no sign of life");
 		}
 	}
-	mg_hub__release_stale(hub);
+	mg_hub__drop_offers(hub);
 	mg_hub__exchange(hub);
 	pthread_mutex_unlock(&hub->lock);
 }
@@ -581,46 +467,6 @@ size_t mg_hub_nodes(struct mg_hub *hub, struct mg_node_info *infos, size_t max)
 	return count;
 }
 
-static struct mg_hub_copy copy_of(const struct mg_worker *worker, uint32_t shard)
-{
-	const struct mg_changes *changes = &worker->hub->changes[shard];
-	uint64_t behind = worker->behind[shard];
-
-	return (struct mg_hub_copy){
-		.worker = worker->id,
-		.shard = shard,
-		.state = worker->holding[shard] == MG_LEASED ? "copying"
-		         : worker->holding[shard] == MG_HELD ? "ready"
-		                                             : "stale",
-		.lag = behind ? changes->count - (behind - 1) : 0,
-	};
-}
-
-/* One that went stale is shown until the worker has the shard anew, also when it is let go. */
-static bool is_shown(const struct mg_worker *worker, uint32_t shard)
-{
-	return worker->holding[shard] == MG_LEASED || worker->holding[shard] == MG_HELD ||
-	       worker->behind[shard] > 0;
-}
-
-void mg_hub_copies(struct mg_hub *hub, void (*each)(void *arg, const struct mg_hub_copy *copy),
-                   void *arg)
-{
-	pthread_mutex_lock(&hub->lock);
-	for (size_t i = 0; i < hub->worker_count; i++) {
-		const struct mg_worker *worker = hub->workers[i];
-
-		for (uint32_t shard = 0; worker->greeted && shard <= hub->shard_count; shard++) {
-			if (is_shown(worker, shard)) {
-				const struct mg_hub_copy copy = copy_of(worker, shard);
-
-				each(arg, &copy);
-			}
-		}
-	}
-	pthread_mutex_unlock(&hub->lock);
-}
-
 bool mg_hub_drain(struct mg_hub *hub, const char *id)
 {
 	bool known = false;
@@ -629,7 +475,7 @@ bool mg_hub_drain(struct mg_hub *hub, const char *id)
 		if (mg_text_eq(hub->workers[i]->id, id)) {
 			hub->workers[i]->draining = known = true;
 			mg_channel_send(hub->workers[i]->channel, "{\"type\":\"draining\"}");
-			tell(hub, "worker.draining", id);
+			mg_hub__tell(hub, "worker.draining", id);
 			mg_log(MG_LOG_INFO, "worker.draining", "worker=%s", id);
 		}
 	}
@@ -642,100 +488,6 @@ uint64_t mg_hub_bytes_moved(struct mg_hub *hub)
 	return atomic_load(&hub->bytes_moved);
 }
 
-/* ---- shards that change ---- */
-
-void mg_hub_shard_changes(struct mg_hub *hub, uint32_t shard)
-{
-	pthread_mutex_lock(&hub->lock);
-	mg_assert(shard <= hub->shard_count);
-	hub->changes[shard].count++;
-	hub->changes[shard].changed_ms = mg_clock_ms();
-	mg_hub__withdraw(hub, shard);
-	pthread_mutex_unlock(&hub->lock);
-}
-
-bool mg_hub_stale_shard(struct mg_hub *hub, uint32_t *shard, uint64_t *count)
-{
-	bool found = false;
-	uint64_t now = mg_clock_ms();
-	pthread_mutex_lock(&hub->lock);
-	for (uint32_t i = 0; hub->worker_count && !found && i <= hub->shard_count; i++) {
-		const struct mg_changes *changes = &hub->changes[i];
-		found = changes->stale && now - changes->changed_ms >= QUIET_MS;
-		if (found) {
-			*shard = i;
-			*count = changes->count;
-		}
-	}
-	if (!found && hub->offered) {
-		/* All together, so that each worker gets its share and not what was ready first. */
-		hub->offered = false;
-		mg_hub__release_stale(hub);
-		mg_hub__lease_all(hub);
-	}
-	pthread_mutex_unlock(&hub->lock);
-	return found;
-}
-
-/* Another file may have got the name since (a snapshot of another server): whoever is reading goes
- * on with the old one, which then is not what was offered. */
-static void reopen(struct mg_hub *hub, uint32_t shard, const char *path)
-{
-	int fresh = open(path, O_RDONLY | O_CLOEXEC);
-	if (fresh >= 0 && hub->files[shard] >= 0) {
-		(void)dup3(fresh, hub->files[shard], O_CLOEXEC);
-		close(fresh);
-	} else if (fresh >= 0) {
-		hub->files[shard] = fresh;
-	}
-}
-
-void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char *path,
-                  const char *sha256, uint64_t bytes)
-{
-	pthread_mutex_lock(&hub->lock);
-	reopen(hub, shard, path);
-	struct mg_changes *changes = &hub->changes[shard];
-	if (changes->stale && changes->count == count) {
-		changes->stale = false;
-		changes->offered = count;
-		hub->shards[shard].bytes = bytes;
-		mg_copy_text(hub->shards[shard].sha256, sizeof hub->shards[shard].sha256, sha256);
-		hub->offered = true;
-	}
-	pthread_mutex_unlock(&hub->lock);
-}
-
-void mg_hub_tables_changed(struct mg_hub *hub)
-{
-	struct mg_sb json = { 0 };
-	pthread_mutex_lock(&hub->lock);
-	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(hub->engine));
-	mg_sb_add(&json, "{\"type\":\"tables\",");
-	add_tables(&json, data);
-	mg_sb_add_char(&json, '}');
-	mg_catalog_give(mg_engine_catalog(hub->engine), data);
-	for (size_t i = 0; i < hub->worker_count; i++) {
-		if (hub->workers[i]->greeted) {
-			mg_channel_send(hub->workers[i]->channel, mg_sb_text(&json));
-		}
-	}
-	pthread_mutex_unlock(&hub->lock);
-	mg_sb_fini(&json);
-}
-
-bool mg_hub_holds(struct mg_hub *hub, const struct mg_worker *worker, const uint32_t *shards,
-                  size_t count)
-{
-	pthread_mutex_lock(&hub->lock);
-	bool holds = worker->holding[0] == MG_HELD;
-	for (size_t i = 0; i < count && holds; i++) {
-		holds = worker->holding[shards[i]] == MG_HELD;
-	}
-	pthread_mutex_unlock(&hub->lock);
-	return holds;
-}
-
 /* ---- for queries ---- */
 
 void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_member **out,
@@ -746,7 +498,7 @@ void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_me
 	*count = 0;
 	for (size_t i = 0; i < hub->worker_count; i++) {
 		struct mg_worker *worker = hub->workers[i];
-		if (!is_ready_locked(worker) || !has_copies_locked(worker)) {
+		if (!is_ready_locked(worker) || worker->late) {
 			continue;
 		}
 		struct mg_hub_member *member = &(*out)[(*count)++];
@@ -832,9 +584,12 @@ int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_d
 	hub->files = mg_alloc(sizeof *hub->files * (data->shard_count + 1));
 	hub->shards = mg_alloc0(sizeof *hub->shards * (data->shard_count + 1));
 	hub->asked = mg_alloc0(sizeof *hub->asked * (data->shard_count + 1));
-	hub->changes = mg_alloc0(sizeof *hub->changes * (data->shard_count + 1));
+	hub->offers = mg_alloc0(sizeof *hub->offers * (data->shard_count + 1));
+	hub->data_dir = mg_strdup(data_dir);
 	pthread_mutex_init(&hub->lock, NULL);
 	pthread_cond_init(&hub->left, NULL);
+	pthread_mutex_init(&hub->feed_lock, NULL);
+	mg_cond_init(&hub->feed_more);
 	for (uint32_t i = 0; i <= data->shard_count; i++) {
 		hub->files[i] = -1;
 	}
@@ -843,13 +598,15 @@ int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_d
 		hub->shards[i] =
 			(struct mg_shard){ .id = data->shards[i].id, .bytes = data->shards[i].bytes };
 		mg_copy_text(hub->shards[i].sha256, sizeof hub->shards[i].sha256, data->shards[i].sha256);
-		/* The catalog has the hash of a file as it was loaded. */
-		hub->changes[i].stale = !data->shards[i].sha256[0] || mg_replica_wrote(replica, i);
+		/* The catalog has the hash of a file as it was loaded: it has not been written since. */
+		struct mg_offer *offer = &hub->offers[i];
+		offer->there = mg_replica_file_state(replica, i, &offer->index, &offer->term) &&
+		               offer->index == 0 && data->shards[i].sha256[0];
 		char path[4096];
 		snprintf(path, sizeof path, "%s/%s", data_dir, data->shards[i].file);
 		hub->files[i] = open(path, O_RDONLY | O_CLOEXEC);
 		if (hub->files[i] < 0 && errno == ENOENT) {
-			hub->changes[i].stale = true; /* it is being taken from another server */
+			offer->there = false; /* it is being taken from another server */
 		} else if (hub->files[i] < 0) {
 			code = mg_error_errno(err, errno, "cannot open \"%s\"", path);
 		}
@@ -859,6 +616,8 @@ int mg_hub_new(struct mg_hub **out, struct mg_engine *engine, const char *data_d
 		mg_hub_free(hub);
 		return code;
 	}
+	mg_hub__remove_copies(hub);
+	mg_hub__watch_logs(hub, true);
 	*out = hub;
 	return 0;
 }
@@ -877,6 +636,11 @@ void mg_hub_free(struct mg_hub *hub)
 		pthread_cond_wait(&hub->left, &hub->lock);
 	}
 	pthread_mutex_unlock(&hub->lock);
+	mg_hub__watch_logs(hub, false);
+	mg_hub__remove_copies(hub);
+	pthread_cond_destroy(&hub->feed_more);
+	pthread_mutex_destroy(&hub->feed_lock);
+	mg_free(hub->data_dir);
 	for (uint32_t i = 0; i <= hub->shard_count; i++) {
 		if (hub->files[i] >= 0) {
 			close(hub->files[i]);
@@ -888,7 +652,7 @@ void mg_hub_free(struct mg_hub *hub)
 	mg_free(hub->queries);
 	mg_free(hub->files);
 	mg_free(hub->shards);
-	mg_free(hub->changes);
+	mg_free(hub->offers);
 	mg_free(hub->asked);
 	mg_free(hub);
 }

@@ -4,8 +4,9 @@
  *
  * A worker logs in by the upgrade to /worker, says hello, is leased shards, fetches their files by
  * chunks, proves each by its SHA-256, and is then ready.  A lease ends with the connection or with
- * MG_HUB_SILENCE_MS without a sign of life.  Every shard also lies here, so a lost worker is a gap
- * that the server fills.
+ * MG_HUB_SILENCE_MS without a sign of life.  From then on its copies follow: what a shard here has
+ * applied it is sent, and applies too (hub_follow.c).  Every shard also lies here, so a lost worker
+ * is a gap that the server fills.
  *
  * Thread: any.
  */
@@ -18,7 +19,7 @@
 
 #define MG_HUB_WORKERS_MAX 1000
 #define MG_HUB_SILENCE_MS 7000
-#define MG_HUB_CHUNK (4u << 20)
+#define MG_HUB_CHUNK (1u << 20)
 
 #define MG_HUB_TOLD_MS 10000
 
@@ -44,8 +45,11 @@ void mg_hub_on_event(struct mg_hub *hub,
 struct mg_hub_copy {
 	const char *worker;
 	uint32_t shard;
-	const char *state; /* "copying", "ready"; "stale": no statement begins with it any more */
-	uint64_t lag;      /* how often the shard has changed since; 0 when it is "ready" */
+	const char *state; /* "copying", "ready"; "behind": it lacks what has been applied here */
+	bool known;        /* index, lag and lag_ms are */
+	uint64_t index;    /* of the shard's log, applied there */
+	uint64_t lag;      /* entries of the log that were applied here and not there */
+	uint64_t lag_ms;   /* for how long the first of them has been here */
 };
 /* Each of them; must not call the hub. */
 void mg_hub_copies(struct mg_hub *hub, void (*each)(void *arg, const struct mg_hub_copy *copy),
@@ -54,20 +58,14 @@ uint64_t mg_hub_bytes_moved(struct mg_hub *hub);
 /* Stop giving a worker new work; true when it is known. */
 bool mg_hub_drain(struct mg_hub *hub, const char *id);
 
-/* ---- shards that change ---- */
-/* Before rows of it change: copies of it are given to no query that begins from now on. */
-void mg_hub_shard_changes(struct mg_hub *hub, uint32_t shard);
-/* A shard without copies that workers should have and that has been quiet for a while; *count: of
- * its changes so far.  When there is none, what was offered since is leased. */
-bool mg_hub_stale_shard(struct mg_hub *hub, uint32_t *shard, uint64_t *count);
-/* Its file is now this one, if it has not changed since it was counted. */
-void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t count, const char *path,
-                  const char *sha256, uint64_t bytes);
-/* Workers learn the catalog's tables anew. */
-void mg_hub_tables_changed(struct mg_hub *hub);
-/* All these are still current copies. */
-bool mg_hub_holds(struct mg_hub *hub, const struct mg_worker *worker, const uint32_t *shards,
-                  size_t count);
+/* ---- files to copy ---- */
+/* A shard whose file a worker wants and that is not offered. */
+bool mg_hub_wanted_shard(struct mg_hub *hub, uint32_t *shard);
+/* Where a copy of its file belongs, to be offered.  Owns: the caller. */
+char *mg_hub_copy_path(const struct mg_hub *hub, uint32_t shard);
+/* This file, which does not change, holds the shard as of this index. */
+void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t index, uint64_t term,
+                  const char *path, const char *sha256, uint64_t bytes);
 
 /* ---- for queries ---- */
 /* Workers that are ready, each with a reference and the shards that it holds (ids from 1, sorted).
@@ -89,6 +87,8 @@ bool mg_hub_may_be_elsewhere(struct mg_hub *hub);
 /* Threads that this server's part in a statement should count on: its share of the cores when other
  * nodes run on them as well. */
 unsigned mg_hub_server_threads(struct mg_hub *hub);
+/* It has not answered in time: no query asks it until it has said something. */
+void mg_hub_is_late(struct mg_hub *hub, struct mg_worker *worker);
 struct mg_worker *mg_worker_ref(struct mg_worker *worker);
 void mg_worker_unref(struct mg_worker *worker);
 const char *mg_worker_id(const struct mg_worker *worker);

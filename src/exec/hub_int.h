@@ -1,9 +1,10 @@
 /*
- * hub_int.h - what hub.c and hub_lease.c share.
+ * hub_int.h - what hub.c and hub_*.c share.
  *
  * A copy on a worker: NOT_LEASED -> LEASED -> HELD; a worker that cannot keep it DECLINES, for as
  * long as it is connected; a copy that must make room is RELEASING until no query can be using it,
- * then NOT_LEASED again.  Only HELD copies are given to queries.
+ * then NOT_LEASED again.  Only HELD copies are given to queries, and follow the shard; one that
+ * cannot any more is LEASED again, to be made anew.
  */
 #ifndef MG_EXEC_HUB_INT_H
 #define MG_EXEC_HUB_INT_H
@@ -20,16 +21,34 @@ enum mg_holding {
 	MG_HELD,
 	MG_RELEASING,
 	MG_DECLINED,
-	MG_STALE, /* the shard has changed since: given to no new query, released when none uses it */
 };
 
-/* What has become of a shard since its file was hashed. */
-struct mg_changes {
-	bool stale;           /* the hash is not that of what is served: no copy is leased */
-	uint64_t count;       /* of times it changed */
-	uint64_t offered;     /* of them, those that the hash has */
-	uint64_t changed_ms;  /* the last time */
-	uint64_t stale_after; /* queries up to this number may use what is STALE */
+/* The file of a shard that workers may copy. */
+struct mg_offer {
+	bool there;           /* size and hash, in hub->shards, are of such a file */
+	bool copied;          /* it is a copy, which does not change */
+	uint64_t index, term; /* that it holds */
+	uint64_t used_ms;     /* when it was last asked for */
+};
+
+/* Batches that a worker has been sent and not yet applied, of one shard. */
+#define MG_HUB_SENT_MAX 64
+struct mg_sent {
+	uint64_t index;
+	size_t bytes;
+};
+
+/* A copy of a shard on a worker. */
+struct mg_hub_held {
+	uint64_t index;            /* applied, as it has told */
+	uint64_t sent;             /* the last batch that it was sent */
+	struct mg_sent under_way[MG_HUB_SENT_MAX];
+	size_t sent_count;
+	bool wants, renews;        /* LEASED: needs a file; what it has can follow no more */
+	bool claims;               /* LEASED: it has got this one, which is not judged yet */
+	uint64_t claimed, claimed_term, claimed_ms;
+	char sha256[65];           /* of the file that it was last leased */
+	uint64_t leased, leased_term;
 };
 
 struct mg_worker {
@@ -46,11 +65,15 @@ struct mg_worker {
 	uint64_t cache_bytes; /* that its copies may take; 0: not told, no limit */
 	uint64_t since_ms;
 	uint8_t *holding;       /* enum mg_holding by shard id, 0 the reference group */
-	uint64_t *behind;       /* by shard id: 1 + changes that its last, stale copy has; 0: none */
+	struct mg_hub_held *held; /* by shard id */
 	uint64_t *asked;        /* by shard id: how often its copy was asked for, of late */
 	uint64_t release_after; /* queries up to this number may use what is RELEASING */
 	uint32_t wanted;        /* leased when the release is done; 0: none */
 	bool greeted, draining, lost;
+	bool was_ready; /* as it was told last */
+	bool late; /* it owes an answer: queries do without it until it has said something */
+	size_t bytes_under_way; /* of all its shards */
+	struct mg_hub_feeder *feeder;
 	uint64_t told_servers; /* hash of what it was told of them */
 };
 
@@ -65,10 +88,10 @@ struct mg_hub {
 	uint32_t shard_count;
 	uint64_t silence_ms; /* of a worker that is given up */
 	size_t message_max;
-	int *files; /* long-lived descriptors by shard id: an open and close would drop locks */
+	int *files; /* of what is offered, by shard id, or -1; long-lived: replaced, never closed */
 	struct mg_shard *shards;    /* copies of what is served */
-	struct mg_changes *changes; /* by shard id */
-	bool offered;               /* some may be leased again, and are not yet */
+	struct mg_offer *offers; /* by shard id */
+	char *data_dir;
 	uint64_t *asked; /* by shard id: how often workers could have been asked for it, of late */
 	unsigned ticks;
 	pthread_mutex_t lock;
@@ -83,6 +106,10 @@ struct mg_hub {
 	atomic_ullong bytes_moved;
 	atomic_ullong none_elsewhere_until_ms; /* the coordinator of writes has told that it has none */
 	bool stopping;
+	/* What feeders wait for: a shard has applied more, a worker has said something. */
+	pthread_mutex_t feed_lock; /* the innermost */
+	pthread_cond_t feed_more;  /* monotonic */
+	uint64_t feed_count;
 	char cores[MG_OS_CORES_NAME_SIZE]; /* that this server runs on */
 	void (*on_event)(void *arg, const char *event, const char *worker);
 	void *event_arg;
@@ -103,9 +130,49 @@ void mg_hub__decline(struct mg_hub *hub, struct mg_worker *worker, uint32_t shar
  */
 void mg_hub__exchange(struct mg_hub *hub);
 
-/* A shard is about to change: no copy of it is given to a query any more. */
-void mg_hub__withdraw(struct mg_hub *hub, uint32_t shard);
-/* Take back stale copies that no query can be using any more. */
-void mg_hub__release_stale(struct mg_hub *hub);
+/* A LEASED copy that wants a file is told of the one that is offered, if it is. */
+void mg_hub__lease_again(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard);
+
+/* ---- hub_follow.c ---- */
+
+int mg_hub__start_feeder(struct mg_hub *hub, struct mg_worker *worker, struct mg_error *err);
+/* Waits; not under the lock. */
+void mg_hub__end_feeder(struct mg_worker *worker);
+void mg_hub__kick_feeders(struct mg_hub *hub); /* any lock may be held */
+/* Hear of what shards apply, or no more.  Not under the lock. */
+void mg_hub__watch_logs(struct mg_hub *hub, bool watch);
+/* Under the lock: it says that it has got a copy of this index. */
+void mg_hub__claim(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard, uint64_t index,
+                   uint64_t term);
+/* A frame "applied".  Takes the lock. */
+int mg_hub__on_applied(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard, uint64_t index,
+                       struct mg_error *err);
+/* Under the lock: it has been sent nothing of this shard. */
+void mg_hub__forget_sent(struct mg_worker *worker, uint32_t shard);
+
+/* ---- hub_files.c ---- */
+
+/* Under the lock: the offer is of a file that can be copied and followed from now. */
+bool mg_hub__is_fit(struct mg_hub *hub, uint32_t shard);
+/* Under the lock: offers that nobody asks for any more are removed. */
+void mg_hub__drop_offers(struct mg_hub *hub);
+/* What an earlier life has left. */
+void mg_hub__remove_copies(struct mg_hub *hub);
+/* Frames of a worker; they take the lock. */
+int mg_hub__on_fetch(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                     struct mg_error *err);
+int mg_hub__on_hashes(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                      struct mg_error *err);
+int mg_hub__on_held(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                    struct mg_error *err);
+int mg_hub__on_want(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                    struct mg_error *err);
+int mg_hub__on_decline(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                       struct mg_error *err);
+
+/* ---- hub.c; under the lock ---- */
+void mg_hub__tell(struct mg_hub *hub, const char *event, const char *worker);
+/* Once, when it has become ready. */
+void mg_hub__tell_ready(struct mg_hub *hub, struct mg_worker *worker);
 
 #endif

@@ -15,6 +15,7 @@
 #include "exec/hub_int.h"
 
 #include "base/log.h"
+#include "os/clock.h"
 
 enum {
 	ASKED_HALF_TICKS = 60, /* what was asked for a minute ago counts half */
@@ -45,8 +46,7 @@ static uint64_t bytes_leased(const struct mg_worker *worker)
 {
 	uint64_t bytes = 0;
 	for (uint32_t i = 0; i <= worker->hub->shard_count; i++) {
-		bool counts = has_copy(worker, i) || worker->holding[i] == MG_RELEASING ||
-		              worker->holding[i] == MG_STALE;
+		bool counts = has_copy(worker, i) || worker->holding[i] == MG_RELEASING;
 		bytes += counts ? worker->hub->shards[i].bytes : 0;
 	}
 	return bytes;
@@ -55,7 +55,7 @@ static uint64_t bytes_leased(const struct mg_worker *worker)
 /* May it be leased this shard, as far as room goes? */
 static bool has_room(const struct mg_worker *worker, uint32_t shard)
 {
-	return worker->holding[shard] == MG_NOT_LEASED && !worker->hub->changes[shard].stale &&
+	return worker->holding[shard] == MG_NOT_LEASED &&
 	       (!worker->cache_bytes ||
 	        bytes_leased(worker) + worker->hub->shards[shard].bytes <= worker->cache_bytes);
 }
@@ -114,13 +114,33 @@ static uint32_t choose(const struct mg_hub *hub, const struct mg_worker *worker,
 	return best;
 }
 
+/* With the file that is offered, if it is: a worker that has a copy of its own may go on with that.
+ */
 static void add_lease(struct mg_worker *worker, struct mg_sb *json, uint32_t id)
 {
-	const struct mg_shard *shard = &worker->hub->shards[id];
+	struct mg_hub *hub = worker->hub;
+	const struct mg_shard *shard = &hub->shards[id];
+	struct mg_hub_held *held = &worker->held[id];
 	worker->holding[id] = MG_LEASED;
-	mg_sb_addf(json, "%s{\"id\":%u,\"bytes\":%llu,\"sha256\":\"%s\",\"chunk\":%u}",
-	           json->len ? "," : "{\"type\":\"lease\",\"shards\":[", shard->id,
-	           (unsigned long long)shard->bytes, shard->sha256, MG_HUB_CHUNK);
+	held->claims = false;
+	mg_sb_addf(json, "%s{\"id\":%u,\"bytes\":%llu",
+	           json->len ? "," : "{\"type\":\"lease\",\"shards\":[", id,
+	           (unsigned long long)shard->bytes);
+	if (held->renews) {
+		mg_sb_add(json, ",\"renew\":true");
+	}
+	if (mg_hub__is_fit(hub, id)) {
+		struct mg_offer *offer = &hub->offers[id];
+		held->wants = held->renews = false;
+		held->leased = offer->index;
+		held->leased_term = offer->term;
+		mg_copy_text(held->sha256, sizeof held->sha256, shard->sha256);
+		offer->used_ms = mg_clock_ms();
+		mg_sb_addf(json, ",\"index\":%llu,\"term\":%llu,\"sha256\":\"%s\",\"chunk\":%u",
+		           (unsigned long long)offer->index, (unsigned long long)offer->term,
+		           shard->sha256, MG_HUB_CHUNK);
+	}
+	mg_sb_add_char(json, '}');
 }
 
 static void send_leases(struct mg_worker *worker, struct mg_sb *json)
@@ -139,13 +159,23 @@ void mg_hub__lease(struct mg_hub *hub, struct mg_worker *worker)
 	}
 	struct mg_sb json = { 0 };
 	size_t share = share_of_each(hub);
-	if (worker->holding[0] == MG_NOT_LEASED && !hub->changes[0].stale) {
+	if (worker->holding[0] == MG_NOT_LEASED) {
 		add_lease(worker, &json, 0); /* without it nothing can be read: it declines by itself */
 	}
 	for (uint32_t shard; (shard = choose(hub, worker, share)) != 0;) {
 		add_lease(worker, &json, shard);
 	}
 	send_leases(worker, &json);
+}
+
+void mg_hub__lease_again(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard)
+{
+	struct mg_sb json = { 0 };
+	if (is_alive(worker) && worker->holding[shard] == MG_LEASED && worker->held[shard].wants &&
+	    mg_hub__is_fit(hub, shard)) {
+		add_lease(worker, &json, shard);
+		send_leases(worker, &json);
+	}
 }
 
 void mg_hub__lease_all(struct mg_hub *hub)
@@ -193,7 +223,7 @@ static void finish_release(struct mg_hub *hub, struct mg_worker *worker)
 			       worker->wanted);
 		}
 	}
-	if (worker->holding[worker->wanted] == MG_NOT_LEASED && !hub->changes[worker->wanted].stale) {
+	if (worker->holding[worker->wanted] == MG_NOT_LEASED) {
 		add_lease(worker, &json, worker->wanted);
 		send_leases(worker, &json);
 	}
@@ -220,8 +250,8 @@ static void begin_release(struct mg_hub *hub, struct mg_worker *worker)
 		if (worker->holding[i] == MG_HELD &&
 		    (!victim || worker->asked[i] < worker->asked[victim])) {
 			victim = i;
-		} else if (worker->holding[i] == MG_NOT_LEASED && !hub->changes[i].stale &&
-		           hub->asked[i] > hub->asked[wanted] && is_unheld(hub, i)) {
+		} else if (worker->holding[i] == MG_NOT_LEASED && hub->asked[i] > hub->asked[wanted] &&
+		           is_unheld(hub, i)) {
 			wanted = i;
 		}
 	}
@@ -233,42 +263,6 @@ static void begin_release(struct mg_hub *hub, struct mg_worker *worker)
 	worker->holding[victim] = MG_RELEASING;
 	worker->release_after = hub->next_query;
 	worker->wanted = wanted;
-}
-
-/* ---- shards that change ---- */
-
-void mg_hub__withdraw(struct mg_hub *hub, uint32_t shard)
-{
-	struct mg_changes *changes = &hub->changes[shard];
-	if (changes->stale) {
-		return;
-	}
-	changes->stale = true;
-	changes->stale_after = hub->next_query;
-	for (size_t i = 0; i < hub->worker_count; i++) {
-		struct mg_worker *worker = hub->workers[i];
-		if (worker->holding[shard] == MG_LEASED) {
-			/* What it is copying changes under its hands. */
-			mg_channel_close(worker->channel, "a shard changed while it was being copied");
-		} else if (worker->holding[shard] == MG_HELD || worker->holding[shard] == MG_RELEASING) {
-			worker->holding[shard] = MG_STALE;
-			worker->behind[shard] = changes->offered + 1;
-		}
-	}
-}
-
-void mg_hub__release_stale(struct mg_hub *hub)
-{
-	for (uint32_t shard = 0; shard <= hub->shard_count; shard++) {
-		bool in_use = is_in_use(hub, hub->changes[shard].stale_after);
-		for (size_t i = 0; !in_use && i < hub->worker_count; i++) {
-			struct mg_worker *worker = hub->workers[i];
-			if (worker->holding[shard] == MG_STALE) {
-				worker->holding[shard] = MG_NOT_LEASED;
-				mg_channel_sendf(worker->channel, "{\"type\":\"release\",\"shard\":%u}", shard);
-			}
-		}
-	}
 }
 
 static void forget_half(struct mg_hub *hub)

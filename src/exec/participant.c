@@ -199,6 +199,33 @@ static int touch(struct mg_duck_conn *conn, const struct mg_exec_open *open, str
 	return code;
 }
 
+int mg_participant_touch(struct mg_duck_conn *conn, const uint32_t *shards, size_t count,
+                         uint64_t *at, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+	char *text = NULL;
+	mg_sb_add(&sql, "SELECT string_agg(applied, ' ' ORDER BY n) FROM (");
+	for (size_t i = 0; i < count; i++) {
+		mg_sb_addf(&sql, "%sSELECT %zu AS n, applied_index::VARCHAR AS applied FROM s%u._mg.meta",
+		           i ? " UNION ALL " : "", i, shards[i]);
+	}
+	mg_sb_add(&sql, ") AS touched");
+	int code = count ? mg_duck_text(conn, mg_sb_text(&sql), &text, err) : 0;
+	const char *next = text ? text : "";
+	for (size_t i = 0; !code && i < count; i++) {
+		char *end = NULL;
+		at[i] = strtoull(next, &end, 10);
+		code = end == next ? mg_error_set(err, MG_E_CORRUPT,
+		                                  "the file of shard %u does not say at which index it is",
+		                                  shards[i])
+		                   : 0;
+		next = end;
+	}
+	mg_free(text);
+	mg_sb_fini(&sql);
+	return code;
+}
+
 /* arg: the participant. */
 static bool is_cancelled(void *arg)
 {
@@ -213,15 +240,37 @@ static int create_views_of_one_cut(struct mg_participant *part, const struct mg_
 {
 	struct mg_cut cut = { .shards = open->cut_shards, .count = open->cut_count };
 	int code = mg_duck_exec(part->conn, "BEGIN", err);
-	code = code ? code
-	            : mg_cuts_begin(open->cuts, &cut, open->cut_wait_ms, is_cancelled, part,
-	                            &part->waited_ms, err);
+	if (!code && open->cuts) {
+		code = mg_cuts_begin(open->cuts, &cut, open->cut_wait_ms, is_cancelled, part,
+		                     &part->waited_ms, err);
+	}
 	if (code) {
 		return code;
 	}
-	code = create_views(part->conn, open->tables, open->table_count, err);
-	code = code ? code : touch(part->conn, open, err);
-	mg_cuts_end(open->cuts);
+	if (open->cut_at) {
+		code = mg_participant_touch(part->conn, open->cut_shards, open->cut_count, open->cut_at,
+		                            err);
+	} else {
+		code = create_views(part->conn, open->tables, open->table_count, err);
+		code = code ? code : touch(part->conn, open, err);
+	}
+	if (open->cuts) {
+		mg_cuts_end(open->cuts);
+	}
+	return code;
+}
+
+int mg_participant_share(struct mg_participant *part, const struct mg_exec_open *open,
+                         struct mg_error *err)
+{
+	memcpy(part->owner, open->owner, sizeof part->owner);
+	part->node_count = open->node_count;
+	part->lz4 = open->lz4;
+	int code = create_views(part->conn, open->tables, open->table_count, err);
+	if (!code && open->profile) {
+		code = mg_duck_profile(part->conn, err);
+		part->profile = true;
+	}
 	return code;
 }
 
@@ -267,11 +316,11 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 		mg_sb_fini(&sql);
 	}
 	if (!code) {
-		bool own_cut = open->cuts && !part->borrowed;
+		bool own_cut = (open->cuts || open->cut_at) && !part->borrowed;
 		code = own_cut ? create_views_of_one_cut(part, open, err)
 		               : create_views(part->conn, open->tables, open->table_count, err);
 	}
-	if (!code && open->profile) {
+	if (!code && open->profile && !open->cut_at) {
 		code = mg_duck_profile(part->conn, err);
 		part->profile = true;
 	}

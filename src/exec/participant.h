@@ -65,6 +65,9 @@ struct mg_exec_open {
 	unsigned cut_wait_ms;
 	const uint32_t *touched; /* without tables: shards that the text may read */
 	size_t touched_count;
+	/* Not NULL: open only takes its snapshot, of all cut_shards, and notes the index that each is
+	 * at; then mg_participant_share follows. */
+	uint64_t *cut_at;
 	/* Rows that leave for another participant; schema first (rows 0), then batches; any thread of
 	 * the query.  Takes no ownership.  May block for back-pressure. */
 	int (*send)(void *arg, uint32_t stage, uint32_t target, bool schema, struct mg_buf *buf,
@@ -90,6 +93,12 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 /* Other views of the same names, in the place of those that it has; over the same snapshots. */
 int mg_participant_show(struct mg_participant *part, const struct mg_exec_table *tables,
                         size_t table_count, struct mg_error *err);
+/* Who does which part of it, in place of what open was told: node_count, owner, tables. */
+int mg_participant_share(struct mg_participant *part, const struct mg_exec_open *open,
+                         struct mg_error *err);
+/* `conn` is in a transaction: it touches these shards, and finds the index that each is at. */
+int mg_participant_touch(struct mg_duck_conn *conn, const uint32_t *shards, size_t count,
+                         uint64_t *at, struct mg_error *err);
 void mg_participant_close(struct mg_participant *part); /* cancels what runs; NULL is fine */
 /* A borrowed connection is its owner's again: nothing runs any more, and late cancels miss it. */
 void mg_participant_give_back(struct mg_participant *part);

@@ -12,16 +12,19 @@
 #include "os/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-enum { HASH_LEN = 64 };
+enum { HASH_LEN = 64, NAME_MAX_LEN = 80, OWN_MAX = 1000 };
 
 struct copy {
 	char *path;
-	char sha256[HASH_LEN + 1];
+	char name[NAME_MAX_LEN]; /* the hash; of an own one all but the ending */
 	bool part;
 	uint64_t bytes;
 	int64_t used_s; /* when it was used last */
@@ -30,12 +33,19 @@ struct copy {
 /* Is it the name of a copy, whole or not? */
 static bool is_copy(const char *name, struct copy *copy)
 {
-	size_t len = strlen(name);
+	size_t len = strlen(name), end = strlen(".duckdb");
+	if (strncmp(name, "own-", 4) == 0 && len > end && len - end < NAME_MAX_LEN &&
+	    strcmp(name + len - end, ".duckdb") == 0) {
+		memcpy(copy->name, name, len - end);
+		copy->name[len - end] = '\0';
+		copy->part = false;
+		return true;
+	}
 	if (strspn(name, "0123456789abcdef") != HASH_LEN) {
 		return false;
 	}
-	memcpy(copy->sha256, name, HASH_LEN);
-	copy->sha256[HASH_LEN] = '\0';
+	memcpy(copy->name, name, HASH_LEN);
+	copy->name[HASH_LEN] = '\0';
 	copy->part = len > 5 && strcmp(name + len - 5, ".part") == 0;
 	return copy->part || strcmp(name + HASH_LEN, ".duckdb") == 0;
 }
@@ -91,7 +101,7 @@ uint64_t mg_cache_default_bytes(const char *dir)
 }
 
 uint64_t mg_cache_trim(const char *dir, uint64_t bytes,
-                       bool (*may_remove)(void *arg, const char *sha256), void *arg)
+                       bool (*may_remove)(void *arg, const char *name), void *arg)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct copy *copies;
@@ -99,7 +109,7 @@ uint64_t mg_cache_trim(const char *dir, uint64_t bytes,
 	uint64_t left = list_copies(arena, dir, &copies, &count);
 	for (size_t i = 0; left > bytes && i < count; i++) {
 		struct copy *copy = &copies[i];
-		if (!may_remove(arg, copy->sha256) || mg_file_is_locked(copy->path) ||
+		if (!may_remove(arg, copy->name) || mg_file_is_locked(copy->path) ||
 		    mg_file_remove(copy->path, NULL)) {
 			continue;
 		}
@@ -109,6 +119,26 @@ uint64_t mg_cache_trim(const char *dir, uint64_t bytes,
 	}
 	mg_arena_free(arena);
 	return left;
+}
+
+int mg_cache_own_number(const char *dir, unsigned *number, int *lock, struct mg_error *err)
+{
+	for (unsigned i = 1; i <= OWN_MAX; i++) {
+		char *path = mg_format("%s/own-%u.lock", dir, i);
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		int failed = fd < 0 ? errno : 0;
+		mg_free(path);
+		if (fd < 0) {
+			return mg_error_errno(err, failed, "cannot write to \"%s\"", dir);
+		}
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+			*number = i;
+			*lock = fd;
+			return 0;
+		}
+		close(fd);
+	}
+	return mg_error_set(err, MG_E_BUSY, "%d workers share \"%s\"", OWN_MAX, dir);
 }
 
 void mg_cache_remove_spills(const char *dir)

@@ -13,6 +13,7 @@
 #define MG_EXEC_WORKER_FETCH_H
 
 #include "exec/channel.h"
+#include "exec/worker_follow.h"
 #include "store/duck.h"
 
 struct mg_fetch;
@@ -28,8 +29,14 @@ void mg_fetch_disconnect(
 int mg_fetch_lease(struct mg_fetch *fetch, const struct mg_json *json, struct mg_error *err);
 /* The engine is to use so many threads.  Fewer than now wait for the tasks that run to end. */
 void mg_fetch_threads(struct mg_fetch *fetch, unsigned threads);
-int mg_fetch_chunk(struct mg_fetch *fetch, uint32_t shard, uint32_t chunk, struct mg_buf *payload,
+/* Data frames of kinds CHUNK and HASHES. */
+int mg_fetch_chunk(struct mg_fetch *fetch, const struct mg_frame *frame, struct mg_buf *payload,
                    struct mg_error *err);
+void mg_fetch_hashes(struct mg_fetch *fetch, const struct mg_frame *frame, struct mg_buf *payload);
+/* Which cluster it is, before its leases. */
+void mg_fetch_welcome(struct mg_fetch *fetch, const char *cluster);
+/* Applies what comes for the copies; borrowed. */
+struct mg_follower *mg_fetch_follower(struct mg_fetch *fetch);
 /* The server takes a lease back: the copy goes when no query has it pinned. */
 int mg_fetch_release(struct mg_fetch *fetch, const struct mg_json *json, struct mg_error *err);
 /* A query begins to use a shard; false when it is not held (verified and attached).  Any thread. */

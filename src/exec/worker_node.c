@@ -14,6 +14,7 @@
 #include "exec/engine.h"
 #include "exec/worker_cache.h"
 #include "exec/worker_fetch.h"
+#include "exec/worker_follow.h"
 #include "mg_version.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -47,6 +48,8 @@ struct part {
 	uint16_t owner[MG_SLOT_COUNT];
 	uint32_t *pinned; /* shards, in the arena */
 	size_t pinned_count;
+	struct mg_duck_conn *conn; /* whose transaction is its snapshot */
+	bool opened;               /* it has a thread; else it only has a snapshot, or waits for it */
 	/* guarded by the node's lock: */
 	struct mg_participant *participant;
 	struct order *orders, *last_order;
@@ -66,10 +69,6 @@ struct mg_worker_node {
 	struct part *parts[QUERIES_MAX];
 	size_t part_count, threads_alive; /* of the pool */
 	struct mg_pool *pool;
-	struct mg_arena *catalog_arena; /* tables of the cluster, from welcome */
-	struct mg_table *tables;
-	size_t table_count;
-	char cluster[40];
 	bool threads_given; /* by the operator: the server does not change them */
 };
 
@@ -78,6 +77,10 @@ struct mg_worker_node {
 static void part_unref_locked(struct part *part)
 {
 	if (--part->refs == 0) {
+		mg_follower_drop(mg_fetch_follower(part->node->fetch), part->number);
+		if (part->conn) {
+			mg_duck_disconnect(part->conn);
+		}
 		while (part->pinned_count) {
 			mg_fetch_unpin(part->node->fetch, part->pinned[--part->pinned_count]);
 		}
@@ -224,6 +227,8 @@ static void part_thread(void *arg)
 	}
 	pthread_mutex_unlock(&node->lock);
 	mg_participant_close(participant);
+	mg_duck_disconnect(part->conn);
+	part->conn = NULL;
 	pthread_mutex_lock(&node->lock);
 	part_unref_locked(part);
 	node->threads_alive--;
@@ -262,57 +267,126 @@ static int pin(struct part *part, uint32_t shard, struct mg_error *err)
 	return 0;
 }
 
-/* With texts of its own: the catalog may be told anew while the query runs. */
-static struct mg_table copy_table(struct mg_arena *arena, const struct mg_table *table)
+static int pin_all(struct part *part, const struct mg_json *at, struct mg_error *err)
 {
-	struct mg_table copy = *table;
-	copy.schema = mg_arena_strdup(arena, table->schema);
-	copy.name = mg_arena_strdup(arena, table->name);
-	copy.stored = mg_arena_strdup(arena, table->stored);
-	copy.columns = mg_arena_new_array(arena, struct mg_column, table->column_count + 1);
-	for (size_t i = 0; i < table->column_count; i++) {
-		copy.columns[i] = (struct mg_column){
-			.name = mg_arena_strdup(arena, table->columns[i].name),
-			.type = mg_arena_strdup(arena, table->columns[i].type),
-			.stored = mg_arena_strdup(arena, table->columns[i].stored),
-		};
+	size_t count = mg_json_is(at, MG_JSON_ARRAY) ? at->count : 0;
+	int code = 0;
+	part->pinned = mg_arena_new_array(part->arena, uint32_t, count + 1);
+	mg_json_each(item, at) {
+		uint32_t shard = (uint32_t)strtoul(mg_json_text(mg_json_at(item, 0)), NULL, 10);
+		code = code ? code : pin(part, shard, err);
 	}
-	return copy;
+	return code;
 }
 
+static void miss(struct mg_channel *channel, uint64_t number, const struct mg_error *err)
+{
+	struct mg_sb json = { 0 };
+	mg_sb_addf(&json, "{\"type\":\"pinned\",\"query\":%llu,\"missed\":",
+	           (unsigned long long)number);
+	mg_sb_add_json(&json, err->message, strlen(err->message));
+	mg_sb_add_char(&json, '}');
+	mg_channel_send(channel, mg_sb_text(&json));
+	mg_sb_fini(&json);
+}
+
+/* A query is going to be opened: it reads these shards as of these indexes of their logs. */
+static int on_pin(struct mg_worker_node *node, const struct mg_json *json, struct mg_error *err)
+{
+	struct part *part = mg_alloc0(sizeof *part);
+	struct mg_error why = { 0 };
+	part->refs = 1;
+	part->node = node;
+	part->arena = mg_arena_new();
+	part->number = (uint64_t)mg_json_get_int(json, "query", 0);
+	pthread_mutex_lock(&node->lock);
+	part->channel = mg_channel_ref(node->channel);
+	bool twice = find_locked(node, part->number);
+	int code = twice || node->part_count == QUERIES_MAX
+	               ? mg_error_set(&why, MG_E_BUSY, "it takes part in as many queries as it can")
+	               : pin_all(part, mg_json_get(json, "at"), &why);
+	if (twice) {
+		code = mg_error_set(err, MG_E_PROTOCOL, "query %llu is pinned twice",
+		                    (unsigned long long)part->number);
+	} else if (code) {
+		miss(part->channel, part->number, &why);
+		code = 0;
+	} else {
+		code = mg_follower_pin(mg_fetch_follower(node->fetch), part->number,
+		                       mg_json_get(json, "at"), err);
+		if (!code) {
+			node->parts[node->part_count++] = part;
+			part = NULL;
+		}
+	}
+	if (part) {
+		part->number = UINT64_MAX; /* of it there is no pin */
+		part_unref_locked(part);
+	}
+	pthread_mutex_unlock(&node->lock);
+	return code;
+}
+
+/* One that was only pinned goes; under the lock. */
+static void forget_locked(struct mg_worker_node *node, struct part *part)
+{
+	for (size_t i = 0; i < node->part_count; i++) {
+		if (node->parts[i] == part) {
+			node->parts[i] = node->parts[--node->part_count];
+			part_unref_locked(part);
+			return;
+		}
+	}
+}
+
+static const char *text_of(struct mg_arena *arena, const struct mg_json *json)
+{
+	return mg_arena_strdup(arena, mg_json_is(json, MG_JSON_STRING) ? mg_json_text(json) : "");
+}
+
+/* As it is where the query was planned. */
+static struct mg_table read_table(struct mg_arena *arena, const struct mg_json *json)
+{
+	const struct mg_json *columns = mg_json_get(json, "columns");
+	struct mg_table table = {
+		.schema = text_of(arena, mg_json_get(json, "schema")),
+		.name = text_of(arena, mg_json_get(json, "name")),
+		.stored = text_of(arena, mg_json_get(json, "stored")),
+		.id = (uint64_t)mg_json_get_int(json, "id", 0),
+		.key_count = mg_json_get_bool(json, "partitioned", false),
+		.columns = mg_arena_new_array(arena, struct mg_column, (columns ? columns->count : 0) + 1),
+	};
+	mg_json_each(column, columns) {
+		table.columns[table.column_count++] = (struct mg_column){
+			.name = text_of(arena, mg_json_at(column, 0)),
+			.type = text_of(arena, mg_json_at(column, 1)),
+			.stored = text_of(arena, mg_json_at(column, 2)),
+		};
+	}
+	return table;
+}
+
+/* The shards that it is given are among those that it has pinned. */
 static int read_tables(struct part *part, const struct mg_json *json, struct mg_error *err)
 {
-	struct mg_worker_node *node = part->node;
 	const struct mg_json *wanted = mg_json_get(json, "tables"), *ids = mg_json_get(json, "shards");
 	struct mg_table *tables =
 		mg_arena_new_array(part->arena, struct mg_table, (wanted ? wanted->count : 0) + 1);
 	uint32_t *shards = mg_arena_new_array(part->arena, uint32_t, (ids ? ids->count : 0) + 1);
 	size_t table_count = 0, shard_count = 0;
-	part->pinned = mg_arena_new_array(part->arena, uint32_t, (ids ? ids->count : 0) + 2);
-	if (pin(part, 0, err)) {
-		return err->code;
-	}
 	mg_json_each(id, ids) {
 		uint32_t shard = (uint32_t)strtoul(mg_json_text(id), NULL, 10);
-		if (pin(part, shard, err)) {
-			return err->code;
+		bool pinned = false;
+		for (size_t i = 0; i < part->pinned_count && !pinned; i++) {
+			pinned = part->pinned[i] == shard;
+		}
+		if (!pinned) {
+			return mg_error_set(err, MG_E_PROTOCOL, "shard %u was not pinned", shard);
 		}
 		shards[shard_count++] = shard;
 	}
 	mg_json_each(want, wanted) {
-		const char *schema = mg_json_text(mg_json_at(want, 0)),
-				   *name = mg_json_text(mg_json_at(want, 1));
-		bool found = false;
-		for (size_t i = 0; i < node->table_count && !found; i++) {
-			found = mg_text_eq(node->tables[i].schema, schema) &&
-			        mg_text_eq(node->tables[i].name, name);
-			if (found) {
-				tables[table_count++] = copy_table(part->arena, &node->tables[i]);
-			}
-		}
-		if (!found) {
-			return mg_error_set(err, MG_E_NODE, "table \"%s.%s\" is not known here", schema, name);
-		}
+		tables[table_count++] = read_table(part->arena, want);
 	}
 	struct mg_exec_table *made;
 	mg_engine_exec_tables(part->arena, tables, table_count, shards, shard_count, &made);
@@ -321,20 +395,18 @@ static int read_tables(struct part *part, const struct mg_json *json, struct mg_
 	return 0;
 }
 
-static int on_open(struct mg_worker_node *node, const struct mg_json *json, struct mg_error *err)
+/* What the frame says, of a part that is pinned; under the lock. */
+static int read_open(struct part *part, const struct mg_json *json, struct mg_error *err)
 {
-	struct part *part = mg_alloc0(sizeof *part);
-	part->refs = 2;
-	part->node = node;
-	part->arena = mg_arena_new();
-	part->number = (uint64_t)mg_json_get_int(json, "query", 0);
-	mg_copy_text(part->name, sizeof part->name, mg_json_get_text(json, "name"));
+	struct mg_worker_node *node = part->node;
 	int64_t index = mg_json_get_int(json, "node", 0), nodes = mg_json_get_int(json, "nodes", 0);
+	const char *timezone = mg_json_get_text(json, "timezone");
+	mg_copy_text(part->name, sizeof part->name, mg_json_get_text(json, "name"));
 	part->budget = (struct mg_spool_budget){ .limit = node->options.memory_bytes / 8,
 		                                     .spill_dir = node->spill_dir };
-	const char *timezone = mg_json_get_text(json, "timezone");
 	part->open = (struct mg_exec_open){
 		.duck = node->duck,
+		.conn = part->conn,
 		.node_index = (uint32_t)index,
 		.node_count = (uint32_t)nodes,
 		.owner = part->owner,
@@ -345,27 +417,33 @@ static int on_open(struct mg_worker_node *node, const struct mg_json *json, stru
 		.send = send_rows,
 		.arg = part,
 	};
-	pthread_mutex_lock(&node->lock);
-	part->channel = mg_channel_ref(node->channel);
-	int code = 0;
-	if (index < 1 || nodes > UINT16_MAX || index >= nodes || node->part_count == QUERIES_MAX ||
-	    find_locked(node, part->number)) {
-		code = mg_error_set(err, MG_E_PROTOCOL, "query %llu cannot be opened",
+	if (index < 1 || nodes > UINT16_MAX || index >= nodes) {
+		return mg_error_set(err, MG_E_PROTOCOL, "query %llu cannot be opened",
 		                    (unsigned long long)part->number);
 	}
-	if (!code) {
-		code = read_owners(part, mg_json_get(json, "owners"), (uint32_t)nodes, err);
+	int code = read_owners(part, mg_json_get(json, "owners"), (uint32_t)nodes, err);
+	return code ? code : read_tables(part, json, err);
+}
+
+static int on_open(struct mg_worker_node *node, const struct mg_json *json, struct mg_error *err)
+{
+	uint64_t number = (uint64_t)mg_json_get_int(json, "query", 0);
+	pthread_mutex_lock(&node->lock);
+	struct part *part = find_locked(node, number);
+	if (part && !part->opened) {
+		part->conn = mg_follower_take(mg_fetch_follower(node->fetch), number);
 	}
-	if (!code) {
-		code = read_tables(part, json, err);
-	}
+	int code = part && !part->opened && part->conn
+	               ? read_open(part, json, err)
+	               : mg_error_set(err, MG_E_PROTOCOL, "query %llu is opened, and not pinned",
+	                              (unsigned long long)number);
 	code = code ? code : mg_pool_post(node->pool, part_thread, part, err);
-	if (code) {
-		part->refs = 1;
-		part_unref_locked(part);
-	} else {
-		node->parts[node->part_count++] = part;
+	if (!code) {
+		part->refs++;
+		part->opened = true;
 		node->threads_alive++;
+	} else if (part && !part->opened) {
+		forget_locked(node, part);
 	}
 	pthread_mutex_unlock(&node->lock);
 	return code;
@@ -398,6 +476,7 @@ static int on_run(struct mg_worker_node *node, const struct mg_json *json, struc
 	order->run.sql = order->sql = mg_strdup(sql);
 	pthread_mutex_lock(&node->lock);
 	struct part *part = find_locked(node, (uint64_t)mg_json_get_int(json, "query", 0));
+	part = part && part->opened ? part : NULL;
 	if (part) {
 		if (part->last_order) {
 			part->last_order->next = order;
@@ -424,6 +503,7 @@ static struct part *hold(struct mg_worker_node *node, uint64_t number,
 	*participant = NULL;
 	pthread_mutex_lock(&node->lock);
 	struct part *part = find_locked(node, number);
+	part = part && part->opened ? part : NULL;
 	if (part) {
 		part->refs++;
 		while (!part->tried) {
@@ -449,7 +529,11 @@ static void cancel(struct mg_worker_node *node, uint64_t number, bool close)
 {
 	pthread_mutex_lock(&node->lock);
 	struct part *part = find_locked(node, number);
-	if (part) {
+	if (part && !part->opened) {
+		if (close) {
+			forget_locked(node, part);
+		}
+	} else if (part) {
 		part->cancelled = true;
 		part->closing |= close;
 		if (part->participant) {
@@ -464,53 +548,12 @@ static void cancel(struct mg_worker_node *node, uint64_t number, bool close)
 	pthread_mutex_unlock(&node->lock);
 }
 
-static void read_catalog_locked(struct mg_worker_node *node, const struct mg_json *json)
-{
-	mg_arena_free(node->catalog_arena);
-	struct mg_arena *arena = node->catalog_arena = mg_arena_new();
-	const struct mg_json *tables = mg_json_get(json, "tables");
-	node->tables = mg_arena_new_array(arena, struct mg_table, (tables ? tables->count : 0) + 1);
-	node->table_count = 0;
-	mg_json_each(item, tables) {
-		struct mg_table *table = &node->tables[node->table_count++];
-		const struct mg_json *columns = mg_json_get(item, "columns");
-		table->schema = mg_arena_strdup(arena, mg_json_text(mg_json_get(item, "schema")));
-		table->name = mg_arena_strdup(arena, mg_json_text(mg_json_get(item, "name")));
-		const char *stored = mg_json_get_text(item, "stored");
-
-		table->stored = mg_arena_strdup(arena, stored ? stored : "");
-		table->id = (uint64_t)mg_json_get_int(item, "id", 0);
-		table->key_count = mg_json_get_bool(item, "partitioned", false);
-		table->columns =
-			mg_arena_new_array(arena, struct mg_column, (columns ? columns->count : 0) + 1);
-		mg_json_each(column, columns) {
-			struct mg_column *to = &table->columns[table->column_count++];
-			to->name = mg_arena_strdup(arena, mg_json_text(mg_json_at(column, 0)));
-			to->type = mg_arena_strdup(arena, mg_json_text(mg_json_at(column, 1)));
-			to->stored = column->count > 2
-			                 ? mg_arena_strdup(arena, mg_json_text(mg_json_at(column, 2)))
-			                 : "";
-		}
-	}
-}
-
-/* Tables came, went or changed; queries that are open have copies of what they were told. */
-static int on_tables(struct mg_worker_node *node, const struct mg_json *json)
-{
-	pthread_mutex_lock(&node->lock);
-	read_catalog_locked(node, json);
-	pthread_mutex_unlock(&node->lock);
-	return 0;
-}
-
 static int on_welcome(struct mg_worker_node *node, const struct mg_json *json)
 {
-	pthread_mutex_lock(&node->lock);
-	read_catalog_locked(node, json);
-	mg_copy_text(node->cluster, sizeof node->cluster, mg_json_get_text(json, "cluster"));
-	pthread_mutex_unlock(&node->lock);
+	const char *cluster = mg_json_get_text(json, "cluster");
+	mg_fetch_welcome(node->fetch, cluster);
 	mg_log(MG_LOG_INFO, "worker.welcome", "worker=%s cluster=%s",
-	       mg_json_text(mg_json_get(json, "worker")), node->cluster);
+	       mg_json_text(mg_json_get(json, "worker")), cluster ? cluster : "");
 	return 0;
 }
 
@@ -533,9 +576,6 @@ int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *js
 	if (mg_text_eq(type, "welcome")) {
 		return on_welcome(node, json);
 	}
-	if (mg_text_eq(type, "tables")) {
-		return on_tables(node, json);
-	}
 	if (mg_text_eq(type, "lease")) {
 		return mg_fetch_lease(node->fetch, json, err);
 	}
@@ -547,6 +587,9 @@ int mg_worker_node_control(struct mg_worker_node *node, const struct mg_json *js
 	}
 	if (mg_text_eq(type, "threads")) {
 		return on_threads(node, json, err);
+	}
+	if (mg_text_eq(type, "pin")) {
+		return on_pin(node, json, err);
 	}
 	if (mg_text_eq(type, "open")) {
 		return on_open(node, json, err);
@@ -578,7 +621,14 @@ int mg_worker_node_data(struct mg_worker_node *node, const struct mg_frame *fram
                         struct mg_buf *payload, struct mg_error *err)
 {
 	if (frame->kind == MG_FRAME_CHUNK) {
-		return mg_fetch_chunk(node->fetch, (uint32_t)frame->id, frame->stage, payload, err);
+		return mg_fetch_chunk(node->fetch, frame, payload, err);
+	}
+	if (frame->kind == MG_FRAME_HASHES) {
+		mg_fetch_hashes(node->fetch, frame, payload);
+		return 0;
+	}
+	if (frame->kind == MG_FRAME_ENTRIES) {
+		return mg_follower_batch(mg_fetch_follower(node->fetch), (uint32_t)frame->id, payload, err);
 	}
 	struct mg_participant *participant;
 	struct part *part = hold(node, frame->id, &participant);
@@ -607,8 +657,8 @@ void mg_worker_node_greet(struct mg_worker_node *node, struct mg_channel *channe
 	mg_fetch_threads(node->fetch, node->options.threads); /* until this server shares them out */
 	struct mg_sb json = { 0 };
 	mg_sb_addf(&json,
-	           "{\"type\":\"hello\",\"protocol\":1,\"version\":\"%s\",\"engine\":\"%s\",\"name\":",
-	           MG_VERSION, mg_duck_version());
+	           "{\"type\":\"hello\",\"protocol\":%d,\"version\":\"%s\",\"engine\":\"%s\",\"name\":",
+	           MG_HUB_PROTOCOL, MG_VERSION, mg_duck_version());
 	mg_sb_add_json(&json, node->name, strlen(node->name));
 	char cores[MG_OS_CORES_NAME_SIZE];
 	mg_os_cores_name(cores);
@@ -626,6 +676,11 @@ void mg_worker_node_lost(struct mg_worker_node *node)
 {
 	mg_fetch_disconnect(node->fetch);
 	pthread_mutex_lock(&node->lock);
+	for (size_t i = node->part_count; i-- > 0;) {
+		if (!node->parts[i]->opened) {
+			forget_locked(node, node->parts[i]);
+		}
+	}
 	for (size_t i = 0; i < node->part_count; i++) {
 		node->parts[i]->cancelled = node->parts[i]->closing = true;
 		if (node->parts[i]->participant) {
@@ -697,6 +752,7 @@ int mg_worker_node_new(struct mg_worker_node **out, const struct mg_worker_node_
 		};
 		code = mg_duck_open(&node->duck, &duck, err);
 	}
+	code = code ? code : mg_engine_no_checkpoints(node->duck, err);
 	if (!code) {
 		const char *dirs[] = { node->cache_dir, node->spill_dir };
 		code = mg_duck_fence(node->duck, dirs, 2, err);
@@ -726,7 +782,6 @@ void mg_worker_node_free(struct mg_worker_node *node)
 		mg_tree_remove(node->spill_dir, NULL);
 	}
 	mg_dir_unlock(node->spill_lock);
-	mg_arena_free(node->catalog_arena);
 	pthread_cond_destroy(&node->changed);
 	pthread_mutex_destroy(&node->lock);
 	mg_free(node->spill_dir);

@@ -22,6 +22,9 @@ enum {
 	PROPOSAL_MS_MAX = 60 * 1000,
 	DEAD_AFTER_MS = 5 * 60 * 1000,
 };
+/* What was applied lately, for workers that follow: of all shards, of each at least. */
+#define FOLLOW_BYTES_MAX (128u << 20)
+#define FOLLOW_BYTES_MIN (2u << 20)
 
 uint32_t mg_replica__group(uint32_t shard)
 {
@@ -149,6 +152,14 @@ static int gate(void *arg, uint32_t shard, int (*swap)(void *swap_arg, struct mg
 	return replica->options.gate(replica->options.arg, shard, swap, swap_arg, err);
 }
 
+/* Of each shard. */
+static size_t follow_bytes(uint32_t shards)
+{
+	size_t part = FOLLOW_BYTES_MAX / (shards + 1u);
+
+	return part > FOLLOW_BYTES_MIN ? part : FOLLOW_BYTES_MIN;
+}
+
 static int open_shard(struct mg_replica *replica, uint32_t number, struct mg_error *err)
 {
 	const struct mg_replica_options *options = &replica->options;
@@ -170,6 +181,7 @@ static int open_shard(struct mg_replica *replica, uint32_t number, struct mg_err
 		.source = replica->source,
 		.changes = mg_replica__changes_of(replica, number),
 		.stands_in = options->damaged && options->damaged[number],
+		.follow_bytes = follow_bytes(options->shard_count),
 	};
 	int code = mg_shard_sm_open(&replica->shards[number], &shard, err);
 
@@ -472,13 +484,8 @@ int mg_replica_checkpoint(struct mg_replica *replica, uint32_t shard, struct mg_
 	if (mg_replica__is_mending(replica, shard)) {
 		return mg_error_set(err, MG_E_BUSY, "shard %" PRIu32 " is being made anew", shard);
 	}
-	while (mg_shard_sm_changing(replica->shards[shard]) && mg_clock_ms() < until) {
-		mg_sleep_ms(2);
-	}
-	if (mg_shard_sm_changing(replica->shards[shard])) {
-		return mg_error_set(err, MG_E_BUSY, "shard %" PRIu32 " is being written", shard);
-	}
-	if (!mg_shard_sm_dirty(replica->shards[shard])) {
+	if (!mg_shard_sm_changing(replica->shards[shard]) &&
+	    !mg_shard_sm_dirty(replica->shards[shard])) {
 		return 0;
 	}
 	struct mg_error failure = { 0 };
@@ -503,9 +510,28 @@ int mg_replica_checkpoint(struct mg_replica *replica, uint32_t shard, struct mg_
 	}
 }
 
-bool mg_replica_wrote(struct mg_replica *replica, uint32_t shard)
+struct mg_follow_log *mg_replica_follow(struct mg_replica *replica, uint32_t shard)
 {
-	return mg_shard_sm_wrote(replica->shards[shard]);
+	return mg_shard_sm_follow(replica->shards[shard]);
+}
+
+void mg_replica_want(struct mg_replica *replica, uint32_t shard, uint64_t index)
+{
+	mg_shard_sm_want(replica->shards[shard], index);
+}
+
+bool mg_replica_file_state(struct mg_replica *replica, uint32_t shard, uint64_t *index,
+                           uint64_t *term)
+{
+	return !mg_replica__is_mending(replica, shard) &&
+	       mg_shard_sm_file_state(replica->shards[shard], index, term);
+}
+
+int mg_replica_read_file(struct mg_replica *replica, uint32_t shard, uint64_t index,
+                         int (*read)(void *arg, struct mg_error *err), void *arg,
+                         struct mg_error *err)
+{
+	return mg_shard_sm_read_file(replica->shards[shard], index, read, arg, err);
 }
 
 enum mg_late mg_replica_changed_since(struct mg_replica *replica, uint32_t shard, uint64_t index,

@@ -269,8 +269,19 @@ struct mg_cuts *mg_replica_cuts(struct mg_replica *replica);
 /* Write all that is committed to the shard's file; nothing when it holds that.  Fails: MG_E_BUSY
  * when a reader is in the way: later; MG_E_DISK_FULL. */
 int mg_replica_checkpoint(struct mg_replica *replica, uint32_t shard, struct mg_error *err);
-/* Rows of the shard have ever been changed since it was loaded. */
-bool mg_replica_wrote(struct mg_replica *replica, uint32_t shard);
+
+/* ---- copies of shards on workers ---- */
+
+/* What the shard has applied lately; stays until close. */
+struct mg_follow_log *mg_replica_follow(struct mg_replica *replica, uint32_t shard);
+/* Somebody waits for this index: what is accepted is to be applied at once. */
+void mg_replica_want(struct mg_replica *replica, uint32_t shard, uint64_t index);
+/* As in shard_sm.h. */
+bool mg_replica_file_state(struct mg_replica *replica, uint32_t shard, uint64_t *index,
+                           uint64_t *term);
+int mg_replica_read_file(struct mg_replica *replica, uint32_t shard, uint64_t index,
+                         int (*read)(void *arg, struct mg_error *err), void *arg,
+                         struct mg_error *err);
 
 /* ---- changes, for who follows a table ---- */
 

@@ -60,7 +60,7 @@ static int swap_out(void *arg, struct mg_error *err)
 	code = code ? code : put_away(sm, aside->kept, err);
 	code = code ? code : mg_shard_file_stand_in(conn, aside->meta, err);
 	code = code ? code : mg_shard_sm__open_writer(sm, err);
-	sm->checkpointed = 0;
+	sm->checkpoint_known = false;
 	pthread_mutex_unlock(&sm->file_lock);
 	if (conn) {
 		mg_duck_disconnect(conn);

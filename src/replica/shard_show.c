@@ -13,7 +13,6 @@ void mg_shard_sm__note_state(struct mg_shard_sm *sm, bool dirty)
 {
 	pthread_mutex_lock(&sm->lock);
 	sm->dirty = sm->dirty || dirty;
-	sm->wrote = sm->wrote || dirty;
 	sm->changing = false; /* what was applied is shown */
 	pthread_mutex_unlock(&sm->lock);
 }
@@ -39,6 +38,9 @@ int mg_shard_sm__show(struct mg_shard_sm *sm, const struct mg_entry *last, struc
 		mg_cuts_publish_end(cuts, sm->options.shard, code ? NULL : sm->seen, blind);
 	}
 	if (!code) {
+		if (sm->writing) {
+			mg_follow_log_end(sm->follow, last->index, last->term);
+		}
 		sm->writing = sm->seen_is_newer = false;
 		sm->blind = blind;
 		sm->index = last->index;

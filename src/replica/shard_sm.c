@@ -267,6 +267,7 @@ int mg_shard_sm__apply(struct mg_shard_sm *sm, const struct mg_entry *entries, s
 	if (code) {
 		mg_shard_writer_rollback(sm->writer);
 		mg_changes_log_drop(sm->changes);
+		mg_follow_log_drop(sm->follow);
 	} else {
 		mg_shard_sm__note_state(sm, dirty);
 	}
@@ -304,6 +305,7 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 	sm->seam.ops = &ops;
 	sm->options = *options;
 	sm->late = mg_shard_late_new();
+	sm->follow = mg_follow_log_new(options->follow_bytes);
 	sm->check = mg_shard_check_new(
 		&(struct mg_shard_check_options){ .duck = options->duck,
 	                                      .self = options->self, .shard = options->shard,
@@ -327,7 +329,9 @@ int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options 
 		return code;
 	}
 	sm->durable = sm->index = sm->applied = sm->checkpointed = mg_shard_writer_applied(sm->writer);
-	sm->wrote = sm->durable > 0;
+	sm->checkpointed_term = mg_shard_writer_term(sm->writer);
+	sm->checkpoint_known = !options->stands_in;
+	mg_follow_log_reset(sm->follow, sm->index, sm->checkpointed_term);
 	if (options->changes.bytes_max) {
 		sm->changes = mg_changes_log_open(&options->changes, sm->index);
 	}
@@ -360,6 +364,7 @@ void mg_shard_sm_free(struct mg_shard_sm *sm)
 	mg_shard_writer_close(sm->writer);
 	mg_shard_late_free(sm->late);
 	mg_changes_log_close(sm->changes);
+	mg_follow_log_free(sm->follow);
 	mg_shard_check_free(sm->check);
 	mg_shard_sm__forget_all(sm);
 	mg_free(sm->seen);
@@ -483,18 +488,15 @@ bool mg_shard_sm_changing(struct mg_shard_sm *sm)
 	return changing;
 }
 
-bool mg_shard_sm_wrote(struct mg_shard_sm *sm)
-{
-	pthread_mutex_lock(&sm->lock);
-	bool wrote = sm->wrote;
-	pthread_mutex_unlock(&sm->lock);
-	return wrote;
-}
-
 enum mg_late mg_shard_sm_changed_since(struct mg_shard_sm *sm, uint64_t index, const int64_t *rids,
                                        size_t count)
 {
 	return mg_shard_late_since(sm->late, index, rids, count);
+}
+
+struct mg_follow_log *mg_shard_sm_follow(struct mg_shard_sm *sm)
+{
+	return sm->follow;
 }
 
 struct mg_changes_log *mg_shard_sm_changes(struct mg_shard_sm *sm)

@@ -20,6 +20,7 @@
 #include "replica/changes_log.h"
 #include "replica/command.h"
 #include "replica/cuts.h"
+#include "replica/follow_log.h"
 #include "replica/raft_host.h"
 #include "replica/replica.h"
 #include "replica/shard_check.h"
@@ -36,8 +37,7 @@ struct mg_shard_sm_options {
 	struct mg_raft_host *host;
 	struct mg_duck *duck; /* has the file attached for writing, as "s<shard>" */
 	uint32_t shard, group;
-	/* Before rows of it change, and around a checkpoint that writes the file for its index alone;
-	 * on the lane. */
+	/* Before rows of it change; on the lane. */
 	void (*on_write)(void *arg, uint32_t shard);
 	/* On the lane, or raft's thread; may be NULL. */
 	void (*on_applied)(void *arg, uint32_t group, uint64_t index);
@@ -61,6 +61,7 @@ struct mg_shard_sm_options {
 	struct mg_snapshot_source *source;
 	/* What entries change is kept there (changes_log.h); bytes_max 0: nowhere. */
 	struct mg_changes_log_options changes;
+	size_t follow_bytes; /* of what was applied lately, kept for workers' copies (follow_log.h) */
 };
 
 int mg_shard_sm_open(struct mg_shard_sm **out, const struct mg_shard_sm_options *options,
@@ -125,9 +126,18 @@ bool mg_shard_sm_refused(struct mg_shard_sm *sm, uint64_t epoch, uint64_t index)
 /* The highest epoch that was fenced here; 0: none. */
 uint64_t mg_shard_sm_fence(struct mg_shard_sm *sm);
 
-/* Something is applied that the file does not hold; or was, since the file was made. */
+/* What it has applied lately, for copies that follow; stays while it does. */
+struct mg_follow_log *mg_shard_sm_follow(struct mg_shard_sm *sm);
+/* The state that the file itself holds, as of its last checkpoint.  False: not known. */
+bool mg_shard_sm_file_state(struct mg_shard_sm *sm, uint64_t *index, uint64_t *term);
+/* `read` looks at the file while no checkpoint writes to it.  Fails: MG_E_NOT_FOUND: it does not
+ * hold this index any more; as read does.  Any thread; must be short. */
+int mg_shard_sm_read_file(struct mg_shard_sm *sm, uint64_t index,
+                          int (*read)(void *arg, struct mg_error *err), void *arg,
+                          struct mg_error *err);
+
+/* Something is applied that the file does not hold. */
 bool mg_shard_sm_dirty(struct mg_shard_sm *sm);
-bool mg_shard_sm_wrote(struct mg_shard_sm *sm);
 /* Rows are being applied that are neither visible nor counted as dirty yet; on_write was called. */
 bool mg_shard_sm_changing(struct mg_shard_sm *sm);
 

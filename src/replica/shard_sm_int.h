@@ -37,6 +37,7 @@ struct mg_shard_sm {
 	struct mg_lane *lane;
 	struct mg_shard_late *late; /* which rows changed lately */
 	struct mg_changes_log *changes; /* how they changed, for who follows; or NULL */
+	struct mg_follow_log *follow;   /* what was applied, for copies of workers */
 	const struct mg_txid *together; /* the transaction over several shards that is being applied */
 	struct mg_shard_check *check;
 	uint64_t index, term;       /* applied, of the lane */
@@ -44,7 +45,6 @@ struct mg_shard_sm {
 	uint64_t durable;           /* as of the start, or adopted */
 	atomic_bool stopping;
 	bool writing;               /* the batch in hand has begun a transaction of the engine */
-	bool told;                  /* on_write was called since the file was written; of the lane */
 	/* See cuts.h; of the lane. */
 	uint64_t *seen;     /* by shard, with what the batch in hand has applied; NULL without cuts */
 	bool old;           /* no fence yet since when all commits are numbered */
@@ -67,7 +67,9 @@ struct mg_shard_sm {
 
 	/* Held while the file is written, copied or replaced; before `lock`. */
 	pthread_mutex_t file_lock;
-	uint64_t checkpointed; /* guarded by file_lock: what the file holds; 0: not known */
+	/* Guarded by file_lock: what the file holds. */
+	uint64_t checkpointed, checkpointed_term;
+	bool checkpoint_known; /* false: a checkpoint has failed, or it is no file */
 
 	pthread_mutex_t lock;
 	/* guarded by lock */
@@ -79,7 +81,7 @@ struct mg_shard_sm {
 	 * indexes rise. */
 	struct mg_fence *fences;
 	size_t fence_count, fence_cap;
-	bool dirty, wrote, changing;
+	bool dirty, changing;
 	/* Accepted, and not applied yet (shard_accept.c). */
 	struct mg_accepted *queue, **queue_end;
 	size_t queue_bytes;

@@ -68,8 +68,18 @@ static int commit_index(struct mg_shard_sm *sm, struct mg_error *err)
 	code = code ? code : mg_shard_writer_commit(sm->writer, sm->index, sm->term, err);
 	if (code) {
 		mg_shard_writer_rollback(sm->writer);
+	} else {
+		mg_follow_log_end(sm->follow, sm->index, sm->term);
 	}
 	return code;
+}
+
+/* Under file_lock. */
+static void note_checkpoint(struct mg_shard_sm *sm)
+{
+	sm->checkpointed = mg_shard_writer_applied(sm->writer);
+	sm->checkpointed_term = mg_shard_writer_term(sm->writer);
+	sm->checkpoint_known = true;
 }
 
 static int write_file(struct mg_shard_sm *sm, const struct mg_buf *pending, struct mg_error *err)
@@ -79,19 +89,13 @@ static int write_file(struct mg_shard_sm *sm, const struct mg_buf *pending, stru
 	int code = mg_shard_writer_checkpoint(sm->writer, pending ? pending->data : NULL,
 	                                      pending ? pending->size : 0, err);
 
-	/* What a failed one has left is not known. */
-	sm->checkpointed = !code ? sm->index : code == MG_E_BUSY ? sm->checkpointed : 0;
+	if (!code) {
+		note_checkpoint(sm);
+	} else if (code != MG_E_BUSY) { /* what a failed one has left is not known */
+		sm->checkpoint_known = false;
+	}
 	pthread_mutex_unlock(&sm->file_lock);
 	return code;
-}
-
-/* The file changes although no rows do: whoever gives copies of it must know, from before its first
- * byte until after the last one. */
-static void tell_written(struct mg_shard_sm *sm)
-{
-	if (!sm->told && sm->options.on_write) {
-		sm->options.on_write(sm->options.arg, sm->options.shard);
-	}
 }
 
 static int write_checkpoint(struct mg_shard_sm *sm, struct mg_error *err)
@@ -100,13 +104,10 @@ static int write_checkpoint(struct mg_shard_sm *sm, struct mg_error *err)
 	struct mg_buf *pending = nothing ? NULL : mg_shard_sm__encode_pending(sm);
 	int code = nothing || pending ? 0 : mg_error_set(err, MG_E_NOMEM, "no memory for a checkpoint");
 
-	tell_written(sm);
 	code = code ? code : commit_index(sm, err);
 	code = code ? code : write_file(sm, pending, err);
-	tell_written(sm);
 	mg_buf_unref(pending);
 	if (!code) {
-		sm->told = false;
 		pthread_mutex_lock(&sm->lock);
 		sm->dirty = false;
 		pthread_mutex_unlock(&sm->lock);
@@ -167,6 +168,33 @@ void mg_shard_sm__freeze(struct mg_sm *seam)
 	mg_lane_run(sm->lane, freeze_now, sm);
 }
 
+bool mg_shard_sm_file_state(struct mg_shard_sm *sm, uint64_t *index, uint64_t *term)
+{
+	pthread_mutex_lock(&sm->file_lock);
+	bool known = sm->checkpoint_known;
+
+	*index = sm->checkpointed;
+	*term = sm->checkpointed_term;
+	pthread_mutex_unlock(&sm->file_lock);
+	return known;
+}
+
+int mg_shard_sm_read_file(struct mg_shard_sm *sm, uint64_t index,
+                          int (*read)(void *arg, struct mg_error *err), void *arg,
+                          struct mg_error *err)
+{
+	pthread_mutex_lock(&sm->file_lock);
+	int code = sm->checkpoint_known && sm->checkpointed == index
+	               ? read(arg, err)
+	               : mg_error_set(err, MG_E_NOT_FOUND,
+	                              "the file of shard %" PRIu32 " is not at index %" PRIu64
+	                              " any more",
+	                              sm->options.shard, index);
+
+	pthread_mutex_unlock(&sm->file_lock);
+	return code;
+}
+
 /* ---- copies for others ---- */
 
 static int copy_file(struct mg_shard_sm *sm, const char *path, struct mg_error *err)
@@ -187,7 +215,7 @@ static int make_copy(void *arg, uint64_t index, char **path, struct mg_error *er
 
 	pthread_mutex_lock(&sm->file_lock);
 	int code = mg_file_exists(copy) ? 0 /* of an earlier life; its name came when it was whole */
-	           : sm->checkpointed == index
+	           : sm->checkpoint_known && sm->checkpointed == index
 	               ? copy_file(sm, copy, err)
 	               : mg_error_set(err, MG_E_NOT_FOUND,
 	                              "shard %" PRIu32 " is at index %" PRIu64 ", not %" PRIu64,
@@ -211,7 +239,8 @@ static bool is_leftover(const struct mg_shard_sm *sm, const char *name)
 
 	if (sscanf(name, "snap-%u-%llu.%15s", &shard, &index, ending) == 3) {
 		return shard == sm->options.shard &&
-		       (index != sm->checkpointed || strcmp(ending, "duckdb") != 0);
+		       (!sm->checkpoint_known || index != sm->checkpointed ||
+		        strcmp(ending, "duckdb") != 0);
 	}
 	if (sscanf(name, "pull-%u-%llu.%15s", &shard, &index, ending) == 3) {
 		return shard == sm->options.shard && index <= sm->durable;
@@ -425,12 +454,12 @@ int mg_shard_sm__open_writer(struct mg_shard_sm *sm, struct mg_error *err)
 
 	code = code ? code : mg_shard_sm__read_pending(sm, err);
 	if (!code) {
-		sm->told = false;
-		sm->durable = sm->index = sm->checkpointed = mg_shard_writer_applied(sm->writer);
+		sm->durable = sm->index = mg_shard_writer_applied(sm->writer);
+		note_checkpoint(sm);
 		mg_changes_log_reset(sm->changes, sm->index);
+		mg_follow_log_reset(sm->follow, sm->index, mg_shard_writer_term(sm->writer));
 		pthread_mutex_lock(&sm->lock);
 		sm->dirty = false;
-		sm->wrote = true;
 		sm->applied = sm->index;
 		pthread_mutex_unlock(&sm->lock);
 	}

@@ -136,7 +136,12 @@ static void add_replica(struct replicas *replicas, const struct mg_replica_info 
 static void add_copy(void *arg, const struct mg_hub_copy *copy)
 {
 	struct mg_replica_info info = {
-		.shard = copy->shard, .role = "worker", .state = copy->state, .lag = (int64_t)copy->lag
+		.shard = copy->shard,
+		.role = "worker",
+		.state = copy->state,
+		.lag = copy->known ? (int64_t)copy->lag : -1,
+		.lag_ms = copy->known ? (int64_t)copy->lag_ms : -1,
+		.applied = copy->known ? (int64_t)copy->index : -1,
 	};
 	mg_copy_text(info.node, sizeof info.node, copy->worker);
 	add_replica(arg, &info);
@@ -158,6 +163,8 @@ static void add_servers(struct server *server, struct replicas *replicas)
 			         : copies[i].connected ? "ready"
 			                               : "down",
 			.lag = copies[i].lag,
+			.lag_ms = -1,
+			.applied = -1,
 		};
 		mg_copy_text(info.node, sizeof info.node, copies[i].id);
 		add_replica(replicas, &info);

@@ -193,6 +193,16 @@ static void fill_shards(struct rows *rows, const struct mg_catalog_data *data)
 	}
 }
 
+/* Below 0: it is not known. */
+static void add_known(struct rows *rows, int64_t value)
+{
+	if (value >= 0) {
+		add_int(rows, (uint64_t)value);
+	} else {
+		add_text(rows, NULL);
+	}
+}
+
 static void add_replica(struct rows *rows, const struct mg_replica_info *info)
 {
 	row_begin(rows);
@@ -200,11 +210,9 @@ static void add_replica(struct rows *rows, const struct mg_replica_info *info)
 	add_text(rows, info->node);
 	add_text(rows, info->role);
 	add_text(rows, info->state);
-	if (info->lag >= 0) {
-		add_int(rows, (uint64_t)info->lag);
-	} else {
-		add_text(rows, NULL);
-	}
+	add_known(rows, info->lag);
+	add_known(rows, info->lag_ms);
+	add_known(rows, info->applied);
 	row_end(rows);
 }
 
@@ -236,6 +244,8 @@ static void fill_replicas(struct rows *rows, const struct mg_catalog_data *data)
 				.role = nodes[i].role,
 				.state = nodes[i].state,
 				.lag = -1,
+				.lag_ms = -1,
+				.applied = -1,
 			};
 
 			mg_copy_text(info.node, sizeof info.node, nodes[i].id);
@@ -437,7 +447,9 @@ static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
 	    { "node", "VARCHAR" },
 	    { "role", "VARCHAR" },
 	    { "state", "VARCHAR" },
-	    { "lag", "UBIGINT" } } },
+	    { "lag", "UBIGINT" },
+	    { "lag_ms", "UBIGINT" },
+	    { "applied", "UBIGINT" } } },
 	{ "tables",
 	  fill_tables,
 	  { { "schema", "VARCHAR" },

@@ -27,9 +27,13 @@ struct mg_replica_info {
 	uint32_t shard;
 	char node[64];
 	const char *role;  /* "leader", "voter", "standby" of servers; "worker" */
-	const char *state; /* "ready", "copying", "stale", "down" */
-	/* Entries of its log that are committed and not there; of a worker, changes; -1: not known. */
+	const char *state; /* "ready", "copying", "behind", "down" */
+	/* Entries of its log that are committed and not there; of a worker, applied and not there; -1:
+	 * not known. */
 	int64_t lag;
+	/* Of a worker: for how long the first of them has been missing, and what it has applied; -1:
+	 * not known. */
+	int64_t lag_ms, applied;
 };
 
 /* An option of this node, as it was started. */

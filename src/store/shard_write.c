@@ -131,6 +131,7 @@ static int read_meta(struct mg_shard_writer *writer, struct mg_error *err)
 
 	mg_free(sql);
 	code = code ? code : read_u64(writer, "applied_index", &writer->applied, err);
+	code = code ? code : read_u64(writer, "applied_term", &writer->term, err);
 	code = code ? code : read_u64(writer, "next_rid", &writer->next_rid, err);
 	if (!code && !writer->identity) {
 		code = mg_error_set(err, MG_E_CORRUPT, "the file of %s does not say whose it is",
@@ -242,6 +243,11 @@ uint64_t mg_shard_writer_applied(const struct mg_shard_writer *writer)
 	return writer->applied;
 }
 
+uint64_t mg_shard_writer_term(const struct mg_shard_writer *writer)
+{
+	return writer->term;
+}
+
 /* ---- a transaction ---- */
 
 int mg_shard_writer_begin(struct mg_shard_writer *writer, struct mg_error *err)
@@ -300,6 +306,7 @@ int mg_shard_writer_commit(struct mg_shard_writer *writer, uint64_t index, uint6
 	writer->in_transaction = false;
 	writer->tables_changed = false;
 	writer->applied = index;
+	writer->term = term;
 	return 0;
 }
 

@@ -27,6 +27,7 @@ int mg_shard_writer_open(struct mg_shard_writer **out, struct mg_duck *duck, con
                          struct mg_error *err);
 void mg_shard_writer_close(struct mg_shard_writer *writer);             /* NULL is fine */
 uint64_t mg_shard_writer_applied(const struct mg_shard_writer *writer); /* committed in memory */
+uint64_t mg_shard_writer_term(const struct mg_shard_writer *writer);    /* of that entry */
 
 /* Who wants to know what rows were before they are replaced or deleted: "_mg_rid", "_mg_slot" and
  * the user's columns, the rows in any order, in one batch or several, while the call that takes

@@ -24,7 +24,7 @@ struct mg_shard_writer {
 	const struct mg_shard_watch *watch;
 
 	/* Of _mg.meta: what changes, and the rest as SQL values. */
-	uint64_t applied, next_rid, rid_at_begin;
+	uint64_t applied, term, next_rid, rid_at_begin;
 	char *identity;
 
 	/* The table that rows are being appended to, with columns as in ipc_schema. */

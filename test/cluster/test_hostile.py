@@ -182,11 +182,11 @@ def test_the_wall_holds(cluster, sql):
 # ---- workers ----
 
 @pytest.mark.parametrize("change, reason", [
-    ({"engine": "v1.0.0"}, "DuckDB v1.0.0"), ({"protocol": 2}, "protocol 2"), ({"name": "a\nb\x1b[31m"}, "name"),
+    ({"engine": "v1.0.0"}, "DuckDB v1.0.0"), ({"protocol": 1}, "protocol 1"), ({"name": "a\nb\x1b[31m"}, "name"),
     ({"name": 'a","x":"'}, "name"), ({"name": "../x"}, "name"), ({"name": "x" * 100000}, "name"),
 ])
 def test_a_strange_worker_is_told_why(cluster, change, reason):
-    hello = {"type": "hello", "protocol": 1, "version": "0.1.0", "engine": cluster.get("/status").json()["engine"],
+    hello = {"type": "hello", "protocol": 2, "version": "0.1.0", "engine": cluster.get("/status").json()["engine"],
              "name": "w9", "threads": 1, "memory": 1 << 30} | change
     with channel_of(cluster, "worker", ("worker", WORKER_PASSWORD)) as ws:
         ws.send(json.dumps(hello))

@@ -90,6 +90,48 @@ static void test_what_is_kept_or_not_ours_stays(void **state)
 	mg_free(no_hash);
 }
 
+static bool any(void *arg, const char *name)
+{
+	(void)arg;
+	return strcmp(name, "own-1-abc-0003") != 0;
+}
+
+/* Copies that have changed are a worker's own, and count like the others. */
+static void test_own_copies_count(void **state)
+{
+	(void)state;
+	char *ours = mg_path_join(folder, "own-1-abc-0003.duckdb");
+	char *old = mg_path_join(folder, "own-2-abc-0003.duckdb");
+	char *lock = mg_path_join(folder, "own-1.lock");
+	const char *const all[] = { ours, old, lock };
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(mg_file_write(all[i], folder, 10, 0600, NULL), 0);
+	}
+	assert_int_equal(mg_cache_trim(folder, 20, any, NULL), 20);
+	assert_int_equal(mg_cache_trim(folder, 0, any, NULL), 10);
+	assert_true(mg_file_exists(ours) && mg_file_exists(lock));
+	assert_false(mg_file_exists(old));
+	mg_free(ours);
+	mg_free(old);
+	mg_free(lock);
+}
+
+static void test_workers_of_a_folder_have_numbers(void **state)
+{
+	(void)state;
+	unsigned first = 0, second = 0, again = 0;
+	int locks[3] = { -1, -1, -1 };
+	assert_int_equal(mg_cache_own_number(folder, &first, &locks[0], NULL), 0);
+	assert_int_equal(mg_cache_own_number(folder, &second, &locks[1], NULL), 0);
+	assert_int_equal(first, 1);
+	assert_int_equal(second, 2);
+	mg_dir_unlock(locks[0]);
+	assert_int_equal(mg_cache_own_number(folder, &again, &locks[2], NULL), 0);
+	assert_int_equal(again, 1);
+	mg_dir_unlock(locks[1]);
+	mg_dir_unlock(locks[2]);
+}
+
 static void test_the_default_is_half_of_what_there_is(void **state)
 {
 	(void)state;
@@ -124,6 +166,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		IN_FOLDER(test_the_oldest_go_until_the_rest_fits),
 		IN_FOLDER(test_what_is_kept_or_not_ours_stays),
+		IN_FOLDER(test_own_copies_count),
+		IN_FOLDER(test_workers_of_a_folder_have_numbers),
 		IN_FOLDER(test_the_default_is_half_of_what_there_is),
 		IN_FOLDER(test_spills_of_the_dead_go),
 	};
