@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "exec/define.h"
+#include "exec/engine_int.h"
 #include "exec/pump.h"
 #include "exec/run.h"
 #include "os/clock.h"
@@ -202,6 +203,58 @@ static void test_the_wall(void **state)
 
 /* ---- kills ---- */
 
+/* ---- a statement that is planned while the table becomes another one ---- */
+
+static void *define_meanwhile(void *arg)
+{
+	defined(arg);
+	return NULL;
+}
+
+static void *answer_meanwhile(void *arg)
+{
+	return answer(arg);
+}
+
+static uint64_t version_now(void)
+{
+	const struct mg_catalog_data *data = mg_catalog_take(kit_catalog);
+	uint64_t version = data->version;
+
+	mg_catalog_give(kit_catalog, data);
+	return version;
+}
+
+/* The catalog has the new table and the planning database still the old one: what was bound over the
+ * one must not be read from the other. */
+static void test_a_plan_and_its_tables_are_of_one_version(void **state)
+{
+	char alter[] = "ALTER TABLE moment ALTER v SET DATA TYPE BIGINT USING v * 10";
+	char query[] = "SELECT typeof(v) || v AS v FROM moment WHERE id = 7";
+	pthread_t definer, reader;
+	void *text = NULL;
+
+	(void)state;
+	defined("CREATE TABLE moment PARTITIONED BY (id) AS SELECT range AS id, 5 AS v FROM range(100)");
+	uint64_t before = version_now();
+
+	is(query, "v VARCHAR|\nINTEGER5|\n");
+	pthread_mutex_lock(&kit_engine->show_lock);
+	assert_int_equal(pthread_create(&definer, NULL, define_meanwhile, alter), 0);
+	while (version_now() == before) {
+		mg_sleep_ms(1);
+	}
+	assert_int_equal(pthread_create(&reader, NULL, answer_meanwhile, query), 0);
+	mg_sleep_ms(300); /* who does not wait has answered by then */
+	pthread_mutex_unlock(&kit_engine->show_lock);
+	assert_int_equal(pthread_join(reader, &text), 0);
+	assert_int_equal(pthread_join(definer, NULL), 0);
+	assert_string_equal(text, "v VARCHAR|\nBIGINT50|\n");
+	mg_free(text);
+	is(query, "v VARCHAR|\nBIGINT50|\n");
+	defined("DROP TABLE moment");
+}
+
 static enum mg_define_step fatal;
 
 static void die(enum mg_define_step step)
@@ -329,6 +382,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_partitions, begin, end),
 		cmocka_unit_test_setup_teardown(test_names, begin, end),
 		cmocka_unit_test_setup_teardown(test_the_wall, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_plan_and_its_tables_are_of_one_version, begin,
+		                                end),
 		cmocka_unit_test_setup_teardown(test_killed_between_steps, begin, end),
 		cmocka_unit_test_setup_teardown(test_create_and_drop_killed_between_steps, begin, end),
 	};
