@@ -225,8 +225,8 @@ static uint64_t version_now(void)
 	return version;
 }
 
-/* The catalog has the new table and the planning database still the old one: what was bound over the
- * one must not be read from the other. */
+/* The catalog has the new table and the planning database still the old one: what was bound over
+ * the one must not be read from the other. */
 static void test_a_plan_and_its_tables_are_of_one_version(void **state)
 {
 	char alter[] = "ALTER TABLE moment ALTER v SET DATA TYPE BIGINT USING v * 10";
@@ -235,7 +235,8 @@ static void test_a_plan_and_its_tables_are_of_one_version(void **state)
 	void *text = NULL;
 
 	(void)state;
-	defined("CREATE TABLE moment PARTITIONED BY (id) AS SELECT range AS id, 5 AS v FROM range(100)");
+	defined("CREATE TABLE moment PARTITIONED BY (id) AS "
+	        "SELECT range AS id, 5 AS v FROM range(100)");
 	uint64_t before = version_now();
 
 	is(query, "v VARCHAR|\nINTEGER5|\n");
