@@ -328,6 +328,9 @@ int mg_feed__record(struct mg_feed *feed, struct mg_feed_shard *shard,
 		                                              .commit = mg_sb_text(&feed->commit) },
 		                     err);
 		break;
+	case MG_CHANGES_MOVED: /* they come next */
+		code = mg_changes_reader_enter(shard->reader, err);
+		break;
 	case MG_CHANGES_COLUMNS:
 	case MG_CHANGES_CREATE:
 	case MG_CHANGES_MARK:

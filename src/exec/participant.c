@@ -302,6 +302,7 @@ int mg_participant_open(struct mg_participant **out, const struct mg_exec_open *
 	part->borrowed = open->conn != NULL;
 	part->gate = part->borrowed ? NULL : open->gate;
 	int code = part->borrowed ? 0 : mg_duck_connect(open->duck, &part->conn, err);
+	code = code || part->borrowed ? code : mg_duck_count_progress(part->conn, err);
 	code = code ? code : mg_gate_enter(part->gate, &part->pass, interrupt, part, err);
 	if (code) {
 		goto out;

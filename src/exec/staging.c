@@ -53,17 +53,35 @@ uint64_t mg_staging_epoch(const struct mg_staging *staging)
 
 /* ---- a staging table ---- */
 
-/* The columns of the rows, by place (redo.h); ours keep their names for themselves. */
+/* Of rows that change others, by place (redo.h); ours keep their names for themselves. */
 static char *columns_of(const struct mg_table *table, enum mg_redo_kind kind)
 {
 	struct mg_sb sql = { 0 };
 
-	mg_sb_add(&sql, kind == MG_REDO_INSERT ? "" : "\"rid\" BIGINT");
+	mg_sb_add(&sql, "\"rid\" BIGINT");
 	for (size_t i = 0; kind != MG_REDO_DELETE && i < table->column_count; i++) {
-		/* Not by their names, which may be ours here: all goes by place. */
-		mg_sb_addf(&sql, "%sc%zu %s", sql.len ? ", " : "", i, table->columns[i].type);
+		mg_sb_addf(&sql, ", c%zu %s", i, table->columns[i].type);
 	}
 	return mg_sb_take(&sql);
+}
+
+/* As the table's own. */
+static char *columns_like(const struct mg_table *table)
+{
+	struct mg_sb sql = { 0 };
+
+	for (size_t i = 0; i < table->column_count; i++) {
+		mg_sb_add(&sql, i ? ", " : "");
+		mg_sb_add_ident(&sql, mg_column_stored(&table->columns[i]));
+		mg_sb_addf(&sql, " %s", table->columns[i].type);
+	}
+	return mg_sb_take(&sql);
+}
+
+/* Where the rows wait: those that are to be moved beside their table. */
+static const char *schema_of(const struct stage *stage)
+{
+	return stage->kind == MG_REDO_INSERT ? stage->schema : MG_REDO_STAGING;
 }
 
 static bool is_of(struct mg_staging *staging, const struct mg_table *table,
@@ -96,7 +114,7 @@ static struct stage *stage_of(struct mg_staging *staging, const struct mg_table 
 		.table = mg_strdup(op->table),
 		.kind = op->kind,
 		.staged = mg_format("%zu#%" PRIu64, staging->count, staging->id),
-		.columns = columns_of(table, op->kind),
+		.columns = op->kind == MG_REDO_INSERT ? columns_like(table) : columns_of(table, op->kind),
 		.made = mg_alloc0(((size_t)staging->shard_count + 1) * sizeof *stage->made),
 	};
 	staging->count++;
@@ -124,10 +142,10 @@ static int divide(struct mg_staging *staging, const struct mg_table *table,
 			continue;
 		}
 		if (!stage->made[shard]) {
-			mg_redo_create(part, shard, MG_REDO_STAGING, stage->staged, stage->columns);
+			mg_redo_create(part, shard, schema_of(stage), stage->staged, stage->columns);
 			stage->made[shard] = true;
 		}
-		code = mg_redo_rows(part, shard, MG_REDO_INSERT, MG_REDO_STAGING, stage->staged,
+		code = mg_redo_rows(part, shard, MG_REDO_INSERT, schema_of(stage), stage->staged,
 		                    op->ipc_schema, op->ipc_batch, op->rows, err);
 	}
 	return code;
@@ -210,7 +228,9 @@ int mg_staging_publish(struct mg_staging *staging, struct mg_redo *redo, struct 
 
 			for (uint32_t shard = 0; stage->kind == order[k] && shard <= staging->shard_count;
 			     shard++) {
-				if (stage->made[shard]) {
+				if (stage->made[shard] && stage->kind == MG_REDO_INSERT) {
+					mg_redo_move(redo, shard, stage->schema, stage->table, stage->staged);
+				} else if (stage->made[shard]) {
 					mg_redo_publish(redo, shard, stage->kind, stage->schema, stage->table,
 					                stage->staged);
 				}
@@ -229,7 +249,8 @@ static int drop_all(struct mg_staging *staging, struct mg_error *err)
 	for (size_t i = 0; i < staging->count; i++) {
 		for (uint32_t shard = 0; shard <= staging->shard_count; shard++) {
 			if (staging->stages[i].made[shard]) {
-				mg_redo_drop(redo, shard, MG_REDO_STAGING, staging->stages[i].staged);
+				mg_redo_drop(redo, shard, schema_of(&staging->stages[i]),
+				             staging->stages[i].staged);
 			}
 		}
 	}

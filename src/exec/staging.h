@@ -6,7 +6,8 @@
  *
  * A part is an entry of each shard like any other write (mg_replica_append_in), into a table that
  * no version of the catalog names. What the commit then says is only: these rows, too. So memory
- * and entries stay small, and all of it happens or nothing.
+ * and entries stay small, and all of it happens or nothing. Rows that are inserted lie in a table
+ * like their own, and are moved as they are (redo.h); the file holds them once.
  *
  * Rule: until the commit only this statement knows of its tables. It drops them when it fails; when
  * it cannot, whoever coordinates next does (sweep.h).

@@ -440,6 +440,7 @@ static int snapshot_once(struct mg_tx *tx, struct mg_run *run, bool *again, stru
 	int code = mg_gate_enter(mg_engine_gate(tx->engine), &tx->pass, evict, tx, err);
 
 	code = code ? code : mg_duck_connect(mg_engine_duck(tx->engine), &conn, err);
+	code = code ? code : mg_duck_count_progress(conn, err);
 	pthread_mutex_lock(&tx->lock);
 	tx->conn = conn;
 	tx->held = true;

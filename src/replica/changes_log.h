@@ -73,6 +73,9 @@ int mg_changes_reader_open(struct mg_changes_reader **out, struct mg_changes_log
  * Fails: MG_E_GONE; MG_E_CORRUPT, MG_E_IO, MG_E_NOMEM. */
 int mg_changes_reader_next(struct mg_changes_reader *reader, struct mg_changes_record *out,
                            struct mg_buf **columns, bool *more, struct mg_error *err);
+/* The last one was MOVED: the next ones are its rows, as INSERTs of its entry into its table.
+ * Fails: MG_E_GONE when they are not kept any more, also from the next calls; MG_E_CORRUPT. */
+int mg_changes_reader_enter(struct mg_changes_reader *reader, struct mg_error *err);
 void mg_changes_reader_close(struct mg_changes_reader *reader); /* NULL is fine */
 
 #endif

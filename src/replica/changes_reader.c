@@ -4,6 +4,9 @@
  * It has one segment open and reads it through a window.  When the segment is gone from the log's
  * list so is the reader's place, also when the file could still be read: files that are removed
  * take no more room than those few bytes of time.
+ *
+ * Rows that were moved stand where they were staged: a second reader goes there from the oldest
+ * record on, while this one stays at its own.
  */
 #include "replica/changes_log_int.h"
 
@@ -23,6 +26,10 @@ struct mg_changes_reader {
 	size_t window_cap, window_size;
 	uint64_t window_at;                             /* its place in the file */
 	struct mg_buf *columns[MG_CHANGES_COLUMNS_MAX]; /* of the segment */
+	struct mg_changes_record last; /* that was handed out; its texts are in the window */
+
+	struct mg_changes_reader *staged; /* at the rows that the last one, MOVED, tells of; or NULL */
+	bool staged_begun;                /* it has seen where they begin */
 };
 
 static int say_gone(const struct mg_changes_reader *reader, struct mg_error *err)
@@ -89,6 +96,7 @@ int mg_changes_reader_open(struct mg_changes_reader **out, struct mg_changes_log
 void mg_changes_reader_close(struct mg_changes_reader *reader)
 {
 	if (reader) {
+		mg_changes_reader_close(reader->staged);
 		close_segment(reader);
 		mg_free(reader->window);
 		mg_free(reader);
@@ -190,8 +198,9 @@ static int keep_columns(struct mg_changes_reader *reader, const struct mg_change
 	return 0;
 }
 
-int mg_changes_reader_next(struct mg_changes_reader *reader, struct mg_changes_record *out,
-                           struct mg_buf **columns, bool *more, struct mg_error *err)
+/* The next record of this reader itself. */
+static int next_own(struct mg_changes_reader *reader, struct mg_changes_record *out,
+                    struct mg_buf **columns, bool *more, struct mg_error *err)
 {
 	for (;;) {
 		uint64_t end = 0, to = 0;
@@ -215,6 +224,7 @@ int mg_changes_reader_next(struct mg_changes_reader *reader, struct mg_changes_r
 			} else if (!code && out->index > reader->after) {
 				*columns = reader->columns[out->columns];
 				*more = true;
+				reader->last = *out;
 				return 0;
 			}
 		}
@@ -222,4 +232,70 @@ int mg_changes_reader_next(struct mg_changes_reader *reader, struct mg_changes_r
 			return code;
 		}
 	}
+}
+
+/* ---- rows that were moved ---- */
+
+int mg_changes_reader_enter(struct mg_changes_reader *reader, struct mg_error *err)
+{
+	const struct mg_changes_record *moved = &reader->last;
+	uint64_t after = 0, to = 0;
+
+	mg_assert(moved->kind == MG_CHANGES_MOVED && !reader->staged);
+	if (moved->payload_size == 0 || moved->payload[moved->payload_size - 1] != '\0') {
+		return mg_error_set(err, MG_E_CORRUPT, "changes of shard %" PRIu32 " name no table",
+		                    reader->log->options.shard);
+	}
+	mg_changes_log_range(reader->log, &after, &to);
+	reader->staged_begun = false;
+	return mg_changes_reader_open(&reader->staged, reader->log, after, err);
+}
+
+/* *found false: there are no more of them. */
+static int next_staged(struct mg_changes_reader *reader, struct mg_changes_record *out,
+                       struct mg_buf **columns, bool *found, struct mg_error *err)
+{
+	const struct mg_changes_record *moved = &reader->last;
+	bool more = true;
+	int code = 0;
+
+	*found = false;
+	while (!code && more && !*found) {
+		code = next_own(reader->staged, out, columns, &more, err);
+		more = more && !code && out->index < moved->index;
+		if (!more || !mg_text_eq(out->table, (const char *)moved->payload) ||
+		    !mg_text_eq(out->schema, moved->schema)) {
+			continue;
+		}
+		reader->staged_begun = reader->staged_begun || out->kind == MG_CHANGES_CREATE;
+		*found = out->kind == MG_CHANGES_INSERT;
+		if (*found && !reader->staged_begun) {
+			break;
+		}
+	}
+	if (!code && !reader->staged_begun) {
+		return say_gone(reader, err);
+	}
+	if (*found) {
+		out->index = moved->index;
+		out->together = moved->together;
+		out->transaction = moved->transaction;
+		out->table = moved->table;
+	}
+	return code;
+}
+
+int mg_changes_reader_next(struct mg_changes_reader *reader, struct mg_changes_record *out,
+                           struct mg_buf **columns, bool *more, struct mg_error *err)
+{
+	bool found = false;
+	int code = reader->staged ? next_staged(reader, out, columns, &found, err) : 0;
+
+	if (code || found) {
+		*more = true;
+		return code;
+	}
+	mg_changes_reader_close(reader->staged);
+	reader->staged = NULL;
+	return next_own(reader, out, columns, more, err);
 }

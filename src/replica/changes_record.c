@@ -89,6 +89,6 @@ bool mg_changes_record_decode(const struct mg_changes_frame *frame, const uint8_
 	out->columns = mg_in_u16(&in);
 	out->payload = payload;
 	out->payload_size = frame->payload_size;
-	return mg_in_done(&in) && out->kind >= MG_CHANGES_COLUMNS && out->kind <= MG_CHANGES_MARK &&
+	return mg_in_done(&in) && out->kind >= MG_CHANGES_COLUMNS && out->kind <= MG_CHANGES_MOVED &&
 	       out->columns < MG_CHANGES_COLUMNS_MAX;
 }

@@ -13,6 +13,9 @@
  *     INSERT, REPLACE, DELETE   as in redo.h; INSERT has the ids first row id, + 1, ...
  *     CREATE, DROP              a table; payload of CREATE: its columns as SQL
  *     MARK                      what the shard has done up to this index stands before
+ *     MOVED                     payload: another table of the schema, and a zero; the rows that
+ *                               were inserted there since its CREATE are this one's now, with
+ *                               their ids
  *
  * Numbers are little-endian.  Pure; any thread.
  */
@@ -37,6 +40,7 @@ enum mg_changes_kind {
 	MG_CHANGES_CREATE = 6,
 	MG_CHANGES_DROP = 7,
 	MG_CHANGES_MARK = 8,
+	MG_CHANGES_MOVED = 9,
 };
 
 struct mg_changes_record {

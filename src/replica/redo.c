@@ -116,6 +116,8 @@ static size_t op_size(const struct part *part, size_t index)
 		size += 4 + strlen(op->columns);
 	} else if (op->kind == MG_REDO_PUBLISH) {
 		size += 2 + strlen(op->staged);
+	} else if (op->kind == MG_REDO_MOVE) {
+		size += 1 + strlen(op->staged);
 	}
 	return size;
 }
@@ -189,6 +191,15 @@ void mg_redo_publish(struct mg_redo *redo, uint32_t shard, enum mg_redo_kind kin
 	                                .table = table,
 	                                .staged = staged,
 	                                .staged_kind = kind });
+}
+
+void mg_redo_move(struct mg_redo *redo, uint32_t shard, const char *schema, const char *table,
+                  const char *staged)
+{
+	mg_assert(strlen(staged) <= NAME_SIZE_MAX);
+	(void)add(redo, shard,
+	          &(struct mg_redo_op){
+				  .kind = MG_REDO_MOVE, .schema = schema, .table = table, .staged = staged });
 }
 
 int mg_redo_copy(struct mg_redo *redo, uint32_t shard, const struct mg_redo_op *op,
@@ -289,6 +300,8 @@ void mg_redo_encode(const struct mg_redo *redo, uint32_t shard, struct mg_out *o
 		} else if (op->kind == MG_REDO_PUBLISH) {
 			mg_out_u8(out, (uint8_t)op->staged_kind);
 			put_name(out, op->staged);
+		} else if (op->kind == MG_REDO_MOVE) {
+			put_name(out, op->staged);
 		}
 	}
 }
@@ -355,6 +368,8 @@ int mg_redo_decode(struct mg_redo *redo, uint32_t shard, struct mg_in *in, struc
 			op.columns = take_text(in, mg_in_u32(in));
 		} else if (op.kind == MG_REDO_PUBLISH) {
 			take_publish(in, &op);
+		} else if (op.kind == MG_REDO_MOVE) {
+			op.staged = take_text(in, mg_in_u8(in));
 		} else if (op.kind != MG_REDO_DROP) {
 			in->failed = true;
 		}

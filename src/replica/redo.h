@@ -13,11 +13,14 @@
  *     CREATE                    u32 size, the columns as SQL: "a" INTEGER, "b" VARCHAR
  *     DROP                      nothing
  *     PUBLISH                   u8 kind of the rows, u8 length, the staging table
+ *     MOVE                      u8 length, the staging table
  *
  * More rows than one entry should hold go into a staging table first: a CREATE and INSERTs like any
- * other, in a schema that nobody reads.  Its columns are those of the rows, without the slot.  Then
- * PUBLISH makes of them what an INSERT, REPLACE or DELETE of them would have made of the table, and
- * drops it.
+ * other, into a table that nobody reads.  When they are to be inserted it has the schema and the
+ * columns of theirs, and MOVE makes it a part of that: its rows keep the ids that they drew.  Else
+ * it is in MG_REDO_STAGING, its columns are those of the rows, without the slot, and PUBLISH makes
+ * of them what a REPLACE or DELETE (or, in logs of earlier versions, an INSERT) of them would have
+ * made of the table.  Both drop it.
  *
  * Thread: a redo belongs to one thread at a time.  Bound: MG_REDO_BYTES_MAX a shard.
  */
@@ -41,6 +44,7 @@ enum mg_redo_kind {
 	MG_REDO_CREATE = 4, /* a table, with the hidden columns added */
 	MG_REDO_DROP = 5,   /* the table, if it is there */
 	MG_REDO_PUBLISH = 16,
+	MG_REDO_MOVE = 17,
 };
 
 struct mg_redo_op {
@@ -49,7 +53,7 @@ struct mg_redo_op {
 	struct mg_buf *ipc_schema, *ipc_batch;
 	uint32_t rows;
 	const char *columns; /* CREATE */
-	const char *staged;  /* PUBLISH: the table in MG_REDO_STAGING */
+	const char *staged;  /* PUBLISH: the table in MG_REDO_STAGING; MOVE: in the same schema */
 	enum mg_redo_kind staged_kind;
 };
 
@@ -69,6 +73,8 @@ void mg_redo_drop(struct mg_redo *redo, uint32_t shard, const char *schema, cons
 /* kind: of the rows in the staging table. */
 void mg_redo_publish(struct mg_redo *redo, uint32_t shard, enum mg_redo_kind kind,
                      const char *schema, const char *table, const char *staged);
+void mg_redo_move(struct mg_redo *redo, uint32_t shard, const char *schema, const char *table,
+                  const char *staged);
 /* An operation of another redo.  Fails: as mg_redo_rows. */
 int mg_redo_copy(struct mg_redo *redo, uint32_t shard, const struct mg_redo_op *op,
                  struct mg_error *err);

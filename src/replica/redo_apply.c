@@ -21,6 +21,8 @@ int mg_redo_write(struct mg_shard_writer *writer, const struct mg_redo_op *op, s
 		return mg_shard_writer_create(writer, op->schema, op->table, op->columns, err);
 	case MG_REDO_DROP:
 		return mg_shard_writer_drop(writer, op->schema, op->table, err);
+	case MG_REDO_MOVE:
+		return mg_shard_writer_move(writer, op->schema, op->staged, op->table, err);
 	case MG_REDO_PUBLISH:
 		break; /* it is what its rows are */
 	}
@@ -56,20 +58,36 @@ static int publish_batch(void *arg, struct mg_buf *ipc_schema, struct mg_buf *ip
 	return write_op(publishing->apply, &op, err);
 }
 
+/* False: its statement has given up and dropped it, and this was on its way for longer. */
+static bool is_staged(const struct mg_redo_apply *apply, const char *schema,
+                      const struct mg_redo_op *op)
+{
+	bool there = mg_shard_writer_has(apply->writer, schema, op->staged);
+
+	if (!there) {
+		mg_log(MG_LOG_WARN, "staging.gone", "shard=%" PRIu32 " table=%s", apply->shard, op->staged);
+	}
+	return there;
+}
+
 static int publish(const struct mg_redo_apply *apply, const struct mg_redo_op *op,
                    struct mg_error *err)
 {
 	struct publishing publishing = { apply, op };
 
-	/* Its statement has given up and dropped it, and this was on its way for longer. */
-	if (!mg_shard_writer_has(apply->writer, MG_REDO_STAGING, op->staged)) {
-		mg_log(MG_LOG_WARN, "staging.gone", "shard=%" PRIu32 " table=%s", apply->shard, op->staged);
+	if (!is_staged(apply, MG_REDO_STAGING, op)) {
 		return 0;
 	}
 	int code = mg_shard_writer_read(apply->writer, MG_REDO_STAGING, op->staged, publish_batch,
 	                                &publishing, err);
 
 	return code ? code : mg_shard_writer_drop(apply->writer, MG_REDO_STAGING, op->staged, err);
+}
+
+static int move(const struct mg_redo_apply *apply, const struct mg_redo_op *op,
+                struct mg_error *err)
+{
+	return is_staged(apply, op->schema, op) ? write_op(apply, op, err) : 0;
 }
 
 /* ---- all of it ---- */
@@ -86,6 +104,7 @@ int mg_redo_apply(const struct mg_redo_apply *apply, struct mg_in in,
 
 	for (size_t i = 0; !code && i < count; i++) {
 		code = ops[i].kind == MG_REDO_PUBLISH ? publish(apply, &ops[i], err)
+		       : ops[i].kind == MG_REDO_MOVE  ? move(apply, &ops[i], err)
 		                                      : write_op(apply, &ops[i], err);
 	}
 	mg_redo_free(redo);

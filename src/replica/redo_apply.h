@@ -2,8 +2,10 @@
  * redo_apply.h - what a transaction writes (redo.h) into a shard's file, operation by operation:
  * the same for a replica (shard_redo.c) and for a worker's copy (exec/worker_follow.h).
  *
- * The rows of a staging table take the same way as those of an entry, batch by batch, so that ids,
- * conflicts and followers of the table see no difference.
+ * Rows of a staging table that replace or delete others take the same way as those of an entry,
+ * batch by batch, so that conflicts and followers of the table see no difference.  Those that are
+ * inserted are moved as they lie in the file; who follows the table finds them where they were
+ * staged (changes_record.h).
  *
  * Thread: the writer's.
  */

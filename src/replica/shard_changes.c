@@ -3,7 +3,8 @@
  *
  * An operation becomes a record as it stands in the redo, with what only applying it tells: the
  * ids of new rows, and what rows were that it replaces or deletes.  The DELETE that takes those
- * away returns them, so nothing is looked for twice.
+ * away returns them, so nothing is looked for twice.  Rows that wait in a table beside theirs are
+ * told there, as they come; that they were moved is one record more.
  *
  * owner: the lane.
  */
@@ -14,7 +15,7 @@
 static const enum mg_changes_kind kinds[] = {
 	[MG_REDO_INSERT] = MG_CHANGES_INSERT, [MG_REDO_REPLACE] = MG_CHANGES_REPLACE,
 	[MG_REDO_DELETE] = MG_CHANGES_DELETE, [MG_REDO_CREATE] = MG_CHANGES_CREATE,
-	[MG_REDO_DROP] = MG_CHANGES_DROP,
+	[MG_REDO_DROP] = MG_CHANGES_DROP,     [MG_REDO_MOVE] = MG_CHANGES_MOVED,
 };
 
 static struct mg_changes_record record_of(const struct mg_shard_change *change,
@@ -75,6 +76,9 @@ void mg_shard_change_end(struct mg_shard_change *change, bool done)
 	if (op->kind == MG_REDO_CREATE) {
 		record.payload = (const uint8_t *)op->columns;
 		record.payload_size = strlen(op->columns);
+	} else if (op->kind == MG_REDO_MOVE) {
+		record.payload = (const uint8_t *)op->staged;
+		record.payload_size = strlen(op->staged) + 1;
 	}
 	mg_changes_log_add(change->sm->changes, &record, op->ipc_schema, op->ipc_batch);
 }

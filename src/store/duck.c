@@ -200,13 +200,6 @@ int mg_duck_connect(struct mg_duck *duck, struct mg_duck_conn **out, struct mg_e
 	duck->conns = conn;
 	pthread_mutex_unlock(&duck->lock);
 
-	/* Progress is counted only when the bar is on; it must not print. */
-	int rc = mg_duck_exec(
-		conn, "SET enable_progress_bar_print = false; SET enable_progress_bar = true", err);
-	if (rc != 0) {
-		mg_duck_disconnect(conn);
-		return rc;
-	}
 	*out = conn;
 	return 0;
 }
@@ -263,6 +256,13 @@ int mg_duck_set_now(struct mg_duck_conn *conn, int64_t us, struct mg_error *err)
 	return mg_now_shim_set(conn->con, us)
 	           ? 0
 	           : mg_error_set(err, MG_E_INTERNAL, "no transaction is open whose time could be set");
+}
+
+/* Progress is counted only when the bar is on; it must not print. */
+int mg_duck_count_progress(struct mg_duck_conn *conn, struct mg_error *err)
+{
+	return mg_duck_exec(
+		conn, "SET enable_progress_bar_print = false; SET enable_progress_bar = true", err);
 }
 
 double mg_duck_progress(struct mg_duck_conn *conn)

@@ -55,6 +55,9 @@ void mg_duck_interrupt(struct mg_duck_conn *conn);
 void mg_duck_set_stop(struct mg_duck_conn *conn, const atomic_bool *stop);
 /* now() and its kin tell this moment (microseconds since 1970) until the open transaction ends. */
 int mg_duck_set_now(struct mg_duck_conn *conn, int64_t us, struct mg_error *err);
+/* From now on mg_duck_progress knows; not for connections that write much, as DuckDB counts at each
+ * of its tasks and a tenth of such a statement's time may go there. */
+int mg_duck_count_progress(struct mg_duck_conn *conn, struct mg_error *err);
 double mg_duck_progress(struct mg_duck_conn *conn); /* 0..1, negative when unknown */
 
 int mg_duck_exec(struct mg_duck_conn *conn, const char *sql,

@@ -3,7 +3,9 @@
  * writes them elsewhere in the same transaction.
  *
  * They are read page by page, by their ids: a page is whole in memory before its batches are handed
- * on, because the connection has one statement at a time.  Pages of wide rows are short ones.
+ * on, because the connection has one statement at a time.  A page ends when it has PAGE_BYTES_MAX,
+ * however few rows these are, and the next one begins behind its last row: in such a table, where
+ * rows are only ever inserted, they lie in the order of their ids.
  *
  * owner: as the writer's.
  */
@@ -14,7 +16,7 @@ enum {
 	PAGE_ROWS_MIN = 2048,
 	PAGE_ROWS_MAX = 122880,
 	PAGE_BYTES_MIN = 2 << 20, /* of fewer the next page is longer */
-	PAGE_BYTES_MAX = 16 << 20,
+	PAGE_BYTES_MAX = 16 << 20, /* and the last batch's */
 };
 
 struct reading {
@@ -26,7 +28,8 @@ struct reading {
 		struct mg_buf **batches;
 		uint32_t *rows;
 		size_t count, cap, rows_cap;
-		uint64_t bytes;
+		uint64_t bytes, row_count;
+		bool full; /* and there may be more */
 	} page;
 };
 
@@ -36,7 +39,8 @@ static void forget_page(struct page *page)
 		mg_buf_unref(page->batches[i]);
 	}
 	page->count = 0;
-	page->bytes = 0;
+	page->bytes = page->row_count = 0;
+	page->full = false;
 }
 
 static int on_columns(void *arg, const struct ArrowSchema *schema, struct mg_error *err)
@@ -57,9 +61,14 @@ static int on_batch(void *arg, uint32_t target, struct ArrowArray *batch, struct
 	struct page *page = &reading->page;
 	struct mg_buf *buf = NULL;
 	uint64_t raw = 0;
-	int code = mg_arrow_encode_batch(reading->encoder, batch, &buf, &raw, err);
 
 	(void)target;
+	if (page->bytes >= PAGE_BYTES_MAX) {
+		page->full = true;
+		return mg_error_set(err, MG_E_CANCELLED, "the page is full");
+	}
+	int code = mg_arrow_encode_batch(reading->encoder, batch, &buf, &raw, err);
+
 	if (!code) {
 		size_t count = page->count;
 
@@ -69,6 +78,7 @@ static int on_batch(void *arg, uint32_t target, struct ArrowArray *batch, struct
 		page->rows[count] = (uint32_t)batch->length;
 		page->count++;
 		page->bytes += raw;
+		page->row_count += (uint64_t)batch->length;
 	}
 	return code;
 }
@@ -90,19 +100,40 @@ static int find_ids(struct reading *reading, int64_t *first, int64_t *last, stru
 	return code;
 }
 
-/* Rows with ids from .. from + ids - 1. */
-static int read_page(struct reading *reading, int64_t from, int64_t ids, struct mg_error *err)
+/* The id of the row that comes behind the page, which began at `from`. */
+static int find_next(struct reading *reading, int64_t from, int64_t *next, struct mg_error *err)
+{
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, "SELECT _mg_rid FROM ");
+	mg_shard_writer__add_table(&sql, reading->writer, reading->schema, reading->table);
+	mg_sb_addf(&sql, " WHERE _mg_rid >= %lld ORDER BY _mg_rid LIMIT 1 OFFSET %llu", (long long)from,
+	           (unsigned long long)reading->page.row_count);
+	int code = mg_duck_int(reading->writer->conn, mg_sb_text(&sql), next, err);
+
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* Rows with ids from *from .. *from + ids - 1, or some of them; *from: where the next page begins.
+ */
+static int read_page(struct reading *reading, int64_t *from, int64_t ids, struct mg_error *err)
 {
 	const struct mg_duck_sink sink = { .begin = on_columns, .put = on_batch, .arg = reading };
 	struct mg_sb sql = { 0 };
 
 	mg_sb_add(&sql, "SELECT * EXCLUDE (_mg_rid, _mg_slot), _mg_slot AS slot FROM ");
 	mg_shard_writer__add_table(&sql, reading->writer, reading->schema, reading->table);
-	mg_sb_addf(&sql, " WHERE _mg_rid >= %lld AND _mg_rid < %lld", (long long)from,
-	           (long long)(from + ids));
+	mg_sb_addf(&sql, " WHERE _mg_rid >= %lld AND _mg_rid < %lld", (long long)*from,
+	           (long long)(*from + ids));
 	int code = mg_duck_scatter(reading->writer->conn, mg_sb_text(&sql), NULL, 1, &sink, err);
 
 	mg_sb_fini(&sql);
+	if (code && reading->page.full) {
+		mg_error_clear(err);
+		return find_next(reading, *from, from, err);
+	}
+	*from += ids;
 	return code;
 }
 
@@ -118,15 +149,14 @@ int mg_shard_writer_read(struct mg_shard_writer *writer, const char *schema, con
 
 	code = code ? code : find_ids(&reading, &from, &last, err);
 	while (!code && from <= last) {
-		code = read_page(&reading, from, ids, err);
+		code = read_page(&reading, &from, ids, err);
 		for (size_t i = 0; !code && i < reading.page.count; i++) {
 			code = batch(arg, reading.ipc_schema, reading.page.batches[i], reading.page.rows[i],
 			             err);
 		}
-		from += ids;
 		if (reading.page.bytes < PAGE_BYTES_MIN && ids < PAGE_ROWS_MAX) {
 			ids *= 2;
-		} else if (reading.page.bytes > PAGE_BYTES_MAX && ids > PAGE_ROWS_MIN) {
+		} else if (reading.page.full && ids > PAGE_ROWS_MIN) {
 			ids /= 2;
 		}
 		forget_page(&reading.page);

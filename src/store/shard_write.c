@@ -563,6 +563,19 @@ int mg_shard_writer_drop(struct mg_shard_writer *writer, const char *schema, con
 	return code;
 }
 
+void mg_shard_writer__note_renamed(struct mg_shard_writer *writer, const char *schema,
+                                   const char *from, const char *to)
+{
+	size_t at = find_table(writer, schema, from);
+
+	if (at < writer->table_count) {
+		mg_free(writer->tables[at]);
+		writer->tables[at] = writer->tables[--writer->table_count];
+	}
+	note_table(writer, schema, to);
+	writer->tables_changed = true;
+}
+
 /* ---- checkpoints ---- */
 
 static int write_pending(struct mg_shard_writer *writer, const uint8_t *bytes, size_t size,

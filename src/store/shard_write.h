@@ -60,8 +60,13 @@ int mg_shard_writer_create(struct mg_shard_writer *writer, const char *schema, c
 int mg_shard_writer_drop(struct mg_shard_writer *writer, const char *schema, const char *table,
                          struct mg_error *err);
 
-/* The rows of a table, in the order in which they were inserted, in batches: the columns, then
- * "slot".  batch may write to other tables.  (shard_read.c) */
+/* The rows of `from`, which goes, with their ids become rows of `to`, of the same schema and with
+ * the same columns; without it they are gone.  (shard_move.c) */
+int mg_shard_writer_move(struct mg_shard_writer *writer, const char *schema, const char *from,
+                         const char *to, struct mg_error *err);
+
+/* The rows of a table in which rows were only inserted, in that order, in batches: the columns,
+ * then "slot".  batch may write to other tables.  (shard_read.c) */
 int mg_shard_writer_read(struct mg_shard_writer *writer, const char *schema, const char *table,
                          int (*batch)(void *arg, struct mg_buf *ipc_schema,
                                       struct mg_buf *ipc_batch, uint32_t rows,

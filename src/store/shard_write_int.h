@@ -1,4 +1,4 @@
-/* shard_write_int.h - a writer of a shard's file: for shard_write.c and shard_read.c. */
+/* shard_write_int.h - a writer of a shard's file: for shard_write.c, shard_read.c, shard_move.c. */
 #ifndef MG_STORE_SHARD_WRITE_INT_H
 #define MG_STORE_SHARD_WRITE_INT_H
 
@@ -39,5 +39,8 @@ int mg_shard_writer__end_append(struct mg_shard_writer *writer, struct mg_error 
 /* database.schema.table */
 void mg_shard_writer__add_table(struct mg_sb *sql, const struct mg_shard_writer *writer,
                                 const char *schema, const char *table);
+/* A table has another name, in the open transaction. */
+void mg_shard_writer__note_renamed(struct mg_shard_writer *writer, const char *schema,
+                                   const char *from, const char *to);
 
 #endif

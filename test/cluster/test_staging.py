@@ -21,7 +21,8 @@ def hidden(data):
     found = []
     for path in sorted((data / "shards").glob("*.duckdb")):
         with duckdb.connect(str(path), read_only=True) as files:
-            found += files.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = '_mg_staging'").fetchall()
+            found += files.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = '_mg_staging' OR "
+                                   "regexp_full_match(table_name, '[0-9]+#[0-9]+')").fetchall()
     return found
 
 

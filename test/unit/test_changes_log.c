@@ -274,6 +274,103 @@ static void test_old_segments_go(void **state)
 	expect_all(from, 300, 300);
 }
 
+/* ---- rows that were moved ---- */
+
+static void tell(uint64_t index, enum mg_changes_kind kind, const char *table, const char *payload)
+{
+	const struct mg_changes_record record = { .kind = kind,
+		                                      .index = index,
+		                                      .schema = "main",
+		                                      .table = table,
+		                                      .first_rid = 1000 + index,
+		                                      .rows = 1,
+		                                      .payload = (const uint8_t *)payload,
+		                                      .payload_size = payload ? strlen(payload) + 1 : 0 };
+
+	mg_changes_log_add(log_, &record, NULL, NULL);
+}
+
+/* Rows wait beside others, and are moved at 30. */
+static void move_rows(void)
+{
+	tell(10, MG_CHANGES_CREATE, "0#5", NULL);
+	tell(10, MG_CHANGES_INSERT, "0#5", "first");
+	mg_changes_log_publish(log_, 10);
+	write_one(11);
+	tell(12, MG_CHANGES_INSERT, "1#5", "another's");
+	tell(13, MG_CHANGES_INSERT, "0#5", "second");
+	tell(14, MG_CHANGES_DROP, "1#5", NULL);
+	mg_changes_log_publish(log_, 20);
+	tell(30, MG_CHANGES_MOVED, "t", "0#5");
+	tell(30, MG_CHANGES_INSERT, "t", "behind");
+	mg_changes_log_publish(log_, 30);
+}
+
+/* The next record of t, entered when it is MOVED; its payload, or "". */
+static const char *next_of_t(struct mg_changes_reader *reader, struct mg_changes_record *record)
+{
+	struct mg_buf *columns = NULL;
+	bool more = true;
+
+	do {
+		int code = mg_changes_reader_next(reader, record, &columns, &more, &err);
+
+		code = code || !more || record->kind != MG_CHANGES_MOVED
+		           ? code
+		           : mg_changes_reader_enter(reader, &err);
+		if (code) {
+			fail_msg("%s", err.message);
+		}
+	} while (more && (strcmp(record->table, "t") != 0 || record->kind != MG_CHANGES_INSERT));
+	return more ? (const char *)record->payload : "";
+}
+
+static void test_rows_that_were_moved_are_told_where_they_went(void **state)
+{
+	struct mg_changes_record record;
+
+	(void)state;
+	move_rows();
+	struct mg_changes_reader *reader = reader_behind(29); /* long after they were staged */
+
+	assert_string_equal(next_of_t(reader, &record), "first");
+	assert_int_equal(record.index, 30);
+	assert_int_equal(record.first_rid, 1010);
+	assert_string_equal(next_of_t(reader, &record), "second");
+	assert_int_equal(record.index, 30);
+	assert_int_equal(record.first_rid, 1013);
+	assert_string_equal(next_of_t(reader, &record), "behind");
+	assert_string_equal(next_of_t(reader, &record), "");
+	mg_changes_reader_close(reader);
+}
+
+static void test_moved_rows_that_are_not_kept_are_gone(void **state)
+{
+	struct mg_changes_record record;
+	struct mg_buf *columns = NULL;
+	bool more = false;
+
+	(void)state;
+	mg_changes_log_reset(log_, 9);
+	tell(10, MG_CHANGES_CREATE, "0#5", NULL);
+	mg_changes_log_publish(log_, 10);
+	mg_changes_log_reset(log_, 12); /* as a snapshot of another node does */
+	for (int rows = 0; rows < 2; rows++) {
+		if (rows) {
+			tell(13, MG_CHANGES_INSERT, "0#5", "second");
+		}
+		tell(30 + (uint64_t)rows, MG_CHANGES_MOVED, "t", "0#5");
+		mg_changes_log_publish(log_, 30 + (uint64_t)rows);
+		struct mg_changes_reader *reader = reader_behind(29 + (uint64_t)rows);
+
+		assert_int_equal(mg_changes_reader_next(reader, &record, &columns, &more, &err), 0);
+		assert_int_equal(record.kind, MG_CHANGES_MOVED);
+		assert_int_equal(mg_changes_reader_enter(reader, &err), 0);
+		assert_int_equal(mg_changes_reader_next(reader, &record, &columns, &more, &err), MG_E_GONE);
+		mg_changes_reader_close(reader);
+	}
+}
+
 static void test_a_full_disk_begins_anew(void **state)
 {
 	(void)state;
@@ -382,6 +479,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_power_fails, begin, end),
 		cmocka_unit_test_setup_teardown(test_without_a_mark_it_begins_anew, begin, end),
 		cmocka_unit_test_setup_teardown(test_old_segments_go, begin, end),
+		cmocka_unit_test_setup_teardown(test_rows_that_were_moved_are_told_where_they_went, begin,
+	                                    end),
+		cmocka_unit_test_setup_teardown(test_moved_rows_that_are_not_kept_are_gone, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_full_disk_begins_anew, begin, end),
 		cmocka_unit_test_setup_teardown(test_another_copy_begins_anew, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_flipped_bit_is_found, begin, end),

@@ -759,6 +759,7 @@ static void test_progress_is_true(void **state)
 	struct mg_error err;
 	struct watch watch = { .wait_for_progress = true };
 	pthread_t thread;
+	assert_int_equal(mg_duck_count_progress(conn, &err), 0);
 	exec_ok("CREATE OR REPLACE TABLE big AS SELECT i, hash(i) AS h FROM range(3000000) t(i)");
 	pthread_create(&thread, NULL, interrupt_later, &watch);
 	/* For half a minute, if nothing ended it. */

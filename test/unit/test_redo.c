@@ -24,6 +24,7 @@ static struct mg_redo *example(void)
 		mg_redo_rows(redo, 2, MG_REDO_DELETE, "main", "a \"b\"", columns, rows, 1, &err), 0);
 	mg_redo_drop(redo, 7, "s", "gone");
 	mg_redo_publish(redo, 7, MG_REDO_REPLACE, "main", "t", "0#5");
+	mg_redo_move(redo, 7, "main", "t", "1#5");
 	mg_buf_unref(columns);
 	mg_buf_unref(rows);
 	return redo;
@@ -60,7 +61,7 @@ static void test_there_and_back(void **state)
 	assert_true(mg_in_done(&in));
 	const struct mg_redo_op *ops = mg_redo_ops(again, 7, &count);
 
-	assert_int_equal(count, 5);
+	assert_int_equal(count, 6);
 	assert_int_equal(ops[0].kind, MG_REDO_CREATE);
 	assert_string_equal(ops[0].columns, "\"a\" INTEGER");
 	assert_int_equal(ops[1].rows, 2);
@@ -73,6 +74,10 @@ static void test_there_and_back(void **state)
 	assert_int_equal(ops[4].staged_kind, MG_REDO_REPLACE);
 	assert_string_equal(ops[4].staged, "0#5");
 	assert_string_equal(ops[4].table, "t");
+	assert_int_equal(ops[5].kind, MG_REDO_MOVE);
+	assert_string_equal(ops[5].staged, "1#5");
+	assert_string_equal(ops[5].schema, "main");
+	assert_string_equal(ops[5].table, "t");
 	uint8_t *bytes_again = encode(again, 7, &size_again);
 
 	assert_int_equal(size_again, size);
@@ -106,7 +111,7 @@ static void test_every_cut_is_refused_or_an_operation_less(void **state)
 		mg_buf_unref(copy);
 		mg_redo_free(again);
 	}
-	assert_int_equal(whole, 6); /* behind each of five operations, and nothing at all */
+	assert_int_equal(whole, 7); /* behind each of six operations, and nothing at all */
 	mg_free(bytes);
 	mg_redo_free(redo);
 }

@@ -14,6 +14,7 @@
 #include "store/shard_write.h"
 #include "unit/batch_kit.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -282,6 +283,60 @@ static void test_rows_are_read_in_their_order(void **state)
 	       "0");
 }
 
+/* Bytes that the program has, without the engine's. */
+static size_t allocated(void)
+{
+	struct mallinfo2 info = mallinfo2();
+
+	return info.uordblks + info.hblkhd;
+}
+
+struct wide {
+	size_t before, most, rows;
+};
+
+static int see_wide(void *arg, struct mg_buf *ipc_schema, struct mg_buf *ipc_batch, uint32_t rows,
+                    struct mg_error *error)
+{
+	struct wide *wide = arg;
+	size_t now = allocated();
+
+	wide->most = now > wide->before + wide->most ? now - wide->before : wide->most;
+	wide->rows += rows;
+	return mg_shard_writer_insert(writer, "main", "w", ipc_schema, ipc_batch, error);
+}
+
+/* Fewer rows than a page may have, and far more bytes. */
+static void test_wide_rows_are_not_all_in_memory(void **state)
+{
+	struct wide wide = { 0 };
+
+	(void)state;
+	ok(mg_shard_writer_begin(writer, &err));
+	ok(mg_shard_writer_create(writer, "_mg_staging", "0#1", "k INTEGER, v VARCHAR", &err));
+	ok(mg_shard_writer_create(writer, "main", "w", "k INTEGER, v VARCHAR", &err));
+	for (int i = 0; i < 50; i++) {
+		char *select = mg_format("SELECT i::INTEGER AS k, repeat(chr(65 + (i %% 26)::INTEGER), "
+		                         "2 << 20) AS v, 0::USMALLINT AS slot FROM range(%d, %d) t(i)",
+		                         i, i + 1);
+		struct batch batch = rows_of(select);
+
+		ok(mg_shard_writer_insert(writer, "_mg_staging", "0#1", batch.schema, batch.rows, &err));
+		batch_fini(&batch);
+		mg_free(select);
+		insert("SELECT -1 AS k, NULL::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, "
+		       "7::USMALLINT AS slot"); /* ids in between */
+	}
+	wide.before = allocated();
+	ok(mg_shard_writer_read(writer, "_mg_staging", "0#1", see_wide, &wide, &err));
+	ok(mg_shard_writer_commit(writer, 1, 1, &err));
+	assert_int_equal(wide.rows, 50);
+	assert_true(wide.most < 64u << 20);
+	expect("SELECT concat_ws(' ', count(*), count(DISTINCT k), sum(k), bool_and(v = "
+	       "repeat(chr(65 + k % 26), 2 << 20))) FROM s3.main.w",
+	       "50 50 1225 true");
+}
+
 static void test_an_empty_table_gives_no_rows(void **state)
 {
 	struct seen seen = { 0 };
@@ -291,6 +346,137 @@ static void test_an_empty_table_gives_no_rows(void **state)
 	ok(mg_shard_writer_read(writer, "main", "t", see, &seen, &err));
 	mg_shard_writer_rollback(writer);
 	assert_int_equal(seen.rows, 0);
+}
+
+/* ---- rows that are moved ---- */
+
+static void stage_beside(int from, int to)
+{
+	char *select = mg_format("SELECT i::INTEGER AS k, 'high'::ENUM('low', 'high') AS e, "
+	                         "[i::VARCHAR] AS l, (i %% 9)::USMALLINT AS slot "
+	                         "FROM range(%d, %d) t(i)",
+	                         from, to);
+	struct batch batch = rows_of(select);
+
+	ok(mg_shard_writer_insert(writer, "main", "0#1", batch.schema, batch.rows, &err));
+	batch_fini(&batch);
+	mg_free(select);
+}
+
+static void begin_staging(void)
+{
+	ok(mg_shard_writer_begin(writer, &err));
+	ok(mg_shard_writer_create(writer, "main", "0#1",
+	                          "k INTEGER, e ENUM('low', 'high'), l VARCHAR[]", &err));
+	stage_beside(0, 2000);
+}
+
+static const char moved_rows[] =
+	"SELECT concat_ws(' ', count(*), sum(k), min(_mg_rid) & 65535, max(_mg_rid) & 65535, "
+	"bool_and(l = [k::VARCHAR]), bool_and(_mg_slot = k % 9)) FROM s3.main.t WHERE e = 'high'";
+/* A table that has been replaced is another one for the engine. */
+static const char table_oid[] = "SELECT table_oid::VARCHAR FROM duckdb_tables() WHERE "
+								"database_name = 's3' AND table_name = '%s'";
+
+static char *oid_of(const char *table)
+{
+	char *sql = mg_format(table_oid, table), *oid = NULL;
+
+	ok(mg_duck_text(conn, sql, &oid, &err));
+	mg_free(sql);
+	return oid;
+}
+
+/* Their rows are in the file already, and are not written again. */
+static void test_a_table_without_rows_is_replaced(void **state)
+{
+	struct mg_duck_conn *reader = NULL;
+
+	(void)state;
+	begin_staging();
+	ok(mg_shard_writer_commit(writer, 1, 1, &err));
+	ok(mg_duck_connect(duck, &reader, &err));
+	ok(mg_duck_exec(reader, "BEGIN; SELECT count(*) FROM s3.main.t", &err));
+	char *empty = oid_of("t");
+
+	ok(mg_shard_writer_begin(writer, &err));
+	stage_beside(2000, 3000); /* in the same transaction, too */
+	ok(mg_shard_writer_move(writer, "main", "0#1", "t", &err));
+	assert_false(mg_shard_writer_has(writer, "main", "0#1"));
+	insert("SELECT 7 AS k, 'low'::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, 7::USMALLINT AS "
+	       "slot");
+	ok(mg_shard_writer_commit(writer, 2, 1, &err));
+	expect(moved_rows, "3000 4498500 0 2999 true true");
+	expect("SELECT concat_ws(' ', count(*), max(_mg_rid) & 65535) FROM s3.main.t", "3001 3000");
+	char *now = oid_of("t");
+
+	assert_string_not_equal(now, empty);
+	int64_t seen = -1;
+
+	ok(mg_duck_int(reader, "SELECT count(*) FROM s3.main.t", &seen, &err)); /* as it began */
+	assert_int_equal(seen, 0);
+	mg_duck_disconnect(reader);
+	ok(mg_shard_writer_checkpoint(writer, NULL, 0, &err));
+	expect("SELECT string_agg(table_name, ' ') FROM duckdb_tables() WHERE database_name = 's3' AND "
+	       "schema_name = 'main'",
+	       "t");
+	mg_free(now);
+	mg_free(empty);
+}
+
+static void test_behind_rows_that_are_there_others_are_put(void **state)
+{
+	(void)state;
+	begin_staging();
+	insert("SELECT 7 AS k, 'low'::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, 7::USMALLINT AS "
+	       "slot");
+	char *before = oid_of("t");
+
+	ok(mg_shard_writer_move(writer, "main", "0#1", "t", &err));
+	ok(mg_shard_writer_commit(writer, 1, 1, &err));
+	char *now = oid_of("t");
+
+	assert_string_equal(now, before);
+	expect(moved_rows, "2000 1999000 0 1999 true true");
+	expect("SELECT concat_ws(' ', count(*), max(_mg_rid) & 65535) FROM s3.main.t", "2001 2000");
+	expect("SELECT count(*)::VARCHAR FROM duckdb_tables() WHERE table_name = '0#1'", "0");
+	mg_free(now);
+	mg_free(before);
+}
+
+static void test_a_move_that_is_taken_back_leaves_both_tables(void **state)
+{
+	(void)state;
+	begin_staging();
+	ok(mg_shard_writer_commit(writer, 1, 1, &err));
+	ok(mg_shard_writer_begin(writer, &err));
+	ok(mg_shard_writer_move(writer, "main", "0#1", "t", &err));
+	mg_shard_writer_rollback(writer);
+	assert_true(mg_shard_writer_has(writer, "main", "0#1"));
+	expect("SELECT concat_ws(' ', (SELECT count(*) FROM s3.main.t), (SELECT count(*) FROM "
+	       "s3.main.\"0#1\"))",
+	       "0 2000");
+	ok(mg_shard_writer_begin(writer, &err));
+	ok(mg_shard_writer_move(writer, "main", "0#1", "t", &err));
+	ok(mg_shard_writer_commit(writer, 2, 1, &err));
+	expect(moved_rows, "2000 1999000 0 1999 true true");
+}
+
+/* Rows for a table that is gone go nowhere; and types that differ are not taken over. */
+static void test_a_move_to_another_table_or_none(void **state)
+{
+	(void)state;
+	begin_staging();
+	ok(mg_shard_writer_create(writer, "main", "u",
+	                          "k BIGINT, e ENUM('low', 'high'), l VARCHAR[]", &err));
+	ok(mg_shard_writer_move(writer, "main", "0#1", "u", &err));
+	ok(mg_shard_writer_commit(writer, 1, 1, &err));
+	expect("SELECT concat_ws(' ', count(*), typeof(min(k))) FROM s3.main.u", "2000 BIGINT");
+	begin_staging();
+	ok(mg_shard_writer_move(writer, "main", "0#1", "gone", &err));
+	ok(mg_shard_writer_commit(writer, 2, 1, &err));
+	expect("SELECT count(*)::VARCHAR FROM duckdb_tables() WHERE table_name IN ('0#1', 'gone')",
+	       "0");
 }
 
 /* What a kill leaves is a copy of the file as it lies there: DuckDB writes nothing to it between
@@ -327,6 +513,29 @@ static void test_a_crash_leaves_the_last_checkpoint(void **state)
 	assert_int_equal(pending->size, 8);
 	assert_memory_equal(pending->data, "in doubt", 8);
 	mg_buf_unref(pending);
+}
+
+static void test_a_crash_before_and_after_a_move(void **state)
+{
+	(void)state;
+	begin_staging();
+	ok(mg_shard_writer_commit(writer, 1, 1, &err));
+	ok(mg_shard_writer_checkpoint(writer, NULL, 0, &err));
+	ok(mg_shard_writer_begin(writer, &err));
+	ok(mg_shard_writer_move(writer, "main", "0#1", "t", &err));
+	ok(mg_shard_writer_commit(writer, 2, 1, &err));
+	crash("copy-1.duckdb");
+	assert_int_equal(mg_shard_writer_applied(writer), 1);
+	assert_true(mg_shard_writer_has(writer, "main", "0#1"));
+	expect("SELECT count(*)::VARCHAR FROM s3.main.t", "0");
+	ok(mg_shard_writer_begin(writer, &err)); /* the log brings it again */
+	ok(mg_shard_writer_move(writer, "main", "0#1", "t", &err));
+	ok(mg_shard_writer_commit(writer, 2, 1, &err));
+	ok(mg_shard_writer_checkpoint(writer, NULL, 0, &err));
+	die();
+	live("copy-1.duckdb");
+	assert_false(mg_shard_writer_has(writer, "main", "0#1"));
+	expect(moved_rows, "2000 1999000 0 1999 true true");
 }
 
 static void test_nothing_pending_is_nothing(void **state)
@@ -366,7 +575,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_rollback_leaves_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(test_tables_come_and_go, begin, end),
 		cmocka_unit_test_setup_teardown(test_rows_are_read_in_their_order, begin, end),
+		cmocka_unit_test_setup_teardown(test_wide_rows_are_not_all_in_memory, begin, end),
 		cmocka_unit_test_setup_teardown(test_an_empty_table_gives_no_rows, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_table_without_rows_is_replaced, begin, end),
+		cmocka_unit_test_setup_teardown(test_behind_rows_that_are_there_others_are_put, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_move_that_is_taken_back_leaves_both_tables, begin,
+	                                    end),
+		cmocka_unit_test_setup_teardown(test_a_move_to_another_table_or_none, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_crash_before_and_after_a_move, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_crash_leaves_the_last_checkpoint, begin, end),
 		cmocka_unit_test_setup_teardown(test_nothing_pending_is_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(test_readers_do_not_hold_up_a_checkpoint, begin, end),
