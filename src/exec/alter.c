@@ -542,7 +542,8 @@ static int alter_locked(struct alter *alter, const uint32_t *shards, size_t coun
 	struct mg_define *define = alter->define;
 	const struct mg_plan_settings settings = mg_define__plan_settings(define, false);
 	const struct mg_ddl *ddl = &define->ddl;
-	int code = mg_replica_read_barrier(mg_engine_replica(define->engine), shards, count, err);
+	int code = mg_replica_long_barrier(mg_engine_replica(define->engine), shards, count,
+	                                   mg_run_is_cancelled, define->run, err);
 
 	define->old = *alter->from;
 	define->table = (struct mg_table){ .schema = alter->from->schema,

@@ -44,6 +44,9 @@ struct mg_attempt_options {
 	/* Several shards are read as one cut (replica/cuts.h); when they make none for so long, open
 	 * fails with MG_E_UNAVAILABLE. */
 	unsigned cut_wait_ms;
+	bool cut_patient;                  /* replica/cuts.h */
+	bool (*cut_stopped)(void *arg);    /* asked meanwhile; may be NULL */
+	void *cut_stopped_arg;
 };
 
 /* What a stage did on each participant, for EXPLAIN ANALYZE. */

@@ -127,11 +127,13 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
 		return code;
 	}
 	if (!code) { /* a node that has just begun to coordinate; what fails, the statement tells */
-		(void)mg_fresh_show(engine, SHOW_MS_MAX, &ignored);
+		const struct mg_patience patience = { .ms = SHOW_MS_MAX };
+
+		(void)mg_fresh_show(engine, &patience, &ignored);
 	}
 	*again = !code && !is_current(engine, target->table);
 	if (!code && !*again && mode_of(target) == MG_LOCK_CHANGE) {
-		code = mg_replica_read_barrier(replica, shards, count, err);
+		code = mg_replica_long_barrier(replica, shards, count, mg_run_is_cancelled, run, err);
 	}
 	return code || *again ? code : write_locked(engine, run, settings, request, epoch, result, err);
 }

@@ -209,8 +209,14 @@ static int open_attempt(struct job *job, bool workers, const uint32_t *shards, s
 		.shard_count = shard_count,
 		.data = job->data,
 		.cut_wait_ms = asks_others(job) ? LAG_MS : LAG_MS_MAX,
+		.cut_patient = !asks_others(job),
+		.cut_stopped = mg_run_is_cancelled,
+		.cut_stopped_arg = job->run,
 	};
 	int code = mg_attempt_open(out, &options, err);
+	if (code && mg_run_cancelled(job->run)) {
+		return mg_run_cancel_error(job->run, err);
+	}
 	if (code == MG_E_UNAVAILABLE && asks_others(job) && !job->pump.began) {
 		return mg_run_send_elsewhere(job->run, err);
 	}
@@ -487,9 +493,15 @@ static int await_fresh(struct job *job, int planned, uint64_t shown, bool *stale
 		.shown = shown,
 		.missing = planned != 0,
 		.objects = !planned && job->way.kind == MG_WAY_CATALOG,
-		.lag_ms = asks_others(job) ? LAG_MS : LAG_MS_MAX,
+		.patience = { .ms = asks_others(job) ? LAG_MS : LAG_MS_MAX,
+		              .patient = !asks_others(job),
+		              .stopped = mg_run_is_cancelled,
+		              .arg = job->run },
 	};
 	int code = mg_fresh_await(&fresh, stale, &late);
+	if (code && mg_run_cancelled(job->run)) {
+		return mg_run_cancel_error(job->run, err);
+	}
 	if (code == MG_E_TIMEOUT && asks_others(job) && !job->plan_only) {
 		return mg_run_send_elsewhere(job->run, err);
 	}

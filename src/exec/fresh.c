@@ -38,7 +38,8 @@ static uint32_t *all_shards(const struct mg_replica *replica, size_t *count)
 	return all;
 }
 
-int mg_fresh_show(struct mg_engine *engine, unsigned lag_ms, struct mg_error *err)
+int mg_fresh_show(struct mg_engine *engine, const struct mg_patience *patience,
+                  struct mg_error *err)
 {
 	mg_engine_show(engine, false);
 	if (!mg_engine_hides(engine)) {
@@ -46,7 +47,7 @@ int mg_fresh_show(struct mg_engine *engine, unsigned lag_ms, struct mg_error *er
 	}
 	size_t count;
 	uint32_t *all = all_shards(mg_engine_replica(engine), &count);
-	int code = mg_replica_try_barrier(mg_engine_replica(engine), all, count, lag_ms, err);
+	int code = mg_replica_try_barrier(mg_engine_replica(engine), all, count, patience, err);
 
 	mg_free(all);
 	if (!code) {
@@ -79,7 +80,7 @@ static int await_whole(const struct mg_fresh *fresh, struct mg_replica *replica,
 	whole.all = false; /* nobody waits for that (engine_tables.c) */
 	code = code ? code
 	            : mg_replica_await_seen(replica, &whole, fresh->shards, fresh->count,
-	                                    fresh->lag_ms, err);
+	                                    &fresh->patience, err);
 	mg_seen_fini(&whole);
 	return code;
 }
@@ -87,7 +88,7 @@ static int await_whole(const struct mg_fresh *fresh, struct mg_replica *replica,
 static int await_missing(const struct mg_fresh *fresh, struct mg_replica *replica,
                          struct mg_error *err)
 {
-	int code = mg_replica_await_accepted(replica, err);
+	int code = mg_replica_await_accepted(replica, &fresh->patience, err);
 
 	return code ? code : await_whole(fresh, replica, err);
 }
@@ -98,7 +99,7 @@ static int await_objects(const struct mg_fresh *fresh, struct mg_replica *replic
 {
 	size_t count;
 	uint32_t *all = all_shards(replica, &count);
-	int code = mg_replica_await_seen(replica, fresh->seen, all, count, fresh->lag_ms, err);
+	int code = mg_replica_await_seen(replica, fresh->seen, all, count, &fresh->patience, err);
 
 	mg_free(all);
 	return code;
@@ -111,12 +112,13 @@ static int await_here(const struct mg_fresh *fresh, struct mg_replica *replica, 
 {
 	int code = fresh->objects ? await_objects(fresh, replica, err)
 	                          : mg_replica_await_seen(replica, fresh->seen, fresh->shards,
-	                                                  fresh->count, fresh->lag_ms, err);
+	                                                  fresh->count, &fresh->patience, err);
 
 	if (!code) {
 		code = fresh->missing
 		           ? await_missing(fresh, replica, err)
-		           : mg_replica_await_acked(replica, fresh->shards, fresh->count, err);
+		           : mg_replica_await_acked(replica, fresh->shards, fresh->count,
+		                                    &fresh->patience, err);
 	}
 	if (!code && (fresh->missing || fresh->seen->any)) {
 		mg_engine_show(fresh->engine, fresh->missing || fresh->objects);
@@ -137,11 +139,12 @@ int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *e
 	if (is_new_enough(fresh, replica)) {
 		return await_here(fresh, replica, stale, err);
 	}
-	int code = mg_replica_try_barrier(replica, fresh->shards, fresh->count, fresh->lag_ms, err);
+	int code =
+		mg_replica_try_barrier(replica, fresh->shards, fresh->count, &fresh->patience, err);
 
 	if (!code) {
 		mg_engine_show(fresh->engine, fresh->missing);
-		code = fresh->objects ? mg_fresh_show(fresh->engine, fresh->lag_ms, err) : 0;
+		code = fresh->objects ? mg_fresh_show(fresh->engine, &fresh->patience, err) : 0;
 	}
 	if (!code) {
 		*stale = mg_engine_shown(fresh->engine) != fresh->shown;

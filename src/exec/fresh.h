@@ -11,6 +11,7 @@
 #define MG_EXEC_FRESH_H
 
 #include "exec/coordinator.h"
+#include "replica/replica.h"
 
 struct mg_fresh {
 	struct mg_engine *engine;
@@ -21,14 +22,16 @@ struct mg_fresh {
 	bool objects;    /* it asks which tables there are */
 	uint64_t shown;  /* mg_engine_shown before it was planned */
 	bool missing;    /* planning has failed: an object may not be shown yet */
-	unsigned lag_ms; /* that this node may lag behind; then MG_E_TIMEOUT */
+	struct mg_patience patience; /* with a node that lags behind; then MG_E_TIMEOUT */
 };
 
-/* *stale: something else is shown now.  Fails: MG_E_UNAVAILABLE, MG_E_TIMEOUT, MG_E_SHUTDOWN. */
+/* *stale: something else is shown now.  Fails: MG_E_UNAVAILABLE, MG_E_TIMEOUT, MG_E_CANCELLED,
+ * MG_E_SHUTDOWN. */
 int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *err);
 
 /* The catalog may name objects that the shards' files do not have yet, and that are not shown until
  * then: wait for them.  Nothing to do, nearly always.  Fails as mg_fresh_await. */
-int mg_fresh_show(struct mg_engine *engine, unsigned lag_ms, struct mg_error *err);
+int mg_fresh_show(struct mg_engine *engine, const struct mg_patience *patience,
+                  struct mg_error *err);
 
 #endif

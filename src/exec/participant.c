@@ -226,11 +226,22 @@ int mg_participant_touch(struct mg_duck_conn *conn, const uint32_t *shards, size
 	return code;
 }
 
-/* arg: the participant. */
-static bool is_cancelled(void *arg)
+static bool is_cancelled(struct mg_participant *part)
 {
-	struct mg_participant *part = arg;
 	return atomic_load(&part->cancelled);
+}
+
+struct cutting {
+	struct mg_participant *part;
+	const struct mg_exec_open *open;
+};
+
+static bool is_stopped(void *arg)
+{
+	const struct cutting *cutting = arg;
+	const struct mg_exec_open *open = cutting->open;
+	return is_cancelled(cutting->part) ||
+	       (open->cut_stopped && open->cut_stopped(open->cut_stopped_arg));
 }
 
 /* One snapshot of each database, all of one cut: DuckDB takes one when a transaction first touches
@@ -238,10 +249,13 @@ static bool is_cancelled(void *arg)
 static int create_views_of_one_cut(struct mg_participant *part, const struct mg_exec_open *open,
                                    struct mg_error *err)
 {
-	struct mg_cut cut = { .shards = open->cut_shards, .count = open->cut_count };
+	struct mg_cut cut = { .shards = open->cut_shards,
+		                  .count = open->cut_count,
+		                  .patient = open->cut_patient };
+	struct cutting cutting = { part, open };
 	int code = mg_duck_exec(part->conn, "BEGIN", err);
 	if (!code && open->cuts) {
-		code = mg_cuts_begin(open->cuts, &cut, open->cut_wait_ms, is_cancelled, part,
+		code = mg_cuts_begin(open->cuts, &cut, open->cut_wait_ms, is_stopped, &cutting,
 		                     &part->waited_ms, err);
 	}
 	if (code) {

@@ -63,6 +63,9 @@ struct mg_exec_open {
 	const uint32_t *cut_shards;
 	size_t cut_count;
 	unsigned cut_wait_ms;
+	bool cut_patient;
+	bool (*cut_stopped)(void *arg); /* or NULL */
+	void *cut_stopped_arg;
 	const uint32_t *touched; /* without tables: shards that the text may read */
 	size_t touched_count;
 	/* Not NULL: open only takes its snapshot, of all cut_shards, and notes the index that each is

@@ -388,7 +388,7 @@ static int begin_cut(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 	struct cutting cutting = { tx, run };
 	size_t count = (size_t)tx->data->shard_count + 1;
 	uint32_t *shards = mg_alloc(count * sizeof *shards);
-	struct mg_cut cut = { .shards = shards, .count = count };
+	struct mg_cut cut = { .shards = shards, .count = count, .patient = true };
 	uint64_t waited_ms;
 
 	for (uint32_t i = 0; i < count; i++) {
@@ -457,7 +457,7 @@ static int snapshot_once(struct mg_tx *tx, struct mg_run *run, bool *again, stru
 }
 
 /* All that was acknowledged before is in the snapshot that comes. */
-static int await_all(struct mg_tx *tx, struct mg_error *err)
+static int await_all(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(tx->engine);
 	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(tx->engine));
@@ -472,9 +472,10 @@ static int await_all(struct mg_tx *tx, struct mg_error *err)
 	}
 	int code = mg_replica_begin(replica, &epoch, err);
 
-	code = code ? code : mg_replica_read_barrier(replica, shards, count, err);
+	code = code ? code
+	            : mg_replica_long_barrier(replica, shards, count, mg_run_is_cancelled, run, err);
 	mg_free(shards);
-	return code;
+	return code && mg_run_cancelled(run) ? mg_run_cancel_error(run, err) : code;
 }
 
 int mg_tx_snapshot(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
@@ -483,7 +484,7 @@ int mg_tx_snapshot(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 		return 0;
 	}
 	bool again = true;
-	int code = await_all(tx, err);
+	int code = await_all(tx, run, err);
 
 	for (int i = 0; !code && again && i < SNAPSHOTS_MAX; i++) {
 		code = snapshot_once(tx, run, &again, err);

@@ -261,7 +261,8 @@ static int commit_locked(struct mg_tx *tx, struct leaving *leaving, struct mg_ru
 	struct mg_replica *replica = mg_engine_replica(tx->engine);
 	int code = epoch ? 0 : mg_replica_begin(replica, &epoch, err);
 
-	code = code ? code : mg_replica_read_barrier(replica, shards, count, err);
+	code = code ? code
+	            : mg_replica_long_barrier(replica, shards, count, mg_run_is_cancelled, run, err);
 
 	for (size_t i = 0; !code && i < tx->table_count; i++) {
 		code = tx->tables[i].gone ? 0 : check_table(tx, &leaving[i], err);

@@ -19,6 +19,7 @@
 
 enum {
 	AGAIN_MS = 10,
+	LOOK_MS = 50, /* who waits: is it wanted no more, and do lanes move? */
 	/* An answer that may come a second time is not waited for as long. */
 	FORWARD_MS = 20 * 1000,
 	FORWARD_AGAIN_MS = 1000,
@@ -136,15 +137,37 @@ static void hurry(struct mg_replica *replica, const struct mg_wait_for *wait)
 	}
 }
 
-int mg_replica__reach(struct mg_replica *replica, const struct mg_wait_for *wait, unsigned ms,
-                      struct mg_error *err)
+/* A lane is at work from which something of the wait is still to come.  Not under the lock. */
+static bool moves(struct mg_replica *replica, const struct mg_wait_for *wait)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < wait->reached_count && !any; i++) {
+		const struct mg_reach *reach = &wait->reached[i];
+		struct mg_shard_sm *sm = reach->group > 0 ? replica->shards[reach->group - 1] : NULL;
+
+		any = sm && mg_shard_sm_applied(sm) < reach->index && mg_shard_sm_moves(sm);
+	}
+	return any;
+}
+
+int mg_replica__reach_with(struct mg_replica *replica, const struct mg_wait_for *wait,
+                           const struct mg_patience *patience, struct mg_error *err)
 {
 	hurry(replica, wait);
-	uint64_t until_ms = mg_clock_ms() + ms;
+	uint64_t now = mg_clock_ms(), until = now + patience->ms;
+	bool ended = false;
 
 	pthread_mutex_lock(&replica->lock);
-	while (!is_reached(replica, wait) && !replica->stopping &&
-	       mg_cond_wait_until(&replica->changed, &replica->lock, until_ms)) {
+	while (!is_reached(replica, wait) && !replica->stopping && !ended && now < until) {
+		uint64_t look = now + LOOK_MS;
+
+		(void)mg_cond_wait_until(&replica->changed, &replica->lock, look < until ? look : until);
+		pthread_mutex_unlock(&replica->lock);
+		now = mg_clock_ms();
+		ended = patience->stopped && patience->stopped(patience->arg);
+		until = patience->patient && moves(replica, wait) ? now + patience->ms : until;
+		pthread_mutex_lock(&replica->lock);
 	}
 	bool reached = is_reached(replica, wait), stopping = replica->stopping;
 	pthread_mutex_unlock(&replica->lock);
@@ -152,8 +175,16 @@ int mg_replica__reach(struct mg_replica *replica, const struct mg_wait_for *wait
 		return 0;
 	}
 	return stopping ? mg_error_set(err, MG_E_SHUTDOWN, "the server is stopping")
+	       : ended  ? mg_error_set(err, MG_E_CANCELLED, "cancelled while this node catches up")
 	                : mg_error_set(err, MG_E_TIMEOUT,
-	                               "this node has not applied in %u ms what others have", ms);
+	                               "this node has not applied in %u ms what others have",
+	                               patience->ms);
+}
+
+int mg_replica__reach(struct mg_replica *replica, const struct mg_wait_for *wait, unsigned ms,
+                      struct mg_error *err)
+{
+	return mg_replica__reach_with(replica, wait, &(struct mg_patience){ .ms = ms }, err);
 }
 
 /* ---- here ---- */
@@ -493,7 +524,7 @@ static void note_fresh(struct mg_replica *replica, const struct mg_wait_for *wai
 }
 
 static int barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
-                   unsigned lag_ms, struct mg_error *err)
+                   const struct mg_patience *patience, struct mg_error *err)
 {
 	struct mg_wait_for wait;
 
@@ -512,7 +543,7 @@ static int barrier(struct mg_replica *replica, const uint32_t *shards, size_t co
 		*err = waited;
 		code = end_code;
 	}
-	code = code ? code : mg_replica__reach(replica, &wait, lag_ms, err);
+	code = code ? code : mg_replica__reach_with(replica, &wait, patience, err);
 	if (!code) {
 		note_fresh(replica, &wait, start);
 	}
@@ -540,19 +571,30 @@ bool mg_replica_is_fresh(struct mg_replica *replica, const uint32_t *shards, siz
 int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                         struct mg_error *err)
 {
-	return barrier(replica, shards, count, MG_REPLICA_PATIENCE_MS, err);
+	return barrier(replica, shards, count,
+	               &(struct mg_patience){ .ms = MG_REPLICA_PATIENCE_MS }, err);
 }
 
 int mg_replica_try_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
-                           unsigned lag_ms, struct mg_error *err)
+                           const struct mg_patience *patience, struct mg_error *err)
 {
-	return mg_replica_is_alone(replica) ? mg_replica_await_acked(replica, shards, count, err)
-	                                    : barrier(replica, shards, count, lag_ms, err);
+	return mg_replica_is_alone(replica)
+	           ? mg_replica_await_acked(replica, shards, count, patience, err)
+	           : barrier(replica, shards, count, patience, err);
+}
+
+int mg_replica_long_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                            bool (*stopped)(void *arg), void *arg, struct mg_error *err)
+{
+	const struct mg_patience patience = { MG_REPLICA_PATIENCE_MS, true, stopped, arg };
+
+	return mg_replica_try_barrier(replica, shards, count, &patience, err);
 }
 
 int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                             struct mg_error *err)
 {
-	return mg_replica_is_alone(replica) ? mg_replica_await_acked(replica, shards, count, err)
-	                                    : mg_replica__barrier(replica, shards, count, err);
+	const struct mg_patience patience = { .ms = MG_REPLICA_PATIENCE_MS };
+
+	return mg_replica_try_barrier(replica, shards, count, &patience, err);
 }

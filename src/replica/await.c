@@ -9,7 +9,7 @@
 
 /* accepted: what the log has given, too. */
 static int await_own(struct mg_replica *replica, const uint32_t *shards, size_t count,
-                     bool accepted, struct mg_error *err)
+                     bool accepted, const struct mg_patience *patience, struct mg_error *err)
 {
 	struct mg_wait_for wait;
 
@@ -28,22 +28,21 @@ static int await_own(struct mg_replica *replica, const uint32_t *shards, size_t 
 		}
 		pthread_mutex_unlock(&replica->lock);
 	}
-	int code = wait.reached_count
-	               ? mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err)
-	               : 0;
+	int code = wait.reached_count ? mg_replica__reach_with(replica, &wait, patience, err) : 0;
 
 	mg_wait_fini(&wait);
 	return code;
 }
 
 int mg_replica_await_acked(struct mg_replica *replica, const uint32_t *shards, size_t count,
-                           struct mg_error *err)
+                           const struct mg_patience *patience, struct mg_error *err)
 {
 	/* Alone, it has acknowledged in an earlier life what the log gives it now. */
-	return await_own(replica, shards, count, mg_replica_is_alone(replica), err);
+	return await_own(replica, shards, count, mg_replica_is_alone(replica), patience, err);
 }
 
-int mg_replica_await_accepted(struct mg_replica *replica, struct mg_error *err)
+int mg_replica_await_accepted(struct mg_replica *replica, const struct mg_patience *patience,
+                              struct mg_error *err)
 {
 	size_t count = (size_t)replica->options.shard_count + 1;
 	uint32_t *shards = mg_alloc(count * sizeof *shards);
@@ -51,7 +50,7 @@ int mg_replica_await_accepted(struct mg_replica *replica, struct mg_error *err)
 	for (uint32_t i = 0; i < count; i++) {
 		shards[i] = i;
 	}
-	int code = await_own(replica, shards, count, true, err);
+	int code = await_own(replica, shards, count, true, patience, err);
 
 	mg_free(shards);
 	return code;
@@ -65,4 +64,15 @@ void mg_replica__hurry(void *arg)
 	for (uint32_t i = 0; i <= replica->options.shard_count; i++) {
 		mg_shard_sm_want(replica->shards[i], mg_shard_sm_accepted(replica->shards[i]));
 	}
+}
+
+bool mg_replica__moves(void *arg, const uint32_t *shards, size_t count)
+{
+	const struct mg_replica *replica = arg;
+	bool any = false;
+
+	for (size_t i = 0; i < count && !any; i++) {
+		any = mg_shard_sm_moves(replica->shards[shards[i]]);
+	}
+	return any;
 }

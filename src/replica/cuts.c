@@ -28,7 +28,8 @@ struct mg_cuts {
 	pthread_cond_t changed; /* monotonic */
 	size_t count;
 	void (*hurry)(void *arg);
-	void *hurry_arg;
+	bool (*moves)(void *arg, const uint32_t *shards, size_t count);
+	void *lanes; /* their arg */
 	/* guarded by lock */
 	struct shard *shards;
 	uint64_t entered;                       /* the highest commit of all */
@@ -73,10 +74,12 @@ size_t mg_cuts_count(const struct mg_cuts *cuts)
 	return cuts->count;
 }
 
-void mg_cuts_on_wait(struct mg_cuts *cuts, void (*hurry)(void *arg), void *arg)
+void mg_cuts_on_wait(struct mg_cuts *cuts, void (*hurry)(void *arg),
+                     bool (*moves)(void *arg, const uint32_t *shards, size_t count), void *arg)
 {
 	cuts->hurry = hurry;
-	cuts->hurry_arg = arg;
+	cuts->moves = moves;
+	cuts->lanes = arg;
 }
 
 /* Under the lock; until then, or until something has changed. */
@@ -306,10 +309,15 @@ static int say_late(unsigned wait_ms, struct mg_error *err)
 	return MG_E_UNAVAILABLE;
 }
 
+static bool move(const struct mg_cuts *cuts, const struct mg_cut *cut)
+{
+	return cut->patient && cuts->moves && cuts->moves(cuts->lanes, cut->shards, cut->count);
+}
+
 int mg_cuts_begin(struct mg_cuts *cuts, struct mg_cut *cut, unsigned wait_ms,
                   bool (*stopped)(void *arg), void *arg, uint64_t *waited_ms, struct mg_error *err)
 {
-	uint64_t start = mg_clock_ms(), now = start;
+	uint64_t start = mg_clock_ms(), now = start, until = start + wait_ms;
 	bool ended = false;
 
 	pthread_mutex_lock(&cuts->lock);
@@ -318,14 +326,17 @@ int mg_cuts_begin(struct mg_cuts *cuts, struct mg_cut *cut, unsigned wait_ms,
 	if (!begun && cuts->hurry) {
 		/* What lanes get from now on they apply at once: it is awaited. */
 		pthread_mutex_unlock(&cuts->lock);
-		cuts->hurry(cuts->hurry_arg);
+		cuts->hurry(cuts->lanes);
 		pthread_mutex_lock(&cuts->lock);
 		begun = begin(cuts, cut, now);
 	}
-	while (!begun && !ended && now < start + wait_ms) {
-		wait_until(cuts, now + LOOK_MS < start + wait_ms ? now + LOOK_MS : start + wait_ms);
+	while (!begun && !ended && now < until) {
+		wait_until(cuts, now + LOOK_MS < until ? now + LOOK_MS : until);
+		pthread_mutex_unlock(&cuts->lock);
 		now = mg_clock_ms();
 		ended = stopped && stopped(arg);
+		until = move(cuts, cut) ? now + wait_ms : until;
+		pthread_mutex_lock(&cuts->lock);
 		begun = begin(cuts, cut, now);
 	}
 	end_waiting(cuts, cut, false);

@@ -49,8 +49,9 @@ struct mg_cuts *mg_cuts_new(size_t count); /* shards, from 0 */
 void mg_cuts_free(struct mg_cuts *cuts);   /* nobody waits; NULL is fine */
 size_t mg_cuts_count(const struct mg_cuts *cuts);
 /* What a reader calls that is about to wait: lanes that take their time are to apply what they
- * have.  Before there are readers. */
-void mg_cuts_on_wait(struct mg_cuts *cuts, void (*hurry)(void *arg), void *arg);
+ * have; and while it waits: is one of these lanes at work?  Before there are readers. */
+void mg_cuts_on_wait(struct mg_cuts *cuts, void (*hurry)(void *arg),
+                     bool (*moves)(void *arg, const uint32_t *shards, size_t count), void *arg);
 
 /* ---- lanes ---- */
 
@@ -78,7 +79,8 @@ bool mg_cuts_awaited(struct mg_cuts *cuts);
 struct mg_cut {
 	const uint32_t *shards; /* borrowed */
 	size_t count;
-	bool waits; /* ours */
+	bool patient; /* only the time counts in which none of their lanes is at work */
+	bool waits;   /* ours */
 };
 
 /* True: it has begun.  False: not yet, and lanes know that somebody waits, until it begins or

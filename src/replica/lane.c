@@ -20,7 +20,7 @@ struct mg_lane {
 		void *arg;
 	} tasks[MG_LANE_TASKS]; /* in order */
 	size_t count;
-	bool stopping, joined;
+	bool running, stopping, joined;
 };
 
 static void *work(void *arg)
@@ -39,9 +39,11 @@ static void *work(void *arg)
 
 		lane->count--; /* the next one may be given as soon as this one has answered */
 		memmove(lane->tasks, lane->tasks + 1, lane->count * sizeof *lane->tasks);
+		lane->running = true;
 		pthread_mutex_unlock(&lane->lock);
 		task.run(task.arg);
 		pthread_mutex_lock(&lane->lock);
+		lane->running = false;
 	}
 	pthread_mutex_unlock(&lane->lock);
 	return NULL;
@@ -73,6 +75,14 @@ void mg_lane_run(struct mg_lane *lane, void (*task)(void *arg), void *arg)
 		pthread_cond_signal(&lane->changed);
 	}
 	pthread_mutex_unlock(&lane->lock);
+}
+
+bool mg_lane_is_busy(struct mg_lane *lane)
+{
+	pthread_mutex_lock(&lane->lock);
+	bool busy = lane->running || lane->count > 0;
+	pthread_mutex_unlock(&lane->lock);
+	return busy;
 }
 
 void mg_lane_stop(struct mg_lane *lane)

@@ -10,12 +10,16 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
+
 #define MG_LANE_TASKS 4
 
 struct mg_lane;
 
 int mg_lane_start(struct mg_lane **out, struct mg_error *err); /* MG_E_NOMEM: no thread */
 void mg_lane_run(struct mg_lane *lane, void (*task)(void *arg), void *arg);
+/* It has something in hand, or will at once.  Any thread. */
+bool mg_lane_is_busy(struct mg_lane *lane);
 /* Waits for the task in hand, which still posts its answer; what is given later is never done, and
  * never answered.  Again is fine; so is NULL. */
 void mg_lane_stop(struct mg_lane *lane);

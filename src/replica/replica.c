@@ -333,7 +333,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	replica->fresh_ms = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->fresh_ms);
 	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
 	replica->cuts = mg_cuts_new((size_t)options->shard_count + 1);
-	mg_cuts_on_wait(replica->cuts, mg_replica__hurry, replica);
+	mg_cuts_on_wait(replica->cuts, mg_replica__hurry, mg_replica__moves, replica);
 	pthread_mutex_init(&replica->one_by_one, NULL);
 	mg_replica__init_changes(replica);
 	pthread_mutex_init(&replica->lock, NULL);
@@ -684,7 +684,9 @@ int mg_replica_lock(struct mg_replica *replica, enum mg_lock_mode mode, const ui
 	int code = mg_shard_locks_take(replica->locks, mode, shards, count, stopped, arg, err);
 
 	if (!code && mode != MG_LOCK_ADD) {
-		code = mg_replica_await_acked(replica, shards, count, err);
+		const struct mg_patience patience = { MG_REPLICA_PATIENCE_MS, true, stopped, arg };
+
+		code = mg_replica_await_acked(replica, shards, count, &patience, err);
 		if (code) {
 			mg_shard_locks_give(replica->locks, mode, shards, count);
 		}

@@ -197,6 +197,14 @@ int mg_replica_has_member(struct mg_replica *replica, uint64_t node, bool *is,
  * ends and the next one's fence decides.  Nothing when it is over. */
 void mg_replica_renew(struct mg_replica *replica, uint64_t epoch);
 
+/* For how long who reads waits until this node has applied what it is to show. */
+struct mg_patience {
+	unsigned ms;
+	bool patient; /* only the time counts in which no lane of what is awaited is at work */
+	bool (*stopped)(void *arg); /* asked meanwhile: MG_E_CANCELLED; may be NULL */
+	void *arg;
+};
+
 /* Returns when this node has applied all of these shards and of the catalog that was acknowledged,
  * anywhere, before the call.  Fails: MG_E_UNAVAILABLE a group has no leader that a majority
  * follows; MG_E_TIMEOUT this node lags behind; MG_E_SHUTDOWN.  A cluster of one
@@ -204,25 +212,29 @@ void mg_replica_renew(struct mg_replica *replica, uint64_t epoch);
 int mg_replica_read_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                             struct mg_error *err);
 /* Returns when this node has applied what it has acknowledged itself; asks nobody.  A write may be
- * acknowledged before it is applied.  Fails: MG_E_TIMEOUT, MG_E_SHUTDOWN. */
+ * acknowledged before it is applied.  Fails: MG_E_TIMEOUT, MG_E_CANCELLED, MG_E_SHUTDOWN. */
 int mg_replica_await_acked(struct mg_replica *replica, const uint32_t *shards, size_t count,
-                           struct mg_error *err);
+                           const struct mg_patience *patience, struct mg_error *err);
 /* Returns when this node has applied what its logs have given it, of all shards; asks nobody. */
-int mg_replica_await_accepted(struct mg_replica *replica, struct mg_error *err);
+int mg_replica_await_accepted(struct mg_replica *replica, const struct mg_patience *patience,
+                              struct mg_error *err);
 /* Of the catalog and of all shards: what this node shows, and what it has acknowledged; all that
  * was read here before is in it. */
 void mg_replica_note_seen(struct mg_replica *replica, struct mg_seen *seen);
 /* Returns when this node has applied all of the catalog and of these shards that a session has seen
  * elsewhere; asks nobody, unless that was too much to be told.  Fails: MG_E_TIMEOUT this node lags
- * behind for so long, MG_E_SHUTDOWN; as the barrier. */
+ * behind, MG_E_CANCELLED, MG_E_SHUTDOWN; as the barrier. */
 int mg_replica_await_seen(struct mg_replica *replica, const struct mg_seen *seen,
-                          const uint32_t *shards, size_t count, unsigned lag_ms,
-                          struct mg_error *err);
+                          const uint32_t *shards, size_t count,
+                          const struct mg_patience *patience, struct mg_error *err);
 /* This node has applied all of it, of the shards. */
 bool mg_replica_has_seen(struct mg_replica *replica, const struct mg_seen *seen);
-/* As the barrier, for who can do without: MG_E_TIMEOUT when this node lags behind for so long. */
+/* As the barrier, with this patience for a node that lags behind; then MG_E_TIMEOUT. */
 int mg_replica_try_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
-                           unsigned lag_ms, struct mg_error *err);
+                           const struct mg_patience *patience, struct mg_error *err);
+/* As the barrier, for as long as lanes are at work and nobody has stopped it. */
+int mg_replica_long_barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
+                            bool (*stopped)(void *arg), void *arg, struct mg_error *err);
 /* What this node has of these shards and of the catalog is at most so old: a barrier has said so.
  */
 bool mg_replica_is_fresh(struct mg_replica *replica, const uint32_t *shards, size_t count,

@@ -192,10 +192,15 @@ int mg_replica__propose(struct mg_replica *replica, uint32_t group, enum mg_trie
 /* This node has applied all that the wait has reached.  Fails: MG_E_TIMEOUT, MG_E_SHUTDOWN. */
 int mg_replica__reach(struct mg_replica *replica, const struct mg_wait_for *wait, unsigned ms,
                       struct mg_error *err);
+/* The same, also MG_E_CANCELLED. */
+int mg_replica__reach_with(struct mg_replica *replica, const struct mg_wait_for *wait,
+                           const struct mg_patience *patience, struct mg_error *err);
 /* All that the wait has reached is acknowledged: whoever reads here must see it. */
 void mg_replica__note_acked(struct mg_replica *replica, const struct mg_wait_for *wait);
 /* arg: the replica.  All shards are to apply at once what they have accepted.  For mg_cuts. */
 void mg_replica__hurry(void *arg);
+/* arg: the replica.  The lane of one of them is at work.  For mg_cuts. */
+bool mg_replica__moves(void *arg, const uint32_t *shards, size_t count);
 /* mg_replica_read_barrier, also in a cluster of one: whose log may not be applied yet at the start.
  */
 int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,

@@ -62,33 +62,36 @@ static uint64_t version_here(struct mg_replica *replica)
 	return version;
 }
 
-static int await_version(struct mg_replica *replica, uint64_t version, unsigned lag_ms,
-                         struct mg_error *err)
+static int await_version(struct mg_replica *replica, uint64_t version,
+                         const struct mg_patience *patience, struct mg_error *err)
 {
-	uint64_t now = mg_clock_ms(), until = now + lag_ms;
-	bool stopping = false;
+	uint64_t now = mg_clock_ms(), until = now + patience->ms;
+	bool stopping = false, ended = false;
 
-	while (version_here(replica) < version && now < until && !stopping) {
+	while (version_here(replica) < version && now < until && !stopping &&
+	       !ended) {
 		pthread_mutex_lock(&replica->lock);
 		stopping = replica->stopping;
 		(void)mg_cond_wait_until(&replica->changed, &replica->lock,
 		                         now + LOOK_MS < until ? now + LOOK_MS : until);
 		pthread_mutex_unlock(&replica->lock);
 		now = mg_clock_ms();
+		ended = patience->stopped && patience->stopped(patience->arg);
 	}
 	if (version_here(replica) >= version) {
 		return 0;
 	}
 	return stopping ? mg_error_set(err, MG_E_SHUTDOWN, "the server is stopping")
+	       : ended  ? mg_error_set(err, MG_E_CANCELLED, "cancelled while this node catches up")
 	                : mg_error_set(err, MG_E_TIMEOUT,
 	                               "this node has not in %u ms the version %" PRIu64
 	                               " of the catalog, which the session has seen",
-	                               lag_ms, version);
+	                               patience->ms, version);
 }
 
 int mg_replica_await_seen(struct mg_replica *replica, const struct mg_seen *seen,
-                          const uint32_t *shards, size_t count, unsigned lag_ms,
-                          struct mg_error *err)
+                          const uint32_t *shards, size_t count,
+                          const struct mg_patience *patience, struct mg_error *err)
 {
 	struct mg_wait_for wait;
 
@@ -96,7 +99,7 @@ int mg_replica_await_seen(struct mg_replica *replica, const struct mg_seen *seen
 		return 0;
 	}
 	if (seen->all) {
-		return mg_replica_try_barrier(replica, shards, count, lag_ms, err);
+		return mg_replica_try_barrier(replica, shards, count, patience, err);
 	}
 	mg_wait_init(&wait);
 	for (size_t i = 0; i < count; i++) {
@@ -107,9 +110,9 @@ int mg_replica_await_seen(struct mg_replica *replica, const struct mg_seen *seen
 		mg_grow(wait.reached, wait.reached_count, wait.reached_cap);
 		wait.reached[wait.reached_count++] = (struct mg_reach){ group, index };
 	}
-	int code = await_version(replica, seen->version, lag_ms, err);
+	int code = await_version(replica, seen->version, patience, err);
 
-	code = code ? code : mg_replica__reach(replica, &wait, lag_ms, err);
+	code = code ? code : mg_replica__reach_with(replica, &wait, patience, err);
 	mg_wait_fini(&wait);
 	return code;
 }

@@ -231,6 +231,11 @@ uint64_t mg_shard_sm_showing(struct mg_shard_sm *sm)
 	return showing;
 }
 
+bool mg_shard_sm_moves(struct mg_shard_sm *sm)
+{
+	return mg_lane_is_busy(sm->lane);
+}
+
 void mg_shard_sm_want(struct mg_shard_sm *sm, uint64_t index)
 {
 	pthread_mutex_lock(&sm->lock);

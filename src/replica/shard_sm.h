@@ -117,6 +117,8 @@ uint64_t mg_shard_sm_applied(struct mg_shard_sm *sm);
 /* Its group has failed: what is accepted and not applied is forgotten.  False: the lane is still at
  * it.  Raft thread. */
 bool mg_shard_sm_rest(struct mg_shard_sm *sm);
+/* It is at work: what it has accepted will be applied, if not soon.  Any thread. */
+bool mg_shard_sm_moves(struct mg_shard_sm *sm);
 /* Somebody waits until this index is applied: no time is to be lost.  Any thread. */
 void mg_shard_sm_want(struct mg_shard_sm *sm, uint64_t index);
 /* Whether the command of this epoch that was accepted at this index, in this life of the node, was

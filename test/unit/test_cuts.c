@@ -72,6 +72,55 @@ static void test_a_commit_is_seen_in_all_of_its_shards(void **state)
 	mg_cuts_free(cuts);
 }
 
+/* ---- lanes at work ---- */
+
+static void hurry(void *arg)
+{
+	(void)arg;
+}
+
+struct slow {
+	struct mg_cuts *cuts;
+	int looks; /* at which shard 2 has caught up */
+};
+
+static bool moves(void *arg, const uint32_t *shards, size_t count)
+{
+	struct slow *slow = arg;
+
+	assert_int_equal(count, 2);
+	assert_int_equal(shards[1], 2);
+	if (slow->looks == 0) {
+		return false;
+	}
+	if (--slow->looks == 0) {
+		publish(slow->cuts, 2, (uint64_t[]){ 0, 7, 7, 0 });
+	}
+	return true;
+}
+
+static void test_a_patient_reader_waits_while_lanes_are_at_work(void **state)
+{
+	static const uint32_t shards[] = { 1, 2 };
+	struct slow slow = { mg_cuts_new(SHARDS), 3 };
+	struct mg_cut cut = { .shards = shards, .count = 2 };
+	uint64_t waited;
+
+	(void)state;
+	mg_cuts_on_wait(slow.cuts, hurry, moves, &slow);
+	publish(slow.cuts, 1, (uint64_t[]){ 0, 7, 7, 0 });
+	assert_int_equal(mg_cuts_begin(slow.cuts, &cut, 1, NULL, NULL, &waited, &err),
+	                 MG_E_UNAVAILABLE);
+	assert_int_equal(slow.looks, 3); /* who has no patience does not ask */
+	cut.patient = true;
+	assert_int_equal(mg_cuts_begin(slow.cuts, &cut, 1, NULL, NULL, &waited, &err), 0);
+	mg_cuts_end(slow.cuts);
+	publish(slow.cuts, 1, (uint64_t[]){ 0, 8, 8, 0 });
+	assert_int_equal(mg_cuts_begin(slow.cuts, &cut, 1, NULL, NULL, &waited, &err),
+	                 MG_E_UNAVAILABLE);
+	mg_cuts_free(slow.cuts);
+}
+
 static void test_a_blind_shard_meets_nobody(void **state)
 {
 	struct mg_cuts *cuts = mg_cuts_new(SHARDS);
@@ -392,6 +441,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_commit_is_seen_in_all_of_its_shards),
+		cmocka_unit_test(test_a_patient_reader_waits_while_lanes_are_at_work),
 		cmocka_unit_test(test_a_blind_shard_meets_nobody),
 		cmocka_unit_test(test_nothing_is_published_while_a_reader_touches),
 		cmocka_unit_test(test_readers_hold_what_runs_ahead),

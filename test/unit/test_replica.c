@@ -1,6 +1,7 @@
 /*
  * test_replica.c - transactions over shards of a node: real files, a real log, and kills.
  */
+#include "os/clock.h"
 #include "replica/replica_int.h"
 #include "unit/shards_kit.h"
 
@@ -293,6 +294,64 @@ static void test_readers_see_all_of_a_transaction_or_nothing(void **state)
 	}
 }
 
+/* ---- a lane that takes long ---- */
+
+/* Nothing is published while somebody touches the shards. */
+static void *hold_lanes(void *arg)
+{
+	static const uint32_t shards[] = { 1, 2, 3 };
+	struct mg_cut cut = { .shards = shards, .count = 3 };
+	struct mg_error error;
+	uint64_t waited;
+	atomic_int *step = arg;
+
+	assert_int_equal(
+		mg_cuts_begin(mg_replica_cuts(replica), &cut, 1000, NULL, NULL, &waited, &error), 0);
+	atomic_store(step, 1);
+	while (atomic_load(step) < 2) {
+		mg_sleep_ms(1);
+	}
+	mg_sleep_ms(500); /* many times the patience of who reads */
+	mg_cuts_end(mg_replica_cuts(replica));
+	return NULL;
+}
+
+static bool yes(void *arg)
+{
+	(void)arg;
+	return true;
+}
+
+static void test_a_reader_waits_while_a_lane_is_at_work(void **state)
+{
+	static const uint32_t shards[] = { 1, 2, 3 };
+	struct mg_patience patience = { .ms = 20 };
+	atomic_int step = 0;
+	pthread_t holder;
+
+	(void)state;
+	create_table();
+	see_all();
+	assert_int_equal(pthread_create(&holder, NULL, hold_lanes, &step), 0);
+	while (atomic_load(&step) < 1) {
+		mg_sleep_ms(1);
+	}
+	struct mg_redo *redo = row_everywhere(conn, 1);
+
+	ok(mg_replica_commit(replica, redo, &err)); /* acknowledged, and not applied */
+	mg_redo_free(redo);
+	assert_int_equal(mg_replica_try_barrier(replica, shards, 3, &patience, &err), MG_E_TIMEOUT);
+	patience = (struct mg_patience){ .ms = 60000, .patient = true, .stopped = yes };
+	assert_int_equal(mg_replica_try_barrier(replica, shards, 3, &patience, &err), MG_E_CANCELLED);
+	assert_int_equal(
+		mg_replica_long_barrier(replica, shards, 3, yes, NULL, &err), MG_E_CANCELLED);
+	patience = (struct mg_patience){ .ms = 100, .patient = true };
+	atomic_store(&step, 2);
+	ok(mg_replica_try_barrier(replica, shards, 3, &patience, &err));
+	pthread_join(holder, NULL);
+	assert_int_equal(ask("SELECT count(*) FROM s1.t"), 1);
+}
+
 /* ---- a transaction that is here in part ---- */
 
 static bool meet(uint32_t a, uint32_t b)
@@ -561,6 +620,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_catalog_changes_through_the_log, begin, end),
 		cmocka_unit_test_setup_teardown(test_readers_see_all_of_a_transaction_or_nothing, begin,
 		                                end),
+		cmocka_unit_test_setup_teardown(test_a_reader_waits_while_a_lane_is_at_work, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_transaction_that_is_here_in_part_is_not_read, begin,
 		                                end),
 		cmocka_unit_test_setup_teardown(test_a_transaction_of_an_older_log_is_not_read_in_part,

@@ -361,7 +361,8 @@ static void test_shards_may_be_led_elsewhere(void **state)
 		ok(mg_replica_commit(at->replica, redo, &err));
 		mg_redo_free(redo);
 		/* And who reads here awaits it, without a barrier. */
-		ok(mg_replica_await_acked(at->replica, (const uint32_t[]){ 1, 2 }, 2, &err));
+		ok(mg_replica_await_acked(at->replica, (const uint32_t[]){ 1, 2 }, 2,
+		                          &(struct mg_patience){ .ms = 10000 }, &err));
 		assert_int_equal(ask(at, "SELECT count(*) FROM s1.t"), key);
 		assert_int_equal(ask(at, "SELECT count(*) FROM s2.t"), (key + 1) / 2);
 	}
@@ -542,7 +543,8 @@ static bool read_cut(struct node *node, struct mg_duck_conn *on, struct mg_error
 	int64_t same = -1, rows = -1;
 	uint64_t waited;
 
-	if (mg_replica_try_barrier(node->replica, shards, 3, 1000, own) ||
+	if (mg_replica_try_barrier(node->replica, shards, 3, &(struct mg_patience){ .ms = 1000 },
+	                           own) ||
 	    mg_cuts_begin(mg_replica_cuts(node->replica), &cut, 1000, NULL, NULL, &waited, own)) {
 		return false;
 	}
