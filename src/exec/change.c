@@ -11,6 +11,7 @@
 #include "exec/blind.h"
 #include "exec/engine.h"
 #include "exec/fresh.h"
+#include "exec/growth.h"
 #include "exec/run.h"
 #include "exec/staging.h"
 #include "exec/tx.h"
@@ -40,20 +41,54 @@ static size_t shards_of(const struct mg_catalog_data *data, const struct mg_tabl
 	return data->shard_count;
 }
 
+/* The rows of a statement go to the shards in parts: how many bytes went so. */
+struct parts {
+	struct mg_staging *staging;
+	uint64_t bytes;
+};
+
+static int take_part(void *arg, const struct mg_catalog_data *data, const struct mg_table *table,
+                     struct mg_redo *redo, struct mg_error *err)
+{
+	struct parts *parts = arg;
+	size_t before = mg_redo_total(redo);
+	int code = mg_staging_take(parts->staging, data, table, redo, err);
+
+	parts->bytes += before - mg_redo_total(redo);
+	return code;
+}
+
+/* What was added to a reference table, which every node has. */
+static void look_at_growth(struct mg_engine *engine, const struct mg_table *table, uint64_t bytes,
+                           const char *verb, struct mg_change_result *out)
+{
+	uint64_t rows, sampled;
+
+	if (mg_text_eq(verb, "DELETE") || mg_text_eq(verb, "TRUNCATE")) {
+		mg_growth_forget(mg_engine_growth(engine), table);
+	} else if (!table->key_count && !mg_text_eq(verb, "UPDATE")) {
+		mg_engine_rows(engine, table, &rows, &sampled);
+		(void)mg_growth_look(mg_engine_growth(engine), table, rows, bytes, out->notice,
+		                     sizeof out->notice);
+	}
+}
+
 static int write_locked(struct mg_engine *engine, struct mg_run *run,
                         const struct mg_run_settings *settings,
                         const struct mg_change_request *request, uint64_t epoch,
-                        struct mg_write_result *result, struct mg_error *err)
+                        struct mg_write_result *result, uint64_t *bytes, struct mg_error *err)
 {
 	struct mg_staging *staging = mg_staging_new(engine, epoch);
+	struct parts parts = { .staging = staging };
 	const struct mg_write_request write = { .statement = request->statement,
 		                                    .input = request->input,
 		                                    .lossless = request->rows->lossless,
-		                                    .flush = mg_staging_take,
-		                                    .flush_arg = staging };
+		                                    .flush = take_part,
+		                                    .flush_arg = &parts };
 	struct mg_redo *redo = mg_redo_new();
 	int code = mg_write_rows(engine, run, settings, &write, redo, result, err);
 
+	*bytes = parts.bytes + mg_redo_total(redo);
 	code = code ? code : mg_staging_publish(staging, redo, err);
 	if (!code && mg_run_cancelled(run)) {
 		code = mg_run_cancel_error(run, err); /* the last moment at which it can be */
@@ -135,7 +170,16 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
 	if (!code && !*again && mode_of(target) == MG_LOCK_CHANGE) {
 		code = mg_replica_long_barrier(replica, shards, count, mg_run_is_cancelled, run, err);
 	}
-	return code || *again ? code : write_locked(engine, run, settings, request, epoch, result, err);
+	if (code || *again) {
+		return code;
+	}
+	uint64_t bytes = 0;
+
+	code = write_locked(engine, run, settings, request, epoch, result, &bytes, err);
+	if (!code) {
+		look_at_growth(engine, target->table, bytes, result->verb, out);
+	}
+	return code;
 }
 
 /* *again: the table was dropped or made anew while we waited for its shards; nothing was done. */
@@ -184,6 +228,9 @@ static int change(struct mg_engine *engine, struct mg_run *run,
 	if (!code && !out->repeated) {
 		tell(out, result.verb, result.rows);
 		out->returned = result.returning;
+	}
+	if (!code && out->notice[0] && request->rows->notice) {
+		request->rows->notice(request->rows->arg, out->notice);
 	}
 	if (!code && result.returning) {
 		code = mg_write_hand_out(&result, request->rows, err);

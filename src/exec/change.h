@@ -7,6 +7,7 @@
 #define MG_EXEC_CHANGE_H
 
 #include "exec/coordinator.h"
+#include "exec/growth.h"
 #include "exec/outcome.h"
 #include "exec/write.h"
 
@@ -24,6 +25,7 @@ struct mg_change_result {
 	uint64_t rows; /* affected */
 	bool returned; /* rows were handed out */
 	bool repeated; /* it was done before, under its key */
+	char notice[MG_GROWTH_TEXT_SIZE]; /* for who writes; or "" */
 	bool done;     /* it happened, even when an error says that its rows were not handed out */
 };
 

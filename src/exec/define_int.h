@@ -22,6 +22,7 @@ struct mg_define {
 	struct mg_table table; /* CREATE TABLE, ALTER TABLE: what becomes of it */
 	struct mg_table old;   /* and what it has replaced, as far as files need to know */
 	bool replaced;
+	uint64_t loaded; /* bytes of its rows, CREATE TABLE ... AS */
 	struct mg_view view; /* CREATE VIEW */
 	uint64_t object_id;  /* CREATE of a macro, type, sequence */
 	bool repeated;       /* it was done before, under its key */

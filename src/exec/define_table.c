@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "codec/seen.h"
+#include "exec/growth.h"
 #include "exec/pivot.h"
 #include "exec/run.h"
 #include "exec/sweep.h"
@@ -387,8 +388,9 @@ int mg_define__drop_in_shards(struct mg_define *define, const struct mg_table *t
 /* A part of the query's rows is complete. */
 int mg_define__append_rows(void *arg, struct mg_redo *redo, struct mg_error *err)
 {
-	const struct mg_define *define = arg;
+	struct mg_define *define = arg;
 
+	define->loaded += mg_redo_total(redo);
 	if (define->settings->tx) {
 		return mg_tx_load(define->settings->tx, &define->table, redo, err);
 	}
@@ -526,8 +528,13 @@ static int columns_of_query(struct mg_define *define, struct mg_error *err)
 void mg_define__say_reference(const struct mg_define *define)
 {
 	const struct mg_rows *rows = define->request->rows;
+	char large[MG_GROWTH_TEXT_SIZE];
+	bool is_large = mg_growth_look(mg_engine_growth(define->engine), &define->table, 0,
+	                               define->loaded, large, sizeof large);
 
-	if (!define->table.key_count && rows->notice) {
+	if (is_large && rows->notice) {
+		rows->notice(rows->arg, large);
+	} else if (!define->table.key_count && rows->notice) {
 		rows->notice(rows->arg,
 		             "the table is a reference table: every node has all of it; PARTITIONED BY "
 		             "(column) behind the columns spreads it over the shards");

@@ -9,6 +9,7 @@
 #include "exec/engine_int.h"
 
 #include "base/log.h"
+#include "exec/growth.h"
 #include "exec/hub.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -457,6 +458,7 @@ int mg_engine_open(struct mg_engine **out, const struct mg_engine_options *optio
 	engine->gate = mg_gate_new();
 	engine->outcomes = mg_outcomes_new(engine);
 	engine->sequences = mg_sequences_new(engine);
+	engine->growth = mg_growth_new();
 	*out = engine;
 	return open_parts(engine, err);
 }
@@ -509,6 +511,7 @@ void mg_engine_close(struct mg_engine *engine)
 	mg_gate_free(engine->gate);
 	mg_outcomes_free(engine->outcomes);
 	mg_sequences_free(engine->sequences);
+	mg_growth_free(engine->growth);
 	if (engine->spill_dir) {
 		mg_tree_remove(engine->spill_dir, NULL);
 	}
@@ -562,6 +565,11 @@ struct mg_replica *mg_engine_replica(struct mg_engine *engine)
 struct mg_peers *mg_engine_peers(struct mg_engine *engine)
 {
 	return engine->options.peers;
+}
+
+struct mg_growth *mg_engine_growth(struct mg_engine *engine)
+{
+	return engine->growth;
 }
 
 struct mg_sequences *mg_engine_sequences(struct mg_engine *engine)

@@ -20,6 +20,7 @@ struct mg_engine;
 struct mg_gate;
 struct mg_hub;
 struct mg_outcomes;
+struct mg_growth;
 struct mg_sequences;
 struct mg_peers;
 struct mg_replica;
@@ -67,6 +68,7 @@ const char *mg_engine_spill_dir(struct mg_engine *engine); /* empty at each star
 struct mg_hub *mg_engine_hub(struct mg_engine *engine);
 struct mg_replica *mg_engine_replica(struct mg_engine *engine);
 struct mg_outcomes *mg_engine_outcomes(struct mg_engine *engine); /* writes with keys */
+struct mg_growth *mg_engine_growth(struct mg_engine *engine);
 struct mg_sequences *mg_engine_sequences(struct mg_engine *engine);
 struct mg_blind *mg_engine_blind(struct mg_engine *engine);       /* INSERTs of many clients */
 struct mg_gate *mg_engine_gate(struct mg_engine *engine);   /* whoever reads the shards enters */

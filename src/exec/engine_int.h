@@ -46,6 +46,7 @@ struct mg_engine {
 	struct mg_copies *copies;
 	struct mg_outcomes *outcomes;
 	struct mg_sequences *sequences;
+	struct mg_growth *growth;
 	struct mg_blind *blind;
 	struct mg_gate *gate;
 	atomic_bool measured;            /* false: rows have changed since */

@@ -11,6 +11,8 @@
  */
 #include "exec/engine_int.h"
 
+#include "exec/growth.h"
+
 #include "base/json.h"
 #include "base/log.h"
 #include "codec/seen.h"
@@ -608,6 +610,9 @@ void mg_engine__measure(struct mg_engine *engine)
 
 		code = again ? take_sample(engine, conn, data, table, fraction, &sample_rows, &err) : 0;
 		mg_engine__note_rows(engine, table, rows[i], again && !code ? &sample_rows : NULL);
+		if (mg_replica_is_coordinator(engine->replica)) {
+			(void)mg_growth_look(engine->growth, table, rows[i], 0, NULL, 0);
+		}
 	}
 	if (code) {
 		/* A table may go while it is looked at: the next time it is not there. */

@@ -36,6 +36,16 @@ def one(request):
     return cluster
 
 
+def test_a_reference_table_that_grows_large_is_told_of(one):
+    large = "SELECT repeat('x', 1000000) AS s FROM range(60)"
+    assert "holds about" not in one.shell(f"CREATE TABLE large AS {large}").stderr
+    said = one.shell(f"INSERT INTO large {large}").stderr
+    assert said.count("note: the reference table \"large\" holds about 120 MB") == 1 and "SET PARTITIONED BY" in said, said
+    assert one.log().count("table.large") == 1
+    assert "holds about" not in one.shell("INSERT INTO large VALUES ('y')").stderr
+    one.sql("DROP TABLE large")
+
+
 def test_rows_of_every_kind_come_in_their_order_and_nothing_is_left(one):
     one.sql("CREATE TABLE r (i BIGINT, rid VARCHAR, slot DECIMAL(9, 2)[])")
     one.sql("CREATE TABLE p (k BIGINT PRIMARY KEY, v VARCHAR) PARTITIONED BY (k)")
