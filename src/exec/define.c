@@ -11,6 +11,7 @@
 #include "exec/define_int.h"
 
 #include "exec/engine.h"
+#include "exec/pivot.h"
 #include "exec/run.h"
 #include "exec/tx.h"
 #include "replica/replica.h"
@@ -257,6 +258,28 @@ int mg_define__bind_query(struct mg_define *define, const char **query, struct m
 
 /* ---- views and schemas ---- */
 
+/* A view of a PIVOT without values would have other columns each time, which no view of DuckDB has.
+ */
+static int say_pivot(struct mg_define *define, int code, struct mg_error *err)
+{
+	const char *expanded = NULL;
+	struct mg_error ignored = { 0 };
+
+	if (code != MG_E_UNSUPPORTED ||
+	    mg_pivot_expand(define->engine, define->run, define->settings, define->arena,
+	                    define->ddl.query, &expanded, &ignored) ||
+	    !expanded) {
+		return code;
+	}
+	mg_error_set(err, code,
+	             "PIVOT statements with pivot elements extracted from the data cannot be used in "
+	             "views");
+	mg_error_hint(err, "The columns of a view are fixed when it is made: write the values, PIVOT "
+	                   "... ON c IN (val1, val2), or CREATE TABLE ... AS, which takes those of "
+	                   "now.");
+	return code;
+}
+
 static int create_view(struct mg_define *define, struct mg_error *err)
 {
 	const struct mg_ddl *ddl = &define->ddl;
@@ -266,7 +289,7 @@ static int create_view(struct mg_define *define, struct mg_error *err)
 	int code = mg_define__bind_query(define, &query, &bound, err);
 
 	if (code) {
-		return code;
+		return say_pivot(define, code, err);
 	}
 	define->view =
 		(struct mg_view){ .schema = define->schema, .name = ddl->name, .sql = query };

@@ -91,6 +91,34 @@ static bool came(int code, bool last, const char *kind, const char *schema, cons
 	return code == 0;
 }
 
+/* A view whose tables are gone, or are called otherwise, stands all the same, as in DuckDB, and
+ * tells whoever reads it why it cannot be read.  Its text is not the catalog's, so it is tried
+ * again. */
+static void show_broken(struct mg_engine *engine, struct mg_duck_conn *conn,
+                        const struct mg_view *view, const struct mg_error *why)
+{
+	struct mg_sb text = { 0 }, sql = { 0 };
+	struct mg_error err = { 0 };
+
+	mg_sb_addf(&text, "view \"%s\" cannot be read: %s; it is: %s", view->name, why->message,
+	           view->sql);
+	mg_sb_add(&sql, "CREATE OR REPLACE VIEW ");
+	mg_sb_add_path(&sql, view->schema, view->name);
+	/* In its condition, which none who reads it can do without. */
+	mg_sb_add(&sql, " AS SELECT NULL AS broken WHERE error(");
+	mg_sb_add_literal(&sql, mg_sb_text(&text), text.len);
+	mg_sb_add(&sql, ")::BOOLEAN");
+	if (!mg_plandb_exec(engine->plandb, mg_sb_text(&sql), &err)) {
+		(void)mg_duck_exec(conn, mg_sb_text(&sql), &err);
+		mg_engine__note(engine, &(struct mg_shown){ .kind = (char *)MG_SHOWN_VIEW,
+		                                            .schema = (char *)view->schema,
+		                                            .name = (char *)view->name,
+		                                            .text = (char *)"" });
+	}
+	mg_sb_fini(&text);
+	mg_sb_fini(&sql);
+}
+
 /* One round; how many have come. */
 static size_t show_round(struct mg_engine *engine, struct mg_duck_conn *conn,
                          const struct mg_catalog_data *data, bool views, bool last)
@@ -111,8 +139,13 @@ static size_t show_round(struct mg_engine *engine, struct mg_duck_conn *conn,
 		struct mg_error err = { 0 };
 
 		if (!mg_engine__is_shown(engine, MG_SHOWN_VIEW, view->schema, view->name)) {
-			count += came(show_view(engine, conn, view, &err), last, MG_SHOWN_VIEW, view->schema,
-			              view->name, &err);
+			bool shown = came(show_view(engine, conn, view, &err), last, MG_SHOWN_VIEW,
+			                  view->schema, view->name, &err);
+
+			if (!shown && last) {
+				show_broken(engine, conn, view, &err);
+			}
+			count += shown;
 		}
 	}
 	return count;

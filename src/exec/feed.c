@@ -256,6 +256,9 @@ static int look_at_columns(struct mg_feed *feed, struct mg_error *err)
 		const struct mg_table *table = find_stored(feed, arena, data);
 
 		feed->version = data->version;
+		if (table && !mg_text_eq(table->name, feed->table)) { /* as which it may be replaced */
+			feed->table = mg_arena_strdup(feed->arena, table->name);
+		}
 		changed = table && !has_columns(feed, table);
 		if (changed) {
 			take_columns(feed, table);

@@ -471,6 +471,33 @@ int mg_write_refused(struct mg_engine *engine, struct mg_run *run,
 	return code;
 }
 
+/* INSERT INTO t PIVOT ...: the query stands there as it is, without parentheses around it. */
+static int expand_source(struct mg_write *write, struct mg_error *err)
+{
+	struct mg_dml *dml = &write->dml;
+	struct mg_str source = dml->source;
+
+	if (dml->verb != MG_DML_INSERT || dml->values || !source.len) {
+		return 0;
+	}
+	char *query = mg_arena_format(write->arena, "%.*s %.*s", MG_STR_ARG(dml->with),
+	                              MG_STR_ARG(source));
+	const char *expanded = NULL;
+	int code = mg_pivot_expand(write->engine, write->run, &write->settings, write->arena,
+	                           mg_str(query), &expanded, err);
+
+	if (code || !expanded) {
+		return code;
+	}
+	/* WITH in front of INSERT has gone in front of the query. */
+	const char *head = dml->with.len ? dml->with.ptr + dml->with.len : write->text;
+
+	write->text = mg_arena_format(write->arena, "%.*s %s %s", (int)(source.ptr - head), head,
+	                              expanded, source.ptr + source.len);
+	*dml = (struct mg_dml){ 0 };
+	return mg_dml_parse(write->arena, mg_str(write->text), dml, err);
+}
+
 static int parse(struct mg_write *write, struct mg_error *err)
 {
 	struct mg_str statement = write->request->statement;
@@ -490,6 +517,7 @@ static int parse(struct mg_write *write, struct mg_error *err)
 	write->text = expanded ? expanded
 	                       : mg_arena_strndup(write->arena, statement.ptr, statement.len);
 	code = mg_dml_parse(write->arena, mg_str(write->text), &write->dml, err);
+	code = code ? code : expand_source(write, err);
 	return code ? code : find_table(write->data, &write->dml, &write->table, err);
 }
 

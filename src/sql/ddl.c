@@ -140,12 +140,20 @@ static int refuse_index(struct mg_cursor *cursor)
 {
 	bool unique = mg_token_is(cursor->token, "unique");
 
-	mg_error_set(cursor->err, MG_E_UNSUPPORTED, "there are no indexes");
+	mg_error_set(cursor->err, MG_E_UNSUPPORTED,
+	             "CREATE %sINDEX is not supported: there are no "
+	             "indexes",
+	             unique ? "UNIQUE " : "");
+	mg_error_detail(cursor->err, "%s",
+	                unique ? "The table would take rows with equal keys as before."
+	                       : "Rows are found by the key of PARTITIONED BY and by the statistics of "
+	                         "their row groups; an index would lie in the way of every write.");
 	mg_error_hint(cursor->err, "%s",
-	              unique ? "Declare UNIQUE or PRIMARY KEY in CREATE TABLE, or ALTER TABLE ... ADD "
-	                       "PRIMARY KEY."
-	                     : "Leave it out: PARTITIONED BY finds rows by their key, statistics skip "
-	                       "the rest.");
+	              unique
+	                  ? "Declare UNIQUE or PRIMARY KEY in CREATE TABLE, or ALTER TABLE ... ADD "
+	                    "PRIMARY KEY: each write is checked against it."
+	                  : "Leave it out; for look-ups by a column: ALTER TABLE ... SET PARTITIONED "
+	                    "BY (that column).");
 	return MG_E_UNSUPPORTED;
 }
 

@@ -307,6 +307,20 @@ def test_an_altered_table(cluster, table):
     assert [event["row"] for event in rows(changes(cluster, name, **{"from": "start"}))] == [{"k": 1, "w": "y", "n": 5}]
 
 
+def test_a_renamed_table(cluster, table):
+    """It is followed under its other name, and what replaces it is no drop."""
+    name = table()
+    feed = Feed(cluster, name)
+    execute(cluster, f"ALTER TABLE {name} RENAME TO {name}_2")
+    execute(cluster, f"INSERT INTO {name}_2 VALUES (1, 'x')")
+    assert feed.take(1)[0]["row"] == {"k": 1, "v": "x"}
+    execute(cluster, f"ALTER TABLE {name}_2 ADD COLUMN n INTEGER")
+    while (event := feed.next()) and event["op"] != "end":
+        assert event["op"] in ("resolved", "drop"), event
+    assert event == {"op": "end", "reason": "replaced"}
+    execute(cluster, f"DROP TABLE {name}_2")
+
+
 # ---- what is refused ----
 
 def test_refusals(cluster, table):

@@ -19,7 +19,8 @@ INSERT INTO t VALUES (1, 'one', 1.50, [1, 2], '2020-01-02 03:04:05'),
 ORDERED = "(FROM t ORDER BY i)"
 OPTIONS = ["", "(HEADER false)", "(FORMAT csv, DELIMITER '|', NULL 'NA')",
            "(FORCE_QUOTE (s, i), QUOTE '''')", "(FORCE_QUOTE *)",
-           "WITH (DATEFORMAT '%d.%m.%Y', TIMESTAMPFORMAT '%d.%m.%Y %H')", "(FORMAT json)", "(FORMAT json, ARRAY true)", "(FORMAT JSON, ARRAY)"]
+           "WITH (DATEFORMAT '%d.%m.%Y', TIMESTAMPFORMAT '%d.%m.%Y %H')", "(FORMAT json)", "(FORMAT json, ARRAY true)",
+           "(FORMAT JSON, ARRAY)"]
 
 
 @pytest.fixture(scope="module")

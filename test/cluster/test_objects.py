@@ -133,6 +133,8 @@ def test_macros_in_every_strategy(empty, path):
     ("CREATE TYPE x AS STRUCT(a ENUM((FROM nation)))", "labels"),
     ("CREATE TYPE x AS DECIMAL((SELECT 18), 2)", "no place in a type"),
     ("CREATE UNIQUE INDEX x ON y (a)", "UNIQUE"),
+    ("CREATE UNIQUE INDEX x ON y (a)", "would take rows with equal keys"),
+    ("CREATE INDEX x ON y (a)", "SET PARTITIONED BY"),
     ("DROP INDEX x", "Index with name x"),
     ("COMMENT ON TABLE x IS 'a'", "no table or view"),
     ("COMMENT ON TABLE x IS 'a' || 'b'", "end of the statement"),
@@ -279,6 +281,7 @@ def test_all_is_there_after_kills(new_cluster):
                 "CREATE MACRO s.f(x) AS x + 1; CREATE TABLE t (id BIGINT DEFAULT nextval('s.q'), k INTEGER UNIQUE, m s.mood, "
                 "n INTEGER DEFAULT s.f(1)) PARTITIONED BY (k);"
                 "CREATE MACRO s.g(x) AS TABLE SELECT s.f(id) AS id FROM t WHERE k > x; CREATE VIEW v AS SELECT count(*) AS n FROM s.g(-1)")
+    cluster.sql("CREATE TABLE gone AS SELECT 1 AS k")
     seen = set()
     for kill in range(3):
         for i in range(3):
@@ -288,9 +291,19 @@ def test_all_is_there_after_kills(new_cluster):
         value = cluster.rows("SELECT nextval('s.q')")[0][0]
         assert value not in seen
         seen.add(value)
+        if kill == 0:
+            cluster.sql("CREATE VIEW w AS SELECT k FROM gone; ALTER TABLE gone RENAME TO found")
         cluster.processes["server"].send_signal(signal.SIGKILL)
         cluster.processes["server"].wait()
         cluster.start_server()
+    # A view of what was renamed stands, and says why it cannot be read; it is whole again when that is back.
+    assert "SELECT k FROM gone" in cluster.rows("SELECT sql FROM duckdb_views() WHERE view_name = 'w'")[0][0]
+    for query in ("FROM w", "SELECT count(*) FROM w", "SELECT max(t.k) FROM t JOIN w ON true"):
+        said = cluster.refused(query)
+        assert 'view "w" cannot be read: table with name gone does not exist' in said, said
+    cluster.sql("ALTER TABLE found RENAME TO gone")
+    assert cluster.rows("SELECT k FROM w") == [[1]]
+    cluster.sql("DROP VIEW w; DROP TABLE gone")
     assert min(seen) == 100
     assert cluster.rows("SELECT count(*), count(DISTINCT id), sum(n), min(m) FROM t") == [[9, 9, "18", "b"]]
     assert cluster.rows("SELECT n, (SELECT max(id) FROM s.g(5)) - (SELECT max(id) FROM t) FROM v") == [[9, 1]]
@@ -345,6 +358,21 @@ DROP TABLE comt
 
 
 # ---- definitions inside of a transaction ----
+
+def test_pivots_without_values_where_rows_are_stored(empty):
+    empty.sql("CREATE TABLE sold (k INTEGER, c VARCHAR, v INTEGER); INSERT INTO sold VALUES (1, 'a', 1), (1, 'b', 2), (2, 'a', 3);"
+              "CREATE TABLE wide (k INTEGER, a INTEGER, b INTEGER)")
+    for statement in ("INSERT INTO wide PIVOT sold ON c USING sum(v)", "INSERT INTO wide BY NAME PIVOT sold ON c USING sum(v)",
+                      "WITH s AS (FROM sold) INSERT INTO wide PIVOT s ON c USING sum(v)",
+                      "INSERT INTO wide (k, a, b) WITH s AS (FROM sold) PIVOT s ON c USING sum(v) -- all\n RETURNING a"):
+        assert empty.post("/db/execute", {"sql": statement}).json()["result"]["rows_affected"] == 2, statement
+        assert empty.rows("FROM wide ORDER BY k") == [[1, 1, 2], [2, 3, None]], statement
+        empty.sql("TRUNCATE wide")
+    for query in ("PIVOT sold ON c USING sum(v)", "FROM (PIVOT sold ON c USING sum(v))"):
+        said = empty.refused(f"CREATE VIEW pv AS {query}")
+        assert "cannot be used in views" in said and "ON c IN" in said and "CREATE TABLE" in said, said
+    empty.sql("DROP TABLE sold; DROP TABLE wide")
+
 
 def test_definitions_are_committed_together(empty, plain):
     for commit in ("COMMIT", "ROLLBACK"):
