@@ -50,6 +50,7 @@ struct call {
 	struct mg_arena *arena;
 	struct mg_session *session; /* NULL while it waits */
 	const char *tx;             /* ?tx=: the session is of this handle; or NULL */
+	bool lost_tx;               /* tx is none of this server's: was it committed before? */
 	const char *ends_tx;        /* COMMIT, ROLLBACK: there is no body */
 	bool transaction;           /* the list is one */
 	const char *content_type, *query_text;
@@ -329,11 +330,42 @@ static int check_wanted(const struct call *call, struct mg_error *err)
 	return 0;
 }
 
+/* The body, ?sql=, and the transaction that it belongs to or ends. */
 static uint64_t digest_of(const struct call *call)
 {
-	const char *sql = call->sql ? call->sql : "";
+	const char *parts[] = { call->sql, call->tx, call->ends_tx };
+	uint64_t seed = 0;
 
-	return XXH3_64bits_withSeed(call->body.ptr, call->body.len, XXH3_64bits(sql, strlen(sql)));
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+		seed = parts[i] ? XXH3_64bits_withSeed(parts[i], strlen(parts[i]), seed + i + 1) : seed;
+	}
+	return XXH3_64bits_withSeed(call->body.ptr, call->body.len, seed);
+}
+
+static const char *hex_key(const struct call *call, const char *text)
+{
+	XXH128_hash_t hash = XXH3_128bits(text, strlen(text));
+
+	return mg_arena_format(call->arena, "%016llx%016llx", (unsigned long long)hash.high64,
+	                       (unsigned long long)hash.low64);
+}
+
+/* Of the COMMIT of a transaction: a list's, or a handle's. */
+static struct mg_write_key commit_key(const struct call *call)
+{
+	struct mg_write_key once = { .digest = digest_of(call) };
+
+	if (call->key) {
+		once.key = hex_key(call, mg_arena_format(call->arena, "%s\n%s\ncommit", call->user,
+		                                         call->key));
+	}
+	return once;
+}
+
+/* COMMIT of a handle. */
+static bool commits(const struct call *call)
+{
+	return call->ends_tx && strcmp(call->ends_tx, "COMMIT") == 0;
 }
 
 /* A statement's own key: of the user, the request's key and the place in its list.  Those of a
@@ -344,12 +376,12 @@ static struct mg_write_key key_of(const struct call *call, size_t index)
 	struct mg_write_key once = { .digest = call->sql ? digest_of(call)
 		                                             : XXH3_64bits(sql.ptr, sql.len) };
 
+	if (commits(call)) {
+		return commit_key(call);
+	}
 	if (call->key && !call->tx && !call->transaction) {
-		char *text = mg_arena_format(call->arena, "%s\n%s\n%zu", call->user, call->key, index);
-		XXH128_hash_t hash = XXH3_128bits(text, strlen(text));
-
-		once.key = mg_arena_format(call->arena, "%016llx%016llx", (unsigned long long)hash.high64,
-		                           (unsigned long long)hash.low64);
+		once.key = hex_key(call, mg_arena_format(call->arena, "%s\n%s\n%zu", call->user, call->key,
+		                                         index));
 	}
 	return once;
 }
@@ -389,30 +421,75 @@ static int begin_nothing(void *arg, const struct mg_answer *answer, struct mg_er
 	return 0;
 }
 
-/* The list has run; now it happens, or not. */
+static int end_commit(void *arg, const struct mg_answer *answer, struct mg_error *err)
+{
+	struct call *call = arg;
+
+	(void)err;
+	call->known = mg_text_eq(answer->stats->step, MG_STEP_REPEATED);
+	return 0;
+}
+
+/* The list has run; now it happens, or not.  Before it has run: did it happen, under its key? */
 static int commit(struct call *call, struct mg_error *err)
 {
-	const struct mg_request what = { .sql = MG_STR("COMMIT") };
+	const struct mg_request what = { .sql = MG_STR("COMMIT"), .once = commit_key(call) };
 	struct mg_sink sink = {
-		.begin = begin_nothing, .end = begin_nothing, .query = sink_query, .arg = call
+		.begin = begin_nothing, .end = end_commit, .query = sink_query, .arg = call
 	};
 	int code = check_wanted(call, err);
 
 	return code ? code : mg_session_run(call->session, &what, &sink, &call->outcome, err);
 }
 
+static int say_no_handle(struct call *call, int code, struct mg_error *err)
+{
+	struct mg_session *none = NULL;
+
+	return code && call->lost_tx && strcmp(err->sqlstate, "25P01") == 0
+	           ? mg_tx_handles_take(call->doors->tx_handles, call->tx, call->user, &none, err)
+	           : code;
+}
+
+/* A transaction that was done before: what its statements counted then is not known. */
+static void tell_known(struct call *call)
+{
+	mg_sb_clear(&call->results);
+	mg_sb_clear(&call->counts);
+	for (size_t i = 0; i < call->count; i++) {
+		mg_sb_add(&call->results, i ? ", " : "");
+		mg_sb_add(&call->results, "{\"rows_affected\": null}");
+	}
+	mg_sb_add_len(&call->counts, mg_sb_text(&call->results), call->results.len);
+	call->done = call->count;
+}
+
 static int run_all(struct call *call, struct mg_error *err)
 {
-	int code = call->transaction ? mg_session_begin(call->session, false, err) : 0;
+	if (!call->transaction) {
+		return say_no_handle(call, run_list(call, err), err);
+	}
+	int code = call->key ? commit(call, err) : 0;
 
-	code = code ? code : run_list(call, err);
-	return code || !call->transaction ? code : commit(call, err);
+	if (code && strcmp(err->sqlstate, "25P01") != 0) {
+		return code;
+	}
+	if (!call->known) {
+		mg_error_clear(err);
+		code = mg_session_begin(call->session, false, err);
+		code = code ? code : run_list(call, err);
+		code = code ? code : commit(call, err);
+	}
+	if (!code && call->known) {
+		tell_known(call);
+	}
+	return code;
 }
 
 /* A transaction for several requests stays until it is over. */
 static void end_session(struct call *call)
 {
-	if (!call->tx) {
+	if (!call->tx || call->lost_tx) {
 		mg_session_close(call->session); /* rolls back what is open */
 	} else if (!*mg_session_transaction(call->session)) {
 		mg_tx_handles_drop(call->doors->tx_handles, call->tx);
@@ -481,7 +558,7 @@ static bool may_be_sent_again(const struct call *call, const struct mg_error *er
 	               strcmp(err->sqlstate, "40001") == 0;
 
 	/* What a key has done is known where writes are coordinated: who asks again hears that. */
-	bool known = call->key && !call->tx && !call->transaction;
+	bool known = call->key && (commits(call) || !call->tx);
 
 	return (nothing && (call->done == 0 || call->transaction)) ||
 	       (known && err->code == MG_E_UNKNOWN_OUTCOME);
@@ -514,7 +591,7 @@ static void answer_error(struct call *call, size_t index, struct mg_error *err)
 	if (call->list) {
 		tell_done(call, err);
 	}
-	bool no_handle = call->tx && !call->session;
+	bool no_handle = call->tx && (!call->session || call->lost_tx);
 
 	call->answer.status = no_handle ? 404 : mg_rest_sql_status(err);
 	/* A list that is done in part must not be sent again, so nobody is told when. */
@@ -709,7 +786,7 @@ static bool begin_once(struct call *call, const char *user, const char *key)
 /* Before the thread has it: nothing is done. */
 static void fail_start(struct call *call, struct mg_error *err)
 {
-	if (call->session && !call->tx) {
+	if (call->session && (!call->tx || call->lost_tx)) {
 		mg_session_close(call->session);
 	}
 	answer_error(call, 0, err);
@@ -745,7 +822,14 @@ static int open_session(struct call *call, const char *user, enum mg_role role,
 	struct mg_doors *doors = call->doors;
 
 	if (call->tx) {
-		return mg_tx_handles_take(doors->tx_handles, call->tx, user, &call->session, err);
+		int code = mg_tx_handles_take(doors->tx_handles, call->tx, user, &call->session, err);
+
+		if (!code || !call->key || !commits(call)) {
+			return code;
+		}
+		/* It may have been committed under this key, by whatever server. */
+		mg_error_clear(err);
+		call->lost_tx = true;
 	}
 	call->session = mg_session_open(
 		doors->sessions, &(struct mg_session_open){ .user = user, .role = role, .door = "http" });

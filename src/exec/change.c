@@ -118,13 +118,13 @@ static void tell(struct mg_change_result *out, const char *verb, uint64_t rows)
 }
 
 /* What has the key was done before? */
-static int look_for_outcome(struct mg_engine *engine, const struct mg_change_request *request,
+static int look_for_outcome(struct mg_engine *engine, const struct mg_write_key *once,
                             struct mg_change_result *out, struct mg_error *err)
 {
 	struct mg_done outcome;
-	int code = request->once.key ? mg_outcome_find(mg_engine_outcomes(engine), &request->once,
-	                                               &outcome, &out->repeated, err)
-	                             : 0;
+	int code = once->key ? mg_outcome_find(mg_engine_outcomes(engine), once, &outcome,
+	                                       &out->repeated, err)
+	                     : 0;
 
 	if (!code && out->repeated) {
 		tell(out, outcome.verb, outcome.rows);
@@ -156,7 +156,7 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
 	uint64_t epoch = 0;
 	int code = mg_replica_begin(replica, &epoch, err);
 
-	code = code ? code : look_for_outcome(engine, request, out, err);
+	code = code ? code : look_for_outcome(engine, &request->once, out, err);
 	if (out->repeated) {
 		*again = false;
 		return code;
@@ -278,6 +278,22 @@ int mg_change_run(struct mg_engine *engine, struct mg_run *run,
 	if (key) {
 		mg_outcome_leave(outcomes, key);
 	}
+	return code;
+}
+
+int mg_change_look(struct mg_engine *engine, struct mg_run *run, const struct mg_write_key *once,
+                   struct mg_change_result *out, struct mg_error *err)
+{
+	struct mg_outcomes *outcomes = mg_engine_outcomes(engine);
+	uint64_t epoch = 0;
+	int code = mg_outcome_enter(outcomes, once->key, mg_run_is_cancelled, run, err);
+
+	if (code) {
+		return code;
+	}
+	code = mg_replica_begin(mg_engine_replica(engine), &epoch, err);
+	code = code ? code : look_for_outcome(engine, once, out, err);
+	mg_outcome_leave(outcomes, once->key);
 	return code;
 }
 

@@ -41,6 +41,11 @@ int mg_change_run(struct mg_engine *engine, struct mg_run *run,
                   const struct mg_run_settings *settings, const struct mg_change_request *request,
                   struct mg_change_result *out, struct mg_error *err);
 
+/* What has this key was done before, as out->repeated says; nothing is done.  Where writes are
+ * coordinated.  Fails: MG_E_KEY_REUSED; as a read. */
+int mg_change_look(struct mg_engine *engine, struct mg_run *run, const struct mg_write_key *once,
+                   struct mg_change_result *out, struct mg_error *err);
+
 /* An INSERT that depends on no row that is there, together with those of others (blind.h).  *taken
  * false: it is none, or nothing happened; then mg_change_run is to do it. */
 int mg_change_blind(struct mg_engine *engine, struct mg_run *run,

@@ -342,11 +342,23 @@ void mg_tx_settle(struct mg_tx *tx, int code)
 	pthread_mutex_unlock(&tx->lock);
 }
 
-int mg_tx_commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
+int mg_tx_commit(struct mg_tx *tx, struct mg_run *run, const struct mg_write_key *once,
+                 bool *repeated, struct mg_error *err)
 {
-	int code = mg_tx_has_changes(tx) || mg_tx_defines(tx) ? mg_tx__commit(tx, run, err)
-	                                                      : mg_tx_commit_begin(tx, err);
+	struct mg_outcomes *outcomes = mg_engine_outcomes(tx->engine);
+	const char *key = once ? once->key : NULL;
+	int code = key ? mg_outcome_enter(outcomes, key, mg_run_is_cancelled, run, err) : 0;
+	bool entered = key && !code;
 
+	*repeated = false;
+	if (!code) {
+		code = mg_tx_has_changes(tx) || mg_tx_defines(tx)
+		           ? mg_tx__commit(tx, run, key ? once : NULL, repeated, err)
+		           : mg_tx_commit_begin(tx, err);
+	}
+	if (entered) {
+		mg_outcome_leave(outcomes, key);
+	}
 	mg_tx_settle(tx, code);
 	return code;
 }

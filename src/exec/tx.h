@@ -74,10 +74,12 @@ void mg_tx_end_idle(struct mg_tx *tx);
 /* ROLLBACK of the client.  Fails: MG_E_BUSY while its COMMIT is under way and cannot be undone any
  * more; 25P01 when it was committed. */
 int mg_tx_rollback(struct mg_tx *tx, struct mg_error *err);
-/* Between enter and leave; it is over then, whatever comes of it.  Fails: MG_E_CONFLICT others
- * changed the same rows or keys since: nothing happened; MG_E_UNKNOWN_OUTCOME; what a write fails
- * with. */
-int mg_tx_commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err);
+/* Between enter and leave; it is over then, whatever comes of it.  once: its key, NULL: none; the
+ * record of it is stored with the rows, and *repeated when another one has done it: then this one
+ * wrote nothing.  What defines something leaves none.  Fails: MG_E_CONFLICT others changed the same
+ * rows or keys since: nothing happened; MG_E_UNKNOWN_OUTCOME; what a write fails with. */
+int mg_tx_commit(struct mg_tx *tx, struct mg_run *run, const struct mg_write_key *once,
+                 bool *repeated, struct mg_error *err);
 /* The last moment at which it can be ended otherwise; then mg_tx_settle.  Fails: it was ended. */
 int mg_tx_commit_begin(struct mg_tx *tx, struct mg_error *err);
 /* What came of it; MG_E_TRANSACTION: it was no COMMIT, the state is as before. */

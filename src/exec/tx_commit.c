@@ -253,25 +253,50 @@ static int check_table(struct mg_tx *tx, struct leaving *leaving, struct mg_erro
 
 /* ---- the whole ---- */
 
+/* What is done once: was it done before? */
+static int look_for_outcome(const struct mg_tx *tx, const struct mg_write_key *once, bool *repeated,
+                            struct mg_error *err)
+{
+	struct mg_done done;
+
+	return once ? mg_outcome_find(mg_engine_outcomes(tx->engine), once, &done, repeated, err) : 0;
+}
+
+static int note_outcome(const struct mg_tx *tx, const struct mg_write_key *once, uint64_t epoch,
+                        struct mg_redo *redo, struct mg_error *err)
+{
+	const struct mg_done done = { .verb = "COMMIT" };
+
+	return once ? mg_outcome_add(mg_engine_outcomes(tx->engine), epoch, once, &done, redo, err) : 0;
+}
+
 /* Its shards are locked.  epoch: in which its rows were staged, or 0. */
 static int commit_locked(struct mg_tx *tx, struct leaving *leaving, struct mg_run *run,
-                         uint64_t epoch, const struct mg_redo *redo, const uint32_t *shards,
-                         size_t count, struct mg_error *err)
+                         uint64_t epoch, const struct mg_write_key *once, bool *repeated,
+                         struct mg_redo *redo, const uint32_t *shards, size_t count,
+                         struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(tx->engine);
 	int code = epoch ? 0 : mg_replica_begin(replica, &epoch, err);
 
 	code = code ? code
 	            : mg_replica_long_barrier(replica, shards, count, mg_run_is_cancelled, run, err);
-
+	code = code ? code : look_for_outcome(tx, once, repeated, err);
+	if (code || *repeated) {
+		return code;
+	}
 	for (size_t i = 0; !code && i < tx->table_count; i++) {
 		code = tx->tables[i].gone ? 0 : check_table(tx, &leaving[i], err);
 	}
 	if (!code && mg_run_cancelled(run)) {
 		code = mg_run_cancel_error(run, err); /* the last moment at which it can be */
 	}
+	code = code ? code : note_outcome(tx, once, epoch, redo, err);
 	code = code ? code : mg_tx_commit_begin(tx, err);
 	code = code ? code : mg_replica_commit_in(replica, epoch, redo, err);
+	if (code == MG_E_UNKNOWN_OUTCOME && once) { /* who asks again with the key is to find it */
+		mg_replica_renew(replica, epoch);
+	}
 	if (code == MG_E_UNAVAILABLE) { /* nothing happened, and what it has seen may be over */
 		code = mg_error_set(err, MG_E_CONFLICT, "%s", err ? err->message : "");
 		mg_error_hint(err, "Nothing was written: run the whole transaction again.");
@@ -293,7 +318,8 @@ static enum mg_lock_mode mode_of(const struct mg_tx *tx)
 	return MG_LOCK_ADD;
 }
 
-int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
+int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, const struct mg_write_key *once,
+                  bool *repeated, struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(tx->engine);
 	struct leaving *leaving = mg_alloc0(tx->table_count * sizeof *leaving);
@@ -321,8 +347,8 @@ int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 	} else if (!code && count > 0) { /* what was taken back again needs no commit */
 		code = mg_replica_lock(replica, mode_of(tx), shards, count, mg_run_is_cancelled, run, err);
 		if (!code) {
-			code = commit_locked(tx, leaving, run, mg_staging_epoch(staging), redo, shards, count,
-			                     err);
+			code = commit_locked(tx, leaving, run, mg_staging_epoch(staging), once, repeated, redo,
+			                     shards, count, err);
 			mg_replica_unlock(replica, mode_of(tx), shards, count);
 		}
 	}
@@ -331,7 +357,7 @@ int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 			close_leaving(&leaving[i]);
 		}
 	}
-	mg_staging_close(staging, code);
+	mg_staging_close(staging, *repeated ? MG_E_CANCELLED : code);
 	mg_redo_free(redo);
 	mg_free(leaving);
 	return code;

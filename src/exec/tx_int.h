@@ -85,6 +85,7 @@ int mg_tx__publish(struct mg_tx *tx, struct mg_run *run, uint64_t epoch, struct 
 void mg_tx__add_creates(const struct mg_tx *tx, struct mg_redo *redo);
 
 /* ---- tx_commit.c ---- */
-int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, struct mg_error *err);
+int mg_tx__commit(struct mg_tx *tx, struct mg_run *run, const struct mg_write_key *once,
+                  bool *repeated, struct mg_error *err);
 
 #endif

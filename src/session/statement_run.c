@@ -268,24 +268,6 @@ static int run_select(struct job *job, struct mg_error *err)
 	return job->sink->end(job->sink->arg, &job->answer, err);
 }
 
-/* The plan's text: one row for each line, or one row of JSON. */
-static int explain_rows(struct mg_text_rows *rows, const struct mg_sb *plan, bool json,
-                        struct mg_error *err)
-{
-	struct mg_str rest = { mg_sb_text(plan), plan->len };
-	int code = 0;
-
-	while (!code && rest.len > 0) {
-		const char *end = json ? NULL : memchr(rest.ptr, '\n', rest.len);
-		struct mg_str line = { rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len };
-		size_t used = line.len + (end ? 1 : 0);
-
-		code = mg_text_rows_add(rows, &line, err);
-		rest = (struct mg_str){ rest.ptr + used, rest.len - used };
-	}
-	return code;
-}
-
 static int run_explain(struct job *job, struct mg_error *err)
 {
 	static const char *const names[] = { "plan" };
@@ -299,7 +281,7 @@ static int run_explain(struct job *job, struct mg_error *err)
 		code = mg_text_rows_init(&rows, names, 1, err);
 	}
 	if (!code) {
-		code = explain_rows(&rows, &plan, statement->json, err);
+		code = mg_text_rows_add_text(&rows, &plan, !statement->json, err);
 		if (code) {
 			mg_text_rows_fini(&rows);
 		} else {
@@ -662,6 +644,19 @@ static struct mg_change_request request_of(const struct job *job, const struct m
 	};
 }
 
+/* COMMIT; without a transaction, but with a key, it asks whether it was done before. */
+static int commit_here(struct job *job, struct mg_run *run, struct mg_change_result *result,
+                       struct mg_error *err)
+{
+	struct mg_engine *engine = mg_sessions_engine(job->session->sessions);
+	struct mg_tx *tx = job->settings.run.tx;
+	int code = tx ? mg_tx_commit(tx, run, &job->once, &result->repeated, err)
+	              : mg_change_look(engine, run, &job->once, result, err);
+
+	mg_copy_text(result->tag, sizeof result->tag, "COMMIT");
+	return code || tx || result->repeated ? code : mg_session__no_transaction("commit", err);
+}
+
 static int carry_out_change(struct job *job, struct mg_change_result *result, struct mg_error *err)
 {
 	struct mg_sink *sink = job->sink;
@@ -678,8 +673,7 @@ static int carry_out_change(struct job *job, struct mg_change_result *result, st
 	struct mg_run *run = mg_query_run(job->query);
 
 	if (job->statement->kind == MG_S_TRANSACTION) {
-		mg_copy_text(result->tag, sizeof result->tag, "COMMIT");
-		return mg_tx_commit(job->settings.run.tx, run, err);
+		return commit_here(job, run, result, err);
 	}
 	return job->statement->kind == MG_S_DML
 	           ? mg_change_run(engine, run, &job->settings.run, &request, result, err)
@@ -898,7 +892,8 @@ static int run_transaction(struct job *job, struct mg_arena *arena, struct mg_er
 		return code ? code : answer_nothing(job, "ROLLBACK", err);
 	case MG_TRANSACTION_COMMIT:
 		if (!tx) {
-			return mg_session__no_transaction("commit", err);
+			return job->once.key ? run_change(job, err)
+			                     : mg_session__no_transaction("commit", err);
 		}
 		code = run_in_transaction(job, arena, err);
 		mg_session__count_commit(code ? err : NULL);

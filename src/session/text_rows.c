@@ -53,6 +53,23 @@ int mg_text_rows_add(struct mg_text_rows *rows, const struct mg_str *values, str
 	return 0;
 }
 
+int mg_text_rows_add_text(struct mg_text_rows *rows, const struct mg_sb *text, bool by_line,
+                          struct mg_error *err)
+{
+	struct mg_str rest = { mg_sb_text(text), text->len };
+	int code = 0;
+
+	while (!code && rest.len > 0) {
+		const char *end = by_line ? memchr(rest.ptr, '\n', rest.len) : NULL;
+		struct mg_str line = { rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len };
+		size_t used = line.len + (end ? 1 : 0);
+
+		code = mg_text_rows_add(rows, &line, err);
+		rest = (struct mg_str){ rest.ptr + used, rest.len - used };
+	}
+	return code;
+}
+
 int mg_text_rows_finish(struct mg_text_rows *rows, struct mg_error *err)
 {
 	return ArrowArrayFinishBuildingDefault(&rows->array, NULL) ? no_memory(err) : 0;

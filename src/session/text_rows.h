@@ -23,6 +23,9 @@ int mg_text_rows_init(struct mg_text_rows *rows, const char *const *names, size_
                       struct mg_error *err);
 /* One row: a value for each column. */
 int mg_text_rows_add(struct mg_text_rows *rows, const struct mg_str *values, struct mg_error *err);
+/* Of one column: a row for each line of the text, or one row. */
+int mg_text_rows_add_text(struct mg_text_rows *rows, const struct mg_sb *text, bool by_line,
+                          struct mg_error *err);
 /* The array can be read; no more rows. */
 int mg_text_rows_finish(struct mg_text_rows *rows, struct mg_error *err);
 void mg_text_rows_fini(struct mg_text_rows *rows);

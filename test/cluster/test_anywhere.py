@@ -150,6 +150,37 @@ def test_a_definition_with_a_key_is_done_once(three):
     assert everywhere(three, "SELECT comment FROM duckdb_tables() WHERE table_name = 'def'") == [["two"]]
 
 
+def test_a_transaction_with_a_key_is_done_once(three):
+    execute(three, three.names[0], "CREATE TABLE paid (k INTEGER PRIMARY KEY) PARTITIONED BY (k)")
+    body = {"transaction": True, "statements": ["INSERT INTO paid VALUES (1)", "INSERT INTO paid VALUES (2), (3)"]}
+    first, *others = three.names[1:] + three.names[:1]
+    answer = three.post(first, "/db/execute", body, headers={"Idempotency-Key": "pay"})
+    assert [one["rows_affected"] for one in answer.json()["result"]] == [1, 2] and "Idempotent-Replayed" not in answer.headers
+    for name in others:  # the primary key would say 23505
+        answer = three.post(name, "/db/execute", body, headers={"Idempotency-Key": "pay"})
+        assert answer.status == 200 and answer.headers["Idempotent-Replayed"] == "true", (name, answer.body)
+        assert answer.json()["result"] == [{"rows_affected": None}] * 2
+    answer = three.post(others[0], "/db/execute", {**body, "statements": ["SELECT 1", "SELECT 2"]}, headers={"Idempotency-Key": "pay"})
+    assert answer.status in (400, 422), answer.body
+    # The COMMIT of a handle, which other servers do not know.
+    tx = three.post(first, "/db/tx", {}).json()["result"]["id"]
+    assert three.post(first, f"/db/execute?tx={tx}", {"sql": "INSERT INTO paid VALUES (4)"}).status == 200
+    early = three.request(others[0], "POST", f"/db/tx/{tx}/commit", b"", headers={"Idempotency-Key": "early"})
+    assert early.status == 404 and "no open transaction" in early.json()["error"]["message"], early.body
+    path, key = f"/db/tx/{tx}/commit", {"Idempotency-Key": "end"}
+    assert three.request(first, "POST", path, b"", headers=key).status == 200
+    for name in three.names:
+        answer = three.request(name, "POST", path, b"", headers=key)
+        assert answer.status == 200 and answer.headers["Idempotent-Replayed"] == "true", (name, answer.status, answer.body)
+        assert three.request(name, "POST", path, b"", headers={"Idempotency-Key": f"other-{name}"}).status == 404
+    # A key is of one transaction.
+    tx = three.post(first, "/db/tx", {}).json()["result"]["id"]
+    assert three.post(first, f"/db/execute?tx={tx}", {"sql": "INSERT INTO paid VALUES (5)"}).status == 200
+    assert three.request(first, "POST", f"/db/tx/{tx}/commit", b"", headers=key).status == 422
+    assert three.request(first, "POST", f"/db/tx/{tx}/rollback", b"").status == 200
+    assert query(three, first, "SELECT list(k ORDER BY k) FROM paid") == [[[1, 2, 3, 4]]]
+
+
 def seen(servers):
     """Keys that were used already."""
     servers.seen = getattr(servers, "seen", set())

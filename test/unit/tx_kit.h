@@ -62,7 +62,9 @@ static inline int kit_commit(struct mg_tx *tx, struct mg_error *err)
 	int code = mg_tx_enter(tx, err);
 
 	if (!code) {
-		code = mg_tx_commit(tx, run, err);
+		bool repeated;
+
+		code = mg_tx_commit(tx, run, NULL, &repeated, err);
 		mg_tx_leave(tx, code ? err : NULL);
 	}
 	mg_run_free(run);
