@@ -18,7 +18,9 @@ void mg_engine__shown_fini(struct mg_shown *shown)
 
 const char *mg_engine__text_of(const struct mg_table *table)
 {
-	return table->declared && *table->declared ? table->declared : table->definition;
+	const char *definition = table->definition ? table->definition : "";
+
+	return table->declared && *table->declared ? table->declared : definition;
 }
 
 void mg_engine__note(struct mg_engine *engine, const struct mg_shown *object)
