@@ -552,6 +552,36 @@ void mg_catalog_owners(const struct mg_catalog_data *data, uint16_t *owner)
 	}
 }
 
+uint32_t *mg_shard_ids(struct mg_arena *arena, uint32_t first, uint32_t last)
+{
+	uint32_t *ids = mg_arena_new_array(arena, uint32_t, (size_t)last + 1);
+
+	for (uint32_t id = first; id <= last; id++) {
+		ids[id - first] = id;
+	}
+	return ids;
+}
+
+uint32_t *mg_table_shard_ids(struct mg_arena *arena, const struct mg_catalog_data *data,
+                             const struct mg_table *table, size_t *count)
+{
+	uint32_t first, last;
+
+	mg_table_shards(data, table, &first, &last);
+	*count = last - first + 1;
+	return mg_shard_ids(arena, first, last);
+}
+
+const struct mg_column *mg_table_find_column(const struct mg_table *table, const char *name)
+{
+	for (size_t i = 0; i < table->column_count; i++) {
+		if (mg_text_eq_nocase(table->columns[i].name, name)) {
+			return &table->columns[i];
+		}
+	}
+	return NULL;
+}
+
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,
                                              const char *name)
 {

@@ -231,6 +231,14 @@ bool mg_table_is_same(const struct mg_table *a, const struct mg_table *b);
 /* The shards whose files hold it; data: that it is of. */
 void mg_table_shards(const struct mg_catalog_data *data, const struct mg_table *table,
                      uint32_t *first, uint32_t *last);
+/* They, in arena; *count: how many. */
+uint32_t *mg_table_shard_ids(struct mg_arena *arena, const struct mg_catalog_data *data,
+                             const struct mg_table *table, size_t *count);
+/* From one id to another, in arena: from 1 to data's shard_count those of partitions, from 0 all.
+ */
+uint32_t *mg_shard_ids(struct mg_arena *arena, uint32_t first, uint32_t last);
+/* Its column of that name, in whatever case, or NULL. */
+const struct mg_column *mg_table_find_column(const struct mg_table *table, const char *name);
 /* Which shard has each slot of partitioned tables; owner has room for all slots. */
 void mg_catalog_owners(const struct mg_catalog_data *data, uint16_t *owner);
 const struct mg_table *mg_catalog_find_table(const struct mg_catalog_data *data, const char *schema,

@@ -176,16 +176,6 @@ static const char *hash_class(const char *type)
 	return type;
 }
 
-static const struct mg_column *find_column(const struct mg_table *table, const char *name)
-{
-	for (size_t i = 0; i < table->column_count; i++) {
-		if (mg_text_eq_nocase(table->columns[i].name, name)) {
-			return &table->columns[i];
-		}
-	}
-	return NULL;
-}
-
 static int check_drop(const struct alter *alter, struct mg_error *err)
 {
 	const struct mg_ddl *ddl = ddl_of(alter);
@@ -205,8 +195,8 @@ static int check_drop(const struct alter *alter, struct mg_error *err)
 static int check_class(const struct alter *alter, struct mg_error *err)
 {
 	const struct mg_ddl *ddl = ddl_of(alter);
-	const struct mg_column *before = find_column(alter->from, ddl->column);
-	const struct mg_column *after = find_column(&alter->define->table, ddl->column);
+	const struct mg_column *before = mg_table_find_column(alter->from, ddl->column);
+	const struct mg_column *after = mg_table_find_column(&alter->define->table, ddl->column);
 
 	if (ddl->alter != MG_ALTER_ROWS || !before || !after || !is_key(alter->from, ddl->column) ||
 	    mg_text_eq(hash_class(before->type), hash_class(after->type))) {
@@ -301,11 +291,8 @@ static int check_rows(struct alter *alter, struct mg_error *err)
 	struct question question = { 0 };
 	struct mg_sb rows = { 0 };
 	struct mg_exec_table *seen;
-	uint32_t *all = mg_arena_new_array(define->arena, uint32_t, define->data->shard_count + 1);
+	uint32_t *all = mg_shard_ids(define->arena, 1, define->data->shard_count);
 
-	for (uint32_t i = 0; i < define->data->shard_count; i++) {
-		all[i] = i + 1;
-	}
 	mg_engine_exec_tables(define->arena, alter->from, 1, all, define->data->shard_count, &seen);
 	mg_exec_table_select(&rows, seen);
 	question.rows = mg_sb_text(&rows);
@@ -316,7 +303,7 @@ static int check_rows(struct alter *alter, struct mg_error *err)
 	            : mg_gate_enter(mg_engine_gate(define->engine), &question.pass, interrupt,
 	                            question.conn, err);
 	for (size_t i = 0; !code && i < table->column_count; i++) {
-		const struct mg_column *before = find_column(alter->from, table->columns[i].name);
+		const struct mg_column *before = mg_table_find_column(alter->from, table->columns[i].name);
 
 		if (table->columns[i].not_null && before && !before->not_null) {
 			code = check_nulls(alter, &question, before->name, err);
@@ -589,19 +576,6 @@ static int alter_locked(struct alter *alter, const uint32_t *shards, size_t coun
 	return make_anew(alter, err);
 }
 
-/* Where the rows of the table lie, or any of them may. */
-static size_t shards_of(const struct mg_define *define, const struct mg_table *table,
-                        uint32_t *shards)
-{
-	uint32_t first, last;
-
-	mg_table_shards(define->data, table, &first, &last);
-	for (uint32_t i = first; i <= last; i++) {
-		shards[i - first] = i;
-	}
-	return last - first + 1;
-}
-
 /* The table as it is now. */
 static int find_again(struct alter *alter, struct mg_error *err)
 {
@@ -617,7 +591,7 @@ static int find_again(struct alter *alter, struct mg_error *err)
 }
 
 /* Until the shards that are locked are those of the table, which nobody else alters then. */
-static int lock(struct alter *alter, uint32_t *shards, size_t *count, struct mg_error *err)
+static int lock(struct alter *alter, uint32_t **shards, size_t *count, struct mg_error *err)
 {
 	struct mg_define *define = alter->define;
 	struct mg_replica *replica = mg_engine_replica(define->engine);
@@ -626,8 +600,8 @@ static int lock(struct alter *alter, uint32_t *shards, size_t *count, struct mg_
 	while (!code) {
 		bool partitioned = alter->from->key_count > 0;
 
-		*count = shards_of(define, alter->from, shards);
-		code = mg_replica_lock(replica, MG_LOCK_ALTER, shards, *count, mg_run_is_cancelled,
+		*shards = mg_table_shard_ids(define->arena, define->data, alter->from, count);
+		code = mg_replica_lock(replica, MG_LOCK_ALTER, *shards, *count, mg_run_is_cancelled,
 		                       define->run, err);
 		if (code) {
 			break;
@@ -636,31 +610,32 @@ static int lock(struct alter *alter, uint32_t *shards, size_t *count, struct mg_
 		if (!code && partitioned == (alter->from->key_count > 0)) {
 			break;
 		}
-		mg_replica_unlock(replica, MG_LOCK_ALTER, shards, *count);
+		mg_replica_unlock(replica, MG_LOCK_ALTER, *shards, *count);
 	}
 	return code;
 }
 
 static int refuse_in_transaction(const struct mg_define *define, struct mg_error *err)
 {
-	mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported in a transaction yet",
-	             define->ddl.tag);
-	mg_error_hint(err, "COMMIT first: such a statement is a transaction of its own.");
+	mg_error_set(err, MG_E_UNSUPPORTED, "%s is not supported in a transaction", define->ddl.tag);
+	mg_error_detail(err, "It looks at the rows, or writes them anew, under a lock of the table's "
+	                     "shards, which no transaction holds between its statements.");
+	mg_error_hint(err, "Run it before BEGIN or behind COMMIT: it is a transaction of its own. "
+	                   "CREATE, DROP and ALTER VIEW may stand inside.");
 	return MG_E_UNSUPPORTED;
 }
 
 int mg_define__alter_table(struct mg_define *define, struct mg_error *err)
 {
 	struct alter alter = { .define = define };
-	uint32_t *shards =
-		mg_arena_new_array(define->arena, uint32_t, (size_t)define->data->shard_count + 1);
+	uint32_t *shards = NULL;
 	size_t count = 0;
 	bool renamed = define->ddl.alter == MG_ALTER_NAME;
 	int code = define->settings->tx ? refuse_in_transaction(define, err)
 	           : renamed            ? mg_define__check_name(define->ddl.to, err)
 	                                : 0;
 
-	code = code ? code : lock(&alter, shards, &count, err);
+	code = code ? code : lock(&alter, &shards, &count, err);
 	if (code) {
 		return code;
 	}
@@ -678,8 +653,14 @@ int mg_define__alter_table(struct mg_define *define, struct mg_error *err)
 
 int mg_define__alter_view(struct mg_define *define, struct mg_error *err)
 {
-	int code = define->settings->tx ? refuse_in_transaction(define, err)
-	                                : mg_define__check_name(define->ddl.to, err);
+	struct mg_sb replay = { 0 };
+	int code = mg_define__check_name(define->ddl.to, err);
 
+	mg_sb_add(&replay, "ALTER VIEW ");
+	mg_sb_add_path(&replay, define->schema, define->ddl.name);
+	mg_sb_add(&replay, " RENAME TO ");
+	mg_sb_add_ident(&replay, define->ddl.to);
+	define->replay = mg_arena_strdup(define->arena, mg_sb_text(&replay));
+	mg_sb_fini(&replay);
 	return code ? code : mg_define__change_catalog(define, rename_view, err);
 }

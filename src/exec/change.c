@@ -27,20 +27,6 @@ static enum mg_lock_mode mode_of(const struct mg_write_target *target)
 	return target->reads || mg_table_has_keys(target->table) ? MG_LOCK_CHANGE : MG_LOCK_ADD;
 }
 
-/* Any of its rows may lie in any of these. */
-static size_t shards_of(const struct mg_catalog_data *data, const struct mg_table *table,
-                        uint32_t *shards)
-{
-	if (!table->key_count) {
-		shards[0] = 0;
-		return 1;
-	}
-	for (uint32_t i = 0; i < data->shard_count; i++) {
-		shards[i] = i + 1;
-	}
-	return data->shard_count;
-}
-
 /* The rows of a statement go to the shards in parts: how many bytes went so. */
 struct parts {
 	struct mg_staging *staging;
@@ -191,7 +177,7 @@ static int change_once(struct mg_engine *engine, struct mg_run *run,
 	struct mg_replica *replica = mg_engine_replica(engine);
 	struct mg_arena *arena = mg_arena_new();
 	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
-	uint32_t *shards = mg_arena_new_array(arena, uint32_t, data->shard_count + 1);
+	uint32_t *shards = NULL;
 	struct mg_write_target target;
 	size_t count = 0;
 	int code = mg_write_target(data, arena, request->statement, &target, err);
@@ -200,7 +186,7 @@ static int change_once(struct mg_engine *engine, struct mg_run *run,
 	if (code) {
 		code = mg_write_refused(engine, run, settings, request->statement, code, err);
 	} else {
-		count = shards_of(data, target.table, shards);
+		shards = mg_table_shard_ids(arena, data, target.table, &count);
 		code = mg_replica_lock(replica, mode_of(&target), shards, count, mg_run_is_cancelled, run,
 		                       err);
 	}

@@ -370,6 +370,9 @@ static int keep_drawn(void *arg, struct mg_error *err)
 /* Where writes are coordinated sequences count. */
 static int begin_drawing(struct job *job, struct mg_error *err)
 {
+	if (job->settings->tx && mg_tx_makes_sequence(job->settings->tx)) {
+		return mg_tx_refuse_drawing(err);
+	}
 	int code = mg_replica_begin(mg_engine_replica(job->engine), &job->drawn_in, err);
 
 	if (code == MG_E_UNAVAILABLE) {

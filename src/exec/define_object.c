@@ -164,12 +164,6 @@ int mg_define__create_object(struct mg_define *define, struct mg_error *err)
 	bool table = mg_text_eq(define->ddl.object, MG_OBJECT_TABLE_MACRO);
 	int code = is_macro(define) ? check_macro_name(define, err) : 0;
 
-	if (define->settings->tx && mg_text_eq(define->ddl.object, MG_OBJECT_SEQUENCE)) {
-		mg_error_set(err, MG_E_UNSUPPORTED,
-		             "CREATE SEQUENCE in a transaction is not supported yet");
-		mg_error_hint(err, "Create it before BEGIN: its values are never taken back anyway.");
-		return MG_E_UNSUPPORTED;
-	}
 	if (!code && define->ddl.query.len && !define->ddl.definition.len) {
 		code = mg_error_set(err, MG_E_CONFLICT, "type \"%s\" was dropped meanwhile",
 		                    define->ddl.name);

@@ -591,13 +591,8 @@ int mg_define__drop_table(struct mg_define *define, struct mg_error *err)
 		return mg_define__change_catalog(define, take_table, err);
 	}
 	struct mg_replica *replica = mg_engine_replica(define->engine);
-	uint32_t first = table->key_count ? 1 : 0;
-	size_t count = table->key_count ? define->data->shard_count : 1;
-	uint32_t *shards = mg_arena_new_array(define->arena, uint32_t, count);
-
-	for (size_t i = 0; i < count; i++) {
-		shards[i] = first + (uint32_t)i;
-	}
+	size_t count;
+	uint32_t *shards = mg_table_shard_ids(define->arena, define->data, table, &count);
 	int code = mg_replica_lock(replica, MG_LOCK_ALTER, shards, count, mg_run_is_cancelled,
 	                           define->run, err);
 

@@ -295,13 +295,10 @@ static int show_table(struct mg_engine *engine, struct mg_duck_conn *conn,
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_sb sql = { 0 };
-	uint32_t *all = mg_arena_new_array(arena, uint32_t, data->shard_count + 1);
+	uint32_t *all = mg_shard_ids(arena, 1, data->shard_count);
 	struct mg_exec_table *made;
 	uint64_t rows = 0;
 
-	for (uint32_t i = 0; i < data->shard_count; i++) {
-		all[i] = i + 1;
-	}
 	mg_engine_exec_tables(arena, table, 1, all, data->shard_count, &made);
 	int code = check_whole(engine, table, err);
 

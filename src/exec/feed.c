@@ -109,11 +109,8 @@ static int find(struct mg_feed *feed, struct mg_error *err)
 	uint32_t count = data->shard_count;
 
 	mg_catalog_give(catalog, data);
-	uint32_t *all = mg_arena_new_array(feed->arena, uint32_t, (size_t)count + 1);
+	uint32_t *all = mg_shard_ids(feed->arena, 0, count);
 
-	for (uint32_t i = 0; i <= count; i++) {
-		all[i] = i;
-	}
 	/* So what was acknowledged before is applied here, and the catalog knows the table. */
 	int code = mg_replica_read_barrier(mg_engine_replica(engine), all, (size_t)count + 1, err);
 

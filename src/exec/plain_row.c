@@ -67,12 +67,9 @@ static bool is_simple(const char *definition)
 
 static size_t find_column(const struct mg_table *table, const char *name)
 {
-	size_t i = 0;
+	const struct mg_column *column = mg_table_find_column(table, name);
 
-	while (i < table->column_count && !mg_text_eq_nocase(table->columns[i].name, name)) {
-		i++;
-	}
-	return i;
+	return column ? (size_t)(column - table->columns) : table->column_count;
 }
 
 /* Which value each column gets; false when a name is unknown or comes twice. */

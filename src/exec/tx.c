@@ -399,17 +399,16 @@ static int begin_cut(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 {
 	struct cutting cutting = { tx, run };
 	size_t count = (size_t)tx->data->shard_count + 1;
-	uint32_t *shards = mg_alloc(count * sizeof *shards);
-	struct mg_cut cut = { .shards = shards, .count = count, .patient = true };
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_cut cut = { .shards = mg_shard_ids(arena, 0, tx->data->shard_count),
+		                  .count = count,
+		                  .patient = true };
 	uint64_t waited_ms;
 
-	for (uint32_t i = 0; i < count; i++) {
-		shards[i] = i;
-	}
 	int code = mg_cuts_begin(mg_replica_cuts(mg_engine_replica(tx->engine)), &cut, CUT_MS_MAX,
 	                         is_over, &cutting, &waited_ms, err);
 
-	mg_free(shards);
+	mg_arena_free(arena);
 	return code && mg_run_cancelled(run) ? mg_run_cancel_error(run, err) : code;
 }
 
@@ -477,16 +476,13 @@ static int await_all(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 	uint64_t epoch;
 
 	mg_catalog_give(mg_engine_catalog(tx->engine), data);
-	uint32_t *shards = mg_alloc(count * sizeof *shards);
-
-	for (uint32_t i = 0; i < count; i++) {
-		shards[i] = i;
-	}
+	struct mg_arena *arena = mg_arena_new();
 	int code = mg_replica_begin(replica, &epoch, err);
 
 	code = code ? code
-	            : mg_replica_long_barrier(replica, shards, count, mg_run_is_cancelled, run, err);
-	mg_free(shards);
+	            : mg_replica_long_barrier(replica, mg_shard_ids(arena, 0, (uint32_t)count - 1),
+	                                      count, mg_run_is_cancelled, run, err);
+	mg_arena_free(arena);
 	return code && mg_run_cancelled(run) ? mg_run_cancel_error(run, err) : code;
 }
 

@@ -123,6 +123,10 @@ struct mg_tx_step {
 int mg_tx_define(struct mg_tx *tx, const struct mg_tx_step *step, struct mg_error *err);
 /* It has defined something. */
 bool mg_tx_defines(const struct mg_tx *tx);
+/* It has made a sequence, of which nobody draws before it is committed. */
+bool mg_tx_makes_sequence(const struct mg_tx *tx);
+/* What draws in it is refused then; returns the code. */
+int mg_tx_refuse_drawing(struct mg_error *err);
 /* Of its own CREATE, not yet committed. */
 bool mg_tx_is_own_table(const struct mg_tx *tx, const struct mg_table *table);
 /* Rows of a table of its own. */

@@ -28,6 +28,29 @@ bool mg_tx_defines(const struct mg_tx *tx)
 	return tx->step_count > 0;
 }
 
+bool mg_tx_makes_sequence(const struct mg_tx *tx)
+{
+	for (size_t i = 0; i < tx->step_count; i++) {
+		const struct mg_tx_step *step = &tx->steps[i];
+
+		if (mg_text_eq(step->kind, MG_OBJECT_SEQUENCE) && step->replay &&
+		    strncmp(step->replay, "CREATE", strlen("CREATE")) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+int mg_tx_refuse_drawing(struct mg_error *err)
+{
+	mg_error_set(err, MG_E_UNSUPPORTED,
+	             "nextval in a transaction that has made a sequence is not supported");
+	mg_error_detail(err, "Values are reserved in the catalog, which has the sequence from COMMIT "
+	                     "on.");
+	mg_error_hint(err, "COMMIT first, then draw.");
+	return MG_E_UNSUPPORTED;
+}
+
 bool mg_tx_is_own_table(const struct mg_tx *tx, const struct mg_table *table)
 {
 	for (size_t i = 0; i < tx->table_count; i++) {

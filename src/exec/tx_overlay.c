@@ -142,12 +142,9 @@ bool mg_tx_text_may_run(const struct mg_tx *tx)
 int mg_tx_show_text(struct mg_tx *tx, struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
-	uint32_t *all = mg_arena_new_array(arena, uint32_t, tx->data->shard_count + 1);
+	uint32_t *all = mg_shard_ids(arena, 1, tx->data->shard_count);
 	int code = 0;
 
-	for (uint32_t i = 0; i < tx->data->shard_count; i++) {
-		all[i] = i + 1;
-	}
 	for (size_t i = 0; !code && i < tx->table_count; i++) {
 		struct mg_exec_table *seen;
 		struct mg_sb sql = { 0 };

@@ -570,6 +570,9 @@ static int draw_and_write(struct mg_write *write, struct mg_error *err)
 	if (!draws(write)) {
 		return write_by_verb(write, err);
 	}
+	if (write->settings.tx && mg_tx_makes_sequence(write->settings.tx)) {
+		return mg_tx_refuse_drawing(err);
+	}
 	int code = mg_replica_begin(mg_engine_replica(write->engine), &epoch, err);
 
 	code = code ? code : mg_sequences_begin(sequences, epoch, err);

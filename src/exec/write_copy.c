@@ -25,16 +25,6 @@
 
 /* ---- the columns that come ---- */
 
-static const struct mg_column *find_column(const struct mg_table *table, const char *name)
-{
-	for (size_t i = 0; i < table->column_count; i++) {
-		if (mg_text_eq_nocase(table->columns[i].name, name)) {
-			return &table->columns[i];
-		}
-	}
-	return NULL;
-}
-
 /* {'a': 'INTEGER', ...} */
 static int add_columns(struct mg_sb *sql, const struct mg_write *write, struct mg_error *err)
 {
@@ -44,7 +34,7 @@ static int add_columns(struct mg_sb *sql, const struct mg_write *write, struct m
 	mg_sb_add(sql, ", columns = {");
 	for (size_t i = 0; i < count; i++) {
 		const struct mg_column *column = dml->column_count
-		                                     ? find_column(write->table, dml->columns[i])
+		                                     ? mg_table_find_column(write->table, dml->columns[i])
 		                                     : &write->table->columns[i];
 
 		if (!column) {

@@ -420,6 +420,30 @@ DROP TABLE IF EXISTS before
     empty.sql("DROP TABLE before")
 
 
+def test_sequences_and_renamed_views_of_a_transaction(empty):
+    empty.sql("CREATE TABLE base (k INTEGER); INSERT INTO base VALUES (3); CREATE VIEW older AS FROM base")
+    made = ("CREATE SEQUENCE num START 5; CREATE TABLE counted (id BIGINT DEFAULT nextval('num'), k INTEGER); "
+            "ALTER VIEW older RENAME TO newer")
+    assert empty.sql(f"BEGIN; {made}; SELECT k FROM newer; ROLLBACK").splitlines()[-1:] == ["3"]
+    assert empty.rows("SELECT count(*) FROM duckdb_sequences() WHERE sequence_name = 'num'") == [[0]]
+    assert empty.rows("FROM older") == [[3]]
+    for draws in ("INSERT INTO counted (k) VALUES (1)", "SELECT nextval('num')"):
+        said = empty.refused(f"BEGIN; {made}; {draws}")
+        assert "0A000" in said and "COMMIT first" in said, said
+    empty.sql(f"BEGIN; {made}; COMMIT; INSERT INTO counted (k) VALUES (2), (3)")
+    assert empty.rows("FROM counted ORDER BY id") == [[5, 2], [6, 3]]
+    assert empty.rows("FROM newer") == [[3]] and "older" in empty.refused("FROM older")
+    # Who takes the name meanwhile is first.
+    tx = empty.post("/db/tx", {}).json()["result"]["id"]
+    assert empty.post(f"/db/execute?tx={tx}", {"sql": "ALTER VIEW newer RENAME TO latest"}).status == 200
+    empty.sql("CREATE VIEW latest AS SELECT 9 AS k")
+    answer = empty.request("POST", f"/db/tx/{tx}/commit")
+    assert (answer.status, answer.json()["error"]["sqlstate"]) == (409, "40001"), answer.body
+    said = empty.refused("BEGIN; ALTER TABLE counted ADD COLUMN n INTEGER")
+    assert "0A000" in said and "before BEGIN" in said, said
+    empty.sql("DROP VIEW latest; DROP VIEW newer; DROP TABLE counted; DROP TABLE base; DROP SEQUENCE num")
+
+
 def test_who_defines_the_same_first_wins(empty):
     first, second = (empty.request("POST", "/db/tx").json()["result"]["id"] for _ in range(2))
 
@@ -503,7 +527,6 @@ def test_definitions_and_rows_of_other_tables_do_not_mix(empty):
     empty.sql("CREATE TABLE stays (a INTEGER)")
     assert "tables of its own" in empty.refused("BEGIN; CREATE TABLE fresh (a INTEGER); INSERT INTO stays VALUES (1)")
     assert "cannot define" in empty.refused("BEGIN; INSERT INTO stays VALUES (1); CREATE TABLE fresh (a INTEGER)")
-    assert "before BEGIN" in empty.refused("BEGIN; CREATE SEQUENCE fresh_s")
     assert "READ ONLY" in empty.refused("BEGIN READ ONLY; CREATE TABLE fresh (a INTEGER)")
     assert empty.rows("SELECT count(*) FROM stays") == [[0]]
     assert empty.rows("SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'fresh%'") == [[0]]
