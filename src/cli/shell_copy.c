@@ -17,6 +17,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- what the server asks for ---------------------------------------------------------------- */
 
@@ -281,29 +283,45 @@ static bool is_copy_format(const char *format)
 	return false;
 }
 
-/* The statement's answer into the file; what failed leaves an empty one. */
+/* Where a file's bytes wait until they are whole: beside it.  NULL: a device or a pipe, which takes
+ * them as they come. */
+static char *draft_of(const char *path)
+{
+	struct stat info;
+
+	return lstat(path, &info) == 0 && !S_ISREG(info.st_mode)
+	           ? NULL
+	           : mg_format("%s.part-%d", path, getpid());
+}
+
+/* The statement's answer into the file, whole; what fails leaves what was there. */
 static int run_into(struct mg_shell *shell, const char *path, const struct mg_sb *sql)
 {
-	FILE *file = fopen(path, "wb"), *out = shell->out;
+	char *draft = draft_of(path);
+	FILE *file = fopen(draft ? draft : path, "wb"), *out = shell->out;
 	bool is_pipe = shell->out_is_pipe;
-	struct mg_error err;
+	struct mg_error err = { 0 };
 
 	if (!file) {
 		mg_error_errno(&err, errno, "cannot open \"%s\"", path);
+		mg_free(draft);
 		return mg_cli_fail(&err);
 	}
 	shell->out = file;
 	shell->out_is_pipe = shell->holds_result = false;
 	int code = mg_shell_statement(shell, sql->ptr, sql->len);
 
-	if (code) {
-		(void)fflush(file);
-		mg_file_fd_empty(fileno(file));
-	}
 	if (fclose(file) != 0 && !code) {
 		mg_error_errno(&err, errno, "cannot write \"%s\"", path);
 		code = mg_cli_fail(&err);
 	}
+	if (draft && !code && mg_file_rename(draft, path, &err)) {
+		code = mg_cli_fail(&err);
+	}
+	if (draft && code) {
+		mg_file_remove(draft, NULL);
+	}
+	mg_free(draft);
 	shell->out = out;
 	shell->out_is_pipe = is_pipe;
 	shell->holds_result = false;

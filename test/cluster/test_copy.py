@@ -152,8 +152,10 @@ def test_the_shell(three, tmp_path):
         # What is written has no options that nobody heeds.
         assert shell(three, name, "-c", "\\copy sh to 'bare.csv' (format csv, header false)", cwd=tmp_path).returncode == 0
         assert len((tmp_path / "bare.csv").read_text().splitlines()) == 20004
-        wrong = shell(three, name, "-c", "\\copy sh to 'semi.csv' (delimiter ';')", cwd=tmp_path)
-        assert wrong.returncode == 1 and "delimiter" in wrong.stderr and not (tmp_path / "semi.csv").exists(), wrong.stderr
+        assert shell(three, name, "-c", "\\copy sh to 'semi.csv' (delimiter ';')", cwd=tmp_path).returncode == 0
+        assert (tmp_path / "semi.csv").read_text().splitlines()[0] == "k;v"
+        wrong = shell(three, name, "-c", "\\copy sh to 'none.csv' (colour 'red')", cwd=tmp_path)
+        assert wrong.returncode == 3 and "colour" in wrong.stderr and not (tmp_path / "none.csv").exists(), wrong.stderr
 
 
 def test_cancelled_and_killed_clients_store_nothing(three):
