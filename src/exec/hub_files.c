@@ -183,7 +183,8 @@ static int begin_reading(struct mg_hub *hub, struct mg_worker *worker, const str
 	if (!code) {
 		struct mg_offer *offer = &hub->offers[*shard];
 
-		*same = offer->there && offer->index == index;
+		*same = offer->index == index &&
+		        (offer->copied ? offer->there : mg_hub__is_fit(hub, *shard));
 		*bytes = hub->shards[*shard].bytes;
 		offer->used_ms = mg_clock_ms();
 		if (!*same && worker->holding[*shard] == MG_LEASED) {
