@@ -27,6 +27,7 @@
 enum {
 	LAZY_MS = 200,
 	AGAIN_MS = 5,
+	AHEAD_MAX = 1 << 16, /* entries that have not come yet and are wanted */
 };
 #define EAGER_BYTES (2u << 20)        /* no need to wait for more */
 #define TRANSACTION_BYTES (16u << 20) /* and no more at once */
@@ -236,9 +237,13 @@ bool mg_shard_sm_moves(struct mg_shard_sm *sm)
 	return mg_lane_is_busy(sm->lane);
 }
 
+/* A client may say that it has seen any index (codec/seen.h): the lane must not hurry for ever. */
 void mg_shard_sm_want(struct mg_shard_sm *sm, uint64_t index)
 {
 	pthread_mutex_lock(&sm->lock);
+	uint64_t here = sm->accepted > sm->applied ? sm->accepted : sm->applied;
+
+	index = index > here + AHEAD_MAX ? here + AHEAD_MAX : index;
 	if (index > sm->wanted) {
 		sm->wanted = index;
 		(void)wake(sm);
