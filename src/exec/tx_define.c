@@ -14,6 +14,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "codec/seen.h"
 #include "exec/define.h"
 #include "exec/run.h"
 #include "exec/sweep.h"
@@ -287,9 +288,38 @@ static int check_step(const struct mg_tx *tx, const struct mg_tx_step *step,
 struct publication {
 	const struct mg_tx *tx;
 	uint64_t epoch;
-	uint64_t fits; /* the version of the catalog on which all steps were tried */
-	bool moved;    /* there is a newer one */
+	uint64_t fits;     /* the version of the catalog on which all steps were tried */
+	bool moved;        /* there is a newer one */
+	const char *whole; /* how far shards are that have the rows of its tables; heap, or NULL */
 };
+
+/* As mg_define__note_whole: a node may get the catalog's version before these rows. */
+static void note_whole(struct publication *publication)
+{
+	struct mg_seen seen = { 0 };
+	struct mg_sb text = { 0 };
+
+	mg_replica_note_seen(mg_engine_replica(publication->tx->engine), &seen);
+	mg_seen_add(&text, &seen);
+	publication->whole = mg_sb_take(&text);
+	mg_seen_fini(&seen);
+}
+
+static void add_whole(const struct publication *publication, struct mg_arena *arena,
+                      struct mg_catalog_data *data)
+{
+	const struct mg_tx *tx = publication->tx;
+
+	for (size_t i = 0; i < tx->table_count; i++) {
+		const struct mg_tx_table *own = &tx->tables[i];
+		const struct mg_table *table =
+			own->made && own->has_own && !own->gone ? find_by_id(data, own->table) : NULL;
+
+		if (table && publication->whole) {
+			data->tables[table - data->tables].whole = mg_arena_strdup(arena, publication->whole);
+		}
+	}
+}
 
 /* On the newest version, maybe several times. */
 static int take_steps(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
@@ -312,6 +342,9 @@ static int take_steps(void *arg, struct mg_arena *arena, struct mg_catalog_data 
 	}
 	for (size_t i = 0; !code && i < tx->step_count; i++) {
 		code = tx->steps[i].change(tx->steps[i].arg, arena, data, err);
+	}
+	if (!code) {
+		add_whole(publication, arena, data);
 	}
 	return code;
 }
@@ -405,6 +438,7 @@ static int publish_locked(struct mg_tx *tx, struct mg_run *run, uint64_t epoch,
 		}
 	}
 	if (!code) {
+		note_whole(&publication);
 		code = change_catalog(&publication, err);
 		if (!code) {
 			drop_tables(tx, publication.epoch, tx->base, tx->data);
@@ -418,6 +452,7 @@ static int publish_locked(struct mg_tx *tx, struct mg_run *run, uint64_t epoch,
 		code = mg_error_set(err, MG_E_CONFLICT, "%s", err ? err->message : "");
 		mg_error_hint(err, "Nothing was written: run the whole transaction again.");
 	}
+	mg_free((char *)publication.whole);
 	return code;
 }
 

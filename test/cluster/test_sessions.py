@@ -185,6 +185,34 @@ def test_tables_that_come_with_rows_are_shown_whole(servers):
     assert not wrong, (len(wrong), len(good), wrong[:3])
 
 
+def test_a_transaction_that_makes_a_table_is_shown_whole(servers):
+    """Its version of the catalog, too, may be at a server before its rows are."""
+    rows = 20000
+    for i in range(8):
+        first = []
+
+        def look(name):
+            while len(first) < len(servers.names):
+                answer = servers.post(name, "/db/query?consistency=any", {"sql": f"SELECT count(*), count(v) FROM bundle_{i}"})
+                if answer.status == 200:
+                    first.append(answer.json()["result"]["values"])
+                    return
+
+        handle = servers.post(servers.names[0], "/db/tx", {}).json()["result"]["id"]
+        for sql in (f"CREATE TABLE bundle_{i} (k INTEGER, v VARCHAR) PARTITIONED BY (k)",
+                    f"INSERT INTO bundle_{i} SELECT range, repeat('x', 100) FROM range({rows})"):
+            answer = servers.post(servers.names[0], f"/db/execute?tx={handle}", {"sql": sql})
+            assert answer.status == 200, answer.body
+        threads = [threading.Thread(target=look, args=(name,), daemon=True) for name in servers.names]
+        for thread in threads:
+            thread.start()
+        answer = servers.post(servers.names[0], f"/db/tx/{handle}/commit", {})
+        assert answer.status == 200, answer.body
+        for thread in threads:
+            thread.join(60)
+        assert first == [[[rows, rows]]] * len(servers.names), (i, first, servers.logs())
+
+
 def test_who_lacks_it_says_so(servers):
     """A server that is left alone answers what it has; not to who has seen more."""
     coordinator = servers.coordinator()
