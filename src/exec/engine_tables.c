@@ -193,14 +193,16 @@ static struct mg_spool *sample_spool(void *arg, uint32_t stage)
 
 /* Into the planning database's own table; *rows: how many the planner sees, by which its estimates
  * are scaled.  Shards are read one by one, so a row that moves may be there twice: where a key
- * forbids it, one of them stays, and what was there before. */
+ * forbids it, one of them stays, and what was there before, which counts: else such a table would
+ * be sampled again and again, and grow by each row that comes and goes. */
 static int load_sample(struct mg_engine *engine, const struct mg_table *table,
-                       struct sample *sample, struct mg_error *err)
+                       struct sample *sample, uint64_t *rows, struct mg_error *err)
 {
 	const struct mg_duck_context context = { .find_spool = sample_spool, .arg = sample };
 	struct mg_duck_conn *conn = NULL;
 	struct mg_error ignored;
 	struct mg_sb sql = { 0 }, name = { 0 };
+	int64_t count = 0;
 
 	mg_sb_add_path(&name, table->schema, table->name);
 	bool keyed = mg_table_has_keys(table);
@@ -218,6 +220,11 @@ static int load_sample(struct mg_engine *engine, const struct mg_table *table,
 		code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 		if (code) {
 			(void)mg_duck_exec(conn, "ROLLBACK", &ignored);
+		} else if (keyed) {
+			mg_sb_clear(&sql);
+			mg_sb_addf(&sql, "SELECT count(*) FROM %s", mg_sb_text(&name));
+			code = mg_duck_int(conn, mg_sb_text(&sql), &count, err);
+			*rows = code ? *rows : (uint64_t)count;
 		}
 		mg_duck_set_context(conn, NULL);
 		mg_plandb_give_back(engine->plandb, conn);
@@ -248,7 +255,7 @@ static int take_sample(struct mg_engine *engine, struct mg_duck_conn *conn,
 	if (!code) {
 		mg_spool_seal(sample.spool);
 		*rows = mg_spool_rows(sample.spool);
-		code = *rows ? load_sample(engine, table, &sample, err) : 0;
+		code = *rows ? load_sample(engine, table, &sample, rows, err) : 0;
 	}
 	mg_arrow_encoder_free(sample.encoder);
 	mg_spool_unref(sample.spool);
