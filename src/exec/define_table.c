@@ -397,13 +397,16 @@ int mg_define__append_rows(void *arg, struct mg_redo *redo, struct mg_error *err
 	return mg_replica_append_in(mg_engine_replica(define->engine), define->epoch, redo, err);
 }
 
-/* The catalog's version may come to a node before the rows do: so it says what they are. */
+/* The catalog's version may come to a node before the rows do: so it says what they are.  Here they
+ * are applied first: the next statement finds the table shown, which may be no query that waits. */
 void mg_define__note_whole(struct mg_define *define)
 {
 	struct mg_seen seen = { 0 };
 	struct mg_sb text = { 0 };
+	struct mg_error late = { 0 };
 
 	mg_replica_note_seen(mg_engine_replica(define->engine), &seen);
+	(void)mg_replica_await_accepted(mg_engine_replica(define->engine), &late);
 	mg_seen_add(&text, &seen);
 	define->table.whole = mg_arena_strdup(define->arena, mg_sb_text(&text));
 	mg_sb_fini(&text);

@@ -296,10 +296,13 @@ struct publication {
 /* As mg_define__note_whole: a node may get the catalog's version before these rows. */
 static void note_whole(struct publication *publication)
 {
+	struct mg_replica *replica = mg_engine_replica(publication->tx->engine);
 	struct mg_seen seen = { 0 };
 	struct mg_sb text = { 0 };
+	struct mg_error late = { 0 };
 
-	mg_replica_note_seen(mg_engine_replica(publication->tx->engine), &seen);
+	mg_replica_note_seen(replica, &seen);
+	(void)mg_replica_await_accepted(replica, &late);
 	mg_seen_add(&text, &seen);
 	publication->whole = mg_sb_take(&text);
 	mg_seen_fini(&seen);
