@@ -111,8 +111,9 @@ void mg_attempt__pin(struct mg_attempt *attempt, const uint32_t *shards, const u
 			continue;
 		}
 		count(late ? "outcome=\"late\"" : part->lost ? "outcome=\"lost\"" : "outcome=\"missed\"");
+		/* Without letting go of the lock: who is lost meanwhile is either seen here or told when
+		 * nobody is pinning any more; and an answer that comes now is heard after "late". */
 		take_over(attempt, i);
-		pthread_mutex_unlock(&attempt->lock);
 		mg_channel_sendf(mg_worker_channel(worker), "{\"type\":\"close\",\"query\":%llu}",
 		                 (unsigned long long)attempt->number);
 		if (late) {
@@ -121,7 +122,6 @@ void mg_attempt__pin(struct mg_attempt *attempt, const uint32_t *shards, const u
 			       attempt->options.name);
 		}
 		mg_worker_unref(worker);
-		pthread_mutex_lock(&attempt->lock);
 	}
 	attempt->pinning = false;
 	pthread_mutex_unlock(&attempt->lock);

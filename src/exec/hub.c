@@ -256,13 +256,13 @@ static int on_pinned(struct mg_hub *hub, struct mg_worker *worker, const struct 
 {
 	struct mg_attempt *query = find_query(hub, (uint64_t)mg_json_get_int(json, "query", -1));
 	(void)err;
-	pthread_mutex_lock(&hub->lock);
-	worker->late = false;
-	pthread_mutex_unlock(&hub->lock);
 	if (query) {
 		mg_attempt_on_pinned(query, worker, mg_json_get_text(json, "missed"));
 		mg_attempt_unref(query);
 	}
+	pthread_mutex_lock(&hub->lock);
+	worker->late = false; /* after the query has heard: it may just have called it late */
+	pthread_mutex_unlock(&hub->lock);
 	return 0;
 }
 

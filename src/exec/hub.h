@@ -87,7 +87,8 @@ bool mg_hub_may_be_elsewhere(struct mg_hub *hub);
 /* Threads that this server's part in a statement should count on: its share of the cores when other
  * nodes run on them as well. */
 unsigned mg_hub_server_threads(struct mg_hub *hub);
-/* It has not answered in time: no query asks it until it has said something. */
+/* It has not answered in time: no query asks it until it has said something.  An attempt's lock may
+ * be held. */
 void mg_hub_is_late(struct mg_hub *hub, struct mg_worker *worker);
 struct mg_worker *mg_worker_ref(struct mg_worker *worker);
 void mg_worker_unref(struct mg_worker *worker);
