@@ -339,11 +339,8 @@ int mg_hub__on_decline(struct mg_hub *hub, struct mg_worker *worker, const struc
 	pthread_mutex_lock(&hub->lock);
 	int code = leased_shard(hub, worker, json, &shard, err);
 
-	/* It changes, and there is no room for that. */
-	if (!code && worker->holding[shard] == MG_HELD) {
-		mg_hub__forget_sent(worker, shard);
-	}
 	if (!code) {
+		mg_hub__forget_sent(worker, shard); /* it changes, and there is no room for that */
 		mg_log(MG_LOG_WARN, "worker.full", "worker=%s shard=%u reason=\"%.200s\"", worker->id,
 		       shard, reason ? reason : "");
 		mg_hub__tell(hub, "worker.full", worker->id);

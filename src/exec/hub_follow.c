@@ -98,7 +98,7 @@ static void judge(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard)
 	case MG_FOLLOW_HERE:
 		held->claims = held->wants = held->renews = false;
 		held->index = held->sent = held->claimed;
-		held->sent_count = 0;
+		mg_hub__forget_sent(worker, shard);
 		worker->holding[shard] = MG_HELD;
 		mg_hub__tell_ready(hub, worker);
 		break;
@@ -172,8 +172,10 @@ static struct mg_follow_batch *next_batch(struct mg_hub *hub, struct mg_worker *
 		return NULL;
 	}
 	if (mg_follow_log_next(log_of(hub, shard), held->sent, &batch) == MG_FOLLOW_GONE) {
-		mg_hub__forget_sent(worker, shard);
-		renew(hub, worker, shard);
+		if (worker->holding[shard] == MG_HELD) { /* else it goes anyway */
+			mg_hub__forget_sent(worker, shard);
+			renew(hub, worker, shard);
+		}
 		return NULL;
 	}
 	if (batch && worker->bytes_under_way &&

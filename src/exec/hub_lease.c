@@ -218,6 +218,7 @@ static void finish_release(struct mg_hub *hub, struct mg_worker *worker)
 	for (uint32_t i = 1; i <= hub->shard_count; i++) {
 		if (worker->holding[i] == MG_RELEASING) {
 			worker->holding[i] = MG_NOT_LEASED;
+			mg_hub__forget_sent(worker, i);
 			mg_channel_sendf(worker->channel, "{\"type\":\"release\",\"shard\":%u}", i);
 			mg_log(MG_LOG_INFO, "shard.exchange", "worker=%s released=%u leased=%u", worker->id, i,
 			       worker->wanted);

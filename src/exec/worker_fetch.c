@@ -122,11 +122,12 @@ int mg_fetch_release(struct mg_fetch *fetch, const struct mg_json *json, struct 
 {
 	int64_t id = mg_json_get_int(json, "shard", -1);
 	pthread_mutex_lock(&fetch->lock);
-	int code = id >= 0 && id < fetch->shard_count && fetch->shards[id].state == MG_FETCH_HELD
+	int code = id >= 0 && id < fetch->shard_count
 	               ? 0
 	               : mg_error_set(err, MG_E_PROTOCOL, "shard %lld is released, but not held here",
 	                              (long long)id);
-	if (!code) {
+	/* It may have been declined, or found broken, while the release was on its way. */
+	if (!code && fetch->shards[id].state != MG_FETCH_UNKNOWN) {
 		fetch->shards[id].state = MG_FETCH_UNKNOWN;
 		fetch->shards[id].released = true;
 		pthread_cond_broadcast(&fetch->changed);
