@@ -155,6 +155,20 @@ static void test_a_large_batch_is_several_pieces(void **state)
 	mg_follow_log_free(log);
 }
 
+/* A batch that is a little larger than the first piece does not count for a whole large one. */
+static void test_batches_count_for_about_what_they_hold(void **state)
+{
+	(void)state;
+	struct mg_follow_log *log = mg_follow_log_new(1 << 20);
+
+	mg_follow_log_reset(log, 0, 0);
+	for (uint64_t i = 1; i <= 40; i++) {
+		put(log, 2 * i - 1, 2 * i, 2 * i, 1, 3000);
+	}
+	assert_int_equal(mg_follow_log_covers(log, 0, 0), MG_FOLLOW_HERE);
+	mg_follow_log_free(log);
+}
+
 static void test_what_came_to_nothing_is_not_told(void **state)
 {
 	(void)state;
@@ -220,6 +234,7 @@ int main(void)
 		cmocka_unit_test(test_who_can_go_on),
 		cmocka_unit_test(test_the_oldest_go_and_the_newest_stays),
 		cmocka_unit_test(test_a_large_batch_is_several_pieces),
+		cmocka_unit_test(test_batches_count_for_about_what_they_hold),
 		cmocka_unit_test(test_what_came_to_nothing_is_not_told),
 		cmocka_unit_test(test_bytes_that_make_no_sense_are_refused),
 	};
