@@ -48,8 +48,9 @@ struct copy {
 	uint64_t opened;      /* the batch of which a part has come; 0: none */
 	struct piece *first, **end;
 	size_t bytes;
-	size_t unwritten;          /* bytes applied since the file was written */
-	uint64_t checkpoint_at_ms; /* the next one, at the earliest */
+	size_t unwritten;   /* bytes applied since the file was written */
+	uint64_t tried_ms;  /* to write it, or when it was opened */
+	bool tried_in_vain; /* then */
 };
 
 struct target {
@@ -268,7 +269,8 @@ static void checkpoint(struct mg_follower *follower, uint32_t shard)
 	begin_busy(follower, shard);
 	int code = mg_shard_writer_checkpoint(copy->writer, NULL, 0, &err);
 	end_busy(follower);
-	copy->checkpoint_at_ms = mg_clock_ms() + (code ? AGAIN_MS : CHECKPOINT_MS);
+	copy->tried_ms = mg_clock_ms();
+	copy->tried_in_vain = code != 0;
 	copy->unwritten = code ? copy->unwritten : 0;
 	if (code && code != MG_E_BUSY) {
 		mg_log(MG_LOG_WARN, "copy.checkpoint", "shard=%" PRIu32 " error=\"%s\"", shard,
@@ -422,6 +424,15 @@ static bool is_due(const struct mg_follower *follower, uint32_t shard, uint64_t 
 	return false;
 }
 
+/* When its file may be written next: not sooner than AGAIN_MS after the last time, however much
+ * there is, for a reader may be in the way for long, and other copies wait. */
+static uint64_t checkpoint_at(const struct copy *copy)
+{
+	bool soon = copy->tried_in_vain || copy->unwritten >= CHECKPOINT_BYTES;
+
+	return copy->tried_ms + (soon ? AGAIN_MS : CHECKPOINT_MS);
+}
+
 /* True: the lock was let go of. */
 static bool serve_copy(struct mg_follower *follower, uint32_t shard, uint64_t now,
                        uint64_t *wake_ms)
@@ -446,15 +457,15 @@ static bool serve_copy(struct mg_follower *follower, uint32_t shard, uint64_t no
 		}
 		return false;
 	}
-	if (copy->unwritten && !follower->pins &&
-	    (now >= copy->checkpoint_at_ms ||
-	     (copy->unwritten >= CHECKPOINT_BYTES &&
-	      now + CHECKPOINT_MS >= copy->checkpoint_at_ms + AGAIN_MS))) {
+	uint64_t at = checkpoint_at(copy);
+
+	if (copy->unwritten && !follower->pins && now >= at) {
 		checkpoint(follower, shard);
 		return true;
 	}
-	if (copy->unwritten && copy->checkpoint_at_ms < *wake_ms) {
-		*wake_ms = copy->checkpoint_at_ms > now ? copy->checkpoint_at_ms : now + AGAIN_MS;
+	at = at > now ? at : now + AGAIN_MS;
+	if (copy->unwritten && at < *wake_ms) {
+		*wake_ms = at;
 	}
 	return false;
 }
@@ -502,7 +513,8 @@ int mg_follower_open(struct mg_follower *follower, uint32_t shard, bool own, uin
 	copy->own = own;
 	copy->asked_own = copy->broken = false;
 	copy->unwritten = 0;
-	copy->checkpoint_at_ms = mg_clock_ms() + CHECKPOINT_MS;
+	copy->tried_ms = mg_clock_ms();
+	copy->tried_in_vain = false;
 	*index = mg_shard_writer_applied(writer);
 	*term = mg_shard_writer_term(writer);
 	if (!copy->follows || copy->index != *index) {
