@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "os/clock.h"
 #include "os/file.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HASH_LEN = 64, NAME_MAX_LEN = 80, OWN_MAX = 1000 };
+enum { HASH_LEN = 64, NAME_MAX_LEN = 80, OWN_MAX = 1000, LOCK_REST_MS = 10 };
 
 struct copy {
 	char *path;
@@ -139,6 +140,27 @@ int mg_cache_own_number(const char *dir, unsigned *number, int *lock, struct mg_
 		close(fd);
 	}
 	return mg_error_set(err, MG_E_BUSY, "%d workers share \"%s\"", OWN_MAX, dir);
+}
+
+int mg_cache_lock(const char *dir, uint64_t wait_ms, int *lock, struct mg_error *err)
+{
+	uint64_t until = mg_clock_ms() + wait_ms;
+	char *path = mg_format("%s/own.lock", dir);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int failed = fd < 0 ? errno : 0;
+	mg_free(path);
+	if (fd < 0) {
+		return mg_error_errno(err, failed, "cannot write to \"%s\"", dir);
+	}
+	while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		if (mg_clock_ms() >= until) {
+			close(fd);
+			return mg_error_set(err, MG_E_BUSY, "another worker is changing files of \"%s\"", dir);
+		}
+		mg_sleep_ms(LOCK_REST_MS);
+	}
+	*lock = fd;
+	return 0;
 }
 
 void mg_cache_remove_spills(const char *dir)

@@ -27,6 +27,10 @@ uint64_t mg_cache_trim(const char *dir, uint64_t bytes,
                        bool (*may_remove)(void *arg, const char *name), void *arg);
 /* A number of this process's own, for as long as the lock is held (mg_dir_unlock). */
 int mg_cache_own_number(const char *dir, unsigned *number, int *lock, struct mg_error *err);
+/* Before a copy that others may use, too, is renamed, or copied while nobody has it attached: one
+ * worker of the folder does that at a time.  Waits so long, then fails: MG_E_BUSY.  Let go of with
+ * mg_dir_unlock. */
+int mg_cache_lock(const char *dir, uint64_t wait_ms, int *lock, struct mg_error *err);
 /* Folders of workers that ended without tidying up. */
 void mg_cache_remove_spills(const char *dir);
 

@@ -30,7 +30,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ATTACH_TRIES = 100, ATTACH_REST_MS = 10, CORRUPT_MAX = 2 };
+enum { ATTACH_TRIES = 100, ATTACH_REST_MS = 10, CORRUPT_MAX = 2, OTHERS_MS = 60000 };
 
 /* ---- any thread ---- */
 
@@ -304,12 +304,17 @@ static int make_room(struct mg_fetch *fetch, const struct mg_fetch_job *job, str
 static void begin_with(struct mg_fetch *fetch, const struct mg_fetch_job *job, const char *name)
 {
 	char from[4096], part[4096];
+	int lock = -1;
 	path_of(fetch, name, from, sizeof from);
 	mg_fetch__part_path(fetch, job, part, sizeof part);
+	if (mg_cache_lock(fetch->cache_dir, 0, &lock, NULL)) {
+		return; /* it may be what another worker is copying */
+	}
 	if (mg_file_exists(from) && !mg_file_exists(job->path) && !mg_file_exists(part) &&
 	    !mg_file_is_locked(from)) {
 		(void)mg_file_rename(from, part, NULL);
 	}
+	mg_dir_unlock(lock);
 }
 
 static int obtain(struct mg_fetch *fetch, struct mg_fetch_job *job, struct mg_error *err)
@@ -326,6 +331,24 @@ static int obtain(struct mg_fetch *fetch, struct mg_fetch_job *job, struct mg_er
 		mg_cache_trim(fetch->cache_dir, 0, may_remove, fetch);
 		mg_error_clear(err);
 		code = mg_fetch__file(fetch, job, err);
+	}
+	return code;
+}
+
+/* Another worker of the folder may make the file its own before we have it. */
+static int obtain_attached(struct mg_fetch *fetch, struct mg_fetch_job *job, struct mg_error *err)
+{
+	int code = 0;
+	for (int i = 0; i < 2; i++) {
+		mg_error_clear(err);
+		code = obtain(fetch, job, err);
+		if (code) {
+			break;
+		}
+		code = attach_file(fetch, job->id, job->shard.sha256, false, err);
+		if (!code || mg_file_exists(job->path)) {
+			break;
+		}
 	}
 	return code;
 }
@@ -402,8 +425,7 @@ static int take_file(struct mg_fetch *fetch, struct mg_fetch_job *job, struct mg
 	}
 	own_name(fetch, job->id, own);
 	begin_with(fetch, job, own);
-	code = code ? code : obtain(fetch, job, err);
-	code = code ? code : attach_file(fetch, job->id, job->shard.sha256, false, err);
+	code = code ? code : obtain_attached(fetch, job, err);
 	code = code ? code : mg_follower_open(fetch->follower, job->id, false, &index, &term, err);
 	return code;
 }
@@ -519,9 +541,13 @@ static int change_over(struct mg_fetch *fetch, uint32_t id, struct mg_error *err
 	uint64_t index, term;
 	mg_copy_text(before, sizeof before, shard->attached_name);
 	own_name(fetch, id, own);
-	int code = detach(fetch, id, true, err);
+	int lock = -1;
+	/* Others who use the file see it attached, or wait: they do not rename it under our hands. */
+	int code = mg_cache_lock(fetch->cache_dir, OTHERS_MS, &lock, err);
+	code = code ? code : detach(fetch, id, true, err);
 	code = code ? code : make_own(fetch, id, before, own, err);
 	code = code ? code : attach_file(fetch, id, own, true, err);
+	mg_dir_unlock(lock);
 	return code ? code : mg_follower_open(fetch->follower, id, true, &index, &term, err);
 }
 
