@@ -21,6 +21,7 @@
 #include "replica/replica.h"
 
 #define LOOK_MS 250
+#define REST_TIMES 4 /* of what a copy in vain has taken */
 #define EXPIRE_MS (600 * 1000)
 
 struct mg_copies {
@@ -28,7 +29,8 @@ struct mg_copies {
 	pthread_t thread;
 	/* owner: the thread */
 	uint64_t swept;      /* epoch */
-	bool failed;         /* the last offer */
+	uint32_t shard;      /* that was offered last */
+	uint64_t again_ms;   /* when the next one may be */
 	uint64_t expired_ms; /* records of writes with keys: when last */
 	pthread_mutex_t lock; /* guards stopping */
 	pthread_cond_t changed;
@@ -71,7 +73,7 @@ static void offer(struct mg_copies *copies, uint32_t shard)
 	struct copying copying = { path, fresh };
 	char sha256[MG_SHA256_TEXT_SIZE];
 	struct mg_error err = { 0 };
-	uint64_t bytes = 0, index = 0, term = 0;
+	uint64_t bytes = 0, index = 0, term = 0, start = mg_clock_ms();
 	int code = checkpoint(engine, shard, &index, &term, &err);
 
 	code = code ? code
@@ -79,15 +81,18 @@ static void offer(struct mg_copies *copies, uint32_t shard)
 	code = code ? code : mg_file_rename(fresh, to, &err);
 	code = code ? code : mg_file_sha256(to, sha256, &err);
 	code = code ? code : mg_file_size(to, &bytes, &err);
-	if (!code) {
-		mg_hub_offer(engine->hub, shard, index, term, to, sha256, bytes);
-	} else {
+	bool fit = !code && mg_hub_offer(engine->hub, shard, index, term, to, sha256, bytes);
+
+	if (code) {
 		(void)mg_file_remove(fresh, NULL);
 	}
 	if (code && code != MG_E_BUSY && code != MG_E_NOT_FOUND) {
 		mg_log(MG_LOG_WARN, "copies.offer", "shard=%u error=\"%s\"", shard, err.message);
 	}
-	copies->failed = code != 0;
+	/* A shard that changes faster than its file is copied is not copied all the time. */
+	uint64_t now = mg_clock_ms(), rest = (now - start) * REST_TIMES;
+
+	copies->again_ms = now + (fit ? 1 : !code && rest > LOOK_MS ? rest : LOOK_MS);
 	mg_free(fresh);
 	mg_free(to);
 	mg_free(path);
@@ -129,13 +134,12 @@ static void *work(void *arg)
 
 	pthread_mutex_lock(&copies->lock);
 	while (!copies->stopping) {
-		uint32_t shard;
-
 		pthread_mutex_unlock(&copies->lock);
-		bool found = mg_hub_wanted_shard(copies->engine->hub, &shard);
+		bool found = mg_clock_ms() >= copies->again_ms &&
+		             mg_hub_wanted_shard(copies->engine->hub, &copies->shard);
 
 		if (found) {
-			offer(copies, shard);
+			offer(copies, copies->shard);
 		}
 		sweep(copies);
 		expire(copies);
@@ -146,9 +150,11 @@ static void *work(void *arg)
 			mg_engine__measure(copies->engine);
 		}
 		pthread_mutex_lock(&copies->lock);
+		uint64_t wake_ms = mg_clock_ms() + LOOK_MS;
+
+		wake_ms = found && copies->again_ms < wake_ms ? copies->again_ms : wake_ms;
 		if (!copies->stopping) {
-			(void)mg_cond_wait_until(&copies->changed, &copies->lock,
-			                         mg_clock_ms() + (found && !copies->failed ? 1 : LOOK_MS));
+			(void)mg_cond_wait_until(&copies->changed, &copies->lock, wake_ms);
 		}
 	}
 	pthread_mutex_unlock(&copies->lock);
@@ -161,6 +167,7 @@ int mg_copies_start(struct mg_copies **out, struct mg_engine *engine, struct mg_
 
 	*out = NULL;
 	copies->engine = engine;
+	copies->shard = UINT32_MAX; /* shard 0, which everybody needs, is the first */
 	copies->expired_ms = mg_clock_ms();
 	pthread_mutex_init(&copies->lock, NULL);
 	mg_cond_init(&copies->changed);

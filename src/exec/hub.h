@@ -59,12 +59,13 @@ uint64_t mg_hub_bytes_moved(struct mg_hub *hub);
 bool mg_hub_drain(struct mg_hub *hub, const char *id);
 
 /* ---- files to copy ---- */
-/* A shard whose file a worker wants and that is not offered. */
+/* A shard whose file a worker wants and that is not offered: the next one behind *shard. */
 bool mg_hub_wanted_shard(struct mg_hub *hub, uint32_t *shard);
 /* Where a copy of its file belongs, to be offered.  Owns: the caller. */
 char *mg_hub_copy_path(const struct mg_hub *hub, uint32_t shard);
-/* This file, which does not change, holds the shard as of this index. */
-void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t index, uint64_t term,
+/* This file, which does not change, holds the shard as of this index.  False: it is of no use, for
+ * what came behind it is forgotten by now, or it cannot be opened. */
+bool mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t index, uint64_t term,
                   const char *path, const char *sha256, uint64_t bytes);
 
 /* ---- for queries ---- */

@@ -45,19 +45,31 @@ bool mg_hub__is_fit(struct mg_hub *hub, uint32_t shard)
 	            : mg_follow_log_last(log, offer->index, &lag_ms) == offer->index);
 }
 
+/* Under the lock. */
+static bool is_wanted(const struct mg_hub *hub, uint32_t shard)
+{
+	bool wanted = false;
+
+	for (size_t i = 0; !wanted && i < hub->worker_count; i++) {
+		const struct mg_worker *worker = hub->workers[i];
+
+		wanted = worker->greeted && worker->holding[shard] == MG_LEASED &&
+		         worker->held[shard].wants;
+	}
+	return wanted;
+}
+
 bool mg_hub_wanted_shard(struct mg_hub *hub, uint32_t *shard)
 {
+	uint32_t count = hub->shard_count + 1, first = *shard + 1;
 	bool found = false;
 
 	pthread_mutex_lock(&hub->lock);
-	for (size_t w = 0; !found && w < hub->worker_count; w++) {
-		const struct mg_worker *worker = hub->workers[w];
+	for (uint32_t i = 0; !found && i < count; i++) {
+		uint32_t at = (first + i) % count;
 
-		for (uint32_t i = 0; !found && worker->greeted && i <= hub->shard_count; i++) {
-			found = worker->holding[i] == MG_LEASED && worker->held[i].wants &&
-			        !mg_hub__is_fit(hub, i);
-			*shard = i;
-		}
+		found = is_wanted(hub, at) && !mg_hub__is_fit(hub, at);
+		*shard = found ? at : *shard;
 	}
 	pthread_mutex_unlock(&hub->lock);
 	return found;
@@ -77,9 +89,11 @@ static int reopen(struct mg_hub *hub, uint32_t shard, const char *path)
 	return fresh;
 }
 
-void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t index, uint64_t term,
+bool mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t index, uint64_t term,
                   const char *path, const char *sha256, uint64_t bytes)
 {
+	bool fit = false;
+
 	pthread_mutex_lock(&hub->lock);
 	if (reopen(hub, shard, path) >= 0) {
 		hub->offers[shard] = (struct mg_offer){
@@ -90,8 +104,10 @@ void mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t index, uint64_t t
 		for (size_t i = 0; i < hub->worker_count; i++) {
 			mg_hub__lease_again(hub, hub->workers[i], shard);
 		}
+		fit = mg_hub__is_fit(hub, shard);
 	}
 	pthread_mutex_unlock(&hub->lock);
+	return fit;
 }
 
 /* Somebody is copying it. */
