@@ -212,6 +212,23 @@ static int begin_reading(struct mg_hub *hub, struct mg_worker *worker, const str
 	return code;
 }
 
+/* A file that is another one since it was looked at is no reason to end the connection. */
+static int forgive(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
+                   int code, struct mg_error *err)
+{
+	struct mg_error ignored = { 0 };
+	uint64_t size;
+	uint32_t shard;
+	bool same = true;
+
+	if (code == MG_E_CORRUPT &&
+	    begin_reading(hub, worker, json, &shard, &size, &same, &ignored) == 0 && !same) {
+		mg_error_clear(err);
+		return 0;
+	}
+	return code;
+}
+
 int mg_hub__on_fetch(struct mg_hub *hub, struct mg_worker *worker, const struct mg_json *json,
                      struct mg_error *err)
 {
@@ -246,7 +263,7 @@ int mg_hub__on_fetch(struct mg_hub *hub, struct mg_worker *worker, const struct 
 		code = mg_channel_send_data(worker->channel, &frame, buf, err);
 	}
 	mg_buf_unref(buf);
-	return code;
+	return forgive(hub, worker, json, code, err);
 }
 
 /* Hashes of all chunks, for one that has an older copy and needs what differs alone. */
@@ -283,7 +300,7 @@ int mg_hub__on_hashes(struct mg_hub *hub, struct mg_worker *worker, const struct
 	}
 	mg_free(piece);
 	mg_buf_unref(hashes);
-	return code;
+	return forgive(hub, worker, json, code, err);
 }
 
 /* Under the lock. */
