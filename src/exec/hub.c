@@ -498,7 +498,7 @@ void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_me
 	*count = 0;
 	for (size_t i = 0; i < hub->worker_count; i++) {
 		struct mg_worker *worker = hub->workers[i];
-		if (!is_ready_locked(worker) || worker->late) {
+		if (!is_ready_locked(worker) || worker->late || mg_hub__is_behind(worker, 0)) {
 			continue;
 		}
 		struct mg_hub_member *member = &(*out)[(*count)++];
@@ -506,7 +506,7 @@ void mg_hub_members(struct mg_hub *hub, struct mg_arena *arena, struct mg_hub_me
 		member->threads = worker->threads;
 		member->shards = mg_arena_new_array(arena, uint32_t, hub->shard_count + 1);
 		for (uint32_t s = 1; s <= hub->shard_count; s++) {
-			if (worker->holding[s] == MG_HELD) {
+			if (worker->holding[s] == MG_HELD && !mg_hub__is_behind(worker, s)) {
 				member->shards[member->shard_count++] = s;
 			}
 		}

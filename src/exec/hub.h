@@ -69,8 +69,8 @@ bool mg_hub_offer(struct mg_hub *hub, uint32_t shard, uint64_t index, uint64_t t
                   const char *path, const char *sha256, uint64_t bytes);
 
 /* ---- for queries ---- */
-/* Workers that are ready, each with a reference and the shards that it holds (ids from 1, sorted).
- */
+/* Workers that are ready, each with a reference and the shards that it holds (ids from 1, sorted)
+ * and is not behind with. */
 struct mg_hub_member {
 	struct mg_worker *worker;
 	uint32_t *shards;

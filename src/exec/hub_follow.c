@@ -26,7 +26,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { CLAIM_MS = 2000, LOOK_MS = 1000 };
+enum { CLAIM_MS = 2000, LOOK_MS = 1000, BEHIND_MS = 200 };
 #define UNDER_WAY_MAX (16u << 20)
 
 struct mg_hub_feeder {
@@ -279,6 +279,15 @@ void mg_hub_is_late(struct mg_hub *hub, struct mg_worker *worker)
 	pthread_mutex_lock(&hub->lock);
 	worker->late = true;
 	pthread_mutex_unlock(&hub->lock);
+}
+
+/* A copy that nobody asks is some 50 ms behind, and catches up when it is asked. */
+bool mg_hub__is_behind(const struct mg_worker *worker, uint32_t shard)
+{
+	uint64_t lag_ms;
+
+	(void)mg_follow_log_last(log_of(worker->hub, shard), worker->held[shard].index, &lag_ms);
+	return lag_ms > BEHIND_MS;
 }
 
 /* ---- what is to be seen of it ---- */
