@@ -31,6 +31,7 @@
 #include <string.h>
 
 enum { ATTACH_TRIES = 100, ATTACH_REST_MS = 10, CORRUPT_MAX = 2, OTHERS_MS = 60000 };
+enum { BREAKS_MAX = 4, BREAKS_MS = 600 * 1000 };
 
 /* ---- any thread ---- */
 
@@ -586,9 +587,22 @@ static void mend_locked(struct mg_fetch *fetch, uint32_t id)
 	(void)mg_file_remove(path, NULL);
 	pthread_mutex_lock(&fetch->lock);
 	shard->broken = false;
-	if (shard->state == MG_FETCH_HELD && fetch->channel) {
-		want_locked(fetch, id, true);
+	uint64_t now = mg_clock_ms();
+	shard->breaks = now < shard->broke_ms + BREAKS_MS ? shard->breaks + 1 : 1;
+	shard->broke_ms = now;
+	if (shard->state != MG_FETCH_HELD || !fetch->channel) {
+		return;
 	}
+	if (shard->breaks < BREAKS_MAX) {
+		want_locked(fetch, id, true);
+		return;
+	}
+	/* Else the whole file would travel again and again. */
+	struct mg_error err = { 0 };
+	shard->breaks = 0;
+	mg_error_set(&err, MG_E_NODE, "what shard %u has changed could not be applied %d times", id,
+	             BREAKS_MAX);
+	fail_locked(fetch, id, &err);
 }
 
 /* One of them; true: the lock was let go of. */

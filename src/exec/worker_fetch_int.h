@@ -30,6 +30,8 @@ struct mg_fetch_shard {
 	uint32_t chunk_size;
 	char sha256[65];
 	unsigned corrupt;             /* how often a file had another hash than promised */
+	unsigned breaks;              /* how often, of late, what came could not be applied */
+	uint64_t broke_ms;            /* when last */
 	char attached_name[MG_FETCH_NAME]; /* of the file, up to its ending */
 };
 
