@@ -32,7 +32,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { ATTACH_TRIES = 500, ATTACH_REST_MS = 10, GATE_REST_MS = 500 };
+enum { ATTACH_TRIES = 500, ATTACH_REST_MS = 10, GATE_REST_MS = 500, FILE_TRIES = 20 };
 
 static struct mg_shard_sm *of(struct mg_sm *seam)
 {
@@ -82,10 +82,28 @@ static void note_checkpoint(struct mg_shard_sm *sm)
 	sm->checkpoint_known = true;
 }
 
+/* A copy of a large file takes long where blocks cannot be shared: the lane does not wait for it.
+ */
+static bool lock_file(struct mg_shard_sm *sm)
+{
+	const struct timespec rest = { .tv_nsec = 1000000L };
+	bool locked = false;
+
+	for (int i = 0; !locked && i < FILE_TRIES; i++) {
+		locked = pthread_mutex_trylock(&sm->file_lock) == 0;
+		if (!locked) {
+			(void)nanosleep(&rest, NULL);
+		}
+	}
+	return locked;
+}
+
 static int write_file(struct mg_shard_sm *sm, const struct mg_buf *pending, struct mg_error *err)
 {
 	mg_changes_log_sync(sm->changes, sm->index);
-	pthread_mutex_lock(&sm->file_lock);
+	if (!lock_file(sm)) {
+		return mg_error_set(err, MG_E_BUSY, "a copy of the file is being made");
+	}
 	int code = mg_shard_writer_checkpoint(sm->writer, pending ? pending->data : NULL,
 	                                      pending ? pending->size : 0, err);
 
