@@ -232,6 +232,21 @@ static void take_off(struct copy *copy, const struct piece *last)
 	}
 }
 
+/* It is of no use any more. */
+static void give_up(struct mg_follower *follower, uint32_t shard, const struct mg_error *err)
+{
+	struct copy *copy = &follower->copies[shard];
+
+	mg_log(MG_LOG_ERROR, "copy.broken", "shard=%" PRIu32 " index=%" PRIu64 " error=\"%s\"", shard,
+	       copy->index, err->message);
+	copy->broken = true;
+	copy->follows = false;
+	forget_queue(copy);
+	pthread_mutex_unlock(&follower->lock);
+	follower->options.broken(follower->options.arg, shard);
+	pthread_mutex_lock(&follower->lock);
+}
+
 static void apply_some(struct mg_follower *follower, uint32_t shard, uint64_t limit)
 {
 	struct copy *copy = &follower->copies[shard];
@@ -243,14 +258,7 @@ static void apply_some(struct mg_follower *follower, uint32_t shard, uint64_t li
 	int code = apply(copy, shard, first, limit, &done, &err);
 	end_busy(follower);
 	if (code) {
-		mg_log(MG_LOG_ERROR, "copy.broken", "shard=%" PRIu32 " index=%" PRIu64 " error=\"%s\"",
-		       shard, copy->index, err.message);
-		copy->broken = true;
-		copy->follows = false;
-		forget_queue(copy);
-		pthread_mutex_unlock(&follower->lock);
-		follower->options.broken(follower->options.arg, shard);
-		pthread_mutex_lock(&follower->lock);
+		give_up(follower, shard, &err);
 		return;
 	}
 	copy->index = done.index;
@@ -272,9 +280,8 @@ static void checkpoint(struct mg_follower *follower, uint32_t shard)
 	copy->tried_ms = mg_clock_ms();
 	copy->tried_in_vain = code != 0;
 	copy->unwritten = code ? copy->unwritten : 0;
-	if (code && code != MG_E_BUSY) {
-		mg_log(MG_LOG_WARN, "copy.checkpoint", "shard=%" PRIu32 " error=\"%s\"", shard,
-		       err.message);
+	if (code && code != MG_E_BUSY) { /* the engine has done with this file until it is attached */
+		give_up(follower, shard, &err);
 	}
 }
 
