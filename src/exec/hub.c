@@ -1,8 +1,8 @@
 /*
  * hub.c - see hub.h; who holds which copies is decided in hub_lease.c.
  *
- * Rule: a worker counts as holding a shard only after it has shown the file's SHA-256 as the
- * catalog has it, over a connection that is still alive.
+ * Rule: a worker counts as holding a shard only after it has proved or told what it has of it
+ * (hub_files.c), over a connection that is still alive.
  */
 #include "exec/hub_int.h"
 

@@ -147,7 +147,7 @@ void mg_hub__claim(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard,
 /* A frame "applied".  Takes the lock. */
 int mg_hub__on_applied(struct mg_hub *hub, struct mg_worker *worker, uint32_t shard, uint64_t index,
                        struct mg_error *err);
-/* Under the lock: it lacks what has been here for so long that a query would wait for it in vain. */
+/* Under the lock: it has lacked something for so long that a query would wait for it in vain. */
 bool mg_hub__is_behind(const struct mg_worker *worker, uint32_t shard);
 /* Under the lock: it has been sent nothing of this shard. */
 void mg_hub__forget_sent(struct mg_worker *worker, uint32_t shard);

@@ -563,13 +563,17 @@ void mg_follower_close(struct mg_follower *follower, uint32_t shard, bool stays)
 bool mg_follower_at(struct mg_follower *follower, uint32_t shard, uint64_t *index, uint64_t *term)
 {
 	pthread_mutex_lock(&follower->lock);
-	const struct copy *copy = &follower->copies[shard];
+	while (follower->busy == shard) {
+		pthread_cond_wait(&follower->changed, &follower->lock);
+	}
+	struct copy *copy = &follower->copies[shard];
 	bool open = copy->writer && !copy->broken;
 
 	*index = copy->index;
 	*term = copy->term;
-	if (open) { /* a server may begin to send what comes behind */
-		follower->copies[shard].follows = true;
+	if (open) { /* a server begins to send what comes behind, and what an older lease left goes */
+		forget_queue(copy);
+		copy->follows = true;
 	}
 	pthread_mutex_unlock(&follower->lock);
 	return open;

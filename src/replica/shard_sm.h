@@ -133,7 +133,7 @@ struct mg_follow_log *mg_shard_sm_follow(struct mg_shard_sm *sm);
 /* The state that the file itself holds, as of its last checkpoint.  False: not known. */
 bool mg_shard_sm_file_state(struct mg_shard_sm *sm, uint64_t *index, uint64_t *term);
 /* `read` looks at the file while no checkpoint writes to it.  Fails: MG_E_NOT_FOUND: it does not
- * hold this index any more; as read does.  Any thread; must be short. */
+ * hold this index any more; as read does.  Any thread; a checkpoint meanwhile is put off. */
 int mg_shard_sm_read_file(struct mg_shard_sm *sm, uint64_t index,
                           int (*read)(void *arg, struct mg_error *err), void *arg,
                           struct mg_error *err);
