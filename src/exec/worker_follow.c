@@ -159,7 +159,8 @@ static int apply_piece(struct copy *copy, uint32_t shard, const struct piece *pi
 	return code;
 }
 
-/* Batches from the front of the list up to this index, as one transaction. */
+/* Batches from the front of the list up to this index, as one transaction.  All that are up to
+ * there are whole: the front pieces of a batch whose last one is under way are not among them. */
 static int apply(struct copy *copy, uint32_t shard, struct piece *first, uint64_t limit,
                  struct applying *done, struct mg_error *err)
 {
@@ -176,8 +177,8 @@ static int apply(struct copy *copy, uint32_t shard, struct piece *first, uint64_
 			done->index = at->head.index;
 			done->term = at->head.term;
 			done->last = at;
-			if (done->bytes >= TRANSACTION_BYTES) {
-				break;
+			if (done->bytes >= TRANSACTION_BYTES || done->index == limit) {
+				break; /* behind the limit the channel's thread may be adding */
 			}
 		}
 	}
@@ -254,6 +255,7 @@ static void apply_some(struct mg_follower *follower, uint32_t shard, uint64_t li
 	struct applying done;
 	struct mg_error err = { 0 };
 
+	limit = limit < copy->queued ? limit : copy->queued;
 	begin_busy(follower, shard);
 	int code = apply(copy, shard, first, limit, &done, &err);
 	end_busy(follower);

@@ -138,6 +138,32 @@ def test_a_thousand_random_writes(one):
     assert one.log("w").count("event=shard.fetch") == 4
 
 
+def test_batches_of_several_pieces_are_applied_once(one):
+    """Writers at once: a lane's batches are larger than one piece, and one is often half there when the one before is applied."""
+    execute(one, "CREATE TABLE wide (k BIGINT, x VARCHAR) PARTITIONED BY (k)")
+    end, errors = time.monotonic() + 8, []
+
+    def write(number):
+        k = number * 1_000_000
+        while time.monotonic() < end and not errors:
+            try:
+                execute(one, f"INSERT INTO wide SELECT {k} + range, repeat('x', 500) || range FROM range(60)")
+            except AssertionError as error:
+                errors.append(error)
+            k += 60
+
+    writers = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert not errors
+    until("copies", lambda: one.rows(COPIES) == [["ready", 0, 0]])
+    sql = "SELECT count(*), count(DISTINCT k), sum(k) FROM wide"
+    takes_part(one, sql)
+    assert one.rows(sql, "?strategy=cut") == one.rows(sql, "?distributed=false")
+
+
 def test_definitions_reach_the_worker(one):
     def both(sql):
         until("copies", lambda: one.rows(COPIES) == [["ready", 0, 0]])
