@@ -10,7 +10,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
-#include "codec/seen.h"
+#include "exec/fresh.h"
 #include "exec/growth.h"
 #include "exec/pivot.h"
 #include "exec/run.h"
@@ -397,20 +397,13 @@ int mg_define__append_rows(void *arg, struct mg_redo *redo, struct mg_error *err
 	return mg_replica_append_in(mg_engine_replica(define->engine), define->epoch, redo, err);
 }
 
-/* The catalog's version may come to a node before the rows do: so it says what they are.  Here they
- * are applied first: the next statement finds the table shown, which may be no query that waits. */
+/* So that nobody is shown a part of it. */
 void mg_define__note_whole(struct mg_define *define)
 {
-	struct mg_seen seen = { 0 };
-	struct mg_sb text = { 0 };
-	struct mg_error late = { 0 };
+	char *whole = mg_fresh_whole(define->engine);
 
-	mg_replica_note_seen(mg_engine_replica(define->engine), &seen);
-	(void)mg_replica_await_accepted(mg_engine_replica(define->engine), &late);
-	mg_seen_add(&text, &seen);
-	define->table.whole = mg_arena_strdup(define->arena, mg_sb_text(&text));
-	mg_sb_fini(&text);
-	mg_seen_fini(&seen);
+	define->table.whole = mg_arena_strdup(define->arena, whole);
+	mg_free(whole);
 }
 
 /* The rows of CREATE TABLE ... AS, while nobody sees the table. */

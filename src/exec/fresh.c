@@ -10,6 +10,8 @@
 #include "exec/engine.h"
 #include "replica/replica.h"
 
+enum { WHOLE_MS_MAX = 10 * 1000 };
+
 static bool is_new_enough(const struct mg_fresh *fresh, struct mg_replica *replica)
 {
 	const struct mg_run_settings *settings = fresh->settings;
@@ -150,4 +152,22 @@ int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *e
 		*stale = mg_engine_shown(fresh->engine) != fresh->shown;
 	}
 	return code;
+}
+
+char *mg_fresh_whole(struct mg_engine *engine)
+{
+	const struct mg_patience patience = { .ms = WHOLE_MS_MAX, .patient = true };
+	struct mg_replica *replica = mg_engine_replica(engine);
+	struct mg_error late = { 0 };
+	struct mg_seen seen = { 0 };
+	struct mg_sb text = { 0 };
+
+	mg_replica_note_seen(replica, &seen);
+	(void)mg_replica_await_accepted(replica, &patience, &late);
+	mg_seen_add(&text, &seen);
+	char *whole = mg_sb_take(&text);
+
+	mg_sb_fini(&text);
+	mg_seen_fini(&seen);
+	return whole;
 }

@@ -34,4 +34,10 @@ int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *e
 int mg_fresh_show(struct mg_engine *engine, const struct mg_patience *patience,
                   struct mg_error *err);
 
+/* For the catalog's version that names tables whose rows have just been stored, which may come to a
+ * node before they do: how far its shards must be to have them all (codec/seen.h).  Here they are
+ * applied first, so the next statement finds the tables shown, also one that waits for nothing.
+ * The caller's. */
+char *mg_fresh_whole(struct mg_engine *engine);
+
 #endif

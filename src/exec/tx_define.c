@@ -14,8 +14,8 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "codec/seen.h"
 #include "exec/define.h"
+#include "exec/fresh.h"
 #include "exec/run.h"
 #include "exec/sweep.h"
 #include "replica/replica.h"
@@ -290,23 +290,8 @@ struct publication {
 	uint64_t epoch;
 	uint64_t fits;     /* the version of the catalog on which all steps were tried */
 	bool moved;        /* there is a newer one */
-	const char *whole; /* how far shards are that have the rows of its tables; heap, or NULL */
+	char *whole; /* how far shards are that have the rows of its tables; heap, or NULL */
 };
-
-/* As mg_define__note_whole: a node may get the catalog's version before these rows. */
-static void note_whole(struct publication *publication)
-{
-	struct mg_replica *replica = mg_engine_replica(publication->tx->engine);
-	struct mg_seen seen = { 0 };
-	struct mg_sb text = { 0 };
-	struct mg_error late = { 0 };
-
-	mg_replica_note_seen(replica, &seen);
-	(void)mg_replica_await_accepted(replica, &late);
-	mg_seen_add(&text, &seen);
-	publication->whole = mg_sb_take(&text);
-	mg_seen_fini(&seen);
-}
 
 static void add_whole(const struct publication *publication, struct mg_arena *arena,
                       struct mg_catalog_data *data)
@@ -441,7 +426,7 @@ static int publish_locked(struct mg_tx *tx, struct mg_run *run, uint64_t epoch,
 		}
 	}
 	if (!code) {
-		note_whole(&publication);
+		publication.whole = mg_fresh_whole(tx->engine);
 		code = change_catalog(&publication, err);
 		if (!code) {
 			drop_tables(tx, publication.epoch, tx->base, tx->data);
@@ -455,7 +440,7 @@ static int publish_locked(struct mg_tx *tx, struct mg_run *run, uint64_t epoch,
 		code = mg_error_set(err, MG_E_CONFLICT, "%s", err ? err->message : "");
 		mg_error_hint(err, "Nothing was written: run the whole transaction again.");
 	}
-	mg_free((char *)publication.whole);
+	mg_free(publication.whole);
 	return code;
 }
 

@@ -373,6 +373,7 @@ static void test_shards_may_be_led_elsewhere(void **state)
  * nobody; whoever leads. */
 static void test_what_a_session_has_seen_it_sees_at_the_next_node(void **state)
 {
+	const struct mg_patience little = { .ms = 20 }, much = { .ms = MG_REPLICA_PATIENCE_MS };
 	struct node *at = await_coordinator();
 	struct mg_seen seen = { 0 };
 	struct mg_error why = { 0 };
@@ -391,7 +392,7 @@ static void test_what_a_session_has_seen_it_sees_at_the_next_node(void **state)
 		mg_redo_free(redo);
 		mg_replica_note_seen(at->replica, &seen);
 		ok(mg_replica_await_seen(next->replica, &seen, (const uint32_t[]){ 1, 3 }, 2,
-		                         MG_REPLICA_PATIENCE_MS, &err));
+		                         &much, &err));
 		assert_int_equal(ask(next, "SELECT count(*) FROM s1.t"), key);
 		assert_int_equal(ask(next, "SELECT count(*) FROM s3.t"), (key + 1) / 2);
 		mg_replica_note_seen(next->replica, &seen); /* and on from there */
@@ -400,7 +401,7 @@ static void test_what_a_session_has_seen_it_sees_at_the_next_node(void **state)
 		(void)snprintf(names[i], sizeof names[i], "schema %zu", i);
 		ok(mg_catalog_change(await_coordinator()->catalog, add_schema, names[i], &err));
 		mg_replica_note_seen(await_coordinator()->replica, &seen);
-		ok(mg_replica_await_seen(nodes[i].replica, &seen, NULL, 0, MG_REPLICA_PATIENCE_MS, &err));
+		ok(mg_replica_await_seen(nodes[i].replica, &seen, NULL, 0, &much, &err));
 		assert_int_equal(schemas_of(&nodes[i]), i + 1);
 	}
 	barrier(&nodes[1]);
@@ -411,16 +412,17 @@ static void test_what_a_session_has_seen_it_sees_at_the_next_node(void **state)
 	mg_seen_merge(&more, &seen);
 	mg_seen_index(&more, 2, UINT64_MAX);
 	assert_false(mg_replica_has_seen(nodes[1].replica, &more));
-	ok(mg_replica_await_seen(nodes[1].replica, &more, (const uint32_t[]){ 1 }, 1, 0, &err));
-	assert_int_equal(mg_replica_await_seen(nodes[1].replica, &more, (const uint32_t[]){ 2 }, 1, 20,
-	                                       &why),
+	ok(mg_replica_await_seen(nodes[1].replica, &more, (const uint32_t[]){ 1 }, 1,
+	                         &little, &err));
+	assert_int_equal(mg_replica_await_seen(nodes[1].replica, &more, (const uint32_t[]){ 2 }, 1,
+	                                       &little, &why),
 	                 MG_E_TIMEOUT);
 	mg_seen_version(&more, more.cluster, UINT64_MAX);
-	assert_int_equal(mg_replica_await_seen(nodes[1].replica, &more, NULL, 0, 20, &why),
+	assert_int_equal(mg_replica_await_seen(nodes[1].replica, &more, NULL, 0, &little, &why),
 	                 MG_E_TIMEOUT);
 	more.all = true;
 	ok(mg_replica_await_seen(nodes[1].replica, &more, all_shards, SHARDS + 1,
-	                         MG_REPLICA_PATIENCE_MS, &err));
+	                         &much, &err));
 	mg_seen_fini(&more);
 	mg_seen_fini(&seen);
 }
