@@ -111,10 +111,10 @@ void mg_engine__show_free(struct mg_engine *engine);
 void mg_engine__show_comments(struct mg_engine *engine, const struct mg_catalog_data *data);
 
 /* ---- engine_objects.c ---- */
-/* Views, macros, types that are not shown yet.  tables: those are there already, so what still
- * cannot be shown is broken. */
+/* Views, macros, types that are not shown yet.  tables: those are there already; whole: all of
+ * them, so what still cannot be shown is broken, and does not only wait for a table to come. */
 void mg_engine__show_objects(struct mg_engine *engine, struct mg_duck_conn *conn,
-                             const struct mg_catalog_data *data, bool tables);
+                             const struct mg_catalog_data *data, bool tables, bool whole);
 /* Still in the catalog as it is shown: a view or an object. */
 bool mg_engine__is_current_object(const struct mg_catalog_data *data,
                                   const struct mg_shown *shown);

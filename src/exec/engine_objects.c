@@ -95,12 +95,12 @@ static bool came(int code, bool last, const char *kind, const char *schema, cons
  * tells whoever reads it why it cannot be read.  Its text is not the catalog's, so it is tried
  * again. */
 static void show_broken(struct mg_engine *engine, struct mg_duck_conn *conn,
-                        const struct mg_view *view, const struct mg_error *why)
+                        const struct mg_view *view, const char *why)
 {
 	struct mg_sb text = { 0 }, sql = { 0 };
 	struct mg_error err = { 0 };
 
-	mg_sb_addf(&text, "view \"%s\" cannot be read: %s; it is: %s", view->name, why->message,
+	mg_sb_addf(&text, "view \"%s\" cannot be read: %s; it is: %s", view->name, why,
 	           view->sql);
 	mg_sb_add(&sql, "CREATE OR REPLACE VIEW ");
 	mg_sb_add_path(&sql, view->schema, view->name);
@@ -119,9 +119,10 @@ static void show_broken(struct mg_engine *engine, struct mg_duck_conn *conn,
 	mg_sb_fini(&sql);
 }
 
-/* One round; how many have come. */
+/* One round; how many have come.  why: of the last round, what is wrong with each view. */
 static size_t show_round(struct mg_engine *engine, struct mg_duck_conn *conn,
-                         const struct mg_catalog_data *data, bool views, bool last)
+                         const struct mg_catalog_data *data, bool views, bool last,
+                         char **why)
 {
 	size_t count = 0;
 
@@ -142,8 +143,8 @@ static size_t show_round(struct mg_engine *engine, struct mg_duck_conn *conn,
 			bool shown = came(show_view(engine, conn, view, &err), last, MG_SHOWN_VIEW,
 			                  view->schema, view->name, &err);
 
-			if (!shown && last) {
-				show_broken(engine, conn, view, &err);
+			if (!shown && why) {
+				why[i] = mg_strdup(err.message);
 			}
 			count += shown;
 		}
@@ -152,13 +153,23 @@ static size_t show_round(struct mg_engine *engine, struct mg_duck_conn *conn,
 }
 
 void mg_engine__show_objects(struct mg_engine *engine, struct mg_duck_conn *conn,
-                             const struct mg_catalog_data *data, bool tables)
+                             const struct mg_catalog_data *data, bool tables, bool whole)
 {
-	while (show_round(engine, conn, data, tables, false)) {
+	char **why = mg_alloc0((data->view_count + 1) * sizeof *why);
+
+	while (show_round(engine, conn, data, tables, false, NULL)) {
 	}
 	if (tables) {
-		(void)show_round(engine, conn, data, true, true);
+		(void)show_round(engine, conn, data, true, true, whole ? why : NULL);
 	}
+	/* Only now: a view of one that is broken must not find it. */
+	for (size_t i = 0; i < data->view_count; i++) {
+		if (why[i]) {
+			show_broken(engine, conn, &data->views[i], why[i]);
+			mg_free(why[i]);
+		}
+	}
+	mg_free(why);
 }
 
 bool mg_engine__is_current_object(const struct mg_catalog_data *data, const struct mg_shown *shown)

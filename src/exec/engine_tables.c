@@ -385,7 +385,7 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 	double fraction = sample_fraction(data, rows);
 
 	if (!code) {
-		mg_engine__show_objects(engine, conn, data, false);
+		mg_engine__show_objects(engine, conn, data, false, false);
 	}
 	for (size_t i = 0; !code && i < data->table_count; i++) {
 		code = show_table(engine, conn, data, &data->tables[i], false, rows[i], fraction, err);
@@ -396,7 +396,7 @@ int mg_engine__show(struct mg_engine *engine, const struct mg_catalog_data *data
 		}
 	}
 	if (!code) {
-		mg_engine__show_objects(engine, conn, data, true);
+		mg_engine__show_objects(engine, conn, data, true, !atomic_load(&engine->unshown));
 		mg_engine__show_comments(engine, data);
 	}
 	atomic_store(&engine->shown_version, data->version);
@@ -530,7 +530,7 @@ void mg_engine__show_again(struct mg_engine *engine)
 		code = show_schemas(engine, conn, data, &err);
 	}
 	if (!code) {
-		mg_engine__show_objects(engine, conn, data, false);
+		mg_engine__show_objects(engine, conn, data, false, false);
 	}
 	for (size_t i = 0; !code && i < data->table_count; i++) {
 		const struct mg_table *table = &data->tables[i];
@@ -543,7 +543,7 @@ void mg_engine__show_again(struct mg_engine *engine)
 		}
 	}
 	if (!code) {
-		mg_engine__show_objects(engine, conn, data, true);
+		mg_engine__show_objects(engine, conn, data, true, !unshown);
 		mg_engine__show_comments(engine, data);
 	}
 	if (code) {
