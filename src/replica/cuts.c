@@ -309,16 +309,34 @@ static int say_late(unsigned wait_ms, struct mg_error *err)
 	return MG_E_UNAVAILABLE;
 }
 
-static bool move(const struct mg_cuts *cuts, const struct mg_cut *cut)
+/* Under the lock: the shards from which something has to come before this is a cut; they may be
+ * others than those that are read.  behind has room for all. */
+static size_t find_behind(const struct mg_cuts *cuts, const struct mg_cut *cut, uint32_t *behind)
 {
-	return cut->patient && cuts->moves && cuts->moves(cuts->lanes, cut->shards, cut->count);
+	size_t count = 0;
+
+	for (uint32_t other = 0; other < cuts->count; other++) {
+		bool is = false;
+
+		for (size_t i = 0; i < cut->count && !is; i++) {
+			const struct shard *shard = &cuts->shards[cut->shards[i]];
+
+			is = shard->seen[other] > cuts->shards[other].seen[other] ||
+			     (cut->shards[i] == other && (shard->publishing || shard->blind));
+		}
+		if (is) {
+			behind[count++] = other;
+		}
+	}
+	return count;
 }
 
 int mg_cuts_begin(struct mg_cuts *cuts, struct mg_cut *cut, unsigned wait_ms,
                   bool (*stopped)(void *arg), void *arg, uint64_t *waited_ms, struct mg_error *err)
 {
 	uint64_t start = mg_clock_ms(), now = start, until = start + wait_ms;
-	bool ended = false;
+	bool patient = cut->patient && cuts->moves, ended = false;
+	uint32_t *behind = NULL;
 
 	pthread_mutex_lock(&cuts->lock);
 	bool begun = begin(cuts, cut, now);
@@ -330,17 +348,23 @@ int mg_cuts_begin(struct mg_cuts *cuts, struct mg_cut *cut, unsigned wait_ms,
 		pthread_mutex_lock(&cuts->lock);
 		begun = begin(cuts, cut, now);
 	}
+	if (!begun && patient) {
+		behind = mg_alloc(cuts->count * sizeof *behind);
+	}
 	while (!begun && !ended && now < until) {
 		wait_until(cuts, now + LOOK_MS < until ? now + LOOK_MS : until);
+		size_t count = behind ? find_behind(cuts, cut, behind) : 0;
+
 		pthread_mutex_unlock(&cuts->lock);
 		now = mg_clock_ms();
 		ended = stopped && stopped(arg);
-		until = move(cuts, cut) ? now + wait_ms : until;
+		until = count && cuts->moves(cuts->lanes, behind, count) ? now + wait_ms : until;
 		pthread_mutex_lock(&cuts->lock);
 		begun = begin(cuts, cut, now);
 	}
 	end_waiting(cuts, cut, false);
 	pthread_mutex_unlock(&cuts->lock);
+	mg_free(behind);
 	*waited_ms = now - start;
 	if (begun) {
 		return 0;

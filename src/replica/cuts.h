@@ -79,7 +79,7 @@ bool mg_cuts_awaited(struct mg_cuts *cuts);
 struct mg_cut {
 	const uint32_t *shards; /* borrowed */
 	size_t count;
-	bool patient; /* only the time counts in which none of their lanes is at work */
+	bool patient; /* only the time counts in which no lane is at work that they wait for */
 	bool waits;   /* ours */
 };
 
