@@ -67,7 +67,8 @@ struct call {
 	struct mg_sb results;       /* objects, separated */
 	struct mg_sb counts;        /* the same without rows */
 	bool has_rows;
-	bool known; /* a statement was done before, under its key */
+	bool known;   /* a statement was done before, under its key */
+	bool defines; /* a statement was a definition */
 	struct mg_outcome outcome;
 	struct mg_once_answer answer; /* then on the loop */
 };
@@ -266,12 +267,19 @@ static void add_result(const struct call *call, struct mg_sb *to, uint64_t affec
 	mg_sb_add(to, spread ? "\n    }" : "}");
 }
 
+static bool is_definition(const char *verb)
+{
+	return mg_text_eq(verb, "CREATE") || mg_text_eq(verb, "ALTER") || mg_text_eq(verb, "DROP") ||
+	       mg_text_eq(verb, "COMMENT");
+}
+
 static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *err)
 {
 	struct call *call = arg;
 	int code = call->encoder ? mg_encoder_end(call->encoder, 0, err) : 0;
 
 	call->known = call->known || mg_text_eq(answer->stats->step, MG_STEP_REPEATED);
+	call->defines = call->defines || is_definition(answer->verb);
 
 	mg_encoder_free(call->encoder);
 	call->encoder = NULL;
@@ -557,8 +565,10 @@ static bool may_be_sent_again(const struct call *call, const struct mg_error *er
 	bool nothing = mg_code_info(err->code)->retry == MG_RETRY_SAFE ||
 	               strcmp(err->sqlstate, "40001") == 0;
 
-	/* What a key has done is known where writes are coordinated: who asks again hears that. */
-	bool known = call->key && (commits(call) || !call->tx);
+	/* What a key has done is known where writes are coordinated: who asks again hears that.  But of
+	 * a transaction that defines something nothing is stored, and its list would run again. */
+	bool stored = !call->tx && !(call->transaction && call->defines);
+	bool known = call->key && (commits(call) || stored);
 
 	return (nothing && (call->done == 0 || call->transaction)) ||
 	       (known && err->code == MG_E_UNKNOWN_OUTCOME);
