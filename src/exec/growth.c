@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 struct grown {
 	uint64_t id, bytes, next; /* next: at which it is told */
@@ -34,10 +35,22 @@ void mg_growth_free(struct mg_growth *growth)
 	}
 }
 
+/* Tables of a cluster's beginning have no id (mg_table_stored). */
+static uint64_t id_of(const struct mg_table *table)
+{
+	const char *name = table->stored && *table->stored ? table->stored : table->name;
+
+	return table->id ? table->id
+	                 : XXH3_64bits_withSeed(name, strlen(name),
+	                                        XXH3_64bits(table->schema, strlen(table->schema)));
+}
+
 static struct grown *find(struct mg_growth *growth, const struct mg_table *table)
 {
+	uint64_t id = id_of(table);
+
 	for (size_t i = 0; i < growth->count; i++) {
-		if (growth->tables[i].id == table->id) {
+		if (growth->tables[i].id == id) {
 			return &growth->tables[i];
 		}
 	}
@@ -72,7 +85,7 @@ static bool add(struct mg_growth *growth, const struct mg_table *table, uint64_t
 			forget(growth, growth->tables);
 		}
 		grown = &growth->tables[growth->count++];
-		*grown = (struct grown){ table->id, least, MG_GROWTH_FIRST_BYTES };
+		*grown = (struct grown){ id_of(table), least, MG_GROWTH_FIRST_BYTES };
 		pass(grown);
 	}
 	grown->bytes += bytes;

@@ -75,12 +75,28 @@ static void test_only_reference_tables_and_not_without_end(void **state)
 	mg_growth_free(growth);
 }
 
+static void test_tables_without_ids_are_apart(void **state)
+{
+	struct mg_table one = small, other = small;
+	struct mg_growth *growth = mg_growth_new();
+
+	(void)state;
+	one.id = other.id = 0;
+	other.name = "u";
+	assert_false(look(growth, &one, 0, 60 * MB));
+	assert_false(look(growth, &other, 0, 60 * MB));
+	assert_true(look(growth, &one, 0, 60 * MB));
+	assert_true(look(growth, &other, 0, 60 * MB));
+	mg_growth_free(growth);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_once_for_each_doubling),
 		cmocka_unit_test(test_another_coordinator_begins_with_what_is_there),
 		cmocka_unit_test(test_only_reference_tables_and_not_without_end),
+		cmocka_unit_test(test_tables_without_ids_are_apart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
