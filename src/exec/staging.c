@@ -274,12 +274,13 @@ void mg_staging_close(struct mg_staging *staging, int code)
 		       err.message);
 		unknown = true;
 	}
-	if (staging->id) {
-		mg_sweep_spare_no_more(staging->id);
-	}
-	/* Something of it may still be on its way: behind the next fence it is known, and swept. */
+	/* Something of it may still be on its way: behind the next fence it is known, and swept; a
+	 * sweep of this epoch must not take a table from in front of its MOVE. */
 	if (staging->count && unknown) {
 		mg_replica_renew(mg_engine_replica(staging->engine), staging->epoch);
+	}
+	if (staging->id) {
+		mg_sweep_spare_no_more(staging->id);
 	}
 	for (size_t i = 0; i < staging->count; i++) {
 		mg_free(staging->stages[i].schema);
