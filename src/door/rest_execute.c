@@ -570,7 +570,8 @@ static bool may_be_sent_again(const struct call *call, const struct mg_error *er
 	bool stored = !call->tx && !(call->transaction && call->defines);
 	bool known = call->key && (commits(call) || stored);
 
-	return (nothing && (call->done == 0 || call->transaction)) ||
+	/* Whose handle is not here has only asked, and its COMMIT may still be on its way elsewhere. */
+	return call->lost_tx || (nothing && (call->done == 0 || call->transaction)) ||
 	       (known && err->code == MG_E_UNKNOWN_OUTCOME);
 }
 

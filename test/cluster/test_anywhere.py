@@ -168,6 +168,7 @@ def test_a_transaction_with_a_key_is_done_once(three):
     early = three.request(others[0], "POST", f"/db/tx/{tx}/commit", b"", headers={"Idempotency-Key": "early"})
     assert early.status == 404 and "no open transaction" in early.json()["error"]["message"], early.body
     path, key = f"/db/tx/{tx}/commit", {"Idempotency-Key": "end"}
+    assert three.request(others[0], "POST", path, b"", headers=key).status == 404  # too early, which is not kept
     assert three.request(first, "POST", path, b"", headers=key).status == 200
     for name in three.names:
         answer = three.request(name, "POST", path, b"", headers=key)
