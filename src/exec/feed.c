@@ -112,7 +112,8 @@ static int find(struct mg_feed *feed, struct mg_error *err)
 	uint32_t *all = mg_shard_ids(feed->arena, 0, count);
 
 	/* So what was acknowledged before is applied here, and the catalog knows the table. */
-	int code = mg_replica_read_barrier(mg_engine_replica(engine), all, (size_t)count + 1, err);
+	int code = mg_replica_long_barrier(mg_engine_replica(engine), all, (size_t)count + 1,
+	                                   feed->options->stopped, feed->options->arg, err);
 
 	if (code) {
 		return code;
