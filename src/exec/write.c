@@ -116,12 +116,16 @@ void mg_write__reader_done(struct mg_write *write, struct mg_duck_conn *conn)
 
 struct mg_plan_settings mg_write__plan_settings(struct mg_write *write)
 {
+	const struct mg_table *table = write->table;
+	bool elsewhere = table && mg_table_has_keys(table) && strcmp(table->schema, "main") != 0;
+
 	return (struct mg_plan_settings){
 		.timezone = write->settings.timezone,
 		.now_us = write->settings.tx ? mg_tx_now(write->settings.tx) : write->now_us,
 		.replay = mg_tx_replay(write->settings.tx),
 		.attach = attach,
 		.arg = write->run,
+		.schema = elsewhere ? table->schema : NULL, /* write_trial.c */
 	};
 }
 

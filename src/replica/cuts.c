@@ -33,7 +33,6 @@ struct mg_cuts {
 	/* guarded by lock */
 	struct shard *shards;
 	uint64_t entered;                       /* the highest commit of all */
-	uint64_t accepted;                      /* likewise, of what logs hold */
 	size_t touching, waiting;               /* readers */
 	size_t listening;                       /* of one shard */
 	size_t publishers;                      /* lanes that wait for readers */
@@ -150,7 +149,6 @@ static void note_accepted(struct mg_cuts *cuts, uint32_t shard, uint64_t number)
 	uint64_t *own = &cuts->shards[shard].accepted;
 
 	*own = number > *own ? number : *own;
-	cuts->accepted = number > cuts->accepted ? number : cuts->accepted;
 }
 
 void mg_cuts_accept(struct mg_cuts *cuts, uint32_t shard, uint64_t number)
@@ -260,7 +258,8 @@ static bool begin(struct mg_cuts *cuts, struct mg_cut *cut, uint64_t now_ms)
 }
 
 /* Commits come one after the other: who made one visible has waited for all shards of those
- * before.  So it is about the last one alone. */
+ * before.  So it is about the last one alone.  That a later one is here is no answer: who asks this
+ * node for another shard, and waits for nobody, would miss what it was told. */
 static bool is_told(const struct mg_cuts *cuts, struct mg_cuts_told *told)
 {
 	const struct shard *shard = &cuts->shards[told->shard];
@@ -272,9 +271,6 @@ static bool is_told(const struct mg_cuts *cuts, struct mg_cuts_told *told)
 		}
 		told->noted = true;
 		told->number = shard->seen[told->shard];
-	}
-	if (cuts->accepted > told->number) {
-		return true;
 	}
 	for (size_t i = 0; all && i < cuts->count; i++) {
 		all = shard->seen[i] < told->number || cuts->shards[i].accepted >= told->number;

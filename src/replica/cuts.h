@@ -23,8 +23,7 @@
  * Who reads one shard needs no cut of it, but what it is shown of the last commit there another
  * shard's group may not have yet, and then who reads that one next would miss it.  So before it
  * answers, and after its snapshot was taken, such a reader waits until the commit is told: each
- * shard of it has accepted it (its group's log holds it), or some shard here has accepted a later
- * one, for which its coordinator has waited.  Nothing is held for that.
+ * shard of it has accepted it (its group's log holds it).  Nothing is held for that.
  *
  * A shard is blind while it may hold a commit whose shards are not known, of an earlier version of
  * the log: until a fence of this version, behind which all are known, and until what is in doubt of

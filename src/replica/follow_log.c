@@ -142,6 +142,9 @@ void mg_follow_log_drop(struct mg_follow_log *log)
 /* Under the lock. */
 static void forget(struct mg_follow_log *log, size_t count)
 {
+	if (count == 0) {
+		return; /* there may be no list yet */
+	}
 	for (size_t i = 0; i < count; i++) {
 		log->bytes -= log->batches[i]->bytes;
 		log->start = log->batches[i]->index;

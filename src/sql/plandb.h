@@ -54,6 +54,9 @@ struct mg_plan_settings {
 	int64_t now_us; /* what now() tells, in microseconds since 1970; 0: the moment */
 	struct mg_plan_replay replay; /* borrowed */
 	bool alone; /* mg_plandb_try: the work makes or drops something */
+	/* mg_plandb_try: a table of this schema is tried elsewhere, and its DEFAULTs name what is in it
+	 * without it; or NULL. */
+	const char *schema;
 };
 
 /* Bind and optimize: the tree, the result's names and types (as SQL texts).  When the statement is

@@ -109,6 +109,25 @@ int mg_plandb__roll_back(struct mg_plan_conn *conn, struct mg_error *err)
 	return mg_error_wrap(err, "while the planning database takes rows back");
 }
 
+/* Names without a schema are looked for there first; NULL: where all connections stand. */
+static int look_in(struct mg_plan_conn *conn, const char *schema, struct mg_error *err)
+{
+	struct mg_sb path = { 0 }, sql = { 0 };
+
+	if (schema) {
+		mg_sb_add_path(&path, "merganser", schema);
+		mg_sb_add_char(&path, ',');
+	}
+	mg_sb_add(&path, "merganser.main");
+	mg_sb_add(&sql, "SET search_path = ");
+	mg_sb_add_literal(&sql, mg_sb_text(&path), path.len);
+	int code = mg_duck_exec(conn->duck, mg_sb_text(&sql), err);
+
+	mg_sb_fini(&sql);
+	mg_sb_fini(&path);
+	return code;
+}
+
 int mg_plandb_try(struct mg_plandb *db, const struct mg_plan_settings *settings,
                   int (*work)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
                   void *arg, struct mg_error *err)
@@ -121,11 +140,13 @@ int mg_plandb_try(struct mg_plandb *db, const struct mg_plan_settings *settings,
 	}
 	mg_error_clear(&why);
 	mg_error_clear(&undone);
+	const char *schema = settings ? settings->schema : NULL;
 	int code = mg_plandb__set_zone(conn, zone_of(settings), &why);
 
 	code = code ? code : mg_plandb__attach(settings, conn->duck, &why);
 	if (!code) {
-		code = mg_duck_exec(conn->duck, "BEGIN", &why);
+		code = schema ? look_in(conn, schema, &why) : 0;
+		code = code ? code : mg_duck_exec(conn->duck, "BEGIN", &why);
 		if (!code && settings && settings->now_us) {
 			code = mg_duck_set_now(conn->duck, settings->now_us, &why);
 		}
@@ -139,6 +160,9 @@ int mg_plandb_try(struct mg_plandb *db, const struct mg_plan_settings *settings,
 		int rolled = mg_plandb__roll_back(conn, &undone);
 
 		mg_plandb__replay_end(db, conn, false);
+		if (schema) {
+			rolled = look_in(conn, NULL, &undone) || rolled ? undone.code : 0;
+		}
 		if (rolled && !code) {
 			why = undone;
 			code = rolled;

@@ -200,3 +200,16 @@ def test_samples_of_keyed_tables_are_bounded(new_cluster):
     assert cluster.rows(f"SELECT * FROM {bare} a JOIN {bare} b USING (k) WHERE a.u = 'a'") == [[1, "a", "a"]]
     assert "duplicate" in cluster.refused(f"INSERT INTO {bare} VALUES (1, 'b')").lower()
     cluster.sql(f"DROP TABLE {bare}; INSERT INTO k0 VALUES (2, 'b')")
+
+
+def test_defaults_name_what_is_in_the_schema_of_their_table(new_cluster):
+    cluster = new_cluster(scale=0)
+    cluster.start_server()
+    for sql in ('CREATE SCHEMA "s,1"', 'CREATE SEQUENCE "s,1".q2', 'CREATE SEQUENCE q1 START 100',
+                "CREATE TABLE \"s,1\".t (id BIGINT DEFAULT nextval('q2') PRIMARY KEY, n BIGINT DEFAULT nextval('q1'), v INTEGER)",
+                'INSERT INTO "s,1".t (v) VALUES (1), (2)', 'INSERT INTO "s,1".t (id, v) VALUES (1, 9) ON CONFLICT DO NOTHING',
+                'UPDATE "s,1".t SET v = v + 1'):
+        answer = cluster.post("/db/execute", {"sql": sql})
+        assert answer.status == 200, (sql, answer.body)
+    assert cluster.rows('SELECT id, v FROM "s,1".t ORDER BY id') == [[1, 2], [2, 3]]
+    assert cluster.rows("SELECT current_schema(), count(*) FROM duckdb_tables() WHERE table_name = 't'") == [["main", 1]]

@@ -251,7 +251,9 @@ static void test_what_one_shard_shows_all_of_its_shards_have(void **state)
 	mg_cuts_publish_end(cuts, 1, (uint64_t[]){ 0, 8, 8, 7 }, false);
 	assert_true(mg_cuts_try_told(cuts, &early));
 	assert_false(mg_cuts_try_told(cuts, &late));
-	mg_cuts_accept(cuts, 0, 9);
+	mg_cuts_accept(cuts, 0, 9); /* a later one says nothing of it */
+	assert_false(mg_cuts_try_told(cuts, &late));
+	mg_cuts_accept(cuts, 2, 8);
 	assert_true(mg_cuts_try_told(cuts, &late));
 	mg_cuts_free(cuts);
 }
