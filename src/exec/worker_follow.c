@@ -31,6 +31,7 @@ enum {
 #define EAGER_BYTES (1u << 20)
 #define TRANSACTION_BYTES (16u << 20)
 #define CHECKPOINT_BYTES (32u << 20)
+#define UNWRITTEN_BYTES_MAX (256u << 20) /* of one copy: no reader begins until it is written */
 
 struct piece {
 	struct piece *next;
@@ -299,7 +300,7 @@ static enum pin_is look_at(const struct mg_follower *follower, const struct pin 
 		const struct copy *copy = &follower->copies[pin->targets[i].shard];
 		uint64_t index = pin->targets[i].index;
 
-		if (!copy->follows || copy->index > index ||
+		if (!copy->follows || copy->index > index || copy->unwritten > UNWRITTEN_BYTES_MAX ||
 		    /* the batches that are there do not end at it */
 		    (copy->index < index && copy->first && copy->first->head.index > index)) {
 			return PIN_MISSED;
@@ -402,7 +403,7 @@ static bool serve_pins(struct mg_follower *follower, uint64_t now, uint64_t *wak
 		}
 		if (is == PIN_MISSED || now >= pin->ms + PIN_MS_MAX) {
 			answer(follower, pin,
-			       is == PIN_MISSED ? "the copies have gone on" : "it took too long");
+			       is == PIN_MISSED ? "the copies are at no such index" : "it took too long");
 			(void)remove_pin(follower, pin);
 			return true;
 		}
