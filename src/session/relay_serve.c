@@ -62,7 +62,7 @@ struct work {
 	struct mg_inbox inbox;  /* of what COPY stores */
 	/* thread */
 	struct mg_arrow_encoder *encoder;
-	struct mg_buf *last; /* written before the stream is finished */
+	struct mg_buf *seen, *last; /* the end of the answer, once the stream is finished */
 };
 
 /* Rolls back what is open. */
@@ -80,6 +80,7 @@ static void work_unref(struct work *work)
 		return;
 	}
 	mg_buf_unref(work->head);
+	mg_buf_unref(work->seen);
 	mg_buf_unref(work->last);
 	mg_stream_unref(work->stream);
 	mg_arrow_encoder_free(work->encoder);
@@ -120,20 +121,19 @@ static int put_frame(struct work *work, struct mg_buf *frame, struct mg_error *e
 	return code;
 }
 
-/* Before its client hears what it is about. */
-static int put_seen(struct work *work, struct mg_error *err)
+/* What the session has seen, for its client to hear before what it is about; or NULL. */
+static struct mg_buf *seen_frame(struct work *work)
 {
 	struct mg_sb seen = { 0 };
-	int code = 0;
+	struct mg_buf *frame = NULL;
 
 	mg_session_add_seen(work->session, &seen);
 	if (seen.len > 0) {
-		const struct mg_relay_frame frame = { .kind = MG_RELAY_SEEN, .notice = mg_sb_text(&seen) };
-
-		code = put_frame(work, mg_relay_frame_encode(&frame), err);
+		frame = mg_relay_frame_encode(
+			&(struct mg_relay_frame){ .kind = MG_RELAY_SEEN, .notice = mg_sb_text(&seen) });
 	}
 	mg_sb_fini(&seen);
-	return code;
+	return frame;
 }
 
 static int sink_begin(void *arg, const struct mg_answer *answer, struct mg_error *err)
@@ -144,7 +144,8 @@ static int sink_begin(void *arg, const struct mg_answer *answer, struct mg_error
 	if (answer->count == 0) {
 		return 0;
 	}
-	int code = put_seen(work, err);
+	struct mg_buf *seen = seen_frame(work);
+	int code = seen ? put_frame(work, seen, err) : 0;
 
 	code = code ? code : mg_arrow_encoder_new(&work->encoder, answer->schema, false, err);
 	code = code ? code : mg_arrow_encode_schema(work->encoder, &schema, err);
@@ -202,11 +203,13 @@ static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *
 		.kind = MG_RELAY_DONE,
 		.done = { .tag = answer->tag, .stats = *answer->stats },
 	};
-	int code = put_seen(work, err);
 
+	/* Not by the stream, which a cancel closes: what has happened is said to have happened. */
+	(void)err;
+	work->seen = seen_frame(work);
 	frame.done.stats.workers_there = workers_here(work);
 	work->last = mg_relay_frame_encode(&frame);
-	return code;
+	return 0;
 }
 
 static void sink_notice(void *arg, const char *text)
@@ -386,6 +389,9 @@ static void pump(struct peer *peer)
 			send_block(work, block);
 		}
 		if (finished) {
+			if (work->seen) {
+				mg_conn_write_buf(peer->conn, work->seen);
+			}
 			mg_conn_write_buf(peer->conn, work->last);
 			end_work(peer);
 		} else if (!block) {

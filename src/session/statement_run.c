@@ -696,11 +696,12 @@ static int answer_change(struct job *job, const struct mg_change_result *result,
 	return code ? code : job->sink->end(job->sink->arg, &job->answer, err);
 }
 
-/* The change is made, but its rows, or the word that it is, did not reach the sink. */
+/* The change is made, but its rows, or the word that it is, did not reach the sink: whatever was in
+ * the way, also a cancel, it must not sound as if nothing had happened. */
 static int say_done(struct mg_error *err)
 {
-	if (mg_code_info(err->code)->retry == MG_RETRY_SAFE) { /* for nothing happened */
-		mg_error_set(err, MG_E_DISCONNECTED, "%s", err->message);
+	if (mg_code_info(err->code)->retry == MG_RETRY_SAFE || err->code == MG_E_DISCONNECTED) {
+		mg_error_set(err, MG_E_UNKNOWN_OUTCOME, "%s", err->message);
 	}
 	mg_error_detail(err, "The change is made; only its answer was not handed out.");
 	return err->code;

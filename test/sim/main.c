@@ -60,7 +60,7 @@ static const struct control {
 	{ .name = "term", .rules = MG_ARMOUR_TERM, .seeds = 2000 },
 	{ .name = "ballot", .rules = MG_ARMOUR_BALLOT, .seeds = 2000 },
 	{ .name = "farewell", .rules = MG_ARMOUR_FAREWELL, .seeds = 2000 },
-	{ .name = "counting", .rules = MG_ARMOUR_COUNTING, .seeds = 2000 },
+	{ .name = "counting", .rules = MG_ARMOUR_COUNTING },
 	{ .name = "hold", .rules = MG_RULE_HOLD, .slow_disk = true, .seeds = 2000 },
 	{ .name = "probe", .rules = MG_RULE_PROBE, .seeds = 2000 },
 	{ .name = "probe-term", .rules = MG_RULE_PROBE_TERM, .seeds = 2000 },
