@@ -252,6 +252,31 @@ def test_a_time_limit_holds_over_another_node(three):
     assert everywhere(three, "SELECT count(*) FROM endless") == [[100000]]
 
 
+def test_what_was_over_its_limit_was_not_done(three):
+    """Limits that end while the coordinator commits: 57014 says that nothing has happened."""
+    execute(three, three.names[0], "CREATE TABLE hurried (k INTEGER) PARTITIONED BY (k)")
+    refused, done = set(), set()
+
+    def write(at, keys):
+        for key in keys:
+            limit = 3 + key * 7 % 30
+            answer = three.post(at, f"/db/execute?timeout={limit}ms", {"sql": f"INSERT INTO hurried SELECT {key} FROM range(1)"})
+            if answer.status == 200:
+                done.add(key)
+            elif answer.json()["error"]["sqlstate"] == "57014":
+                refused.add(key)
+
+    writers = [threading.Thread(target=write, args=(name, range(i * 200, i * 200 + 150))) for i, name in enumerate(three.names)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    there = {row[0] for row in query(three, three.names[0], "SELECT k FROM hurried")}
+    assert refused and done
+    assert done <= there
+    assert not refused & there
+
+
 def test_any_reads_what_the_node_has(three):
     execute(three, three.names[0], "CREATE TABLE loose (k INTEGER) PARTITIONED BY (k)")
     execute(three, three.names[0], "INSERT INTO loose SELECT i FROM range(100) AS r(i)")
