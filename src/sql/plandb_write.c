@@ -145,12 +145,12 @@ int mg_plandb_try(struct mg_plandb *db, const struct mg_plan_settings *settings,
 
 	code = code ? code : mg_plandb__attach(settings, conn->duck, &why);
 	if (!code) {
-		code = schema ? look_in(conn, schema, &why) : 0;
-		code = code ? code : mg_duck_exec(conn->duck, "BEGIN", &why);
+		code = mg_duck_exec(conn->duck, "BEGIN", &why);
 		if (!code && settings && settings->now_us) {
 			code = mg_duck_set_now(conn->duck, settings->now_us, &why);
 		}
 		code = code ? code : mg_plandb__replay(db, conn, settings, true, &why);
+		code = code || !schema ? code : look_in(conn, schema, &why); /* it may be made there */
 		code = code ? code : work(arg, conn->duck, &why);
 		(void)mg_plandb__attach(settings, NULL, NULL);
 		mg_duck_set_context(conn->duck, NULL);
