@@ -283,45 +283,77 @@ static bool is_copy_format(const char *format)
 	return false;
 }
 
-/* Where a file's bytes wait until they are whole: beside it.  NULL: a device or a pipe, which takes
- * them as they come. */
-static char *draft_of(const char *path)
+/* Where a file's bytes wait until they are whole: beside it, readable for whom it was; a link stays
+ * one.  A device or a pipe takes them as they come. */
+struct draft {
+	char *path;   /* of the file itself */
+	char *beside; /* or NULL */
+	FILE *file;
+};
+
+static int draft_open(struct draft *draft, const char *path, struct mg_error *err)
 {
 	struct stat info;
+	bool there = stat(path, &info) == 0;
 
-	return lstat(path, &info) == 0 && !S_ISREG(info.st_mode)
-	           ? NULL
-	           : mg_format("%s.part-%d", path, getpid());
+	*draft = (struct draft){ .path = mg_strdup(path) };
+	if (there && S_ISREG(info.st_mode)) {
+		char *real = realpath(path, NULL);
+
+		if (real) {
+			mg_free(draft->path);
+			draft->path = mg_strdup(real);
+		}
+		free(real);
+	}
+	if (!there || S_ISREG(info.st_mode)) {
+		draft->beside = mg_format("%s.part-%d", draft->path, getpid());
+	}
+	draft->file = draft->beside ? fopen(draft->beside, "wbx") : fopen(draft->path, "wb");
+	if (draft->file && draft->beside && there) {
+		(void)fchmod(fileno(draft->file), info.st_mode & 07777);
+	}
+	return draft->file ? 0 : mg_error_errno(err, errno, "cannot write \"%s\"", path);
+}
+
+/* keep: it is whole, and becomes the file. */
+static int draft_close(struct draft *draft, bool keep, struct mg_error *err)
+{
+	int code = 0;
+
+	if (draft->file && fclose(draft->file) != 0 && keep) {
+		code = mg_error_errno(err, errno, "cannot write \"%s\"", draft->path);
+	}
+	if (draft->file && draft->beside && keep && !code) {
+		code = mg_file_rename(draft->beside, draft->path, err);
+	}
+	if (draft->file && draft->beside && (!keep || code)) {
+		mg_file_remove(draft->beside, NULL);
+	}
+	mg_free(draft->beside);
+	mg_free(draft->path);
+	return code;
 }
 
 /* The statement's answer into the file, whole; what fails leaves what was there. */
 static int run_into(struct mg_shell *shell, const char *path, const struct mg_sb *sql)
 {
-	char *draft = draft_of(path);
-	FILE *file = fopen(draft ? draft : path, "wb"), *out = shell->out;
+	FILE *out = shell->out;
 	bool is_pipe = shell->out_is_pipe;
+	struct draft draft;
 	struct mg_error err = { 0 };
 
-	if (!file) {
-		mg_error_errno(&err, errno, "cannot open \"%s\"", path);
-		mg_free(draft);
+	if (draft_open(&draft, path, &err)) {
+		(void)draft_close(&draft, false, NULL);
 		return mg_cli_fail(&err);
 	}
-	shell->out = file;
+	shell->out = draft.file;
 	shell->out_is_pipe = shell->holds_result = false;
 	int code = mg_shell_statement(shell, sql->ptr, sql->len);
 
-	if (fclose(file) != 0 && !code) {
-		mg_error_errno(&err, errno, "cannot write \"%s\"", path);
+	if (draft_close(&draft, code == 0, &err)) {
 		code = mg_cli_fail(&err);
 	}
-	if (draft && !code && mg_file_rename(draft, path, &err)) {
-		code = mg_cli_fail(&err);
-	}
-	if (draft && code) {
-		mg_file_remove(draft, NULL);
-	}
-	mg_free(draft);
 	shell->out = out;
 	shell->out_is_pipe = is_pipe;
 	shell->holds_result = false;

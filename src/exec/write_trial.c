@@ -39,37 +39,26 @@ void mg_write__add_trial(struct mg_sb *sql, const struct mg_write *write)
 
 /* ---- RETURNING: "schema"."table".column ---- */
 
-static bool is_name(struct mg_token token, const char *name)
-{
-	struct mg_str text = token.text;
-
-	if (token.kind == MG_T_QUOTED && text.len >= 2) {
-		text = (struct mg_str){ text.ptr + 1, text.len - 2 };
-	}
-	return (token.kind == MG_T_WORD || token.kind == MG_T_QUOTED) &&
-	       mg_str_eq_nocase(text, mg_str(name));
-}
-
 /* From here on, "schema"."table". with its last point; *name: where the table's begins. */
 static bool is_path(struct mg_lexer lexer, struct mg_token token, const struct mg_table *table,
                     const char **name)
 {
 	struct mg_lexer behind = lexer;
 
-	if (is_name(token, "merganser") && mg_token_is_sign(mg_lex_next(&behind), '.')) {
+	if (mg_token_is_name(token, "merganser") && mg_token_is_sign(mg_lex_next(&behind), '.')) {
 		struct mg_token next = mg_lex_next(&behind);
 
-		if (is_name(next, table->schema)) {
+		if (mg_token_is_name(next, table->schema)) {
 			token = next;
 			lexer = behind;
 		}
 	}
-	if (!is_name(token, table->schema) || !mg_token_is_sign(mg_lex_next(&lexer), '.')) {
+	if (!mg_token_is_name(token, table->schema) || !mg_token_is_sign(mg_lex_next(&lexer), '.')) {
 		return false;
 	}
 	token = mg_lex_next(&lexer);
 	*name = token.text.ptr;
-	return is_name(token, table->name) && mg_token_is_sign(mg_lex_next(&lexer), '.');
+	return mg_token_is_name(token, table->name) && mg_token_is_sign(mg_lex_next(&lexer), '.');
 }
 
 struct mg_str mg_write__unqualify(const struct mg_write *write, struct mg_str text)

@@ -4,7 +4,8 @@
  * Asked when a reader has its snapshot and before it answers.  What a lane makes visible it says
  * before it does: so whatever was read of a shard is in what is noted of it, and little else, for
  * nobody should wait for what he has not seen.  Where one shard shows a transaction that another
- * one does not show yet, all that this one has accepted is noted, which nearly always holds it.
+ * one does not show yet, all that this one has accepted is noted: who reads one shard has waited
+ * until that holds it (cuts.h).
  *
  * Thread: any.
  */

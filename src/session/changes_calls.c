@@ -6,6 +6,7 @@
 #include "codec/arrow_ipc.h"
 #include "exec/feed.h"
 #include "session/text_rows.h"
+#include "sql/cursor.h"
 #include "sql/statement.h"
 #include "store/duck.h"
 
@@ -24,22 +25,6 @@ static const struct {
 };
 
 /* ---- the calls of a text ---- */
-
-static bool is_operator(struct mg_token token, const char *text)
-{
-	return token.kind == MG_T_OPERATOR && mg_str_eq(token.text, mg_str(text));
-}
-
-static bool is_name(struct mg_token token, const char *name)
-{
-	struct mg_str text = token.text;
-
-	if (token.kind == MG_T_QUOTED && text.len >= 2) {
-		text = (struct mg_str){ text.ptr + 1, text.len - 2 };
-	}
-	return (token.kind == MG_T_WORD || token.kind == MG_T_QUOTED) &&
-	       mg_str_eq_nocase(text, mg_str(name));
-}
 
 /* The value of '...'. */
 static const char *value_of(struct mg_arena *arena, struct mg_token token)
@@ -82,7 +67,7 @@ static int read_arguments(struct mg_changes_calls *calls, struct mg_lexer *lexer
 	call->table = value_of(calls->arena, token);
 	call->from = "kept";
 	token = mg_lex_next(lexer);
-	if (is_operator(token, ",")) {
+	if (mg_token_is_sign(token, ',')) {
 		token = mg_lex_next(lexer);
 		if (!is_plain_string(token)) {
 			return refuse(err);
@@ -90,14 +75,15 @@ static int read_arguments(struct mg_changes_calls *calls, struct mg_lexer *lexer
 		call->from = value_of(calls->arena, token);
 		token = mg_lex_next(lexer);
 	}
-	return is_operator(token, ")") ? 0 : refuse(err);
+	return mg_token_is_sign(token, ')') ? 0 : refuse(err);
 }
 
 /* "cluster.changes(" stands at the lexer, which is behind "cluster". */
 static bool is_call(struct mg_lexer *lexer)
 {
-	return is_operator(mg_lex_next(lexer), ".") && is_name(mg_lex_next(lexer), "changes") &&
-	       is_operator(mg_lex_next(lexer), "(");
+	return mg_token_is_sign(mg_lex_next(lexer), '.') &&
+	       mg_token_is_name(mg_lex_next(lexer), "changes") &&
+	       mg_token_is_sign(mg_lex_next(lexer), '(');
 }
 
 int mg_changes_calls_find(struct mg_changes_calls *calls, struct mg_arena *arena,
@@ -114,7 +100,7 @@ int mg_changes_calls_find(struct mg_changes_calls *calls, struct mg_arena *arena
 	     !code && token.kind != MG_T_END && token.kind != MG_T_BAD; token = mg_lex_next(&lexer)) {
 		struct mg_lexer ahead = lexer;
 
-		if (!is_name(token, "cluster") || !is_call(&ahead)) {
+		if (!mg_token_is_name(token, "cluster") || !is_call(&ahead)) {
 			continue;
 		}
 		if (calls->count == MG_CHANGES_CALLS_MAX) {

@@ -14,6 +14,7 @@
 #include "os/clock.h"
 #include "replica/replica.h"
 #include "session/settings.h"
+#include "sql/cursor.h"
 #include "sql/statement.h"
 #include "store/duck.h"
 
@@ -570,27 +571,14 @@ void mg_system_table_sql(struct mg_system_tables *tables, size_t index,
 
 /* ---- which tables a statement names ---- */
 
-static struct mg_str unquote(struct mg_token token)
-{
-	if (token.kind == MG_T_QUOTED && token.text.len >= 2) {
-		return (struct mg_str){ token.text.ptr + 1, token.text.len - 2 };
-	}
-	return token.text;
-}
-
-static bool is_name(struct mg_token token)
-{
-	return token.kind == MG_T_WORD || token.kind == MG_T_QUOTED;
-}
-
-static uint32_t table_bit(struct mg_str name)
+static uint32_t table_bit(struct mg_token token)
 {
 	for (size_t i = 0; i < MG_SYSTEM_TABLE_COUNT; i++) {
-		if (mg_str_eq_nocase(name, mg_str(table_list[i].name))) {
+		if (mg_token_is_name(token, table_list[i].name)) {
 			return 1u << i;
 		}
 	}
-	return mg_str_eq_nocase(name, MG_STR("changes")) ? 1u << MG_SYSTEM_TABLE_COUNT : 0;
+	return mg_token_is_name(token, "changes") ? 1u << MG_SYSTEM_TABLE_COUNT : 0;
 }
 
 uint32_t mg_system_tables_named(struct mg_str sql)
@@ -601,14 +589,14 @@ uint32_t mg_system_tables_named(struct mg_str sql)
 	mg_lex_init(&lexer, sql);
 	for (struct mg_token token = mg_lex_next(&lexer);
 	     token.kind != MG_T_END && token.kind != MG_T_BAD;) {
-		if (!is_name(token) || !mg_str_eq_nocase(unquote(token), MG_STR("cluster"))) {
+		if (!mg_token_is_name(token, "cluster")) {
 			token = mg_lex_next(&lexer);
 			continue;
 		}
 		token = mg_lex_next(&lexer);
-		if (token.kind == MG_T_OPERATOR && mg_str_eq(token.text, MG_STR("."))) {
+		if (mg_token_is_sign(token, '.')) {
 			token = mg_lex_next(&lexer);
-			bits |= is_name(token) ? table_bit(unquote(token)) : 0;
+			bits |= table_bit(token);
 		}
 	}
 	return bits;

@@ -1,6 +1,8 @@
 /* cursor.c - see cursor.h. */
 #include "sql/cursor.h"
 
+#include <ctype.h>
+
 void mg_cursor_init(struct mg_cursor *cursor, struct mg_arena *arena, struct mg_str text,
                     struct mg_error *err)
 {
@@ -30,6 +32,25 @@ bool mg_token_is(struct mg_token token, const char *word)
 bool mg_token_is_sign(struct mg_token token, char sign)
 {
 	return token.kind == MG_T_OPERATOR && token.text.len == 1 && token.text.ptr[0] == sign;
+}
+
+bool mg_token_is_name(struct mg_token token, const char *name)
+{
+	struct mg_str text = token.text;
+
+	if (token.kind == MG_T_WORD) {
+		return mg_str_eq_nocase(text, mg_str(name));
+	}
+	if (token.kind != MG_T_QUOTED || text.len < 2) {
+		return false;
+	}
+	const char *at = text.ptr + 1, *end = text.ptr + text.len - 1;
+
+	while (at < end && *name && tolower((unsigned char)*at) == tolower((unsigned char)*name)) {
+		at += *at == '"' && at + 1 < end ? 2 : 1; /* a quote is doubled */
+		name++;
+	}
+	return at == end && !*name;
 }
 
 bool mg_token_is_end(struct mg_token token)

@@ -26,6 +26,8 @@ struct mg_token mg_cursor_peek(const struct mg_cursor *cursor); /* the one behin
 bool mg_token_is(struct mg_token token, const char *word);
 bool mg_token_is_sign(struct mg_token token, char sign);
 bool mg_token_is_end(struct mg_token token);
+/* A word, or a name in quotes, that means this name, whatever its case. */
+bool mg_token_is_name(struct mg_token token, const char *name);
 
 bool mg_cursor_take(struct mg_cursor *cursor, const char *word);
 bool mg_cursor_take_two(struct mg_cursor *cursor, const char *first, const char *second);

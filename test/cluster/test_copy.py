@@ -156,6 +156,19 @@ def test_the_shell(three, tmp_path):
         assert (tmp_path / "semi.csv").read_text().splitlines()[0] == "k;v"
         wrong = shell(three, name, "-c", "\\copy sh to 'none.csv' (colour 'red')", cwd=tmp_path)
         assert wrong.returncode == 3 and "colour" in wrong.stderr and not (tmp_path / "none.csv").exists(), wrong.stderr
+        # What was there stays until all has come, and so do its rights, and a link to it.
+        (tmp_path / "semi.csv").chmod(0o600)
+        (tmp_path / "link.csv").symlink_to("semi.csv")
+        kept = (tmp_path / "semi.csv").read_text()
+        assert shell(three, name, "-c", "\\copy (SELECT error('no') FROM sh) to 'link.csv'", cwd=tmp_path).returncode == 3
+        assert (tmp_path / "semi.csv").read_text() == kept
+        assert shell(three, name, "-c", "\\copy (SELECT 7 AS n) to 'link.csv'", cwd=tmp_path).returncode == 0
+        assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "semi.csv").read_text() == "n\n7\n"
+        assert (tmp_path / "semi.csv").stat().st_mode & 0o777 == 0o600
+        assert not list(tmp_path.glob("*.part-*"))
+        assert shell(three, name, "-c", "\\copy (SELECT 7 AS n) to '/dev/stdout'", cwd=tmp_path).stdout.startswith("n\n7\n")
+        for left in ("semi.csv", "link.csv"):
+            (tmp_path / left).unlink()
 
 
 def test_cancelled_and_killed_clients_store_nothing(three):
