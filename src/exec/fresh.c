@@ -10,7 +10,7 @@
 #include "exec/engine.h"
 #include "replica/replica.h"
 
-enum { WHOLE_MS_MAX = 10 * 1000 };
+enum { WHOLE_MS_MAX = 10 * 1000, SHOWS_MAX = 8 };
 
 static bool is_new_enough(const struct mg_fresh *fresh, struct mg_replica *replica)
 {
@@ -40,21 +40,24 @@ static uint32_t *all_shards(const struct mg_replica *replica, size_t *count)
 	return all;
 }
 
+/* A shard may be ahead of the version of the catalog that is shown, and have let go of what an ALTER
+ * has replaced: the next barrier brings the version that says so, unless there was one more. */
 int mg_fresh_show(struct mg_engine *engine, const struct mg_patience *patience,
                   struct mg_error *err)
 {
-	mg_engine_show(engine, false);
-	if (!mg_engine_hides(engine)) {
-		return 0;
-	}
+	struct mg_replica *replica = mg_engine_replica(engine);
 	size_t count;
-	uint32_t *all = all_shards(mg_engine_replica(engine), &count);
-	int code = mg_replica_try_barrier(mg_engine_replica(engine), all, count, patience, err);
+	uint32_t *all = all_shards(replica, &count);
+	int code = 0;
 
-	mg_free(all);
-	if (!code) {
-		mg_engine_show(engine, true);
+	mg_engine_show(engine, false);
+	for (int i = 0; !code && i < SHOWS_MAX && mg_engine_hides(engine); i++) {
+		code = mg_replica_try_barrier(replica, all, count, patience, err);
+		if (!code) {
+			mg_engine_show(engine, true);
+		}
 	}
+	mg_free(all);
 	return code;
 }
 
@@ -144,9 +147,10 @@ int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *e
 	int code =
 		mg_replica_try_barrier(replica, fresh->shards, fresh->count, &fresh->patience, err);
 
-	if (!code) {
-		mg_engine_show(fresh->engine, fresh->missing);
-		code = fresh->objects ? mg_fresh_show(fresh->engine, &fresh->patience, err) : 0;
+	if (!code && (fresh->missing || fresh->objects)) {
+		code = mg_fresh_show(fresh->engine, &fresh->patience, err);
+	} else if (!code) {
+		mg_engine_show(fresh->engine, false);
 	}
 	if (!code) {
 		*stale = mg_engine_shown(fresh->engine) != fresh->shown;

@@ -244,7 +244,7 @@ def test_a_copy_that_was_away_for_long_takes_what_differs(new_cluster):
     cluster.wait_workers(1)
     cluster.wait_copies(2)
     execute(cluster, "UPDATE lineitem SET l_tax = l_tax WHERE l_orderkey < 100")  # now the copies are the worker's own
-    until("copies", lambda: cluster.rows(COPIES) == [["ready", 0, 0]])
+    until("copies", lambda: cluster.rows(COPIES) == [["ready", 0, 0]] and cluster.log("w").count("event=copy.own") == 2)
     cluster.processes["w"].terminate()
     assert cluster.processes["w"].wait(20) == 0
     execute(cluster, "UPDATE lineitem SET l_tax = l_tax WHERE l_orderkey % 1000 = 1")
