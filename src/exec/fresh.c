@@ -40,8 +40,9 @@ static uint32_t *all_shards(const struct mg_replica *replica, size_t *count)
 	return all;
 }
 
-/* A shard may be ahead of the version of the catalog that is shown, and have let go of what an ALTER
- * has replaced: the next barrier brings the version that says so, unless there was one more. */
+/* A shard may be ahead of the version of the catalog that is shown, and have let go of what an
+ * ALTER has replaced: the next barrier brings the version that says so, unless there was one more.
+ */
 int mg_fresh_show(struct mg_engine *engine, const struct mg_patience *patience,
                   struct mg_error *err)
 {

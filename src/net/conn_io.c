@@ -158,7 +158,7 @@ static enum transfer read_tls(struct mg_conn *conn, uint8_t *bytes, size_t size,
 			enum transfer result = ssl_result(conn, count, true);
 
 			/* What was read before counts first; the end is met again by the next read. */
-			return *got > 0 && result != TRANSFER_ERROR ? TRANSFER_DONE : result;
+			return *got > 0 && result == TRANSFER_END ? TRANSFER_DONE : result;
 		}
 		*got += (size_t)count;
 	}

@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "os/file.h"
 #include "os/thread.h"
+#include "os/wait.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,10 +33,11 @@ struct job {
 
 struct lane {
 	pthread_mutex_t lock;
-	pthread_cond_t changed;
+	struct mg_waker waker;
+	pthread_cond_t done; /* a job */
 	pthread_t thread;
 	struct job *first, **last;
-	bool running, closing;
+	bool sleeping, running, closing;
 };
 
 struct real_disk {
@@ -184,6 +186,16 @@ static uint64_t disk_free_bytes(struct mg_disk *disk)
 
 /* ---- lanes ---- */
 
+static void wake_and_unlock(struct lane *lane)
+{
+	if (lane->sleeping) {
+		lane->sleeping = false; /* once */
+		mg_waker_wake(&lane->waker, &lane->lock);
+	} else {
+		pthread_mutex_unlock(&lane->lock);
+	}
+}
+
 static void *run_lane(void *arg)
 {
 	struct lane *lane = arg;
@@ -192,8 +204,10 @@ static void *run_lane(void *arg)
 	pthread_mutex_lock(&lane->lock);
 	for (;;) {
 		while (!lane->first && !lane->closing) {
-			pthread_cond_wait(&lane->changed, &lane->lock);
+			lane->sleeping = true;
+			mg_waker_sleep(&lane->waker, &lane->lock, UINT64_MAX);
 		}
+		lane->sleeping = false;
 		struct job *job = lane->first;
 		if (!job) {
 			break;
@@ -208,7 +222,7 @@ static void *run_lane(void *arg)
 		mg_free(job);
 		pthread_mutex_lock(&lane->lock);
 		lane->running = false;
-		pthread_cond_broadcast(&lane->changed);
+		pthread_cond_broadcast(&lane->done);
 	}
 	pthread_mutex_unlock(&lane->lock);
 	return NULL;
@@ -224,8 +238,7 @@ static void disk_submit(struct mg_disk *disk, unsigned at, void (*run)(void *arg
 	pthread_mutex_lock(&lane->lock);
 	*lane->last = job;
 	lane->last = &job->next;
-	pthread_cond_broadcast(&lane->changed);
-	pthread_mutex_unlock(&lane->lock);
+	wake_and_unlock(lane);
 }
 
 static void disk_drain(struct mg_disk *disk)
@@ -235,7 +248,7 @@ static void disk_drain(struct mg_disk *disk)
 
 		pthread_mutex_lock(&lane->lock);
 		while (lane->first || lane->running) {
-			pthread_cond_wait(&lane->changed, &lane->lock);
+			pthread_cond_wait(&lane->done, &lane->lock);
 		}
 		pthread_mutex_unlock(&lane->lock);
 	}
@@ -244,12 +257,14 @@ static void disk_drain(struct mg_disk *disk)
 static int start_lane(struct lane *lane, struct mg_error *err)
 {
 	pthread_mutex_init(&lane->lock, NULL);
-	pthread_cond_init(&lane->changed, NULL);
+	pthread_cond_init(&lane->done, NULL);
+	mg_waker_init(&lane->waker);
 	lane->last = &lane->first;
 	int failed = pthread_create(&lane->thread, NULL, run_lane, lane);
 
 	if (failed) {
-		pthread_cond_destroy(&lane->changed);
+		mg_waker_fini(&lane->waker);
+		pthread_cond_destroy(&lane->done);
 		pthread_mutex_destroy(&lane->lock);
 		return mg_error_errno(err, failed, "cannot start a thread for the disk");
 	}
@@ -260,10 +275,10 @@ static void stop_lane(struct lane *lane)
 {
 	pthread_mutex_lock(&lane->lock);
 	lane->closing = true;
-	pthread_cond_broadcast(&lane->changed);
-	pthread_mutex_unlock(&lane->lock);
+	wake_and_unlock(lane);
 	pthread_join(lane->thread, NULL);
-	pthread_cond_destroy(&lane->changed);
+	mg_waker_fini(&lane->waker);
+	pthread_cond_destroy(&lane->done);
 	pthread_mutex_destroy(&lane->lock);
 }
 

@@ -53,7 +53,7 @@ struct mg_raft_host {
 	pthread_t thread;
 
 	pthread_mutex_t lock;
-	pthread_cond_t wake;
+	struct mg_waker waker;
 	/* guarded by lock */
 	struct posts posts;
 	struct posts later; /* in no order: there are few */
@@ -96,6 +96,16 @@ static void silent_send(struct mg_net *net, uint64_t peer, struct mg_buf *frame)
 
 static const struct mg_net_ops silent_ops = { .send = silent_send };
 
+static void wake_and_unlock(struct mg_raft_host *host)
+{
+	if (host->sleeping) {
+		host->sleeping = false; /* once */
+		mg_waker_wake(&host->waker, &host->lock);
+	} else {
+		pthread_mutex_unlock(&host->lock);
+	}
+}
+
 /* Of the log: a batch is on the disk.  Any thread. */
 static void on_stored(void *arg)
 {
@@ -103,10 +113,7 @@ static void on_stored(void *arg)
 
 	pthread_mutex_lock(&host->lock);
 	host->stored = true;
-	if (host->sleeping) {
-		pthread_cond_signal(&host->wake);
-	}
-	pthread_mutex_unlock(&host->lock);
+	wake_and_unlock(host);
 }
 
 /* ---- the thread -------------------------------------------------------------------------------
@@ -133,17 +140,13 @@ static uint64_t take_due(struct mg_raft_host *host)
 	return earliest;
 }
 
-/* Under the lock: until there is something to do. */
+/* Under the lock: until there is something to do, or, now and then, nothing. */
 static void sleep_until(struct mg_raft_host *host, uint64_t ms)
 {
-	bool waits = true;
-
-	while (!host->posts.count && !host->stored && !host->closing && waits) {
-		if (ms != UINT64_MAX) {
-			waits = mg_cond_wait_until(&host->wake, &host->lock, ms);
-		} else {
-			(void)pthread_cond_wait(&host->wake, &host->lock);
-		}
+	if (!host->posts.count && !host->stored && !host->closing) {
+		host->sleeping = true;
+		mg_waker_sleep(&host->waker, &host->lock, ms);
+		host->sleeping = false;
 	}
 }
 
@@ -154,12 +157,11 @@ static bool next(struct mg_raft_host *host)
 
 	mg_assert(empty.count == 0);
 	pthread_mutex_lock(&host->lock);
-	host->sleeping = true;
 	uint64_t turn_ms = host->node ? host->wake_ms : UINT64_MAX, due_ms = take_due(host);
 
 	sleep_until(host, turn_ms < due_ms ? turn_ms : due_ms);
 	(void)take_due(host);
-	host->sleeping = host->stored = false;
+	host->stored = false;
 	host->running = host->posts;
 	host->posts = empty;
 	bool over = host->closing && !host->running.count;
@@ -204,10 +206,7 @@ void mg_raft_host_post(struct mg_raft_host *host, void (*run)(void *arg), void *
 	mg_assert(!host->closing);
 	mg_grow(host->posts.list, host->posts.count, host->posts.cap);
 	host->posts.list[host->posts.count++] = (struct post){ run, arg, 0 };
-	if (host->sleeping) {
-		pthread_cond_signal(&host->wake);
-	}
-	pthread_mutex_unlock(&host->lock);
+	wake_and_unlock(host);
 }
 
 void mg_raft_host_post_at(struct mg_raft_host *host, uint64_t ms, void (*run)(void *arg), void *arg)
@@ -216,10 +215,7 @@ void mg_raft_host_post_at(struct mg_raft_host *host, uint64_t ms, void (*run)(vo
 	mg_assert(!host->closing);
 	mg_grow(host->later.list, host->later.count, host->later.cap);
 	host->later.list[host->later.count++] = (struct post){ run, arg, ms };
-	if (host->sleeping) {
-		pthread_cond_signal(&host->wake);
-	}
-	pthread_mutex_unlock(&host->lock);
+	wake_and_unlock(host);
 }
 
 /* ---- calls ------------------------------------------------------------------------------------
@@ -318,7 +314,7 @@ static void free_host(struct mg_raft_host *host)
 		mg_log_file_close(host->log);
 	}
 	mg_disk_close(host->disk);
-	pthread_cond_destroy(&host->wake);
+	mg_waker_fini(&host->waker);
 	pthread_mutex_destroy(&host->lock);
 	mg_free(host->posts.list);
 	mg_free(host->later.list);
@@ -366,7 +362,7 @@ int mg_raft_host_open(struct mg_raft_host **out, const struct mg_raft_host_optio
 	host->env.ops = &env_ops;
 	host->silent.ops = &silent_ops;
 	pthread_mutex_init(&host->lock, NULL);
-	mg_cond_init(&host->wake);
+	mg_waker_init(&host->waker);
 	int code = open_log(host, err);
 
 	if (code) {
@@ -451,8 +447,7 @@ void mg_raft_host_close(struct mg_raft_host *host)
 	mg_raft_host_stop(host);
 	pthread_mutex_lock(&host->lock);
 	host->closing = host->started;
-	pthread_cond_signal(&host->wake);
-	pthread_mutex_unlock(&host->lock);
+	wake_and_unlock(host);
 	if (host->started) {
 		pthread_join(host->thread, NULL);
 	}
