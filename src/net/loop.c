@@ -8,8 +8,12 @@
  * owner: the loop's thread, except posts (any thread, under lock).
  * Limits: SETTLE_ROUNDS per turn, then sockets are looked at again before the rest is settled.
  */
+#include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/str.h"
@@ -36,6 +40,7 @@ bool mg_loop_is_current(const struct mg_loop *loop)
 
 void mg_loop_post(struct mg_loop *loop, void (*fn)(void *), void *arg)
 {
+	static const uint64_t one = 1;
 	struct mg_post *post = mg_alloc0(sizeof *post);
 
 	post->fn = fn;
@@ -43,9 +48,19 @@ void mg_loop_post(struct mg_loop *loop, void (*fn)(void *), void *arg)
 	pthread_mutex_lock(&loop->lock);
 	*loop->posts_end = post;
 	loop->posts_end = &post->next;
-	/* Under the lock, so that the loop cannot be gone between the list and the call. */
-	(void)uv_async_send(&loop->async);
+	bool wake = !loop->woken;
+
+	loop->woken = true;
+	if (wake) {
+		(void)atomic_fetch_add(&loop->waking, 1); /* it is not gone before we are */
+	}
 	pthread_mutex_unlock(&loop->lock);
+	if (wake) {
+		/* Not uv_async_send: who is put aside in it has the loop spin until it goes on. */
+		while (write(loop->wake_fd, &one, sizeof one) < 0 && errno == EINTR) {
+		}
+		(void)atomic_fetch_sub(&loop->waking, 1);
+	}
 }
 
 static bool run_posts(struct mg_loop *loop)
@@ -55,6 +70,7 @@ static bool run_posts(struct mg_loop *loop)
 
 	loop->posts = NULL;
 	loop->posts_end = &loop->posts;
+	loop->woken = false;
 	pthread_mutex_unlock(&loop->lock);
 	bool any = post != NULL;
 
@@ -68,10 +84,15 @@ static bool run_posts(struct mg_loop *loop)
 	return any;
 }
 
-static void on_async(uv_async_t *async)
+static void on_wake(uv_poll_t *poll, int status, int events)
 {
-	struct mg_loop *loop = async->data;
+	struct mg_loop *loop = poll->data;
+	uint64_t count;
 
+	(void)status;
+	(void)events;
+	while (read(loop->wake_fd, &count, sizeof count) < 0 && errno == EINTR) {
+	}
 	(void)run_posts(loop);
 	mg_loop__settle(loop);
 }
@@ -198,20 +219,29 @@ void mg_timer_stop(struct mg_timer *timer)
 
 /* ---- life ---- */
 
+static struct mg_loop *free_unopened(struct mg_loop *loop)
+{
+	if (loop->wake_fd >= 0) {
+		close(loop->wake_fd);
+	}
+	mg_free(loop);
+	return NULL;
+}
+
 struct mg_loop *mg_loop__new(const char *name)
 {
 	struct mg_loop *loop = mg_alloc0(sizeof *loop);
 
-	if (uv_loop_init(&loop->uv) != 0) {
-		mg_free(loop);
-		return NULL;
+	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (loop->wake_fd < 0 || uv_loop_init(&loop->uv) != 0) {
+		return free_unopened(loop);
 	}
-	if (uv_async_init(&loop->uv, &loop->async, on_async) != 0) {
+	if (uv_poll_init(&loop->uv, &loop->wake, loop->wake_fd) != 0) {
 		(void)uv_loop_close(&loop->uv);
-		mg_free(loop);
-		return NULL;
+		return free_unopened(loop);
 	}
-	loop->async.data = loop;
+	loop->wake.data = loop;
+	(void)uv_poll_start(&loop->wake, UV_READABLE, on_wake);
 	(void)uv_idle_init(&loop->uv, &loop->idle);
 	loop->idle.data = loop;
 	(void)uv_timer_init(&loop->uv, &loop->sweep);
@@ -273,6 +303,10 @@ void mg_loop__free(struct mg_loop *loop)
 	int status = uv_loop_close(&loop->uv);
 
 	mg_assert(status == 0);
+	while (atomic_load(&loop->waking)) {
+		(void)sched_yield();
+	}
+	close(loop->wake_fd);
 	(void)pthread_mutex_destroy(&loop->lock);
 	current_loop = NULL;
 	mg_free(loop);
