@@ -681,10 +681,11 @@ void mg_raft_node_turn(struct mg_raft_node *node)
 		mg_group__turn(group);
 	}
 	send_probes(node);
-	mg_raft_log_flush(node->options.log);
+	/* Peers first: what they are sent does not wait for our disk, and comes back last. */
 	if (node->options.net->ops->flush != NULL) {
 		node->options.net->ops->flush(node->options.net);
 	}
+	mg_raft_log_flush(node->options.log);
 	env->ops->wake_at(env, node->deadline_ms);
 	mg_assert(node->dirty == NULL);
 }
