@@ -12,7 +12,7 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { RECORD_HEAD = 12, FIRST_PIECE = 4096 };
+enum { RECORD_HEAD = 12, FIRST_PIECE = 512 };
 
 struct mg_follow_log {
 	size_t bytes_max;
@@ -95,9 +95,10 @@ static struct mg_buf *room(struct mg_follow_batch *batch, size_t size)
 	if (last && last->size + size <= last->cap) {
 		return last;
 	}
-	/* The first one is small, for most batches are a row or two; each is twice the one before, so
-	 * that what a batch takes, which is what counts, is not far more than what it holds. */
-	size_t cap = MG_FOLLOW_HEAD + size, usual = last ? 2 * last->cap : FIRST_PIECE;
+	/* The first one is small, for most batches are a row or two, or none; each is twice the one
+	 * before, so that what a batch takes, which is what counts, is not far more than it holds. */
+	size_t cap = MG_FOLLOW_HEAD + size, first = size ? FIRST_PIECE : cap;
+	size_t usual = last ? 2 * last->cap : first;
 
 	usual = usual < MG_FOLLOW_PIECE ? usual : MG_FOLLOW_PIECE;
 	struct mg_buf *buf = mg_buf_new(cap > usual ? cap : usual);

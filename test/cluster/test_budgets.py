@@ -17,6 +17,7 @@ SECONDS = int(os.environ.get("MG_SOAK_SECONDS", "600"))
 ORDERS, UPDATES_PER_S, SHARDS = 15000, 100, 4
 LOG_OF_SHARD = 64 << 20  # what a log keeps for members that lag, before it is cut
 ENTRIES_OF_FILE = 8192  # and a minute: then a file takes up what its log has
+FOLLOWED = 128 << 20  # what is remembered of all shards for workers' copies that are behind
 SEGMENTS = 4 * (64 << 20)  # that are being written, ready ahead, or wait to be removed
 
 
@@ -122,7 +123,7 @@ def test_logs_and_memory_stay_within_their_budgets(new_cluster):
         print(f"{name}: log at most {max(logs) >> 20} MiB; memory at most {max(memory[:half]) >> 20} MiB until half, "
               f"{max(memory[half:]) >> 20} MiB after")
         assert max(logs) <= (SHARDS + 2) * 2 * LOG_OF_SHARD + SEGMENTS, (name, max(logs))
-        assert max(memory[half:]) <= 1.25 * max(memory[:half]) + (64 << 20), (name, memory)
+        assert max(memory[half:]) <= 1.25 * max(memory[:half]) + FOLLOWED + (64 << 20), (name, memory)
         after = file_times(servers, name)
         if updates > 1.5 * SHARDS * ENTRIES_OF_FILE:
             assert all(after[file] > before[name][file] for file in after if file != "0000.duckdb"), (name, before[name], after)
