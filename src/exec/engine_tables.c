@@ -356,11 +356,23 @@ static int show_schemas(struct mg_engine *engine, struct mg_duck_conn *conn,
 	return code;
 }
 
+/* The planning database does not take its definition, and will not: one table less, and no reason
+ * for a node not to serve the others. */
+static bool is_refused(const struct mg_error *err)
+{
+	return err->origin == MG_ORIGIN_PLANNER && strncmp(err->sqlstate, "42", 2) == 0;
+}
+
 /* Not now: the shards may not hold it yet. */
 static void postpone(struct mg_engine *engine, const char *what, const struct mg_error *err)
 {
-	mg_log(MG_LOG_INFO, "catalog.unshown", "object=%s reason=\"%s\"", what, err->message);
-	atomic_store(&engine->unshown, true);
+	bool refused = is_refused(err);
+
+	mg_log(refused ? MG_LOG_ERROR : MG_LOG_INFO, "catalog.unshown", "object=%s reason=\"%s\"", what,
+	       err->message);
+	if (!refused) {
+		atomic_store(&engine->unshown, true);
+	}
 }
 
 /* What it stands on has been dropped: one table less, and no reason not to start. */
@@ -537,9 +549,11 @@ void mg_engine__show_again(struct mg_engine *engine)
 
 		if (!mg_engine__is_shown(engine, MG_SHOWN_TABLE, table->schema, table->name) &&
 		    show_table(engine, conn, data, table, false, table->rows, 0, &err)) {
-			mg_log(mg_replica_is_alone(engine->replica) ? MG_LOG_ERROR : MG_LOG_INFO,
+			bool refused = is_refused(&err);
+
+			mg_log(refused || mg_replica_is_alone(engine->replica) ? MG_LOG_ERROR : MG_LOG_INFO,
 			       "catalog.show", "table=%s error=\"%s\"", table->name, err.message);
-			unshown = true;
+			unshown = unshown || !refused;
 		}
 	}
 	if (!code) {

@@ -120,6 +120,16 @@ static int say_over(enum mg_tx_end why, struct mg_error *err)
 	return MG_E_TRANSACTION;
 }
 
+int mg_tx_say_lost(struct mg_error *err)
+{
+	struct mg_error why = *err;
+
+	mg_error_set(err, MG_E_CONFLICT, "%s", why.message);
+	mg_error_detail(err, "%s", why.detail);
+	mg_error_hint(err, "The transaction is rolled back: run the whole of it again.");
+	return MG_E_CONFLICT;
+}
+
 int mg_tx_enter(struct mg_tx *tx, struct mg_error *err)
 {
 	int code = 0;

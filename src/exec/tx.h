@@ -61,6 +61,9 @@ void mg_tx_reap(struct mg_tx *tx);
 /* A statement begins.  Fails: 25P02 after a failure, 25P03 when it was ended for being idle,
  * MG_E_BUSY while another statement of it runs. */
 int mg_tx_enter(struct mg_tx *tx, struct mg_error *err);
+/* Of a statement that fails because of a server, and would be tried again by itself: in a
+ * transaction, which it ends, that is of no use.  Makes it MG_E_CONFLICT, and says so. */
+int mg_tx_say_lost(struct mg_error *err);
 /* It ends; err: how it failed, NULL or without code: it did not. */
 void mg_tx_leave(struct mg_tx *tx, const struct mg_error *err);
 /* By the statement that has entered: it has changed what the transaction is, so whatever it fails

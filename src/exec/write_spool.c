@@ -303,17 +303,34 @@ void mg_write__add_columns(struct mg_sb *sql, const struct mg_write *write)
 }
 
 /* Types without values of their own need no cast, and have none. */
+static bool has_values(const char *type)
+{
+	return !strstr(type, "\"NULL\"") && !strchr(type, '{');
+}
+
 void mg_write__add_type(struct mg_sb *sql, const char *type)
 {
-	if (!strstr(type, "\"NULL\"") && !strchr(type, '{')) {
+	if (has_values(type)) {
 		mg_sb_addf(sql, "::%s", type);
+	}
+}
+
+/* Of a source, whose types may be structs without field names: ROW(1, 2). */
+static void add_as(struct mg_sb *sql, const char *what, const char *type)
+{
+	if (has_values(type)) {
+		mg_cast_add(sql, what, type);
+	} else {
+		mg_sb_add(sql, what);
 	}
 }
 
 void mg_write__add_cast(struct mg_sb *sql, size_t column, const char *type)
 {
-	mg_sb_addf(sql, "c%zu", column);
-	mg_write__add_type(sql, type);
+	char name[24];
+
+	snprintf(name, sizeof name, "c%zu", column);
+	add_as(sql, name, type);
 }
 
 void mg_write__add_stored(struct mg_sb *sql, const struct mg_write *write, size_t first, bool named)
@@ -355,9 +372,12 @@ void mg_write__add_chunk(struct mg_sb *sql, const struct mg_write *write, const 
 		mg_sb_add(&names, i ? ", " : "");
 		mg_sb_add_ident(&names, name);
 		if (!skip || !skip[i]) {
+			struct mg_sb quoted = { 0 };
+
+			mg_sb_add_ident(&quoted, name);
 			mg_sb_add(sql, first ? "" : ", ");
-			mg_sb_add_ident(sql, name);
-			mg_write__add_type(sql, write->source_types[i]);
+			add_as(sql, mg_sb_text(&quoted), write->source_types[i]);
+			mg_sb_fini(&quoted);
 			first = false;
 		}
 		mg_free(name);

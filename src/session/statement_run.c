@@ -535,17 +535,23 @@ static int find_place(struct job *job, bool *there, struct mg_error *err)
 		return 0;
 	}
 	mg_anywhere_init(&anywhere, mg_sessions_engine(sessions), job->query, job->relayed);
-	int code = mg_anywhere_next(&anywhere, &node, err);
+	struct far_tx *far = NULL;
+	int code = 0;
 
-	if (code || !node) {
-		return code;
-	}
-	struct far_tx *far = mg_alloc0(sizeof *far);
-
-	far->node = node;
-	code = begin_there(job, far, err);
+	do {
+		mg_error_clear(err);
+		code = mg_anywhere_next(&anywhere, &node, err);
+		if (code || !node) {
+			return code;
+		}
+		far = mg_alloc0(sizeof *far);
+		far->node = node;
+		code = begin_there(job, far, err);
+		if (code) {
+			far_free(far);
+		}
+	} while (code && mg_anywhere_again(&anywhere, err));
 	if (code) {
-		far_free(far);
 		return code;
 	}
 	mg_tx_attach(tx, far, far_free);
@@ -568,8 +574,7 @@ static int run_there(struct job *job, struct mg_error *err)
 	/* Only BEGIN makes a connection: what runs on another one is not of this transaction. */
 	code = far->link ? relay(job, far->node, commits, &far->link, err) : MG_E_UNAVAILABLE;
 	if (!far->link && (code == MG_E_UNAVAILABLE || code == MG_E_NODE)) {
-		code = mg_error_set(err, MG_E_CONFLICT, "the server that ran this transaction was lost");
-		mg_error_hint(err, "It is rolled back: run the whole transaction again.");
+		code = mg_error_set(err, code, "the server that ran this transaction was lost");
 	}
 	if (commits) {
 		/* Else nobody knows here what the connection still has open. */
@@ -872,6 +877,9 @@ static int run_in_transaction(struct job *job, struct mg_arena *arena, struct mg
 		return code;
 	}
 	code = run_work(job, arena, err);
+	if (tx && (code == MG_E_UNAVAILABLE || code == MG_E_NODE)) {
+		code = mg_tx_say_lost(err);
+	}
 	if (tx && !job->left) {
 		mg_tx_leave(tx, code ? err : NULL);
 	}

@@ -325,6 +325,9 @@ int mg_plandb_exec(struct mg_plandb *db, const char *sql, struct mg_error *err)
 	int code = mg_duck_exec(conn->duck, sql, err);
 
 	pthread_mutex_unlock(&db->replay_lock);
+	if (code) {
+		err->origin = MG_ORIGIN_PLANNER;
+	}
 	if (strcasestr(sql, "view")) {
 		pthread_mutex_lock(&db->lock);
 		db->views = -1;

@@ -225,13 +225,31 @@ static void add_child(struct type_reader *reader, struct mg_type *type, struct m
 	type->names[n] = name;
 }
 
+/* A word that a type follows; the engine quotes what could be a part of one. */
+static const char *read_plain_name(struct type_reader *reader)
+{
+	const char *start = reader->at, *end = start;
+
+	while (isalnum((unsigned char)*end) || *end == '_') {
+		end++;
+	}
+	if (end == start || *end != ' ' || strncmp(end, " WITH TIME ZONE", 15) == 0) {
+		return NULL;
+	}
+	reader->at = end;
+	return mg_arena_strndup(reader->arena, start, (size_t)(end - start));
+}
+
 /* name type, or a type alone: a quoted word is a name when a type follows it. */
 static bool read_member(struct type_reader *reader, struct mg_type *type)
 {
+	while (*reader->at == ' ') {
+		reader->at++;
+	}
 	const char *start = reader->at;
-	const char *name = read_quoted(reader, '"');
+	const char *name = *start == '"' ? read_quoted(reader, '"') : read_plain_name(reader);
 
-	if (name && *reader->at != ' ') {
+	if (*start == '"' && (!name || *reader->at != ' ')) {
 		reader->at = start;
 		name = NULL;
 	}

@@ -233,6 +233,32 @@ def test_a_transaction_is_taken_by_any_server(make_servers):
     assert servers.rows(leader, "SELECT count(*) FROM t") == [[100]]
 
 
+def test_a_transaction_begins_where_the_next_coordinator_is(make_servers):
+    """Nothing of it was anywhere when the old one fell silent; what comes later says that all of it is to be run again."""
+    servers = make_servers(scale=0, shards=3)
+    servers.start_all()
+    servers.execute("CREATE TABLE t (k INTEGER, v INTEGER) PARTITIONED BY (k)")
+    silent = servers.coordinator()
+    one, other = servers.others(silent)
+    servers.await_rows(one, "SELECT count(*) FROM t", [[0]])
+    late, begun = Handle(servers, one), Handle(servers, one)
+    assert begun.execute("INSERT INTO t VALUES (1, 1)").status == 200
+    process = servers.cluster.processes[silent]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        answer = late.execute("INSERT INTO t SELECT i, 0 FROM range(100) AS r(i)")
+        assert answer.status == 200, answer.body
+        answer = begun.execute("INSERT INTO t VALUES (2, 2)")
+        error = answer.json()["error"]
+        assert answer.status == 409 and error["sqlstate"] == "40001" and "run the whole of it again" in error["hint"], error
+        answer = late.end("commit")
+        assert answer.status == 200, answer.body
+    finally:
+        process.send_signal(signal.SIGCONT)
+    for name in servers.names:
+        servers.await_rows(name, "SELECT count(*), sum(v) FROM t", [[100, "0"]])
+
+
 def test_a_transaction_ends_with_the_server_that_runs_it(make_servers):
     servers = make_servers(scale=0, shards=3)
     servers.start_all()

@@ -57,6 +57,28 @@ def test_names_however_they_are_written(new_cluster):
     cluster.sql("DROP TABLE Side.LOW; DROP TABLE upper; DROP MACRO side.Plus; DROP SCHEMA SIDE")
 
 
+def test_a_generated_column_is_refused(empty):
+    """A DEFAULT is none: the table would be in the catalog, and in no shard."""
+    for column in ("b INTEGER AS (a + 1)", "b AS (5)", "b INTEGER GENERATED ALWAYS AS (a + 1) VIRTUAL"):
+        refused = empty.refused(f"CREATE TABLE made (a INTEGER, {column})")
+        assert "0A000" in refused and "generated columns" in refused and "in a view" in refused, refused
+    empty.sql("CREATE TABLE kept (a INTEGER DEFAULT (CAST(1 AS INTEGER)), \"as\" VARCHAR DEFAULT 'as')")
+    empty.sql("INSERT INTO kept (a) VALUES (3)")
+    assert empty.rows("SELECT * FROM kept") == [[3, "as"]]
+    empty.sql("DROP TABLE kept")
+
+
+def test_structs_without_names(empty):
+    empty.sql("CREATE TABLE r (k INTEGER, s STRUCT(a INTEGER, b VARCHAR), l STRUCT(a INTEGER, b VARCHAR)[]) PARTITIONED BY (k)")
+    empty.sql("INSERT INTO r VALUES (1, ROW(1, 'x'), [ROW(2, 'y')])")
+    empty.sql("INSERT INTO r SELECT i, ROW(i, 's' || i), [ROW(i, NULL)] FROM range(2, 5) t(i)")
+    empty.sql("UPDATE r SET s = ROW(k * 10, 'u') WHERE k = 3")
+    empty.sql("MERGE INTO r USING (SELECT 4 AS k) AS f ON r.k = f.k WHEN MATCHED THEN UPDATE SET s = ROW(40, 'm')")
+    assert empty.rows("SELECT k, s.a, s.b, l[1].a, l[1].b FROM r ORDER BY k") == [
+        [1, 1, "x", 2, "y"], [2, 2, "s2", 2, None], [3, 30, "u", 3, None], [4, 40, "m", 4, None]]
+    empty.sql("DROP TABLE r")
+
+
 def test_few_values_for_many_columns(empty):
     """Columns that are given no value take their place in the log, too."""
     empty.sql("CREATE TABLE wide (" + ", ".join(f"c{i} BIGINT" for i in range(300)) + ")")

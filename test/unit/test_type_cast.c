@@ -113,6 +113,16 @@ static void test_described_types_are_read(void **state)
 	assert_string_equal(type->names[0], "");
 	assert_string_equal(type->children[0]->id, "NULL");
 	assert_string_equal(type->names[1], "NULL");
+	/* DESCRIBE quotes a name only where it must. */
+	type = mg_type_parse(arena, "STRUCT(a TIMESTAMP WITH TIME ZONE, TIME WITH TIME ZONE, "
+	                            "b_2 STRUCT(BIGINT)[])");
+	assert_int_equal(type->child_count, 3);
+	assert_string_equal(type->names[0], "a");
+	assert_string_equal(type->children[0]->id, "TIMESTAMP WITH TIME ZONE");
+	assert_string_equal(type->names[1], "");
+	assert_string_equal(type->children[1]->id, "TIME WITH TIME ZONE");
+	assert_string_equal(type->names[2], "b_2");
+	assert_string_equal(type->children[2]->id, "LIST");
 	mg_arena_free(arena);
 }
 
