@@ -7,9 +7,9 @@
  * Also in parentheses and behind WITH; what asks for the values sees the common table expressions
  * that the PIVOT sees.
  *
- * DuckDB itself does the same in two statements: it makes an enum of the distinct values, in their
- * order.  The values are asked for as text, which is what DuckDB names the columns by and compares
- * with.
+ * DuckDB itself does the same in two statements: it makes an enum of the distinct values as text,
+ * in the order of the text (10, 100, 9).  The values are asked for as text, which is what DuckDB
+ * names the columns by and compares with.
  */
 #include "exec/pivot.h"
 
@@ -107,11 +107,9 @@ static void add_question(struct mg_sb *sql, const struct with *with, struct mg_s
 	}
 	mg_sb_add(sql, "SELECT v FROM (SELECT DISTINCT CAST((");
 	add_piece(sql, item);
-	mg_sb_add(sql, ") AS VARCHAR) AS v, (");
-	add_piece(sql, item);
-	mg_sb_add(sql, ") AS k FROM ");
+	mg_sb_add(sql, ") AS VARCHAR) AS v FROM ");
 	add_piece(sql, source);
-	mg_sb_add(sql, ") AS mg WHERE v IS NOT NULL ORDER BY k");
+	mg_sb_add(sql, ") AS mg WHERE v IS NOT NULL ORDER BY v");
 	mg_sb_fini(&lists);
 }
 

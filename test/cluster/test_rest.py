@@ -516,6 +516,25 @@ def test_pivot_finds_its_values(cluster):
         assert ours.status == 200 and ours.json()["result"] == theirs.json()["result"], ours.body
 
 
+def test_columns_of_a_pivot_come_in_the_order_of_duckdb(cluster):
+    """Which is that of the values' text."""
+    sources = {
+        "k": ("VALUES (9, 1), (10, 1), (100, 1)", "VALUES (-1, 1), (-10, 1), (5, 1), (-2, 1)", "VALUES (9.5, 1), (10.25, 1), (NULL, 1)",
+              "VALUES ('b', 1), ('B', 1), ('a', 1), ('\u00e9', 1), ('Z', 1)", "VALUES ([9], 1), ([10], 1), ([100, 1], 1)",
+              "VALUES (DATE '2020-01-01', 1), (DATE '0044-03-15 (BC)', 1), (DATE '10020-03-15', 1)", "VALUES (true, 1), (false, 1)",
+              "SELECT m::ENUM ('sad', 'ok', 'happy'), 1 FROM (VALUES ('sad'), ('ok'), ('happy')) AS m(m)"),
+        "k, k2": ("SELECT k, m::ENUM ('sad', 'ok'), 1 FROM (VALUES (9, 'sad'), (10, 'ok'), (100, 'sad')) AS m(k, m)",),
+    }
+    with duckdb.connect() as plain:
+        for on, texts in sources.items():
+            for text in texts:
+                sql = f"PIVOT (FROM ({text}) AS t({on}, v)) ON {on} USING sum(v)"
+                found = query(cluster, sql)
+                assert found.status == 200, found.body
+                names = found.json()["result"]["columns"]
+                assert names == [column[0] for column in plain.execute(sql).description], sql
+
+
 @pytest.mark.parametrize("sql", [
     "PIVOT orders ON o_orderstatus)", "PIVOT orders ON (o_orderstatus", "PIVOT orders ON", "PIVOT", "PIVOT orders ON USING count(*)",
     "PIVOT 'x.parquet' ON a", "PIVOT orders ON 'open", "PIVOT orders ON o_orderstatus, , USING count(*)", "PIVOT nothing ON a",
