@@ -419,16 +419,24 @@ static int read_config(struct mg_options *o, const char *path, struct mg_error *
 		return mg_error_errno(err, errno, "cannot open \"%s\"", path);
 	}
 	while (code == 0 && (len = getline(&line, &cap, file)) >= 0) {
-		struct mg_str text = mg_str_trim((struct mg_str){ line, (size_t)len });
+		/* Editors of other systems put a mark of the encoding in front of the first line. */
+		size_t mark = number == 0 && len >= 3 && memcmp(line, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+		struct mg_str text = mg_str_trim((struct mg_str){ line + mark, (size_t)len - mark });
 
 		number++;
 		total += (size_t)len;
 		if (total > CONFIG_SIZE_MAX) {
 			code = mg_error_set(err, MG_E_LIMIT, "\"%s\" is larger than 1 MiB", path);
+		} else if (memchr(line, '\0', (size_t)len)) {
+			code = mg_error_set(err, MG_E_USAGE, "\"%s\" line %zu holds a zero byte", path, number);
 		} else if (text.len > 0 && *text.ptr != '#') {
 			code = read_file_line(o, mg_arena_strndup(o->arena, text.ptr, text.len), path, number,
 			                      err);
 		}
+	}
+	if (code == 0 && !feof(file)) {
+		/* A directory opens like a file, and only reading it fails. */
+		code = mg_error_errno(err, errno, "cannot read \"%s\"", path);
 	}
 	free(line);
 	fclose(file);

@@ -43,15 +43,20 @@ static int parse(struct mg_options **out, const char *command, struct mg_error *
 	return mg_options_parse(out, command_of(command), argc, argv, &help, err);
 }
 
-static char *write_file(const char *text)
+static char *write_bytes(const char *bytes, size_t len)
 {
 	char *path = strdup("/tmp/mg-options-XXXXXX");
 	int fd = mkstemp(path);
 
 	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	assert_int_equal(write(fd, bytes, len), (ssize_t)len);
 	close(fd);
 	return path;
+}
+
+static char *write_file(const char *text)
+{
+	return write_bytes(text, strlen(text));
 }
 
 static void test_a_flag_beats_environment_beats_file_beats_default(void **state)
@@ -106,6 +111,40 @@ static void test_an_unknown_line_of_a_file_is_named_with_its_line(void **state)
 	assert_int_equal(parse(&o, "server", &err, "--config", file, NULL), MG_E_USAGE);
 	assert_non_null(strstr(err.message, "\"lissten\""));
 	assert_non_null(strstr(err.message, "line 2"));
+	mg_options_free(o);
+	unlink(file);
+	free(file);
+}
+
+static void test_what_cannot_be_read_is_no_empty_file(void **state)
+{
+	static const char zero[] = "threads = 2\nlisten = 127.0.0.1:1\0 23\n";
+	static const char marked[] = "\xEF\xBB\xBFthreads = 7\n";
+	struct mg_options *o;
+	struct mg_error err;
+	char *file;
+
+	(void)state;
+	assert_int_equal(parse(&o, "server", &err, "--config", "/", NULL), MG_E_IO);
+	assert_string_equal(err.message, "cannot read \"/\": Is a directory");
+	mg_options_free(o);
+
+	file = write_bytes(zero, sizeof zero - 1);
+	assert_int_equal(parse(&o, "server", &err, "--config", file, NULL), MG_E_USAGE);
+	assert_non_null(strstr(err.message, file));
+	assert_non_null(strstr(err.message, "line 2 holds a zero byte"));
+	mg_options_free(o);
+	unlink(file);
+	free(file);
+
+	file = write_bytes(marked, sizeof marked - 1);
+	assert_int_equal(parse(&o, "server", &err, "--config", file, NULL), 0);
+	assert_int_equal(mg_options_int(o, "threads"), 7);
+	mg_options_free(o);
+	unlink(file);
+	free(file);
+	file = write_bytes("\xEF\xBB\xBF", 3);
+	assert_int_equal(parse(&o, "server", &err, "--config", file, NULL), 0);
 	mg_options_free(o);
 	unlink(file);
 	free(file);
@@ -425,6 +464,7 @@ int main(void)
 		cmocka_unit_test(test_a_flag_beats_environment_beats_file_beats_default),
 		cmocka_unit_test(test_an_unknown_option_is_named_with_the_one_that_was_meant),
 		cmocka_unit_test(test_an_unknown_line_of_a_file_is_named_with_its_line),
+		cmocka_unit_test(test_what_cannot_be_read_is_no_empty_file),
 		cmocka_unit_test(test_a_value_of_the_wrong_type_is_refused_from_every_source),
 		cmocka_unit_test(test_the_old_names_of_the_server_work),
 		cmocka_unit_test(test_some_options_may_be_repeated),
