@@ -27,8 +27,13 @@ void mg_tls__error_text(char *text, size_t size)
 {
 	unsigned long code = ERR_get_error();
 	const char *reason = ERR_reason_error_string(code);
+	char system[100];
 
 	ERR_clear_error();
+	if (reason == NULL && ERR_SYSTEM_ERROR(code)) {
+		/* An errno, of which OpenSSL keeps no text. */
+		reason = strerror_r(ERR_GET_REASON(code), system, sizeof system); /* the GNU form */
+	}
 	(void)snprintf(text, size, "%s",
 	               reason != NULL ? reason
 	               : code == 0    ? "unknown"

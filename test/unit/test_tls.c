@@ -466,6 +466,7 @@ static void test_wrong_files_are_named(void **state)
 	(void)state;
 	assert_int_not_equal(mg_tls_server(&tls, &options, &err), 0);
 	assert_non_null(strstr(err.message, "/nowhere/server.crt"));
+	assert_non_null(strstr(err.message, "No such file or directory"));
 	options = (struct mg_tls_server_options){ .cert_file = certs.cert, .key_file = others.key };
 	assert_int_not_equal(mg_tls_server(&tls, &options, &err), 0);
 	assert_null(tls);
