@@ -8,10 +8,13 @@
 #include "cli/compare.h"
 #include "cli/demo.h"
 #include "cli/shell.h"
+#include "os/file.h"
 #include "os/tty.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SHARDS_MAX 1024
 #define SERVERS_MAX 9
@@ -138,6 +141,32 @@ static int run_on_demo(const struct mg_options *options, struct mg_shell *shell,
 	return 0;
 }
 
+/* Said before a cluster is built for it. */
+static int check_files(const struct mg_options *options, struct mg_error *err)
+{
+	const char *file = mg_options_text(options, "run");
+	const char *folder = mg_options_text(options, "compare");
+	char **names = NULL;
+	size_t count = 0;
+
+	if (file && strcmp(file, "-") != 0) {
+		/* One that is read once, such as a pipe, is not opened here. */
+		if (access(file, R_OK)) {
+			return mg_error_errno(err, errno, "cannot open \"%s\"", file);
+		}
+		if (mg_dir_exists(file)) {
+			return mg_error_set(err, MG_E_USAGE, "\"%s\" is a directory", file);
+		}
+	}
+	if (folder) {
+		int code = mg_dir_list(folder, &names, &count, err);
+
+		mg_free(names);
+		return code;
+	}
+	return 0;
+}
+
 static int check_options(const struct mg_options *options, struct mg_error *err)
 {
 	if (mg_options_int(options, "nodes") < 1 || mg_options_int(options, "nodes") > SERVERS_MAX) {
@@ -151,7 +180,7 @@ static int check_options(const struct mg_options *options, struct mg_error *err)
 		return mg_error_set(err, MG_E_USAGE, "option \"--shard-count\" is from 1 to %d",
 		                    SHARDS_MAX);
 	}
-	return 0;
+	return check_files(options, err);
 }
 
 int mg_command_demo(const struct mg_options *options)

@@ -519,6 +519,15 @@ def test_the_demo_runs_a_file_and_leaves_nothing(demo_env, tmp_path):
     assert folders(demo_env) == []
 
 
+@pytest.mark.parametrize("option", ["--run", "--compare"])
+def test_a_demo_of_what_cannot_be_read_ends_before_it_begins(demo_env, tmp_path, option):
+    wrong = {"--run": (tmp_path / "nothing.sql", tmp_path), "--compare": (tmp_path / "nothing",)}[option]
+    for path in wrong:
+        done = demo(demo_env, option, path)
+        assert done.returncode == 1, done.stderr
+        assert len(done.stderr.splitlines()) == 1 and str(path) in done.stderr, done.stderr
+
+
 @pytest.mark.speed
 def test_the_second_demo_starts_from_the_cache(demo_env):
     demo(demo_env, "--workers", 1, input="SELECT 1;\n")
