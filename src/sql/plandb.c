@@ -440,11 +440,11 @@ static int explain_no_ast(struct mg_plan_conn *conn, struct mg_arena *arena, con
 }
 
 /* A table name that looks like a file would be opened as one if no table had it. */
-static int check_file_names(struct mg_plan_conn *conn, const struct mg_wall_view *view,
-                            struct mg_error *err)
+static int check_file_names(struct mg_plan_conn *conn, const struct mg_wall_table *tables,
+                            size_t count, struct mg_error *err)
 {
-	for (size_t i = 0; i < view->table_count; i++) {
-		const char *name = view->tables[i].name;
+	for (size_t i = 0; i < count; i++) {
+		const char *name = tables[i].name;
 		struct mg_sb sb = { 0 };
 		int64_t found = 0;
 
@@ -569,7 +569,10 @@ int mg_plandb__look(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_a
 	code = mg_wall_look(arena, ast, view, err);
 	code = code ? code : mg_plandb__look_into_macros(conn, arena, view, err);
 	if (!code) {
-		code = check_file_names(conn, view, err);
+		code = check_file_names(conn, view->tables, view->table_count, err);
+	}
+	if (!code) {
+		code = check_file_names(conn, view->described, view->described_count, err);
 	}
 	if (!code) {
 		out->text_refused = view->why;

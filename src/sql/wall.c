@@ -142,9 +142,14 @@ static int walk_table(struct walker *walker, const struct mg_json *json, const s
 		refuse_text(walker, "the statement reads catalog tables");
 		return 0;
 	}
-	if (!walker->described) {
+	struct mg_wall_table table = { catalog, schema, name };
+
+	if (walker->described) {
+		mg_grow(view->described, view->described_count, view->described_cap);
+		view->described[view->described_count++] = table;
+	} else {
 		mg_grow(view->tables, view->table_count, view->table_cap);
-		view->tables[view->table_count++] = (struct mg_wall_table){ catalog, schema, name };
+		view->tables[view->table_count++] = table;
 	}
 	return 0;
 }
@@ -506,6 +511,7 @@ int mg_wall_look(struct mg_arena *arena, const struct mg_json *ast, struct mg_wa
 void mg_wall_view_fini(struct mg_wall_view *view)
 {
 	mg_free(view->tables);
+	mg_free(view->described);
 	mg_free(view->calls);
 	*view = (struct mg_wall_view){ 0 };
 }

@@ -28,6 +28,8 @@ struct mg_wall_view {
 	bool bare;       /* a catalog table is named without its schema: a user's may be meant */
 	struct mg_wall_table *tables; /* user tables named in the text (heap: mg_wall_view_fini) */
 	size_t table_count, table_cap;
+	struct mg_wall_table *described; /* likewise, inside of DESCRIBE: their rows are not read */
+	size_t described_count, described_cap;
 	struct mg_wall_call *calls; /* likewise; what their bodies ask for is not looked at here */
 	size_t call_count, call_cap;
 };

@@ -198,6 +198,13 @@ def test_errors_are_told_apart(cluster):
     assert error(query(cluster, "SELECT 'open"), 400)["sqlstate"] == "42601"
 
 
+@pytest.mark.parametrize("asked", ["SELECT * FROM {}", "SUMMARIZE {}", "DESCRIBE {}", "DESCRIBE SELECT * FROM {}", "SHOW {}",
+                                   "FROM (DESCRIBE {})"])
+def test_a_file_is_no_table_to_whatever_asks(cluster, asked):
+    said = error(query(cluster, asked.format("'/etc/passwd.csv'")), 400)
+    assert said["sqlstate"] == "42P01" and "/etc/passwd.csv" in said["message"] and "Files of the server" in said["hint"], said
+
+
 def test_explain_and_show(cluster):
     assert any("lineitem" in row[0] for row in values(query(cluster, "EXPLAIN SELECT count(*) FROM lineitem")))
     row, = values(query(cluster, "EXPLAIN (FORMAT JSON) SELECT count(*) FROM lineitem"))
