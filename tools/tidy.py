@@ -27,6 +27,8 @@ FENCES = [
 BANNED = ["sprintf", "vsprintf", "strcpy", "strcat", "gets", "strtok", "atoi", "atol", "alloca"]
 BANNED_CALL = re.compile(r"(?<![\w.>])(" + "|".join(BANNED) + r")\s*\(")
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
+LOG_CALL = re.compile(r'\bmg_log\((?:[^;"]|"(?:\\.|[^"\\])*")*;')
+LOG_OWN_KEY = re.compile(r'[" ](ts|level|node|event)=')
 INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)[>"]')
 LINES_MAX = 1000
 COLUMNS_MAX = 100
@@ -74,6 +76,13 @@ def rule_calls(path, text):
             yield number, f"{match.group(1)}() is banned"
 
 
+def rule_log(path, text):
+    for call in LOG_CALL.finditer(text):
+        match = LOG_OWN_KEY.search(call.group(0))
+        if match:
+            yield text.count("\n", 0, call.start()) + 1, f"a log line has the key {match.group(1)} of its own (src/base/log.h)"
+
+
 def rule_head(path, text):
     if not text.startswith("/*"):
         yield 1, "starts without a comment that says what the file is"
@@ -119,7 +128,7 @@ def rules_for(path):
     suffix = pathlib.PurePath(path).suffix
     rules = []
     if suffix in CODE and path.startswith(("src/", "test/", "include/", "bench/")):
-        rules += [rule_includes, rule_calls, rule_head, rule_shape, rule_listed, rule_finished]
+        rules += [rule_includes, rule_calls, rule_log, rule_head, rule_shape, rule_listed, rule_finished]
     elif suffix in {".py", ".sh", ".build"}:
         rules += [rule_shape, rule_finished]
     elif suffix in TEXT:

@@ -5,7 +5,9 @@
  * what follows the "=" up to the next such word is the value, blanks included.  Text in front of
  * the first key becomes the field "message".  The split is decided by the format alone: a mark is
  * put in front of each key before the values are filled in, so a value such as "a b=1" cannot
- * forge a field.  Each line is one write(2), so lines of threads and processes do not mix.
+ * forge a field.  Quotes that the format has around a whole value are left out: a value gets its
+ * quotes here, when it needs some.  Each line is one write(2), so lines of threads and processes do
+ * not mix.
  *
  * Limit: the fields of a line are cut at 4,096 bytes, a format at 512.
  */
@@ -114,15 +116,32 @@ static void add_field(struct mg_sb *line, bool json, const char *key, size_t key
 	}
 }
 
-/* Copy fmt with a mark in place of the blank in front of each key=. */
+/* Copy fmt with a mark in place of the blank in front of each key=, and key="value" without its
+ * quotes, which add_field() would quote once more. */
 static void mark_keys(char *to, size_t cap, const char *fmt)
 {
 	size_t used = 0;
-	if (key_length(fmt) > 0) {
+	size_t key = key_length(fmt);
+	bool quoted = false;
+	if (key > 0) {
 		to[used++] = MARK;
 	}
-	for (; *fmt && used + 1 < cap; fmt++) {
-		to[used++] = *fmt == ' ' && key_length(fmt + 1) > 0 ? MARK : *fmt;
+	while (*fmt && used + 1 < cap) {
+		if (key > 0) {
+			for (; key > 0 && used + 1 < cap; key--) {
+				to[used++] = *fmt++;
+			}
+			key = 0;
+			quoted = *fmt == '"';
+			fmt += quoted;
+		} else if (quoted && *fmt == '"' && (fmt[1] == ' ' || !fmt[1])) {
+			quoted = false;
+			fmt++;
+		} else {
+			key = *fmt == ' ' && !quoted ? key_length(fmt + 1) : 0;
+			to[used++] = key > 0 ? MARK : *fmt;
+			fmt++;
+		}
 	}
 	to[used] = '\0';
 }

@@ -22,7 +22,7 @@ int mg_log_open(const struct mg_log_options *options); /* 0, or errno of the fil
 bool mg_log_level_parse(const char *text, enum mg_log_level *level);
 
 /* mg_log(MG_LOG_INFO, "worker.ready", "worker=%s shards=%u", name, count): the format's
- * words of the form key=%x become fields; values with blanks are quoted. */
+ * words of the form key=%x become fields; values with blanks are quoted, once. */
 #define mg_log(level, event, ...) mg_log_write(level, event, "" __VA_ARGS__)
 void mg_log_write(enum mg_log_level level, const char *event, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

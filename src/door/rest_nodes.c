@@ -149,7 +149,7 @@ static int set_state(struct call *call, struct mg_error *err)
 	int code = mg_node_set_state(call->doors->options.catalog, call->name, call->state, err);
 
 	if (code == 0) {
-		mg_log(MG_LOG_INFO, "node.state", "node=%s state=%s", call->name, call->state);
+		mg_log(MG_LOG_INFO, "node.state", "name=%s state=%s", call->name, call->state);
 		mg_sb_add(&call->answer, "{\"id\": ");
 		mg_sb_add_json(&call->answer, call->name, strlen(call->name));
 		mg_sb_addf(&call->answer, ", \"state\": \"%s\"}\n", call->state);

@@ -361,8 +361,11 @@ static void fail_locked(struct mg_fetch *fetch, uint32_t id, const struct mg_err
 {
 	bool servers_fault = err->code == MG_E_PROTOCOL;
 	mg_log(servers_fault ? MG_LOG_ERROR : MG_LOG_WARN,
-	       servers_fault ? "shard.failed" : "shard.declined", "shard=%u error=\"%s\"%s", id,
-	       err->message, id ? "" : " effect=\"without the reference tables no work is done\"");
+	       servers_fault ? "shard.failed" : "shard.declined", "shard=%u error=%s effect=%s", id,
+	       err->message,
+	       servers_fault ? "the connection ends"
+	       : id          ? "others do its work"
+	                     : "without the reference tables no work is done");
 	fetch->shards[id].state = MG_FETCH_UNKNOWN;
 	if (servers_fault) {
 		mg_channel_close(fetch->channel, err->message);

@@ -92,7 +92,7 @@ static void tell(struct mg_checker *checker, const char *event, const char *deta
 {
 	const struct mg_replica_options *options = &checker->replica->options;
 
-	mg_log(MG_LOG_WARN, "cluster.event", "event=%s detail=\"%s\"", event, detail);
+	mg_log(MG_LOG_WARN, event, "detail=%s", detail);
 	if (options->on_event) {
 		options->on_event(options->arg, event, detail);
 	}

@@ -94,7 +94,7 @@ static void *coordinate(void *arg)
 			mg_sleep_ms(AGAIN_MS);
 		} else {
 			mg_log(MG_LOG_INFO, "replica.coordinator",
-			       "node=%" PRIu64 " epoch=%" PRIu64 " took_ms=%" PRIu64, replica->options.self,
+			       "server=%" PRIu64 " epoch=%" PRIu64 " took_ms=%" PRIu64, replica->options.self,
 			       epoch, mg_clock_ms() - start);
 		}
 		pthread_mutex_lock(&replica->lock);

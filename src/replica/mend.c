@@ -117,7 +117,7 @@ static void tell(struct mg_mender *mender, const char *event, uint32_t shard, co
 	const struct mg_replica_options *options = &mender->replica->options;
 	char *text = mg_format("shard %" PRIu32 ": %s", shard, detail);
 
-	mg_log(MG_LOG_WARN, "cluster.event", "event=%s detail=\"%s\"", event, text);
+	mg_log(MG_LOG_WARN, event, "detail=%s", text);
 	if (options->on_event) {
 		options->on_event(options->arg, event, text);
 	}

@@ -55,7 +55,7 @@ static void failed(struct mg_peer_node *node, const char *why)
 		mg_copy_text(node->why, sizeof node->why, why);
 	}
 	pthread_mutex_unlock(&peers->lock);
-	mg_log(news ? MG_LOG_WARN : MG_LOG_DEBUG, "peer.unreachable", "node=%" PRIu64 " reason=%s",
+	mg_log(news ? MG_LOG_WARN : MG_LOG_DEBUG, "peer.unreachable", "server=%" PRIu64 " reason=%s",
 	       node->node, why);
 	schedule(node);
 }
@@ -236,7 +236,7 @@ bool mg_peers__lost(struct mg_link *link, const char *reason)
 	}
 	pthread_mutex_unlock(&peers->lock);
 	if (!stopping) {
-		mg_log(MG_LOG_INFO, "peer.lost", "node=%" PRIu64 " reason=%s", node->node, why);
+		mg_log(MG_LOG_INFO, "peer.lost", "server=%" PRIu64 " reason=%s", node->node, why);
 	}
 	if (current) {
 		mg_link__unref(link);

@@ -112,7 +112,7 @@ int mg_peers__establish(struct mg_link *link, const struct mg_hello *hello, size
 	if (code == 0) {
 		mg_metric_add(peers->links, 1);
 		mg_log(MG_LOG_INFO, "peer.connected",
-		       "node=%" PRIu64 " address=%s dialled=%d incarnation=%" PRIu64 " program=%s",
+		       "server=%" PRIu64 " address=%s dialled=%d incarnation=%" PRIu64 " program=%s",
 		       node->node, mg_conn_peer(link->conn), link->dialled, hello->incarnation,
 		       hello->program);
 		mg_link__open(link, skip);

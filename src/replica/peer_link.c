@@ -253,7 +253,7 @@ static void receive(struct mg_link *link, struct mg_raft_node *node, const struc
 	if (code == 0) {
 		return;
 	}
-	mg_log(MG_LOG_WARN, "peer.protocol", "node=%" PRIu64 " error=%s", link->node->node,
+	mg_log(MG_LOG_WARN, "peer.protocol", "server=%" PRIu64 " error=%s", link->node->node,
 	       err.message);
 	link->broken = true;
 	tell_loop(link, on_broken);
@@ -319,7 +319,7 @@ static bool begin_frame(struct mg_link *link)
 		return true;
 	}
 	if (mg_raft_frame_size(link->head, sizeof link->head, &link->frame_size, &err) != 0) {
-		mg_log(MG_LOG_WARN, "peer.protocol", "node=%" PRIu64 " error=%s", link->node->node,
+		mg_log(MG_LOG_WARN, "peer.protocol", "server=%" PRIu64 " error=%s", link->node->node,
 		       err.message);
 		mg_link__close(link, "%s", err.message);
 		return false;

@@ -268,7 +268,7 @@ void mg_peers_set(struct mg_peers *peers, uint64_t number, const char *host_port
 	}
 	pthread_mutex_unlock(&peers->lock);
 	if (node == NULL) {
-		mg_log(MG_LOG_WARN, "peer.too_many", "node=%" PRIu64 " max=%d", number, MG_PEERS_MAX);
+		mg_log(MG_LOG_WARN, "peer.too_many", "server=%" PRIu64 " max=%d", number, MG_PEERS_MAX);
 	}
 }
 

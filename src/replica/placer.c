@@ -56,7 +56,7 @@ static void tell(struct mg_placer *placer, const char *event, const char *detail
 {
 	const struct mg_replica_options *options = &placer->replica->options;
 
-	mg_log(MG_LOG_INFO, "cluster.event", "event=%s detail=%s", event, detail);
+	mg_log(MG_LOG_INFO, event, "detail=%s", detail);
 	if (options->on_event) {
 		options->on_event(options->arg, event, detail);
 	}
@@ -220,14 +220,14 @@ static void make_move(struct mg_placer *placer, uint32_t group, struct mg_placem
 
 	mg_raft_host_call(placer->replica->host, move_now, &move);
 	if (!move.code) {
-		mg_log(MG_LOG_INFO, "placement.step", "group=%" PRIu32 " step=%s node=%" PRIu64, group,
+		mg_log(MG_LOG_INFO, "placement.step", "group=%" PRIu32 " step=%s server=%" PRIu64, group,
 		       name, step.node);
 		placer->trouble[0] = '\0';
 	} else if (move.code != MG_E_BUSY && move.code != MG_E_UNAVAILABLE &&
 	           strncmp(move.err.message, placer->trouble, sizeof placer->trouble - 1) != 0) {
 		mg_copy_text(placer->trouble, sizeof placer->trouble, move.err.message);
 		mg_log(MG_LOG_WARN, "placement.refused",
-		       "group=%" PRIu32 " step=%s node=%" PRIu64 " error=\"%s\"", group, name, step.node,
+		       "group=%" PRIu32 " step=%s server=%" PRIu64 " error=\"%s\"", group, name, step.node,
 		       move.err.message);
 	}
 }
@@ -344,13 +344,13 @@ static void enter(struct mg_placer *placer, const struct mg_catalog_data *data, 
 	int code = mg_node_enter(placer->replica->options.catalog, &claim, &entered, &err);
 
 	if (!code) {
-		mg_log(MG_LOG_INFO, "node.entered", "node=%" PRIu64 " id=%s address=%s", number, id,
+		mg_log(MG_LOG_INFO, "node.entered", "server=%" PRIu64 " id=%s address=%s", number, id,
 		       address);
 		placer->refused[0] = '\0';
 	} else if (code != MG_E_UNAVAILABLE &&
 	           strncmp(err.message, placer->refused, sizeof placer->refused - 1) != 0) {
 		mg_copy_text(placer->refused, sizeof placer->refused, err.message);
-		mg_log(MG_LOG_WARN, "node.refused", "node=%" PRIu64 " error=\"%s\"", number, err.message);
+		mg_log(MG_LOG_WARN, "node.refused", "server=%" PRIu64 " error=\"%s\"", number, err.message);
 	}
 }
 

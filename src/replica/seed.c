@@ -210,10 +210,11 @@ static int seed_from(struct taker *taker, uint32_t group, uint64_t peer, struct 
 	code = code || group ? code : take_catalog(taker, path, err);
 	code = code ? code : begin_group(taker, group, err);
 	if (!code) {
-		mg_log(
-			MG_LOG_INFO, "seed.group",
-			"group=%" PRIu32 " of=%" PRIu32 " index=%" PRIu64 " node=%" PRIu64 " took_ms=%" PRIu64,
-			group, seed->group_count, taker->manifest.snapshot.index, peer, mg_clock_ms() - start);
+		mg_log(MG_LOG_INFO, "seed.group",
+		       "group=%" PRIu32 " of=%" PRIu32 " index=%" PRIu64 " server=%" PRIu64
+		       " took_ms=%" PRIu64,
+		       group, seed->group_count, taker->manifest.snapshot.index, peer,
+		       mg_clock_ms() - start);
 	}
 	mg_free(path);
 	return code;

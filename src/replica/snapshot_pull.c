@@ -420,7 +420,7 @@ static int pull_from(struct pull *pull, struct mg_error *err)
 	}
 	if (code) {
 		mg_log(MG_LOG_WARN, code == MG_E_CORRUPT ? "snapshot.peer.lies" : "snapshot.pull.failed",
-		       "node=%" PRIu64 " group=%" PRIu32 " index=%" PRIu64 " error=\"%s\"", pull->peer,
+		       "server=%" PRIu64 " group=%" PRIu32 " index=%" PRIu64 " error=\"%s\"", pull->peer,
 		       pull->want->group, pull->want->index, err->message);
 	}
 	return code;
@@ -467,7 +467,7 @@ static void run(struct mg_snapshot_puller *puller, const struct mg_snapshot_want
 
 	if (!code) {
 		mg_log(MG_LOG_INFO, "snapshot.pulled",
-		       "group=%" PRIu32 " index=%" PRIu64 " node=%" PRIu64 " bytes=%" PRIu64
+		       "group=%" PRIu32 " index=%" PRIu64 " server=%" PRIu64 " bytes=%" PRIu64
 		       " took_ms=%" PRIu64,
 		       want->group, pull.manifest.index, pull.peer, pull.manifest.bytes,
 		       mg_clock_ms() - start);

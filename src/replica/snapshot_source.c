@@ -166,7 +166,7 @@ static void on_frame(struct client *client, const struct mg_snapshot_frame *fram
 
 	if (atomic_fetch_add(&client->requests, 1) >= REQUESTS_MAX) {
 		(void)atomic_fetch_sub(&client->requests, 1);
-		mg_log(MG_LOG_WARN, "snapshot.protocol", "node=%" PRIu64 " error=\"it asks too much\"",
+		mg_log(MG_LOG_WARN, "snapshot.protocol", "server=%" PRIu64 " error=\"it asks too much\"",
 		       client->node);
 		mg_conn_close(client->conn);
 		return;
@@ -204,7 +204,7 @@ static bool take_byte(struct client *client, uint8_t byte)
 	}
 	client->frame_size = 0;
 	if (code) {
-		mg_log(MG_LOG_WARN, "snapshot.protocol", "node=%" PRIu64 " error=\"%s\"", client->node,
+		mg_log(MG_LOG_WARN, "snapshot.protocol", "server=%" PRIu64 " error=\"%s\"", client->node,
 		       err.message);
 		mg_conn_close(client->conn);
 		return false;
@@ -303,7 +303,7 @@ static void refuse(const struct request *request, const struct mg_error *err)
 		                               .size = strlen(err->message) };
 
 	mg_log(MG_LOG_INFO, "snapshot.refused",
-	       "node=%" PRIu64 " group=%" PRIu32 " index=%" PRIu64 " reason=\"%s\"",
+	       "server=%" PRIu64 " group=%" PRIu32 " index=%" PRIu64 " reason=\"%s\"",
 	       request->client->node, request->frame.group, request->frame.index, err->message);
 	give(request->client, &frame);
 }

@@ -457,7 +457,7 @@ static int give_up_number(const struct serving *s, struct mg_node_claim *claim,
 	int code = *id ? mg_node_set_state(host->catalog, id, MG_NODE_REMOVED, err) : 0;
 
 	if (!code) {
-		mg_log(MG_LOG_WARN, "join.lost", "node=%llu id=%s peer=%s",
+		mg_log(MG_LOG_WARN, "join.lost", "server=%llu id=%s peer=%s",
 		       (unsigned long long)claim->number, id, s->caller->peer);
 		claim->number = 0;
 	}
@@ -493,7 +493,7 @@ static int let_in(struct serving *s, struct mg_sb *answer, struct mg_error *err)
 
 	mg_join_answer_write(&s->answer, data, answer);
 	mg_catalog_give(s->host->catalog, data);
-	mg_log(MG_LOG_INFO, "join.let_in", "node=%llu id=%s address=%s version=%s peer=%s",
+	mg_log(MG_LOG_INFO, "join.let_in", "server=%llu id=%s address=%s version=%s peer=%s",
 	       (unsigned long long)s->answer.number, s->ask.id, s->ask.address, s->ask.version,
 	       s->caller->peer);
 	return 0;

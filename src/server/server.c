@@ -627,7 +627,7 @@ static int start_anew(struct server *server, struct mg_error *err)
 	        "merganser server: %s\nmerganser server: the log is lost: this server enters its "
 	        "cluster anew, as another node, as soon as a majority of the others is there\n",
 	        err->message);
-	mg_log(MG_LOG_ERROR, "server.log.lost", "node=%llu error=\"%s\"",
+	mg_log(MG_LOG_ERROR, "server.log.lost", "server=%llu error=\"%s\"",
 	       (unsigned long long)server->number, err->message);
 	struct mg_error why = *err;
 	mg_error_clear(err);

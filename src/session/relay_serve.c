@@ -521,7 +521,7 @@ static int on_frame(struct peer *peer, struct mg_buf *whole, struct mg_error *er
 			on_run(peer, work_new(peer, whole, arena, &frame.run));
 			return 0;
 		}
-		mg_log(MG_LOG_WARN, "relay.protocol", "node=%" PRIu64 " error=%s", peer->node,
+		mg_log(MG_LOG_WARN, "relay.protocol", "server=%" PRIu64 " error=%s", peer->node,
 		       wrong.message);
 		refuse(peer, &wrong);
 		mg_conn_close_after_write(peer->conn); /* which rolls back */
@@ -561,7 +561,7 @@ static long peer_data(struct mg_conn *conn, void *state, const uint8_t *bytes, s
 		}
 	}
 	if (err.code) {
-		mg_log(MG_LOG_WARN, "relay.protocol", "node=%" PRIu64 " error=\"%s\"", peer->node,
+		mg_log(MG_LOG_WARN, "relay.protocol", "server=%" PRIu64 " error=\"%s\"", peer->node,
 		       err.message);
 		mg_conn_close(conn);
 	}

@@ -282,6 +282,9 @@ static void test_log_lines_cannot_be_forged(void **state)
 	mg_log(MG_LOG_INFO, "query.done", "user=%s sql=%s rows=%d", "eve", "a=1 user=root\nlevel=error",
 	       3);
 	mg_log(MG_LOG_WARN, "plain", "only a text");
+	mg_log(MG_LOG_WARN, "quoted.once",
+	       "error=\"%s\" retry=\"with a pause, x=1\" why=\"%s\" left=%s", "no such \"table\"",
+	       "down", "node \"a\"");
 	options.json = true;
 	assert_int_equal(mg_log_open(&options), 0);
 	mg_log(MG_LOG_ERROR, "text.first", "hello world key=%s", "v \"q\"");
@@ -296,6 +299,8 @@ static void test_log_lines_cannot_be_forged(void **state)
 	                                 "sql=\"a=1 user=root\\nlevel=error\" rows=3\n");
 	assert_non_null(first);
 	assert_non_null(strstr(text, " level=warn node=\"n 1\" event=plain message=\"only a text\"\n"));
+	assert_non_null(strstr(text, " event=quoted.once error=\"no such \\\"table\\\"\" "
+	                             "retry=\"with a pause, x=1\" why=down left=\"node \\\"a\\\"\"\n"));
 	const char *json = strstr(text, "{\"ts\":");
 	assert_non_null(json);
 	struct mg_arena *arena = mg_arena_new();
