@@ -91,7 +91,7 @@ static void attempt_closed(struct mg_conn *conn, void *state, const char *reason
 	(void)mg_error_set(&dial->err, MG_E_CONNECT, "cannot connect to \"%s\": %s", dial->host_port,
 	                   reason);
 	if (strstr(reason, "certificate") != NULL) {
-		mg_error_hint(&dial->err, "Give the certificate of the cluster's CA with --tls-roots.");
+		mg_error_hint(&dial->err, "Give the cluster's CA with --tls-roots DIR/tls/ca.crt.");
 	} else if (conn->ssl != NULL) {
 		mg_error_hint(&dial->err, "Is it a Merganser server that listens there, with TLS?");
 	}

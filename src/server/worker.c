@@ -46,6 +46,7 @@ struct worker {
 	struct mg_channel *channel;
 	bool leaving; /* what dialling comes to does not matter any more */
 	char reason[512];
+	char hint[512]; /* what to do about it; "": nothing known */
 };
 
 static void set_state(struct worker *worker, enum link_state state, const char *reason)
@@ -54,6 +55,7 @@ static void set_state(struct worker *worker, enum link_state state, const char *
 	worker->state = state;
 	if (reason) {
 		mg_copy_text(worker->reason, sizeof worker->reason, reason);
+		worker->hint[0] = '\0';
 	}
 	pthread_mutex_unlock(&worker->lock);
 }
@@ -101,7 +103,11 @@ static void on_dialled(struct mg_conn *conn, const struct mg_error *err, void *a
 {
 	struct worker *worker = arg;
 	if (!conn) {
-		set_state(worker, LINK_DOWN, err->message);
+		pthread_mutex_lock(&worker->lock);
+		worker->state = LINK_DOWN;
+		mg_copy_text(worker->reason, sizeof worker->reason, err->message);
+		mg_copy_text(worker->hint, sizeof worker->hint, err->hint);
+		pthread_mutex_unlock(&worker->lock);
 		return;
 	}
 	struct mg_channel_handler handler = {
@@ -259,9 +265,10 @@ static int live(struct worker *worker)
 			continue;
 		}
 		if (!told) {
+			/* It goes on, so that what helps is said nowhere else. */
 			mg_log(MG_LOG_WARN, "worker.disconnected",
-			       "server=%s reason=\"%s\" retry=\"with growing pauses up to 5 s\"",
-			       worker->server, worker->reason);
+			       "server=%s reason=%s retry=\"with growing pauses up to 5 s\" hint=%s",
+			       worker->server, worker->reason, worker->hint[0] ? worker->hint : "none");
 			told = !served;
 		}
 		mg_worker_servers_next(&worker->servers);

@@ -225,6 +225,21 @@ def test_a_worker_takes_a_certificate(new_cluster, tmp_path):
         time.sleep(0.05)
 
 
+def test_a_worker_that_trusts_nobody_says_what_helps(new_cluster, tmp_path):
+    cluster = new_cluster(scale=0, shards=1)
+    cluster.start_server()
+    worker = cluster.start("w1", "worker", "--server", f"localhost:{cluster.port}", "--cache-dir", tmp_path / "cache",
+                           env={"MERGANSER_PASSWORD": "any"})
+    deadline = time.monotonic() + 60
+    while "event=worker.disconnected" not in cluster.log("w1"):
+        assert worker.poll() is None and time.monotonic() < deadline, cluster.log("w1")
+        time.sleep(0.05)
+    time.sleep(1)  # it tries again, and has said it
+    said, = [line for line in cluster.log("w1").splitlines() if "event=worker.disconnected" in line]
+    assert "certificate was refused" in said and 'hint="Give the cluster\'s CA with --tls-roots DIR/tls/ca.crt."' in said, said
+    assert 'retry="with growing pauses up to 5 s"' in said, said
+
+
 def test_a_server_that_requires_certificates(new_cluster, tmp_path):
     cluster = new_cluster(scale=0, shards=1)
     pair = Certs(cluster, tmp_path).client(USER)
