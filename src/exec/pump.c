@@ -126,7 +126,9 @@ static int drain(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_re
 	return code;
 }
 
-/* For clients that did not ask for DuckDB's extension types: the nearest plain Arrow type. */
+/* For clients that did not ask for DuckDB's extension types: the nearest plain Arrow type, as whose
+ * text or number a column is better read than as the engine's own (a BIT as bytes).  What is nested
+ * arrives as the engine's. */
 static const char *plain_type(const char *type)
 {
 	static const char *const table[][2] = {
@@ -183,6 +185,7 @@ int mg_pump_query(struct mg_pump *pump, struct mg_duck_conn *conn, const char *s
 	int code = 0;
 	if (!pump->rows->lossless) {
 		code = plain_sql(pump, arena, conn, sql, &sql, err);
+		code = code ? code : mg_duck_set_plain(conn, true, err);
 	}
 	if (!code) {
 		code = mg_duck_query(conn, sql, &result, err);
@@ -191,6 +194,7 @@ int mg_pump_query(struct mg_pump *pump, struct mg_duck_conn *conn, const char *s
 		code = drain(pump, arena, result, err);
 	}
 	mg_duck_result_free(result);
+	(void)mg_duck_set_plain(conn, false, NULL);
 	mg_arena_free(arena);
 	return code;
 }
@@ -239,6 +243,9 @@ static int keep(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_con
 {
 	struct mg_duck_result *result = NULL;
 	int code = pump->rows->lossless ? 0 : plain_sql(pump, arena, conn, sql, &sql, err);
+	if (!code && !pump->rows->lossless) {
+		code = mg_duck_set_plain(conn, true, err);
+	}
 	if (!code) {
 		code = mg_duck_query(conn, sql, &result, err);
 	}
@@ -250,6 +257,7 @@ static int keep(struct mg_pump *pump, struct mg_arena *arena, struct mg_duck_con
 		code = keep_all(pump, result, kept, err);
 	}
 	mg_duck_result_free(result);
+	(void)mg_duck_set_plain(conn, false, NULL);
 	return code;
 }
 

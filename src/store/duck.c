@@ -204,6 +204,31 @@ int mg_duck_connect(struct mg_duck *duck, struct mg_duck_conn **out, struct mg_e
 	return 0;
 }
 
+int mg_duck_set_plain(struct mg_duck_conn *conn, bool plain, struct mg_error *err)
+{
+	if (!conn->duck->lossless || plain == conn->plain) {
+		return 0;
+	}
+	if (!conn->other) {
+		/* The setting is this connection's alone, and is only looked at here. */
+		int code = mg_duck_exec(conn, "SET SESSION arrow_lossless_conversion = false", err);
+		if (code) {
+			return code;
+		}
+		duckdb_connection_get_arrow_options(conn->con, &conn->other);
+		code = mg_duck_exec(conn, "SET SESSION arrow_lossless_conversion = true", err);
+		if (code) {
+			duckdb_destroy_arrow_options(&conn->other);
+			return code;
+		}
+	}
+	duckdb_arrow_options now = conn->other;
+	conn->other = conn->arrow;
+	conn->arrow = now;
+	conn->plain = plain;
+	return 0;
+}
+
 void mg_duck_disconnect(struct mg_duck_conn *conn)
 {
 	if (!conn) {
@@ -217,6 +242,7 @@ void mg_duck_disconnect(struct mg_duck_conn *conn)
 	*link = conn->next;
 	pthread_mutex_unlock(&conn->duck->lock);
 	duckdb_destroy_arrow_options(&conn->arrow);
+	duckdb_destroy_arrow_options(&conn->other);
 	duckdb_disconnect(&conn->con);
 	mg_free(conn);
 }

@@ -77,6 +77,10 @@ int mg_duck_int(struct mg_duck_conn *conn, const char *sql, int64_t *out, struct
 int mg_duck_describe(struct mg_duck_conn *conn, struct mg_arena *arena, const char *sql,
                      size_t *count, const char ***names, const char ***types, struct mg_error *err);
 
+/* Results that begin from now on are of plain Arrow types, at any depth (BIGNUM stays as it is), or
+ * of extension types again.  Of databases with lossless_arrow; no result may be open. */
+int mg_duck_set_plain(struct mg_duck_conn *conn, bool plain, struct mg_error *err);
+
 /* Run and stream.  The result must be freed before the next statement of this connection. */
 int mg_duck_query(struct mg_duck_conn *conn, const char *sql, struct mg_duck_result **out,
                   struct mg_error *err);

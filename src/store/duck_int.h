@@ -27,6 +27,8 @@ struct mg_duck_conn {
 	struct mg_duck_conn *next;
 	duckdb_connection con;
 	duckdb_arrow_options arrow;
+	duckdb_arrow_options other; /* not in use now; NULL: not asked for yet */
+	bool plain;                 /* arrow has no extension types */
 	idx_t id;
 	const struct mg_duck_context *context;
 	const atomic_bool *stop;

@@ -218,6 +218,7 @@ def test_lossless_types(cluster):
         lossless, plain = table_of(frames), table_of(channel.query(sql, lossless=False))
         assert lossless.num_rows == plain.num_rows == 1
         assert lossless.schema.field("h") != plain.schema.field("h")
+        assert table_of(channel.query(sql)).schema == lossless.schema  # a plain answer leaves nothing behind
 
 
 def test_refusals_on_this_door(cluster):

@@ -215,6 +215,30 @@ def test_explain_and_show(cluster):
     assert error(query(cluster, "SELECT 1", path="?strategy=best"), 400)["sqlstate"] == "22023"
 
 
+def test_plain_arrow_has_no_extension_types(cluster):
+    """At any depth; from the engine, over stored rows, and from the catalog."""
+    columns = ("l_orderkey % 2 = 0 AS b",
+               "{'h': 170141183460469231731::HUGEINT, 'u': '00000000-0000-0000-0000-000000000007'::UUID, 'b': true} AS s",
+               "[1::HUGEINT, NULL] AS l", "[l_orderkey % 2 = 1] AS bs", "MAP {'k': false} AS m", "7::HUGEINT AS h",
+               "'00000000-0000-0000-0000-000000000007'::UUID AS u", "{'j': '{}'::JSON} AS j")
+    types = [pa.bool_(), pa.struct([("h", pa.decimal128(38)), ("u", pa.string()), ("b", pa.bool_())]), pa.list_(pa.decimal128(38)),
+             pa.list_(pa.bool_()), pa.map_(pa.string(), pa.bool_()), pa.decimal128(38), pa.string(), pa.struct([("j", pa.string())])]
+    for source, key in (("lineitem", "l_orderkey"), ("range(5000) AS r(l_orderkey)", "l_orderkey"), ("cluster.shards", "id")):
+        texts = [text.replace("l_orderkey", key) for text in columns]
+        answer = query(cluster, f"SELECT {key} AS k, {', '.join(texts)} FROM {source}", path="?format=arrow")
+        assert answer.status == 200, answer.body
+        with pa.ipc.open_stream(answer.body) as stream:
+            table = stream.read_all()
+        table.validate(full=True)
+        for column, wanted in zip(table.columns[1:], types, strict=True):
+            assert column.type.equals(wanted) or str(column.type).replace("l:", "item:") == str(wanted), (source, column.type, wanted)
+        assert table.num_rows
+        for row in table.to_pylist():
+            assert row["b"] == (row["k"] % 2 == 0) and row["bs"] == [row["k"] % 2 == 1], row
+            assert row["s"] == {"h": 170141183460469231731, "u": "00000000-0000-0000-0000-000000000007", "b": True}, row
+            assert row["l"] == [1, None] and row["m"] == [("k", False)] and row["h"] == 7 and row["j"] == {"j": "{}"}, row
+
+
 def test_system_tables(cluster):
     nodes = values(query(cluster, "SELECT id, role, state, address, version FROM cluster.nodes ORDER BY role"))
     assert [n[1] for n in nodes].count("server") == 1 and [n[1] for n in nodes].count("worker") == 2
