@@ -31,6 +31,7 @@ def both(cluster, plain, script):
                 assert [[str(value) for value in row] for row in rows] == expected, sql
         except duckdb.Error as wrong:
             first = str(wrong).split("\n")[0].split("Error: ", 1)[1].rstrip(".!")
+            first = re.sub(r"^(Table )?Macro Function with name (\w+) does", r'\1macro "\2" does', first)
             assert error and error["message"].lower() == first.lower(), (sql, error, rows, str(wrong))
 
 
@@ -46,6 +47,29 @@ INSERT INTO m SELECT i, 'v' || i % 7, i * i % 100 FROM range(500) r(i);
 CREATE TABLE mref (k INTEGER, w VARCHAR);
 INSERT INTO mref SELECT i, 'w' || i FROM range(50) r(i);
 """
+
+
+def test_what_cannot_be_dropped_says_why(empty):
+    def refused(sql):
+        _, error = ask(empty, sql)
+        return error["sqlstate"], error["message"], error.get("detail", ""), error.get("hint", "")
+
+    for sql, name in (("DROP MACRO tax", 'macro "tax"'), ("DROP MACRO TABLE tax", 'table macro "tax"')):
+        assert refused(sql) == ("42883", f"{name} does not exist", "", "")
+    assert refused("DROP TYPE boo")[3] == ""
+    empty.sql("CREATE SCHEMA held; CREATE TABLE held.t (a INTEGER); CREATE SEQUENCE drawn;"
+              "CREATE TABLE draws (a INTEGER DEFAULT nextval('drawn')); CREATE VIEW seen AS SELECT 1 AS a")
+    for sql, hint in (("DROP SCHEMA held", "Drop what it holds first."), ("DROP SCHEMA held CASCADE", "CASCADE does not")):
+        state, message, _, how = refused(sql)
+        assert (state, message) == ("2BP01", 'schema "held" holds 1 object') and how.startswith(hint)
+    for sql, hint in (("DROP SEQUENCE drawn", "Drop what depends"), ("DROP SEQUENCE drawn CASCADE", "CASCADE does not")):
+        state, _, detail, how = refused(sql)
+        assert (state, detail) == ("2BP01", 'table "draws" depends on sequence "drawn".') and how.startswith(hint)
+    for sql, hint in (("DROP TABLE seen", "Use DROP VIEW."), ("DROP TABLE IF EXISTS seen", "Use DROP VIEW."),
+                      ("DROP VIEW draws", "Use DROP TABLE.")):
+        state, message, _, how = refused(sql)
+        assert (state, how) == ("42809", hint) and "not a" in message
+    empty.sql("DROP TABLE held.t; DROP SCHEMA held; DROP TABLE draws; DROP SEQUENCE drawn; DROP VIEW seen")
 
 
 def test_macros_are_duckdbs(empty, plain):

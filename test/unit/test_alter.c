@@ -184,7 +184,9 @@ static void test_names(void **state)
 	is("SELECT count(*) FROM w", "count_star() BIGINT|\n0|\n");
 	assert_int_equal(define("ALTER VIEW v RENAME TO x", &err), MG_E_NO_TABLE);
 	defined("ALTER VIEW IF EXISTS v RENAME TO x");
-	assert_int_equal(define("ALTER TABLE w RENAME TO x", &err), MG_E_NO_TABLE);
+	assert_int_equal(define("ALTER TABLE w RENAME TO x", &err), MG_E_BIND);
+	assert_string_equal(err.sqlstate, "42809");
+	assert_string_equal(err.hint, "Use ALTER VIEW.");
 	defined("ALTER TABLE IF EXISTS nothing ADD COLUMN x INTEGER");
 	assert_int_equal(define("ALTER SEQUENCE s RESTART", &err), MG_E_UNSUPPORTED);
 }
