@@ -322,9 +322,18 @@ static int drop_schema(struct mg_define *define, struct mg_error *err)
 	for (size_t i = 0; i < define->data->object_count; i++) {
 		objects += mg_text_eq_nocase(define->data->objects[i].schema, name);
 	}
-	if (objects || mg_text_eq_nocase(name, "main")) {
-		mg_error_set(err, MG_E_BIND, "schema \"%s\" holds %zu objects", name, objects);
-		mg_error_hint(err, "Drop them first.");
+	if (mg_text_eq_nocase(name, "main")) {
+		return mg_error_set(err, MG_E_BIND, "schema \"%s\" cannot be dropped", name);
+	}
+	if (objects) {
+		mg_error_set(err, MG_E_BIND, "schema \"%s\" holds %zu object%s", name, objects,
+		             objects == 1 ? "" : "s");
+		mg_error_hint(err, define->ddl.cascade
+		                       ? "CASCADE does not drop what a schema holds yet: drop that first."
+		                       : "Drop what it holds first.");
+		if (err) {
+			mg_copy_text(err->sqlstate, sizeof err->sqlstate, "2BP01");
+		}
 		return MG_E_BIND;
 	}
 	return mg_define__change_catalog(define, drop_object, err);
@@ -345,9 +354,19 @@ static int check_table_or_view(const struct mg_define *define, bool *done, struc
 	static const char *const kinds[] = { "table", "view", "schema" };
 
 	if (ddl->kind != MG_DDL_SCHEMA && !there && (table || view)) {
-		return mg_error_set(err, create ? MG_E_DUPLICATE : MG_E_NO_TABLE,
-		                    "\"%s\" is a %s, not a %s", ddl->name, table ? "table" : "view",
-		                    kinds[ddl->kind]);
+		int code = mg_error_set(err, create ? MG_E_DUPLICATE : MG_E_BIND,
+		                        "\"%s\" is a %s, not a %s", ddl->name, table ? "table" : "view",
+		                        kinds[ddl->kind]);
+
+		if (!create && err) {
+			mg_error_hint(err, "Use %s %s.",
+			              ddl->verb == MG_DDL_DROP    ? "DROP"
+			              : ddl->verb == MG_DDL_ALTER ? "ALTER"
+			                                          : "COMMENT ON",
+			              table ? "TABLE" : "VIEW");
+			mg_copy_text(err->sqlstate, sizeof err->sqlstate, "42809");
+		}
+		return code;
 	}
 	if (create && there && !ddl->or_replace) {
 		*done = ddl->if_not_exists;

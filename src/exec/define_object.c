@@ -195,8 +195,10 @@ static int try_drop(void *arg, struct mg_duck_conn *conn, struct mg_error *err)
 	mg_sb_add_path(&sql, define->schema, define->ddl.name);
 	int code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 
-	if (code && define->ddl.cascade && err && mg_text_eq(err->sqlstate, "2BP01")) {
-		mg_error_hint(err, "CASCADE does not drop what depends on it yet: drop that first.");
+	if (code && err && mg_text_eq(err->sqlstate, "2BP01")) {
+		mg_error_hint(err, define->ddl.cascade
+		                       ? "CASCADE does not drop what depends on it yet: drop that first."
+		                       : "Drop what depends on it first.");
 	}
 	mg_sb_fini(&sql);
 	return code;
@@ -211,6 +213,22 @@ static int take_object(void *arg, struct mg_arena *arena, struct mg_catalog_data
 	return 0;
 }
 
+/* DuckDB would call it a "Macro Function" and offer functions and types of its own, which nobody
+ * can drop. */
+static int refuse_missing(const struct mg_define *define, int code, struct mg_error *err)
+{
+	if (is_macro(define)) {
+		bool table = mg_text_eq(define->ddl.object, MG_OBJECT_TABLE_MACRO);
+
+		return mg_error_set(err, code, "%s \"%s\" does not exist",
+		                    table ? "table macro" : "macro", define->ddl.name);
+	}
+	if (err && !mg_text_eq(define->ddl.object, MG_OBJECT_SEQUENCE)) {
+		err->hint[0] = '\0';
+	}
+	return code;
+}
+
 int mg_define__drop_object(struct mg_define *define, struct mg_error *err)
 {
 	const struct mg_plan_settings settings = mg_define__plan_settings(define, true);
@@ -218,9 +236,13 @@ int mg_define__drop_object(struct mg_define *define, struct mg_error *err)
 		mg_plandb_try(mg_engine_plandb(define->engine), &settings, try_drop, define, err);
 
 	/* One that is broken is in the catalog alone. */
-	if (code && strstr(err->message, "does not exist") && find_object(define)) {
-		mg_error_clear(err);
-		code = 0;
+	if (code && strstr(err->message, "does not exist")) {
+		bool there = find_object(define) != NULL;
+
+		if (there) {
+			mg_error_clear(err);
+		}
+		code = there ? 0 : refuse_missing(define, code, err);
 	}
 	return code ? code : mg_define__change_catalog(define, take_object, err);
 }

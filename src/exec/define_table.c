@@ -182,6 +182,40 @@ static int read_constraints(struct mg_define *define, const struct mg_json *cons
 }
 
 /* The partition key's columns, as the table calls them, and of a type that can be hashed. */
+/* The column whose values have no slot, when that is what is wrong. */
+static int explain_key(struct mg_define *define, struct mg_duck_conn *conn, const char *from,
+                       int code, struct mg_error *err)
+{
+	const struct mg_table *table = &define->table;
+
+	for (size_t i = 0; err && strstr(err->message, "hashed to a slot") && i < table->column_count;
+	     i++) {
+		const struct mg_column *column = &table->columns[i];
+		struct mg_error ignored;
+		struct mg_sb sql = { 0 };
+		bool is_key = false;
+
+		for (size_t k = 0; k < table->key_count; k++) {
+			is_key = is_key || mg_text_eq(table->keys[k], column->name);
+		}
+		mg_sb_add(&sql, "SELECT mg_slot(");
+		mg_sb_add_ident(&sql, column->name);
+		mg_sb_add(&sql, from);
+		bool refused = is_key && mg_duck_exec(conn, mg_sb_text(&sql), &ignored);
+
+		mg_sb_fini(&sql);
+		if (refused) {
+			code = mg_error_set(err, MG_E_UNSUPPORTED,
+			                    "column \"%s\" cannot partition a table: its type is %s",
+			                    column->name, column->type);
+			mg_error_hint(err, "Columns of numbers, text, BLOB, BOOLEAN, DATE, TIME, TIMESTAMP, "
+			                   "UUID and ENUM can.");
+			return code;
+		}
+	}
+	return code;
+}
+
 static int read_keys(struct mg_define *define, struct mg_duck_conn *conn,
                      const struct mg_define_place *place, struct mg_error *err)
 {
@@ -192,7 +226,7 @@ static int read_keys(struct mg_define *define, struct mg_duck_conn *conn,
 		define->ddl.keys = table->primary_key;
 		define->ddl.key_count = table->primary_key_count;
 	}
-	struct mg_sb sql = { 0 };
+	struct mg_sb sql = { 0 }, from = { 0 };
 
 	table->keys = mg_arena_new_array(define->arena, const char *, define->ddl.key_count + 1);
 	mg_sb_add(&sql, "SELECT mg_slot(");
@@ -214,13 +248,16 @@ static int read_keys(struct mg_define *define, struct mg_duck_conn *conn,
 		mg_sb_add(&sql, k ? ", " : "");
 		mg_sb_add_ident(&sql, name);
 	}
-	mg_sb_add(&sql, ") FROM ");
-	mg_sb_add_ident(&sql, place->database);
-	mg_sb_add_char(&sql, '.');
-	mg_sb_add_path(&sql, place->schema, place->name);
+	mg_sb_add(&from, ") FROM ");
+	mg_sb_add_ident(&from, place->database);
+	mg_sb_add_char(&from, '.');
+	mg_sb_add_path(&from, place->schema, place->name);
+	mg_sb_add(&sql, mg_sb_text(&from));
 	int code = table->key_count ? mg_duck_exec(conn, mg_sb_text(&sql), err) : 0;
 
+	code = code ? explain_key(define, conn, mg_sb_text(&from), code, err) : 0;
 	mg_sb_fini(&sql);
+	mg_sb_fini(&from);
 	return code;
 }
 

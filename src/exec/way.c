@@ -168,6 +168,9 @@ static int refuse(const struct mg_bound *bound, const char *what, struct mg_erro
 {
 	mg_error_set(err, MG_E_UNSUPPORTED, "%s: %s", what,
 	             bound->unsupported ? bound->unsupported : "unknown plan");
+	if (bound->hint && *bound->hint) {
+		mg_error_hint(err, "%s", bound->hint);
+	}
 	return MG_E_UNSUPPORTED;
 }
 

@@ -42,8 +42,13 @@ static int add_number(struct binding *binding, struct mg_str text)
 			whole = false;
 		}
 		if (!isdigit((unsigned char)c) && !strchr("+-.eE", c)) {
-			return mg_error_set(binding->err, MG_E_USAGE, "parameter value %.*s is no number",
-			                    (int)(text.len < 40 ? text.len : 40), text.ptr);
+			int code =
+				mg_error_set(binding->err, MG_E_USAGE, "parameter value %.*s is no number",
+			                 (int)(text.len < 40 ? text.len : 40), text.ptr);
+
+			mg_error_hint(binding->err, "JSON has no such number: send the string \"nan\", "
+			                            "\"inf\" or \"-inf\".");
+			return code;
 		}
 	}
 	if (whole) {

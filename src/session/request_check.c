@@ -7,6 +7,17 @@
 #include "session/session_int.h"
 #include "sql/copy_to.h"
 
+static bool is_upkeep(const char *verb)
+{
+	static const char *const verbs[] = { "VACUUM", "ANALYZE", "CHECKPOINT", "FORCE" };
+	bool found = false;
+
+	for (size_t i = 0; verb && i < sizeof verbs / sizeof *verbs; i++) {
+		found = found || mg_text_eq_nocase(verb, verbs[i]);
+	}
+	return found;
+}
+
 int mg_session__refuse(const struct mg_statement *statement, struct mg_error *err)
 {
 	int code;
@@ -44,7 +55,10 @@ int mg_session__refuse(const struct mg_statement *statement, struct mg_error *er
 	default:
 		code = mg_error_set(err, MG_E_DENIED, "statement %s is not allowed",
 		                    statement->verb ? statement->verb : "of this kind");
-		mg_error_hint(err, "Clients reach no file, extension or setting of the engine.");
+		mg_error_hint(err, is_upkeep(statement->verb)
+		                       ? "Nothing needs to be done: the cluster makes checkpoints and "
+		                         "keeps statistics by itself."
+		                       : "Clients reach no file, extension or setting of the engine.");
 		return code;
 	}
 }

@@ -741,40 +741,156 @@ static void name_row_ids(struct mg_node *node)
 	}
 }
 
-static int plan(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_arena *arena,
-                const char *sql, bool row_ids, struct mg_bound *out, struct mg_error *err)
+/* The first type of the plan whose constants are raw bytes in it, or NULL. */
+static const char *raw_type(const struct mg_json *json)
 {
-	struct mg_json *answer = NULL;
-	struct mg_node *node = NULL;
-	uint64_t start = mg_clock_ms();
-	int code = ask_json(conn, arena, "SELECT json_serialize_plan($1::VARCHAR, optimize := true)",
-	                    sql, PLAN_MB_MAX, &answer, err);
-	bool cheap = mg_clock_ms() - start <= ESTIMATE_MS_MAX;
+	static const char *const raw[] = { "BIT", "BIGNUM" };
+	const char *id = mg_json_is(json, MG_JSON_OBJECT) ? mg_json_get_text(json, "id") : NULL;
+
+	for (size_t i = 0; id && i < sizeof raw / sizeof *raw; i++) {
+		if (strcmp(id, raw[i]) == 0) {
+			return raw[i];
+		}
+	}
+	mg_json_each(kid, json) {
+		const char *found = raw_type(kid);
+
+		if (found) {
+			return found;
+		}
+	}
+	return NULL;
+}
+
+/* Of one moment only where the optimizer has made them constants. */
+static bool has_moments(const struct mg_json *json)
+{
+	static const char *const moments[] = { "now",          "get_current_timestamp",
+		                                   "today",        "transaction_timestamp",
+		                                   "current_date", "current_timestamp",
+		                                   "current_time", "current_localtimestamp",
+		                                   "txid_current", "current_localtime",
+		                                   "age",          "get_current_time" };
+	const char *cls =
+		mg_json_is(json, MG_JSON_OBJECT) ? mg_json_get_text(json, "expression_class") : NULL;
+	const char *name =
+		cls && strcmp(cls, "BOUND_FUNCTION") == 0 ? mg_json_get_text(json, "name") : NULL;
+	bool found = false;
+
+	for (size_t i = 0; name && i < sizeof moments / sizeof *moments; i++) {
+		found = found || strcmp(name, moments[i]) == 0;
+	}
+	mg_json_each(kid, json) {
+		found = found || has_moments(kid);
+	}
+	return found;
+}
+
+static int ask_plan(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_arena *arena,
+                    const char *sql, bool optimize, struct mg_json **out, struct mg_error *err)
+{
+	int code = ask_json(conn, arena,
+	                    optimize ? "SELECT json_serialize_plan($1::VARCHAR, optimize := true)"
+	                             : "SELECT json_serialize_plan($1::VARCHAR, optimize := false)",
+	                    sql, PLAN_MB_MAX, out, err);
 
 	/* A plan that came late is a plan: nothing dear follows. */
 	code = code ? mg_plandb__in_time(db, conn, code, err) : 0;
-	if (!code && mg_json_get_bool(answer, "error", true)) {
-		return explain_no_plan(conn, arena, sql, answer, err);
+	if (!code && mg_json_get_bool(*out, "error", true)) {
+		return explain_no_plan(conn, arena, sql, *out, err);
 	}
-	const struct mg_json *plans = mg_json_get(answer, "plans");
+	return code;
+}
 
-	if (!code && (!plans || plans->count != 1)) {
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "one statement at a time");
-	}
-	if (code) {
-		return code;
-	}
-	const struct mg_json *explain =
-		cheap && needs_estimates(mg_json_at(plans, 0)) ? estimates(conn, arena, sql) : NULL;
+static int read_plan(struct mg_arena *arena, const struct mg_json *answer,
+                     const struct mg_json *explain, bool row_ids, struct mg_bound *out,
+                     struct mg_error *err)
+{
+	struct mg_node *node = NULL;
+	int code = mg_plan_read_sized(arena, mg_json_at(mg_json_get(answer, "plans"), 0),
+	                              mg_json_at(explain, 0), &node, err);
 
-	code =
-		code ? code
-			 : mg_plan_read_sized(arena, mg_json_at(plans, 0), mg_json_at(explain, 0), &node, err);
 	if (!code && row_ids) {
 		name_row_ids(node);
 	}
 	code = code ? code : mg_plan_prune(arena, node, &out->root, err);
 	return code ? code : cast_root(arena, out, err);
+}
+
+/* Constants of BIT and BIGNUM that the optimizer has computed are raw bytes, which no JSON holds.
+ * Before it they are casts of texts.  *why: what was wrong with the optimizer's plan. */
+static int plan_raw_constants(struct mg_plandb *db, struct mg_plan_conn *conn,
+                              struct mg_arena *arena, const char *sql, bool row_ids,
+                              const struct mg_error *why, struct mg_bound *out,
+                              struct mg_error *err)
+{
+	struct mg_json *answer = NULL;
+	int code = ask_plan(db, conn, arena, sql, false, &answer, err);
+	const char *type = code ? NULL : raw_type(answer);
+
+	if (code || !type) {
+		if (err) {
+			*err = *why;
+		}
+		return why->code;
+	}
+	if (has_moments(answer)) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "a constant of type %s beside the current time",
+		                    type);
+		mg_error_hint(err, "Write the time as a constant, too.");
+		return code;
+	}
+	char *text = NULL;
+	struct mg_error unread;
+
+	code = read_plan(arena, answer, NULL, row_ids, out, &unread);
+	code = code ? code : mg_plan_print(arena, out->root, &text, &unread);
+	if (code) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "a constant of type %s: %s", type,
+		                    unread.message);
+		mg_error_hint(err, "Compare the column's CAST to VARCHAR with a text instead.");
+		return code;
+	}
+	return 0;
+}
+
+static int plan(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_arena *arena,
+                const char *sql, bool row_ids, struct mg_bound *out, struct mg_error *err)
+{
+	struct mg_json *answer = NULL;
+	struct mg_error why;
+	uint64_t start = mg_clock_ms();
+
+	mg_error_clear(&why);
+	int code = ask_plan(db, conn, arena, sql, true, &answer, &why);
+	bool cheap = mg_clock_ms() - start <= ESTIMATE_MS_MAX;
+
+	if (code == MG_E_UNSUPPORTED) {
+		return plan_raw_constants(db, conn, arena, sql, row_ids, &why, out, err);
+	}
+	if (code) {
+		if (err) {
+			*err = why;
+		}
+		return code;
+	}
+	const struct mg_json *plans = mg_json_get(answer, "plans");
+
+	if (!plans || plans->count != 1) {
+		return mg_error_set(err, MG_E_UNSUPPORTED, "one statement at a time");
+	}
+	const struct mg_json *explain =
+		cheap && needs_estimates(mg_json_at(plans, 0)) ? estimates(conn, arena, sql) : NULL;
+
+	code = read_plan(arena, answer, explain, row_ids, out, err);
+	if ((code && code != MG_E_UNSUPPORTED) || !raw_type(plans)) {
+		return code;
+	}
+	char *text = NULL;
+
+	code = code ? mg_error_set(&why, code, "%s", err ? err->message : "")
+	            : mg_plan_print(arena, out->root, &text, &why);
+	return code ? plan_raw_constants(db, conn, arena, sql, row_ids, &why, out, err) : 0;
 }
 
 /* Errors of planning that are not the statement's own. */
@@ -877,6 +993,7 @@ int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
 	if (fall) {
 		out->root = NULL;
 		out->unsupported = mg_arena_strdup(arena, why.message);
+		out->hint = mg_arena_strdup(arena, why.hint);
 		code = 0;
 	}
 	if (code && err) {

@@ -68,6 +68,7 @@ struct mg_plan_settings {
 struct mg_bound {
 	struct mg_node *root;    /* pruned; NULL when unsupported (see reason) */
 	const char *unsupported; /* reason, or NULL */
+	const char *hint;        /* beside a reason: what to do instead; or NULL or "" */
 	size_t column_count;
 	const char **names;
 	const char **types;       /* "DECIMAL(15,2)" */

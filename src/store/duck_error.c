@@ -7,7 +7,7 @@
  * kind.
  *
  * The first line becomes the message, "LINE 1: ..." with its caret the detail, "Did you mean ..."
- * the hint.
+ * the hint.  Advice that nobody can follow here, such as settings and CASCADE, is left out.
  */
 #include "store/duck_int.h"
 
@@ -123,6 +123,26 @@ static void part_add(char *part, size_t size, const char *line, size_t len)
 	part[used + take] = '\0';
 }
 
+/* Clients have no settings of the engine, and DROP ... CASCADE is refused. */
+static bool is_vain_advice(const char *line)
+{
+	return strncmp(line, "Use DROP...CASCADE", 18) == 0 || strncmp(line, "Use \"SET ", 9) == 0;
+}
+
+/* The engine calls a sequence that something depends on an index, on which nothing can depend. */
+static void name_sequences(char *detail)
+{
+	static const char wrong[] = "depends on index \"", right[] = "depends on sequence \"";
+
+	for (char *at; (at = strstr(detail, wrong));) {
+		struct mg_sb sb = { 0 };
+
+		mg_sb_addf(&sb, "%.*s%s%s", (int)(at - detail), detail, right, at + sizeof wrong - 1);
+		mg_copy_text(detail, sizeof((struct mg_error *)0)->detail, mg_sb_text(&sb));
+		mg_sb_fini(&sb);
+	}
+}
+
 static void split_rest(struct mg_error *err, const char *rest)
 {
 	while (rest && *rest) {
@@ -130,7 +150,7 @@ static void split_rest(struct mg_error *err, const char *rest)
 		bool hint = strncmp(rest, "Did you mean", 12) == 0 || strncmp(rest, "HINT:", 5) == 0;
 		if (hint) {
 			part_add(err->hint, sizeof err->hint, rest, len);
-		} else if (len > 0) {
+		} else if (len > 0 && !is_vain_advice(rest)) {
 			part_add(err->detail, sizeof err->detail, rest, len);
 		}
 		rest += len;
@@ -172,7 +192,16 @@ int mg_duck__error(struct mg_error *err, const char *message)
 		if (rule && rule->sqlstate) {
 			memcpy(err->sqlstate, rule->sqlstate, sizeof err->sqlstate);
 		}
-		split_rest(err, rest);
+		/* What follows when memory is out is advice alone, about settings. */
+		split_rest(err, code == MG_E_NOMEM ? NULL : rest);
+		name_sequences(err->detail);
+	}
+	if (code == MG_E_NOMEM) {
+		mg_error_hint(err, "Let the statement read or keep less at once, or start servers and "
+		                   "workers with a larger --memory-limit.");
+	} else if (code == MG_E_CARDINALITY) {
+		mg_error_hint(err, "Let the subquery give one row: LIMIT 1, or an aggregate such as "
+		                   "max().");
 	}
 	return code;
 }

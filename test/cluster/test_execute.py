@@ -221,6 +221,11 @@ def test_refused(cluster, sql):
     error(execute(cluster, sql), 400, 403)
 
 
+@pytest.mark.parametrize("sql", ["VACUUM", "VACUUM ANALYZE nation", "ANALYZE", "CHECKPOINT", "FORCE CHECKPOINT"])
+def test_upkeep_is_the_clusters_own(cluster, sql):
+    assert "Nothing needs to be done" in error(execute(cluster, sql), 403)["hint"]
+
+
 def test_second_statement_is_refused(cluster, table):
     name = table()
     found = error(execute(cluster, f"INSERT INTO {name} VALUES (1); INSERT INTO {name} VALUES (2)"), 400)

@@ -31,6 +31,7 @@ def both(cluster, plain, script):
                 assert [[str(value) for value in row] for row in rows] == expected, sql
         except duckdb.Error as wrong:
             first = str(wrong).split("\n")[0].split("Error: ", 1)[1].rstrip(".!")
+            first = re.sub(r"^(Table )?Macro Function with name (\w+) does", r'\1macro "\2" does', first)
             assert error and error["message"].lower() == first.lower(), (sql, error, rows, str(wrong))
 
 
@@ -46,6 +47,29 @@ INSERT INTO m SELECT i, 'v' || i % 7, i * i % 100 FROM range(500) r(i);
 CREATE TABLE mref (k INTEGER, w VARCHAR);
 INSERT INTO mref SELECT i, 'w' || i FROM range(50) r(i);
 """
+
+
+def test_what_cannot_be_dropped_says_why(empty):
+    def refused(sql):
+        _, error = ask(empty, sql)
+        return error["sqlstate"], error["message"], error.get("detail", ""), error.get("hint", "")
+
+    for sql, name in (("DROP MACRO tax", 'macro "tax"'), ("DROP MACRO TABLE tax", 'table macro "tax"')):
+        assert refused(sql) == ("42883", f"{name} does not exist", "", "")
+    assert refused("DROP TYPE boo")[3] == ""
+    empty.sql("CREATE SCHEMA held; CREATE TABLE held.t (a INTEGER); CREATE SEQUENCE drawn;"
+              "CREATE TABLE draws (a INTEGER DEFAULT nextval('drawn')); CREATE VIEW seen AS SELECT 1 AS a")
+    for sql, hint in (("DROP SCHEMA held", "Drop what it holds first."), ("DROP SCHEMA held CASCADE", "CASCADE does not")):
+        state, message, _, how = refused(sql)
+        assert (state, message) == ("2BP01", 'schema "held" holds 1 object') and how.startswith(hint)
+    for sql, hint in (("DROP SEQUENCE drawn", "Drop what depends"), ("DROP SEQUENCE drawn CASCADE", "CASCADE does not")):
+        state, _, detail, how = refused(sql)
+        assert (state, detail) == ("2BP01", 'table "draws" depends on sequence "drawn".') and how.startswith(hint)
+    for sql, hint in (("DROP TABLE seen", "Use DROP VIEW."), ("DROP TABLE IF EXISTS seen", "Use DROP VIEW."),
+                      ("DROP VIEW draws", "Use DROP TABLE.")):
+        state, message, _, how = refused(sql)
+        assert (state, how) == ("42809", hint) and "not a" in message
+    empty.sql("DROP TABLE held.t; DROP SCHEMA held; DROP TABLE draws; DROP SEQUENCE drawn; DROP VIEW seen")
 
 
 def test_macros_are_duckdbs(empty, plain):
@@ -531,3 +555,34 @@ def test_definitions_and_rows_of_other_tables_do_not_mix(empty):
     assert empty.rows("SELECT count(*) FROM stays") == [[0]]
     assert empty.rows("SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'fresh%'") == [[0]]
     empty.sql("DROP TABLE stays")
+
+
+@pytest.mark.parametrize("partition", ["", " PARTITIONED BY (k)"])
+def test_constants_of_raw_bytes_find_rows(empty, plain, partition):
+    """The optimizer's plan has BIT and BIGNUM constants as bytes that JSON cannot hold."""
+    both(empty, plain, f"""
+CREATE TABLE bt (k INTEGER, c BIT, n BIGNUM){partition};
+INSERT INTO bt VALUES (1, '1', 5), (2, '01', 6), (3, '01000001', 7), (4, '111', 8), (5, '10', 5), (6, NULL, NULL);
+SELECT k FROM bt WHERE c = '1' ORDER BY k;
+SELECT k FROM bt WHERE c IN ('1', '01000001') OR n = '8'::BIGNUM ORDER BY k;
+SELECT b.k, o.k FROM bt b, bt o WHERE b.c = o.c AND o.c <> '1'::BIT ORDER BY ALL;
+SELECT n::VARCHAR, count(*), '1'::BIT::VARCHAR FROM bt GROUP BY n HAVING n > '5'::BIGNUM ORDER BY ALL;
+DELETE FROM bt WHERE c = '1';
+DELETE FROM bt WHERE c = '01000001'::BIT;
+SELECT k FROM bt ORDER BY k;
+UPDATE bt SET k = 20, c = '0111'::BIT WHERE n = '6'::BIGNUM;
+UPDATE bt SET n = 9 WHERE c = bitstring('111', 3) AND k IN (SELECT o.k FROM bt o WHERE o.c = '111');
+MERGE INTO bt USING (SELECT 5 AS k) q ON bt.k = q.k AND bt.c = '10'::BIT WHEN MATCHED THEN UPDATE SET n = '77'::BIGNUM;
+DELETE FROM bt USING bt AS o WHERE bt.k = o.k AND o.c = '0111';
+SELECT k, c::VARCHAR, n::VARCHAR FROM bt ORDER BY k;
+DROP TABLE bt
+""")
+
+
+@pytest.mark.parametrize("path", ["?strategy=cut", "?strategy=local", "?strategy=gather", "?strategy=repartition", "?strategy=broadcast"])
+def test_constants_of_raw_bytes_in_every_strategy(empty, path):
+    empty.sql("CREATE TABLE bs (k INTEGER, c BIT, n BIGNUM) PARTITIONED BY (k);"
+              "INSERT INTO bs SELECT i, CASE WHEN i % 2 = 0 THEN '1' ELSE '01' END::BIT, i % 5 FROM range(100) r(i)")
+    assert empty.rows("SELECT count(*) FROM bs WHERE c = '1' AND n <> '3'::BIGNUM", path) == [[40]]
+    assert empty.rows("SELECT count(*) FROM bs a JOIN bs b ON a.n = b.n AND a.c = '1'::BIT AND b.k < 10", path) == [[100]]
+    empty.sql("DROP TABLE bs")

@@ -150,6 +150,12 @@ static void test_partitions(void **state)
 	assert_int_equal(define("ALTER TABLE t ALTER a TYPE DATE USING NULL", &err), MG_E_UNSUPPORTED);
 	assert_non_null(strstr(err.hint, "RESET PARTITIONED BY"));
 	assert_int_equal(define("ALTER TABLE t SET PARTITIONED BY (nothing)", &err), MG_E_NO_COLUMN);
+	assert_int_equal(define("CREATE TABLE no (k INT, c INTERVAL) PARTITIONED BY (k, c)", &err),
+	                 MG_E_UNSUPPORTED);
+	assert_string_equal(err.message, "column \"c\" cannot partition a table: its type is INTERVAL");
+	assert_non_null(strstr(err.hint, "Columns of numbers"));
+	assert_int_equal(define("CREATE TABLE no (l STRUCT(a INT)[]) PARTITIONED BY (l)", &err),
+	                 MG_E_UNSUPPORTED);
 	assert_int_equal(define("ALTER TABLE t ADD PRIMARY KEY (k)", &err), MG_E_UNSUPPORTED);
 	assert_non_null(strstr(err.message, "must hold"));
 	assert_int_equal(define("ALTER TABLE t SET PARTITIONED BY", &err), MG_E_SYNTAX);
@@ -178,7 +184,9 @@ static void test_names(void **state)
 	is("SELECT count(*) FROM w", "count_star() BIGINT|\n0|\n");
 	assert_int_equal(define("ALTER VIEW v RENAME TO x", &err), MG_E_NO_TABLE);
 	defined("ALTER VIEW IF EXISTS v RENAME TO x");
-	assert_int_equal(define("ALTER TABLE w RENAME TO x", &err), MG_E_NO_TABLE);
+	assert_int_equal(define("ALTER TABLE w RENAME TO x", &err), MG_E_BIND);
+	assert_string_equal(err.sqlstate, "42809");
+	assert_string_equal(err.hint, "Use ALTER VIEW.");
 	defined("ALTER TABLE IF EXISTS nothing ADD COLUMN x INTEGER");
 	assert_int_equal(define("ALTER SEQUENCE s RESTART", &err), MG_E_UNSUPPORTED);
 }

@@ -188,6 +188,32 @@ static void test_error_text_is_split(void **state)
 	assert_non_null(strstr(err.detail, "LINE 1: SELECT * FROM lineitme"));
 }
 
+/* Settings and CASCADE are not to be had here. */
+static void test_advice_can_be_followed(void **state)
+{
+	struct mg_error err;
+
+	(void)state;
+	exec_ok("CREATE SEQUENCE drawn; CREATE TABLE draws (i INT DEFAULT nextval('drawn'))");
+	mg_error_clear(&err);
+	assert_int_equal(mg_duck_exec(conn, "DROP SEQUENCE drawn", &err), MG_E_BIND);
+	assert_string_equal(err.sqlstate, "2BP01");
+	assert_string_equal(err.detail, "table \"draws\" depends on sequence \"drawn\".");
+	mg_error_clear(&err);
+	assert_int_equal(mg_duck_exec(conn, "SELECT (SELECT i FROM range(3) r(i))", &err),
+	                 MG_E_CARDINALITY);
+	assert_null(strstr(err.detail, "SET"));
+	assert_non_null(strstr(err.hint, "LIMIT 1"));
+	mg_error_clear(&err);
+	exec_ok("SET memory_limit = '20MB'");
+	assert_int_equal(
+		mg_duck_exec(conn, "SELECT list(i) FROM range(10000000) r(i) GROUP BY i % 1000000", &err),
+		MG_E_NOMEM);
+	exec_ok("SET memory_limit = '1GiB'");
+	assert_string_equal(err.detail, "");
+	assert_non_null(strstr(err.hint, "--memory-limit"));
+}
+
 /* Sum the first column over all batches; returns the number of batches. */
 static size_t stream_sum(const char *sql, size_t rows_max, int64_t *rows, int64_t *sum)
 {
@@ -840,6 +866,7 @@ int main(void)
 		cmocka_unit_test(test_settings_are_ours),
 		cmocka_unit_test(test_errors_have_codes),
 		cmocka_unit_test(test_error_text_is_split),
+		cmocka_unit_test(test_advice_can_be_followed),
 		cmocka_unit_test(test_streams_all_rows),
 		cmocka_unit_test(test_wide_results_are_cut_by_bytes),
 		cmocka_unit_test(test_profile_counts_what_is_read),

@@ -190,6 +190,16 @@ static void test_wrong_counts_and_values_are_refused(void **state)
 	}
 }
 
+static void test_no_numbers_say_what_to_send(void **state)
+{
+	struct mg_str out;
+
+	(void)state;
+	assert_int_equal(bind("SELECT ?", "[NaN]", &out), MG_E_USAGE);
+	assert_non_null(strstr(err.hint, "\"nan\""));
+	assert_answer("SELECT isnan(CAST(? AS DOUBLE))::VARCHAR", "[\"nan\"]", "true");
+}
+
 static void test_deep_values_are_refused(void **state)
 {
 	char json[400];
@@ -240,6 +250,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_each_kind_of_parameter, fresh, stale),
 		cmocka_unit_test_setup_teardown(test_a_value_never_ends_early, fresh, stale),
 		cmocka_unit_test_setup_teardown(test_wrong_counts_and_values_are_refused, fresh, stale),
+		cmocka_unit_test_setup_teardown(test_no_numbers_say_what_to_send, fresh, stale),
 		cmocka_unit_test_setup_teardown(test_deep_values_are_refused, fresh, stale),
 		cmocka_unit_test(test_system_tables_are_found_by_name),
 	};
