@@ -741,51 +741,6 @@ static void name_row_ids(struct mg_node *node)
 	}
 }
 
-/* The first type of the plan whose constants are raw bytes in it, or NULL. */
-static const char *raw_type(const struct mg_json *json)
-{
-	static const char *const raw[] = { "BIT", "BIGNUM" };
-	const char *id = mg_json_is(json, MG_JSON_OBJECT) ? mg_json_get_text(json, "id") : NULL;
-
-	for (size_t i = 0; id && i < sizeof raw / sizeof *raw; i++) {
-		if (strcmp(id, raw[i]) == 0) {
-			return raw[i];
-		}
-	}
-	mg_json_each(kid, json) {
-		const char *found = raw_type(kid);
-
-		if (found) {
-			return found;
-		}
-	}
-	return NULL;
-}
-
-/* Of one moment only where the optimizer has made them constants. */
-static bool has_moments(const struct mg_json *json)
-{
-	static const char *const moments[] = { "now",          "get_current_timestamp",
-		                                   "today",        "transaction_timestamp",
-		                                   "current_date", "current_timestamp",
-		                                   "current_time", "current_localtimestamp",
-		                                   "txid_current", "current_localtime",
-		                                   "age",          "get_current_time" };
-	const char *cls =
-		mg_json_is(json, MG_JSON_OBJECT) ? mg_json_get_text(json, "expression_class") : NULL;
-	const char *name =
-		cls && strcmp(cls, "BOUND_FUNCTION") == 0 ? mg_json_get_text(json, "name") : NULL;
-	bool found = false;
-
-	for (size_t i = 0; name && i < sizeof moments / sizeof *moments; i++) {
-		found = found || strcmp(name, moments[i]) == 0;
-	}
-	mg_json_each(kid, json) {
-		found = found || has_moments(kid);
-	}
-	return found;
-}
-
 static int ask_plan(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_arena *arena,
                     const char *sql, bool optimize, struct mg_json **out, struct mg_error *err)
 {
@@ -826,7 +781,7 @@ static int plan_raw_constants(struct mg_plandb *db, struct mg_plan_conn *conn,
 {
 	struct mg_json *answer = NULL;
 	int code = ask_plan(db, conn, arena, sql, false, &answer, err);
-	const char *type = code ? NULL : raw_type(answer);
+	const char *type = code ? NULL : mg_plandb__raw_type(answer);
 
 	if (code || !type) {
 		if (err) {
@@ -834,7 +789,7 @@ static int plan_raw_constants(struct mg_plandb *db, struct mg_plan_conn *conn,
 		}
 		return why->code;
 	}
-	if (has_moments(answer)) {
+	if (mg_plandb__has_moments(answer)) {
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "a constant of type %s beside the current time",
 		                    type);
 		mg_error_hint(err, "Write the time as a constant, too.");
@@ -883,7 +838,7 @@ static int plan(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_arena
 		cheap && needs_estimates(mg_json_at(plans, 0)) ? estimates(conn, arena, sql) : NULL;
 
 	code = read_plan(arena, answer, explain, row_ids, out, err);
-	if ((code && code != MG_E_UNSUPPORTED) || !raw_type(plans)) {
+	if ((code && code != MG_E_UNSUPPORTED) || !mg_plandb__raw_type(plans)) {
 		return code;
 	}
 	char *text = NULL;

@@ -78,4 +78,10 @@ int mg_plandb__look(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_a
                     const char *sql, struct mg_wall_view *view, struct mg_bound *out,
                     struct mg_error *err);
 
+/* plandb_raw.c: the first type in the plan whose constants are raw bytes, which no JSON holds; or
+ * NULL. */
+const char *mg_plandb__raw_type(const struct mg_json *plan);
+/* It calls what is of one moment only where the optimizer has made it a constant. */
+bool mg_plandb__has_moments(const struct mg_json *plan);
+
 #endif
