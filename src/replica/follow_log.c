@@ -12,7 +12,11 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { RECORD_HEAD = 12, FIRST_PIECE = 512 };
+enum {
+	RECORD_HEAD = 12,
+	FIRST_PIECE = 512,
+	OVERHEAD = 192, /* of the heap and of alignment, for a batch and for each piece */
+};
 
 struct mg_follow_log {
 	size_t bytes_max;
@@ -156,6 +160,20 @@ static void forget(struct mg_follow_log *log, size_t count)
 	memmove(log->batches, log->batches + count, log->count * sizeof *log->batches);
 }
 
+/* Under the lock.  An eighth at once: what is behind moves up in the list. */
+static void forget_old(struct mg_follow_log *log)
+{
+	size_t old = 0, bytes = log->bytes;
+
+	if (bytes <= log->bytes_max) {
+		return;
+	}
+	while (bytes > log->bytes_max - log->bytes_max / 8 && old + 1 < log->count) {
+		bytes -= log->batches[old++]->bytes;
+	}
+	forget(log, old);
+}
+
 static void tell(struct mg_follow_log *log)
 {
 	pthread_mutex_lock(&log->lock);
@@ -191,7 +209,7 @@ static uint64_t last_index(const struct mg_follow_log *log, uint64_t *term)
 /* Heads, now that all is known. */
 static void seal(struct mg_follow_batch *batch)
 {
-	batch->bytes = sizeof *batch;
+	batch->bytes = sizeof *batch + OVERHEAD;
 	for (size_t i = 0; i < batch->count; i++) {
 		struct mg_out out = mg_out(batch->pieces[i]->data, MG_FOLLOW_HEAD);
 
@@ -199,7 +217,7 @@ static void seal(struct mg_follow_batch *batch)
 		mg_out_u64(&out, batch->index);
 		mg_out_u64(&out, batch->term);
 		mg_out_u8(&out, i + 1 == batch->count);
-		batch->bytes += batch->pieces[i]->cap;
+		batch->bytes += batch->pieces[i]->cap + OVERHEAD;
 	}
 }
 
@@ -228,12 +246,7 @@ void mg_follow_log_end(struct mg_follow_log *log, uint64_t index, uint64_t term)
 	mg_grow(log->batches, log->count, log->cap);
 	log->batches[log->count++] = batch;
 	log->bytes += batch->bytes;
-	size_t old = 0, bytes = log->bytes;
-
-	while (bytes > log->bytes_max && old + 1 < log->count) {
-		bytes -= log->batches[old++]->bytes;
-	}
-	forget(log, old);
+	forget_old(log);
 	pthread_mutex_unlock(&log->lock);
 	tell(log);
 }
