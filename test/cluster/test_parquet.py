@@ -127,7 +127,7 @@ def test_a_statement_that_fails_late_leaves_no_half_file(cluster, tmp_path):
     assert run.returncode == 3 and b"late" in run.stderr
     assert out.stat().st_size == 0
     answer = query(cluster, sql)
-    assert answer.status == 400 and "late" in answer.json()["error"]["message"]
+    assert answer.status == 400 and "late" in answer.json()["error"]["message"], (answer.body, cluster.log()[-2000:])
 
 
 def spill_files(cluster):
