@@ -109,8 +109,15 @@ def test_workers_follow(new_cluster):
     cluster.wait_copies(2)
     sql = "SELECT v, count(*), min(n) FROM u GROUP BY v ORDER BY v"
     expected = [[i, ROWS // 5, f"v{min((j for j in range(i, ROWS, 5)), key=lambda j: f'v{j}')}"] for i in range(5)]
-    assert cluster.rows(sql, "?strategy=cut") == expected
-    assert cluster.rows("SELECT max(workers) FROM cluster.query_history WHERE sql LIKE '%min(n)%'") == [[1]]
+    answers = []
+
+    def takes_part():
+        """On a busy machine it may miss the 50 ms that it has."""
+        answers.append(cluster.rows(sql, "?strategy=cut"))
+        return cluster.rows("SELECT max(workers) FROM cluster.query_history WHERE sql LIKE '%min(n)%'") == [[1]]
+
+    until("an answer with the worker's part", takes_part, log=cluster.log)
+    assert all(answer == expected for answer in answers), answers
     cluster.stop()
     cluster.run("export", "--data-dir", cluster.data, "-o", cluster.dir / "all.duckdb")  # from the files, which have the first names
     assert duckdb.connect(str(cluster.dir / "all.duckdb")).execute("SELECT * FROM u WHERE k = 7").fetchall() == [(7, "v7", 2)]

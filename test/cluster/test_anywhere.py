@@ -406,10 +406,16 @@ def test_workers_go_where_they_are_of_use(new_cluster):
     until("its copies", lambda: query(servers, first, "SELECT shards FROM cluster.nodes WHERE role = 'worker'") == [[3]],
           log=servers.logs)
     sql = "SELECT l_returnflag, count(*), sum(l_quantity) FROM lineitem GROUP BY ALL ORDER BY ALL"
-    rows = everywhere(servers, sql)
-    steps = query(servers, first, "SELECT DISTINCT step, workers FROM cluster.query_history "
-                                  "WHERE sql LIKE '%l_returnflag, count%' AND workers = 1")
-    assert steps == [["cut", 1]]
+    rows, answers = everywhere(servers, sql), []
+
+    def takes_part():
+        """On a busy machine it may miss the 50 ms that it has."""
+        answers.append(query(servers, first, sql))
+        return query(servers, first, "SELECT DISTINCT step FROM cluster.query_history "
+                                     "WHERE sql LIKE '%l_returnflag, count%' AND workers = 1") == [["cut"]]
+
+    until("an answer with the worker's part", takes_part, log=servers.logs)
+    assert all(answer == rows for answer in answers), answers
     servers.kill(first)
     second = servers.coordinator()
     assert second != first
