@@ -181,7 +181,6 @@ static int read_constraints(struct mg_define *define, const struct mg_json *cons
 	return code;
 }
 
-/* The partition key's columns, as the table calls them, and of a type that can be hashed. */
 /* The column whose values have no slot, when that is what is wrong. */
 static int explain_key(struct mg_define *define, struct mg_duck_conn *conn, const char *from,
                        int code, struct mg_error *err)
@@ -216,6 +215,7 @@ static int explain_key(struct mg_define *define, struct mg_duck_conn *conn, cons
 	return code;
 }
 
+/* The partition key's columns, as the table calls them, and of a type that can be hashed. */
 static int read_keys(struct mg_define *define, struct mg_duck_conn *conn,
                      const struct mg_define_place *place, struct mg_error *err)
 {

@@ -37,7 +37,7 @@ struct lane {
 	pthread_cond_t done; /* a job */
 	pthread_t thread;
 	struct job *first, **last;
-	bool sleeping, running, closing;
+	bool running, closing;
 };
 
 struct real_disk {
@@ -186,16 +186,6 @@ static uint64_t disk_free_bytes(struct mg_disk *disk)
 
 /* ---- lanes ---- */
 
-static void wake_and_unlock(struct lane *lane)
-{
-	if (lane->sleeping) {
-		lane->sleeping = false; /* once */
-		mg_waker_wake(&lane->waker, &lane->lock);
-	} else {
-		pthread_mutex_unlock(&lane->lock);
-	}
-}
-
 static void *run_lane(void *arg)
 {
 	struct lane *lane = arg;
@@ -204,10 +194,8 @@ static void *run_lane(void *arg)
 	pthread_mutex_lock(&lane->lock);
 	for (;;) {
 		while (!lane->first && !lane->closing) {
-			lane->sleeping = true;
 			mg_waker_sleep(&lane->waker, &lane->lock, UINT64_MAX);
 		}
-		lane->sleeping = false;
 		struct job *job = lane->first;
 		if (!job) {
 			break;
@@ -238,7 +226,7 @@ static void disk_submit(struct mg_disk *disk, unsigned at, void (*run)(void *arg
 	pthread_mutex_lock(&lane->lock);
 	*lane->last = job;
 	lane->last = &job->next;
-	wake_and_unlock(lane);
+	mg_waker_wake_sleeper(&lane->waker, &lane->lock);
 }
 
 static void disk_drain(struct mg_disk *disk)
@@ -275,7 +263,7 @@ static void stop_lane(struct lane *lane)
 {
 	pthread_mutex_lock(&lane->lock);
 	lane->closing = true;
-	wake_and_unlock(lane);
+	mg_waker_wake_sleeper(&lane->waker, &lane->lock);
 	pthread_join(lane->thread, NULL);
 	mg_waker_fini(&lane->waker);
 	pthread_cond_destroy(&lane->done);

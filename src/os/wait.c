@@ -38,6 +38,7 @@ void mg_waker_init(struct mg_waker *waker)
 
 	mg_assert(!failed);
 	atomic_init(&waker->waking, 0);
+	waker->sleeping = false;
 }
 
 void mg_waker_fini(struct mg_waker *waker)
@@ -56,10 +57,21 @@ void mg_waker_wake(struct mg_waker *waker, pthread_mutex_t *lock)
 	(void)atomic_fetch_sub(&waker->waking, 1);
 }
 
+void mg_waker_wake_sleeper(struct mg_waker *waker, pthread_mutex_t *lock)
+{
+	if (waker->sleeping) {
+		waker->sleeping = false; /* once */
+		mg_waker_wake(waker, lock);
+	} else {
+		pthread_mutex_unlock(lock);
+	}
+}
+
 void mg_waker_sleep(struct mg_waker *waker, pthread_mutex_t *lock, uint64_t ms)
 {
 	const struct timespec until = time_of(ms);
 
+	waker->sleeping = true;
 	pthread_mutex_unlock(lock);
 	if (ms == UINT64_MAX) {
 		(void)sem_wait(&waker->tokens);
@@ -67,4 +79,5 @@ void mg_waker_sleep(struct mg_waker *waker, pthread_mutex_t *lock, uint64_t ms)
 		(void)sem_clockwait(&waker->tokens, CLOCK_MONOTONIC, &until);
 	}
 	pthread_mutex_lock(lock);
+	waker->sleeping = false;
 }

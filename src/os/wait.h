@@ -24,6 +24,7 @@ bool mg_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t ms
 struct mg_waker {
 	sem_t tokens;
 	atomic_int waking; /* threads that are about to touch it */
+	bool sleeping;     /* and not woken yet; guarded by its owner's lock */
 };
 
 void mg_waker_init(struct mg_waker *waker);
@@ -31,6 +32,9 @@ void mg_waker_init(struct mg_waker *waker);
 void mg_waker_fini(struct mg_waker *waker);
 /* Lets go of the lock, which the caller holds, and wakes the sleeper, or the next one to be. */
 void mg_waker_wake(struct mg_waker *waker, pthread_mutex_t *lock);
+/* The same, but only when it sleeps and nobody has woken it yet: it looks at what there is to do
+ * under the lock before it sleeps. */
+void mg_waker_wake_sleeper(struct mg_waker *waker, pthread_mutex_t *lock);
 /* Lets go of the lock, sleeps until somebody wakes or this time comes (UINT64_MAX: never), now and
  * then without a reason, and takes the lock again. */
 void mg_waker_sleep(struct mg_waker *waker, pthread_mutex_t *lock, uint64_t ms);

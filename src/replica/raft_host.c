@@ -58,7 +58,7 @@ struct mg_raft_host {
 	struct posts posts;
 	struct posts later; /* in no order: there are few */
 	bool stored;        /* the log has results */
-	bool sleeping, closing;
+	bool closing;
 };
 
 /* ---- the seams of the node --------------------------------------------------------------------
@@ -96,16 +96,6 @@ static void silent_send(struct mg_net *net, uint64_t peer, struct mg_buf *frame)
 
 static const struct mg_net_ops silent_ops = { .send = silent_send };
 
-static void wake_and_unlock(struct mg_raft_host *host)
-{
-	if (host->sleeping) {
-		host->sleeping = false; /* once */
-		mg_waker_wake(&host->waker, &host->lock);
-	} else {
-		pthread_mutex_unlock(&host->lock);
-	}
-}
-
 /* Of the log: a batch is on the disk.  Any thread. */
 static void on_stored(void *arg)
 {
@@ -113,7 +103,7 @@ static void on_stored(void *arg)
 
 	pthread_mutex_lock(&host->lock);
 	host->stored = true;
-	wake_and_unlock(host);
+	mg_waker_wake_sleeper(&host->waker, &host->lock);
 }
 
 /* ---- the thread -------------------------------------------------------------------------------
@@ -144,9 +134,7 @@ static uint64_t take_due(struct mg_raft_host *host)
 static void sleep_until(struct mg_raft_host *host, uint64_t ms)
 {
 	if (!host->posts.count && !host->stored && !host->closing) {
-		host->sleeping = true;
 		mg_waker_sleep(&host->waker, &host->lock, ms);
-		host->sleeping = false;
 	}
 }
 
@@ -206,7 +194,7 @@ void mg_raft_host_post(struct mg_raft_host *host, void (*run)(void *arg), void *
 	mg_assert(!host->closing);
 	mg_grow(host->posts.list, host->posts.count, host->posts.cap);
 	host->posts.list[host->posts.count++] = (struct post){ run, arg, 0 };
-	wake_and_unlock(host);
+	mg_waker_wake_sleeper(&host->waker, &host->lock);
 }
 
 void mg_raft_host_post_at(struct mg_raft_host *host, uint64_t ms, void (*run)(void *arg), void *arg)
@@ -215,7 +203,7 @@ void mg_raft_host_post_at(struct mg_raft_host *host, uint64_t ms, void (*run)(vo
 	mg_assert(!host->closing);
 	mg_grow(host->later.list, host->later.count, host->later.cap);
 	host->later.list[host->later.count++] = (struct post){ run, arg, ms };
-	wake_and_unlock(host);
+	mg_waker_wake_sleeper(&host->waker, &host->lock);
 }
 
 /* ---- calls ------------------------------------------------------------------------------------
@@ -447,7 +435,7 @@ void mg_raft_host_close(struct mg_raft_host *host)
 	mg_raft_host_stop(host);
 	pthread_mutex_lock(&host->lock);
 	host->closing = host->started;
-	wake_and_unlock(host);
+	mg_waker_wake_sleeper(&host->waker, &host->lock);
 	if (host->started) {
 		pthread_join(host->thread, NULL);
 	}

@@ -6,16 +6,19 @@
  */
 #include "session/session_int.h"
 #include "sql/copy_to.h"
+#include "sql/cursor.h"
 
-static bool is_upkeep(const char *verb)
+/* VACUUM, ANALYZE, and CHECKPOINT, which may stand behind FORCE, as INSTALL may. */
+static bool is_upkeep(const struct mg_statement *statement)
 {
-	static const char *const verbs[] = { "VACUUM", "ANALYZE", "CHECKPOINT", "FORCE" };
-	bool found = false;
+	struct mg_lexer lexer;
 
-	for (size_t i = 0; verb && i < sizeof verbs / sizeof *verbs; i++) {
-		found = found || mg_text_eq_nocase(verb, verbs[i]);
-	}
-	return found;
+	mg_lex_init(&lexer, statement->text);
+	struct mg_token token = mg_lex_next(&lexer);
+
+	token = mg_token_is(token, "force") ? mg_lex_next(&lexer) : token;
+	return mg_token_is(token, "vacuum") || mg_token_is(token, "analyze") ||
+	       mg_token_is(token, "checkpoint");
 }
 
 int mg_session__refuse(const struct mg_statement *statement, struct mg_error *err)
@@ -55,7 +58,7 @@ int mg_session__refuse(const struct mg_statement *statement, struct mg_error *er
 	default:
 		code = mg_error_set(err, MG_E_DENIED, "statement %s is not allowed",
 		                    statement->verb ? statement->verb : "of this kind");
-		mg_error_hint(err, is_upkeep(statement->verb)
+		mg_error_hint(err, is_upkeep(statement)
 		                       ? "Nothing needs to be done: the cluster makes checkpoints and "
 		                         "keeps statistics by itself."
 		                       : "Clients reach no file, extension or setting of the engine.");

@@ -16,7 +16,7 @@ struct game {
 	pthread_mutex_t lock;
 	struct mg_waker waker;
 	unsigned thrown, caught;
-	bool sleeping, over;
+	bool over;
 };
 
 static void *catch(void *arg)
@@ -26,9 +26,7 @@ static void *catch(void *arg)
 	pthread_mutex_lock(&game->lock);
 	while (!game->over || game->caught < game->thrown) {
 		if (game->caught == game->thrown) {
-			game->sleeping = true;
 			mg_waker_sleep(&game->waker, &game->lock, UINT64_MAX);
-			game->sleeping = false;
 		}
 		game->caught = game->thrown;
 	}
@@ -43,12 +41,7 @@ static void *throw(void *arg)
 	for (unsigned i = 0; i < 20000; i++) {
 		pthread_mutex_lock(&game->lock);
 		game->thrown++;
-		if (game->sleeping) {
-			game->sleeping = false;
-			mg_waker_wake(&game->waker, &game->lock);
-		} else {
-			pthread_mutex_unlock(&game->lock);
-		}
+		mg_waker_wake_sleeper(&game->waker, &game->lock);
 	}
 	return NULL;
 }
