@@ -272,32 +272,43 @@ static void describe_local(struct mg_attempt *attempt, struct mg_exec_open *open
 	};
 }
 
-static int open_local(struct mg_attempt *attempt, const struct mg_exec_open *open,
+static int open_alone(struct mg_attempt *attempt, struct mg_participant **local,
                       struct mg_error *err)
 {
-	struct mg_participant *local = NULL;
-	int code = mg_participant_open(&local, open, err);
-	pthread_mutex_lock(&attempt->lock);
-	attempt->local = local; /* a worker may be lost right now: mg_attempt_on_lost looks for it */
-	pthread_mutex_unlock(&attempt->lock);
-	return code;
+	struct mg_exec_open open;
+	describe_local(attempt, &open);
+	return mg_participant_open(local, &open, err);
 }
 
 /* With workers: our own snapshot of all that is read comes first, also of what they are to read.
  * They take theirs at the same indexes of the shards' logs, which is the same cut; what one of them
  * cannot is read here. */
-static int open_shared(struct mg_attempt *attempt, struct mg_error *err)
+static int open_shared(struct mg_attempt *attempt, struct mg_participant **local,
+                       struct mg_error *err)
 {
 	struct mg_exec_open open;
 	describe_local(attempt, &open);
 	open.cut_at = mg_arena_new_array(attempt->arena, uint64_t, open.cut_count + 1);
-	int code = open_local(attempt, &open, err);
+	int code = mg_participant_open(local, &open, err);
 	if (!code) {
 		mg_attempt__pin(attempt, open.cut_shards, open.cut_at, open.cut_count);
 		describe_local(attempt, &open);
-		code = mg_participant_share(attempt->local, &open, err);
+		code = mg_participant_share(*local, &open, err);
 	}
 	return code;
+}
+
+/* From here on a worker that is lost interrupts it (mg_attempt_on_lost).  One that was lost while
+ * it was being opened has not: opening would have failed as if the user had cancelled it. */
+static void set_local(struct mg_attempt *attempt, struct mg_participant *local)
+{
+	pthread_mutex_lock(&attempt->lock);
+	attempt->local = local;
+	bool lost = attempt->lost;
+	pthread_mutex_unlock(&attempt->lock);
+	if (local && lost) {
+		mg_participant_cancel(local);
+	}
 }
 
 static void add_text(struct mg_sb *json, const char *before, const char *text)
@@ -398,14 +409,10 @@ int mg_attempt_open(struct mg_attempt **out, const struct mg_attempt_options *op
 			mg_attempt_on_lost(attempt, part->worker, "it left as the query began");
 		}
 	}
-	struct mg_exec_open open;
-	int code;
-	if (attempt->part_count > 1) {
-		code = open_shared(attempt, err);
-	} else {
-		describe_local(attempt, &open);
-		code = open_local(attempt, &open, err);
-	}
+	struct mg_participant *local = NULL;
+	int code = attempt->part_count > 1 ? open_shared(attempt, &local, err)
+	                                   : open_alone(attempt, &local, err);
+	set_local(attempt, local);
 	if (code) {
 		mg_attempt_close(attempt);
 		return code;

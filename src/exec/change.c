@@ -20,8 +20,6 @@
 
 #include <stdio.h>
 
-enum { SHOW_MS_MAX = 10 * 1000 };
-
 static enum mg_lock_mode mode_of(const struct mg_write_target *target)
 {
 	return target->reads || mg_table_has_keys(target->table) ? MG_LOCK_CHANGE : MG_LOCK_ADD;
@@ -138,7 +136,6 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
                          struct mg_error *err)
 {
 	struct mg_replica *replica = mg_engine_replica(engine);
-	struct mg_error ignored = { 0 };
 	uint64_t epoch = 0;
 	int code = mg_replica_begin(replica, &epoch, err);
 
@@ -147,10 +144,8 @@ static int change_locked(struct mg_engine *engine, struct mg_run *run,
 		*again = false;
 		return code;
 	}
-	if (!code) { /* a node that has just begun to coordinate; what fails, the statement tells */
-		const struct mg_patience patience = { .ms = SHOW_MS_MAX };
-
-		(void)mg_fresh_show(engine, &patience, &ignored);
+	if (!code) {
+		mg_fresh_show_to_writer(engine);
 	}
 	*again = !code && !is_current(engine, target->table);
 	if (!code && !*again && mode_of(target) == MG_LOCK_CHANGE) {

@@ -10,7 +10,7 @@
 #include "exec/engine.h"
 #include "replica/replica.h"
 
-enum { WHOLE_MS_MAX = 10 * 1000, SHOWS_MAX = 8 };
+enum { WHOLE_MS_MAX = 10 * 1000, SHOW_MS_MAX = 10 * 1000, SHOWS_MAX = 8 };
 
 static bool is_new_enough(const struct mg_fresh *fresh, struct mg_replica *replica)
 {
@@ -60,6 +60,14 @@ int mg_fresh_show(struct mg_engine *engine, const struct mg_patience *patience,
 	}
 	mg_free(all);
 	return code;
+}
+
+void mg_fresh_show_to_writer(struct mg_engine *engine)
+{
+	const struct mg_patience patience = { .ms = SHOW_MS_MAX };
+	struct mg_error ignored = { 0 };
+
+	(void)mg_fresh_show(engine, &patience, &ignored);
 }
 
 /* A table that is not found may be one whose rows are on their way: its version of the catalog says

@@ -33,6 +33,9 @@ int mg_fresh_await(const struct mg_fresh *fresh, bool *stale, struct mg_error *e
  * then: wait for them.  Nothing to do, nearly always.  Fails as mg_fresh_await. */
 int mg_fresh_show(struct mg_engine *engine, const struct mg_patience *patience,
                   struct mg_error *err);
+/* The same for a statement that writes, or that begins a transaction, at a node that may have begun
+ * to coordinate just now.  What stays hidden the statement tells. */
+void mg_fresh_show_to_writer(struct mg_engine *engine);
 
 /* For the catalog's version that names tables whose rows have just been stored, which may come to a
  * node before they do: how far its shards must be to have them all (codec/seen.h).  Here they are

@@ -8,6 +8,7 @@
 #include "exec/tx_int.h"
 
 #include "base/assert.h"
+#include "exec/fresh.h"
 #include "exec/run.h"
 #include "exec/write.h"
 #include "os/clock.h"
@@ -493,6 +494,9 @@ static int await_all(struct mg_tx *tx, struct mg_run *run, struct mg_error *err)
 	            : mg_replica_long_barrier(replica, mg_shard_ids(arena, 0, (uint32_t)count - 1),
 	                                      count, mg_run_is_cancelled, run, err);
 	mg_arena_free(arena);
+	if (!code) {
+		mg_fresh_show_to_writer(tx->engine);
+	}
 	return code && mg_run_cancelled(run) ? mg_run_cancel_error(run, err) : code;
 }
 

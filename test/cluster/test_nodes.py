@@ -293,7 +293,8 @@ def test_transfers_over_any_server_keep_their_sum_while_coordinators_die(make_se
     servers.execute("CREATE TABLE bank (id INTEGER PRIMARY KEY, money INTEGER) PARTITIONED BY (id)")
     servers.execute("CREATE TABLE done (n INTEGER) PARTITIONED BY (n)")
     servers.execute("INSERT INTO bank SELECT i, 100 FROM range(30) AS r(i)")
-    stop, said, lock = threading.Event(), {}, threading.Lock()
+    stop, said, lock, unexpected = threading.Event(), {}, threading.Lock(), []
+    expected = {"done", "lost", "40001", "40003", "57P01", "57P03", "57014", "53300"}
 
     def transfers(name, first):
         number = first
@@ -309,6 +310,8 @@ def test_transfers_over_any_server_keep_their_sum_while_coordinators_die(make_se
                 how = "lost"  # with the server that was asked
             with lock:
                 said[number] = how
+                if how not in expected:
+                    unexpected.append((name, time.strftime("%T"), answer.body))
 
     threads = [threading.Thread(target=transfers, args=(name, i)) for i, name in enumerate(servers.names * 2)]
     for thread in threads:
@@ -331,7 +334,7 @@ def test_transfers_over_any_server_keep_their_sum_while_coordinators_die(make_se
         stop.set()
         for thread in threads:
             thread.join()
-    assert set(said.values()) <= {"done", "lost", "40001", "40003", "57P01", "57P03", "57014", "53300"}, set(said.values())
+    assert not unexpected, f"{unexpected}\n{servers.logs()}"
     there = {number for (number,) in servers.rows(servers.coordinator(), "SELECT n FROM done")}
     assert servers.rows(servers.coordinator(), "SELECT sum(money), count(*) FROM bank") == [["3000", 30]]
     assert {number for number, how in said.items() if how == "done"} <= there
