@@ -39,8 +39,7 @@ uint64_t mg_engine_default_memory(void)
 	return mg_os_memory_bytes() / 4 * 3;
 }
 
-static int attach_as(struct mg_duck *duck, uint32_t shard, const char *path, const char *how,
-                     struct mg_error *err)
+int mg_engine_attach(struct mg_duck *duck, uint32_t shard, const char *path, struct mg_error *err)
 {
 	struct mg_duck_conn *conn = NULL;
 	int code = mg_duck_connect(duck, &conn, err);
@@ -48,7 +47,7 @@ static int attach_as(struct mg_duck *duck, uint32_t shard, const char *path, con
 		struct mg_sb sql = { 0 };
 		mg_sb_add(&sql, "ATTACH ");
 		mg_sb_add_literal(&sql, path, strlen(path));
-		mg_sb_addf(&sql, " AS s%u (%s)", shard, how);
+		mg_sb_addf(&sql, " AS s%u (READ_ONLY)", shard);
 		code = mg_duck_exec(conn, mg_sb_text(&sql), err);
 		mg_sb_fini(&sql);
 		mg_duck_disconnect(conn);
@@ -56,15 +55,14 @@ static int attach_as(struct mg_duck *duck, uint32_t shard, const char *path, con
 	return code ? mg_error_wrap(err, "while attaching shard %u", shard) : 0;
 }
 
-int mg_engine_attach(struct mg_duck *duck, uint32_t shard, const char *path, struct mg_error *err)
-{
-	return attach_as(duck, shard, path, "READ_ONLY", err);
-}
-
 int mg_engine_attach_own(struct mg_duck *duck, uint32_t shard, const char *path,
                          struct mg_error *err)
 {
-	return attach_as(duck, shard, path, "RECOVERY_MODE no_wal_writes", err);
+	struct mg_duck_conn *conn = NULL;
+	int code = mg_duck_connect(duck, &conn, err);
+	code = code ? code : mg_shard_file_attach(conn, shard, path, err);
+	mg_duck_disconnect(conn);
+	return code ? mg_error_wrap(err, "while attaching shard %u", shard) : 0;
 }
 
 int mg_engine_no_checkpoints(struct mg_duck *duck, struct mg_error *err)
@@ -173,22 +171,6 @@ static int make_shard(struct mg_engine *engine, const struct mg_catalog_data *da
 	return code ? code : mg_shard_file_finish(file, sha256, &bytes, err);
 }
 
-/* A commit is in memory, and nothing but a replica's checkpoint writes the file (shard_write.h). */
-static int attach_for_writing(struct mg_engine *engine, uint32_t shard, const char *path,
-                              struct mg_error *err)
-{
-	struct mg_duck_conn *conn = NULL;
-	struct mg_sb sql = { 0 };
-	int code = mg_duck_connect(engine->duck, &conn, err);
-	mg_sb_add(&sql, "ATTACH ");
-	mg_sb_add_literal(&sql, path, strlen(path));
-	mg_sb_addf(&sql, " AS s%u (RECOVERY_MODE no_wal_writes)", shard);
-	code = code ? code : mg_duck_exec(conn, mg_sb_text(&sql), err);
-	mg_duck_disconnect(conn);
-	mg_sb_fini(&sql);
-	return code ? mg_error_wrap(err, "while attaching shard %u", shard) : 0;
-}
-
 /* DuckDB would make an empty database of a file that is missing or empty. */
 static int check_there(uint32_t shard, const char *path, struct mg_error *err)
 {
@@ -209,7 +191,7 @@ static int open_shard(struct mg_engine *engine, const struct mg_catalog_data *da
 		code = make_shard(engine, data, index, err);
 	}
 	code = code ? code : check_there(index, path, err);
-	code = code ? code : attach_for_writing(engine, index, path, err);
+	code = code ? code : mg_engine_attach_own(engine->duck, index, path, err);
 	code = code ? code : check_shard(engine, data, index, err);
 	if (code) {
 		mg_error_detail(err, "It is the file \"%s\".", path);

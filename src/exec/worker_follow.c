@@ -278,7 +278,7 @@ static void checkpoint(struct mg_follower *follower, uint32_t shard)
 	struct mg_error err = { 0 };
 
 	begin_busy(follower, shard);
-	int code = mg_shard_writer_checkpoint(copy->writer, NULL, 0, &err);
+	int code = mg_shard_writer_checkpoint(copy->writer, NULL, 0, NULL, &err);
 	end_busy(follower);
 	copy->tried_ms = mg_clock_ms();
 	copy->tried_in_vain = code != 0;
@@ -558,7 +558,7 @@ void mg_follower_close(struct mg_follower *follower, uint32_t shard, bool stays)
 	pthread_cond_broadcast(&follower->changed);
 	pthread_mutex_unlock(&follower->lock);
 	if (write) {
-		(void)mg_shard_writer_checkpoint(writer, NULL, 0, &(struct mg_error){ 0 });
+		(void)mg_shard_writer_checkpoint(writer, NULL, 0, NULL, &(struct mg_error){ 0 });
 	}
 	mg_shard_writer_close(writer);
 }

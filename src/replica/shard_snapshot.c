@@ -26,6 +26,8 @@
 #include "base/str.h"
 #include "catalog/catalog.h"
 #include "os/file.h"
+#include "store/shard_file.h"
+#include "store/shard_undo.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -104,9 +106,11 @@ static int write_file(struct mg_shard_sm *sm, const struct mg_buf *pending, stru
 	if (!lock_file(sm)) {
 		return mg_error_set(err, MG_E_BUSY, "a copy of the file is being made");
 	}
+	char *path = sm->options.dir ? mg_shard_sm__file_path(sm) : NULL;
 	int code = mg_shard_writer_checkpoint(sm->writer, pending ? pending->data : NULL,
-	                                      pending ? pending->size : 0, err);
+	                                      pending ? pending->size : 0, path, err);
 
+	mg_free(path);
 	if (!code) {
 		note_checkpoint(sm);
 	} else if (code != MG_E_BUSY) { /* what a failed one has left is not known */
@@ -263,7 +267,8 @@ static bool is_leftover(const struct mg_shard_sm *sm, const char *name)
 	if (sscanf(name, "pull-%u-%llu.%15s", &shard, &index, ending) == 3) {
 		return shard == sm->options.shard && index <= sm->durable;
 	}
-	return false;
+	return sscanf(name, "%u.duckdb.undo.%15s", &shard, ending) == 2 && /* half a journal */
+	       shard == sm->options.shard;
 }
 
 static void remove_leftovers(const struct mg_shard_sm *sm)
@@ -442,24 +447,19 @@ static void step(struct mg_shard_sm *sm, enum mg_adopt_step at)
 static int attach(struct mg_shard_sm *sm, struct mg_duck_conn *conn, struct mg_error *err)
 {
 	const struct timespec rest = { .tv_nsec = ATTACH_REST_MS * 1000000L };
-	struct mg_sb sql = { 0 };
 	char *path = mg_shard_sm__file_path(sm);
 	int code = MG_E_BUSY;
 
-	mg_sb_add(&sql, "ATTACH ");
-	mg_sb_add_literal(&sql, path, strlen(path));
-	mg_sb_addf(&sql, " AS s%" PRIu32 " (RECOVERY_MODE no_wal_writes)", sm->options.shard);
 	for (int i = 0; code && i < ATTACH_TRIES; i++) {
 		if (i > 0) {
 			(void)nanosleep(&rest, NULL);
 		}
-		code = mg_duck_exec(conn, mg_sb_text(&sql), err);
+		code = mg_shard_file_attach(conn, sm->options.shard, path, err);
 		if (code && !strstr(err->message, "already attached")) {
 			break;
 		}
 	}
 	mg_free(path);
-	mg_sb_fini(&sql);
 	return code;
 }
 
@@ -496,7 +496,8 @@ int mg_shard_sm__replace_file(struct mg_shard_sm *sm, struct mg_duck_conn *conn,
 
 	if (!code) {
 		step(sm, MG_ADOPT_DETACHED);
-		code = mg_file_rename(from, to, err);
+		code = mg_shard_undo_remove(to, err);
+		code = code ? code : mg_file_rename(from, to, err);
 		if (!code) {
 			step(sm, MG_ADOPT_RENAMED);
 		}

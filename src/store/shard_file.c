@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "os/file.h"
 #include "store/shard_file_int.h"
+#include "store/shard_undo.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -51,6 +52,15 @@ static int attach(struct mg_duck_conn *conn, const char *path, const char *datab
 	int rc = mg_duck_exec(conn, mg_sb_text(&sql), err);
 	mg_sb_fini(&sql);
 	return rc;
+}
+
+int mg_shard_file_attach(struct mg_duck_conn *conn, uint32_t shard, const char *path,
+                         struct mg_error *err)
+{
+	char database[16];
+	snprintf(database, sizeof database, "s%u", shard);
+	int rc = mg_shard_undo_apply(path, err);
+	return rc ? rc : attach(conn, path, database, "RECOVERY_MODE no_wal_writes", err);
 }
 
 /* A file and what DuckDB may have left beside it. */
@@ -206,6 +216,9 @@ int mg_shard_file_finish(struct mg_shard_file *file, char *sha256, uint64_t *byt
 	}
 	if (rc == 0) {
 		rc = mg_file_size(file->new_path, bytes, err);
+	}
+	if (rc == 0) {
+		rc = mg_shard_undo_remove(file->path, err);
 	}
 	if (rc == 0) {
 		rc = mg_file_rename(file->new_path, file->path, err);

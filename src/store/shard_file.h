@@ -71,6 +71,10 @@ int mg_shard_file_finish(struct mg_shard_file *file, char *sha256, uint64_t *byt
 /* Give up: detach and remove; NULL is fine. */
 void mg_shard_file_drop(struct mg_shard_file *file);
 
+/* Attach the complete file as "s<shard>".  Commits to it stay in memory, and only CHECKPOINT writes
+ * it; what one that did not come to its end has overwritten is put back first (shard_undo.h). */
+int mg_shard_file_attach(struct mg_duck_conn *conn, uint32_t shard, const char *path,
+                         struct mg_error *err);
 /* Whether the complete file at DIR/shards/NNNN.duckdb is the one described by meta (format,
  * cluster, sample, slots).  False also when there is none. */
 bool mg_shard_file_matches(struct mg_duck *duck, const char *data_dir,

@@ -6,6 +6,7 @@
  */
 #include "base/assert.h"
 #include "codec/arrow_ipc.h"
+#include "store/shard_undo.h"
 #include "store/shard_write_int.h"
 
 #include <sodium.h>
@@ -617,14 +618,20 @@ static int write_pending(struct mg_shard_writer *writer, const uint8_t *bytes, s
 }
 
 int mg_shard_writer_checkpoint(struct mg_shard_writer *writer, const void *pending, size_t size,
-                               struct mg_error *err)
+                               const char *path, struct mg_error *err)
 {
 	mg_assert(!writer->in_transaction);
 	int code = write_pending(writer, pending, size, err);
 
+	if (!code && path) {
+		code = mg_shard_undo_save(writer->conn, writer->database, path, err);
+	}
 	code = code ? code : mg_duck_execf(writer->conn, err, "CHECKPOINT %s", writer->database);
 	if (code && strstr(err->message, "transactions active")) {
 		return mg_error_set(err, MG_E_BUSY, "readers with an older snapshot hold up a checkpoint");
+	}
+	if (!code && path) {
+		mg_shard_undo_forget(path);
 	}
 	return code ? mg_error_wrap(err, "while writing the file of %s", writer->database) : 0;
 }

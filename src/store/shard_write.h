@@ -81,10 +81,12 @@ char *mg_shard_writer_tables(const struct mg_shard_writer *writer);
 int mg_shard_writer_commit(struct mg_shard_writer *writer, uint64_t index, uint64_t term,
                            struct mg_error *err);
 void mg_shard_writer_rollback(struct mg_shard_writer *writer);
-/* Write all that is committed to the file, durably, and `pending` with it.  Fails: MG_E_BUSY when a
- * reader with an older snapshot is in the way (after DDL): later. */
+/* Write all that is committed to the file, durably, and `pending` with it.  `path` is the file's:
+ * until its new checkpoint is whole, the one before can be had back (shard_undo.h); NULL: a file
+ * that may be lost.  Fails: MG_E_BUSY when a reader with an older snapshot is in the way (after
+ * DDL): later. */
 int mg_shard_writer_checkpoint(struct mg_shard_writer *writer, const void *pending, size_t size,
-                               struct mg_error *err);
+                               const char *path, struct mg_error *err);
 /* What the last checkpoint was given; NULL when nothing.  The caller unrefs. */
 int mg_shard_writer_pending(struct mg_shard_writer *writer, struct mg_buf **out,
                             struct mg_error *err);

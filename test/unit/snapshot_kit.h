@@ -199,9 +199,10 @@ static void open_group(struct node *node, const struct mg_manifest *seed)
 	struct mg_members members = { 0 };
 	struct mg_group *group;
 
-	ok(mg_duck_execf(node->conn, &err,
-	                 "ATTACH '%s/shards/%04u.duckdb' AS s%u (RECOVERY_MODE no_wal_writes)",
-	                 node->dir, SHARD, SHARD));
+	char *path = mg_format("%s/shards/%04u.duckdb", node->dir, SHARD);
+
+	ok(mg_shard_file_attach(node->conn, SHARD, path, &err));
+	mg_free(path);
 	ok(mg_shard_sm_open(&node->sm, &options, &err));
 	for (uint64_t i = 1; i <= NODES; i++) {
 		ok(mg_members_set(&members, i, MG_MEMBER_VOTER, NULL));

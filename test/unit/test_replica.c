@@ -34,9 +34,10 @@ static void live(void)
 	                "SET GLOBAL wal_autocheckpoint = '1TB'; PRAGMA disable_checkpoint_on_shutdown",
 	                &err));
 	for (uint32_t i = 0; i <= SHARDS; i++) {
-		ok(mg_duck_execf(conn, &err,
-		                 "ATTACH '%s/shards/%04u.duckdb' AS s%u (RECOVERY_MODE no_wal_writes)", dir,
-		                 i, i));
+		char *path = mg_format("%s/shards/%04u.duckdb", dir, i);
+
+		ok(mg_shard_file_attach(conn, i, path, &err));
+		mg_free(path);
 	}
 	ok(mg_replica_open(&replica,
 	                   &(struct mg_replica_options){

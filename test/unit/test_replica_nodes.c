@@ -40,9 +40,10 @@ static void open_engine(struct node *node)
 	                "SET GLOBAL wal_autocheckpoint = '1TB'; PRAGMA disable_checkpoint_on_shutdown",
 	                &err));
 	for (uint32_t i = 0; i <= SHARDS; i++) {
-		ok(mg_duck_execf(node->conn, &err,
-		                 "ATTACH '%s/shards/%04u.duckdb' AS s%u (RECOVERY_MODE no_wal_writes)",
-		                 node->net.dir, i, i));
+		char *path = mg_format("%s/shards/%04u.duckdb", node->net.dir, i);
+
+		ok(mg_shard_file_attach(node->conn, i, path, &err));
+		mg_free(path);
 	}
 }
 

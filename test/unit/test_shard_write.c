@@ -76,7 +76,7 @@ static void live(const char *name)
 	ok(mg_duck_open(&duck, &options, &err));
 	ok(mg_duck_connect(duck, &conn, &err));
 	ok(mg_duck_exec(conn, "SET GLOBAL wal_autocheckpoint = '1TB'", &err));
-	ok(mg_duck_execf(conn, &err, "ATTACH '%s' AS s3 (RECOVERY_MODE no_wal_writes)", path));
+	ok(mg_shard_file_attach(conn, SHARD, path, &err));
 	ok(mg_shard_writer_open(&writer, duck, "s3", &err));
 	mg_free(path);
 }
@@ -416,7 +416,7 @@ static void test_a_table_without_rows_is_replaced(void **state)
 	ok(mg_duck_int(reader, "SELECT count(*) FROM s3.main.t", &seen, &err)); /* as it began */
 	assert_int_equal(seen, 0);
 	mg_duck_disconnect(reader);
-	ok(mg_shard_writer_checkpoint(writer, NULL, 0, &err));
+	ok(mg_shard_writer_checkpoint(writer, NULL, 0, NULL, &err));
 	expect("SELECT string_agg(table_name, ' ') FROM duckdb_tables() WHERE database_name = 's3' AND "
 	       "schema_name = 'main'",
 	       "t");
@@ -500,7 +500,7 @@ static void test_a_crash_leaves_the_last_checkpoint(void **state)
 	insert("SELECT i::INTEGER AS k, NULL::ENUM('low', 'high') AS e, NULL::VARCHAR[] AS l, "
 	       "7::USMALLINT AS slot FROM range(2000) AS r(i)");
 	ok(mg_shard_writer_commit(writer, 9, 1, &err));
-	ok(mg_shard_writer_checkpoint(writer, "in doubt", 8, &err));
+	ok(mg_shard_writer_checkpoint(writer, "in doubt", 8, NULL, &err));
 	ok(mg_shard_writer_begin(writer, &err));
 	erase("SELECT (3::BIGINT << 48) + i AS rid FROM range(1000) AS r(i)");
 	ok(mg_shard_writer_commit(writer, 10, 1, &err));
@@ -520,7 +520,7 @@ static void test_a_crash_before_and_after_a_move(void **state)
 	(void)state;
 	begin_staging();
 	ok(mg_shard_writer_commit(writer, 1, 1, &err));
-	ok(mg_shard_writer_checkpoint(writer, NULL, 0, &err));
+	ok(mg_shard_writer_checkpoint(writer, NULL, 0, NULL, &err));
 	ok(mg_shard_writer_begin(writer, &err));
 	ok(mg_shard_writer_move(writer, "main", "0#1", "t", &err));
 	ok(mg_shard_writer_commit(writer, 2, 1, &err));
@@ -531,7 +531,7 @@ static void test_a_crash_before_and_after_a_move(void **state)
 	ok(mg_shard_writer_begin(writer, &err)); /* the log brings it again */
 	ok(mg_shard_writer_move(writer, "main", "0#1", "t", &err));
 	ok(mg_shard_writer_commit(writer, 2, 1, &err));
-	ok(mg_shard_writer_checkpoint(writer, NULL, 0, &err));
+	ok(mg_shard_writer_checkpoint(writer, NULL, 0, NULL, &err));
 	die();
 	live("copy-1.duckdb");
 	assert_false(mg_shard_writer_has(writer, "main", "0#1"));
@@ -543,8 +543,8 @@ static void test_nothing_pending_is_nothing(void **state)
 	(void)state;
 	struct mg_buf *pending = NULL;
 
-	ok(mg_shard_writer_checkpoint(writer, "x", 1, &err));
-	ok(mg_shard_writer_checkpoint(writer, NULL, 0, &err));
+	ok(mg_shard_writer_checkpoint(writer, "x", 1, NULL, &err));
+	ok(mg_shard_writer_checkpoint(writer, NULL, 0, NULL, &err));
 	ok(mg_shard_writer_pending(writer, &pending, &err));
 	assert_null(pending);
 }
@@ -564,7 +564,7 @@ static void test_readers_do_not_hold_up_a_checkpoint(void **state)
 	replace("SELECT (3::BIGINT << 48) + i AS rid, 0::INTEGER AS k, NULL::ENUM('low', 'high') AS e, "
 	        "NULL::VARCHAR[] AS l, 7::USMALLINT AS slot FROM range(100) AS r(i)");
 	ok(mg_shard_writer_commit(writer, 2, 1, &err));
-	ok(mg_shard_writer_checkpoint(writer, NULL, 0, &err));
+	ok(mg_shard_writer_checkpoint(writer, NULL, 0, NULL, &err));
 	mg_duck_disconnect(reader);
 }
 
