@@ -683,15 +683,29 @@ static int carry_out(struct job *job, struct mg_error *err)
 	return code;
 }
 
+/* By nobody who asked for it: the node takes over a shard's file, or the engine stopped all threads
+ * of the statement for the error of one and told of the stop first. */
+static bool was_interrupted(const struct job *job, int code)
+{
+	return code == MG_E_CANCELLED && !mg_run_cancelled(job->run) && !job->settings->tx;
+}
+
+static int say_interrupted(struct mg_error *err)
+{
+	mg_error_set(err, MG_E_BUSY, "the statement was interrupted at this node");
+	mg_error_hint(err, "Try again in a moment, or at another node.");
+	return MG_E_BUSY;
+}
+
 /* Tables were altered between planning and answering: what was planned may mean something else by
  * then, or find nothing.  A shard may also have let go of a table before the catalog has; then the
  * catalog is waited for. */
-static bool was_altered(struct job *job, int code, unsigned tries)
+static bool begins_again(struct job *job, int code, unsigned tries)
 {
 	if (job->pump.began || mg_run_cancelled(job->run) || tries == PLANS_MAX) {
 		return false;
 	}
-	if (job->stale) {
+	if (job->stale || was_interrupted(job, code)) {
 		return true;
 	}
 	bool gone = may_be_missing(code);
@@ -711,15 +725,15 @@ static int run_planned(struct job *job, struct mg_str sql, struct mg_error *err)
 	for (unsigned tries = 1; !code; tries++) {
 		job->stale = false;
 		code = carry_out(job, err);
-		if (!code || !was_altered(job, code, tries)) {
+		if (!code || !begins_again(job, code, tries)) {
 			break;
 		}
-		mg_log(MG_LOG_INFO, "query.altered", "query=%s try=%u reason=\"%s\"", mg_run_id(job->run),
-		       tries, err->message);
+		mg_log(MG_LOG_INFO, "query.begun_again", "query=%s try=%u reason=\"%s\"",
+		       mg_run_id(job->run), tries, err->message);
 		forget_plan(job, err);
 		code = prepare(job, sql, err);
 	}
-	return code;
+	return was_interrupted(job, code) ? say_interrupted(err) : code;
 }
 
 int mg_coordinator_run(struct mg_engine *engine, struct mg_run *run,

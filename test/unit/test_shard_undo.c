@@ -2,7 +2,8 @@
  * test_shard_undo.c - a checkpoint is killed in the middle of each of its writes.
  *
  * The file is written and read by children, which die as a killed process does: a part of their
- * last write has come to the file.  What opens it then must have the checkpoint before or the new one.
+ * last write has come to the file.  What opens it then must have the checkpoint before or the new
+ * one.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -129,8 +130,8 @@ static void write_more(int tear)
 	struct batch batch;
 
 	MUST(batch_make(&batch, conn,
-	                "SELECT i::INTEGER AS k, md5(i::VARCHAR) AS text, (i % 16384)::USMALLINT AS slot "
-	                "FROM range(1000) AS r(i)",
+	                "SELECT i::INTEGER AS k, md5(i::VARCHAR) AS text, (i % 16384)::USMALLINT AS "
+	                "slot FROM range(1000) AS r(i)",
 	                &err));
 	MUST(mg_shard_writer_begin(writer, &err));
 	MUST(mg_shard_writer_insert(writer, "main", "t", batch.schema, batch.rows, &err));
