@@ -76,6 +76,7 @@ struct mg_raft_host {
 	size_t lenders;     /* that are about to look whether they can have it */
 	uint64_t sleep_ms;  /* until then the thread sleeps */
 	uint64_t read_ms;   /* the log was read in a turn */
+	bool stopping;      /* waits for the disk's lanes, so it is the thread's */
 	bool closing;
 };
 
@@ -203,7 +204,7 @@ static void run_turn(struct mg_raft_host *host)
 /* Under the lock: nobody has work, and the thread would have to be woken for it. */
 static bool may_lend(const struct mg_raft_host *host)
 {
-	return host->waker.sleeping && !host->taken;
+	return host->waker.sleeping && !host->taken && !host->stopping;
 }
 
 static bool may_lend_to_loop(const struct mg_raft_host *host)
@@ -215,7 +216,7 @@ static bool may_lend_to_loop(const struct mg_raft_host *host)
  * learns when it is to wake now. */
 static void lend_locked(struct mg_raft_host *host)
 {
-	for (int i = 0; i == 0 || (i < LENT_TURNS && has_work(host)); i++) {
+	for (int i = 0; i == 0 || (i < LENT_TURNS && has_work(host) && !host->stopping); i++) {
 		run_turn(host);
 	}
 	if (has_work(host) || host->wanted || host->wake_ms < host->sleep_ms) {
@@ -564,6 +565,9 @@ static void end_node(void *arg)
 void mg_raft_host_stop(struct mg_raft_host *host)
 {
 	if (host->started) {
+		pthread_mutex_lock(&host->lock);
+		host->stopping = true;
+		pthread_mutex_unlock(&host->lock);
 		mg_raft_host_call(host, end_node, host);
 	} else {
 		end_node(host);

@@ -14,6 +14,7 @@
 #include "os/file.h"
 #include "replica/snapshot_pull.h"
 #include "store/duck.h"
+#include "store/shard_undo.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -205,8 +206,9 @@ static int seed_from(struct taker *taker, uint32_t group, uint64_t peer, struct 
 	char *path = group ? mg_format("%s/shards/%04" PRIu32 ".duckdb", dir, group - 1)
 	                   : mg_format("%s/log/seed-catalog.json", dir);
 	uint64_t start = mg_clock_ms();
-	int code = pull(taker, group, peer, path, err);
+	int code = group ? mg_shard_undo_remove(path, err) : 0; /* of what was there */
 
+	code = code ? code : pull(taker, group, peer, path, err);
 	code = code || group ? code : take_catalog(taker, path, err);
 	code = code ? code : begin_group(taker, group, err);
 	if (!code) {

@@ -54,19 +54,11 @@ static int attach(struct mg_duck_conn *conn, const char *path, const char *datab
 	return rc;
 }
 
-int mg_shard_file_attach(struct mg_duck_conn *conn, uint32_t shard, const char *path,
-                         struct mg_error *err)
+/* What DuckDB may have left beside a file.  Nothing of ours is in it but the mark of a checkpoint
+ * that did not come to its end, and half a mark would keep the file from being opened. */
+static int remove_logs(const char *path, struct mg_error *err)
 {
-	char database[16];
-	snprintf(database, sizeof database, "s%u", shard);
-	int rc = mg_shard_undo_apply(path, err);
-	return rc ? rc : attach(conn, path, database, "RECOVERY_MODE no_wal_writes", err);
-}
-
-/* A file and what DuckDB may have left beside it. */
-static int remove_all(const char *path, struct mg_error *err)
-{
-	static const char *const endings[] = { "", ".wal", ".wal.checkpoint", ".wal.recovery" };
+	static const char *const endings[] = { ".wal", ".wal.checkpoint", ".wal.recovery" };
 	int rc = 0;
 	for (size_t i = 0; rc == 0 && i < sizeof endings / sizeof *endings; i++) {
 		char *name = mg_format("%s%s", path, endings[i]);
@@ -74,6 +66,24 @@ static int remove_all(const char *path, struct mg_error *err)
 		mg_free(name);
 	}
 	return rc;
+}
+
+static int remove_all(const char *path, struct mg_error *err)
+{
+	int rc = mg_file_remove(path, err);
+	return rc ? rc : remove_logs(path, err);
+}
+
+int mg_shard_file_attach(struct mg_duck_conn *conn, uint32_t shard, const char *path,
+                         struct mg_error *err)
+{
+	char database[16];
+	snprintf(database, sizeof database, "s%u", shard);
+	int rc = mg_shard_undo_apply(path, err);
+	if (rc == 0) {
+		rc = remove_logs(path, err);
+	}
+	return rc ? rc : attach(conn, path, database, "RECOVERY_MODE no_wal_writes", err);
 }
 
 int mg_shard_file__create(struct mg_shard_file **out, struct mg_duck *duck, const char *path,

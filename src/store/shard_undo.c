@@ -1,8 +1,8 @@
 /*
  * shard_undo.c - see shard_undo.h.
  *
- *     "MGUNDO1\n"  u32 block size  u32 blocks  the file's three headers  blocks * (u64 id, bytes)
- *     BLAKE2b-256 of all that
+ *     "MGUNDO1\n"  the file's name, 32 bytes  u32 block size  u32 blocks  its three headers
+ *     blocks * (u64 id, bytes)  BLAKE2b-256 of all that
  *
  * Of DuckDB's file (storage_info.hpp, single_file_block_manager.cpp of v1.5.5): three headers of
  * 4,096 bytes, then blocks.  The second and third header are written in turn; each begins with its
@@ -28,20 +28,31 @@ enum {
 	BLOCK_SIZE_AT = 40,
 	BLOCK_SIZE_MAX = 1 << 20,
 	SUM = crypto_generichash_BYTES,
+	NAME = 32,
+	COUNT_AT = 8 + NAME + 4,
 };
 #define MAGIC "MGUNDO1\n"
-#define FIXED (sizeof MAGIC - 1 + 2 * sizeof(uint32_t) + HEADERS)
+#define FIXED (sizeof MAGIC - 1 + NAME + 2 * sizeof(uint32_t) + HEADERS)
 #define JOURNAL_MAX ((size_t)1 << 32)
 
 struct journal {
 	char *bytes; /* the whole; the caller's */
 	uint32_t block_size, count;
-	const uint8_t *headers, *blocks;
+	const uint8_t *name, *headers, *blocks;
 };
 
 static char *journal_path(const char *path)
 {
 	return mg_format("%s.undo", path);
+}
+
+/* The headers of two shards' files may be the same. */
+static void name_of(const char *path, char *name)
+{
+	const char *slash = strrchr(path, '/');
+
+	memset(name, 0, NAME);
+	mg_copy_text(name, NAME, slash ? slash + 1 : path);
 }
 
 /* ---- DuckDB's headers ---- */
@@ -138,6 +149,7 @@ static bool parse(struct journal *journal, const char *bytes, size_t size)
 	struct mg_in in = mg_in((const uint8_t *)bytes, body);
 	const uint8_t *magic = mg_in_bytes(&in, sizeof MAGIC - 1);
 
+	journal->name = mg_in_bytes(&in, NAME);
 	journal->block_size = mg_in_u32(&in);
 	journal->count = mg_in_u32(&in);
 	journal->headers = mg_in_bytes(&in, HEADERS);
@@ -250,13 +262,17 @@ static int write_journal(struct saving *saving, const char *ids, const char *to,
 	if (!out.data) {
 		return mg_error_set(err, MG_E_NOMEM, "no memory for %zu blocks of a shard's file", blocks);
 	}
+	char name[NAME];
+
+	name_of(saving->path, name);
 	mg_out_bytes(&out, MAGIC, sizeof MAGIC - 1);
+	mg_out_bytes(&out, name, NAME);
 	mg_out_u32(&out, saving->block_size);
 	mg_out_u32(&out, 0);
 	mg_out_bytes(&out, saving->headers, HEADERS);
 	int code = append_blocks(saving, ids, &out, &count, err);
 
-	memcpy(out.data + sizeof MAGIC - 1 + sizeof count, &count, sizeof count);
+	memcpy(out.data + COUNT_AT, &count, sizeof count);
 	crypto_generichash(out.data + out.size, SUM, out.data, out.size, NULL, 0);
 	code = code ? code : mg_file_write(to, out.data, out.size + SUM, 0600, err);
 	mg_free(out.data);
@@ -345,7 +361,12 @@ static int apply(const char *path, const struct journal *journal, struct mg_erro
 	}
 	int code = read_at(fd, now, HEADERS, 0, &whole, err);
 
-	if (!code && whole && is_unfinished(journal->headers, now)) {
+	char name[NAME];
+
+	name_of(path, name);
+	if (!code && memcmp(name, journal->name, NAME) != 0) {
+		mg_log(MG_LOG_WARN, "shard.undo", "path=%s error=\"it is of another file\"", path);
+	} else if (!code && whole && is_unfinished(journal->headers, now)) {
 		code = put_back(fd, journal, err);
 		mg_log(MG_LOG_INFO, "shard.undo", "path=%s blocks=%u code=%d", path, journal->count, code);
 	}

@@ -279,6 +279,44 @@ static void test_an_old_journal_changes_nothing(void **state)
 	mg_free(journal);
 }
 
+static void test_a_journal_of_another_file_changes_nothing(void **state)
+{
+	char *journal = mg_format("%s.undo", path), *other = mg_format("%s/shards/0004.duckdb", dir);
+	char *others = mg_format("%s.undo", other), before[MG_SHA256_TEXT_SIZE];
+	char after[MG_SHA256_TEXT_SIZE];
+
+	(void)state;
+	assert_int_equal(in_child(write_more, 3), -1); /* the list of tables is torn */
+	assert_int_equal(mg_file_copy(path, other, &err), 0);
+	assert_int_equal(mg_file_copy(journal, others, &err), 0);
+	assert_int_equal(mg_file_sha256(other, before, &err), 0);
+	assert_int_equal(mg_shard_undo_apply(other, &err), 0);
+	assert_int_equal(mg_file_sha256(other, after, &err), 0);
+	assert_string_equal(before, after);
+	assert_false(mg_file_exists(others));
+	assert_int_equal(in_child(look, -1), 101);
+	mg_free(others);
+	mg_free(other);
+	mg_free(journal);
+}
+
+/* DuckDB's mark that a checkpoint has begun, of which the end has not come to the disk. */
+static void test_half_a_mark_keeps_no_file_closed(void **state)
+{
+	char *log = mg_format("%s.wal", path), *text = NULL;
+	size_t size = 0;
+
+	(void)state;
+	assert_int_equal(in_child(write_more, 0), -1);
+	assert_int_equal(mg_file_read(log, 1 << 20, &text, &size, &err), 0);
+	assert_true(size > 30);
+	memset(text + 30, 0, size - 30);
+	assert_int_equal(mg_file_write(log, text, size, 0600, &err), 0);
+	assert_int_equal(in_child(look, -1), 101);
+	mg_free(text);
+	mg_free(log);
+}
+
 static void test_a_damaged_journal_is_put_away(void **state)
 {
 	char *journal = mg_format("%s.undo", path);
@@ -299,6 +337,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_each_write_of_a_checkpoint_may_be_torn, begin, end),
 		cmocka_unit_test_setup_teardown(test_going_back_may_be_torn_too, begin, end),
 		cmocka_unit_test_setup_teardown(test_an_old_journal_changes_nothing, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_journal_of_another_file_changes_nothing, begin, end),
+		cmocka_unit_test_setup_teardown(test_half_a_mark_keeps_no_file_closed, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_damaged_journal_is_put_away, begin, end),
 	};
 
