@@ -187,8 +187,6 @@ struct saving {
 	const char *path;
 	uint32_t block_size;
 	uint8_t headers[HEADERS];
-	struct mg_sb list; /* of blocks */
-	size_t listed;
 };
 
 static int read_headers(int fd, const char *path, uint8_t *headers, struct mg_error *err)
@@ -315,22 +313,18 @@ int mg_shard_undo_save(struct mg_duck_conn *conn, const char *database, const ch
 	            : 0;
 }
 
-void mg_shard_undo_forget(const char *path)
-{
-	char *journal = journal_path(path);
-
-	(void)mg_file_remove(journal, NULL);
-	mg_free(journal);
-}
-
 int mg_shard_undo_remove(const char *path, struct mg_error *err)
 {
 	char *journal = journal_path(path);
-	int code = mg_file_exists(journal) ? mg_file_remove(journal, err) : 0;
+	int code = mg_file_remove(journal, err);
 
-	/* A name that goes is on the disk with the next one that is put there (os/file.h). */
 	mg_free(journal);
 	return code;
+}
+
+void mg_shard_undo_forget(const char *path)
+{
+	(void)mg_shard_undo_remove(path, NULL);
 }
 
 /* ---- going back ---- */
@@ -360,7 +354,6 @@ static int apply(const char *path, const struct journal *journal, struct mg_erro
 		return errno == ENOENT ? 0 : mg_error_errno(err, errno, "cannot open \"%s\"", path);
 	}
 	int code = read_at(fd, now, HEADERS, 0, &whole, err);
-
 	char name[NAME];
 
 	name_of(path, name);

@@ -28,6 +28,7 @@ int mg_shard_undo_save(struct mg_duck_conn *conn, const char *database, const ch
 void mg_shard_undo_forget(const char *path);
 /* The file is attached nowhere.  Nothing to do, nearly always; also when there is no file. */
 int mg_shard_undo_apply(const char *path, struct mg_error *err);
-int mg_shard_undo_remove(const char *path, struct mg_error *err); /* durable; absent is fine */
+/* Absent is fine.  It is gone for good with the name that is put there next (mg_file_rename). */
+int mg_shard_undo_remove(const char *path, struct mg_error *err);
 
 #endif
