@@ -184,20 +184,29 @@ void mg_replica__name_peers(struct mg_replica *replica)
 	mg_catalog_give(replica->options.catalog, data);
 }
 
-void mg_replica__voters_of_all(const struct mg_replica *replica, const struct mg_group_look *looks,
-                               struct mg_members *out)
+static bool votes_in_all_shards(const struct mg_replica *replica, const struct mg_group_look *looks,
+                                uint64_t node)
 {
-	const struct mg_members *first = &looks[1].members;
+	bool all = true;
 
+	for (size_t i = 1; all && i < mg_replica__group_count(replica); i++) {
+		all = mg_members_votes(&looks[i].members, node);
+	}
+	return all;
+}
+
+void mg_replica__members_of_shards(const struct mg_replica *replica,
+                                   const struct mg_group_look *looks, struct mg_members *out)
+{
 	*out = (struct mg_members){ 0 };
-	for (size_t i = 0; i < first->count; i++) {
-		bool all = true;
+	for (size_t i = 1; i < mg_replica__group_count(replica); i++) {
+		const struct mg_members *members = &looks[i].members;
 
-		for (size_t k = 1; all && k < mg_replica__group_count(replica); k++) {
-			all = mg_members_votes(&looks[k].members, first->list[i].node);
-		}
-		if (all) {
-			(void)mg_members_set(out, first->list[i].node, MG_MEMBER_VOTER, NULL);
+		for (size_t k = 0; k < members->count; k++) {
+			uint64_t node = members->list[k].node;
+			bool all = votes_in_all_shards(replica, looks, node);
+
+			(void)mg_members_set(out, node, all ? MG_MEMBER_VOTER : MG_MEMBER_STANDBY, NULL);
 		}
 	}
 }
@@ -217,7 +226,7 @@ bool mg_replica__is_placed(const struct mg_replica *replica, const struct mg_gro
 	struct mg_members all;
 	bool placed = true;
 
-	mg_replica__voters_of_all(replica, looks, &all);
+	mg_replica__members_of_shards(replica, looks, &all);
 	for (size_t i = 0; placed && i < mg_replica__group_count(replica); i++) {
 		const struct mg_placement placement = {
 			.nodes = nodes,
@@ -421,7 +430,7 @@ static void add_moves(struct moves *moves, const struct mg_group_look *looks, ui
 		.others = group == 0 ? &all : &looks[0].members,
 	};
 
-	mg_replica__voters_of_all(moves->replica, looks, &all);
+	mg_replica__members_of_shards(moves->replica, looks, &all);
 	mg_placement_wanted(&placement, &wanted);
 	for (size_t i = 0; look->open && i < moves->data->node_count; i++) {
 		const char *is = role_in(&look->members, nodes[i].number);

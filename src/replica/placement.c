@@ -102,7 +102,11 @@ static struct mg_placement_step take_away(const struct mg_placement *at,
 		return step(MG_STEP_TRANSFER, successor(at, wanted));
 	}
 	if (!mg_members_votes(at->members, node)) {
-		return step(mg_members_find(wanted, node) ? MG_STEP_NONE : MG_STEP_REMOVE, node);
+		bool stays = mg_members_find(wanted, node) != NULL;
+		/* Who leads a shard gives it away once group 0 has told it that it has no vote there. */
+		bool is_needed = at->catalog && !gone && mg_members_find(at->others, node) != NULL;
+
+		return step(stays || is_needed ? MG_STEP_NONE : MG_STEP_REMOVE, node);
 	}
 	if (!can_do_without(at, node)) {
 		return step(MG_STEP_NONE, 0);

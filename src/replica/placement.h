@@ -11,7 +11,8 @@
  * One step at a time, each of them safe by itself, so that whoever leads the group next goes on:
  *
  *     comes: ADD -> PROMOTE; in group 0 only when it votes in all shards
- *     goes:  others first -> DEMOTE -> REMOVE; in the shards only when it has no vote in group 0
+ *     goes:  others first -> DEMOTE -> REMOVE; in the shards only when it has no vote in group 0,
+ *            and from group 0 only when it has no shard: from there it knows that it goes
  *     gone:  REMOVE
  *     dead, and another one is there:  DEMOTE -> then that one comes.  Not the other way round:
  *            nobody is promoted while a voter does not know all members (armour.h, C), and a group
@@ -49,7 +50,8 @@ struct mg_placement {
 	uint64_t self; /* leads the group */
 	bool catalog;  /* it is group 0 */
 	const struct mg_members *members;
-	/* Of a shard: the members of group 0.  Of group 0: the voters of all shards. */
+	/* Of a shard: the members of group 0.  Of group 0: who has any shard, as a voter when it votes
+	 * in every one. */
 	const struct mg_members *others;
 };
 

@@ -253,7 +253,7 @@ static struct mg_placement_step next_step(struct mg_placer *placer, uint32_t gro
 		.others = group == 0 ? &all : &placer->looks[0].members,
 	};
 
-	mg_replica__voters_of_all(placer->replica, placer->looks, &all);
+	mg_replica__members_of_shards(placer->replica, placer->looks, &all);
 	return mg_placement_next(&placement);
 }
 

@@ -102,8 +102,8 @@ bool mg_replica__is_alone(const struct mg_replica *replica, const struct mg_grou
 /* The catalog's nodes, in its order, as many as it has.  Owns: the caller. */
 struct mg_placed_node *mg_replica__placed(struct mg_replica *replica,
                                           const struct mg_catalog_data *data);
-/* Who has a vote in every shard. */
-void mg_replica__voters_of_all(const struct mg_replica *replica, const struct mg_group_look *looks,
+/* Who has any shard, as a voter when it votes in every one. */
+void mg_replica__members_of_shards(const struct mg_replica *replica, const struct mg_group_look *looks,
                                struct mg_members *out);
 /* Has the node what it should have, in every group? */
 bool mg_replica__is_placed(const struct mg_replica *replica, const struct mg_group_look *looks,

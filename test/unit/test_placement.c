@@ -89,13 +89,16 @@ static struct mg_placement_step next(const struct world *world, size_t group)
 	};
 
 	for (uint64_t node = 1; node <= world->count; node++) {
-		bool everywhere = true;
+		bool everywhere = true, somewhere = false;
 
 		for (size_t i = 1; i <= SHARDS; i++) {
+			somewhere = somewhere || mg_members_find(&world->groups[i], node);
 			everywhere = everywhere && mg_members_votes(&world->groups[i], node);
 		}
-		if (everywhere) {
-			assert_int_equal(mg_members_set(&all, node, MG_MEMBER_VOTER, NULL), 0);
+		if (somewhere) {
+			assert_int_equal(mg_members_set(&all, node,
+			                                everywhere ? MG_MEMBER_VOTER : MG_MEMBER_STANDBY, NULL),
+			                 0);
 		}
 	}
 	return mg_placement_next(&placement);
@@ -124,6 +127,10 @@ static void play(struct world *world, size_t group, struct mg_placement_step ste
 		break;
 	case MG_STEP_REMOVE:
 		assert_true(step.node != world->leader);
+		for (size_t i = 1; group == 0 && world->nodes[step.node - 1].state != R && i <= SHARDS;
+		     i++) {
+			assert_null(mg_members_find(&world->groups[i], step.node));
+		}
 		assert_int_equal(mg_members_remove(members, step.node, NULL), 0);
 		break;
 	case MG_STEP_TRANSFER:
@@ -414,6 +421,25 @@ static void test_shards_are_given_away_after_group_0(void **state)
 	assert_int_equal(next(&world, 1).kind, MG_STEP_TRANSFER);
 }
 
+/* One that leads a shard would not hear that it has to give it away. */
+static void test_group_0_keeps_who_has_a_shard(void **state)
+{
+	struct world world = four_nodes();
+
+	(void)state;
+	world.nodes[0].state = D;
+	world.leader = 4;
+	for (size_t i = 0; i <= SHARDS; i++) {
+		set(&world, i, 4, MG_MEMBER_VOTER);
+	}
+	set(&world, 0, 1, MG_MEMBER_STANDBY);
+	for (size_t i = 1; i <= SHARDS; i++) {
+		assert_int_equal(next(&world, 0).kind, MG_STEP_NONE);
+		assert_int_equal(mg_members_remove(&world.groups[i], 1, NULL), 0);
+	}
+	assert_int_equal(next(&world, 0).kind, MG_STEP_REMOVE);
+}
+
 static void die(struct world *world, uint64_t node)
 {
 	world->nodes[node - 1].connected = false;
@@ -586,6 +612,7 @@ int main(void)
 		cmocka_unit_test(test_shards_agree),
 		cmocka_unit_test(test_a_drain_is_undone_half_way),
 		cmocka_unit_test(test_shards_are_given_away_after_group_0),
+		cmocka_unit_test(test_group_0_keeps_who_has_a_shard),
 		cmocka_unit_test(test_a_dead_voter_is_replaced_and_comes_back_without_a_vote),
 		cmocka_unit_test(test_a_dead_voter_that_nobody_can_replace_stays),
 		cmocka_unit_test(test_who_enters_replaces_a_dead_voter),
