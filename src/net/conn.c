@@ -388,6 +388,7 @@ static void do_handshake(struct mg_conn *conn)
 		conn->cert = mg_peer_cert__take(conn->ssl);
 		conn->last_io_ms = uv_now(&conn->loop->uv);
 		opened(conn);
+		mg_conn__wake(conn); /* what has come behind the handshake OpenSSL may have read already */
 		return;
 	}
 	int ssl_error = SSL_get_error(conn->ssl, status);

@@ -36,6 +36,11 @@ bool mg_loop_is_current(const struct mg_loop *loop)
 	return loop == current_loop;
 }
 
+struct mg_loop *mg_loop_current(void)
+{
+	return current_loop;
+}
+
 /* ---- posts ---- */
 
 void mg_loop_post(struct mg_loop *loop, void (*fn)(void *), void *arg)
@@ -45,12 +50,17 @@ void mg_loop_post(struct mg_loop *loop, void (*fn)(void *), void *arg)
 
 	post->fn = fn;
 	post->arg = arg;
+	bool here = mg_loop_is_current(loop); /* then it looks before it sleeps */
+
+	if (here) {
+		loop->posted_here = true;
+	}
 	pthread_mutex_lock(&loop->lock);
 	*loop->posts_end = post;
 	loop->posts_end = &post->next;
-	bool wake = !loop->woken;
+	bool wake = !loop->woken && !here;
 
-	loop->woken = true;
+	loop->woken = loop->woken || wake;
 	if (wake) {
 		(void)atomic_fetch_add(&loop->waking, 1); /* it is not gone before we are */
 	}
@@ -113,6 +123,21 @@ void mg_loop__add_unsettled(struct mg_loop *loop, struct mg_conn *conn)
 static void on_idle(uv_idle_t *idle)
 {
 	mg_loop__settle(idle->data);
+}
+
+/* Before the loop sleeps: what this turn has posted to itself. */
+static void on_prepare(uv_prepare_t *prepare)
+{
+	struct mg_loop *loop = prepare->data;
+
+	for (int round = 0; round < SETTLE_ROUNDS && loop->posted_here; round++) {
+		loop->posted_here = false;
+		(void)run_posts(loop);
+		mg_loop__settle(loop);
+	}
+	if (loop->posted_here) { /* sockets are looked at first */
+		(void)uv_idle_start(&loop->idle, on_idle);
+	}
 }
 
 void mg_loop__settle(struct mg_loop *loop)
@@ -244,6 +269,9 @@ struct mg_loop *mg_loop__new(const char *name)
 	(void)uv_poll_start(&loop->wake, UV_READABLE, on_wake);
 	(void)uv_idle_init(&loop->uv, &loop->idle);
 	loop->idle.data = loop;
+	(void)uv_prepare_init(&loop->uv, &loop->prepare);
+	loop->prepare.data = loop;
+	(void)uv_prepare_start(&loop->prepare, on_prepare);
 	(void)uv_timer_init(&loop->uv, &loop->sweep);
 	loop->sweep.data = loop;
 	(void)pthread_mutex_init(&loop->lock, NULL);

@@ -32,6 +32,7 @@ void mg_loop_stop(struct mg_loop *loop); /* closes its connections, joins the th
 /* Any thread; fn runs on the loop. */
 void mg_loop_post(struct mg_loop *loop, void (*fn)(void *), void *arg);
 bool mg_loop_is_current(const struct mg_loop *loop);
+struct mg_loop *mg_loop_current(void); /* NULL: the calling thread is no loop's */
 /* Timers: on the loop's thread only.  repeat_ms 0: once; it must be stopped also after it has
  * fired. */
 struct mg_timer *mg_timer_start(struct mg_loop *loop, uint64_t delay_ms, uint64_t repeat_ms,

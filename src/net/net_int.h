@@ -42,7 +42,8 @@ struct mg_loop {
 	uv_loop_t uv;
 	uv_poll_t wake; /* posts are there */
 	int wake_fd;
-	uv_idle_t idle;   /* runs while unsettled connections are left */
+	uv_idle_t idle;   /* runs while unsettled connections, or posts of its own, are left */
+	uv_prepare_t prepare;
 	uv_timer_t sweep; /* deadlines; runs while there are connections */
 	pthread_t thread;
 	char name[16];
@@ -50,9 +51,10 @@ struct mg_loop {
 	pthread_mutex_t lock; /* guards posts */
 	struct mg_post *posts;
 	struct mg_post **posts_end;
-	bool woken;        /* and has not looked since */
+	bool woken;        /* by others, and has not looked since */
 	atomic_int waking; /* threads that are about to write to wake_fd */
 
+	bool posted_here;          /* by itself */
 	struct mg_conn *conns;     /* all of this loop */
 	struct mg_conn *unsettled; /* to be flushed, fed or buried before the loop sleeps */
 	struct mg_conn **unsettled_end;

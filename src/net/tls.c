@@ -266,6 +266,7 @@ static int build(const struct mg_tls *tls, SSL_CTX **out, struct mg_error *err)
 	                                   SSL_OP_ENABLE_KTLS);
 	(void)SSL_CTX_set_num_tickets(ctx, 0);
 	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_read_ahead(ctx, 1); /* a record's head and its bytes by one read */
 	/* A repeated write may come from another address (the queue moves) and be longer than before;
 	 * buffers of quiet connections go back to the heap. */
 	(void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |

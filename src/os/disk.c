@@ -44,6 +44,7 @@ struct real_disk {
 	struct mg_disk base;
 	char *path;
 	int fd; /* of the directory: names are relative to it */
+	struct mg_disk_room room;
 	struct lane lanes[MG_DISK_LANES];
 	size_t lane_count; /* that have a thread */
 };
@@ -181,7 +182,7 @@ static uint64_t disk_free_bytes(struct mg_disk *disk)
 {
 	uint64_t bytes = 0;
 
-	return mg_disk_free(real(disk)->path, &bytes, NULL) == 0 ? bytes : 0;
+	return mg_disk_room(&real(disk)->room, real(disk)->path, &bytes, NULL) == 0 ? bytes : 0;
 }
 
 /* ---- lanes ---- */

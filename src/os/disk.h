@@ -124,7 +124,8 @@ static inline int mg_disk_sync_names(struct mg_disk *disk, struct mg_error *err)
 	return disk->ops->sync_names(disk, err);
 }
 
-/* What may still be written by others than the system's own user; 0 when unknown. */
+/* What may still be written by others than the system's own user, as of MG_DISK_ROOM_MS ago at the
+ * longest; 0 when unknown. */
 static inline uint64_t mg_disk_free_bytes(struct mg_disk *disk)
 {
 	return disk->ops->free_bytes(disk);

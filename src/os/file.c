@@ -7,6 +7,7 @@
 #include "os/file.h"
 
 #include "base/mem.h"
+#include "os/clock.h"
 #include "os/random.h"
 
 #include <errno.h>
@@ -293,4 +294,22 @@ int mg_disk_free(const char *path, uint64_t *bytes, struct mg_error *err)
 	}
 	*bytes = (uint64_t)info.f_bavail * (uint64_t)info.f_frsize;
 	return MG_OK;
+}
+
+int mg_disk_room(struct mg_disk_room *room, const char *path, uint64_t *bytes,
+                 struct mg_error *err)
+{
+	uint64_t now_ms = mg_clock_ms();
+
+	if (now_ms >= atomic_load(&room->until_ms)) {
+		int code = mg_disk_free(path, bytes, err);
+
+		if (code) {
+			return code;
+		}
+		atomic_store(&room->bytes, *bytes);
+		atomic_store(&room->until_ms, now_ms + MG_DISK_ROOM_MS);
+	}
+	*bytes = atomic_load(&room->bytes);
+	return 0;
 }

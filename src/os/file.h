@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -51,6 +52,14 @@ char *mg_dir_keep(const char *dir, const char *prefix);
 uint64_t mg_dir_size(const char *path); /* bytes of all files below; 0 when absent */
 /* Bytes an ordinary user may still write there. */
 int mg_disk_free(const char *path, uint64_t *bytes, struct mg_error *err);
+/* The same, for who asks before each write: looked up again after MG_DISK_ROOM_MS.  Zeros at first;
+ * any thread. */
+#define MG_DISK_ROOM_MS 100
+struct mg_disk_room {
+	atomic_uint_fast64_t until_ms, bytes;
+};
+int mg_disk_room(struct mg_disk_room *room, const char *path, uint64_t *bytes,
+                 struct mg_error *err);
 
 /* Hold "node.lock" in a directory, so that one process uses it.  The kernel's flock: it goes away
  * with the process, however that ends, and is not inherited by programs that are started.

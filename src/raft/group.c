@@ -20,7 +20,7 @@
 
 enum {
 	LOST_STEPS = 20, /* of an election timeout: between voters who stand for a lost leader */
-	TELL_MS = 3,
+	TELL_MS = 5,
 };
 
 /* ---- log --------------------------------------------------------------------------------------

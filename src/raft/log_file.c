@@ -251,6 +251,7 @@ int mg_log__payload(struct mg_log_file *log, uint32_t group, uint64_t index,
 		int code = mg_disk_file_read(log->options.disk, segment->file, place->offset, *heap, size,
 		                             err);
 
+		log->stats.reads++;
 		if (!code && (!mg_log_record_read(*heap, size, place->segment, &head) ||
 		              head.group != group || head.index != index || head.size != place->size)) {
 			code = mg_error_set(err, MG_E_CORRUPT,

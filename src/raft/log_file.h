@@ -35,10 +35,11 @@ int mg_log_file_open(struct mg_raft_log **out, const struct mg_log_file_options 
 /* Waits for what was flushed; no `done` runs any more.  NULL is fine. */
 void mg_log_file_close(struct mg_raft_log *log);
 
-/* For tests and metrics. */
+/* Where the log itself may be called. */
 struct mg_log_file_stats {
 	size_t segments, spares;
 	uint64_t syncs, bytes_written, rewritten;
+	uint64_t reads; /* of entries that were not in memory any more */
 };
 void mg_log_file_stats(struct mg_raft_log *log, struct mg_log_file_stats *out);
 

@@ -144,7 +144,7 @@ int mg_replica_may_write(struct mg_replica *replica, struct mg_error *err)
 	uint64_t free_bytes = 0;
 	int code = mg_replica_failed(replica, err);
 
-	if (!code && mg_disk_free(replica->options.dir, &free_bytes, &ignored) == 0 &&
+	if (!code && mg_disk_room(&replica->room, replica->options.dir, &free_bytes, &ignored) == 0 &&
 	    free_bytes < ROOM_BYTES_MIN) {
 		code = mg_error_set(err, MG_E_DISK_FULL,
 		                    "less than %u MB are free where the data lie: nothing is written",

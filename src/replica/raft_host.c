@@ -1,17 +1,24 @@
 /*
  * raft_host.c - see raft_host.h.
  *
- * The mailbox is two arrays: posts fill one while the thread runs the other, so that a post is a
- * lock, a store and, only when the thread sleeps, a wake-up.  The disk's thread wakes it the same
- * way.  So a lone proposal costs two wake-ups and one sync, and many share all three.
+ * The mailbox is two arrays: posts fill one while the other is run, so that a post is a lock and a
+ * store.
  *
- * owner: the raft thread, but for what `lock` guards.
+ * Who runs has the turn, which is one thread's at a time.  The raft thread takes it for timers, and
+ * whenever others are at work; but to wake it, for a loop that has a frame, or for the disk's lane
+ * that has synced a batch, and to wake the loop again for what comes of it, takes longer than the
+ * turn itself.  So these take the turn themselves while the thread sleeps: a lone proposal wakes
+ * nobody but lanes and peers.  A turn never waits, with one exception: a follower far behind gets
+ * entries that are read from the log's files.  While there are such no loop takes the turn.
+ *
+ * owner: who has the turn, but for what `lock` guards.
  */
 #include "replica/raft_host.h"
 
 #include "base/assert.h"
 #include "base/log.h"
 #include "os/clock.h"
+#include "net/net.h"
 #include "os/disk.h"
 #include "os/file.h"
 #include "os/random.h"
@@ -21,12 +28,15 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* A batch that was handed to the disk may have more behind it: so many rounds end them all. */
 #define STOP_ROUNDS 4
+#define LENT_TURNS 4
+#define READS_MS 1000 /* after one entry was read there may be more */
 
 struct post {
 	void (*run)(void *arg);
@@ -46,9 +56,12 @@ struct mg_raft_host {
 	struct mg_disk *disk;
 	struct mg_raft_log *log;
 	struct mg_raft_node *node; /* NULL after stop */
+	/* owner: who has the turn */
 	struct posts running;
 	uint64_t wake_ms; /* the node's next turn */
 	bool failed;      /* and told */
+	uint64_t reads;   /* of the log, so far */
+
 	bool started;
 	pthread_t thread;
 
@@ -58,8 +71,16 @@ struct mg_raft_host {
 	struct posts posts;
 	struct posts later; /* in no order: there are few */
 	bool stored;        /* the log has results */
+	bool taken;         /* the turn */
+	bool wanted;        /* by the thread, while another has it */
+	size_t lenders;     /* that are about to look whether they can have it */
+	uint64_t sleep_ms;  /* until then the thread sleeps */
+	uint64_t read_ms;   /* the log was read in a turn */
+	bool stopping;      /* waits for the disk's lanes, so it is the thread's */
 	bool closing;
 };
+
+static _Thread_local struct mg_raft_host *has_turn; /* of this host */
 
 /* ---- the seams of the node --------------------------------------------------------------------
  */
@@ -96,16 +117,6 @@ static void silent_send(struct mg_net *net, uint64_t peer, struct mg_buf *frame)
 
 static const struct mg_net_ops silent_ops = { .send = silent_send };
 
-/* Of the log: a batch is on the disk.  Any thread. */
-static void on_stored(void *arg)
-{
-	struct mg_raft_host *host = arg;
-
-	pthread_mutex_lock(&host->lock);
-	host->stored = true;
-	mg_waker_wake_sleeper(&host->waker, &host->lock);
-}
-
 /* ---- the thread -------------------------------------------------------------------------------
  */
 
@@ -130,31 +141,9 @@ static uint64_t take_due(struct mg_raft_host *host)
 	return earliest;
 }
 
-/* Under the lock: until there is something to do, or, now and then, nothing. */
-static void sleep_until(struct mg_raft_host *host, uint64_t ms)
+static bool has_work(const struct mg_raft_host *host)
 {
-	if (!host->posts.count && !host->stored && !host->closing) {
-		mg_waker_sleep(&host->waker, &host->lock, ms);
-	}
-}
-
-/* Sleep until there is something to do, and take what was posted.  False: it is over. */
-static bool next(struct mg_raft_host *host)
-{
-	struct posts empty = host->running;
-
-	mg_assert(empty.count == 0);
-	pthread_mutex_lock(&host->lock);
-	uint64_t turn_ms = host->node ? host->wake_ms : UINT64_MAX, due_ms = take_due(host);
-
-	sleep_until(host, turn_ms < due_ms ? turn_ms : due_ms);
-	(void)take_due(host);
-	host->stored = false;
-	host->running = host->posts;
-	host->posts = empty;
-	bool over = host->closing && !host->running.count;
-	pthread_mutex_unlock(&host->lock);
-	return !over;
+	return host->posts.count || host->stored || host->closing;
 }
 
 static void turn(struct mg_raft_host *host)
@@ -170,31 +159,186 @@ static void turn(struct mg_raft_host *host)
 	}
 }
 
+/* The log, from its files, since it was asked last. */
+static bool has_read(struct mg_raft_host *host)
+{
+	struct mg_log_file_stats stats;
+	uint64_t before = host->reads;
+
+	mg_log_file_stats(host->log, &stats);
+	host->reads = stats.reads;
+	return host->reads != before;
+}
+
+/* Under the lock, which it gives up meanwhile: what was posted, and a turn of the node. */
+static void run_turn(struct mg_raft_host *host)
+{
+	struct posts empty = host->running;
+
+	mg_assert(!host->taken && empty.count == 0);
+	(void)take_due(host);
+	host->taken = true;
+	host->stored = false;
+	host->running = host->posts;
+	host->posts = empty;
+	pthread_mutex_unlock(&host->lock);
+	has_turn = host;
+	for (size_t i = 0; i < host->running.count; i++) {
+		host->running.list[i].run(host->running.list[i].arg);
+	}
+	host->running.count = 0;
+	if (host->node) {
+		turn(host);
+	}
+	bool read = has_read(host);
+
+	has_turn = NULL;
+	pthread_mutex_lock(&host->lock);
+	host->taken = false;
+	host->read_ms = read ? mg_clock_ms() : host->read_ms;
+}
+
+/* ---- the turn is lent -------------------------------------------------------------------------
+ */
+
+/* Under the lock: nobody has work, and the thread would have to be woken for it. */
+static bool may_lend(const struct mg_raft_host *host)
+{
+	return host->waker.sleeping && !host->taken && !host->stopping;
+}
+
+static bool may_lend_to_loop(const struct mg_raft_host *host)
+{
+	return may_lend(host) && (!host->read_ms || mg_clock_ms() - host->read_ms > READS_MS);
+}
+
+/* Under the lock, which it lets go of.  Few turns: what comes then is the thread's, which also
+ * learns when it is to wake now. */
+static void lend_locked(struct mg_raft_host *host)
+{
+	for (int i = 0; i == 0 || (i < LENT_TURNS && has_work(host) && !host->stopping); i++) {
+		run_turn(host);
+	}
+	if (has_work(host) || host->wanted || host->wake_ms < host->sleep_ms) {
+		mg_waker_wake_sleeper(&host->waker, &host->lock);
+	} else {
+		pthread_mutex_unlock(&host->lock);
+	}
+}
+
+/* A loop, which holds no locks now. */
+static void on_lent(void *arg)
+{
+	struct mg_raft_host *host = arg;
+
+	pthread_mutex_lock(&host->lock);
+	host->lenders--;
+	if (!host->posts.count) {
+		pthread_mutex_unlock(&host->lock);
+	} else if (may_lend_to_loop(host)) {
+		lend_locked(host);
+	} else {
+		mg_waker_wake_sleeper(&host->waker, &host->lock);
+	}
+}
+
+/* Of the log: a batch is on the disk.  Any thread. */
+static void on_stored(void *arg)
+{
+	struct mg_raft_host *host = arg;
+
+	pthread_mutex_lock(&host->lock);
+	host->stored = true;
+	if (may_lend(host)) {
+		lend_locked(host);
+	} else {
+		mg_waker_wake_sleeper(&host->waker, &host->lock);
+	}
+}
+
+/* ---- the thread -------------------------------------------------------------------------------
+ */
+
+/* Under the lock: until there is something to do, or, now and then, nothing; or, when another has
+ * the turn, until it is given back. */
+static void sleep_well(struct mg_raft_host *host)
+{
+	if (host->taken) {
+		host->wanted = true;
+		mg_waker_sleep(&host->waker, &host->lock, UINT64_MAX);
+		host->wanted = false;
+		return;
+	}
+	uint64_t turn_ms = host->node ? host->wake_ms : UINT64_MAX, due_ms = take_due(host);
+
+	if (!has_work(host)) {
+		host->sleep_ms = turn_ms < due_ms ? turn_ms : due_ms;
+		mg_waker_sleep(&host->waker, &host->lock, host->sleep_ms);
+	}
+}
+
 static void *thread_main(void *arg)
 {
 	struct mg_raft_host *host = arg;
 
 	(void)pthread_setname_np(pthread_self(), "mg-raft");
 	mg_thread_prompt();
-	while (next(host)) {
-		for (size_t i = 0; i < host->running.count; i++) {
-			host->running.list[i].run(host->running.list[i].arg);
+	pthread_mutex_lock(&host->lock);
+	for (;;) {
+		sleep_well(host);
+		(void)take_due(host);
+		if (!host->taken && host->closing && !host->posts.count) {
+			break;
 		}
-		host->running.count = 0;
-		if (host->node) {
-			turn(host);
+		if (!host->taken) {
+			run_turn(host);
 		}
 	}
+	pthread_mutex_unlock(&host->lock);
 	return NULL;
 }
 
-void mg_raft_host_post(struct mg_raft_host *host, void (*run)(void *arg), void *arg)
+/* Under the lock. */
+static void push(struct mg_raft_host *host, void (*run)(void *arg), void *arg)
 {
-	pthread_mutex_lock(&host->lock);
 	mg_assert(!host->closing);
 	mg_grow(host->posts.list, host->posts.count, host->posts.cap);
 	host->posts.list[host->posts.count++] = (struct post){ run, arg, 0 };
+}
+
+/* Wakes the thread: what the caller waits for comes without it. */
+static void post_to_thread(struct mg_raft_host *host, void (*run)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&host->lock);
+	push(host, run, arg);
 	mg_waker_wake_sleeper(&host->waker, &host->lock);
+}
+
+/* A loop takes the turn itself when the thread would have to be woken: behind what it does now,
+ * where it may hold locks.  Who has the turn looks again at its end. */
+void mg_raft_host_post(struct mg_raft_host *host, void (*run)(void *arg), void *arg)
+{
+	struct mg_loop *loop = mg_loop_current();
+
+	if (!loop && has_turn != host) {
+		post_to_thread(host, run, arg);
+		return;
+	}
+	pthread_mutex_lock(&host->lock);
+	push(host, run, arg);
+	bool lend = loop && may_lend_to_loop(host);
+
+	if (lend) {
+		host->lenders++;
+	}
+	if (lend || has_turn == host) {
+		pthread_mutex_unlock(&host->lock);
+	} else {
+		mg_waker_wake_sleeper(&host->waker, &host->lock);
+	}
+	if (lend) {
+		mg_loop_post(loop, on_lent, host);
+	}
 }
 
 void mg_raft_host_post_at(struct mg_raft_host *host, uint64_t ms, void (*run)(void *arg), void *arg)
@@ -237,8 +381,8 @@ void mg_raft_host_call(struct mg_raft_host *host, void (*run)(void *arg), void *
 		.changed = PTHREAD_COND_INITIALIZER,
 	};
 
-	mg_assert(host->started && !pthread_equal(pthread_self(), host->thread));
-	mg_raft_host_post(host, run_call, &call);
+	mg_assert(host->started && has_turn != host);
+	post_to_thread(host, run_call, &call);
 	pthread_mutex_lock(&call.lock);
 	while (!call.done) {
 		pthread_cond_wait(&call.changed, &call.lock);
@@ -372,7 +516,7 @@ int mg_raft_host_open(struct mg_raft_host **out, const struct mg_raft_host_optio
 
 struct mg_raft_node *mg_raft_host_node(struct mg_raft_host *host)
 {
-	mg_assert(!host->started || pthread_equal(pthread_self(), host->thread));
+	mg_assert(!host->started || has_turn == host);
 	return host->node;
 }
 
@@ -421,6 +565,9 @@ static void end_node(void *arg)
 void mg_raft_host_stop(struct mg_raft_host *host)
 {
 	if (host->started) {
+		pthread_mutex_lock(&host->lock);
+		host->stopping = true;
+		pthread_mutex_unlock(&host->lock);
 		mg_raft_host_call(host, end_node, host);
 	} else {
 		end_node(host);
@@ -434,6 +581,11 @@ void mg_raft_host_close(struct mg_raft_host *host)
 	}
 	mg_raft_host_stop(host);
 	pthread_mutex_lock(&host->lock);
+	while (host->lenders) { /* loops that have not come to it */
+		pthread_mutex_unlock(&host->lock);
+		(void)sched_yield();
+		pthread_mutex_lock(&host->lock);
+	}
 	host->closing = host->started;
 	mg_waker_wake_sleeper(&host->waker, &host->lock);
 	if (host->started) {

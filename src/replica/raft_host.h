@@ -1,17 +1,21 @@
 /*
- * raft_host.h - the thread that owns a node's Raft groups, with its log, its clock and its mailbox.
+ * raft_host.h - hosts a node's Raft groups: their log, their clock, their mailbox, a thread.
  *
  *     open -> birth, seed, open groups -> start      the opener owns the node until start
  *     post, call                                     from any thread, any time from open to close
  *     stop                                           the node and its groups end
  *     close                                          the mailbox and the thread end
  *
- * Rule: what is posted runs exactly once, on the raft thread, in the order of the posts, and a turn
- * of the node follows before the thread sleeps.  After stop there is no node: mg_raft_host_node is
- * NULL and every group is gone, so what is posted looks at it first and otherwise only gives its
- * error.
+ * "The raft thread" is whichever thread has the turn, one at a time: the host's own, or, while that
+ * sleeps, a loop that has posted or the disk's lane that has synced a batch.  A loop takes it where
+ * it holds no locks, behind the callback that has posted.
  *
- * The thread wakes for a post, for a batch that the disk has synced, and for the node's timers;
+ * Rule: what is posted runs exactly once, on the raft thread, in the order of the posts, and a turn
+ * of the node follows before the host's thread sleeps.  After stop there is no node:
+ * mg_raft_host_node is NULL and every group is gone, so what is posted looks at it first and
+ * otherwise only gives its error.
+ *
+ * A turn is taken for a post, for a batch that the disk has synced, and for the node's timers;
  * nothing here polls.  Posts never wait, so the mailbox has no bound of its own: proposals are
  * bounded by the group (proposal_bytes_max), frames by the connection they come from (peers.h), and
  * state machines have one answer under way.

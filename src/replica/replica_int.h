@@ -3,6 +3,7 @@
 #ifndef MG_REPLICA_REPLICA_INT_H
 #define MG_REPLICA_REPLICA_INT_H
 
+#include "os/file.h"
 #include "replica/catalog_sm.h"
 #include "replica/command.h"
 #include "replica/cuts.h"
@@ -32,6 +33,7 @@ struct mg_replica {
 	struct mg_replica_options options;
 	bool lost_log;    /* as open found it */
 	bool self_begins; /* the first node: it has made births up */
+	struct mg_disk_room room; /* in options.dir */
 	struct mg_raft_host *host;
 	struct mg_forward *forward; /* NULL: without peers */
 	struct mg_snapshot_puller *puller;

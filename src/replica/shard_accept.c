@@ -25,7 +25,7 @@
 #include <string.h>
 
 enum {
-	LAZY_MS = 200,
+	LAZY_MS = 1000,
 	AGAIN_MS = 5,
 	AHEAD_MAX = 1 << 16, /* entries that have not come yet and are wanted */
 };

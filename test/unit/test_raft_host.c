@@ -3,6 +3,7 @@
  * what is under way at a stop hears so.
  */
 #include "base/log.h"
+#include "net/net.h"
 #include "os/file.h"
 #include "unit/replica_kit.h"
 
@@ -91,6 +92,101 @@ static void test_all_proposals_are_there_in_order(void **state)
 	kit_await_applied(&replica, THREADS * EACH);
 	assert_int_equal(check_order(&replica, last, THREADS), THREADS * EACH);
 	kit_close(&replica);
+}
+
+/* ---- who has the turn ---- */
+
+enum { POSTERS = 3, POSTS = 20000 }; /* two loops and a thread */
+
+struct poster {
+	struct mg_raft_host *host;
+	struct mg_loop *loop; /* NULL: a thread */
+	uint32_t posted;
+	uint32_t ran, on_loops; /* owner: who has the turn */
+	atomic_bool done;
+};
+struct posted {
+	struct poster *poster;
+	uint32_t number;
+};
+
+static atomic_bool running;
+
+static void run_posted(void *arg)
+{
+	struct posted *posted = arg;
+	struct poster *poster = posted->poster;
+
+	mg_assert(!atomic_exchange(&running, true)); /* one at a time */
+	mg_assert(posted->number == ++poster->ran);
+	poster->on_loops += mg_loop_current() != NULL;
+	(void)mg_raft_host_node(poster->host); /* which it may be asked for */
+	atomic_store(&poster->done, poster->ran == POSTS);
+	atomic_store(&running, false);
+	mg_free(posted);
+}
+
+static void post_one(struct poster *poster)
+{
+	struct posted *posted = mg_alloc(sizeof *posted);
+
+	*posted = (struct posted){ poster, ++poster->posted };
+	mg_raft_host_post(poster->host, run_posted, posted);
+}
+
+/* A few, then the loop looks at other things, and now and then it rests so that all sleep. */
+static void post_on_loop(void *arg)
+{
+	struct poster *poster = arg;
+
+	for (int i = 0; i < 3 && poster->posted < POSTS; i++) {
+		post_one(poster);
+	}
+	if (poster->posted % 50 == 0) {
+		mg_sleep_ms(1);
+	}
+	if (poster->posted < POSTS) {
+		mg_loop_post(poster->loop, post_on_loop, poster);
+	}
+}
+
+static void test_loops_take_the_turn(void **state)
+{
+	struct kit_replica replica;
+	struct poster posters[POSTERS] = { 0 };
+	char name[16];
+
+	(void)state;
+	kit_open(&replica, root, 1, 1, NULL);
+	assert_int_equal(mg_raft_host_start(replica.host, NULL), 0);
+	kit_await_leader(&replica);
+	for (int i = 0; i < POSTERS; i++) {
+		posters[i].host = replica.host;
+		snprintf(name, sizeof name, "loop-%d", i);
+		if (i < POSTERS - 1) {
+			assert_int_equal(mg_loop_start(&posters[i].loop, name, NULL), 0);
+			mg_loop_post(posters[i].loop, post_on_loop, &posters[i]);
+		}
+	}
+	for (int i = 0; i < POSTS; i++) {
+		post_one(&posters[POSTERS - 1]);
+		if (i % 100 == 0) {
+			mg_sleep_ms(1);
+		}
+	}
+	for (int i = 0; i < POSTERS; i++) {
+		while (!atomic_load(&posters[i].done)) {
+			mg_sleep_ms(1);
+		}
+	}
+	kit_close(&replica);
+	for (int i = 0; i < POSTERS; i++) {
+		assert_int_equal(posters[i].ran, POSTS);
+		if (posters[i].loop) {
+			mg_loop_stop(posters[i].loop);
+		}
+	}
+	assert_true(posters[0].on_loops + posters[1].on_loops > 0);
 }
 
 /* ---- kill -9 ---- */
@@ -368,6 +464,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_all_proposals_are_there_in_order, make_root,
 		                                remove_root),
+		cmocka_unit_test_setup_teardown(test_loops_take_the_turn, make_root, remove_root),
 		cmocka_unit_test_setup_teardown(test_what_was_acknowledged_survives_a_kill, make_root,
 		                                remove_root),
 		cmocka_unit_test_setup_teardown(test_stop_ends_what_waits_and_posts_still_run, make_root,

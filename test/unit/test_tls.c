@@ -1,6 +1,8 @@
 /* TLS and dialling: who is believed, what is refused, reload, TLS on a live connection. */
 #include "net_echo.h"
 
+#include <netinet/tcp.h>
+
 static struct kit_certs others;
 
 static int setup(void **state)
@@ -213,6 +215,49 @@ static void test_much_goes_both_ways_at_once(void **state)
 }
 
 /* ---- the server's side of TLS ---- */
+
+static int corked_fd;
+
+static void cork(int on)
+{
+	assert_int_equal(setsockopt(corked_fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on), 0);
+}
+
+/* From the server's last word on nothing leaves. */
+static void cork_the_last_flight(const SSL *ssl, int where, int how)
+{
+	(void)where, (void)how;
+	if (SSL_get_state(ssl) == TLS_ST_CR_FINISHED) {
+		cork(1);
+	}
+}
+
+/* The end of the handshake and the first bytes come in one segment, and nothing behind them. */
+static void test_bytes_come_with_the_end_of_the_handshake(void **state)
+{
+	struct kit_server server = { 0 };
+
+	(void)state;
+	start(&server, true, (struct mg_listen_options){ 0 });
+	for (int i = 0; i < 20; i++) {
+		struct kit_peer peer = kit_peer_open(&server);
+
+		corked_fd = peer.fd;
+		peer.ctx = SSL_CTX_new(TLS_client_method());
+		peer.ssl = SSL_new(peer.ctx);
+		SSL_set_info_callback(peer.ssl, cork_the_last_flight);
+		(void)SSL_set_fd(peer.ssl, peer.fd);
+		assert_int_equal(SSL_connect(peer.ssl), 1);
+		assert_int_equal(SSL_write(peer.ssl, "hello", 5), 5);
+		cork(0);
+		char back[5];
+
+		kit_peer_expect_size(&peer, back, sizeof back);
+		assert_memory_equal(back, "hello", sizeof back);
+		kit_peer_close(&peer);
+	}
+	kit_server_stop(&server);
+}
 
 static void test_alpn_and_cipher_are_the_preferred_ones(void **state)
 {
@@ -507,6 +552,7 @@ static void test_tls_starts_on_a_live_connection(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bytes_come_with_the_end_of_the_handshake),
 		cmocka_unit_test(test_certificate_is_checked_against_roots_and_name),
 		cmocka_unit_test(test_name_mismatch_is_refused),
 		cmocka_unit_test(test_dial_errors_say_what_and_where),
