@@ -5,7 +5,7 @@
  *   puts insert URL USER PASSWORD ROOTS TABLE ROWS  CLIENTS SECONDS   our channel, INSERT of ROWS
  *   puts select URL USER PASSWORD ROOTS TABLE KEYS  CLIENTS SECONDS   keys below KEYS
  *   puts etcd   HOST:PORT ROOTS                     CLIENTS SECONDS   gRPC, KV.Put
- *   puts duckdb FILE                                1       SECONDS   prepared INSERT, autocommit
+ *   puts duckdb FILE                          ROWS  1       SECONDS   prepared INSERT, autocommit
  *
  * Both network clients are of one kind: the same blocking TLS socket (net/client_tls.h), one write,
  * one read, no library between.  What they send is a key of 8 bytes and a value of 100.  The first
@@ -121,15 +121,20 @@ static void run_ours(struct worker *worker, uint64_t rows)
 	}
 }
 
+static void insert_text(struct worker *worker, const char *table)
+{
+	mg_sb_addf(&worker->text, "INSERT INTO %s VALUES ", table);
+	for (uint64_t i = 0; i < worker->load->rows; i++) {
+		mg_sb_add(&worker->text, i ? ", (?, ?)" : "(?, ?)");
+	}
+}
+
 static void insert_put(struct worker *worker, uint64_t key)
 {
 	uint64_t rows = worker->load->rows;
 
 	if (!worker->text.len) {
-		mg_sb_addf(&worker->text, "INSERT INTO %s VALUES ", worker->load->arguments[4]);
-		for (uint64_t i = 0; i < rows; i++) {
-			mg_sb_add(&worker->text, i ? ", (?, ?)" : "(?, ?)");
-		}
+		insert_text(worker, worker->load->arguments[4]);
 	}
 	worker->params.len = 0;
 	for (uint64_t i = 0; i < rows; i++) {
@@ -321,17 +326,24 @@ static void duckdb_open_file(struct worker *worker)
 	if (duckdb_open(file, &worker->database) == DuckDBError ||
 	    duckdb_connect(worker->database, &worker->connection) == DuckDBError ||
 	    duckdb_query(worker->connection, "CREATE OR REPLACE TABLE t (k BIGINT, v VARCHAR)", NULL) ==
-	        DuckDBError ||
-	    duckdb_prepare(worker->connection, "INSERT INTO t VALUES (?, ?)", &worker->statement) ==
 	        DuckDBError) {
 		fail(file, "cannot be opened");
+	}
+	insert_text(worker, "t");
+	if (duckdb_prepare(worker->connection, mg_sb_text(&worker->text), &worker->statement) ==
+	    DuckDBError) {
+		fail(file, duckdb_prepare_error(worker->statement));
 	}
 }
 
 static void duckdb_put(struct worker *worker, uint64_t key)
 {
-	duckdb_bind_int64(worker->statement, 1, (int64_t)key);
-	duckdb_bind_varchar(worker->statement, 2, worker->value);
+	uint64_t rows = worker->load->rows;
+
+	for (uint64_t i = 0; i < rows; i++) {
+		duckdb_bind_int64(worker->statement, 2 * i + 1, (int64_t)(key * rows + i));
+		duckdb_bind_varchar(worker->statement, 2 * i + 2, worker->value);
+	}
 	if (duckdb_execute_prepared(worker->statement, NULL) == DuckDBError) {
 		fail("duckdb", "an INSERT failed");
 	}
@@ -469,12 +481,13 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int arguments;
+		int rows; /* which of them; 0: none, it is one row */
 		struct way way;
 	} ways[] = {
-		{ "insert", 6, { ours_open, insert_put, ours_close } },
-		{ "select", 6, { ours_open, select_put, ours_close } },
-		{ "etcd", 2, { etcd_open, etcd_put, etcd_close } },
-		{ "duckdb", 1, { duckdb_open_file, duckdb_put, duckdb_close_file } },
+		{ "insert", 6, 6, { ours_open, insert_put, ours_close } },
+		{ "select", 6, 6, { ours_open, select_put, ours_close } },
+		{ "etcd", 2, 0, { etcd_open, etcd_put, etcd_close } },
+		{ "duckdb", 2, 2, { duckdb_open_file, duckdb_put, duckdb_close_file } },
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -484,8 +497,8 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], ways[i].name) == 0 && argc == 2 + count + 2) {
 			struct load load = { .way = &ways[i].way, .arguments = argv + 2, .rows = 1 };
 
-			if (count == 6) {
-				load.rows = number(argv[7], UINT32_MAX);
+			if (ways[i].rows) {
+				load.rows = number(argv[1 + ways[i].rows], UINT32_MAX);
 			}
 			run(&load, (uint32_t)number(argv[2 + count], CLIENTS_MAX),
 			    number(argv[3 + count], 3600));
@@ -493,5 +506,5 @@ int main(int argc, char **argv)
 		}
 	}
 	fail("usage", "puts insert|select URL USER PASSWORD ROOTS TABLE ROWS CLIENTS SECONDS | puts "
-	              "etcd HOST:PORT ROOTS CLIENTS SECONDS | puts duckdb FILE 1 SECONDS");
+	              "etcd HOST:PORT ROOTS CLIENTS SECONDS | puts duckdb FILE ROWS 1 SECONDS");
 }
