@@ -184,30 +184,29 @@ void mg_replica__name_peers(struct mg_replica *replica)
 	mg_catalog_give(replica->options.catalog, data);
 }
 
-static bool votes_in_all_shards(const struct mg_replica *replica, const struct mg_group_look *looks,
-                                uint64_t node)
-{
-	bool all = true;
-
-	for (size_t i = 1; all && i < mg_replica__group_count(replica); i++) {
-		all = mg_members_votes(&looks[i].members, node);
-	}
-	return all;
-}
-
 void mg_replica__members_of_shards(const struct mg_replica *replica,
                                    const struct mg_group_look *looks, struct mg_members *out)
 {
+	size_t shards = mg_replica__group_count(replica) - 1, votes[MG_MEMBERS_MAX] = { 0 };
+
 	*out = (struct mg_members){ 0 };
-	for (size_t i = 1; i < mg_replica__group_count(replica); i++) {
+	for (size_t i = 1; i <= shards; i++) {
 		const struct mg_members *members = &looks[i].members;
 
 		for (size_t k = 0; k < members->count; k++) {
-			uint64_t node = members->list[k].node;
-			bool all = votes_in_all_shards(replica, looks, node);
+			const struct mg_member *member = &members->list[k];
+			const struct mg_member *known = mg_members_find(out, member->node);
 
-			(void)mg_members_set(out, node, all ? MG_MEMBER_VOTER : MG_MEMBER_STANDBY, NULL);
+			if (!known && !mg_members_set(out, member->node, MG_MEMBER_STANDBY, NULL)) {
+				known = &out->list[out->count - 1];
+			}
+			if (known && member->role == MG_MEMBER_VOTER) {
+				votes[known - out->list]++;
+			}
 		}
+	}
+	for (size_t k = 0; k < out->count; k++) {
+		out->list[k].role = votes[k] == shards ? MG_MEMBER_VOTER : MG_MEMBER_STANDBY;
 	}
 }
 
@@ -430,7 +429,9 @@ static void add_moves(struct moves *moves, const struct mg_group_look *looks, ui
 		.others = group == 0 ? &all : &looks[0].members,
 	};
 
-	mg_replica__members_of_shards(moves->replica, looks, &all);
+	if (group == 0) {
+		mg_replica__members_of_shards(moves->replica, looks, &all);
+	}
 	mg_placement_wanted(&placement, &wanted);
 	for (size_t i = 0; look->open && i < moves->data->node_count; i++) {
 		const char *is = role_in(&look->members, nodes[i].number);

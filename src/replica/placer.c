@@ -253,7 +253,9 @@ static struct mg_placement_step next_step(struct mg_placer *placer, uint32_t gro
 		.others = group == 0 ? &all : &placer->looks[0].members,
 	};
 
-	mg_replica__members_of_shards(placer->replica, placer->looks, &all);
+	if (group == 0) {
+		mg_replica__members_of_shards(placer->replica, placer->looks, &all);
+	}
 	return mg_placement_next(&placement);
 }
 
