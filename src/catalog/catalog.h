@@ -134,6 +134,7 @@ struct mg_catalog_data {
 	const char *cluster_id; /* 32 hex digits */
 	const char *name;
 	uint32_t shard_count;    /* without shard 0 */
+	uint32_t kv_shards;      /* of keys and values; 0: made before there were any */
 	struct mg_shard *shards; /* shard_count + 1 */
 	struct mg_table *tables;
 	size_t table_count;

@@ -35,6 +35,8 @@ const struct mg_option mg_options_bootstrap[] = {
 	  .fallback = "0",
 	  .help = "size of the TPC-DS tables, in schema tpcds; 0: none" },
 	{ .name = "shard-count", .kind = MG_O_INT, .fallback = "11", .help = "shards of the tables" },
+	{ .name = "kv-shard-count", .kind = MG_O_INT, .fallback = "0",
+	  .help = "shards of keys and values; 0: none" },
 	{ .name = "host",
 	  .kind = MG_O_TEXT,
 	  .value = "NAME",
@@ -131,6 +133,7 @@ static int run(const struct mg_options *options, const char *client, const char 
 		.ssb = mg_options_flag(options, "ssb"),
 		.shard_count = mg_options_given(options, "shard-count")
 		                   ? (uint32_t)mg_options_int(options, "shard-count") : 0,
+		.kv_shard_count = (uint32_t)mg_options_int(options, "kv-shard-count"),
 		.overwrite = mg_options_flag(options, "overwrite"),
 		.threads = (unsigned)mg_options_int(options, "threads"),
 		.memory_bytes = mg_options_int(options, "memory-limit"),

@@ -80,6 +80,16 @@ void mg_rest_changes_free(struct mg_doors *doors);
 void mg_rest_changes(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                      enum mg_role role);
 
+/* ---- rest_kv.c: /kv/NAMESPACE/KEY; PUT /set, POST /query, POST /subscribe ---- */
+void mg_rest_kv(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                enum mg_role role);
+void mg_rest_kv_set(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                    enum mg_role role);
+void mg_rest_kv_query(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                      enum mg_role role);
+void mg_rest_kv_subscribe(struct mg_doors *doors, struct mg_http_request *request,
+                          const char *user, enum mg_role role);
+
 /* ---- rest_nodes.c: POST /join, PUT /cluster/nodes/NAME ---- */
 #define MG_NODES_PATH "/cluster/nodes/"
 void mg_rest_join(struct mg_doors *doors, struct mg_http_request *request);

@@ -13,6 +13,7 @@
 #include "mg_version.h"
 #include "os/clock.h"
 #include "os/limits.h"
+#include "replica/kv_command.h"
 #include "replica/replica.h"
 #include "session/encode.h"
 
@@ -358,9 +359,10 @@ static void add_leader(struct mg_sb *json, const struct mg_catalog_data *data, u
 static void add_leaders(struct mg_doors *doors, struct mg_sb *json)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(doors->options.catalog);
-	uint64_t *leaders = mg_alloc0(((size_t)data->shard_count + 2) * sizeof *leaders);
+	struct mg_replica *replica = mg_engine_replica(doors->options.engine);
+	uint64_t *leaders = mg_alloc0(mg_replica_groups(replica) * sizeof *leaders);
 
-	mg_replica_leaders(mg_engine_replica(doors->options.engine), leaders);
+	mg_replica_leaders(replica, leaders);
 	mg_sb_add(json, ", \"coordinator\": ");
 	add_leader(json, data, leaders[0]);
 	mg_sb_add(json, ", \"leaders\": [");
@@ -506,10 +508,10 @@ static const struct route routes[] = {
 	{ MG_NODES_PATH, true, "PUT", NULL, mg_rest_node, MG_LOGIN_CLIENT },
 	{ "/cluster/check", false, "GET, POST", NULL, mg_rest_cluster, MG_LOGIN_CLIENT },
 	{ "/cluster/rebalance", false, "GET, POST", NULL, mg_rest_cluster, MG_LOGIN_CLIENT },
-	{ "/set", false, "PUT", NULL, not_yet, MG_LOGIN_CLIENT },
-	{ "/query", false, "POST", NULL, not_yet, MG_LOGIN_CLIENT },
-	{ "/subscribe", false, "POST", NULL, not_yet, MG_LOGIN_CLIENT },
-	{ "/kv/", true, "GET, HEAD, PUT, DELETE, POST", NULL, not_yet, MG_LOGIN_CLIENT },
+	{ "/set", false, "PUT", NULL, mg_rest_kv_set, MG_LOGIN_CLIENT },
+	{ "/query", false, "POST", NULL, mg_rest_kv_query, MG_LOGIN_CLIENT },
+	{ "/subscribe", false, "POST", NULL, mg_rest_kv_subscribe, MG_LOGIN_CLIENT },
+	{ "/kv/", true, "GET, HEAD, PUT, DELETE, POST", NULL, mg_rest_kv, MG_LOGIN_CLIENT },
 	{ "/jobs", true, "GET, HEAD, POST, DELETE", NULL, not_yet, MG_LOGIN_CLIENT },
 };
 
@@ -582,7 +584,13 @@ size_t mg_rest_head(struct mg_http_request *request, void *arg)
 	if (strcmp(path, "/db/execute") == 0 && mg_http_query(request, "sql")) {
 		return COPY_BODY_MAX; /* rows */
 	}
-	return sql ? SQL_BODY_MAX : OTHER_BODY_MAX;
+	if (strncmp(path, "/kv/", strlen("/kv/")) == 0) {
+		return MG_KV_VALUE_MAX;
+	}
+	if (strcmp(path, "/set") == 0) {
+		return 2 * MG_KV_VALUE_MAX + OTHER_BODY_MAX + 2 * MG_KV_KEY_MAX; /* in hex */
+	}
+	return sql ? SQL_BODY_MAX : strcmp(path, "/query") == 0 ? 2 * MG_KV_KEY_MAX : OTHER_BODY_MAX;
 }
 
 void mg_rest_request(struct mg_http_request *request, void *arg)

@@ -249,11 +249,12 @@ static struct mg_redo *batch_redo(struct batch *batch, struct mg_error *err)
 
 static void flush(void *arg);
 
-static void on_written(void *arg, const struct mg_error *err)
+static void on_written(void *arg, const struct mg_error *err, uint64_t index)
 {
 	struct batch *batch = arg;
 	struct lane *lane = &batch->blind->lanes[batch->shards[0]];
 
+	(void)index;
 	pthread_mutex_lock(&batch->blind->lock);
 	lane->flying--;
 	bool more = lane->open && !lane->posted;
@@ -300,7 +301,7 @@ static void flush(void *arg)
 			                     batch);
 			mg_redo_free(redo);
 		} else {
-			on_written(batch, &err);
+			on_written(batch, &err, 0);
 		}
 	}
 }

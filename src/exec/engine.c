@@ -341,6 +341,7 @@ static int open_replica(struct mg_engine *engine, const struct mg_catalog_data *
 		.duck = engine->duck,
 		.catalog = engine->catalog,
 		.shard_count = data->shard_count,
+		.kv_shards = data->kv_shards,
 		.changes_bytes = engine->options.changes_bytes,
 		.on_write = on_write,
 		.on_catalog = on_catalog,

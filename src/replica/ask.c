@@ -131,7 +131,7 @@ static void hurry(struct mg_replica *replica, const struct mg_wait_for *wait)
 	for (size_t i = 0; i < wait->reached_count; i++) {
 		uint32_t group = wait->reached[i].group;
 
-		if (group > 0 && replica->shards[group - 1]) {
+		if (mg_replica__is_shard(replica, group) && replica->shards[group - 1]) {
 			mg_shard_sm_want(replica->shards[group - 1], wait->reached[i].index);
 		}
 	}
@@ -144,7 +144,9 @@ static bool moves(struct mg_replica *replica, const struct mg_wait_for *wait)
 
 	for (size_t i = 0; i < wait->reached_count && !any; i++) {
 		const struct mg_reach *reach = &wait->reached[i];
-		struct mg_shard_sm *sm = reach->group > 0 ? replica->shards[reach->group - 1] : NULL;
+		struct mg_shard_sm *sm = mg_replica__is_shard(replica, reach->group)
+		                             ? replica->shards[reach->group - 1]
+		                             : NULL;
 
 		any = sm && mg_shard_sm_applied(sm) < reach->index && mg_shard_sm_moves(sm);
 	}
@@ -204,7 +206,7 @@ static void on_local(void *arg, int error, uint64_t index, uint64_t leader)
 	struct local *local = arg;
 	struct mg_answer answer = { .error = error, .index = index, .leader = leader };
 
-	if (!error && local->group > 0 && local->epoch != UINT64_MAX &&
+	if (!error && local->epoch != UINT64_MAX &&
 	    mg_shard_sm_refused(local->replica->shards[local->group - 1], local->epoch, index)) {
 		answer.error = MG_FENCED;
 	}
@@ -232,7 +234,7 @@ static int ask_here(struct mg_replica *replica, const struct mg_ask *ask, bool f
 		                          ask->group)
 		           : mg_error_set(err, MG_E_SHUTDOWN, "the server is stopping");
 	}
-	if (ask->kind == MG_ASK_PROPOSE && ask->group > 0) {
+	if (ask->kind == MG_ASK_PROPOSE && mg_replica__is_shard(replica, ask->group)) {
 		struct mg_command command;
 
 		code = mg_command_decode(ask->data, ask->size, &command, err);
@@ -277,12 +279,12 @@ void mg_replica__serve(void *arg, const struct mg_ask *ask, mg_answer_cb cb, voi
 
 /* ---- here or there ---- */
 
-struct question {
+struct mg_question {
 	struct mg_replica *replica;
 	struct mg_wait_for *wait; /* NULL: nobody waits */
 	size_t place;             /* in its list */
-	/* Or this is called, when it is a write. */
-	void (*done)(void *arg, const struct mg_error *err);
+	/* Or this is called. */
+	mg_asked_cb done;
 	void *done_arg;
 	enum mg_ask_kind kind;
 	enum mg_tries tries;
@@ -293,16 +295,16 @@ struct question {
 	uint8_t bytes[];
 };
 
-static void end(struct question *question, const struct mg_answer *answer,
+static void end(struct mg_question *question, const struct mg_answer *answer,
                 const struct mg_error *err)
 {
 	struct mg_wait_for *wait = question->wait;
 
 	if (question->done) {
-		if (!err->code) {
+		if (!err->code && question->kind == MG_ASK_PROPOSE) {
 			note_acked(question->replica, question->group, answer->index);
 		}
-		question->done(question->done_arg, err);
+		question->done(question->done_arg, err, answer->index);
 	}
 	if (wait) {
 		pthread_mutex_lock(&wait->lock);
@@ -325,7 +327,7 @@ static bool is_unknown(int error)
 	return error == MG_E_UNKNOWN_OUTCOME || error == MG_E_TIMEOUT;
 }
 
-static bool try_again(const struct question *question, int error)
+static bool try_again(const struct mg_question *question, int error)
 {
 	/* Alone, the only leader is this node, and what it cannot do its caller should hear. */
 	if (question->tries == MG_TRY_ONCE ||
@@ -337,7 +339,7 @@ static bool try_again(const struct question *question, int error)
 	       (question->tries == MG_TRY_MORE && (is_unknown(error) || error == MG_E_BUSY));
 }
 
-static void explain(const struct question *question, const struct mg_answer *answer,
+static void explain(const struct mg_question *question, const struct mg_answer *answer,
                     struct mg_error *err)
 {
 	if (answer->error == MG_FENCED) {
@@ -358,7 +360,7 @@ static void explain(const struct question *question, const struct mg_answer *ans
 
 static void try_now(void *arg);
 
-static void answered(struct question *question, const struct mg_answer *answer,
+static void answered(struct mg_question *question, const struct mg_answer *answer,
                      struct mg_error *err)
 {
 	question->maybe = question->maybe || is_unknown(answer->error);
@@ -381,7 +383,7 @@ static void on_answer(void *arg, const struct mg_answer *answer)
 
 static void try_now(void *arg)
 {
-	struct question *question = arg;
+	struct mg_question *question = arg;
 	struct mg_replica *replica = question->replica;
 	const struct mg_ask ask = {
 		.kind = question->kind,
@@ -410,14 +412,14 @@ static void try_now(void *arg)
 	answered(question, &answer, &err);
 }
 
-static struct question *question_new(struct mg_replica *replica, enum mg_ask_kind kind,
+static struct mg_question *question_new(struct mg_replica *replica, enum mg_ask_kind kind,
                                      uint32_t group, enum mg_tries tries, size_t cap,
                                      struct mg_wait_for *wait)
 {
-	struct question *question = mg_try_alloc(sizeof *question + cap);
+	struct mg_question *question = mg_try_alloc(sizeof *question + cap);
 
 	if (question) {
-		*question = (struct question){
+		*question = (struct mg_question){
 			.replica = replica,
 			.wait = wait,
 			.kind = kind,
@@ -429,7 +431,7 @@ static struct question *question_new(struct mg_replica *replica, enum mg_ask_kin
 	return question;
 }
 
-static void question_post(struct question *question)
+static void question_post(struct mg_question *question)
 {
 	if (question->wait) {
 		question->place = wait_add(question->wait, question->group);
@@ -442,7 +444,7 @@ int mg_replica__propose(struct mg_replica *replica, uint32_t group, enum mg_trie
                         struct mg_wait_for *wait, struct mg_error *err)
 {
 	size_t cap = size + (head ? MG_COMMAND_HEAD_MAX : 0);
-	struct question *question = question_new(replica, MG_ASK_PROPOSE, group, tries, cap, wait);
+	struct mg_question *question = question_new(replica, MG_ASK_PROPOSE, group, tries, cap, wait);
 
 	if (!question) {
 		return mg_error_set(err, MG_E_NOMEM, "no memory for a write of %zu bytes", size);
@@ -465,12 +467,12 @@ void mg_replica_post(struct mg_replica *replica, void (*run)(void *arg), void *a
 
 void mg_replica_write_now(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
                           const struct mg_redo *redo,
-                          void (*done)(void *arg, const struct mg_error *err), void *arg)
+                          mg_asked_cb done, void *arg)
 {
 	const struct mg_command head = { .kind = MG_COMMAND_WRITE, .epoch = epoch };
 	size_t cap = mg_redo_size(redo, shard) + MG_COMMAND_HEAD_MAX;
 	struct mg_error err = { 0 };
-	struct question *question = NULL;
+	struct mg_question *question = NULL;
 
 	mg_assert(cap <= MG_REPLICA_WRITE_MAX + MG_COMMAND_HEAD_MAX);
 	if (epoch != mg_replica_epoch(replica)) {
@@ -485,7 +487,7 @@ void mg_replica_write_now(struct mg_replica *replica, uint64_t epoch, uint32_t s
 		if (!err.code) {
 			mg_error_set(&err, MG_E_NOMEM, "no memory for a write of %zu bytes", cap);
 		}
-		done(arg, &err);
+		done(arg, &err, 0);
 		return;
 	}
 	struct mg_out out = mg_out(question->bytes, cap);
@@ -498,12 +500,36 @@ void mg_replica_write_now(struct mg_replica *replica, uint64_t epoch, uint32_t s
 	try_now(question);
 }
 
+struct mg_question *mg_replica__question(struct mg_replica *replica, enum mg_ask_kind kind,
+                                         uint32_t group, size_t cap, mg_asked_cb done, void *arg)
+{
+	enum mg_tries tries = kind == MG_ASK_READ ? MG_TRY_MORE : MG_TRY_SAFE;
+	struct mg_question *question = question_new(replica, kind, group, tries, cap, NULL);
+
+	if (question) {
+		question->done = done;
+		question->done_arg = arg;
+	}
+	return question;
+}
+
+uint8_t *mg_replica__question_bytes(struct mg_question *question)
+{
+	return question->bytes;
+}
+
+void mg_replica__question_ask(struct mg_question *question, size_t size)
+{
+	question->size = size;
+	try_now(question);
+}
+
 /* ---- reads ---- */
 
 static int ask_index(struct mg_replica *replica, uint32_t group, struct mg_wait_for *wait,
                      struct mg_error *err)
 {
-	struct question *question = question_new(replica, MG_ASK_READ, group, MG_TRY_MORE, 0, wait);
+	struct mg_question *question = question_new(replica, MG_ASK_READ, group, MG_TRY_MORE, 0, wait);
 
 	if (!question) {
 		return mg_error_set(err, MG_E_NOMEM, "no memory for a read");

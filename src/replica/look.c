@@ -64,7 +64,7 @@ static void look_now(void *arg)
 		if (group) {
 			look_at(group, &looking->looks[i]);
 		}
-		if (group && i > 0) {
+		if (group && mg_replica__is_shard(looking->replica, i)) {
 			look_at_shard(looking->replica, looking->replica->shards[i - 1], &looking->looks[i]);
 		}
 	}
@@ -248,7 +248,7 @@ static uint32_t shards_of(const struct mg_replica *replica, const struct mg_grou
 {
 	uint32_t count = 0;
 
-	for (size_t i = 2; i < mg_replica__group_count(replica); i++) {
+	for (size_t i = 2; i <= (size_t)replica->options.shard_count + 1; i++) {
 		count += mg_members_find(&looks[i].members, node) != NULL;
 	}
 	return count;

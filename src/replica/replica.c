@@ -33,7 +33,17 @@ uint32_t mg_replica__group(uint32_t shard)
 
 size_t mg_replica__group_count(const struct mg_replica *replica)
 {
-	return (size_t)replica->options.shard_count + 2;
+	return (size_t)replica->options.shard_count + 2 + replica->options.kv_shards;
+}
+
+size_t mg_replica_groups(const struct mg_replica *replica)
+{
+	return mg_replica__group_count(replica);
+}
+
+bool mg_replica__is_shard(const struct mg_replica *replica, uint32_t group)
+{
+	return group > 0 && group <= replica->options.shard_count + 1;
 }
 
 bool mg_replica__stopping(struct mg_replica *replica)
@@ -109,8 +119,8 @@ static int birth(struct mg_replica *replica, uint32_t group, struct mg_error *er
 	           : mg_error_set(err, MG_E_NOT_FOUND, "this node has not got group %" PRIu32, group);
 }
 
-static int open_group(struct mg_replica *replica, uint32_t group, struct mg_sm *sm,
-                      struct mg_error *err)
+int mg_replica__open_group(struct mg_replica *replica, uint32_t group, struct mg_sm *sm,
+                           struct mg_error *err)
 {
 	struct mg_group *opened = NULL;
 	struct mg_group_info info;
@@ -190,7 +200,8 @@ static int open_shard(struct mg_replica *replica, uint32_t number, struct mg_err
 		return 0;
 	}
 	return code ? code
-	            : open_group(replica, shard.group, mg_shard_sm_seam(replica->shards[number]), err);
+	            : mg_replica__open_group(replica, shard.group,
+	                                     mg_shard_sm_seam(replica->shards[number]), err);
 }
 
 static int open_groups(struct mg_replica *replica, struct mg_error *err)
@@ -208,11 +219,12 @@ static int open_groups(struct mg_replica *replica, struct mg_error *err)
 	};
 	int code = mg_catalog_sm_open(&replica->catalog_sm, &catalog, err);
 
-	code = code ? code : open_group(replica, 0, mg_catalog_sm_seam(replica->catalog_sm), err);
+	code = code ? code : mg_replica__open_group(replica, 0, mg_catalog_sm_seam(replica->catalog_sm),
+	                                            err);
 	for (uint32_t i = 0; !code && i <= options->shard_count; i++) {
 		code = open_shard(replica, i, err);
 	}
-	return code;
+	return code ? code : mg_replica__open_kv(replica, err);
 }
 
 static void rest_ms(long ms)
@@ -424,6 +436,7 @@ int mg_replica_open(struct mg_replica **out, const struct mg_replica_options *op
 	replica->started = code == 0;
 	if (!code) {
 		join_others(replica);
+		mg_replica__start_kv(replica);
 	}
 	code = code ? code : look_around(replica, err);
 	if (!code && atomic_load(&replica->alone)) {
@@ -628,6 +641,7 @@ void mg_replica_stop(struct mg_replica *replica)
 			mg_shard_sm_stop(replica->shards[i]);
 		}
 	}
+	mg_replica__stop_kv(replica);
 	if (replica->catalog_sm) {
 		mg_catalog_sm_stop(replica->catalog_sm);
 	}
@@ -659,6 +673,7 @@ void mg_replica_close(struct mg_replica *replica)
 	for (size_t i = 0; i <= replica->options.shard_count; i++) {
 		mg_shard_sm_free(replica->shards[i]);
 	}
+	mg_replica__free_kv(replica);
 	mg_replica__close_changes(replica);
 	mg_catalog_sm_free(replica->catalog_sm);
 	mg_replica__free_placer(replica);
@@ -722,5 +737,5 @@ int mg_replica_failed(struct mg_replica *replica, struct mg_error *err)
 	for (uint32_t i = 0; !code && i <= replica->options.shard_count; i++) {
 		code = replica->shards[i] ? mg_shard_sm_failed(replica->shards[i], err) : 0;
 	}
-	return code;
+	return code ? code : mg_replica__kv_failed(replica, err);
 }

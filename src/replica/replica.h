@@ -2,7 +2,7 @@
  * replica.h - this node's replicas of the catalog and of the shards, and how they are changed.
  *
  *     group 0      the catalog            group 1      shard 0, the tables without partitions
- *     group n + 1  shard n
+ *     group n + 1  shard n            behind those     shards of keys and values (kv_groups.h)
  *
  * A change of rows is a redo (redo.h), committed whole or not at all over all its shards, under
  * locks of them.
@@ -40,6 +40,7 @@ struct mg_replica_options {
 	struct mg_duck *duck;       /* files attached for writing as s0, s1, ...; borrowed */
 	struct mg_catalog *catalog; /* borrowed; changed through the log from now on */
 	uint32_t shard_count;       /* without shard 0 */
+	uint32_t kv_shards;         /* of keys and values (kv_groups.h); 0: there are none */
 	uint64_t check_ms;      /* between two checks of all shards; 0: only when asked */
 	/* By shard, why its file is damaged, or NULL: a stand-in is attached (store/shard_file.h), and
 	 * a file is taken from another node.  NULL: all are whole.  Borrowed until open returns. */
@@ -92,6 +93,9 @@ int mg_replica_commit(struct mg_replica *replica, const struct mg_redo *redo, st
 int mg_replica_commit_in(struct mg_replica *replica, uint64_t epoch, const struct mg_redo *redo,
                          struct mg_error *err);
 
+/* err->code 0: it happened, at this index of the group's log; else as commit_in's. */
+typedef void (*mg_asked_cb)(void *arg, const struct mg_error *err, uint64_t index);
+
 /* ---- writes of many, without a thread for each (exec/blind.h) ---- */
 
 /* mg_replica_commit_in; decided is called, once it is known to happen, before all of its shards
@@ -109,7 +113,7 @@ int mg_replica_may_write(struct mg_replica *replica, struct mg_error *err);
 #define MG_REPLICA_WRITE_MAX (8u << 20)
 void mg_replica_write_now(struct mg_replica *replica, uint64_t epoch, uint32_t shard,
                           const struct mg_redo *redo,
-                          void (*done)(void *arg, const struct mg_error *err), void *arg);
+                          mg_asked_cb done, void *arg);
 
 /* ---- who coordinates ---- */
 
@@ -165,7 +169,8 @@ bool mg_replica_is_alone(struct mg_replica *replica);
 /* Why this node does not serve (a sentence that stays), or NULL: it has a vote in every group that
  * is placed on it, each has a leader, and it has caught up. */
 const char *mg_replica_unready(struct mg_replica *replica);
-/* Node, by group; 0: not known. */
+size_t mg_replica_groups(const struct mg_replica *replica);
+/* Node, by group, of all groups; 0: not known. */
 void mg_replica_leaders(struct mg_replica *replica, uint64_t *leaders);
 
 /* Servers of the catalog, this one too. */

@@ -51,6 +51,7 @@ struct mg_replica {
 	_Atomic(const char *) unready; /* why this node does not serve, or NULL */
 	struct mg_catalog_sm *catalog_sm;
 	struct mg_shard_sm **shards; /* by id */
+	struct mg_kv_groups *kv;     /* NULL: none */
 	struct mg_shard_locks *locks;
 	struct mg_cuts *cuts; /* what several shards show together */
 	/* Held while a transaction over several shards is made visible, so that one comes after the
@@ -99,13 +100,19 @@ struct mg_group_look {
 
 /* Of all groups, by number.  Not on the raft thread. */
 void mg_replica__look(struct mg_replica *replica, struct mg_group_look *looks);
+/* A group of tables, that is neither the catalog's nor one of keys. */
+bool mg_replica__is_shard(const struct mg_replica *replica, uint32_t group);
+/* Begins, when the log does not hold it. */
+int mg_replica__open_group(struct mg_replica *replica, uint32_t group, struct mg_sm *sm,
+                           struct mg_error *err);
 struct mg_group_look *mg_replica__looks(struct mg_replica *replica); /* owns: the caller */
 bool mg_replica__is_alone(const struct mg_replica *replica, const struct mg_group_look *looks);
 /* The catalog's nodes, in its order, as many as it has.  Owns: the caller. */
 struct mg_placed_node *mg_replica__placed(struct mg_replica *replica,
                                           const struct mg_catalog_data *data);
 /* Who has any shard, as a voter when it votes in every one. */
-void mg_replica__members_of_shards(const struct mg_replica *replica, const struct mg_group_look *looks,
+void mg_replica__members_of_shards(const struct mg_replica *replica,
+                                   const struct mg_group_look *looks,
                                struct mg_members *out);
 /* Has the node what it should have, in every group? */
 bool mg_replica__is_placed(const struct mg_replica *replica, const struct mg_group_look *looks,
@@ -207,6 +214,14 @@ bool mg_replica__moves(void *arg, const uint32_t *shards, size_t count);
  */
 int mg_replica__barrier(struct mg_replica *replica, const uint32_t *shards, size_t count,
                         struct mg_error *err);
+/* The same on the raft thread, without anybody who waits: what is proposed is written into its
+ * bytes, of which there are `cap`; then it is asked, once.  A write is tried again while it has not
+ * happened.  NULL: no memory. */
+struct mg_question;
+struct mg_question *mg_replica__question(struct mg_replica *replica, enum mg_ask_kind kind,
+                                         uint32_t group, size_t cap, mg_asked_cb done, void *arg);
+uint8_t *mg_replica__question_bytes(struct mg_question *question);
+void mg_replica__question_ask(struct mg_question *question, size_t size);
 /* For forward.h: another node asks.  Raft thread. */
 void mg_replica__serve(void *arg, const struct mg_ask *ask, mg_answer_cb answer, void *answer_arg);
 /* For the state machines.  Raft thread. */
@@ -228,6 +243,15 @@ void mg_replica__fini_changes(struct mg_replica *replica);
 int mg_replica__open_changes(struct mg_replica *replica, struct mg_error *err);
 void mg_replica__close_changes(struct mg_replica *replica);
 struct mg_changes_log_options mg_replica__changes_of(struct mg_replica *replica, uint32_t shard);
+
+/* ---- kv_groups.c ---- */
+
+int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err);
+void mg_replica__start_kv(struct mg_replica *replica);
+void mg_replica__stop_kv(struct mg_replica *replica); /* before mg_raft_host_stop */
+void mg_replica__free_kv(struct mg_replica *replica);
+/* 0, or why one of them is out of service. */
+int mg_replica__kv_failed(struct mg_replica *replica, struct mg_error *err);
 
 /* ---- commit.c ---- */
 

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "replica/kv_sm.h"
 #include "replica/snapshot_pull.h"
 #include "store/duck.h"
 #include "store/shard_undo.h"
@@ -45,7 +46,7 @@ struct seed {
 	struct mg_loop *loop;
 	struct mg_peers *peers;
 	struct mg_raft_host *host;
-	uint32_t group_count;
+	uint32_t shard_count, group_count; /* of tables, without shard 0; of all */
 	struct taker takers[AT_ONCE];
 
 	pthread_mutex_t lock;
@@ -57,6 +58,11 @@ struct seed {
 };
 
 /* ---- one pull ---- */
+
+static bool is_kv(const struct seed *seed, uint32_t group)
+{
+	return group > seed->shard_count + 1;
+}
 
 static void on_pulled(void *arg, const struct mg_snapshot_manifest *manifest,
                       const struct mg_error *err)
@@ -109,15 +115,17 @@ static int pull(struct taker *taker, uint32_t group, uint64_t peer, const char *
                 struct mg_error *err)
 {
 	const char *dir = taker->seed->options->dir;
-	char *part = group ? mg_format("%s/shards/pull-%04" PRIu32, dir, group - 1)
-	                   : mg_format("%s/log/pull-catalog", dir);
+	bool kv = is_kv(taker->seed, group);
+	char *part = kv      ? mg_format("%s/kv/pull-%" PRIu32, dir, group)
+	             : group ? mg_format("%s/shards/pull-%04" PRIu32, dir, group - 1)
+	                     : mg_format("%s/log/pull-catalog", dir);
 	const struct mg_snapshot_want want = {
 		.group = group,
 		.peer = peer,
 		.path = path,
 		.part = part,
-		.engine = group ? mg_duck_version() : "",
-		.format = group ? MG_FILE_FORMAT : MG_CATALOG_FORMAT,
+		.engine = kv ? mg_lsm_version() : group ? mg_duck_version() : "",
+		.format = kv ? MG_KV_FORMAT : group ? MG_FILE_FORMAT : MG_CATALOG_FORMAT,
 		.done = on_pulled,
 		.arg = taker,
 	};
@@ -199,17 +207,31 @@ static int take_catalog(struct taker *taker, const char *path, struct mg_error *
 	return code;
 }
 
+/* The state machine adopts it when it is opened. */
+static int take_kv(struct taker *taker, uint32_t group, const char *path, struct mg_error *err)
+{
+	char *pulled = mg_kv_pulled_path(taker->seed->options->dir, group,
+	                                 taker->manifest.snapshot.index);
+	int code = mg_file_rename(path, pulled, err);
+
+	mg_free(pulled);
+	return code;
+}
+
 static int seed_from(struct taker *taker, uint32_t group, uint64_t peer, struct mg_error *err)
 {
 	const struct seed *seed = taker->seed;
 	const char *dir = seed->options->dir;
-	char *path = group ? mg_format("%s/shards/%04" PRIu32 ".duckdb", dir, group - 1)
-	                   : mg_format("%s/log/seed-catalog.json", dir);
+	bool kv = is_kv(seed, group);
+	char *path = kv      ? mg_format("%s/kv/seed-%" PRIu32 ".sst", dir, group)
+	             : group ? mg_format("%s/shards/%04" PRIu32 ".duckdb", dir, group - 1)
+	                     : mg_format("%s/log/seed-catalog.json", dir);
 	uint64_t start = mg_clock_ms();
-	int code = group ? mg_shard_undo_remove(path, err) : 0; /* of what was there */
+	int code = group && !kv ? mg_shard_undo_remove(path, err) : 0; /* of what was there */
 
 	code = code ? code : pull(taker, group, peer, path, err);
 	code = code || group ? code : take_catalog(taker, path, err);
+	code = code || !kv ? code : take_kv(taker, group, path, err);
 	code = code ? code : begin_group(taker, group, err);
 	if (!code) {
 		mg_log(MG_LOG_INFO, "seed.group",
@@ -371,7 +393,8 @@ static int open_net(struct seed *seed, struct mg_error *err)
 		                                                       .address = options->address,
 		                                                       .loop = seed->loop,
 		                                                       .tls = options->tls });
-		seed->group_count = data->shard_count + 2;
+		seed->shard_count = data->shard_count;
+		seed->group_count = data->shard_count + 2 + data->kv_shards;
 	}
 	mg_catalog_give(options->catalog, data);
 	return code;
@@ -431,7 +454,7 @@ int mg_seed(const struct mg_seed_options *options, struct mg_error *err)
 {
 	struct seed seed = { .options = options };
 	char *mark = mg_path_join(options->dir, "log/seeded");
-	char *shards = mg_path_join(options->dir, "shards");
+	char *shards = mg_path_join(options->dir, "shards"), *kv = mg_path_join(options->dir, "kv");
 	uint64_t start = mg_clock_ms();
 	int code = 0;
 
@@ -444,6 +467,7 @@ int mg_seed(const struct mg_seed_options *options, struct mg_error *err)
 		pthread_mutex_init(&seed.takers[i].lock, NULL);
 	}
 	code = mg_dir_make(shards, 0700, err);
+	code = code ? code : mg_dir_make(kv, 0700, err);
 	code = code ? code : open_all(&seed, err);
 	code = code ? code : take_groups(&seed, 0, 1, err);
 	code = code ? code : take_groups(&seed, 1, seed.group_count, err);
@@ -455,6 +479,7 @@ int mg_seed(const struct mg_seed_options *options, struct mg_error *err)
 	}
 out:
 	mg_free(shards);
+	mg_free(kv);
 	mg_free(mark);
 	return code ? mg_error_wrap(err, "while taking the cluster's data over from other nodes") : 0;
 }

@@ -158,6 +158,7 @@ static int layout_change(void *arg, struct mg_arena *arena, struct mg_catalog_da
 	uint32_t count = run->options->shard_count ? run->options->shard_count : SHARDS_DEFAULT;
 	(void)err;
 	data->shard_count = count;
+	data->kv_shards = run->options->kv_shard_count;
 	data->shards = mg_arena_new_array(arena, struct mg_shard, count + 1);
 	data->sample = mg_arena_strdup(arena, run->sample);
 	for (uint32_t i = 0; i <= count; i++) {

@@ -28,6 +28,7 @@ struct mg_bootstrap_options {
 	double tpcds_scale_factor;   /* its tables go to schema "tpcds"; 0: none */
 	bool ssb;                    /* the Star Schema Benchmark's tables too, in schema "ssb" */
 	uint32_t shard_count;        /* 0: as it is there, else 11 */
+	uint32_t kv_shard_count;     /* of keys and values; 0: as it is there, else none */
 	bool overwrite;              /* start anew: keys, users and data */
 	unsigned threads;            /* 0: by cores */
 	uint64_t memory_bytes;       /* 0: a quarter of the machine's, at most 4 GiB */

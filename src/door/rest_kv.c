@@ -1,0 +1,612 @@
+/*
+ * rest_kv.c - keys and values over HTTP: /kv/{namespace}/{key}, and /set, /query, /subscribe as
+ * clients of old know them (their keys lie in the namespace "default").
+ *
+ *     loop: request -> struct ask -> mg_replica_kv_call
+ *     raft thread: done: what is to be answered is copied -> post
+ *     loop: reply
+ *
+ * owner: the connection's loop, but between call and post the raft thread.
+ */
+#include "door/doors_int.h"
+#include "door/rest_sql.h"
+#include "replica/kv_groups.h"
+#include "replica/replica.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_SPACE "default"
+#define KV_PATH "/kv/"
+#define TTL_S_MAX (100.0 * 365 * 86400)
+
+struct ask;
+
+/* On the loop; the call has ended, and the client is there. */
+typedef void answer_fn(struct ask *ask);
+
+struct ask {
+	struct mg_kv_call call; /* first: done finds the ask by it */
+	struct mg_kv_op op;
+	struct mg_doors *doors;
+	struct mg_http_request *request; /* its arena holds this */
+	struct mg_loop *loop;
+	answer_fn *answer;
+	bool gone; /* loop */
+	struct mg_error err;
+	struct mg_kv_result result;
+	struct mg_buf *bytes; /* what its texts lie in */
+	/* POST /query: the key as it came; when it is not there, and is the hex of another one. */
+	struct mg_str other;
+};
+
+/* ---- calls ---- */
+
+static void ask_gone(void *arg)
+{
+	struct ask *ask = arg;
+
+	ask->gone = true;
+}
+
+static void ask_ended(void *arg)
+{
+	struct ask *ask = arg;
+
+	if (ask->gone) {
+		mg_http_abort(ask->request);
+	} else if (ask->err.code) {
+		mg_rest_error(ask->request, &ask->err, 0);
+	} else {
+		ask->answer(ask);
+	}
+}
+
+static void free_bytes(void *arg)
+{
+	struct ask *ask = arg;
+
+	mg_buf_unref(ask->bytes);
+	ask->bytes = NULL;
+}
+
+static struct mg_str keep(struct mg_buf *bytes, struct mg_str text)
+{
+	const char *at = (const char *)bytes->data + bytes->size;
+
+	if (text.len) {
+		memcpy(bytes->data + bytes->size, text.ptr, text.len);
+	}
+	bytes->size += text.len;
+	return (struct mg_str){ at, text.len };
+}
+
+/* Raft thread. */
+static void ask_done(struct mg_kv_call *call, const struct mg_error *err,
+                     const struct mg_kv_result *results)
+{
+	struct ask *ask = (struct ask *)call;
+
+	if (err) {
+		ask->err = *err;
+	} else if (call->count) {
+		struct mg_kv_found *was = &ask->result.was;
+
+		ask->result = results[0];
+		ask->bytes = mg_buf_new(was->value.len + was->type.len + was->encoding.len + 1);
+		if (ask->bytes) {
+			was->value = keep(ask->bytes, was->value);
+			was->type = keep(ask->bytes, was->type);
+			was->encoding = keep(ask->bytes, was->encoding);
+		} else {
+			mg_error_set(&ask->err, MG_E_NOMEM, "no memory for a value");
+		}
+	}
+	mg_loop_post(ask->loop, ask_ended, ask);
+}
+
+static struct mg_replica *replica_of(const struct ask *ask)
+{
+	return mg_engine_replica(ask->doors->options.engine);
+}
+
+/* Of the operation in ask->op. */
+static void start(struct ask *ask)
+{
+	ask->call.shard = mg_replica_kv_shard(replica_of(ask), ask->op.space, ask->op.key);
+	ask->call.reads = ask->op.kind == MG_KV_READ;
+	ask->call.ops = &ask->op;
+	ask->call.count = 1;
+	ask->call.done = ask_done;
+	mg_replica_kv_call(replica_of(ask), &ask->call);
+}
+
+/* NULL after an answer: the cluster has no such shards. */
+static struct ask *ask_new(struct mg_doors *doors, struct mg_http_request *request,
+                           answer_fn *answer)
+{
+	struct mg_error err = { 0 };
+
+	if (mg_replica_kv_shards(mg_engine_replica(doors->options.engine)) == 0) {
+		mg_error_set(&err, MG_E_UNSUPPORTED, "this cluster has no shards for keys and values");
+		mg_error_hint(&err, "merganser bootstrap --kv-shard-count 4 makes one that has.");
+		mg_rest_error(request, &err, 0);
+		return NULL;
+	}
+	struct ask *ask = mg_arena_alloc(mg_http_arena(request), sizeof *ask);
+
+	ask->doors = doors;
+	ask->request = request;
+	ask->loop = mg_conn_loop(mg_http_conn(request));
+	ask->answer = answer;
+	mg_arena_defer(mg_http_arena(request), free_bytes, ask);
+	return ask;
+}
+
+static void begin(struct ask *ask)
+{
+	mg_http_defer(ask->request, ask_gone, ask);
+	start(ask);
+}
+
+static void refuse(struct mg_http_request *request, int status, const char *what, const char *hint)
+{
+	struct mg_error err = { 0 };
+
+	mg_error_set(&err, MG_E_USAGE, "%s", what);
+	mg_error_hint(&err, "%s", hint);
+	mg_rest_error(request, &err, status);
+}
+
+static void reply(struct mg_http_request *request, int status, const char *type,
+                  struct mg_str body, const char *extra)
+{
+	mg_rest_count(request, status);
+	mg_http_reply(request, status, type, body.ptr, body.len, extra);
+}
+
+/* ---- names and keys ---- */
+
+static bool is_space(struct mg_str name)
+{
+	bool good = name.len > 0 && name.len <= MG_KV_SPACE_MAX;
+
+	for (size_t i = 0; good && i < name.len; i++) {
+		good = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-",
+		              name.ptr[i]) != NULL;
+	}
+	return good;
+}
+
+static bool from_hex(struct mg_arena *arena, struct mg_str text, struct mg_str *out)
+{
+	char *bytes = mg_arena_alloc(arena, text.len / 2 + 1);
+	size_t len = 0;
+	const char *end = NULL;
+
+	if (text.len % 2 ||
+	    sodium_hex2bin((unsigned char *)bytes, text.len / 2 + 1, text.ptr, text.len, NULL, &len,
+	                   &end) ||
+	    end != text.ptr + text.len) {
+		return false;
+	}
+	*out = (struct mg_str){ bytes, len };
+	return true;
+}
+
+static bool from_base64(struct mg_arena *arena, struct mg_str text, struct mg_str *out)
+{
+	static const int variants[] = {
+		sodium_base64_VARIANT_ORIGINAL, sodium_base64_VARIANT_ORIGINAL_NO_PADDING,
+		sodium_base64_VARIANT_URLSAFE, sodium_base64_VARIANT_URLSAFE_NO_PADDING
+	};
+	char *bytes = mg_arena_alloc(arena, text.len + 1);
+	bool good = false;
+
+	for (size_t i = 0; !good && i < sizeof variants / sizeof *variants; i++) {
+		const char *end = NULL;
+		size_t len = 0;
+
+		good = sodium_base642bin((unsigned char *)bytes, text.len + 1, text.ptr, text.len, NULL,
+		                         &len, &end, variants[i]) == 0 &&
+		       end == text.ptr + text.len;
+		*out = (struct mg_str){ bytes, len };
+	}
+	return good;
+}
+
+static void add_hex(struct mg_sb *out, struct mg_str bytes)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < bytes.len; i++) {
+		mg_sb_add_char(out, digits[(uint8_t)bytes.ptr[i] >> 4]);
+		mg_sb_add_char(out, digits[(uint8_t)bytes.ptr[i] & 15]);
+	}
+}
+
+/* Namespace and key of /kv/NAMESPACE/KEY.  False after an answer. */
+static bool read_path(struct mg_http_request *request, struct mg_kv_op *op)
+{
+	const char *rest = mg_http_path(request) + strlen(KV_PATH), *slash = strchr(rest, '/');
+	const char *encoding = mg_http_query(request, "encoding");
+	struct mg_arena *arena = mg_http_arena(request);
+
+	op->space = (struct mg_str){ rest, slash ? (size_t)(slash - rest) : strlen(rest) };
+	op->key = mg_str(slash ? slash + 1 : NULL);
+	if (!is_space(op->space)) {
+		refuse(request, 400, "this is no name of a namespace",
+		       "Up to 64 letters, digits, \"_\", \"-\" and \".\".");
+		return false;
+	}
+	if (encoding && !(mg_text_eq(encoding, "hex")      ? from_hex(arena, op->key, &op->key)
+	                  : mg_text_eq(encoding, "base64") ? from_base64(arena, op->key, &op->key)
+	                                                   : false)) {
+		refuse(request, 400, "the key is not what ?encoding= says",
+		       "?encoding=hex or base64; without it the key is the text itself.");
+		return false;
+	}
+	if (op->key.len == 0 || op->key.len > MG_KV_KEY_MAX) {
+		refuse(request, op->key.len ? 413 : 400, "a key has 1 to 65,536 bytes",
+		       "/kv/NAMESPACE/KEY");
+		return false;
+	}
+	return true;
+}
+
+/* ---- conditions ---- */
+
+static char *etag(char *room, size_t size, uint64_t version)
+{
+	snprintf(room, size, "\"%" PRIu64 "\"", version);
+	return room;
+}
+
+/* If-Match: "VERSION" or *; If-None-Match: *.  False after an answer. */
+static bool read_conditions(struct mg_http_request *request, struct mg_kv_op *op)
+{
+	const char *match = mg_http_header(request, "If-Match");
+	const char *none = mg_http_header(request, "If-None-Match");
+	unsigned long long version;
+	char end;
+
+	if (match && strcmp(match, "*") == 0) {
+		op->flags |= MG_KV_IF_PRESENT;
+	} else if (match && sscanf(match, "\"%20llu\"%c", &version, &end) == 1) {
+		op->flags |= MG_KV_IF_VERSION;
+		op->number = version;
+	} else if (match) {
+		refuse(request, 400, "If-Match is no ETag of ours",
+		       "It is one version as an answer's ETag said it, or *.");
+		return false;
+	}
+	if (none && op->kind == MG_KV_PUT && strcmp(none, "*") == 0) {
+		op->flags |= MG_KV_IF_ABSENT;
+	} else if (none && op->kind == MG_KV_PUT) {
+		refuse(request, 400, "If-None-Match of a PUT is not *",
+		       "* puts the key only when there is none.");
+		return false;
+	}
+	return true;
+}
+
+/* ?ttl=SECONDS.  False after an answer. */
+static bool read_ttl(struct mg_http_request *request, struct mg_kv_op *op)
+{
+	const char *text = mg_http_query(request, "ttl");
+	char *end = NULL;
+	double seconds = text ? strtod(text, &end) : 0;
+
+	if (text && (*end || !isfinite(seconds) || seconds <= 0 || seconds > TTL_S_MAX)) {
+		refuse(request, 400, "?ttl= is no number of seconds",
+		       "From 0.001 on, as ?ttl=60 or ?ttl=0.5.");
+		return false;
+	}
+	if (text) {
+		op->flags |= MG_KV_EXPIRES;
+		op->expiry = (uint64_t)ceil(seconds * 1000);
+	}
+	return true;
+}
+
+/* False after an answer. */
+static bool read_consistency(struct mg_http_request *request, struct ask *ask)
+{
+	const char *word = mg_http_query(request, "consistency");
+
+	ask->call.any = mg_text_eq(word, "any");
+	if (word && !ask->call.any && !mg_text_eq(word, "linearizable") &&
+	    !mg_text_eq(word, "bounded")) {
+		refuse(request, 400, "?consistency= is not known", "linearizable, bounded or any.");
+		return false;
+	}
+	return true;
+}
+
+/* ---- GET, HEAD, PUT, DELETE /kv/{ns}/{key} ---- */
+
+static void answer_absent(struct ask *ask)
+{
+	struct mg_error err = { 0 };
+
+	mg_error_set(&err, MG_E_NOT_FOUND, "there is no such key");
+	mg_rest_error(ask->request, &err, 404);
+}
+
+static void answer_get(struct ask *ask)
+{
+	const struct mg_kv_found *was = &ask->result.was;
+	const char *none = mg_http_header(ask->request, "If-None-Match");
+	char tag[32];
+	struct mg_sb extra = { 0 };
+
+	if (!ask->result.found) {
+		answer_absent(ask);
+		return;
+	}
+	mg_sb_addf(&extra, "ETag: %s\r\n", etag(tag, sizeof tag, was->version));
+	if (was->encoding.len) {
+		mg_sb_addf(&extra, "Content-Encoding: %.*s\r\n", MG_STR_ARG(was->encoding));
+	}
+	if (was->expiry_ms) {
+		mg_sb_addf(&extra, "Merganser-Expires-Ms: %" PRIu64 "\r\n", was->expiry_ms);
+	}
+	mg_sb_add(&extra, "Cache-Control: no-store\r\n");
+	if (none && (strcmp(none, tag) == 0 || strcmp(none, "*") == 0)) {
+		reply(ask->request, 304, NULL, (struct mg_str){ 0 }, mg_sb_text(&extra));
+	} else {
+		const char *type = was->type.len ? mg_arena_strndup(mg_http_arena(ask->request),
+		                                                    was->type.ptr, was->type.len)
+		                                 : "application/octet-stream";
+
+		reply(ask->request, 200, type, was->value, mg_sb_text(&extra));
+	}
+	mg_sb_fini(&extra);
+}
+
+static void answer_refused(struct ask *ask)
+{
+	char tag[32];
+	struct mg_error err = { 0 };
+
+	mg_error_set(&err, MG_E_CONFLICT,
+	             ask->result.version ? "the key's version is %s" : "there is no such key",
+	             etag(tag, sizeof tag, ask->result.version));
+	mg_error_hint(&err, "Nothing was changed: read the key again.");
+	mg_rest_error(ask->request, &err, 412);
+}
+
+static void answer_put(struct ask *ask)
+{
+	char tag[32];
+	struct mg_sb extra = { 0 }, json = { 0 };
+
+	if (ask->result.status != MG_KV_DONE) {
+		answer_refused(ask);
+		return;
+	}
+	mg_sb_addf(&extra, "ETag: %s\r\n", etag(tag, sizeof tag, ask->result.version));
+	mg_sb_addf(&json, "{\"version\": %" PRIu64 "}\n", ask->result.version);
+	reply(ask->request, 200, "application/json", (struct mg_str){ json.ptr, json.len },
+	      mg_sb_text(&extra));
+	mg_sb_fini(&extra);
+	mg_sb_fini(&json);
+}
+
+static void answer_delete(struct ask *ask)
+{
+	if (ask->result.status != MG_KV_DONE) {
+		answer_refused(ask);
+	} else if (!ask->result.found) {
+		answer_absent(ask);
+	} else {
+		reply(ask->request, 204, NULL, (struct mg_str){ 0 }, NULL);
+	}
+}
+
+static struct mg_str header(struct mg_http_request *request, const char *name)
+{
+	return mg_str(mg_http_header(request, name));
+}
+
+void mg_rest_kv(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                enum mg_role role)
+{
+	const char *method = mg_http_method(request);
+	bool put = strcmp(method, "PUT") == 0, del = strcmp(method, "DELETE") == 0;
+	struct ask *ask = ask_new(doors, request, put ? answer_put : del ? answer_delete : answer_get);
+
+	(void)user;
+	(void)role;
+	if (!ask) {
+		return;
+	}
+	ask->op.kind = put ? MG_KV_PUT : del ? MG_KV_DELETE : MG_KV_READ;
+	if (strcmp(method, "POST") == 0) {
+		refuse(request, 405, "POST is not for keys", "GET, PUT or DELETE /kv/NAMESPACE/KEY.");
+	} else if (read_path(request, &ask->op) && read_consistency(request, ask) &&
+	           (!(put || del) || read_conditions(request, &ask->op)) &&
+	           (!put || read_ttl(request, &ask->op))) {
+		if (put) {
+			ask->op.value = mg_http_body(request);
+			ask->op.type = header(request, "Content-Type");
+			ask->op.encoding = header(request, "Content-Encoding");
+		}
+		if (ask->op.type.len > MG_KV_TYPE_MAX || ask->op.encoding.len > MG_KV_TYPE_MAX) {
+			refuse(request, 400, "Content-Type or Content-Encoding is too long",
+			       "255 bytes are kept of each.");
+			return;
+		}
+		begin(ask);
+	}
+}
+
+/* ---- PUT /set, POST /query ---- */
+
+static void add_entry(struct mg_sb *json, struct mg_str key, struct mg_str type,
+                      struct mg_str encoding, struct mg_str value)
+{
+	mg_sb_add(json, "{\"");
+	add_hex(json, key);
+	mg_sb_add(json, "\": {\"content_type\": ");
+	mg_sb_add_json(json, type.ptr, type.len);
+	mg_sb_add(json, ", \"encoding\": ");
+	mg_sb_add_json(json, encoding.ptr, encoding.len);
+	mg_sb_add(json, ", \"value\": \"");
+	add_hex(json, value);
+	mg_sb_add(json, "\"}}\n");
+}
+
+static void answer_entry(struct ask *ask, struct mg_str type, struct mg_str encoding,
+                         struct mg_str value)
+{
+	struct mg_sb json = { 0 };
+
+	add_entry(&json, ask->op.key, type, encoding, value);
+	reply(ask->request, 200, "application/json", (struct mg_str){ json.ptr, json.len },
+	      "Cache-Control: no-store\r\n");
+	mg_sb_fini(&json);
+}
+
+static void answer_set(struct ask *ask)
+{
+	answer_entry(ask, ask->op.type, ask->op.encoding, ask->op.value);
+}
+
+/* "key", "content_type", "encoding" and "value" of the body.  False after an answer. */
+static bool read_set(struct mg_http_request *request, struct mg_kv_op *op)
+{
+	struct mg_arena *arena = mg_http_arena(request);
+	struct mg_str body = mg_http_body(request);
+	struct mg_json *json = NULL;
+	struct mg_error err = { 0 };
+
+	if (mg_json_parse(arena, body.ptr, body.len, &json, &err) ||
+	    !mg_json_is(json, MG_JSON_OBJECT)) {
+		refuse(request, 400, "the body is no JSON object",
+		       "{\"key\": hex, \"content_type\": text, \"encoding\": text, \"value\": hex}");
+		return false;
+	}
+	static const char *const names[] = { "key", "content_type", "encoding", "value" };
+	struct mg_str texts[4];
+
+	for (size_t i = 0; i < 4; i++) {
+		const struct mg_json *member = mg_json_get(json, names[i]);
+
+		if (!member || !mg_json_is(member, MG_JSON_STRING)) {
+			mg_error_set(&err, MG_E_USAGE, "\"%s\" is missing, or no text", names[i]);
+			mg_error_hint(&err, "{\"key\": hex, \"content_type\": text, \"encoding\": text, "
+			                    "\"value\": hex}");
+			mg_rest_error(request, &err, 400);
+			return false;
+		}
+		texts[i] = member->text;
+	}
+	op->type = texts[1];
+	op->encoding = texts[2];
+	if (!from_hex(arena, texts[0], &op->key) || !from_hex(arena, texts[3], &op->value)) {
+		refuse(request, 400, "\"key\" or \"value\" is not hex", "Two digits for each byte.");
+		return false;
+	}
+	bool large = op->key.len > MG_KV_KEY_MAX || op->value.len > MG_KV_VALUE_MAX;
+
+	if (large || op->key.len == 0 || op->type.len > MG_KV_TYPE_MAX ||
+	    op->encoding.len > MG_KV_TYPE_MAX) {
+		refuse(request, large ? 413 : 400, "the key or a text is too long, or empty",
+		       "A key has 1 to 65,536 bytes, a type and an encoding up to 255, a value up to "
+		       "4 MiB.");
+		return false;
+	}
+	return true;
+}
+
+void mg_rest_kv_set(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                    enum mg_role role)
+{
+	struct ask *ask = ask_new(doors, request, answer_set);
+
+	(void)user;
+	(void)role;
+	if (ask && read_set(request, &ask->op)) {
+		ask->op.kind = MG_KV_PUT;
+		ask->op.space = MG_STR(DEFAULT_SPACE);
+		begin(ask);
+	}
+}
+
+static void answer_query(struct ask *ask)
+{
+	const struct mg_kv_found *was = &ask->result.was;
+
+	if (ask->result.found) {
+		answer_entry(ask, was->type, was->encoding, was->value);
+	} else if (ask->other.len) {
+		ask->op.key = ask->other;
+		ask->other = (struct mg_str){ 0 };
+		mg_buf_unref(ask->bytes);
+		ask->bytes = NULL;
+		start(ask);
+	} else {
+		answer_absent(ask);
+	}
+}
+
+void mg_rest_kv_query(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                      enum mg_role role)
+{
+	struct ask *ask = ask_new(doors, request, answer_query);
+	const char *type = mg_http_header(request, "Content-Type");
+	bool hex = mg_rest_is_type(type, "text/plain") ||
+	           mg_rest_is_type(type, "application/x-www-form-urlencoded");
+	struct mg_str body = mg_http_body(request);
+
+	(void)user;
+	(void)role;
+	if (!ask) {
+		return;
+	}
+	ask->op.kind = MG_KV_READ;
+	ask->op.space = MG_STR(DEFAULT_SPACE);
+	ask->op.key = body;
+	if (hex && !from_hex(mg_http_arena(request), mg_str_trim(body), &ask->op.key)) {
+		refuse(request, 400, "the body is not the hex of a key",
+		       "Two digits for each byte; or send the bytes as application/octet-stream.");
+		return;
+	}
+	if (ask->op.key.len == 0 || ask->op.key.len > MG_KV_KEY_MAX) {
+		refuse(request, ask->op.key.len ? 413 : 400, "a key has 1 to 65,536 bytes",
+		       "The body is the key.");
+		return;
+	}
+	if (!hex && !type) {
+		(void)from_hex(mg_http_arena(request), mg_str_trim(body), &ask->other);
+	}
+	begin(ask);
+}
+
+/* ---- POST /subscribe ---- */
+
+void mg_rest_kv_subscribe(struct mg_doors *doors, struct mg_http_request *request,
+                          const char *user, enum mg_role role)
+{
+	struct mg_replica *replica = mg_engine_replica(doors->options.engine);
+	struct mg_str body = mg_http_body(request);
+	struct mg_json *json = NULL;
+	struct mg_error err = { 0 };
+
+	(void)user;
+	(void)role;
+	if (mg_json_parse(mg_http_arena(request), body.ptr, body.len, &json, &err) ||
+	    !mg_json_get_text(json, "ip") || !mg_json_get(json, "port")) {
+		refuse(request, 400, "the body has no \"ip\" and \"port\"",
+		       "{\"ip\": \"10.0.0.7\", \"port\": 19090}");
+	} else if (mg_replica_is_coordinator(replica)) {
+		reply(request, 200, "text/plain", MG_STR("Subscribed"), NULL);
+	} else {
+		reply(request, 418, "text/plain", MG_STR("I am not a master"), NULL);
+	}
+}

@@ -1,0 +1,515 @@
+/*
+ * kv_apply.c - see kv_state.h: what entries do to a group's keys.
+ *
+ * Everything here is a function of the entries so far, and of nothing else: so all replicas hold
+ * the same, and who proposed a request finds its answer where it is applied.
+ */
+#include "replica/kv_state_int.h"
+
+#include "base/assert.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TICK_KEYS_MAX = 1000, NUMBER_TEXT = 24 };
+
+#define CONDITION_EXPIRY                                                                  \
+	(MG_KV_IF_EXPIRY_NONE | MG_KV_IF_EXPIRY_LATER | MG_KV_IF_EXPIRY_SOONER | MG_KV_IF_EXPIRY_ANY)
+
+/* An operation under way. */
+struct step {
+	struct mg_kv_state *state;
+	const struct mg_kv_op *op;
+	struct mg_lsm_value stored; /* what `was` points into */
+	struct mg_kv_found was;
+	bool is_stored, is_there; /* it may be stored and have expired */
+	struct mg_arena *arena;   /* of its answer; NULL: nobody wants one */
+	struct mg_kv_result *result;
+};
+
+static size_t weight(const struct mg_kv_op *op, const struct mg_kv_found *found)
+{
+	return op->key.len + found->value.len + found->type.len + found->encoding.len;
+}
+
+static int find(struct step *step, struct mg_error *err)
+{
+	struct mg_kv_state *state = step->state;
+	struct mg_str key = mg_kv__data_key(state, step->op->space, step->op->key, &state->key);
+	int code = mg_lsm_batch_find(state->batch, key, &step->stored, err);
+
+	if (code) {
+		return code == MG_E_NOT_FOUND ? 0 : code;
+	}
+	code = mg_kv__record_read(step->stored.bytes, &step->was, err);
+	step->is_stored = true;
+	step->is_there = !code && mg_kv__is_there(state, &step->was);
+	return code;
+}
+
+/* ---- changes ---- */
+
+static void count(struct step *step, int64_t keys, int64_t bytes)
+{
+	struct mg_kv_space *space = mg_kv__space(step->state, step->op->space);
+
+	space->keys += (uint64_t)keys;
+	space->bytes += (uint64_t)bytes;
+	space->changed = true;
+}
+
+static void forget_expiry(struct step *step)
+{
+	struct mg_kv_state *state = step->state;
+
+	if (step->is_stored && step->was.expiry_ms) {
+		mg_lsm_batch_remove(state->batch,
+		                    mg_kv__expiry_key(state, step->was.expiry_ms, step->op->space,
+		                                      step->op->key, &state->key));
+	}
+}
+
+static void note_expiry(struct step *step, uint64_t expiry_ms)
+{
+	struct mg_kv_state *state = step->state;
+	uint64_t first = atomic_load(&state->expiry_ms);
+
+	mg_lsm_batch_put(state->batch,
+	                 mg_kv__expiry_key(state, expiry_ms, step->op->space, step->op->key,
+	                                   &state->key),
+	                 (struct mg_str){ "", 0 });
+	if (first == 0 || expiry_ms < first) {
+		atomic_store(&state->expiry_ms, expiry_ms);
+	}
+}
+
+static void take_away(struct step *step)
+{
+	struct mg_kv_state *state = step->state;
+
+	if (step->is_stored) {
+		state->version++;
+		mg_lsm_batch_remove(state->batch, mg_kv__data_key(state, step->op->space, step->op->key,
+		                                                  &state->key));
+		forget_expiry(step);
+		count(step, -1, -(int64_t)weight(step->op, &step->was));
+	}
+	step->result->version = 0;
+}
+
+/* now: value, type, encoding, expiry. */
+static void store(struct step *step, struct mg_kv_found *now)
+{
+	struct mg_kv_state *state = step->state;
+	uint64_t time_ms = atomic_load(&state->time_ms);
+
+	if (now->expiry_ms && now->expiry_ms <= time_ms) {
+		take_away(step);
+		return;
+	}
+	now->version = ++state->version;
+	now->created_ms = step->is_there ? step->was.created_ms : time_ms;
+	now->changed_ms = time_ms;
+	mg_kv__record(now, &state->value);
+	mg_lsm_batch_put(state->batch,
+	                 mg_kv__data_key(state, step->op->space, step->op->key, &state->key),
+	                 (struct mg_str){ state->value.ptr, state->value.len });
+	if (!step->is_stored || step->was.expiry_ms != now->expiry_ms) {
+		forget_expiry(step);
+		if (now->expiry_ms) {
+			note_expiry(step, now->expiry_ms);
+		}
+	}
+	count(step, !step->is_stored,
+	      (int64_t)weight(step->op, now) -
+	          (step->is_stored ? (int64_t)weight(step->op, &step->was) : 0));
+	step->result->version = now->version;
+}
+
+/* ---- conditions ---- */
+
+static uint64_t new_expiry(const struct step *step)
+{
+	const struct mg_kv_op *op = step->op;
+	uint64_t time_ms = atomic_load(&step->state->time_ms);
+
+	if (!(op->flags & MG_KV_EXPIRES)) {
+		return op->flags & MG_KV_KEEP_EXPIRY && step->is_there ? step->was.expiry_ms : 0;
+	}
+	if (op->flags & MG_KV_ABSOLUTE) {
+		return op->expiry ? op->expiry : 1; /* 0 would be for ever */
+	}
+	return op->expiry < UINT64_MAX - time_ms ? time_ms + op->expiry : UINT64_MAX;
+}
+
+static bool expiry_fits(const struct step *step)
+{
+	uint16_t flags = step->op->flags;
+	uint64_t was = step->was.expiry_ms, now = new_expiry(step);
+
+	return !(flags & MG_KV_IF_EXPIRY_NONE && was != 0) &&
+	       !(flags & MG_KV_IF_EXPIRY_ANY && was == 0) &&
+	       !(flags & MG_KV_IF_EXPIRY_LATER && (was == 0 || now <= was)) &&
+	       !(flags & MG_KV_IF_EXPIRY_SOONER && was != 0 && now >= was);
+}
+
+static enum mg_kv_status check(const struct step *step)
+{
+	const struct mg_kv_op *op = step->op;
+	uint64_t version = step->is_there ? step->was.version : 0;
+
+	if (op->flags & MG_KV_IF_ABSENT && step->is_there) {
+		return MG_KV_PRESENT;
+	}
+	if (op->flags & MG_KV_IF_PRESENT && !step->is_there) {
+		return MG_KV_ABSENT;
+	}
+	if (op->flags & MG_KV_IF_VERSION && op->number != version) {
+		return MG_KV_OTHER_VERSION;
+	}
+	if (op->flags & CONDITION_EXPIRY && step->is_there && !expiry_fits(step)) {
+		return MG_KV_OTHER_EXPIRY;
+	}
+	return MG_KV_DONE;
+}
+
+/* ---- operations ---- */
+
+static enum mg_kv_status put(struct step *step)
+{
+	struct mg_kv_found now = { .value = step->op->value,
+		                       .type = step->op->type,
+		                       .encoding = step->op->encoding,
+		                       .expiry_ms = new_expiry(step) };
+
+	store(step, &now);
+	return MG_KV_DONE;
+}
+
+/* As it is written by printf: no blanks, no plus, no leading zeros. */
+static bool read_number(struct mg_str text, int64_t *out)
+{
+	char copy[NUMBER_TEXT], again[NUMBER_TEXT];
+
+	if (text.len == 0 || text.len >= sizeof copy) {
+		return false;
+	}
+	memcpy(copy, text.ptr, text.len);
+	copy[text.len] = '\0';
+	if (sscanf(copy, "%" SCNd64, out) != 1) {
+		return false;
+	}
+	snprintf(again, sizeof again, "%" PRId64, *out);
+	return strlen(again) == text.len && memcmp(again, copy, text.len) == 0;
+}
+
+static enum mg_kv_status add(struct step *step)
+{
+	int64_t was = 0, sum = 0;
+	char text[NUMBER_TEXT];
+
+	if (step->is_there && !read_number(step->was.value, &was)) {
+		return MG_KV_NO_NUMBER;
+	}
+	if (__builtin_add_overflow(was, (int64_t)step->op->number, &sum)) {
+		return MG_KV_OVERFLOW;
+	}
+	snprintf(text, sizeof text, "%" PRId64, sum);
+	struct mg_kv_found now = { .value = mg_str(text) };
+
+	if (step->is_there) {
+		now.type = step->was.type;
+		now.encoding = step->was.encoding;
+		now.expiry_ms = step->was.expiry_ms;
+	}
+	store(step, &now);
+	step->result->number = sum;
+	return MG_KV_DONE;
+}
+
+static enum mg_kv_status append(struct step *step)
+{
+	struct mg_kv_found now = step->is_there ? step->was : (struct mg_kv_found){ 0 };
+	size_t size = now.value.len + step->op->value.len;
+	struct mg_sb whole = { 0 };
+
+	if (size > MG_KV_VALUE_MAX) {
+		return MG_KV_TOO_LARGE;
+	}
+	mg_sb_add_len(&whole, now.value.ptr, now.value.len);
+	mg_sb_add_len(&whole, step->op->value.ptr, step->op->value.len);
+	now.value = (struct mg_str){ mg_sb_text(&whole), whole.len };
+	store(step, &now);
+	mg_sb_fini(&whole);
+	step->result->number = (int64_t)size;
+	return MG_KV_DONE;
+}
+
+static enum mg_kv_status expire(struct step *step)
+{
+	struct mg_kv_found now = step->was;
+
+	if (!step->is_there) {
+		return MG_KV_ABSENT;
+	}
+	now.expiry_ms = new_expiry(step);
+	step->result->found = true;
+	store(step, &now);
+	return MG_KV_DONE;
+}
+
+static struct mg_str keep(struct step *step, struct mg_str text)
+{
+	char *copy = mg_arena_alloc(step->arena, text.len + 1);
+
+	if (text.len) {
+		memcpy(copy, text.ptr, text.len);
+	}
+	return (struct mg_str){ copy, text.len };
+}
+
+static void tell_was(struct step *step)
+{
+	struct mg_kv_result *result = step->result;
+
+	result->found = true;
+	if (step->arena) {
+		result->was = step->was;
+		result->was.value = keep(step, step->was.value);
+		result->was.type = keep(step, step->was.type);
+		result->was.encoding = keep(step, step->was.encoding);
+	}
+}
+
+static enum mg_kv_status execute(struct step *step)
+{
+	const struct mg_kv_op *op = step->op;
+	enum mg_kv_status status = check(step);
+
+	step->result->version = step->is_there ? step->was.version : 0;
+	if (step->is_there && (op->kind == MG_KV_READ || op->flags & MG_KV_WANT_OLD)) {
+		tell_was(step);
+	}
+	if (status != MG_KV_DONE) {
+		return status;
+	}
+	switch (op->kind) {
+	case MG_KV_PUT:
+		return put(step);
+	case MG_KV_DELETE:
+		step->result->found = step->is_there;
+		if (step->is_there) {
+			take_away(step);
+		}
+		return MG_KV_DONE;
+	case MG_KV_ADD:
+		return add(step);
+	case MG_KV_APPEND:
+		return append(step);
+	case MG_KV_EXPIRE:
+		return expire(step);
+	default:
+		return MG_KV_DONE; /* READ, CHECK */
+	}
+}
+
+/* ---- requests ---- */
+
+static int run_op(struct mg_kv_state *state, const struct mg_kv_op *op, struct mg_arena *arena,
+                  struct mg_kv_result *result, struct mg_error *err)
+{
+	struct step step = { .state = state, .op = op, .arena = arena, .result = result };
+	int code = find(&step, err);
+
+	if (!code) {
+		result->status = execute(&step);
+	}
+	mg_lsm_value_free(&step.stored);
+	return code;
+}
+
+/* What a request that is refused has changed in memory goes back, as its part of the batch. */
+struct before {
+	uint64_t version, expiry_ms;
+	struct mg_kv_space *spaces;
+	size_t count;
+};
+
+static struct before remember(struct mg_kv_state *state)
+{
+	struct before before = { .version = state->version,
+		                     .expiry_ms = atomic_load(&state->expiry_ms),
+		                     .count = state->space_count };
+	size_t size = before.count * sizeof *before.spaces;
+
+	mg_lsm_batch_mark(state->batch);
+	before.spaces = mg_alloc(size + 1);
+	if (size) {
+		memcpy(before.spaces, state->spaces, size);
+	}
+	return before;
+}
+
+static void go_back(struct mg_kv_state *state, const struct before *before)
+{
+	mg_lsm_batch_back(state->batch);
+	state->version = before->version;
+	atomic_store(&state->expiry_ms, before->expiry_ms);
+	state->space_count = before->count;
+	state->space_last = 0;
+	if (before->count) {
+		memcpy(state->spaces, before->spaces, before->count * sizeof *before->spaces);
+	}
+}
+
+static void tell_refused(struct mg_kv_results *results, uint32_t refused)
+{
+	for (uint32_t i = 0; i < results->count; i++) {
+		if (i != refused) {
+			results->list[i] = (struct mg_kv_result){ .status = MG_KV_NOT_TRIED };
+		}
+	}
+}
+
+static int run_request(struct mg_kv_state *state, struct mg_kv_request *request,
+                       struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
+{
+	bool may_go_back = request->op_count > 1;
+	struct before before = may_go_back ? remember(state) : (struct before){ 0 };
+	bool refused = false;
+	int code = 0;
+
+	for (uint32_t i = 0; !code && !refused && i < request->op_count; i++) {
+		struct mg_kv_result ignored = { 0 };
+		struct mg_kv_result *result = arena ? &results->list[i] : &ignored;
+		struct mg_kv_op op;
+
+		bool good = mg_kv_op_next(&request->ops, &op);
+
+		mg_assert(good); /* mg_kv_entry_decode has read it */
+		code = run_op(state, &op, arena, result, err);
+		refused = !code && result->status != MG_KV_DONE && !(op.flags & MG_KV_ALONE);
+		if (refused && may_go_back) {
+			go_back(state, &before);
+			if (arena) {
+				tell_refused(results, i);
+			}
+		}
+	}
+	mg_free(before.spaces);
+	return code;
+}
+
+/* ---- time ---- */
+
+/* What has expired goes, so many at once; the next tick goes on. */
+static int tick(struct mg_kv_state *state, struct mg_error *err)
+{
+	struct mg_lsm_iter *iter = mg_kv__expiries(state, state->batch);
+	uint64_t time_ms = atomic_load(&state->time_ms), expiry_ms, next_ms = 0;
+	struct mg_str key, value, space, rest;
+	struct mg_kv_op *gone = mg_alloc(TICK_KEYS_MAX * sizeof *gone);
+	size_t gone_count = 0;
+	int code = 0;
+
+	while (!code && next_ms == 0 && mg_lsm_iter_next(iter, &key, &value)) {
+		if (!mg_kv__expiry_split(key, &expiry_ms, &space, &rest)) {
+			code = mg_error_set(err, MG_E_CORRUPT, "keys and values: an expiry cannot be read");
+		} else if (expiry_ms > time_ms || gone_count == TICK_KEYS_MAX) {
+			next_ms = expiry_ms;
+		} else {
+			gone[gone_count++] = (struct mg_kv_op){
+				.kind = MG_KV_DELETE,
+				.space = { mg_strndup(space.ptr, space.len), space.len },
+				.key = { mg_strndup(rest.ptr, rest.len), rest.len },
+			};
+		}
+	}
+	struct mg_error read = { 0 };
+	int end_code = mg_lsm_iter_close(iter, &read);
+
+	if (!code && end_code) {
+		*err = read;
+		code = end_code;
+	}
+	for (size_t i = 0; i < gone_count; i++) {
+		struct mg_kv_result ignored = { 0 };
+		struct step step = { .state = state, .op = &gone[i], .result = &ignored };
+
+		code = code ? code : find(&step, err);
+		if (!code) {
+			take_away(&step);
+		}
+		mg_lsm_value_free(&step.stored);
+		mg_free((char *)(uintptr_t)gone[i].space.ptr);
+		mg_free((char *)(uintptr_t)gone[i].key.ptr);
+	}
+	mg_free(gone);
+	atomic_store(&state->expiry_ms, next_ms);
+	return code;
+}
+
+/* ---- entries ---- */
+
+static void begin_results(const struct mg_kv_entry *entry, struct mg_arena *arena,
+                          struct mg_kv_results **results)
+{
+	struct mg_in in = entry->requests;
+
+	*results = mg_arena_new_array(arena, struct mg_kv_results, entry->count + 1);
+	for (uint32_t i = 0; i < entry->count; i++) {
+		struct mg_kv_request request;
+		bool good = mg_kv_request_next(&in, &request);
+
+		mg_assert(good);
+		(*results)[i].number = request.number;
+		(*results)[i].count = request.op_count;
+		(*results)[i].list = mg_arena_new_array(arena, struct mg_kv_result, request.op_count + 1);
+	}
+}
+
+static int run_entry(struct mg_kv_state *state, struct mg_kv_entry *entry, struct mg_arena *arena,
+                     struct mg_kv_results *results, struct mg_error *err)
+{
+	int code = 0;
+
+	if (entry->time_ms > atomic_load(&state->time_ms)) {
+		atomic_store(&state->time_ms, entry->time_ms);
+	}
+	for (uint32_t i = 0; !code && i < entry->count; i++) {
+		struct mg_kv_request request;
+		bool good = mg_kv_request_next(&entry->requests, &request);
+
+		mg_assert(good);
+		code = run_request(state, &request, arena, results ? &results[i] : NULL, err);
+	}
+	return code || entry->kind != MG_KV_TICK ? code : tick(state, err);
+}
+
+int mg_kv_state_apply(struct mg_kv_state *state, uint64_t index, uint64_t term,
+                      const uint8_t *data, size_t size, struct mg_arena *arena,
+                      struct mg_kv_results **results, struct mg_error *err)
+{
+	struct mg_kv_entry entry;
+	int code = data ? mg_kv_entry_decode(data, size, &entry, err) : 0;
+
+	if (!code && data) {
+		if (results) {
+			begin_results(&entry, arena, results);
+		}
+		code = run_entry(state, &entry, results ? arena : NULL, results ? *results : NULL, err);
+	}
+	if (!code) {
+		atomic_store(&state->index, index);
+		state->term = term;
+	}
+	return code;
+}
+
+int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err)
+{
+	mg_kv__put_stats(state);
+	mg_kv__put_meta(state);
+	return mg_lsm_batch_write(state->batch, now, err);
+}

@@ -1,0 +1,127 @@
+/* kv_command.c - see kv_command.h. */
+#include "replica/kv_command.h"
+
+enum { VERSION = 1, REQUEST_HEAD = 8 + 1 + 4, OP_HEAD = 4 + 4 + 4 + 2 + 8 + 8 };
+
+/* ---- writing ---- */
+
+void mg_kv_entry_encode(struct mg_out *out, const struct mg_kv_entry *entry)
+{
+	mg_out_u8(out, VERSION);
+	mg_out_u8(out, entry->kind);
+	mg_out_u16(out, 0);
+	mg_out_u32(out, entry->count);
+	mg_out_u64(out, entry->time_ms);
+	mg_out_u64(out, entry->origin);
+	mg_out_u64(out, entry->incarnation);
+}
+
+size_t mg_kv_request_size(const struct mg_kv_request *request)
+{
+	return REQUEST_HEAD + request->id.len;
+}
+
+void mg_kv_request_encode(struct mg_out *out, const struct mg_kv_request *request)
+{
+	mg_out_u64(out, request->number);
+	mg_out_u8(out, (uint8_t)request->id.len);
+	mg_out_bytes(out, request->id.ptr, request->id.len);
+	mg_out_u32(out, request->op_count);
+}
+
+size_t mg_kv_op_size(const struct mg_kv_op *op)
+{
+	return OP_HEAD + op->space.len + op->key.len + op->value.len + op->type.len + op->encoding.len;
+}
+
+void mg_kv_op_encode(struct mg_out *out, const struct mg_kv_op *op)
+{
+	mg_out_u8(out, op->kind);
+	mg_out_u8(out, (uint8_t)op->space.len);
+	mg_out_u16(out, op->flags);
+	mg_out_u32(out, (uint32_t)op->key.len);
+	mg_out_u32(out, (uint32_t)op->value.len);
+	mg_out_u8(out, (uint8_t)op->type.len);
+	mg_out_u8(out, (uint8_t)op->encoding.len);
+	mg_out_u64(out, op->number);
+	mg_out_u64(out, op->expiry);
+	mg_out_bytes(out, op->space.ptr, op->space.len);
+	mg_out_bytes(out, op->key.ptr, op->key.len);
+	mg_out_bytes(out, op->value.ptr, op->value.len);
+	mg_out_bytes(out, op->type.ptr, op->type.len);
+	mg_out_bytes(out, op->encoding.ptr, op->encoding.len);
+}
+
+/* ---- reading ---- */
+
+static struct mg_str text(struct mg_in *in, size_t size)
+{
+	const uint8_t *at = mg_in_bytes(in, size);
+
+	return (struct mg_str){ (const char *)at, at ? size : 0 };
+}
+
+bool mg_kv_op_next(struct mg_in *in, struct mg_kv_op *out)
+{
+	*out = (struct mg_kv_op){ .kind = mg_in_u8(in) };
+	uint8_t space = mg_in_u8(in);
+
+	out->flags = mg_in_u16(in);
+	uint32_t key = mg_in_u32(in), value = mg_in_u32(in);
+	uint8_t type = mg_in_u8(in), encoding = mg_in_u8(in);
+
+	out->number = mg_in_u64(in);
+	out->expiry = mg_in_u64(in);
+	out->space = text(in, space);
+	out->key = text(in, key);
+	out->value = text(in, value);
+	out->type = text(in, type);
+	out->encoding = text(in, encoding);
+	return !in->failed && space > 0 && space <= MG_KV_SPACE_MAX && key <= MG_KV_KEY_MAX &&
+	       value <= MG_KV_VALUE_MAX && out->kind >= MG_KV_READ && out->kind <= MG_KV_CHECK;
+}
+
+bool mg_kv_request_next(struct mg_in *in, struct mg_kv_request *out)
+{
+	*out = (struct mg_kv_request){ .number = mg_in_u64(in) };
+	out->id = text(in, mg_in_u8(in));
+	out->op_count = mg_in_u32(in);
+	out->ops = *in;
+	struct mg_kv_op op;
+	bool good = !in->failed && out->op_count <= MG_KV_OPS_MAX && out->id.len <= MG_KV_ID_MAX;
+
+	for (uint32_t i = 0; good && i < out->op_count; i++) {
+		good = mg_kv_op_next(in, &op);
+	}
+	out->ops.end = in->at;
+	return good;
+}
+
+int mg_kv_entry_decode(const uint8_t *data, size_t size, struct mg_kv_entry *out,
+                       struct mg_error *err)
+{
+	struct mg_in in = mg_in(data, size);
+	uint8_t version = mg_in_u8(&in);
+
+	*out = (struct mg_kv_entry){ .kind = mg_in_u8(&in) };
+	(void)mg_in_u16(&in);
+	out->count = mg_in_u32(&in);
+	out->time_ms = mg_in_u64(&in);
+	out->origin = mg_in_u64(&in);
+	out->incarnation = mg_in_u64(&in);
+	out->requests = in;
+	if (version != VERSION) {
+		return mg_error_set(err, MG_E_PROTOCOL,
+		                    "a log entry of keys of version %u, and this program knows %d", version,
+		                    VERSION);
+	}
+	struct mg_kv_request request;
+	bool good = !in.failed && (out->kind == MG_KV_REQUESTS || out->kind == MG_KV_TICK);
+
+	for (uint32_t i = 0; good && i < out->count; i++) {
+		good = mg_kv_request_next(&in, &request);
+	}
+	return good && mg_in_done(&in)
+	           ? 0
+	           : mg_error_set(err, MG_E_PROTOCOL, "a log entry of keys is cut or makes no sense");
+}

@@ -1,0 +1,108 @@
+/*
+ * kv_command.h - an entry of a key-value group's log: requests that were gathered, as bytes.
+ *
+ *      0  u8 version 1   u8 kind   u16 zero
+ *      4  u32 count of requests
+ *      8  u64 time_ms      wall clock of its origin; the group's time is the latest of all so far
+ *     16  u64 origin       node at which the requests wait
+ *     24  u64 incarnation  of that node
+ *     32  requests, each:
+ *         u64 number       in that life of the node, from 1
+ *         u8 size, bytes   the client's id of it, or none: the same id again changes nothing more,
+ *                          and has the same answer
+ *         u32 count of operations, each:
+ *            u8 kind  u8 size of namespace  u16 flags
+ *            u32 size of key   u32 size of value   u8 size of content type   u8 of encoding
+ *            u64 number   u64 expiry
+ *            the bytes of those five
+ *
+ * Numbers are little-endian.  A request is atomic: when one of its conditions does not hold, none
+ * of its operations changes anything.
+ *
+ * Pure; any thread.  Limits: MG_KV_..._MAX.
+ */
+#ifndef MG_REPLICA_KV_COMMAND_H
+#define MG_REPLICA_KV_COMMAND_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/str.h"
+
+#define MG_KV_SPACE_MAX 64u
+#define MG_KV_KEY_MAX 65536u
+#define MG_KV_VALUE_MAX (4u << 20)
+#define MG_KV_TYPE_MAX 255u
+#define MG_KV_ID_MAX 64u
+#define MG_KV_OPS_MAX 65536u /* of a request */
+#define MG_KV_ENTRY_HEAD 32u
+
+/* Stored: never renumber. */
+enum mg_kv_command_kind {
+	MG_KV_REQUESTS = 1,
+	MG_KV_TICK = 2, /* only time passes: what has expired goes */
+};
+
+enum mg_kv_op_kind {
+	MG_KV_READ = 1,
+	MG_KV_PUT = 2,
+	MG_KV_DELETE = 3,
+	MG_KV_ADD = 4,    /* number, signed, to a value that is a decimal integer; none counts as 0 */
+	MG_KV_APPEND = 5, /* value */
+	MG_KV_EXPIRE = 6, /* as the flags say; without MG_KV_EXPIRES the key stays for good */
+	MG_KV_CHECK = 7,  /* nothing but its conditions */
+};
+
+enum mg_kv_flag {
+	/* Conditions. */
+	MG_KV_IF_ABSENT = 1,
+	MG_KV_IF_PRESENT = 2,
+	MG_KV_IF_VERSION = 4, /* is `number`; 0: absent */
+	/* A condition that does not hold stops this operation only, not the request. */
+	MG_KV_ALONE = 8,
+	MG_KV_WANT_OLD = 16,  /* the answer holds what was there */
+	MG_KV_EXPIRES = 32,   /* in `expiry` ms */
+	MG_KV_ABSOLUTE = 64,  /* no, at `expiry`, ms since 1970 */
+	MG_KV_KEEP_EXPIRY = 128,
+	MG_KV_IF_EXPIRY_NONE = 256,  /* EXPIRE: only when it has no expiry; as the next two */
+	MG_KV_IF_EXPIRY_LATER = 512, /* the new one is later; none is for ever */
+	MG_KV_IF_EXPIRY_SOONER = 1024,
+	MG_KV_IF_EXPIRY_ANY = 2048, /* only when it has one */
+};
+
+struct mg_kv_op {
+	uint8_t kind;
+	uint16_t flags;
+	struct mg_str space, key;
+	struct mg_str value, type, encoding; /* type, encoding: as of HTTP's Content- */
+	uint64_t number; /* IF_VERSION: the version; ADD: the summand */
+	uint64_t expiry;
+};
+
+struct mg_kv_entry {
+	uint8_t kind;
+	uint32_t count;
+	uint64_t time_ms, origin, incarnation;
+	struct mg_in requests;
+};
+
+struct mg_kv_request {
+	uint64_t number;
+	struct mg_str id;
+	uint32_t op_count;
+	struct mg_in ops;
+};
+
+void mg_kv_entry_encode(struct mg_out *out, const struct mg_kv_entry *entry);
+size_t mg_kv_op_size(const struct mg_kv_op *op);
+void mg_kv_op_encode(struct mg_out *out, const struct mg_kv_op *op);
+size_t mg_kv_request_size(const struct mg_kv_request *request); /* its head */
+void mg_kv_request_encode(struct mg_out *out, const struct mg_kv_request *request);
+
+/* All of it is checked here, so that the others find what they look for.  Fails: MG_E_PROTOCOL. */
+int mg_kv_entry_decode(const uint8_t *data, size_t size, struct mg_kv_entry *out,
+                       struct mg_error *err);
+/* One after the other, `count` times.  False: it is cut, or too large. */
+bool mg_kv_request_next(struct mg_in *in, struct mg_kv_request *out);
+bool mg_kv_op_next(struct mg_in *in, struct mg_kv_op *out);
+
+#endif

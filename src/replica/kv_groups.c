@@ -1,0 +1,578 @@
+/* kv_groups.c - see kv_groups.h. */
+#include "replica/kv_groups.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "codec/slot.h"
+#include "os/clock.h"
+#include "replica/kv_sm.h"
+#include "replica/replica_int.h"
+
+#include <inttypes.h>
+
+enum { TICK_MS = 100 };
+#define ENTRY_BYTES (4u << 20) /* gathered into one entry; a larger request is one of its own */
+
+/* An entry that was proposed: whose requests it holds. */
+struct sent {
+	struct sent *next;
+	struct kv_group *group;
+	uint64_t index;          /* where it is in the log, once that is known; 0: not yet */
+	bool asked, answered;    /* its proposal has ended; its requests have heard */
+	uint32_t count;
+	struct mg_kv_call *calls[];
+};
+
+/* Reads that wait for one index. */
+struct reading {
+	struct reading *next;
+	struct kv_group *group;
+	uint64_t index;
+	struct mg_kv_call *calls; /* a list */
+};
+
+struct kv_group {
+	struct mg_kv_groups *groups;
+	uint32_t number; /* of raft's */
+	struct mg_kv_sm *sm;
+	/* owner: the raft thread */
+	struct sent *sent;
+	struct reading *readings; /* whose index is known, and not applied here yet */
+	bool ticking;
+};
+
+struct mg_kv_groups {
+	struct mg_replica *replica;
+	struct mg_lsm *lsm;
+	uint64_t next_number; /* owner: the raft thread */
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	struct mg_kv_call *first, **last;
+	size_t bytes; /* of all calls that are not done */
+	bool posted;
+	uint32_t count;
+	struct kv_group list[];
+};
+
+/* ---- calls that end ---- */
+
+static void end_call(struct mg_kv_groups *groups, struct mg_kv_call *call,
+                     const struct mg_error *err, const struct mg_kv_result *results)
+{
+	pthread_mutex_lock(&groups->lock);
+	groups->bytes -= call->bytes;
+	pthread_mutex_unlock(&groups->lock);
+	call->done(call, err, results);
+}
+
+/* ---- writes ---- */
+
+static void unlink_sent(struct sent *sent)
+{
+	struct sent **at = &sent->group->sent;
+
+	while (*at != sent) {
+		at = &(*at)->next;
+	}
+	*at = sent->next;
+}
+
+/* The proposal and the requests end in either order. */
+static void maybe_free(struct sent *sent)
+{
+	if (sent->asked && sent->answered) {
+		mg_free(sent);
+	}
+}
+
+static void refuse_sent(struct sent *sent, const struct mg_error *err)
+{
+	unlink_sent(sent);
+	sent->answered = true;
+	for (uint32_t i = 0; i < sent->count; i++) {
+		end_call(sent->group->groups, sent->calls[i], err, NULL);
+	}
+}
+
+static void on_results(void *arg, uint32_t number, const struct mg_kv_results *results,
+                       size_t count)
+{
+	struct mg_kv_groups *groups = arg;
+	struct kv_group *group = &groups->list[number - groups->list[0].number];
+	struct sent *sent = group->sent;
+
+	while (sent && sent->calls[0]->number != results[0].number) {
+		sent = sent->next;
+	}
+	if (!sent) {
+		return; /* it had lost sight of it, and said so */
+	}
+	mg_assert(sent->count == count);
+	unlink_sent(sent);
+	sent->answered = true;
+	for (uint32_t i = 0; i < sent->count; i++) {
+		mg_assert(sent->calls[i]->number == results[i].number);
+		end_call(groups, sent->calls[i], NULL, results[i].list);
+	}
+	maybe_free(sent);
+}
+
+/* It was applied here as a part of a snapshot: what came of it is not told there. */
+static void lose_sight(struct kv_group *group, uint64_t index)
+{
+	struct mg_error err = { 0 };
+
+	mg_error_set(&err, MG_E_UNKNOWN_OUTCOME,
+	             "the request was carried out, and its result is not known here");
+	mg_error_hint(&err, "Read what it would have changed before trying again.");
+	for (struct sent *sent = group->sent, *next; sent; sent = next) {
+		next = sent->next;
+		if (sent->index && sent->index <= index) {
+			refuse_sent(sent, &err);
+			maybe_free(sent);
+		}
+	}
+}
+
+static void on_asked(void *arg, const struct mg_error *err, uint64_t index)
+{
+	struct sent *sent = arg;
+
+	sent->asked = true;
+	if (!sent->answered && err->code) {
+		refuse_sent(sent, err);
+	} else if (!sent->answered) {
+		sent->index = index;
+		if (index <= mg_kv_state_index(mg_kv_sm_state(sent->group->sm))) {
+			lose_sight(sent->group, index);
+			return;
+		}
+	}
+	maybe_free(sent);
+}
+
+static size_t request_size(const struct mg_kv_call *call)
+{
+	const struct mg_kv_request head = { .id = call->id };
+	size_t size = mg_kv_request_size(&head);
+
+	for (uint32_t i = 0; i < call->count; i++) {
+		size += mg_kv_op_size(&call->ops[i]);
+	}
+	return size;
+}
+
+static void encode_request(struct mg_out *out, const struct mg_kv_call *call)
+{
+	const struct mg_kv_request head = {
+		.number = call->number, .id = call->id, .op_count = call->count
+	};
+
+	mg_kv_request_encode(out, &head);
+	for (uint32_t i = 0; i < call->count; i++) {
+		mg_kv_op_encode(out, &call->ops[i]);
+	}
+}
+
+/* Calls of a list, `count` of them, as one entry. */
+static void propose(struct kv_group *group, struct mg_kv_call *calls, uint32_t count, size_t size)
+{
+	struct mg_kv_groups *groups = group->groups;
+	struct mg_replica *replica = groups->replica;
+	struct sent *sent = mg_alloc0(sizeof *sent + count * sizeof(struct mg_kv_call *));
+	const struct mg_kv_entry head = {
+		.kind = MG_KV_REQUESTS,
+		.count = count,
+		.time_ms = (uint64_t)mg_clock_wall_ms(),
+		.origin = replica->options.self,
+		.incarnation = mg_raft_host_incarnation(replica->host),
+	};
+
+	sent->group = group;
+	sent->next = group->sent;
+	group->sent = sent;
+	sent->count = count;
+	for (uint32_t i = 0; i < count; i++, calls = calls->next) {
+		sent->calls[i] = calls;
+		calls->number = ++groups->next_number;
+	}
+	struct mg_question *question =
+		mg_replica__question(replica, MG_ASK_PROPOSE, group->number, size, on_asked, sent);
+
+	if (!question) {
+		struct mg_error err = { 0 };
+
+		mg_error_set(&err, MG_E_NOMEM, "no memory for a write of %zu bytes", size);
+		on_asked(sent, &err, 0);
+		return;
+	}
+	struct mg_out out = mg_out(mg_replica__question_bytes(question), size);
+
+	mg_kv_entry_encode(&out, &head);
+	for (uint32_t i = 0; i < count; i++) {
+		encode_request(&out, sent->calls[i]);
+	}
+	mg_replica__question_ask(question, out.size);
+}
+
+/* ---- reads ---- */
+
+static int read_op(struct mg_kv_state *state, const struct mg_kv_op *op,
+                   struct mg_kv_result *result, struct mg_lsm_value *value, struct mg_error *err)
+{
+	int code = mg_kv_state_get(state, op->space, op->key, &result->was, value, err);
+
+	result->found = code == 0;
+	result->version = code ? 0 : result->was.version;
+	return code == MG_E_NOT_FOUND ? 0 : code;
+}
+
+static void answer_read(struct mg_kv_groups *groups, struct mg_kv_call *call)
+{
+	struct mg_kv_result few[4] = { 0 }, *results = few;
+	struct mg_lsm_value few_values[4] = { 0 }, *values = few_values;
+	struct mg_kv_state *state = mg_kv_sm_state(groups->list[call->shard].sm);
+	struct mg_error err = { 0 };
+	int code = 0;
+
+	if (call->count > 4) {
+		results = mg_alloc0(call->count * sizeof *results);
+		values = mg_alloc0(call->count * sizeof *values);
+	}
+	for (uint32_t i = 0; !code && i < call->count; i++) {
+		code = read_op(state, &call->ops[i], &results[i], &values[i], &err);
+	}
+	uint32_t count = call->count;
+
+	end_call(groups, call, code ? &err : NULL, results);
+	for (uint32_t i = 0; i < count; i++) {
+		mg_lsm_value_free(&values[i]);
+	}
+	if (results != few) {
+		mg_free(results);
+		mg_free(values);
+	}
+}
+
+static void end_reading(struct reading *reading, const struct mg_error *err)
+{
+	struct mg_kv_groups *groups = reading->group->groups;
+
+	for (struct mg_kv_call *call = reading->calls, *next; call; call = next) {
+		next = call->next;
+		if (err) {
+			end_call(groups, call, err, NULL);
+		} else {
+			answer_read(groups, call);
+		}
+	}
+	mg_free(reading);
+}
+
+static void on_index(void *arg, const struct mg_error *err, uint64_t index)
+{
+	struct reading *reading = arg;
+	struct kv_group *group = reading->group;
+
+	reading->index = index;
+	if (err->code || index <= mg_kv_state_index(mg_kv_sm_state(group->sm))) {
+		end_reading(reading, err->code ? err : NULL);
+	} else {
+		reading->next = group->readings;
+		group->readings = reading;
+	}
+}
+
+static void ask_index(struct kv_group *group, struct mg_kv_call *calls)
+{
+	struct reading *reading = mg_alloc0(sizeof *reading);
+	struct mg_replica *replica = group->groups->replica;
+	struct mg_question *question =
+		mg_replica__question(replica, MG_ASK_READ, group->number, 0, on_index, reading);
+
+	reading->group = group;
+	reading->calls = calls;
+	if (!question) {
+		struct mg_error err = { 0 };
+
+		mg_error_set(&err, MG_E_NOMEM, "no memory for a read");
+		end_reading(reading, &err);
+		return;
+	}
+	mg_replica__question_ask(question, 0);
+}
+
+static void serve_readings(struct kv_group *group, uint64_t index)
+{
+	struct reading **at = &group->readings;
+
+	while (*at) {
+		struct reading *reading = *at;
+
+		if (reading->index > index) {
+			at = &reading->next;
+			continue;
+		}
+		*at = reading->next;
+		end_reading(reading, NULL);
+	}
+}
+
+/* ---- calls that come ---- */
+
+/* What has come for one group. */
+struct gathered {
+	struct mg_kv_call *reads, **reads_last;
+	struct mg_kv_call *writes, **writes_last;
+};
+
+static void propose_all(struct kv_group *group, struct mg_kv_call *calls)
+{
+	while (calls) {
+		struct mg_kv_call *first = calls;
+		size_t size = MG_KV_ENTRY_HEAD;
+		uint32_t count = 0;
+
+		do {
+			size += calls->bytes;
+			count++;
+			calls = calls->next;
+		} while (calls && size + calls->bytes <= ENTRY_BYTES);
+		propose(group, first, count, size);
+	}
+}
+
+static void gather(void *arg)
+{
+	struct mg_kv_groups *groups = arg;
+	struct gathered *gathered = mg_alloc0(groups->count * sizeof *gathered);
+
+	pthread_mutex_lock(&groups->lock);
+	struct mg_kv_call *calls = groups->first;
+
+	groups->first = NULL;
+	groups->last = &groups->first;
+	groups->posted = false;
+	pthread_mutex_unlock(&groups->lock);
+	for (struct mg_kv_call *call = calls, *next; call; call = next) {
+		struct gathered *own = &gathered[call->shard];
+		struct mg_kv_call ***last = call->reads ? &own->reads_last : &own->writes_last;
+
+		if (!*last) {
+			*last = call->reads ? &own->reads : &own->writes;
+		}
+		next = call->next;
+		call->next = NULL;
+		**last = call;
+		*last = &call->next;
+	}
+	for (uint32_t i = 0; i < groups->count; i++) {
+		if (gathered[i].reads) {
+			ask_index(&groups->list[i], gathered[i].reads);
+		}
+		propose_all(&groups->list[i], gathered[i].writes);
+	}
+	mg_free(gathered);
+}
+
+void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call)
+{
+	struct mg_kv_groups *groups = replica->kv;
+
+	mg_assert(groups && call->shard < groups->count);
+	call->next = NULL;
+	call->bytes = request_size(call);
+	pthread_mutex_lock(&groups->lock);
+	bool full = groups->bytes + call->bytes > MG_KV_CALLS_BYTES && groups->bytes > 0;
+	bool post = !full && !call->any && !groups->posted;
+
+	groups->bytes += call->bytes;
+	if (!full && !call->any) {
+		*groups->last = call;
+		groups->last = &call->next;
+		groups->posted = true;
+	}
+	pthread_mutex_unlock(&groups->lock);
+	if (full) {
+		struct mg_error err = { 0 };
+
+		mg_error_set(&err, MG_E_BUSY, "too much is being written to keys and values");
+		mg_error_hint(&err, "Nothing was written: try again a little later.");
+		end_call(groups, call, &err, NULL);
+	} else if (call->any) {
+		answer_read(groups, call);
+	} else if (post) {
+		mg_raft_host_post(replica->host, gather, groups);
+	}
+}
+
+/* ---- time ---- */
+
+static void on_ticked(void *arg, int error, uint64_t index, uint64_t leader)
+{
+	struct kv_group *group = arg;
+
+	(void)error;
+	(void)index;
+	(void)leader;
+	group->ticking = false;
+}
+
+/* Who leads a group lets what has expired go. */
+static void tick(struct kv_group *group)
+{
+	struct mg_group *raft = mg_raft_host_group(group->groups->replica->host, group->number);
+	uint64_t expiry_ms = mg_kv_state_expiry_ms(mg_kv_sm_state(group->sm));
+	const struct mg_kv_entry entry = { .kind = MG_KV_TICK,
+		                               .time_ms = (uint64_t)mg_clock_wall_ms() };
+	struct mg_group_info info;
+	uint8_t bytes[MG_KV_ENTRY_HEAD];
+	struct mg_out out = mg_out(bytes, sizeof bytes);
+
+	if (!raft || group->ticking || expiry_ms == 0 || expiry_ms > entry.time_ms) {
+		return;
+	}
+	mg_group_info(raft, &info);
+	if (info.core.role == MG_RAFT_LEADER) {
+		mg_kv_entry_encode(&out, &entry);
+		group->ticking = mg_group_propose(raft, bytes, out.size, on_ticked, group, NULL) == 0;
+	}
+}
+
+static void tick_all(void *arg)
+{
+	struct mg_kv_groups *groups = arg;
+	struct mg_replica *replica = groups->replica;
+
+	if (!mg_raft_host_node(replica->host)) {
+		return; /* the end */
+	}
+	for (uint32_t i = 0; i < groups->count; i++) {
+		tick(&groups->list[i]);
+	}
+	mg_raft_host_post_at(replica->host, mg_clock_ms() + TICK_MS, tick_all, groups);
+}
+
+/* ---- life ---- */
+
+static void on_applied(void *arg, uint32_t number, uint64_t index)
+{
+	struct mg_kv_groups *groups = arg;
+	struct kv_group *group = &groups->list[number - groups->list[0].number];
+
+	mg_replica__on_applied(groups->replica, number, index);
+	lose_sight(group, index);
+	serve_readings(group, index);
+}
+
+int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
+{
+	const struct mg_replica_options *options = &replica->options;
+	uint32_t count = options->kv_shards;
+
+	if (count == 0) {
+		return 0;
+	}
+	struct mg_kv_groups *groups = mg_alloc0(sizeof *groups + count * sizeof groups->list[0]);
+	char *dir = mg_path_join(options->dir, "kv"), *tree = mg_path_join(dir, "db");
+	const struct mg_lsm_options lsm = { .dir = tree };
+
+	replica->kv = groups;
+	groups->replica = replica;
+	groups->count = count;
+	groups->last = &groups->first;
+	pthread_mutex_init(&groups->lock, NULL);
+	int code = mg_dir_make(dir, 0700, err);
+
+	code = code ? code : mg_lsm_open(&groups->lsm, &lsm, err);
+	mg_free(tree);
+	mg_free(dir);
+	for (uint32_t i = 0; !code && i < count; i++) {
+		struct kv_group *group = &groups->list[i];
+
+		group->groups = groups;
+		group->number = options->shard_count + 2 + i;
+		const struct mg_kv_sm_options sm = {
+			.host = replica->host,
+			.lsm = groups->lsm,
+			.group = group->number,
+			.self = options->self,
+			.incarnation = mg_raft_host_incarnation(replica->host),
+			.on_results = on_results,
+			.on_applied = on_applied,
+			.arg = groups,
+			.dir = options->dir,
+			.puller = replica->puller,
+			.source = replica->source,
+		};
+
+		code = mg_kv_sm_open(&group->sm, &sm, err);
+		code = code ? code
+		            : mg_replica__open_group(replica, group->number, mg_kv_sm_seam(group->sm), err);
+	}
+	return code;
+}
+
+void mg_replica__start_kv(struct mg_replica *replica)
+{
+	if (replica->kv) {
+		mg_raft_host_post(replica->host, tick_all, replica->kv);
+	}
+}
+
+void mg_replica__stop_kv(struct mg_replica *replica)
+{
+	for (uint32_t i = 0; replica->kv && i < replica->kv->count; i++) {
+		if (replica->kv->list[i].sm) {
+			mg_kv_sm_stop(replica->kv->list[i].sm);
+		}
+	}
+}
+
+void mg_replica__free_kv(struct mg_replica *replica)
+{
+	struct mg_kv_groups *groups = replica->kv;
+
+	for (uint32_t i = 0; groups && i < groups->count; i++) {
+		mg_kv_sm_free(groups->list[i].sm);
+	}
+	if (groups) {
+		mg_lsm_close(groups->lsm);
+		pthread_mutex_destroy(&groups->lock);
+		mg_free(groups);
+	}
+}
+
+int mg_replica__kv_failed(struct mg_replica *replica, struct mg_error *err)
+{
+	int code = 0;
+
+	for (uint32_t i = 0; replica->kv && !code && i < replica->kv->count; i++) {
+		code = replica->kv->list[i].sm ? mg_kv_sm_failed(replica->kv->list[i].sm, err) : 0;
+	}
+	return code;
+}
+
+/* ---- where keys are ---- */
+
+uint32_t mg_replica_kv_shards(const struct mg_replica *replica)
+{
+	return replica->options.kv_shards;
+}
+
+uint32_t mg_replica_kv_shard(const struct mg_replica *replica, struct mg_str space,
+                             struct mg_str key)
+{
+	struct mg_slot_hash hash;
+
+	mg_slot_begin(&hash);
+	mg_slot_text(&hash, space.ptr, space.len);
+	mg_slot_bytes(&hash, 5, key.ptr, key.len);
+	return mg_slot_shard(mg_slot_end(&hash), replica->options.kv_shards);
+}
+
+struct mg_kv_state *mg_replica_kv_state(struct mg_replica *replica, uint32_t shard)
+{
+	mg_assert(replica->kv && shard < replica->kv->count);
+	return mg_kv_sm_state(replica->kv->list[shard].sm);
+}

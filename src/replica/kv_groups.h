@@ -1,0 +1,51 @@
+/*
+ * kv_groups.h - this node's key-value groups, and what is asked of them, here or at their leaders.
+ *
+ *     any thread --call--> inbox -> raft thread: all that has come is one entry for each group, or,
+ *                          when it only reads, one read index
+ *                          applied here, or readable here: done
+ *
+ * Every server has a replica of every group, so the answer of a request is found where it is
+ * applied, at the node that has asked, whoever leads the group.
+ *
+ * Thread: call, state: any; done: the raft thread, which it must not hold up.
+ *
+ * Bound: MG_KV_CALLS_BYTES of operations under way, then MG_E_BUSY.
+ */
+#ifndef MG_REPLICA_KV_GROUPS_H
+#define MG_REPLICA_KV_GROUPS_H
+
+#include "replica/kv_state.h"
+
+#define MG_KV_CALLS_BYTES (64u << 20)
+
+struct mg_replica;
+
+/* Owned by its caller, with all that it points to, until done. */
+struct mg_kv_call {
+	uint32_t shard; /* of those of keys, from 0 */
+	/* Only READs, or nothing at all: done then says that this node may be read. */
+	bool reads;
+	bool any; /* of reads: as this node has it, asking nobody */
+	const struct mg_kv_op *ops;
+	uint32_t count;
+	struct mg_str id;
+	/* Once.  err NULL: results are of its operations, until it returns.  Else its code: nothing
+	 * happened; MG_E_UNKNOWN_OUTCOME: nobody knows. */
+	void (*done)(struct mg_kv_call *call, const struct mg_error *err,
+	             const struct mg_kv_result *results);
+	/* From here on ours. */
+	struct mg_kv_call *next;
+	uint64_t number;
+	size_t bytes;
+};
+
+uint32_t mg_replica_kv_shards(const struct mg_replica *replica); /* 0: the cluster has none */
+/* Which shard a key belongs to. */
+uint32_t mg_replica_kv_shard(const struct mg_replica *replica, struct mg_str space,
+                             struct mg_str key);
+void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call);
+/* To be read as this node has it. */
+struct mg_kv_state *mg_replica_kv_state(struct mg_replica *replica, uint32_t shard);
+
+#endif

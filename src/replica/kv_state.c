@@ -1,0 +1,439 @@
+/* kv_state.c - see kv_state.h: what stands in the tree, and reading it; kv_apply.c changes it. */
+#include "replica/kv_state_int.h"
+
+#include "base/assert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { META_SIZE = 8 + 4 * 8, RECORD_HEAD = 4 + 4 * 8, STATS_SIZE = 16 };
+
+/* ---- keys of the tree ---- */
+
+static void add_big_endian(struct mg_sb *out, uint64_t value, size_t size)
+{
+	for (size_t i = size; i-- > 0;) {
+		mg_sb_add_char(out, (char)(value >> (8 * i)));
+	}
+}
+
+static void begin_key(const struct mg_kv_state *state, char kind, struct mg_sb *out)
+{
+	mg_sb_clear(out);
+	mg_sb_add_len(out, state->prefix, sizeof state->prefix);
+	mg_sb_add_char(out, kind);
+}
+
+static struct mg_str as_key(const struct mg_sb *text)
+{
+	return (struct mg_str){ text->ptr, text->len };
+}
+
+static void add_space(struct mg_sb *out, struct mg_str space)
+{
+	mg_sb_add_char(out, (char)space.len);
+	mg_sb_add_len(out, space.ptr, space.len);
+}
+
+struct mg_str mg_kv__meta_key(const struct mg_kv_state *state, struct mg_sb *room)
+{
+	begin_key(state, 'm', room);
+	return as_key(room);
+}
+
+struct mg_str mg_kv__data_key(const struct mg_kv_state *state, struct mg_str space,
+                              struct mg_str key, struct mg_sb *room)
+{
+	begin_key(state, 'd', room);
+	add_space(room, space);
+	mg_sb_add_len(room, key.ptr, key.len);
+	return as_key(room);
+}
+
+struct mg_str mg_kv__stats_key(const struct mg_kv_state *state, struct mg_str space,
+                               struct mg_sb *room)
+{
+	begin_key(state, 'n', room);
+	add_space(room, space);
+	return as_key(room);
+}
+
+struct mg_str mg_kv__expiry_key(const struct mg_kv_state *state, uint64_t expiry_ms,
+                                struct mg_str space, struct mg_str key, struct mg_sb *room)
+{
+	begin_key(state, 'x', room);
+	add_big_endian(room, expiry_ms, 8);
+	add_space(room, space);
+	mg_sb_add_len(room, key.ptr, key.len);
+	return as_key(room);
+}
+
+/* Of one kind: from its first to behind its last. */
+static void range(const struct mg_kv_state *state, char kind, struct mg_sb *first,
+                  struct mg_sb *end)
+{
+	begin_key(state, kind, first);
+	begin_key(state, (char)(kind + 1), end);
+}
+
+static int corrupt(struct mg_error *err, const char *what)
+{
+	return mg_error_set(err, MG_E_CORRUPT, "keys and values: %s cannot be read", what);
+}
+
+bool mg_kv__expiry_split(struct mg_str key, uint64_t *expiry_ms, struct mg_str *space,
+                         struct mg_str *rest)
+{
+	struct mg_in in = mg_in((const uint8_t *)key.ptr, key.len);
+	const uint8_t *at = mg_in_bytes(&in, MG_KV_PREFIX + 1), *big = mg_in_bytes(&in, 8);
+	uint8_t size = mg_in_u8(&in);
+	const uint8_t *name = mg_in_bytes(&in, size);
+
+	*expiry_ms = 0;
+	for (size_t i = 0; big && i < 8; i++) {
+		*expiry_ms = *expiry_ms << 8 | big[i];
+	}
+	*space = (struct mg_str){ (const char *)name, size };
+	*rest = (struct mg_str){ (const char *)in.at, (size_t)(in.end - in.at) };
+	return at && !in.failed;
+}
+
+/* ---- values of the tree ---- */
+
+void mg_kv__record(const struct mg_kv_found *found, struct mg_sb *out)
+{
+	uint8_t head[RECORD_HEAD];
+	struct mg_out bytes = mg_out(head, sizeof head);
+
+	mg_out_u8(&bytes, MG_KV_FORMAT);
+	mg_out_u8(&bytes, (uint8_t)found->type.len);
+	mg_out_u8(&bytes, (uint8_t)found->encoding.len);
+	mg_out_u8(&bytes, 0);
+	mg_out_u64(&bytes, found->version);
+	mg_out_u64(&bytes, found->created_ms);
+	mg_out_u64(&bytes, found->changed_ms);
+	mg_out_u64(&bytes, found->expiry_ms);
+	mg_sb_clear(out);
+	mg_sb_add_len(out, (const char *)head, sizeof head);
+	mg_sb_add_len(out, found->type.ptr, found->type.len);
+	mg_sb_add_len(out, found->encoding.ptr, found->encoding.len);
+	mg_sb_add_len(out, found->value.ptr, found->value.len);
+}
+
+int mg_kv__record_read(struct mg_str bytes, struct mg_kv_found *out, struct mg_error *err)
+{
+	struct mg_in in = mg_in((const uint8_t *)bytes.ptr, bytes.len);
+	uint8_t format = mg_in_u8(&in), type = mg_in_u8(&in), encoding = mg_in_u8(&in);
+
+	(void)mg_in_u8(&in);
+	out->version = mg_in_u64(&in);
+	out->created_ms = mg_in_u64(&in);
+	out->changed_ms = mg_in_u64(&in);
+	out->expiry_ms = mg_in_u64(&in);
+	out->type = (struct mg_str){ (const char *)mg_in_bytes(&in, type), type };
+	out->encoding = (struct mg_str){ (const char *)mg_in_bytes(&in, encoding), encoding };
+	out->value = (struct mg_str){ (const char *)in.at, (size_t)(in.end - in.at) };
+	return in.failed || format != MG_KV_FORMAT ? corrupt(err, "a value") : 0;
+}
+
+void mg_kv__put_meta(struct mg_kv_state *state)
+{
+	uint8_t bytes[META_SIZE];
+	struct mg_out out = mg_out(bytes, sizeof bytes);
+
+	mg_out_u32(&out, MG_KV_FORMAT);
+	mg_out_u32(&out, 0);
+	mg_out_u64(&out, atomic_load(&state->index));
+	mg_out_u64(&out, state->term);
+	mg_out_u64(&out, atomic_load(&state->time_ms));
+	mg_out_u64(&out, state->version);
+	mg_lsm_batch_put(state->batch, mg_kv__meta_key(state, &state->key),
+	                 (struct mg_str){ (const char *)bytes, sizeof bytes });
+}
+
+static int read_meta(struct mg_kv_state *state, struct mg_error *err)
+{
+	struct mg_lsm_value value;
+	int code = mg_lsm_get(state->lsm, mg_kv__meta_key(state, &state->key), &value, err);
+
+	if (code == MG_E_NOT_FOUND) {
+		return 0;
+	}
+	if (code) {
+		return code;
+	}
+	struct mg_in in = mg_in((const uint8_t *)value.bytes.ptr, value.bytes.len);
+	uint32_t format = mg_in_u32(&in);
+
+	(void)mg_in_u32(&in);
+	atomic_store(&state->index, mg_in_u64(&in));
+	state->term = mg_in_u64(&in);
+	atomic_store(&state->time_ms, mg_in_u64(&in));
+	state->version = mg_in_u64(&in);
+	if (format > MG_KV_FORMAT) {
+		code = mg_error_set(err, MG_E_UNSUPPORTED,
+		                    "keys and values are of format %u, and this program knows %u", format,
+		                    MG_KV_FORMAT);
+	} else if (!mg_in_done(&in)) {
+		code = corrupt(err, "how far they are");
+	}
+	mg_lsm_value_free(&value);
+	return code;
+}
+
+/* ---- what namespaces hold ---- */
+
+struct mg_kv_space *mg_kv__space(struct mg_kv_state *state, struct mg_str name)
+{
+	for (size_t i = 0; i < state->space_count; i++) {
+		struct mg_kv_space *space = &state->spaces[(state->space_last + i) % state->space_count];
+
+		if (mg_str_eq((struct mg_str){ space->name, space->name_len }, name)) {
+			state->space_last = (size_t)(space - state->spaces);
+			return space;
+		}
+	}
+	mg_grow(state->spaces, state->space_count, state->space_cap);
+	state->space_last = state->space_count++;
+	struct mg_kv_space *space = &state->spaces[state->space_last];
+
+	*space = (struct mg_kv_space){ .name_len = (uint8_t)name.len };
+	memcpy(space->name, name.ptr, name.len);
+	return space;
+}
+
+void mg_kv__put_stats(struct mg_kv_state *state)
+{
+	for (size_t i = 0; i < state->space_count; i++) {
+		struct mg_kv_space *space = &state->spaces[i];
+		const struct mg_str name = { space->name, space->name_len };
+		uint8_t bytes[STATS_SIZE];
+		struct mg_out out = mg_out(bytes, sizeof bytes);
+
+		if (!space->changed) {
+			continue;
+		}
+		space->changed = false;
+		mg_out_u64(&out, space->keys);
+		mg_out_u64(&out, space->bytes);
+		struct mg_str key = mg_kv__stats_key(state, name, &state->key);
+
+		if (space->keys) {
+			mg_lsm_batch_put(state->batch, key,
+			                 (struct mg_str){ (const char *)bytes, sizeof bytes });
+		} else {
+			mg_lsm_batch_remove(state->batch, key);
+		}
+	}
+}
+
+static int read_stats(struct mg_str key, struct mg_str value, struct mg_str *name, uint64_t *keys,
+                      uint64_t *bytes, struct mg_error *err)
+{
+	struct mg_in in = mg_in((const uint8_t *)value.ptr, value.len);
+	size_t head = MG_KV_PREFIX + 2;
+
+	*name = (struct mg_str){ key.ptr + head, key.len < head ? 0 : key.len - head };
+	*keys = mg_in_u64(&in);
+	*bytes = mg_in_u64(&in);
+	return key.len <= head || name->len > MG_KV_SPACE_MAX || !mg_in_done(&in)
+	           ? corrupt(err, "how many there are")
+	           : 0;
+}
+
+int mg_kv_state_spaces(struct mg_kv_state *state,
+                       void (*take)(void *arg, struct mg_str space, uint64_t keys, uint64_t bytes),
+                       void *arg, struct mg_error *err)
+{
+	struct mg_sb first = { 0 }, end = { 0 };
+	struct mg_str key, value, name;
+	uint64_t keys, bytes;
+	int code = 0;
+
+	range(state, 'n', &first, &end);
+	struct mg_lsm_iter *iter = mg_lsm_iter_open(state->lsm, as_key(&first), as_key(&end));
+
+	while (!code && mg_lsm_iter_next(iter, &key, &value)) {
+		code = read_stats(key, value, &name, &keys, &bytes, err);
+		if (!code) {
+			take(arg, name, keys, bytes);
+		}
+	}
+	struct mg_error read = { 0 };
+	int end_code = mg_lsm_iter_close(iter, &read);
+
+	if (!code && end_code) {
+		*err = read;
+		code = end_code;
+	}
+	mg_sb_fini(&first);
+	mg_sb_fini(&end);
+	return code;
+}
+
+static void remember_space(void *arg, struct mg_str name, uint64_t keys, uint64_t bytes)
+{
+	struct mg_kv_space *space = mg_kv__space(arg, name);
+
+	space->keys = keys;
+	space->bytes = bytes;
+}
+
+/* ---- expiry ---- */
+
+struct mg_lsm_iter *mg_kv__expiries(struct mg_kv_state *state, struct mg_lsm_batch *batch)
+{
+	struct mg_sb first = { 0 }, end = { 0 };
+
+	range(state, 'x', &first, &end);
+	struct mg_lsm_iter *iter =
+		batch ? mg_lsm_batch_iter(batch, as_key(&first), as_key(&end))
+			  : mg_lsm_iter_open(state->lsm, as_key(&first), as_key(&end));
+
+	mg_sb_fini(&first);
+	mg_sb_fini(&end);
+	return iter;
+}
+
+static int read_first_expiry(struct mg_kv_state *state, struct mg_error *err)
+{
+	struct mg_lsm_iter *iter = mg_kv__expiries(state, NULL);
+	struct mg_str key, value, space, rest;
+	uint64_t expiry_ms = 0;
+	bool good = !mg_lsm_iter_next(iter, &key, &value) ||
+	            mg_kv__expiry_split(key, &expiry_ms, &space, &rest);
+
+	atomic_store(&state->expiry_ms, expiry_ms);
+	int code = mg_lsm_iter_close(iter, err);
+
+	return code ? code : good ? 0 : corrupt(err, "an expiry");
+}
+
+/* ---- life ---- */
+
+int mg_kv_state_reload(struct mg_kv_state *state, struct mg_error *err)
+{
+	atomic_store(&state->index, 0);
+	atomic_store(&state->time_ms, 0);
+	state->term = state->version = 0;
+	state->space_count = state->space_last = 0;
+	int code = read_meta(state, err);
+
+	code = code ? code : mg_kv_state_spaces(state, remember_space, state, err);
+	return code ? code : read_first_expiry(state, err);
+}
+
+int mg_kv_state_open(struct mg_kv_state **out, struct mg_lsm *lsm, uint32_t group,
+                     struct mg_error *err)
+{
+	struct mg_kv_state *state = mg_alloc0(sizeof *state);
+
+	for (size_t i = 0; i < sizeof state->prefix; i++) {
+		state->prefix[i] = (char)(group >> (8 * (sizeof state->prefix - 1 - i)));
+	}
+	state->lsm = lsm;
+	state->batch = mg_lsm_batch_new(lsm);
+	int code = mg_kv_state_reload(state, err);
+
+	if (code) {
+		mg_kv_state_close(state);
+		state = NULL;
+	}
+	*out = state;
+	return code;
+}
+
+void mg_kv_state_close(struct mg_kv_state *state)
+{
+	if (state) {
+		mg_lsm_batch_free(state->batch);
+		mg_sb_fini(&state->key);
+		mg_sb_fini(&state->value);
+		mg_free(state->spaces);
+		mg_free(state);
+	}
+}
+
+uint64_t mg_kv_state_index(const struct mg_kv_state *state)
+{
+	return atomic_load(&state->index);
+}
+
+uint64_t mg_kv_state_time_ms(const struct mg_kv_state *state)
+{
+	return atomic_load(&state->time_ms);
+}
+
+uint64_t mg_kv_state_expiry_ms(const struct mg_kv_state *state)
+{
+	return atomic_load(&state->expiry_ms);
+}
+
+struct mg_str mg_kv_state_prefix(const struct mg_kv_state *state)
+{
+	return (struct mg_str){ state->prefix, sizeof state->prefix };
+}
+
+/* ---- reading ---- */
+
+bool mg_kv__is_there(const struct mg_kv_state *state, const struct mg_kv_found *found)
+{
+	return found->expiry_ms == 0 || found->expiry_ms > atomic_load(&state->time_ms);
+}
+
+int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_str key,
+                    struct mg_kv_found *out, struct mg_lsm_value *value, struct mg_error *err)
+{
+	struct mg_sb room = { 0 };
+	int code = mg_lsm_get(state->lsm, mg_kv__data_key(state, space, key, &room), value, err);
+
+	mg_sb_fini(&room);
+	if (code) {
+		return code;
+	}
+	code = mg_kv__record_read(value->bytes, out, err);
+	if (!code && !mg_kv__is_there(state, out)) {
+		code = MG_E_NOT_FOUND;
+	}
+	if (code) {
+		mg_lsm_value_free(value);
+	}
+	return code;
+}
+
+int mg_kv_state_scan(struct mg_kv_state *state, struct mg_str space, struct mg_str first,
+                     struct mg_str end,
+                     bool (*take)(void *arg, struct mg_str key, const struct mg_kv_found *found),
+                     void *arg, struct mg_error *err)
+{
+	struct mg_sb from = { 0 }, to = { 0 };
+	size_t head = MG_KV_PREFIX + 2 + space.len;
+	struct mg_kv_found found;
+	struct mg_str key, value;
+	bool more = true;
+	int code = 0;
+
+	(void)mg_kv__data_key(state, space, first, &from);
+	(void)mg_kv__data_key(state, space, end, &to);
+	if (end.len == 0) {
+		to.ptr[to.len - 1]++; /* behind all of the namespace; its last byte is no 0xff */
+	}
+	struct mg_lsm_iter *iter = mg_lsm_iter_open(state->lsm, as_key(&from), as_key(&to));
+
+	while (!code && more && mg_lsm_iter_next(iter, &key, &value)) {
+		code = mg_kv__record_read(value, &found, err);
+		if (!code && mg_kv__is_there(state, &found)) {
+			more = take(arg, (struct mg_str){ key.ptr + head, key.len - head }, &found);
+		}
+	}
+	struct mg_error read = { 0 };
+	int end_code = mg_lsm_iter_close(iter, &read);
+
+	if (!code && end_code) {
+		*err = read;
+		code = end_code;
+	}
+	mg_sb_fini(&from);
+	mg_sb_fini(&to);
+	return code;
+}

@@ -1,0 +1,104 @@
+/*
+ * kv_state.h - what a key-value group holds: keys in namespaces, over a part of an LSM tree.
+ *
+ *     open -> apply, apply, ... -> write        changes gather in a batch; then they are there
+ *             get, scan, spaces                 any thread, at any time: what was written last
+ *     close
+ *
+ * In the tree, behind the group's number (big-endian, so that groups lie side by side):
+ *
+ *     'm'                          applied index, term, the group's time, the last version
+ *     'd' space key                a key: its version, times, content type, encoding, value
+ *     'n' space                    how many keys a namespace has, and their bytes
+ *     'x' expiry space key         when a key goes
+ *
+ * A version is the number of the change in its group: it rises with each change of any key, and 0
+ * is no key.  The group's time is the latest that an entry has brought; a key whose expiry it has
+ * reached is not there for anybody, and a tick removes it.  So all of it is a function of the log.
+ *
+ * Thread: apply and write: one at a time; the rest: any.
+ */
+#ifndef MG_REPLICA_KV_STATE_H
+#define MG_REPLICA_KV_STATE_H
+
+#include "base/mem.h"
+#include "replica/kv_command.h"
+#include "store/lsm.h"
+
+#define MG_KV_FORMAT 1u /* of what stands in the tree */
+
+struct mg_kv_state;
+
+enum mg_kv_status {
+	MG_KV_DONE,
+	MG_KV_ABSENT,        /* IF_PRESENT, and there is none; or IF_EXPIRY_..., likewise */
+	MG_KV_PRESENT,       /* IF_ABSENT */
+	MG_KV_OTHER_VERSION, /* IF_VERSION */
+	MG_KV_OTHER_EXPIRY,  /* IF_EXPIRY_... */
+	MG_KV_NO_NUMBER,     /* ADD: what is there is no integer */
+	MG_KV_OVERFLOW,      /* ADD */
+	MG_KV_TOO_LARGE,     /* APPEND */
+	MG_KV_NOT_TRIED,     /* another operation of its request was refused */
+};
+
+/* A key. */
+struct mg_kv_found {
+	uint64_t version, created_ms, changed_ms;
+	uint64_t expiry_ms; /* since 1970; 0: none */
+	struct mg_str value, type, encoding;
+};
+
+struct mg_kv_result {
+	enum mg_kv_status status;
+	bool found;              /* READ, WANT_OLD: `was`; DELETE, EXPIRE: there was one */
+	struct mg_kv_found was;  /* with its bytes: READ and WANT_OLD only */
+	uint64_t version;        /* of the key now; 0: none */
+	int64_t number;          /* ADD: the sum; APPEND: bytes of the value */
+};
+
+/* Of one request. */
+struct mg_kv_results {
+	uint64_t number;
+	uint32_t count;
+	struct mg_kv_result *list;
+};
+
+/* Fails: MG_E_CORRUPT, MG_E_IO; MG_E_UNSUPPORTED a newer format. */
+int mg_kv_state_open(struct mg_kv_state **out, struct mg_lsm *lsm, uint32_t group,
+                     struct mg_error *err);
+void mg_kv_state_close(struct mg_kv_state *state); /* NULL is fine */
+/* After the tree has changed by other ways. */
+int mg_kv_state_reload(struct mg_kv_state *state, struct mg_error *err);
+
+uint64_t mg_kv_state_index(const struct mg_kv_state *state);     /* of the last entry; any thread */
+uint64_t mg_kv_state_time_ms(const struct mg_kv_state *state);   /* any thread */
+/* The first one; 0: none.  Any thread. */
+uint64_t mg_kv_state_expiry_ms(const struct mg_kv_state *state);
+
+/* An entry, or (data NULL) one that only moves the index.  results: as many as it has requests, in
+ * arena; NULL: nobody wants them.  Fails: MG_E_PROTOCOL, MG_E_CORRUPT, MG_E_IO. */
+int mg_kv_state_apply(struct mg_kv_state *state, uint64_t index, uint64_t term,
+                      const uint8_t *data, size_t size, struct mg_arena *arena,
+                      struct mg_kv_results **results, struct mg_error *err);
+/* As mg_lsm_batch_write. */
+int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err);
+
+/* Bytes of *out are valid until the value is freed.  MG_E_NOT_FOUND, without a message. */
+int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_str key,
+                    struct mg_kv_found *out, struct mg_lsm_value *value, struct mg_error *err);
+
+/* Keys of a namespace from `first` to before `end` (len 0: all), in order, until take says false.
+ */
+int mg_kv_state_scan(struct mg_kv_state *state, struct mg_str space, struct mg_str first,
+                     struct mg_str end,
+                     bool (*take)(void *arg, struct mg_str key, const struct mg_kv_found *found),
+                     void *arg, struct mg_error *err);
+/* Namespaces that have keys. */
+int mg_kv_state_spaces(struct mg_kv_state *state,
+                       void (*take)(void *arg, struct mg_str space, uint64_t keys, uint64_t bytes),
+                       void *arg, struct mg_error *err);
+
+/* What all of its keys in the tree begin with. */
+struct mg_str mg_kv_state_prefix(const struct mg_kv_state *state);
+
+#endif

@@ -1,0 +1,449 @@
+/* lsm.c - see lsm.h. */
+#include "store/lsm.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "os/file.h"
+
+#include <rocksdb/c.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MEMTABLE_BYTES (16u << 20)
+#define CACHE_BYTES (32u << 20)
+enum {
+	BLOOM_BITS = 10, /* a key: 1 % of those that are not there are looked for */
+	BLOCK_BYTES = 8192,
+	OPEN_FILES_MAX = 256,
+	JOBS = 2,
+	BATCH_BYTES = 4096, /* to begin with */
+	PREFIX_MAX = 64,
+};
+
+struct mg_lsm {
+	rocksdb_t *db;
+	rocksdb_options_t *options;
+	rocksdb_block_based_table_options_t *table;
+	rocksdb_cache_t *cache;
+	rocksdb_readoptions_t *read;
+	rocksdb_writeoptions_t *write, *write_now;
+};
+
+struct mg_lsm_batch {
+	struct mg_lsm *lsm;
+	rocksdb_writebatch_wi_t *batch;
+};
+
+struct mg_lsm_iter {
+	rocksdb_iterator_t *iter;
+	rocksdb_readoptions_t *read;
+	struct mg_str end; /* the options point to it; owned */
+	bool begun;
+};
+
+struct mg_lsm_view {
+	struct mg_lsm *lsm;
+	const rocksdb_snapshot_t *snapshot;
+};
+
+const char *mg_lsm_version(void)
+{
+	return MG_ROCKSDB_VERSION;
+}
+
+/* ---- errors ---- */
+
+/* RocksDB tells them as text that begins with their kind. */
+static int tell(struct mg_error *err, char *text)
+{
+	static const struct {
+		const char *begin;
+		enum mg_code code;
+	} kinds[] = {
+		{ "Corruption", MG_E_CORRUPT },
+		{ "Result incomplete", MG_E_BUSY },
+		{ "Resource busy", MG_E_BUSY },
+		{ "Not implemented", MG_E_UNSUPPORTED },
+	};
+	enum mg_code code = strstr(text, "No space left") ? MG_E_DISK_FULL : MG_E_IO;
+
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		if (strncmp(text, kinds[i].begin, strlen(kinds[i].begin)) == 0) {
+			code = kinds[i].code;
+		}
+	}
+	mg_error_set(err, code, "keys and values: %.300s", text);
+	rocksdb_free(text);
+	return code;
+}
+
+/* ---- life ---- */
+
+static void set_options(struct mg_lsm *lsm, const struct mg_lsm_options *options)
+{
+	size_t memtable = options->memtable_bytes ? options->memtable_bytes : MEMTABLE_BYTES;
+	size_t cache = options->cache_bytes ? options->cache_bytes : CACHE_BYTES;
+
+	lsm->cache = rocksdb_cache_create_lru(cache);
+	lsm->table = rocksdb_block_based_options_create();
+	rocksdb_block_based_options_set_block_cache(lsm->table, lsm->cache);
+	rocksdb_block_based_options_set_block_size(lsm->table, BLOCK_BYTES);
+	rocksdb_block_based_options_set_filter_policy(lsm->table,
+	                                              rocksdb_filterpolicy_create_bloom(BLOOM_BITS));
+	/* Indexes and filters count as blocks, so that millions of keys cost no more than the cache. */
+	rocksdb_block_based_options_set_cache_index_and_filter_blocks(lsm->table, 1);
+	rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(lsm->table, 1);
+	lsm->options = rocksdb_options_create();
+	rocksdb_options_set_create_if_missing(lsm->options, 1);
+	rocksdb_options_set_block_based_table_factory(lsm->options, lsm->table);
+	rocksdb_options_set_write_buffer_size(lsm->options, memtable);
+	rocksdb_options_set_max_write_buffer_number(lsm->options, 4);
+	rocksdb_options_set_level_compaction_dynamic_level_bytes(lsm->options, 1);
+	rocksdb_options_set_compression(lsm->options, rocksdb_lz4_compression);
+	rocksdb_options_set_max_background_jobs(lsm->options, JOBS);
+	rocksdb_options_set_bytes_per_sync(lsm->options, 1 << 20);
+	rocksdb_options_set_max_open_files(lsm->options, OPEN_FILES_MAX);
+	rocksdb_options_set_keep_log_file_num(lsm->options, 2);
+	rocksdb_options_set_max_log_file_size(lsm->options, 1 << 20);
+	rocksdb_options_set_stats_dump_period_sec(lsm->options, 0);
+	lsm->read = rocksdb_readoptions_create();
+	lsm->write = rocksdb_writeoptions_create();
+	rocksdb_writeoptions_disable_WAL(lsm->write, 1);
+	lsm->write_now = rocksdb_writeoptions_create();
+	rocksdb_writeoptions_disable_WAL(lsm->write_now, 1);
+	rocksdb_writeoptions_set_no_slowdown(lsm->write_now, 1);
+}
+
+int mg_lsm_open(struct mg_lsm **out, const struct mg_lsm_options *options, struct mg_error *err)
+{
+	struct mg_lsm *lsm = mg_alloc0(sizeof *lsm);
+	char *text = NULL;
+
+	*out = NULL;
+	set_options(lsm, options);
+	lsm->db = rocksdb_open(lsm->options, options->dir, &text);
+	if (text) {
+		int code = tell(err, text);
+
+		mg_lsm_close(lsm);
+		return code;
+	}
+	*out = lsm;
+	return 0;
+}
+
+void mg_lsm_close(struct mg_lsm *lsm)
+{
+	if (!lsm) {
+		return;
+	}
+	if (lsm->db) {
+		rocksdb_cancel_all_background_work(lsm->db, 1);
+		rocksdb_close(lsm->db);
+	}
+	rocksdb_writeoptions_destroy(lsm->write_now);
+	rocksdb_writeoptions_destroy(lsm->write);
+	rocksdb_readoptions_destroy(lsm->read);
+	rocksdb_options_destroy(lsm->options);
+	rocksdb_block_based_options_destroy(lsm->table);
+	rocksdb_cache_destroy(lsm->cache);
+	mg_free(lsm);
+}
+
+/* ---- reading ---- */
+
+int mg_lsm_get(struct mg_lsm *lsm, struct mg_str key, struct mg_lsm_value *out,
+               struct mg_error *err)
+{
+	char *text = NULL;
+	rocksdb_pinnableslice_t *pin = rocksdb_get_pinned(lsm->db, lsm->read, key.ptr, key.len, &text);
+
+	*out = (struct mg_lsm_value){ .pin = pin };
+	if (text) {
+		return tell(err, text);
+	}
+	if (!pin) {
+		return MG_E_NOT_FOUND;
+	}
+	out->bytes.ptr = rocksdb_pinnableslice_value(pin, &out->bytes.len);
+	return 0;
+}
+
+void mg_lsm_value_free(struct mg_lsm_value *value)
+{
+	if (value->pin) {
+		rocksdb_pinnableslice_destroy(value->pin);
+	} else {
+		rocksdb_free((void *)(uintptr_t)value->bytes.ptr); /* of a batch */
+	}
+	*value = (struct mg_lsm_value){ 0 };
+}
+
+static struct mg_lsm_iter *iter_new(struct mg_lsm *lsm, struct mg_str end)
+{
+	struct mg_lsm_iter *iter = mg_alloc0(sizeof *iter);
+
+	iter->read = rocksdb_readoptions_create();
+	if (end.len) {
+		iter->end = (struct mg_str){ mg_strndup(end.ptr, end.len), end.len };
+		rocksdb_readoptions_set_iterate_upper_bound(iter->read, iter->end.ptr, end.len);
+	}
+	iter->iter = rocksdb_create_iterator(lsm->db, iter->read);
+	return iter;
+}
+
+struct mg_lsm_iter *mg_lsm_iter_open(struct mg_lsm *lsm, struct mg_str first, struct mg_str end)
+{
+	struct mg_lsm_iter *iter = iter_new(lsm, end);
+
+	mg_lsm_iter_seek(iter, first);
+	return iter;
+}
+
+void mg_lsm_iter_seek(struct mg_lsm_iter *iter, struct mg_str key)
+{
+	rocksdb_iter_seek(iter->iter, key.ptr, key.len);
+	iter->begun = false;
+}
+
+/* The bound of the options does not hold for what a batch adds. */
+static bool is_before(struct mg_str key, struct mg_str end)
+{
+	int order = end.len ? memcmp(key.ptr, end.ptr, key.len < end.len ? key.len : end.len) : -1;
+
+	return order < 0 || (order == 0 && key.len < end.len);
+}
+
+bool mg_lsm_iter_next(struct mg_lsm_iter *iter, struct mg_str *key, struct mg_str *value)
+{
+	if (iter->begun && rocksdb_iter_valid(iter->iter)) {
+		rocksdb_iter_next(iter->iter);
+	}
+	iter->begun = true;
+	if (!rocksdb_iter_valid(iter->iter)) {
+		return false;
+	}
+	key->ptr = rocksdb_iter_key(iter->iter, &key->len);
+	value->ptr = rocksdb_iter_value(iter->iter, &value->len);
+	return is_before(*key, iter->end);
+}
+
+int mg_lsm_iter_close(struct mg_lsm_iter *iter, struct mg_error *err)
+{
+	char *text = NULL;
+
+	rocksdb_iter_get_error(iter->iter, &text);
+	rocksdb_iter_destroy(iter->iter);
+	rocksdb_readoptions_destroy(iter->read);
+	mg_free((char *)(uintptr_t)iter->end.ptr);
+	mg_free(iter);
+	return text ? tell(err, text) : 0;
+}
+
+/* ---- writing ---- */
+
+struct mg_lsm_batch *mg_lsm_batch_new(struct mg_lsm *lsm)
+{
+	struct mg_lsm_batch *batch = mg_alloc(sizeof *batch);
+
+	batch->lsm = lsm;
+	batch->batch = rocksdb_writebatch_wi_create(BATCH_BYTES, 1);
+	return batch;
+}
+
+void mg_lsm_batch_free(struct mg_lsm_batch *batch)
+{
+	if (batch) {
+		rocksdb_writebatch_wi_destroy(batch->batch);
+		mg_free(batch);
+	}
+}
+
+void mg_lsm_batch_put(struct mg_lsm_batch *batch, struct mg_str key, struct mg_str value)
+{
+	rocksdb_writebatch_wi_put(batch->batch, key.ptr, key.len, value.ptr, value.len);
+}
+
+void mg_lsm_batch_remove(struct mg_lsm_batch *batch, struct mg_str key)
+{
+	rocksdb_writebatch_wi_delete(batch->batch, key.ptr, key.len);
+}
+
+int mg_lsm_batch_find(struct mg_lsm_batch *batch, struct mg_str key, struct mg_lsm_value *out,
+                      struct mg_error *err)
+{
+	if (rocksdb_writebatch_wi_count(batch->batch) == 0) {
+		return mg_lsm_get(batch->lsm, key, out, err);
+	}
+	char *text = NULL;
+
+	*out = (struct mg_lsm_value){ 0 };
+	out->bytes.ptr = rocksdb_writebatch_wi_get_from_batch_and_db(
+		batch->batch, batch->lsm->db, batch->lsm->read, key.ptr, key.len, &out->bytes.len, &text);
+	return text ? tell(err, text) : out->bytes.ptr ? 0 : MG_E_NOT_FOUND;
+}
+
+struct mg_lsm_iter *mg_lsm_batch_iter(struct mg_lsm_batch *batch, struct mg_str first,
+                                      struct mg_str end)
+{
+	struct mg_lsm_iter *iter = iter_new(batch->lsm, end);
+
+	iter->iter = rocksdb_writebatch_wi_create_iterator_with_base(batch->batch, iter->iter);
+	mg_lsm_iter_seek(iter, first);
+	return iter;
+}
+
+void mg_lsm_batch_mark(struct mg_lsm_batch *batch)
+{
+	rocksdb_writebatch_wi_set_save_point(batch->batch);
+}
+
+void mg_lsm_batch_back(struct mg_lsm_batch *batch)
+{
+	char *text = NULL;
+
+	rocksdb_writebatch_wi_rollback_to_save_point(batch->batch, &text);
+	mg_assert(!text);
+}
+
+int mg_lsm_batch_write(struct mg_lsm_batch *batch, bool now, struct mg_error *err)
+{
+	const rocksdb_writeoptions_t *how = now ? batch->lsm->write_now : batch->lsm->write;
+	char *text = NULL;
+
+	rocksdb_write_writebatch_wi(batch->lsm->db, how, batch->batch, &text);
+	if (text) {
+		return tell(err, text);
+	}
+	rocksdb_writebatch_wi_clear(batch->batch);
+	return 0;
+}
+
+int mg_lsm_flush(struct mg_lsm *lsm, struct mg_error *err)
+{
+	rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
+	char *text = NULL;
+
+	rocksdb_flushoptions_set_wait(options, 1);
+	rocksdb_flush(lsm->db, options, &text);
+	rocksdb_flushoptions_destroy(options);
+	return text ? tell(err, text) : 0;
+}
+
+/* ---- a range as a file ---- */
+
+struct mg_lsm_view *mg_lsm_view_new(struct mg_lsm *lsm)
+{
+	struct mg_lsm_view *view = mg_alloc(sizeof *view);
+
+	view->lsm = lsm;
+	view->snapshot = rocksdb_create_snapshot(lsm->db);
+	return view;
+}
+
+void mg_lsm_view_free(struct mg_lsm_view *view)
+{
+	if (view) {
+		rocksdb_release_snapshot(view->lsm->db, view->snapshot);
+		mg_free(view);
+	}
+}
+
+/* The first key behind all that begin with the prefix. */
+static struct mg_str behind(struct mg_str prefix, char *room)
+{
+	size_t len = prefix.len;
+
+	mg_assert(len <= PREFIX_MAX);
+	memcpy(room, prefix.ptr, len);
+	while (len > 0 && (uint8_t)room[len - 1] == 0xff) {
+		len--;
+	}
+	mg_assert(len > 0);
+	room[len - 1]++;
+	return (struct mg_str){ room, len };
+}
+
+static void write_range(struct mg_lsm *lsm, struct mg_lsm_view *view, struct mg_str prefix,
+                        rocksdb_sstfilewriter_t *writer, char **text)
+{
+	char room[PREFIX_MAX];
+	struct mg_str end = behind(prefix, room);
+	rocksdb_readoptions_t *read = rocksdb_readoptions_create();
+
+	rocksdb_readoptions_set_snapshot(read, view->snapshot);
+	rocksdb_readoptions_set_fill_cache(read, 0);
+	rocksdb_readoptions_set_iterate_upper_bound(read, end.ptr, end.len);
+	rocksdb_iterator_t *iter = rocksdb_create_iterator(lsm->db, read);
+
+	for (rocksdb_iter_seek(iter, prefix.ptr, prefix.len); !*text && rocksdb_iter_valid(iter);
+	     rocksdb_iter_next(iter)) {
+		struct mg_str key, value;
+
+		key.ptr = rocksdb_iter_key(iter, &key.len);
+		value.ptr = rocksdb_iter_value(iter, &value.len);
+		rocksdb_sstfilewriter_put(writer, key.ptr, key.len, value.ptr, value.len, text);
+	}
+	if (!*text) {
+		rocksdb_iter_get_error(iter, text);
+	}
+	rocksdb_iter_destroy(iter);
+	rocksdb_readoptions_destroy(read);
+}
+
+int mg_lsm_export(struct mg_lsm *lsm, struct mg_lsm_view *view, struct mg_str prefix,
+                  const char *path, struct mg_error *err)
+{
+	struct mg_error ignored;
+	rocksdb_envoptions_t *env = rocksdb_envoptions_create();
+	rocksdb_sstfilewriter_t *writer = rocksdb_sstfilewriter_create(env, lsm->options);
+	char *text = NULL;
+
+	(void)mg_file_remove(path, &ignored);
+	rocksdb_sstfilewriter_open(writer, path, &text);
+	if (!text) {
+		write_range(lsm, view, prefix, writer, &text);
+	}
+	if (!text) {
+		rocksdb_sstfilewriter_finish(writer, &text); /* which syncs it */
+	}
+	rocksdb_sstfilewriter_destroy(writer);
+	rocksdb_envoptions_destroy(env);
+	if (text) {
+		int code = tell(err, text);
+
+		(void)mg_file_remove(path, &ignored);
+		return code;
+	}
+	return 0;
+}
+
+static void ingest(struct mg_lsm *lsm, const char *path, char **text)
+{
+	rocksdb_ingestexternalfileoptions_t *options = rocksdb_ingestexternalfileoptions_create();
+	const char *const paths[] = { path };
+
+	rocksdb_ingestexternalfileoptions_set_move_files(options, 0);
+	rocksdb_ingest_external_file(lsm->db, paths, 1, options, text);
+	rocksdb_ingestexternalfileoptions_destroy(options);
+}
+
+int mg_lsm_import(struct mg_lsm *lsm, struct mg_str prefix, const char *path, struct mg_error *err)
+{
+	char room[PREFIX_MAX];
+	struct mg_str end = behind(prefix, room);
+	rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+	char *text = NULL;
+
+	rocksdb_writebatch_delete_range(batch, prefix.ptr, prefix.len, end.ptr, end.len);
+	rocksdb_write(lsm->db, lsm->write, batch, &text);
+	rocksdb_writebatch_destroy(batch);
+	int code = text ? tell(err, text) : mg_lsm_flush(lsm, err);
+
+	text = NULL;
+	if (!code) {
+		ingest(lsm, path, &text);
+	}
+	return code ? code : text ? tell(err, text) : 0;
+}
