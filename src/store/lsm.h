@@ -36,7 +36,7 @@ const char *mg_lsm_version(void); /* "7.8.3": of the files, for manifests */
 
 /* Owns: the caller.  Fails: MG_E_CORRUPT, MG_E_IO, MG_E_DISK_FULL. */
 int mg_lsm_open(struct mg_lsm **out, const struct mg_lsm_options *options, struct mg_error *err);
-void mg_lsm_close(struct mg_lsm *lsm); /* what was not flushed is lost; NULL is fine */
+void mg_lsm_close(struct mg_lsm *lsm); /* flushes; NULL is fine */
 
 /* ---- reading ---- */
 

@@ -1,0 +1,230 @@
+"""Keys and values over HTTP: what one server does with them, and what three servers keep when they are killed."""
+import json
+import random
+import threading
+import time
+
+import pytest
+
+from servers_kit import Servers, until
+
+
+@pytest.fixture(scope="module")
+def single():
+    from conftest import Cluster
+    cluster = Cluster(scale=0, shards=2, kv_shards=4)
+
+    servers = Servers(lambda **_: cluster, count=1)
+    servers.start("server-1")
+    yield servers
+    cluster.remove()
+
+
+def kv(servers, method, path, body=None, name="server-1", **headers):
+    return servers.request(name, method, "/kv/" + path, body, headers={key.replace("_", "-"): value for key, value in headers.items()})
+
+
+# ---- one server ----
+
+
+def test_a_value_comes_back_as_it_was(single):
+    body = bytes(range(256)) * 40
+    put = kv(single, "PUT", "blobs/a", body, Content_Type="image/png", Content_Encoding="br")
+    assert put.status == 200 and put.headers["ETag"] == f'"{put.json()["version"]}"'
+    got = kv(single, "GET", "blobs/a")
+    assert (got.status, got.body) == (200, body)
+    assert got.headers["Content-Type"] == "image/png" and got.headers["Content-Encoding"] == "br"
+    assert got.headers["ETag"] == put.headers["ETag"]
+    head = kv(single, "HEAD", "blobs/a")
+    assert head.status == 200 and head.body == b"" and head.headers["Content-Length"] == str(len(body))
+    assert kv(single, "GET", "blobs/a", If_None_Match=put.headers["ETag"]).status == 304
+    assert kv(single, "DELETE", "blobs/a").status == 204
+    assert kv(single, "DELETE", "blobs/a").status == 404
+    missing = kv(single, "GET", "blobs/a")
+    assert missing.status == 404 and missing.json()["error"]["code"] == "not_found"
+
+
+def test_keys_may_be_any_bytes(single):
+    assert kv(single, "PUT", "bytes/00ff0a?encoding=hex", b"1").status == 200
+    assert kv(single, "GET", "bytes/AP8K?encoding=base64").body == b"1"
+    assert kv(single, "PUT", "bytes/a/b%20c", b"2").status == 200
+    assert kv(single, "GET", "bytes/612f622063?encoding=hex").body == b"2"
+    assert kv(single, "GET", "other/a/b%20c").status == 404  # another namespace
+
+
+def test_only_who_knows_the_version_changes_it(single):
+    first = kv(single, "PUT", "cas/a", b"1", If_None_Match="*")
+    assert first.status == 200
+    refused = kv(single, "PUT", "cas/a", b"2", If_None_Match="*")
+    assert refused.status == 412 and first.headers["ETag"].strip('"') in refused.json()["error"]["message"]
+    second = kv(single, "PUT", "cas/a", b"2", If_Match=first.headers["ETag"])
+    assert second.status == 200
+    assert kv(single, "PUT", "cas/a", b"3", If_Match=first.headers["ETag"]).status == 412
+    assert kv(single, "DELETE", "cas/a", If_Match=first.headers["ETag"]).status == 412
+    assert kv(single, "PUT", "cas/none", b"3", If_Match="*").status == 412
+    assert kv(single, "GET", "cas/a").body == b"2"
+    assert kv(single, "DELETE", "cas/a", If_Match=second.headers["ETag"]).status == 204
+
+
+def test_a_key_goes_when_its_time_has_come(single):
+    assert kv(single, "PUT", "ttl/a?ttl=0.4", b"1").status == 200
+    assert kv(single, "PUT", "ttl/b?ttl=0.4", b"1").status == 200
+    assert kv(single, "PUT", "ttl/b", b"2").status == 200  # for good now
+    assert kv(single, "GET", "ttl/a").headers["Merganser-Expires-Ms"]
+    until("it to go", lambda: kv(single, "GET", "ttl/a").status == 404)
+    assert kv(single, "GET", "ttl/b").body == b"2"
+
+
+@pytest.mark.parametrize("method, path, headers, status", [
+    ("GET", "bad%20name/a", {}, 400), ("GET", "ns", {}, 400), ("GET", "ns/", {}, 400), ("GET", "n" * 65 + "/a", {}, 400),
+    ("GET", "ns/zz?encoding=hex", {}, 400), ("GET", "ns/a?encoding=rot13", {}, 400), ("GET", "ns/a?consistency=maybe", {}, 400),
+    ("PUT", "ns/a?ttl=0", {}, 400), ("PUT", "ns/a?ttl=-1", {}, 400), ("PUT", "ns/a?ttl=x", {}, 400), ("PUT", "ns/a?ttl=nan", {}, 400),
+    ("PUT", "ns/a", {"If-Match": "1"}, 400), ("PUT", "ns/a", {"If-Match": '"x"'}, 400), ("PUT", "ns/a", {"If-None-Match": '"1"'}, 400),
+    ("POST", "ns/a", {}, 405), ("GET", "ns/" + "00" * 65537 + "?encoding=hex", {}, (413, 414, 431, 400)),
+])
+def test_what_makes_no_sense_is_refused(single, method, path, headers, status):
+    answer = single.request("server-1", method, "/kv/" + path, b"1" if method in ("PUT", "POST") else None, headers=headers)
+    assert answer.status in (status if isinstance(status, tuple) else (status,)), answer.body
+
+
+def test_a_value_that_is_too_large_is_refused(single):
+    assert kv(single, "PUT", "large/a", bytes(4 << 20)).status == 200
+    assert kv(single, "GET", "large/a").body == bytes(4 << 20)
+    assert kv(single, "PUT", "large/b", bytes((4 << 20) + 1)).status == 413
+    assert kv(single, "GET", "large/b").status == 404
+
+
+def test_without_a_login_nothing(single):
+    assert single.request("server-1", "GET", "/kv/ns/a", login=None).status == 401
+    assert single.request("server-1", "PUT", "/set", b"{}", login=None).status == 401
+    assert single.request("server-1", "GET", "/ping", login=None).body == b"PONG"
+
+
+# ---- as clients of old know it ----
+
+
+def test_the_lines_of_old(single):
+    entry = {"key": "00D1CE", "content_type": "text", "encoding": "utf8", "value": "4869"}
+    stored = single.request("server-1", "PUT", "/set", json.dumps(entry).encode())
+    expected = {"00d1ce": {"content_type": "text", "encoding": "utf8", "value": "4869"}}
+    assert (stored.status, stored.json()) == (200, expected)
+    for body, kind in ((b"00d1ce", "application/x-www-form-urlencoded"), (b"00D1CE\n", "text/plain"),
+                       (b"\x00\xd1\xce", "application/octet-stream"), (b"\x00\xd1\xce", None), (b"00d1ce", None)):
+        headers = {"Content-Type": kind} if kind else {}
+        found = query(single, body, headers)
+        assert (found.status, found.json()) == (200, expected), (body, kind)
+    assert query(single, b"00", {"Content-Type": "text/plain"}).status == 404
+    assert "error" in query(single, b"00", {"Content-Type": "text/plain"}).json()
+    assert kv(single, "GET", "default/00d1ce?encoding=hex").body == b"Hi"
+
+
+def query(servers, body, headers):
+    """urllib would add a Content-Type of its own."""
+    import http.client
+    from conftest import PASSWORD, USER, basic
+    connection = http.client.HTTPSConnection("localhost", servers.ports["server-1"], context=servers.cluster.tls(), timeout=60)
+    connection.request("POST", "/query", body, {"Authorization": basic((USER, PASSWORD)), **headers})
+    answer = connection.getresponse()
+    from conftest import Answer
+    found = Answer(answer.status, answer.headers, answer.read())
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("entry, status", [
+    ({"key": "0", "content_type": "", "encoding": "", "value": ""}, 400), ({"key": "zz", "content_type": "", "encoding": "", "value": ""}, 400),
+    ({"key": "", "content_type": "", "encoding": "", "value": ""}, 400), ({"key": "00", "content_type": "", "encoding": ""}, 400),
+    ({"key": 7, "content_type": "", "encoding": "", "value": ""}, 400), ([], 400), ("x", 400),
+    ({"key": "00", "content_type": "", "encoding": "", "value": "00" * ((4 << 20) + 1)}, 413),
+])
+def test_what_set_refuses(single, entry, status):
+    answer = single.request("server-1", "PUT", "/set", json.dumps(entry).encode())
+    assert answer.status == status and "error" in answer.json(), answer.body
+
+
+def test_subscribe(single):
+    answer = single.request("server-1", "POST", "/subscribe", b'{"ip": "127.0.0.1", "port": 19091}')
+    assert (answer.status, answer.body) == (200, b"Subscribed")
+    assert single.request("server-1", "POST", "/subscribe", b"{}").status == 400
+
+
+# ---- three servers ----
+
+
+@pytest.fixture
+def three(new_cluster):
+    servers = Servers(new_cluster, scale=0, shards=2, kv_shards=3)
+    servers.start_all()
+    return servers
+
+
+def put(servers, name, key, value):
+    """True: acknowledged; False: it did not happen; None: nobody knows."""
+    try:
+        answer = kv(servers, "PUT", f"t/{key}", value, name=name)
+    except OSError:
+        return None
+    return True if answer.status == 200 else False if answer.status == 503 else None
+
+
+def test_any_server_takes_and_gives_any_key(three):
+    for i in range(60):
+        assert put(three, three.names[i % 3], f"k{i}", b"%d" % i)
+        for name in three.names:
+            assert kv(three, "GET", f"t/k{i}", name=name).body == b"%d" % i, (i, name)
+    others = three.others(three.coordinator())
+    assert {three.request(name, "POST", "/subscribe", b'{"ip": "::1", "port": 1}').status for name in others} == {418}
+
+
+def test_what_was_acknowledged_survives_kills(three):
+    acknowledged, stop, lock = {}, threading.Event(), threading.Lock()
+
+    def write(number):
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            key, value = f"w{number}-{turn}", b"%d" % random.getrandbits(60)
+            if put(three, random.choice(three.names), key, value):
+                with lock:
+                    acknowledged[key] = value
+
+    writers = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+    for writer in writers:
+        writer.start()
+    for victim in three.names:
+        time.sleep(1.5)
+        three.kill(victim)
+        time.sleep(1.5)
+        three.start(victim)
+    stop.set()
+    for writer in writers:
+        writer.join()
+    assert len(acknowledged) > 50
+    for name in three.names:
+        for key, value in acknowledged.items():
+            assert kv(three, "GET", f"t/{key}", name=name).body == value, (name, key)
+    for name in three.names:
+        three.kill(name)
+    for name in three.names:
+        three.start(name, wait=False)
+    three.await_ready(*three.names)
+    for key, value in acknowledged.items():
+        assert kv(three, "GET", f"t/{key}", name=random.choice(three.names)).body == value, key
+
+
+def test_a_server_that_comes_later_has_it_all(new_cluster):
+    servers = Servers(new_cluster, scale=0, shards=2, kv_shards=3)
+    servers.start("server-1")
+    for i in range(500):
+        assert put(servers, "server-1", f"k{i}", b"%d" % i * 50)
+    servers.start("server-2")
+    servers.start("server-3")
+    for i in range(0, 500, 7):
+        assert kv(servers, "GET", f"t/k{i}?consistency=any", name="server-3").body == b"%d" % i * 50
+    first = servers.coordinator()
+    servers.kill(first)
+    left = servers.others(first)
+    for i in range(0, 500, 11):
+        assert kv(servers, "GET", f"t/k{i}", name=left[i % 2]).body == b"%d" % i * 50
+    assert until("a write", lambda: put(servers, left[0], "k0", b"new"))
+    assert kv(servers, "GET", "t/k0", name=left[1]).body == b"new"
