@@ -90,6 +90,9 @@ void mg_rest_kv_query(struct mg_doors *doors, struct mg_http_request *request, c
 void mg_rest_kv_subscribe(struct mg_doors *doors, struct mg_http_request *request,
                           const char *user, enum mg_role role);
 
+/* ---- rest_kv_scan.c: GET /kv/NAMESPACE ---- */
+void mg_rest_kv_scan(struct mg_doors *doors, struct mg_http_request *request, const char *space);
+
 /* ---- rest_nodes.c: POST /join, PUT /cluster/nodes/NAME ---- */
 #define MG_NODES_PATH "/cluster/nodes/"
 void mg_rest_join(struct mg_doors *doors, struct mg_http_request *request);

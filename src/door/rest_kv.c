@@ -9,13 +9,13 @@
  * owner: the connection's loop, but between call and post the raft thread.
  */
 #include "door/doors_int.h"
+#include "door/kv_text.h"
 #include "door/rest_sql.h"
 #include "replica/kv_groups.h"
 #include "replica/replica.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,64 +171,6 @@ static void reply(struct mg_http_request *request, int status, const char *type,
 
 /* ---- names and keys ---- */
 
-static bool is_space(struct mg_str name)
-{
-	bool good = name.len > 0 && name.len <= MG_KV_SPACE_MAX;
-
-	for (size_t i = 0; good && i < name.len; i++) {
-		good = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-",
-		              name.ptr[i]) != NULL;
-	}
-	return good;
-}
-
-static bool from_hex(struct mg_arena *arena, struct mg_str text, struct mg_str *out)
-{
-	char *bytes = mg_arena_alloc(arena, text.len / 2 + 1);
-	size_t len = 0;
-	const char *end = NULL;
-
-	if (text.len % 2 ||
-	    sodium_hex2bin((unsigned char *)bytes, text.len / 2 + 1, text.ptr, text.len, NULL, &len,
-	                   &end) ||
-	    end != text.ptr + text.len) {
-		return false;
-	}
-	*out = (struct mg_str){ bytes, len };
-	return true;
-}
-
-static bool from_base64(struct mg_arena *arena, struct mg_str text, struct mg_str *out)
-{
-	static const int variants[] = {
-		sodium_base64_VARIANT_ORIGINAL, sodium_base64_VARIANT_ORIGINAL_NO_PADDING,
-		sodium_base64_VARIANT_URLSAFE, sodium_base64_VARIANT_URLSAFE_NO_PADDING
-	};
-	char *bytes = mg_arena_alloc(arena, text.len + 1);
-	bool good = false;
-
-	for (size_t i = 0; !good && i < sizeof variants / sizeof *variants; i++) {
-		const char *end = NULL;
-		size_t len = 0;
-
-		good = sodium_base642bin((unsigned char *)bytes, text.len + 1, text.ptr, text.len, NULL,
-		                         &len, &end, variants[i]) == 0 &&
-		       end == text.ptr + text.len;
-		*out = (struct mg_str){ bytes, len };
-	}
-	return good;
-}
-
-static void add_hex(struct mg_sb *out, struct mg_str bytes)
-{
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < bytes.len; i++) {
-		mg_sb_add_char(out, digits[(uint8_t)bytes.ptr[i] >> 4]);
-		mg_sb_add_char(out, digits[(uint8_t)bytes.ptr[i] & 15]);
-	}
-}
-
 /* Namespace and key of /kv/NAMESPACE/KEY.  False after an answer. */
 static bool read_path(struct mg_http_request *request, struct mg_kv_op *op)
 {
@@ -238,13 +180,13 @@ static bool read_path(struct mg_http_request *request, struct mg_kv_op *op)
 
 	op->space = (struct mg_str){ rest, slash ? (size_t)(slash - rest) : strlen(rest) };
 	op->key = mg_str(slash ? slash + 1 : NULL);
-	if (!is_space(op->space)) {
+	if (!mg_kv_is_space(op->space)) {
 		refuse(request, 400, "this is no name of a namespace",
 		       "Up to 64 letters, digits, \"_\", \"-\" and \".\".");
 		return false;
 	}
-	if (encoding && !(mg_text_eq(encoding, "hex")      ? from_hex(arena, op->key, &op->key)
-	                  : mg_text_eq(encoding, "base64") ? from_base64(arena, op->key, &op->key)
+	if (encoding && !(mg_text_eq(encoding, "hex")      ? mg_kv_from_hex(arena, op->key, &op->key)
+	                  : mg_text_eq(encoding, "base64") ? mg_kv_from_base64(arena, op->key, &op->key)
 	                                                   : false)) {
 		refuse(request, 400, "the key is not what ?encoding= says",
 		       "?encoding=hex or base64; without it the key is the text itself.");
@@ -418,11 +360,16 @@ void mg_rest_kv(struct mg_doors *doors, struct mg_http_request *request, const c
 {
 	const char *method = mg_http_method(request);
 	bool put = strcmp(method, "PUT") == 0, del = strcmp(method, "DELETE") == 0;
+	const char *rest = mg_http_path(request) + strlen(KV_PATH);
 	struct ask *ask = ask_new(doors, request, put ? answer_put : del ? answer_delete : answer_get);
 
 	(void)user;
 	(void)role;
 	if (!ask) {
+		return;
+	}
+	if (strcmp(method, "GET") == 0 && !strchr(rest, '/')) {
+		mg_rest_kv_scan(doors, request, rest);
 		return;
 	}
 	ask->op.kind = put ? MG_KV_PUT : del ? MG_KV_DELETE : MG_KV_READ;
@@ -451,13 +398,13 @@ static void add_entry(struct mg_sb *json, struct mg_str key, struct mg_str type,
                       struct mg_str encoding, struct mg_str value)
 {
 	mg_sb_add(json, "{\"");
-	add_hex(json, key);
+	mg_kv_add_hex(json, key);
 	mg_sb_add(json, "\": {\"content_type\": ");
 	mg_sb_add_json(json, type.ptr, type.len);
 	mg_sb_add(json, ", \"encoding\": ");
 	mg_sb_add_json(json, encoding.ptr, encoding.len);
 	mg_sb_add(json, ", \"value\": \"");
-	add_hex(json, value);
+	mg_kv_add_hex(json, value);
 	mg_sb_add(json, "\"}}\n");
 }
 
@@ -508,7 +455,8 @@ static bool read_set(struct mg_http_request *request, struct mg_kv_op *op)
 	}
 	op->type = texts[1];
 	op->encoding = texts[2];
-	if (!from_hex(arena, texts[0], &op->key) || !from_hex(arena, texts[3], &op->value)) {
+	if (!mg_kv_from_hex(arena, texts[0], &op->key) ||
+	    !mg_kv_from_hex(arena, texts[3], &op->value)) {
 		refuse(request, 400, "\"key\" or \"value\" is not hex", "Two digits for each byte.");
 		return false;
 	}
@@ -572,7 +520,7 @@ void mg_rest_kv_query(struct mg_doors *doors, struct mg_http_request *request, c
 	ask->op.kind = MG_KV_READ;
 	ask->op.space = MG_STR(DEFAULT_SPACE);
 	ask->op.key = body;
-	if (hex && !from_hex(mg_http_arena(request), mg_str_trim(body), &ask->op.key)) {
+	if (hex && !mg_kv_from_hex(mg_http_arena(request), mg_str_trim(body), &ask->op.key)) {
 		refuse(request, 400, "the body is not the hex of a key",
 		       "Two digits for each byte; or send the bytes as application/octet-stream.");
 		return;
@@ -583,7 +531,7 @@ void mg_rest_kv_query(struct mg_doors *doors, struct mg_http_request *request, c
 		return;
 	}
 	if (!hex && !type) {
-		(void)from_hex(mg_http_arena(request), mg_str_trim(body), &ask->other);
+		(void)mg_kv_from_hex(mg_http_arena(request), mg_str_trim(body), &ask->other);
 	}
 	begin(ask);
 }

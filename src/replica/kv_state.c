@@ -401,39 +401,73 @@ int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_st
 	return code;
 }
 
-int mg_kv_state_scan(struct mg_kv_state *state, struct mg_str space, struct mg_str first,
-                     struct mg_str end,
-                     bool (*take)(void *arg, struct mg_str key, const struct mg_kv_found *found),
-                     void *arg, struct mg_error *err)
-{
-	struct mg_sb from = { 0 }, to = { 0 };
-	size_t head = MG_KV_PREFIX + 2 + space.len;
-	struct mg_kv_found found;
-	struct mg_str key, value;
-	bool more = true;
-	int code = 0;
+struct mg_kv_iter {
+	struct mg_kv_state *state;
+	struct mg_lsm_iter *iter;
+	size_t head; /* bytes of the tree's key before that of the namespace */
+	struct mg_error err;
+};
 
+struct mg_kv_iter *mg_kv_iter_open(struct mg_kv_state *state, struct mg_str space,
+                                   struct mg_str first, struct mg_str end)
+{
+	struct mg_kv_iter *iter = mg_alloc0(sizeof *iter);
+	struct mg_sb from = { 0 }, to = { 0 };
+
+	iter->state = state;
+	iter->head = MG_KV_PREFIX + 2 + space.len;
 	(void)mg_kv__data_key(state, space, first, &from);
 	(void)mg_kv__data_key(state, space, end, &to);
 	if (end.len == 0) {
 		to.ptr[to.len - 1]++; /* behind all of the namespace; its last byte is no 0xff */
 	}
-	struct mg_lsm_iter *iter = mg_lsm_iter_open(state->lsm, as_key(&from), as_key(&to));
-
-	while (!code && more && mg_lsm_iter_next(iter, &key, &value)) {
-		code = mg_kv__record_read(value, &found, err);
-		if (!code && mg_kv__is_there(state, &found)) {
-			more = take(arg, (struct mg_str){ key.ptr + head, key.len - head }, &found);
-		}
-	}
-	struct mg_error read = { 0 };
-	int end_code = mg_lsm_iter_close(iter, &read);
-
-	if (!code && end_code) {
-		*err = read;
-		code = end_code;
-	}
+	iter->iter = mg_lsm_iter_open(state->lsm, as_key(&from), as_key(&to));
 	mg_sb_fini(&from);
 	mg_sb_fini(&to);
+	return iter;
+}
+
+bool mg_kv_iter_next(struct mg_kv_iter *iter, struct mg_str *key, struct mg_kv_found *found)
+{
+	struct mg_str stored, value;
+
+	while (!iter->err.code && mg_lsm_iter_next(iter->iter, &stored, &value)) {
+		if (!mg_kv__record_read(value, found, &iter->err) &&
+		    mg_kv__is_there(iter->state, found)) {
+			*key = (struct mg_str){ stored.ptr + iter->head, stored.len - iter->head };
+			return true;
+		}
+	}
+	return false;
+}
+
+int mg_kv_iter_close(struct mg_kv_iter *iter, struct mg_error *err)
+{
+	struct mg_error read = { 0 };
+
+	if (!iter) {
+		return 0;
+	}
+	int code = mg_lsm_iter_close(iter->iter, &read);
+
+	if (iter->err.code || code) {
+		*err = iter->err.code ? iter->err : read;
+		code = err->code;
+	}
+	mg_free(iter);
 	return code;
+}
+
+int mg_kv_state_scan(struct mg_kv_state *state, struct mg_str space, struct mg_str first,
+                     struct mg_str end,
+                     bool (*take)(void *arg, struct mg_str key, const struct mg_kv_found *found),
+                     void *arg, struct mg_error *err)
+{
+	struct mg_kv_iter *iter = mg_kv_iter_open(state, space, first, end);
+	struct mg_kv_found found;
+	struct mg_str key;
+
+	while (mg_kv_iter_next(iter, &key, &found) && take(arg, key, &found)) {
+	}
+	return mg_kv_iter_close(iter, err);
 }

@@ -87,8 +87,14 @@ int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err)
 int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_str key,
                     struct mg_kv_found *out, struct mg_lsm_value *value, struct mg_error *err);
 
-/* Keys of a namespace from `first` to before `end` (len 0: all), in order, until take says false.
- */
+/* Keys of a namespace from `first` to before `end` (len 0: all), in order, as of this moment. */
+struct mg_kv_iter;
+struct mg_kv_iter *mg_kv_iter_open(struct mg_kv_state *state, struct mg_str space,
+                                   struct mg_str first, struct mg_str end);
+/* False: the end, or an error, which close tells.  Valid until the next call. */
+bool mg_kv_iter_next(struct mg_kv_iter *iter, struct mg_str *key, struct mg_kv_found *found);
+int mg_kv_iter_close(struct mg_kv_iter *iter, struct mg_error *err); /* NULL is fine */
+/* The same, until take says false. */
 int mg_kv_state_scan(struct mg_kv_state *state, struct mg_str space, struct mg_str first,
                      struct mg_str end,
                      bool (*take)(void *arg, struct mg_str key, const struct mg_kv_found *found),

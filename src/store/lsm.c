@@ -350,26 +350,29 @@ void mg_lsm_view_free(struct mg_lsm_view *view)
 	}
 }
 
-/* The first key behind all that begin with the prefix. */
-static struct mg_str behind(struct mg_str prefix, char *room)
+struct mg_str mg_lsm_behind(struct mg_str prefix, char *room)
 {
 	size_t len = prefix.len;
 
-	mg_assert(len <= PREFIX_MAX);
-	memcpy(room, prefix.ptr, len);
+	if (len) {
+		memcpy(room, prefix.ptr, len);
+	}
 	while (len > 0 && (uint8_t)room[len - 1] == 0xff) {
 		len--;
 	}
-	mg_assert(len > 0);
-	room[len - 1]++;
+	if (len > 0) {
+		room[len - 1]++;
+	}
 	return (struct mg_str){ room, len };
 }
 
 static void write_range(struct mg_lsm *lsm, struct mg_lsm_view *view, struct mg_str prefix,
                         rocksdb_sstfilewriter_t *writer, char **text)
 {
+	mg_assert(prefix.len <= PREFIX_MAX);
 	char room[PREFIX_MAX];
-	struct mg_str end = behind(prefix, room);
+	struct mg_str end = mg_lsm_behind(prefix, room);
+
 	rocksdb_readoptions_t *read = rocksdb_readoptions_create();
 
 	rocksdb_readoptions_set_snapshot(read, view->snapshot);
@@ -431,10 +434,14 @@ static void ingest(struct mg_lsm *lsm, const char *path, char **text)
 
 int mg_lsm_import(struct mg_lsm *lsm, struct mg_str prefix, const char *path, struct mg_error *err)
 {
+	mg_assert(prefix.len <= PREFIX_MAX);
 	char room[PREFIX_MAX];
-	struct mg_str end = behind(prefix, room);
+	struct mg_str end = mg_lsm_behind(prefix, room);
+
 	rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
 	char *text = NULL;
+
+	mg_assert(end.len > 0);
 
 	rocksdb_writebatch_delete_range(batch, prefix.ptr, prefix.len, end.ptr, end.len);
 	rocksdb_write(lsm->db, lsm->write, batch, &text);

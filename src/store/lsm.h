@@ -81,6 +81,10 @@ int mg_lsm_batch_write(struct mg_lsm_batch *batch, bool now, struct mg_error *er
 /* Returns when all that was written is durable. */
 int mg_lsm_flush(struct mg_lsm *lsm, struct mg_error *err);
 
+/* The first key behind all that begin with the prefix, in room for prefix.len bytes; len 0: there
+ * is none. */
+struct mg_str mg_lsm_behind(struct mg_str prefix, char *room);
+
 /* ---- a range as a file ---- */
 
 struct mg_lsm_view *mg_lsm_view_new(struct mg_lsm *lsm); /* what is there now */

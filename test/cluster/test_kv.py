@@ -76,7 +76,9 @@ def test_a_key_goes_when_its_time_has_come(single):
 
 
 @pytest.mark.parametrize("method, path, headers, status", [
-    ("GET", "bad%20name/a", {}, 400), ("GET", "ns", {}, 400), ("GET", "ns/", {}, 400), ("GET", "n" * 65 + "/a", {}, 400),
+    ("GET", "bad%20name/a", {}, 400), ("DELETE", "ns", {}, 400), ("GET", "ns/", {}, 400),
+    ("GET", "ns?limit=0", {}, 400), ("GET", "ns?limit=x", {}, 400), ("GET", "ns?values=json", {}, 400), ("GET", "ns?cursor=zz", {}, 400),
+    ("GET", "n" * 65 + "/a", {}, 400),
     ("GET", "ns/zz?encoding=hex", {}, 400), ("GET", "ns/a?encoding=rot13", {}, 400), ("GET", "ns/a?consistency=maybe", {}, 400),
     ("PUT", "ns/a?ttl=0", {}, 400), ("PUT", "ns/a?ttl=-1", {}, 400), ("PUT", "ns/a?ttl=x", {}, 400), ("PUT", "ns/a?ttl=nan", {}, 400),
     ("PUT", "ns/a", {"If-Match": "1"}, 400), ("PUT", "ns/a", {"If-Match": '"x"'}, 400), ("PUT", "ns/a", {"If-None-Match": '"1"'}, 400),
@@ -92,6 +94,36 @@ def test_a_value_that_is_too_large_is_refused(single):
     assert kv(single, "GET", "large/a").body == bytes(4 << 20)
     assert kv(single, "PUT", "large/b", bytes((4 << 20) + 1)).status == 413
     assert kv(single, "GET", "large/b").status == 404
+
+
+def scan(servers, query, name="server-1"):
+    """All pages."""
+    keys, cursor = [], ""
+    while cursor is not None:
+        answer = kv(servers, "GET", f"{query}{'&' if '?' in query else '?'}cursor={cursor}", name=name)
+        assert answer.status == 200, answer.body
+        keys += answer.json()["keys"]
+        cursor = answer.json()["cursor"]
+    return keys
+
+
+def test_keys_in_order(single):
+    names = sorted(f"{letter}{number:02}" for letter in "abc" for number in range(40))
+    for name in random.sample(names, len(names)):
+        assert kv(single, "PUT", f"scan/{name}", name.encode(), Content_Type="text/plain").status == 200
+    kv(single, "PUT", "scan2/x", b"")
+    found = scan(single, "scan?limit=7")
+    assert [one["key"] for one in found] == names
+    assert all(one["size"] == 3 and one["content_type"] == "text/plain" and one["version"] > 0 and "value" not in one for one in found)
+    assert [one["key"] for one in scan(single, "scan?prefix=b&limit=9")] == [name for name in names if name[0] == "b"]
+    assert [one["key"] for one in scan(single, "scan?start=a05&end=b03")] == [name for name in names if "a05" <= name < "b03"]
+    assert [one["key"] for one in scan(single, "scan?prefix=b&start=b30&end=c")] == [name for name in names if "b30" <= name < "c"]
+    assert [one["key"] for one in scan(single, "scan?prefix=62&encoding=hex")] == [name.encode().hex() for name in names if name[0] == "b"]
+    assert scan(single, "scan?prefix=a00&values=base64")[0]["value"] == "YTAw"
+    assert scan(single, "scan?prefix=z") == [] and scan(single, "nothing") == []
+    kv(single, "PUT", "scan/ff00?encoding=hex", b"")
+    assert [one["key_hex"] for one in scan(single, "scan?start=d")] == ["ff00"]
+    assert [one["key"] for one in scan(single, "scan?prefix=/w==&encoding=base64")] == ["/wA="]
 
 
 def test_without_a_login_nothing(single):
@@ -132,7 +164,8 @@ def query(servers, body, headers):
 
 
 @pytest.mark.parametrize("entry, status", [
-    ({"key": "0", "content_type": "", "encoding": "", "value": ""}, 400), ({"key": "zz", "content_type": "", "encoding": "", "value": ""}, 400),
+    ({"key": "0", "content_type": "", "encoding": "", "value": ""}, 400),
+    ({"key": "zz", "content_type": "", "encoding": "", "value": ""}, 400),
     ({"key": "", "content_type": "", "encoding": "", "value": ""}, 400), ({"key": "00", "content_type": "", "encoding": ""}, 400),
     ({"key": 7, "content_type": "", "encoding": "", "value": ""}, 400), ([], 400), ("x", 400),
     ({"key": "00", "content_type": "", "encoding": "", "value": "00" * ((4 << 20) + 1)}, 413),

@@ -228,7 +228,9 @@ static void test_numbers_and_ends(void **unused)
 	add.number = INT64_MAX;
 	assert_int_equal(one(add).status, MG_KV_OVERFLOW);
 	assert_key("n", "2");
-	static const char *const none[] = { "", " 1", "1 ", "+1", "01", "-0", "1.0", "9223372036854775808" };
+	static const char *const none[] = {
+		"", " 1", "1 ", "+1", "01", "-0", "1.0", "9223372036854775808"
+	};
 
 	for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
 		(void)one(op(MG_KV_PUT, "n", none[i], 0));

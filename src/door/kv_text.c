@@ -1,0 +1,75 @@
+/* kv_text.c - see kv_text.h. */
+#include "door/kv_text.h"
+
+#include "replica/kv_command.h"
+
+#include <sodium.h>
+#include <string.h>
+
+bool mg_kv_is_space(struct mg_str name)
+{
+	bool good = name.len > 0 && name.len <= MG_KV_SPACE_MAX;
+
+	for (size_t i = 0; good && i < name.len; i++) {
+		good = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-",
+		              name.ptr[i]) != NULL;
+	}
+	return good;
+}
+
+bool mg_kv_from_hex(struct mg_arena *arena, struct mg_str text, struct mg_str *out)
+{
+	char *bytes = mg_arena_alloc(arena, text.len / 2 + 1);
+	size_t len = 0;
+	const char *end = NULL;
+
+	if (text.len % 2 ||
+	    sodium_hex2bin((unsigned char *)bytes, text.len / 2 + 1, text.ptr, text.len, NULL, &len,
+	                   &end) ||
+	    end != text.ptr + text.len) {
+		return false;
+	}
+	*out = (struct mg_str){ bytes, len };
+	return true;
+}
+
+bool mg_kv_from_base64(struct mg_arena *arena, struct mg_str text, struct mg_str *out)
+{
+	static const int variants[] = {
+		sodium_base64_VARIANT_ORIGINAL, sodium_base64_VARIANT_ORIGINAL_NO_PADDING,
+		sodium_base64_VARIANT_URLSAFE, sodium_base64_VARIANT_URLSAFE_NO_PADDING
+	};
+	char *bytes = mg_arena_alloc(arena, text.len + 1);
+	bool good = false;
+
+	for (size_t i = 0; !good && i < sizeof variants / sizeof *variants; i++) {
+		const char *end = NULL;
+		size_t len = 0;
+
+		good = sodium_base642bin((unsigned char *)bytes, text.len + 1, text.ptr, text.len, NULL,
+		                         &len, &end, variants[i]) == 0 &&
+		       end == text.ptr + text.len;
+		*out = (struct mg_str){ bytes, len };
+	}
+	return good;
+}
+
+void mg_kv_add_hex(struct mg_sb *out, struct mg_str bytes)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < bytes.len; i++) {
+		mg_sb_add_char(out, digits[(uint8_t)bytes.ptr[i] >> 4]);
+		mg_sb_add_char(out, digits[(uint8_t)bytes.ptr[i] & 15]);
+	}
+}
+
+void mg_kv_add_base64(struct mg_sb *out, struct mg_str bytes)
+{
+	size_t size = sodium_base64_ENCODED_LEN(bytes.len, sodium_base64_VARIANT_ORIGINAL);
+	char *text = mg_alloc(size);
+
+	mg_sb_add(out, sodium_bin2base64(text, size, (const unsigned char *)bytes.ptr, bytes.len,
+	                                 sodium_base64_VARIANT_ORIGINAL));
+	mg_free(text);
+}

@@ -1,0 +1,18 @@
+/*
+ * kv_text.h - names of namespaces, and bytes of keys and values as text.  Pure; any thread.
+ */
+#ifndef MG_DOOR_KV_TEXT_H
+#define MG_DOOR_KV_TEXT_H
+
+#include "base/mem.h"
+#include "base/str.h"
+
+/* 1 to 64 letters, digits, "_", "-" and ".". */
+bool mg_kv_is_space(struct mg_str name);
+/* False: it is none.  *out: in arena. */
+bool mg_kv_from_hex(struct mg_arena *arena, struct mg_str text, struct mg_str *out);
+bool mg_kv_from_base64(struct mg_arena *arena, struct mg_str text, struct mg_str *out);
+void mg_kv_add_hex(struct mg_sb *out, struct mg_str bytes); /* lower case */
+void mg_kv_add_base64(struct mg_sb *out, struct mg_str bytes);
+
+#endif

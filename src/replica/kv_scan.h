@@ -1,0 +1,29 @@
+/*
+ * kv_scan.h - the keys of a namespace over all shards, in order.
+ *
+ *     open -> next, next, ... -> close
+ *
+ * Each shard is read as of one moment, which is not before `open` was called: what was acknowledged
+ * by then is seen.  Of several shards these moments may differ by some milliseconds.
+ *
+ * Thread: one at a time, and one that may wait: neither a loop nor the raft thread.
+ */
+#ifndef MG_REPLICA_KV_SCAN_H
+#define MG_REPLICA_KV_SCAN_H
+
+#include "replica/kv_groups.h"
+
+struct mg_kv_scan;
+
+/* From `first` to before `end` (len 0: all).  any: as this node has it, asking nobody.  Fails:
+ * MG_E_UNSUPPORTED the cluster has no such shards; as a read of kv_groups.h. */
+int mg_kv_scan_open(struct mg_kv_scan **out, struct mg_replica *replica, struct mg_str space,
+                    struct mg_str first, struct mg_str end, bool any, struct mg_error *err);
+/* False: the end, or an error, which close tells.  Valid until the next call. */
+bool mg_kv_scan_next(struct mg_kv_scan *scan, struct mg_str *key, struct mg_kv_found *found);
+int mg_kv_scan_close(struct mg_kv_scan *scan, struct mg_error *err); /* NULL is fine */
+
+/* Returns when what was acknowledged before can be read here, of all shards. */
+int mg_kv_await(struct mg_replica *replica, struct mg_error *err);
+
+#endif
