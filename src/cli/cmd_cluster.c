@@ -11,7 +11,6 @@
 #include "cli/commands.h"
 #include "cli/shell.h"
 
-#include <ctype.h>
 #include <string.h>
 
 static bool wants_json(const struct mg_options *options)
@@ -52,8 +51,8 @@ int mg_cluster_fetch(const struct mg_options *options, const char *method, const
 
 	if (code == 0) {
 		endpoint = mg_connection_endpoint(&connection);
-		code =
-			mg_http_fetch(&endpoint, method, path, NULL, (struct mg_str){ 0 }, status, body, err);
+		code = mg_http_fetch(&endpoint, method, path, NULL, NULL, (struct mg_str){ 0 }, status,
+		                     body, err);
 	}
 	if (code == 0 && *status == 403) {
 		code = mg_cluster_refusal(body, *status, err);
@@ -162,14 +161,12 @@ static int put_state(const struct mg_options *options, const char *name, const c
 	int status = 0, code = mg_connection_read(&connection, options, NULL, err);
 
 	mg_sb_add(&path, "/cluster/nodes/");
-	for (const unsigned char *c = (const unsigned char *)name; *c; c++) {
-		mg_sb_addf(&path, isalnum(*c) || strchr("-._", *c) ? "%c" : "%%%02X", *c);
-	}
+	mg_url_add_escaped(&path, name);
 	mg_sb_addf(&body, "{\"state\":\"%s\"}", state);
 	if (code == 0) {
 		struct mg_endpoint endpoint = mg_connection_endpoint(&connection);
 
-		code = mg_http_fetch(&endpoint, "PUT", mg_sb_text(&path), "application/json",
+		code = mg_http_fetch(&endpoint, "PUT", mg_sb_text(&path), "application/json", NULL,
 		                     (struct mg_str){ mg_sb_text(&body), body.len }, &status, answer, err);
 	}
 	if (code == 0 && status == 401) {

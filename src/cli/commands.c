@@ -45,6 +45,33 @@ static const struct mg_option check_options[] = {
 	{ 0 },
 };
 
+static const struct mg_option kv_options[] = {
+	{ .name = "namespace", .alias = "n", .kind = MG_O_TEXT, .fallback = "default",
+	  .help = "where the key lies" },
+	{ .name = "encoding", .kind = MG_O_CHOICE, .choices = "text|hex|base64", .fallback = "text",
+	  .help = "how the key is written" },
+	{ 0 },
+};
+
+static const struct mg_option kv_put_options[] = {
+	{ .name = "ttl", .kind = MG_O_MS, .help = "the key goes after this time" },
+	{ .name = "content-type", .kind = MG_O_TEXT, .fallback = "application/octet-stream",
+	  .help = "kept with the value" },
+	{ 0 },
+};
+
+static const struct mg_option kv_absent_options[] = {
+	{ .name = "if-absent", .kind = MG_O_FLAG, .help = "only when there is no such key" },
+	{ 0 },
+};
+
+static const struct mg_option kv_scan_options[] = {
+	{ .name = "limit", .kind = MG_O_INT, .min = 1, .max = 100000, .fallback = "1000",
+	  .help = "keys of a page" },
+	{ .name = "cursor", .kind = MG_O_TEXT, .help = "where the page before has ended" },
+	{ 0 },
+};
+
 static const struct mg_option rebalance_options[] = {
 	{ .name = "timeout",
 	  .kind = MG_O_MS,
@@ -207,6 +234,50 @@ const struct mg_command mg_commands[] = {
 	  .example = "  merganser cluster shards --format json",
 	  .tables = TABLES(format_options, mg_options_connection),
 	  .run = mg_command_cluster_shards },
+	{ .name = "kv get",
+	  .arguments = "KEY",
+	  .arguments_min = 1,
+	  .arguments_max = 1,
+	  .summary = "print the value of a key, as it is",
+	  .example = "  merganser kv get greeting\n"
+	             "  merganser kv get 00ff --encoding hex --namespace blobs > file",
+	  .tables = TABLES(kv_options, mg_options_connection),
+	  .run = mg_command_kv_get },
+	{ .name = "kv put",
+	  .arguments = "KEY [VALUE]",
+	  .arguments_min = 1,
+	  .arguments_max = 2,
+	  .summary = "store a value; without VALUE, or with -, from standard input",
+	  .text = "Prints the key's new version, for `kv cas`.",
+	  .example = "  merganser kv put greeting hello --ttl 1h\n"
+	             "  merganser kv put picture --content-type image/png < picture.png",
+	  .tables = TABLES(kv_options, kv_put_options, kv_absent_options, mg_options_connection),
+	  .run = mg_command_kv_put },
+	{ .name = "kv cas",
+	  .arguments = "KEY VERSION [VALUE]",
+	  .arguments_min = 2,
+	  .arguments_max = 3,
+	  .summary = "store a value when the key still has this version",
+	  .text = "VERSION 0: when there is no such key.",
+	  .example = "  merganser kv cas greeting 7 goodbye",
+	  .tables = TABLES(kv_options, kv_put_options, mg_options_connection),
+	  .run = mg_command_kv_cas },
+	{ .name = "kv delete",
+	  .arguments = "KEY",
+	  .arguments_min = 1,
+	  .arguments_max = 1,
+	  .summary = "remove a key",
+	  .example = "  merganser kv delete greeting",
+	  .tables = TABLES(kv_options, mg_options_connection),
+	  .run = mg_command_kv_delete },
+	{ .name = "kv scan",
+	  .arguments = "[PREFIX]",
+	  .arguments_max = 1,
+	  .summary = "list keys in order: key, version, size, content type",
+	  .example = "  merganser kv scan user/ --limit 100\n"
+	             "  merganser kv scan --format json",
+	  .tables = TABLES(kv_options, kv_scan_options, format_options, mg_options_connection),
+	  .run = mg_command_kv_scan },
 	{ .name = "cluster drain",
 	  .arguments = "NODE",
 	  .arguments_min = 1,

@@ -218,7 +218,7 @@ static int wait_server(struct mg_demo *demo, struct mg_demo_node *node, struct m
 
 	for (bool ready = false; !ready && result == 0;) {
 		struct mg_sb body = { 0 };
-		int status = 0, code = mg_http_fetch(&endpoint, "GET", "/health", NULL,
+		int status = 0, code = mg_http_fetch(&endpoint, "GET", "/health", NULL, NULL,
 		                                     (struct mg_str){ 0 }, &status, &body, NULL);
 
 		mg_sb_fini(&body);

@@ -69,6 +69,13 @@ int mg_url_parse(const char *url, struct mg_url *out, struct mg_error *err)
 	return 0;
 }
 
+void mg_url_add_escaped(struct mg_sb *url, const char *text)
+{
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+		mg_sb_addf(url, isalnum(*c) || strchr("-._", *c) ? "%c" : "%%%02X", *c);
+	}
+}
+
 const char *mg_url_next(const char *urls, struct mg_sb *url)
 {
 	const char *at = urls ? urls : "localhost", *comma = strchr(at, ',');
@@ -317,8 +324,8 @@ static int connect_any(const struct mg_endpoint *endpoint, struct mg_url *url,
 }
 
 int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const char *path,
-                  const char *content_type, struct mg_str request_body, int *status,
-                  struct mg_sb *body, struct mg_error *err)
+                  const char *content_type, const char *headers, struct mg_str request_body,
+                  int *status, struct mg_sb *body, struct mg_error *err)
 {
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_client_socket *socket = NULL;
@@ -337,6 +344,7 @@ int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const 
 		mg_sb_addf(&request, "Content-Type: %s\r\nContent-Length: %zu\r\n", content_type,
 		           request_body.len);
 	}
+	mg_sb_add(&request, headers ? headers : "");
 	mg_sb_add(&request, "\r\n");
 	mg_sb_add_len(&request, request_body.ptr ? request_body.ptr : "", request_body.len);
 	code = mg_client_socket_write(socket, request.ptr, request.len, err);

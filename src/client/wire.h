@@ -36,10 +36,14 @@ const char *mg_url_next(const char *urls, struct mg_sb *url);
 /* Each of a list, or NULL.  Fails: MG_E_USAGE. */
 int mg_url_check(const char *urls, struct mg_error *err);
 
-/* One request on its own connection; the body of the answer is added to body (64 MiB at most). */
+/* A part of a path or a query. */
+void mg_url_add_escaped(struct mg_sb *url, const char *text);
+
+/* One request on its own connection; the body of the answer is added to body (64 MiB at most).
+ * headers: further lines "Name: value\r\n...", or NULL. */
 int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const char *path,
-                  const char *content_type, struct mg_str request_body, int *status,
-                  struct mg_sb *body, struct mg_error *err);
+                  const char *content_type, const char *headers, struct mg_str request_body,
+                  int *status, struct mg_sb *body, struct mg_error *err);
 
 /* ---- WebSocket ------------------------------------------------------------------------------- */
 

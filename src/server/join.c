@@ -256,7 +256,7 @@ int mg_join_post(const struct mg_endpoint *endpoint, const char *host_port,
 	to.url = url;
 	mg_join_ask_write(ask, &body);
 	mg_sb_clear(answer);
-	int code = mg_http_fetch(&to, "POST", "/join", "application/json",
+	int code = mg_http_fetch(&to, "POST", "/join", "application/json", NULL,
 	                         (struct mg_str){ mg_sb_text(&body), body.len }, &status, answer, err);
 
 	/* Nothing that time heals: an address that is none, a certificate of others. */

@@ -261,3 +261,34 @@ def test_a_server_that_comes_later_has_it_all(new_cluster):
         assert kv(servers, "GET", f"t/k{i}", name=left[i % 2]).body == b"%d" % i * 50
     assert until("a write", lambda: put(servers, left[0], "k0", b"new"))
     assert kv(servers, "GET", "t/k0", name=left[1]).body == b"new"
+
+
+# ---- the command line ----
+
+
+def command(servers, *args, code=0, given=None):
+    import subprocess
+    from conftest import PASSWORD, PROGRAM, USER
+    done = subprocess.run([PROGRAM, "kv", *args, "--url", f"https://localhost:{servers.ports['server-1']}", "--username", USER,
+                           "--password", PASSWORD, "--tls-roots", servers.cluster.ca], input=given, capture_output=True, timeout=60)
+    assert done.returncode == code, (args, done)
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_the_command_line(single):
+    value = bytes(range(256))
+    first = json.loads(command(single, "put", "cli a/b", "-", "--content-type", "image/png", given=value))["version"]
+    assert command(single, "get", "cli a/b") == value
+    assert kv(single, "GET", "default/cli%20a/b").headers["Content-Type"] == "image/png"
+    second = json.loads(command(single, "cas", "cli a/b", str(first), "next"))["version"]
+    assert b"version" in command(single, "cas", "cli a/b", str(first), "lost", code=3)
+    assert b"version" in command(single, "put", "cli a/b", "lost", "--if-absent", code=3)
+    assert command(single, "get", "636c6920612f62", "--encoding", "hex") == b"next"
+    assert command(single, "scan", "cli ") == f"cli a/b\t{second}\t4\tapplication/octet-stream\n".encode()
+    assert json.loads(command(single, "scan", "cli ", "--format", "json"))["keys"][0]["version"] == second
+    assert command(single, "delete", "cli a/b") == b""
+    assert b"no such key" in command(single, "get", "cli a/b", code=3)
+    command(single, "put", "brief", "x", "--ttl", "300ms", "-n", "cli")
+    until("it to go", lambda: kv(single, "GET", "cli/brief").status == 404)
+    assert b"namespace" in command(single, "get", "a", "-n", "no name", code=3)
+    assert b"no version" in command(single, "cas", "a", "x", "1", code=1)

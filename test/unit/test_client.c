@@ -672,7 +672,8 @@ static void test_plain_http_is_fetched(void **state)
 	int status = 0;
 
 	(void)state;
-	assert_int_equal(mg_http_fetch(&endpoint, "GET", "/status", NULL, (struct mg_str){ 0 }, &status,
+	assert_int_equal(mg_http_fetch(&endpoint, "GET", "/status", NULL, NULL, (struct mg_str){ 0 },
+	                               &status,
 	                               &body, &err), 0);
 	assert_int_equal(status, 200);
 	assert_string_equal(mg_sb_text(&body), "{\"a\":1}");
@@ -731,11 +732,13 @@ static void test_of_several_servers_the_first_that_answers(void **state)
 	char *urls = mg_format("https://127.0.0.1:1,%s", to(&secure).url);
 	struct mg_endpoint several = { .url = urls, .tls = { .roots_file = certs.ca }, .wake_fd = -1 };
 
-	assert_int_equal(mg_http_fetch(&several, "GET", "/status", NULL, (struct mg_str){ 0 }, &status,
+	assert_int_equal(mg_http_fetch(&several, "GET", "/status", NULL, NULL, (struct mg_str){ 0 },
+	                               &status,
 	                               &body, &err), 0);
 	assert_int_equal(status, 200);
 	several.url = "https://127.0.0.1:1,127.0.0.1:1";
-	assert_int_equal(mg_http_fetch(&several, "GET", "/status", NULL, (struct mg_str){ 0 }, &status,
+	assert_int_equal(mg_http_fetch(&several, "GET", "/status", NULL, NULL, (struct mg_str){ 0 },
+	                               &status,
 	                               &body, &err), MG_E_CONNECT);
 	mg_free(urls);
 	mg_sb_fini(&body);
