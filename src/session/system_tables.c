@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "os/clock.h"
+#include "replica/kv_groups.h"
 #include "replica/replica.h"
 #include "session/settings.h"
 #include "sql/cursor.h"
@@ -275,6 +276,56 @@ static void fill_tables(struct rows *rows, const struct mg_catalog_data *data)
 	}
 }
 
+/* ---- namespaces of keys, as this node has them ---- */
+
+struct spaces {
+	struct mg_arena *arena;
+	struct space {
+		struct mg_str name;
+		uint64_t keys, bytes;
+	} *list;
+	size_t count, cap;
+};
+
+/* Once for each shard that has keys of it. */
+static void add_space(void *arg, struct mg_str name, uint64_t keys, uint64_t bytes)
+{
+	struct spaces *spaces = arg;
+	size_t i = 0;
+
+	while (i < spaces->count && !mg_str_eq(spaces->list[i].name, name)) {
+		i++;
+	}
+	if (i == spaces->count) {
+		mg_grow(spaces->list, spaces->count, spaces->cap);
+		spaces->list[spaces->count++] = (struct space){
+			.name = { mg_arena_strndup(spaces->arena, name.ptr, name.len), name.len },
+		};
+	}
+	spaces->list[i].keys += keys;
+	spaces->list[i].bytes += bytes;
+}
+
+static void fill_kv_namespaces(struct rows *rows, const struct mg_catalog_data *data)
+{
+	struct mg_replica *replica = mg_engine_replica(rows->tables->options.engine);
+	struct spaces spaces = { .arena = rows->arena };
+	struct mg_error ignored;
+
+	(void)data;
+	for (uint32_t i = 0; i < mg_replica_kv_shards(replica); i++) {
+		(void)mg_kv_state_spaces(mg_replica_kv_state(replica, i), add_space, &spaces, &ignored);
+	}
+	for (size_t i = 0; i < spaces.count; i++) {
+		row_begin(rows);
+		add_text(rows, spaces.list[i].name.ptr);
+		add_int(rows, spaces.list[i].keys);
+		add_int(rows, spaces.list[i].bytes);
+		row_end(rows);
+	}
+	mg_free(spaces.list);
+}
+
 /* The text of a statement, and what is said about it, is its user's: constants are data. */
 static void fill_query(struct rows *rows, const struct mg_query_info *info, bool past)
 {
@@ -509,7 +560,7 @@ static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
 	    { "state", "VARCHAR" },
 	    { "started", "TIMESTAMP" } } },
 	{ "kv_namespaces",
-	  fill_none,
+	  fill_kv_namespaces,
 	  { { "name", "VARCHAR" }, { "keys", "UBIGINT" }, { "bytes", "UBIGINT" } } },
 	{ "events",
 	  fill_events,

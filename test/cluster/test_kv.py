@@ -132,6 +132,16 @@ def test_without_a_login_nothing(single):
     assert single.request("server-1", "GET", "/ping", login=None).body == b"PONG"
 
 
+def test_sql_shows_namespaces(single):
+    for i in range(5):
+        assert kv(single, "PUT", f"shown/{i}", b"123", Content_Type="a").status == 200
+    question = "SELECT keys, bytes FROM cluster.kv_namespaces WHERE name = 'shown'"
+    assert single.rows("server-1", question) == [[5, 25]]  # key, value and type
+    for i in range(5):
+        kv(single, "DELETE", f"shown/{i}")
+    assert single.rows("server-1", question) == []
+
+
 # ---- as clients of old know it ----
 
 
