@@ -16,6 +16,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,6 +237,30 @@ static bool read_conditions(struct mg_http_request *request, struct mg_kv_op *op
 	return true;
 }
 
+/* The client's name for a request, among those of its user.  False after an answer. */
+static bool read_id(struct mg_http_request *request, const char *user, struct ask *ask)
+{
+	const char *key = mg_http_header(request, "Idempotency-Key");
+	unsigned char digest[MG_KV_ID_MAX / 2];
+	struct mg_sb text = { 0 };
+
+	if (!key) {
+		return true;
+	}
+	if (!*key || strlen(key) > MG_ONCE_KEY_SIZE_MAX) {
+		refuse(request, 400, "Idempotency-Key is empty or too long", "1 to 255 bytes.");
+		return false;
+	}
+	mg_sb_addf(&text, "%zu:%s:%s", strlen(user), user, key);
+	crypto_generichash(digest, sizeof digest, (const unsigned char *)text.ptr, text.len, NULL, 0);
+	ask->call.id = (struct mg_str){
+		mg_arena_strndup(mg_http_arena(request), (const char *)digest, sizeof digest),
+		sizeof digest,
+	};
+	mg_sb_fini(&text);
+	return true;
+}
+
 /* ?ttl=SECONDS.  False after an answer. */
 static bool read_ttl(struct mg_http_request *request, struct mg_kv_op *op)
 {
@@ -315,6 +340,12 @@ static void answer_refused(struct ask *ask)
 	char tag[32];
 	struct mg_error err = { 0 };
 
+	if (ask->result.status == MG_KV_OTHER_REQUEST) {
+		mg_error_set(&err, MG_E_USAGE, "this Idempotency-Key was used for another request");
+		mg_error_hint(&err, "A key names one request; take a new one for each.");
+		mg_rest_error(ask->request, &err, 422);
+		return;
+	}
 	mg_error_set(&err, MG_E_CONFLICT,
 	             ask->result.version ? "the key's version is %s" : "there is no such key",
 	             etag(tag, sizeof tag, ask->result.version));
@@ -363,7 +394,6 @@ void mg_rest_kv(struct mg_doors *doors, struct mg_http_request *request, const c
 	const char *rest = mg_http_path(request) + strlen(KV_PATH);
 	struct ask *ask = ask_new(doors, request, put ? answer_put : del ? answer_delete : answer_get);
 
-	(void)user;
 	(void)role;
 	if (!ask) {
 		return;
@@ -376,7 +406,8 @@ void mg_rest_kv(struct mg_doors *doors, struct mg_http_request *request, const c
 	if (strcmp(method, "POST") == 0) {
 		refuse(request, 405, "POST is not for keys", "GET, PUT or DELETE /kv/NAMESPACE/KEY.");
 	} else if (read_path(request, &ask->op) && read_consistency(request, ask) &&
-	           (!(put || del) || read_conditions(request, &ask->op)) &&
+	           (!(put || del) ||
+	            (read_conditions(request, &ask->op) && read_id(request, user, ask))) &&
 	           (!put || read_ttl(request, &ask->op))) {
 		if (put) {
 			ask->op.value = mg_http_body(request);

@@ -372,27 +372,28 @@ static void tell_refused(struct mg_kv_results *results, uint32_t refused)
 	}
 }
 
-static int run_request(struct mg_kv_state *state, struct mg_kv_request *request,
-                       struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
+/* results: NULL, nobody wants them. */
+static int run_ops(struct mg_kv_state *state, struct mg_kv_request *request,
+                   struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
 {
 	bool may_go_back = request->op_count > 1;
 	struct before before = may_go_back ? remember(state) : (struct before){ 0 };
+	struct mg_in ops = request->ops;
 	bool refused = false;
 	int code = 0;
 
 	for (uint32_t i = 0; !code && !refused && i < request->op_count; i++) {
 		struct mg_kv_result ignored = { 0 };
-		struct mg_kv_result *result = arena ? &results->list[i] : &ignored;
+		struct mg_kv_result *result = results ? &results->list[i] : &ignored;
 		struct mg_kv_op op;
-
-		bool good = mg_kv_op_next(&request->ops, &op);
+		bool good = mg_kv_op_next(&ops, &op);
 
 		mg_assert(good); /* mg_kv_entry_decode has read it */
-		code = run_op(state, &op, arena, result, err);
+		code = run_op(state, &op, results ? arena : NULL, result, err);
 		refused = !code && result->status != MG_KV_DONE && !(op.flags & MG_KV_ALONE);
 		if (refused && may_go_back) {
 			go_back(state, &before);
-			if (arena) {
+			if (results) {
 				tell_refused(results, i);
 			}
 		}
@@ -401,7 +402,58 @@ static int run_request(struct mg_kv_state *state, struct mg_kv_request *request,
 	return code;
 }
 
+/* One that its client has named: every replica keeps its answer. */
+static int run_named(struct mg_kv_state *state, struct mg_kv_request *request,
+                     struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
+{
+	struct mg_arena *own = results ? NULL : mg_arena_new();
+	struct mg_arena *room = own ? own : arena;
+	struct mg_kv_results answer = { .count = request->op_count };
+
+	answer.list = results ? results->list
+	                      : mg_arena_new_array(room, struct mg_kv_result, answer.count + 1);
+	int code = mg_kv__recall(state, request, room, &answer, err);
+
+	if (code == MG_E_NOT_FOUND) {
+		code = run_ops(state, request, room, &answer, err);
+		if (!code) {
+			mg_kv__remember(state, request, &answer);
+		}
+	}
+	mg_arena_free(own);
+	return code;
+}
+
+static int run_request(struct mg_kv_state *state, struct mg_kv_request *request,
+                       struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
+{
+	return request->id.len ? run_named(state, request, arena, results, err)
+	                       : run_ops(state, request, arena, results, err);
+}
+
 /* ---- time ---- */
+
+/* A key, or the id of a request. */
+static int let_go(struct mg_kv_state *state, const struct mg_kv_op *op, uint64_t expiry_ms,
+                  struct mg_error *err)
+{
+	struct mg_kv_result ignored = { 0 };
+	struct step step = { .state = state, .op = op, .result = &ignored };
+
+	if (op->space.len == 0) {
+		mg_lsm_batch_remove(state->batch, mg_kv__id_key(state, op->key, &state->key));
+		mg_lsm_batch_remove(state->batch, mg_kv__expiry_key(state, expiry_ms, op->space, op->key,
+		                                                    &state->key));
+		return 0;
+	}
+	int code = find(&step, err);
+
+	if (!code) {
+		take_away(&step);
+	}
+	mg_lsm_value_free(&step.stored);
+	return code;
+}
 
 /* What has expired goes, so many at once; the next tick goes on. */
 static int tick(struct mg_kv_state *state, struct mg_error *err)
@@ -410,6 +462,7 @@ static int tick(struct mg_kv_state *state, struct mg_error *err)
 	uint64_t time_ms = atomic_load(&state->time_ms), expiry_ms, next_ms = 0;
 	struct mg_str key, value, space, rest;
 	struct mg_kv_op *gone = mg_alloc(TICK_KEYS_MAX * sizeof *gone);
+	uint64_t *expiries = mg_alloc(TICK_KEYS_MAX * sizeof *expiries);
 	size_t gone_count = 0;
 	int code = 0;
 
@@ -419,6 +472,7 @@ static int tick(struct mg_kv_state *state, struct mg_error *err)
 		} else if (expiry_ms > time_ms || gone_count == TICK_KEYS_MAX) {
 			next_ms = expiry_ms;
 		} else {
+			expiries[gone_count] = expiry_ms;
 			gone[gone_count++] = (struct mg_kv_op){
 				.kind = MG_KV_DELETE,
 				.space = { mg_strndup(space.ptr, space.len), space.len },
@@ -434,18 +488,12 @@ static int tick(struct mg_kv_state *state, struct mg_error *err)
 		code = end_code;
 	}
 	for (size_t i = 0; i < gone_count; i++) {
-		struct mg_kv_result ignored = { 0 };
-		struct step step = { .state = state, .op = &gone[i], .result = &ignored };
-
-		code = code ? code : find(&step, err);
-		if (!code) {
-			take_away(&step);
-		}
-		mg_lsm_value_free(&step.stored);
+		code = code ? code : let_go(state, &gone[i], expiries[i], err);
 		mg_free((char *)(uintptr_t)gone[i].space.ptr);
 		mg_free((char *)(uintptr_t)gone[i].key.ptr);
 	}
 	mg_free(gone);
+	mg_free(expiries);
 	atomic_store(&state->expiry_ms, next_ms);
 	return code;
 }

@@ -68,6 +68,13 @@ struct mg_str mg_kv__expiry_key(const struct mg_kv_state *state, uint64_t expiry
 	return as_key(room);
 }
 
+struct mg_str mg_kv__id_key(const struct mg_kv_state *state, struct mg_str id, struct mg_sb *room)
+{
+	begin_key(state, 'r', room);
+	mg_sb_add_len(room, id.ptr, id.len);
+	return as_key(room);
+}
+
 /* Of one kind: from its first to behind its last. */
 static void range(const struct mg_kv_state *state, char kind, struct mg_sb *first,
                   struct mg_sb *end)

@@ -10,7 +10,8 @@
  *     'm'                          applied index, term, the group's time, the last version
  *     'd' space key                a key: its version, times, content type, encoding, value
  *     'n' space                    how many keys a namespace has, and their bytes
- *     'x' expiry space key         when a key goes
+ *     'r' id                       a request that its client named, and its answer
+ *     'x' expiry space key         when a key goes; with an empty space: a request
  *
  * A version is the number of the change in its group: it rises with each change of any key, and 0
  * is no key.  The group's time is the latest that an entry has brought; a key whose expiry it has
@@ -26,6 +27,7 @@
 #include "store/lsm.h"
 
 #define MG_KV_FORMAT 1u /* of what stands in the tree */
+#define MG_KV_ID_KEEP_MS 600000u /* a request's id is remembered so long */
 
 struct mg_kv_state;
 
@@ -39,6 +41,7 @@ enum mg_kv_status {
 	MG_KV_OVERFLOW,      /* ADD */
 	MG_KV_TOO_LARGE,     /* APPEND */
 	MG_KV_NOT_TRIED,     /* another operation of its request was refused */
+	MG_KV_OTHER_REQUEST, /* the client has used its id for another request */
 };
 
 /* A key. */

@@ -35,11 +35,21 @@ struct mg_str mg_kv__stats_key(const struct mg_kv_state *state, struct mg_str sp
                                struct mg_sb *room);
 struct mg_str mg_kv__expiry_key(const struct mg_kv_state *state, uint64_t expiry_ms,
                                 struct mg_str space, struct mg_str key, struct mg_sb *room);
+struct mg_str mg_kv__id_key(const struct mg_kv_state *state, struct mg_str id, struct mg_sb *room);
 /* False: it is none. */
 bool mg_kv__expiry_split(struct mg_str key, uint64_t *expiry_ms, struct mg_str *space,
                          struct mg_str *rest);
 /* Expiry keys in order, of what was written, or with a batch; the caller closes it. */
 struct mg_lsm_iter *mg_kv__expiries(struct mg_kv_state *state, struct mg_lsm_batch *batch);
+
+/* ---- kv_id.c ---- */
+
+/* The answer of a request whose id is known goes into results, in arena; MG_E_NOT_FOUND, without a
+ * message: it is new. */
+int mg_kv__recall(struct mg_kv_state *state, const struct mg_kv_request *request,
+                  struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err);
+void mg_kv__remember(struct mg_kv_state *state, const struct mg_kv_request *request,
+                     const struct mg_kv_results *results);
 
 void mg_kv__record(const struct mg_kv_found *found, struct mg_sb *out);
 int mg_kv__record_read(struct mg_str bytes, struct mg_kv_found *out, struct mg_error *err);

@@ -75,6 +75,20 @@ def test_a_key_goes_when_its_time_has_come(single):
     assert kv(single, "GET", "ttl/b").body == b"2"
 
 
+def test_a_request_that_is_sent_again_happens_once(single):
+    first = kv(single, "PUT", "once/a", b"1", Idempotency_Key="k1")
+    kv(single, "PUT", "once/a", b"2")
+    again = kv(single, "PUT", "once/a", b"1", Idempotency_Key="k1")
+    assert (again.status, again.json()) == (200, first.json()) and kv(single, "GET", "once/a").body == b"2"
+    assert kv(single, "PUT", "once/a", b"3", Idempotency_Key="k1").status == 422
+    assert kv(single, "DELETE", "once/a", Idempotency_Key="k2").status == 204
+    kv(single, "PUT", "once/a", b"4")
+    single.kill("server-1")
+    single.start("server-1")
+    assert kv(single, "DELETE", "once/a", Idempotency_Key="k2").status == 204
+    assert kv(single, "GET", "once/a").body == b"4"
+
+
 @pytest.mark.parametrize("method, path, headers, status", [
     ("GET", "bad%20name/a", {}, 400), ("DELETE", "ns", {}, 400), ("GET", "ns/", {}, 400),
     ("GET", "ns?limit=0", {}, 400), ("GET", "ns?limit=x", {}, 400), ("GET", "ns?values=json", {}, 400), ("GET", "ns?cursor=zz", {}, 400),

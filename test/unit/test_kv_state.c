@@ -83,10 +83,11 @@ static void entry_begin(struct entry *entry, uint8_t kind, uint32_t requests)
 	mg_kv_entry_encode(&entry->out, &entry->head);
 }
 
-static void entry_request(struct entry *entry, const struct mg_kv_op *ops, uint32_t count)
+static void entry_request(struct entry *entry, const char *id, const struct mg_kv_op *ops,
+                          uint32_t count)
 {
-	mg_kv_request_encode(&entry->out,
-	                     &(struct mg_kv_request){ .number = 1, .op_count = count });
+	mg_kv_request_encode(&entry->out, &(struct mg_kv_request){
+										  .number = 1, .id = mg_str(id), .op_count = count });
 	for (uint32_t i = 0; i < count; i++) {
 		mg_kv_op_encode(&entry->out, &ops[i]);
 	}
@@ -103,7 +104,7 @@ static struct mg_kv_result *run(const struct mg_kv_op *ops, uint32_t count)
 	mg_arena_free(arena);
 	arena = mg_arena_new();
 	entry_begin(&entry, MG_KV_REQUESTS, 1);
-	entry_request(&entry, ops, count);
+	entry_request(&entry, NULL, ops, count);
 	assert_int_equal(mg_kv_state_apply(state, next_index++, 1, entry.bytes, entry.out.size, arena,
 	                                   &results, &err),
 	                 0);
@@ -352,6 +353,54 @@ static void test_conditions_on_expiry(void **unused)
 	assert_space(0, 0);
 }
 
+/* ---- requests with a name ---- */
+
+static struct mg_kv_result named(const char *id, struct mg_kv_op one_op)
+{
+	static struct entry entry;
+	struct mg_kv_results *results = NULL;
+
+	mg_arena_free(arena);
+	arena = mg_arena_new();
+	entry_begin(&entry, MG_KV_REQUESTS, 1);
+	entry_request(&entry, id, &one_op, 1);
+	assert_int_equal(mg_kv_state_apply(state, next_index++, 1, entry.bytes, entry.out.size, arena,
+	                                   &results, &err),
+	                 0);
+	assert_int_equal(mg_kv_state_write(state, false, &err), 0);
+	return results[0].list[0];
+}
+
+static void test_a_named_request_happens_once(void **unused)
+{
+	struct mg_kv_op plus = op(MG_KV_ADD, "n", "", MG_KV_WANT_OLD);
+
+	(void)unused;
+	plus.number = 5;
+	assert_int_equal(named("a", plus).number, 5);
+	struct mg_kv_result result = named("b", plus);
+
+	assert_int_equal(result.number, 10);
+	for (int i = 0; i < 2; i++) {
+		result = named("b", plus);
+		assert_int_equal(result.number, 10);
+		assert_true(result.found && result.was.value.len == 1 && result.was.value.ptr[0] == '5');
+		assert_int_equal(result.version, 2);
+		crash();
+		next_index = mg_kv_state_index(state) + 1;
+		if (next_index == 1) {
+			(void)named("a", plus); /* the log again */
+			(void)named("b", plus);
+		}
+	}
+	plus.number = 6;
+	assert_int_equal(named("b", plus).status, MG_KV_OTHER_REQUEST);
+	now_ms += MG_KV_ID_KEEP_MS;
+	tick();
+	assert_int_equal(mg_kv_state_expiry_ms(state), 0);
+	assert_int_equal(named("b", plus).status, MG_KV_DONE);
+}
+
 /* ---- crashes, snapshots ---- */
 
 static void test_what_was_not_flushed_is_applied_again(void **unused)
@@ -413,9 +462,10 @@ static void random_entry(struct entry *entry)
 {
 	static const char *const keys[] = { "a", "b", "c", "d", "e" };
 	static const char *const values[] = { "", "1", "x", "22", "-7" };
+	static const char *const ids[] = { "i", "ii", "iii" };
 	uint32_t requests = 1 + chance(3);
 
-	now_ms += chance(40);
+	now_ms += chance(60) ? chance(40) : MG_KV_ID_KEEP_MS;
 	if (chance(6) == 0) {
 		entry_begin(entry, MG_KV_TICK, 0);
 		return;
@@ -431,7 +481,7 @@ static void random_entry(struct entry *entry)
 			ops[k].number = chance(12);
 			ops[k].expiry = chance(100);
 		}
-		entry_request(entry, ops, count);
+		entry_request(entry, chance(4) ? NULL : ids[chance(3)], ops, count);
 	}
 }
 
@@ -514,7 +564,7 @@ static void test_what_is_cut_is_refused(void **unused)
 
 	(void)unused;
 	entry_begin(&entry, MG_KV_REQUESTS, 1);
-	entry_request(&entry, &put, 1);
+	entry_request(&entry, "id", &put, 1);
 	assert_int_equal(mg_kv_entry_decode(entry.bytes, entry.out.size, &out, &err), 0);
 	for (size_t size = 0; size < entry.out.size; size++) {
 		assert_int_equal(mg_kv_entry_decode(entry.bytes, size, &out, &err), MG_E_PROTOCOL);
@@ -535,6 +585,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_time, begin, end),
 		cmocka_unit_test_setup_teardown(test_many_expire_at_once, begin, end),
 		cmocka_unit_test_setup_teardown(test_conditions_on_expiry, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_named_request_happens_once, begin, end),
 		cmocka_unit_test_setup_teardown(test_what_was_not_flushed_is_applied_again, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_group_becomes_another_ones_snapshot, begin, end),
 		cmocka_unit_test_setup_teardown(test_replicas_are_equal_however_their_batches_are_cut,

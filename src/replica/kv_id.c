@@ -1,0 +1,124 @@
+/*
+ * kv_id.c - requests that their clients have named: the same one again has the same answer, and
+ * changes nothing more.
+ *
+ * What is kept:   u64 digest of the operations, then for each of them
+ *     u8 status  u8 found  u64 version  u64 number
+ *     u64 version, created, changed, expiry, and u32 size of value, type, encoding, of what was
+ *     there, with their bytes
+ */
+#include "replica/kv_state_int.h"
+
+#include <xxhash.h>
+
+static uint64_t digest(const struct mg_kv_request *request)
+{
+	return XXH3_64bits(request->ops.at, (size_t)(request->ops.end - request->ops.at));
+}
+
+/* ---- writing ---- */
+
+static void add(struct mg_sb *out, const void *bytes, size_t size)
+{
+	mg_sb_add_len(out, bytes, size);
+}
+
+static void add_text(struct mg_sb *out, struct mg_str text)
+{
+	uint32_t size = (uint32_t)text.len;
+
+	add(out, &size, sizeof size);
+	add(out, text.ptr ? text.ptr : "", text.len);
+}
+
+static void add_result(struct mg_sb *out, const struct mg_kv_result *result)
+{
+	const uint8_t head[] = { (uint8_t)result->status, result->found };
+	const struct mg_kv_found *was = &result->was;
+	const uint64_t numbers[] = { result->version, (uint64_t)result->number, was->version,
+		                         was->created_ms, was->changed_ms,          was->expiry_ms };
+
+	add(out, head, sizeof head);
+	add(out, numbers, sizeof numbers);
+	add_text(out, was->value);
+	add_text(out, was->type);
+	add_text(out, was->encoding);
+}
+
+void mg_kv__remember(struct mg_kv_state *state, const struct mg_kv_request *request,
+                     const struct mg_kv_results *results)
+{
+	uint64_t sum = digest(request), first = atomic_load(&state->expiry_ms);
+	uint64_t expiry_ms = atomic_load(&state->time_ms) + MG_KV_ID_KEEP_MS;
+	struct mg_sb record = { 0 };
+
+	add(&record, &sum, sizeof sum);
+	for (uint32_t i = 0; i < results->count; i++) {
+		add_result(&record, &results->list[i]);
+	}
+	mg_lsm_batch_put(state->batch, mg_kv__id_key(state, request->id, &state->key),
+	                 (struct mg_str){ record.ptr, record.len });
+	mg_lsm_batch_put(state->batch,
+	                 mg_kv__expiry_key(state, expiry_ms, (struct mg_str){ "", 0 }, request->id,
+	                                   &state->key),
+	                 (struct mg_str){ "", 0 });
+	if (first == 0 || expiry_ms < first) {
+		atomic_store(&state->expiry_ms, expiry_ms);
+	}
+	mg_sb_fini(&record);
+}
+
+/* ---- reading ---- */
+
+static struct mg_str read_text(struct mg_in *in, struct mg_arena *arena)
+{
+	uint32_t size = mg_in_u32(in);
+	const uint8_t *at = mg_in_bytes(in, size);
+
+	return at ? (struct mg_str){ mg_arena_strndup(arena, (const char *)at, size), size }
+	          : (struct mg_str){ 0 };
+}
+
+static void read_result(struct mg_in *in, struct mg_arena *arena, struct mg_kv_result *result)
+{
+	struct mg_kv_found *was = &result->was;
+
+	result->status = mg_in_u8(in);
+	result->found = mg_in_u8(in) == 1;
+	result->version = mg_in_u64(in);
+	result->number = (int64_t)mg_in_u64(in);
+	was->version = mg_in_u64(in);
+	was->created_ms = mg_in_u64(in);
+	was->changed_ms = mg_in_u64(in);
+	was->expiry_ms = mg_in_u64(in);
+	was->value = read_text(in, arena);
+	was->type = read_text(in, arena);
+	was->encoding = read_text(in, arena);
+}
+
+int mg_kv__recall(struct mg_kv_state *state, const struct mg_kv_request *request,
+                  struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
+{
+	struct mg_lsm_value value;
+	int code = mg_lsm_batch_find(state->batch, mg_kv__id_key(state, request->id, &state->key),
+	                             &value, err);
+
+	if (code) {
+		return code;
+	}
+	struct mg_in in = mg_in((const uint8_t *)value.bytes.ptr, value.bytes.len);
+	bool same = mg_in_u64(&in) == digest(request);
+
+	for (uint32_t i = 0; i < results->count; i++) {
+		if (same) {
+			read_result(&in, arena, &results->list[i]);
+		} else {
+			results->list[i] = (struct mg_kv_result){ .status = MG_KV_OTHER_REQUEST };
+		}
+	}
+	if (same && !mg_in_done(&in)) {
+		code = mg_error_set(err, MG_E_CORRUPT, "keys and values: an answer cannot be read");
+	}
+	mg_lsm_value_free(&value);
+	return code;
+}
