@@ -327,9 +327,8 @@ static void adopt_now(void *arg)
 	struct mg_kv_sm *sm = arg;
 	char *path = mg_kv_pulled_path(sm->options.dir, sm->options.group, sm->adopt_index);
 	struct mg_error err = { 0 }, ignored;
-	int code = mg_lsm_import(sm->options.lsm, mg_kv_state_prefix(sm->state), path, &err);
+	int code = mg_kv_state_replace(sm->state, path, &err);
 
-	code = code ? code : mg_kv_state_reload(sm->state, &err);
 	if (!code && mg_kv_state_index(sm->state) != sm->adopt_index) {
 		code = mg_error_set(&err, MG_E_CORRUPT,
 		                    "a snapshot of index %" PRIu64 " holds index %" PRIu64,

@@ -318,7 +318,7 @@ static int read_first_expiry(struct mg_kv_state *state, struct mg_error *err)
 
 /* ---- life ---- */
 
-int mg_kv_state_reload(struct mg_kv_state *state, struct mg_error *err)
+static int reload(struct mg_kv_state *state, struct mg_error *err)
 {
 	atomic_store(&state->index, 0);
 	atomic_store(&state->time_ms, 0);
@@ -328,6 +328,17 @@ int mg_kv_state_reload(struct mg_kv_state *state, struct mg_error *err)
 
 	code = code ? code : mg_kv_state_spaces(state, remember_space, state, err);
 	return code ? code : read_first_expiry(state, err);
+}
+
+int mg_kv_state_replace(struct mg_kv_state *state, const char *path, struct mg_error *err)
+{
+	pthread_rwlock_wrlock(&state->replacing);
+	atomic_store(&state->index, 0); /* who waits for an index waits for the new one */
+	int code = mg_lsm_import(state->lsm, mg_kv_state_prefix(state), path, err);
+
+	code = code ? code : reload(state, err);
+	pthread_rwlock_unlock(&state->replacing);
+	return code;
 }
 
 int mg_kv_state_open(struct mg_kv_state **out, struct mg_lsm *lsm, uint32_t group,
@@ -340,7 +351,8 @@ int mg_kv_state_open(struct mg_kv_state **out, struct mg_lsm *lsm, uint32_t grou
 	}
 	state->lsm = lsm;
 	state->batch = mg_lsm_batch_new(lsm);
-	int code = mg_kv_state_reload(state, err);
+	pthread_rwlock_init(&state->replacing, NULL);
+	int code = reload(state, err);
 
 	if (code) {
 		mg_kv_state_close(state);
@@ -354,6 +366,7 @@ void mg_kv_state_close(struct mg_kv_state *state)
 {
 	if (state) {
 		mg_lsm_batch_free(state->batch);
+		pthread_rwlock_destroy(&state->replacing);
 		mg_sb_fini(&state->key);
 		mg_sb_fini(&state->value);
 		mg_free(state->spaces);
@@ -388,12 +401,34 @@ bool mg_kv__is_there(const struct mg_kv_state *state, const struct mg_kv_found *
 	return found->expiry_ms == 0 || found->expiry_ms > atomic_load(&state->time_ms);
 }
 
+/* Readers may be a loop or the raft thread: they do not wait for somebody who replaces it all. */
+static int begin_reading(struct mg_kv_state *state, struct mg_error *err)
+{
+	if (pthread_rwlock_tryrdlock(&state->replacing) == 0) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_UNAVAILABLE, "this node is taking keys over from another one");
+	mg_error_hint(err, "Try again.");
+	return MG_E_UNAVAILABLE;
+}
+
+static void end_reading(struct mg_kv_state *state)
+{
+	pthread_rwlock_unlock(&state->replacing);
+}
+
 int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_str key,
                     struct mg_kv_found *out, struct mg_lsm_value *value, struct mg_error *err)
 {
 	struct mg_sb room = { 0 };
-	int code = mg_lsm_get(state->lsm, mg_kv__data_key(state, space, key, &room), value, err);
+	int code = begin_reading(state, err);
 
+	*value = (struct mg_lsm_value){ 0 };
+	if (code) {
+		return code;
+	}
+	code = mg_lsm_get(state->lsm, mg_kv__data_key(state, space, key, &room), value, err);
+	end_reading(state);
 	mg_sb_fini(&room);
 	if (code) {
 		return code;
@@ -428,7 +463,10 @@ struct mg_kv_iter *mg_kv_iter_open(struct mg_kv_state *state, struct mg_str spac
 	if (end.len == 0) {
 		to.ptr[to.len - 1]++; /* behind all of the namespace; its last byte is no 0xff */
 	}
-	iter->iter = mg_lsm_iter_open(state->lsm, as_key(&from), as_key(&to));
+	if (begin_reading(state, &iter->err) == 0) {
+		iter->iter = mg_lsm_iter_open(state->lsm, as_key(&from), as_key(&to));
+		end_reading(state);
+	}
 	mg_sb_fini(&from);
 	mg_sb_fini(&to);
 	return iter;
@@ -455,7 +493,7 @@ int mg_kv_iter_close(struct mg_kv_iter *iter, struct mg_error *err)
 	if (!iter) {
 		return 0;
 	}
-	int code = mg_lsm_iter_close(iter->iter, &read);
+	int code = iter->iter ? mg_lsm_iter_close(iter->iter, &read) : 0;
 
 	if (iter->err.code || code) {
 		*err = iter->err.code ? iter->err : read;

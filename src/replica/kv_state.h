@@ -70,8 +70,8 @@ struct mg_kv_results {
 int mg_kv_state_open(struct mg_kv_state **out, struct mg_lsm *lsm, uint32_t group,
                      struct mg_error *err);
 void mg_kv_state_close(struct mg_kv_state *state); /* NULL is fine */
-/* After the tree has changed by other ways. */
-int mg_kv_state_reload(struct mg_kv_state *state, struct mg_error *err);
+/* All of it becomes what a file of mg_lsm_export holds.  Whoever reads meanwhile is told so. */
+int mg_kv_state_replace(struct mg_kv_state *state, const char *path, struct mg_error *err);
 
 uint64_t mg_kv_state_index(const struct mg_kv_state *state);     /* of the last entry; any thread */
 uint64_t mg_kv_state_time_ms(const struct mg_kv_state *state);   /* any thread */
@@ -86,11 +86,13 @@ int mg_kv_state_apply(struct mg_kv_state *state, uint64_t index, uint64_t term,
 /* As mg_lsm_batch_write. */
 int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err);
 
-/* Bytes of *out are valid until the value is freed.  MG_E_NOT_FOUND, without a message. */
+/* Bytes of *out are valid until the value is freed.  MG_E_NOT_FOUND, without a message.  Fails:
+ * MG_E_UNAVAILABLE it is being replaced. */
 int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_str key,
                     struct mg_kv_found *out, struct mg_lsm_value *value, struct mg_error *err);
 
-/* Keys of a namespace from `first` to before `end` (len 0: all), in order, as of this moment. */
+/* Keys of a namespace from `first` to before `end` (len 0: all), in order, as of this moment.
+ * Fails, by close: as get. */
 struct mg_kv_iter;
 struct mg_kv_iter *mg_kv_iter_open(struct mg_kv_state *state, struct mg_str space,
                                    struct mg_str first, struct mg_str end);

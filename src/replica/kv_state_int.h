@@ -4,6 +4,7 @@
 
 #include "replica/kv_state.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #define MG_KV_PREFIX 4u /* bytes of a group's number */
@@ -19,6 +20,7 @@ struct mg_kv_state {
 	struct mg_lsm *lsm;
 	char prefix[MG_KV_PREFIX];
 	_Atomic uint64_t index, time_ms, expiry_ms;
+	pthread_rwlock_t replacing; /* held by readers, for a look, and by who replaces all of it */
 	/* owner: who applies */
 	struct mg_lsm_batch *batch;
 	uint64_t term, version;

@@ -435,8 +435,7 @@ static void test_a_group_becomes_another_ones_snapshot(void **unused)
 	mg_kv_state_close(other);
 	assert_int_equal(mg_lsm_export(lsm, view, mg_kv_state_prefix(state), path, &err), 0);
 	mg_lsm_view_free(view);
-	assert_int_equal(mg_lsm_import(lsm, mg_kv_state_prefix(state), path, &err), 0);
-	assert_int_equal(mg_kv_state_reload(state, &err), 0);
+	assert_int_equal(mg_kv_state_replace(state, path, &err), 0);
 	assert_int_equal(mg_kv_state_index(state), 2);
 	assert_int_equal(mg_kv_state_expiry_ms(state), 1100);
 	assert_key("a", "1");
