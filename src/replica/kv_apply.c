@@ -549,7 +549,7 @@ int mg_kv_state_apply(struct mg_kv_state *state, uint64_t index, uint64_t term,
 		code = run_entry(state, &entry, results ? arena : NULL, results ? *results : NULL, err);
 	}
 	if (!code) {
-		atomic_store(&state->index, index);
+		state->applied = index;
 		state->term = term;
 	}
 	return code;
@@ -559,5 +559,10 @@ int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err)
 {
 	mg_kv__put_stats(state);
 	mg_kv__put_meta(state);
-	return mg_lsm_batch_write(state->batch, now, err);
+	int code = mg_lsm_batch_write(state->batch, now, err);
+
+	if (!code) {
+		atomic_store(&state->index, state->applied);
+	}
+	return code;
 }

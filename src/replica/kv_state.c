@@ -150,7 +150,7 @@ void mg_kv__put_meta(struct mg_kv_state *state)
 
 	mg_out_u32(&out, MG_KV_FORMAT);
 	mg_out_u32(&out, 0);
-	mg_out_u64(&out, atomic_load(&state->index));
+	mg_out_u64(&out, state->applied);
 	mg_out_u64(&out, state->term);
 	mg_out_u64(&out, atomic_load(&state->time_ms));
 	mg_out_u64(&out, state->version);
@@ -173,7 +173,7 @@ static int read_meta(struct mg_kv_state *state, struct mg_error *err)
 	uint32_t format = mg_in_u32(&in);
 
 	(void)mg_in_u32(&in);
-	atomic_store(&state->index, mg_in_u64(&in));
+	state->applied = mg_in_u64(&in);
 	state->term = mg_in_u64(&in);
 	atomic_store(&state->time_ms, mg_in_u64(&in));
 	state->version = mg_in_u64(&in);
@@ -322,12 +322,16 @@ static int reload(struct mg_kv_state *state, struct mg_error *err)
 {
 	atomic_store(&state->index, 0);
 	atomic_store(&state->time_ms, 0);
-	state->term = state->version = 0;
+	state->applied = state->term = state->version = 0;
 	state->space_count = state->space_last = 0;
 	int code = read_meta(state, err);
 
 	code = code ? code : mg_kv_state_spaces(state, remember_space, state, err);
-	return code ? code : read_first_expiry(state, err);
+	code = code ? code : read_first_expiry(state, err);
+	if (!code) {
+		atomic_store(&state->index, state->applied);
+	}
+	return code;
 }
 
 int mg_kv_state_replace(struct mg_kv_state *state, const char *path, struct mg_error *err)

@@ -73,7 +73,8 @@ void mg_kv_state_close(struct mg_kv_state *state); /* NULL is fine */
 /* All of it becomes what a file of mg_lsm_export holds.  Whoever reads meanwhile is told so. */
 int mg_kv_state_replace(struct mg_kv_state *state, const char *path, struct mg_error *err);
 
-uint64_t mg_kv_state_index(const struct mg_kv_state *state);     /* of the last entry; any thread */
+/* Of the last entry that can be read.  Any thread. */
+uint64_t mg_kv_state_index(const struct mg_kv_state *state);
 uint64_t mg_kv_state_time_ms(const struct mg_kv_state *state);   /* any thread */
 /* The first one; 0: none.  Any thread. */
 uint64_t mg_kv_state_expiry_ms(const struct mg_kv_state *state);

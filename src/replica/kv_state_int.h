@@ -23,7 +23,7 @@ struct mg_kv_state {
 	pthread_rwlock_t replacing; /* held by readers, for a look, and by who replaces all of it */
 	/* owner: who applies */
 	struct mg_lsm_batch *batch;
-	uint64_t term, version;
+	uint64_t applied, term, version; /* applied: index, of the batch */
 	struct mg_kv_space *spaces;
 	size_t space_count, space_cap, space_last;
 	struct mg_sb key, value; /* room */
