@@ -171,12 +171,13 @@ static void reply(struct mg_http_request *request, int status, const char *type,
 
 /* ---- names and keys ---- */
 
-static bool is_space(struct mg_str name)
+bool mg_rest_is_space(struct mg_str name)
 {
 	bool good = name.len > 0 && name.len <= MG_KV_SPACE_MAX;
 
 	for (size_t i = 0; good && i < name.len; i++) {
-		good = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-",
+		good = name.ptr[i] && /* which strchr would find */
+		       strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-",
 		              name.ptr[i]) != NULL;
 	}
 	return good;
@@ -238,7 +239,7 @@ static bool read_path(struct mg_http_request *request, struct mg_kv_op *op)
 
 	op->space = (struct mg_str){ rest, slash ? (size_t)(slash - rest) : strlen(rest) };
 	op->key = mg_str(slash ? slash + 1 : NULL);
-	if (!is_space(op->space)) {
+	if (!mg_rest_is_space(op->space)) {
 		refuse(request, 400, "this is no name of a namespace",
 		       "Up to 64 letters, digits, \"_\", \"-\" and \".\".");
 		return false;
