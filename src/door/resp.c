@@ -28,8 +28,10 @@ enum {
 
 static void count_connections(int change)
 {
-	mg_metric_add(
-		mg_metric_gauge("merganser_redis_connections", "", "Connections of Redis clients."), change);
+	struct mg_metric *metric =
+		mg_metric_gauge("merganser_redis_connections", "", "Connections of Redis clients.");
+
+	mg_metric_add(metric, change);
 }
 
 /* ---- what commands set ---- */

@@ -159,7 +159,7 @@ void mg_redis_auth(struct mg_redis_job *job)
 		mg_redis_error(job, MG_REDIS_SYNTAX);
 		return;
 	}
-	login->user = job->arg_count == 3 ? text_of(job, job->args[1]) : text_of(job, MG_STR("default"));
+	login->user = text_of(job, job->arg_count == 3 ? job->args[1] : MG_STR("default"));
 	login->password = text_of(job, job->args[job->arg_count - 1]);
 	begin_login(job, login);
 }
