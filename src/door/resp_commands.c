@@ -144,7 +144,7 @@ static void refuse_unknown(struct mg_redis_job *job)
 		size_t room = 128 - args.len, len = job->args[i].len;
 
 		mg_sb_add_char(&args, '\'');
-		mg_sb_add_len(&args, job->args[i].ptr, len < room ? len : room);
+		mg_sb_addf(&args, "%.*s", (int)(len < room ? len : room), job->args[i].ptr);
 		mg_sb_add(&args, "' ");
 	}
 	mg_resp_error(&job->reply, "ERR unknown command '%.*s', with args beginning with: %s",

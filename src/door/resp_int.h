@@ -2,8 +2,8 @@
  * resp_int.h - what resp*.c share: a connection, its waves, and the table of commands.
  *
  * A wave is a run of commands at the queue's head that may be under way at once: all that only
- * read, or all that write, with those between them that need nobody.  Their operations are sorted
- * by shard, a few calls carry them, and when the last call has ended all are answered in order and
+ * read, or those that write, with a few reads behind them that go through the log as they do.
+ * Their operations are sorted by shard, a few calls carry them, and when the last call has ended all are answered in order and
  * the next wave begins.  So a command finds what those before it did, and of one connection there
  * is never more than one write under way to a shard: they cannot overtake each other.
  *
@@ -24,7 +24,7 @@ enum {
 	MG_REDIS_COMMAND_BYTES = 8 << 20, /* of them, likewise: then nothing more is read */
 	MG_REDIS_WAVE_OPS = 1024,         /* then a wave has enough */
 	MG_REDIS_WAVE_BYTES = 1 << 20,
-	MG_REDIS_OLD_MAX = 16,            /* writes of a wave that want what was there */
+	MG_REDIS_OLD_MAX = 8,             /* values that a wave of writes brings: they have room */
 	MG_REDIS_READS_MAX = 64,          /* of one call: their values are in memory at once */
 	MG_REDIS_WRITES_MAX = 4096,       /* of one call */
 	MG_REDIS_CALL_BYTES = 4 << 20,

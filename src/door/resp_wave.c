@@ -74,6 +74,13 @@ struct mg_redis_got *mg_redis_got(struct mg_redis_job *job, size_t i)
 
 /* ---- from the queue ---- */
 
+/* A read of one key behind a write may go the write's way: so commands by turns are few waves. */
+static bool goes_with(const struct mg_redis_wave *wave, const struct mg_redis_command *what,
+                      unsigned kind)
+{
+	return wave->kind == kind || (wave->kind == MG_REDIS_WRITE && what->first == what->last);
+}
+
 static bool fits(const struct mg_redis_wave *wave, const struct mg_redis_command *what)
 {
 	unsigned kind = what ? what->flags & (MG_REDIS_READ | MG_REDIS_WRITE) : 0;
@@ -89,7 +96,7 @@ static bool fits(const struct mg_redis_wave *wave, const struct mg_redis_command
 		return wave->kind == 0;
 	}
 	return wave->kind == 0 ||
-	       (wave->kind == kind && wave->op_count < MG_REDIS_WAVE_OPS &&
+	       (goes_with(wave, what, kind) && wave->op_count < MG_REDIS_WAVE_OPS &&
 	        wave->bytes < MG_REDIS_WAVE_BYTES && wave->olds < MG_REDIS_OLD_MAX);
 }
 
@@ -126,7 +133,9 @@ static void take_command(struct mg_redis_wave *wave, struct mg_resp_command *com
 	wave->job_count++;
 	mg_redis_begin(job);
 	if (job->op_count && job->what) {
-		wave->kind = job->what->flags & MG_REDIS_READ ? MG_REDIS_READ : MG_REDIS_WRITE;
+		wave->kind = wave->kind          ? wave->kind
+		             : job->what->flags & MG_REDIS_READ ? MG_REDIS_READ
+		                                                : MG_REDIS_WRITE;
 		weigh(wave, job);
 	}
 	wave->full = wave->full || wave->slow || wave->barrier_count || redis->quitting ||

@@ -47,13 +47,14 @@ class Answer:
 
 
 class Cluster:
-    def __init__(self, scale=0.01, shards=4):
+    def __init__(self, scale=0.01, shards=4, kv_shards=0):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="mg-test-"))
         self.data = self.dir / "data"
         self.processes = {}
         self.port = None
         self.run("bootstrap", "--data-dir", self.data, "--client-username", USER, "--client-password", PASSWORD,
-                 "--worker-password", WORKER_PASSWORD, "--tpch-scale-factor", scale, "--shard-count", shards)
+                 "--worker-password", WORKER_PASSWORD, "--tpch-scale-factor", scale, "--shard-count", shards,
+                 *(["--kv-shard-count", kv_shards] if kv_shards else []))
 
     def run(self, *args, **kwargs):
         kwargs.setdefault("timeout", 120)
