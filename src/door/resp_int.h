@@ -3,9 +3,10 @@
  *
  * A wave is a run of commands at the queue's head that may be under way at once: all that only
  * read, or those that write, with a few reads behind them that go through the log as they do.
- * Their operations are sorted by shard, a few calls carry them, and when the last call has ended all are answered in order and
- * the next wave begins.  So a command finds what those before it did, and of one connection there
- * is never more than one write under way to a shard: they cannot overtake each other.
+ * Their operations are sorted by shard, a few calls carry them, and when the last call has ended
+ * all are answered in order and the next wave begins.  So a command finds what those before it
+ * did, and of one connection there is never more than one wave under way to a shard: writes cannot
+ * overtake each other.
  *
  * owner: the connection's loop; results of a wave: the raft thread, from its start to its end; a
  * slow command's job: a query thread, likewise.

@@ -353,7 +353,7 @@ def random_command(chance):
     return chance.choice([
         ["GET", key], ["GET", key], ["SET", key, value], ["SET", key, value, *expiry, *extra], ["SETNX", key, value],
         ["SETEX", key, seconds, value], ["PSETEX", key, seconds, value], ["GETSET", key, value], ["GETDEL", key],
-        ["GETEX", key, *chance.choice([[], ["PERSIST"], ["EX", seconds], ["PXAT", "99999999999999"], ["EX"], ["BAD"]])],
+        ["GETEX", key, *chance.choice([[], ["PERSIST"], ["EX", "1000"], ["PXAT", "99999999999999"], ["EX"], ["BAD"]])],
         ["MGET", key, "a", "z"], ["MSET", key, value, "a", "1"], ["MSET", key], ["DEL", key, "b", key], ["UNLINK", key],
         ["EXISTS", key, key, "z"], ["EXPIRE", key, seconds], ["EXPIRE", key, seconds, option], ["PEXPIRE", key, seconds, option],
         ["EXPIREAT", key, chance.choice(["1", "99999999999"]), option], ["PEXPIREAT", key, "99999999999999"], ["TTL", key],
@@ -385,6 +385,8 @@ def alike(command, ours, theirs):
     name = command[0]
     if isinstance(ours, list) and isinstance(theirs, list) and name == "EXEC":
         return len(ours) == len(theirs) and all(close(a, b) for a, b in zip(ours, theirs))
+    if name == "DBSIZE":
+        return ours <= theirs  # which counts what has expired until somebody asks for it
     if name == "KEYS":
         return sorted(ours) == sorted(theirs)
     return close(ours, theirs) if "TTL" in name or "TIME" in name else str(ours) == str(theirs)
