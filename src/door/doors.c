@@ -2,8 +2,8 @@
  * doors.c - which protocol a new connection speaks, and what the doors share.
  *
  * Rule (decisions.md, "The port"): ALPN decides when there is one; else the first bytes.  A
- * protocol whose door is not there yet is refused in its own words, so that psql, redis-cli and
- * gRPC clients show a sentence instead of a broken connection.
+ * protocol whose door is not there yet is refused in its own words, so that psql and gRPC clients
+ * show a sentence instead of a broken connection.
  *
  * owner: choose runs on loops and touches nothing that changes.
  */
@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "door/doors_int.h"
+#include "door/resp.h"
 #include "os/clock.h"
 
 #include <ctype.h>
@@ -73,13 +74,6 @@ static void refuse_postgres(struct mg_conn *conn)
 	refuse(conn, message, sizeof message);
 }
 
-static void refuse_redis(struct mg_conn *conn)
-{
-	static const char text[] = "-ERR the Redis protocol " NOT_YET "\r\n";
-
-	refuse(conn, text, sizeof text - 1);
-}
-
 /* SETTINGS without members, then GOAWAY with HTTP_1_1_REQUIRED and our sentence. */
 static void refuse_http2(struct mg_conn *conn)
 {
@@ -140,8 +134,20 @@ static enum speaker speaker_of(const uint8_t *bytes, size_t size)
 	return speaker_of_line((const char *)bytes, size);
 }
 
-static bool choose(struct mg_conn *conn, const struct mg_http_handler *handler,
-                   const uint8_t *bytes, size_t size)
+#define LOADING "LOADING this node is starting: it does not have its data yet"
+
+/* doors NULL: they are not open yet. */
+static void open_redis(struct mg_conn *conn, struct mg_doors *doors)
+{
+	if (doors) {
+		mg_redis_open(doors, conn);
+	} else {
+		mg_redis_refuse(conn, LOADING);
+	}
+}
+
+static bool choose(struct mg_conn *conn, struct mg_doors *doors,
+                   const struct mg_http_handler *handler, const uint8_t *bytes, size_t size)
 {
 	enum speaker speaker = mg_text_eq(mg_conn_alpn(conn), "http/1.1") ? SPEAKER_HTTP
 	                                                                  : speaker_of(bytes, size);
@@ -159,7 +165,7 @@ static bool choose(struct mg_conn *conn, const struct mg_http_handler *handler,
 		refuse_postgres(conn);
 		break;
 	case SPEAKER_REDIS:
-		refuse_redis(conn);
+		open_redis(conn, doors);
 		break;
 	}
 	return true;
@@ -169,7 +175,16 @@ bool mg_doors_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size
 {
 	struct mg_doors *doors = arg;
 
-	return choose(conn, &doors->handler, bytes, size);
+	return choose(conn, doors, &doors->handler, bytes, size);
+}
+
+bool mg_doors_choose_redis(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size)
+{
+	(void)bytes;
+	if (size) {
+		open_redis(conn, arg);
+	}
+	return size > 0;
 }
 
 /* ---- before there are doors ---- */
@@ -195,7 +210,7 @@ bool mg_doors_choose_closed(struct mg_conn *conn, void *arg, const uint8_t *byte
 	static const struct mg_http_handler handler = { .request = answer_closed };
 
 	(void)arg;
-	return choose(conn, &handler, bytes, size);
+	return choose(conn, NULL, &handler, bytes, size);
 }
 
 /* ---- life ---- */

@@ -60,5 +60,7 @@ struct mg_sessions *mg_doors_sessions(struct mg_doors *doors);
 bool mg_doors_choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size);
 /* Likewise, without doors: the node is not that far.  HTTP hears 503. */
 bool mg_doors_choose_closed(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size);
+/* Likewise, of a port for Redis clients alone; arg NULL: the node is not that far. */
+bool mg_doors_choose_redis(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size);
 
 #endif

@@ -47,6 +47,11 @@ void mg_rest_error(struct mg_http_request *request, const struct mg_error *err, 
 void mg_rest_count(struct mg_http_request *request, int status); /* an answer, for the metrics */
 void mg_rest_count_login(const char *outcome); /* "ok", "refused", "wrong_role"; for the metrics */
 
+/* Is the certificate, when there is one, a login for that user (NULL: for whom it names)?  Fails:
+ * MG_E_AUTH, also when there is none and there must be one. */
+int mg_rest_check_cert(const struct mg_doors *doors, const struct mg_peer_cert *cert,
+                       const char *user, struct mg_error *err);
+
 /* Go on on the loop with who logged in; answers 401 and 403 itself. */
 enum mg_login_for { MG_LOGIN_CLIENT, MG_LOGIN_WORKER };
 typedef void mg_logged_in(struct mg_doors *doors, struct mg_http_request *request, const char *user,

@@ -11,7 +11,8 @@ bool mg_kv_is_space(struct mg_str name)
 	bool good = name.len > 0 && name.len <= MG_KV_SPACE_MAX;
 
 	for (size_t i = 0; good && i < name.len; i++) {
-		good = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-",
+		good = name.ptr[i] && /* which strchr would find */
+		       strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-",
 		              name.ptr[i]) != NULL;
 	}
 	return good;

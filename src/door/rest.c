@@ -183,9 +183,8 @@ static int refuse_cert(const char *what, struct mg_error *err)
 	return MG_E_AUTH;
 }
 
-/* Is the certificate, when there is one, a login for that user (NULL: for whom it names)? */
-static int check_cert(const struct mg_doors *doors, const struct mg_peer_cert *cert,
-                      const char *user, struct mg_error *err)
+int mg_rest_check_cert(const struct mg_doors *doors, const struct mg_peer_cert *cert,
+                       const char *user, struct mg_error *err)
 {
 	if (!cert && doors->options.require_cert) {
 		(void)mg_error_set(err, MG_E_AUTH, "this server wants a client certificate");
@@ -221,7 +220,7 @@ void mg_rest_login(struct mg_doors *doors, struct mg_http_request *request, enum
 	struct mg_error err = { 0 };
 	bool basic = mg_http_basic(request, &user, &password);
 
-	if (check_cert(doors, cert, basic ? user : NULL, &err)) {
+	if (mg_rest_check_cert(doors, cert, basic ? user : NULL, &err)) {
 		refuse_login(request, &err, basic ? user : cert ? cert->name : "");
 		return;
 	}

@@ -66,7 +66,8 @@ static int check_complete(struct opening *o, struct mg_error *err)
 static int check_addresses(const struct opening *o, struct mg_error *err)
 {
 	const struct mg_server_options *options = o->options;
-	const char *given[] = { options->listen, options->listen_http, options->listen_peers };
+	const char *given[MG_LISTEN_CHECK_MAX] = { options->listen, options->listen_http,
+		                                       options->listen_redis, options->listen_peers };
 	const char *addresses[MG_LISTEN_CHECK_MAX];
 	size_t count = 0;
 

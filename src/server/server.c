@@ -57,7 +57,7 @@ struct server {
 	struct mg_tls *tls;
 	struct mg_loop *loops[LOOPS_MAX];
 	size_t loop_count;
-	struct mg_listener *listener, *http_listener, *peer_listener;
+	struct mg_listener *listener, *http_listener, *redis_listener, *peer_listener;
 	char cert_path[4096], key_path[4096], ca_path[4096];
 	time_t cert_time;
 	struct mg_join_host join; /* set before the first loop */
@@ -303,6 +303,13 @@ static bool choose(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t
 	             : mg_doors_choose_closed(conn, NULL, bytes, size);
 }
 
+static bool choose_redis(struct mg_conn *conn, void *arg, const uint8_t *bytes, size_t size)
+{
+	struct server *server = arg;
+
+	return mg_doors_choose_redis(conn, atomic_load(&server->open_doors), bytes, size);
+}
+
 static int listen_at(struct server *server, const char *host_port, struct mg_listener **out,
                      struct mg_error *err)
 {
@@ -311,7 +318,7 @@ static int listen_at(struct server *server, const char *host_port, struct mg_lis
 		.tls = server->tls,
 		.plain_loopback = server->options->plain_loopback,
 		.plain_any = server->options->plain_any,
-		.choose = choose,
+		.choose = out == &server->redis_listener ? choose_redis : choose,
 		.arg = server,
 	};
 	return mg_listen(out, server->loops, server->loop_count, &options, err);
@@ -354,6 +361,9 @@ static int open_net(struct server *server, struct mg_error *err)
 	code = code ? code : listen_at(server, options->listen, &server->listener, err);
 	if (!code && options->listen_http) {
 		code = listen_at(server, options->listen_http, &server->http_listener, err);
+	}
+	if (!code && options->listen_redis) {
+		code = listen_at(server, options->listen_redis, &server->redis_listener, err);
 	}
 	if (!code && options->listen_peers) {
 		code = listen_at(server, options->listen_peers, &server->peer_listener, err);
@@ -576,6 +586,9 @@ static void stop(struct server *server)
 	}
 	if (server->http_listener) {
 		mg_listener_close(server->http_listener);
+	}
+	if (server->redis_listener) {
+		mg_listener_close(server->redis_listener);
 	}
 	if (server->peer_listener) {
 		mg_listener_close(server->peer_listener);

@@ -16,6 +16,7 @@ struct mg_server_options {
 	const char *data_dir;           /* "./merganser-data" */
 	const char *listen;             /* "0.0.0.0:8765" */
 	const char *listen_http;        /* extra listener for HTTP alone, or NULL */
+	const char *listen_redis;       /* and one for Redis clients, or NULL */
 	const char *listen_peers;       /* and one for other nodes, or NULL */
 	const char *advertise;          /* NULL: listen */
 	const char *node_id;            /* NULL: as in node.json, else "server-1" */
