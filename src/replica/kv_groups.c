@@ -11,6 +11,7 @@
 #include <inttypes.h>
 
 enum { TICK_MS = 100 };
+#define REQUEST_BYTES_MAX (15u << 20) /* an entry of raft has 16 MiB */
 #define ENTRY_BYTES (4u << 20) /* gathered into one entry; a larger request is one of its own */
 
 /* An entry that was proposed: whose requests it holds. */
@@ -375,13 +376,38 @@ static void gather(void *arg)
 	mg_free(gathered);
 }
 
+/* What no replica could decode must not get into the log. */
+static int check(const struct mg_kv_call *call, struct mg_error *err)
+{
+	bool good = call->count <= MG_KV_OPS_MAX && call->id.len <= MG_KV_ID_MAX;
+
+	for (uint32_t i = 0; good && i < call->count; i++) {
+		const struct mg_kv_op *op = &call->ops[i];
+
+		good = op->space.len > 0 && op->space.len <= MG_KV_SPACE_MAX &&
+		       op->key.len <= MG_KV_KEY_MAX && op->value.len <= MG_KV_VALUE_MAX &&
+		       op->type.len <= MG_KV_TYPE_MAX && op->encoding.len <= MG_KV_TYPE_MAX;
+	}
+	if (good && call->bytes <= REQUEST_BYTES_MAX) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_LIMIT, "a key, a value or the whole request is too large");
+	mg_error_hint(err, "A key has up to 64 KiB, a value 4 MiB, a request 15 MiB.");
+	return MG_E_LIMIT;
+}
+
 void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call)
 {
 	struct mg_kv_groups *groups = replica->kv;
+	struct mg_error err = { 0 };
 
 	mg_assert(groups && call->shard < groups->count);
 	call->next = NULL;
 	call->bytes = request_size(call);
+	if (check(call, &err)) {
+		call->done(call, &err, NULL);
+		return;
+	}
 	pthread_mutex_lock(&groups->lock);
 	bool full = groups->bytes + call->bytes > MG_KV_CALLS_BYTES && groups->bytes > 0;
 	bool post = !full && !call->any && !groups->posted;
@@ -394,8 +420,6 @@ void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call)
 	}
 	pthread_mutex_unlock(&groups->lock);
 	if (full) {
-		struct mg_error err = { 0 };
-
 		mg_error_set(&err, MG_E_BUSY, "too much is being written to keys and values");
 		mg_error_hint(&err, "Nothing was written: try again a little later.");
 		end_call(groups, call, &err, NULL);

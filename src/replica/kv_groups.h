@@ -30,8 +30,8 @@ struct mg_kv_call {
 	const struct mg_kv_op *ops;
 	uint32_t count;
 	struct mg_str id;
-	/* Once.  err NULL: results are of its operations, until it returns.  Else its code: nothing
-	 * happened; MG_E_UNKNOWN_OUTCOME: nobody knows. */
+	/* Once, maybe before mg_replica_kv_call returns.  err NULL: results are of its operations,
+	 * until done returns.  Else its code: nothing happened; MG_E_UNKNOWN_OUTCOME: nobody knows. */
 	void (*done)(struct mg_kv_call *call, const struct mg_error *err,
 	             const struct mg_kv_result *results);
 	/* From here on ours. */
