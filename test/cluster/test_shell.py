@@ -201,8 +201,8 @@ def test_who_cannot_come_in_is_told_why(cluster, change, code):
 def test_an_unknown_option_is_named(cluster):
     done = sql(cluster, "--formt", "csv")
     assert done.returncode == 1 and '"--formt"' in done.stderr and '"--format"' in done.stderr
-    done = subprocess.run([PROGRAM, "kv", "get"], capture_output=True, text=True)
-    assert done.returncode == 1 and 'unknown command "kv"' in done.stderr
+    done = subprocess.run([PROGRAM, "keys", "get"], capture_output=True, text=True)
+    assert done.returncode == 1 and 'unknown command "keys"' in done.stderr
 
 
 SLOW = "SELECT count(*) FROM range(100000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3"
