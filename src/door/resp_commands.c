@@ -206,9 +206,8 @@ static void queue_command(struct mg_redis_job *job)
 void mg_redis_begin(struct mg_redis_job *job)
 {
 	struct mg_redis *redis = job->redis;
-	const struct mg_redis_command *what = mg_redis_find(job->args[0]);
+	const struct mg_redis_command *what = job->what;
 
-	job->what = what;
 	mg_redis_count(what);
 	if (!what) {
 		refuse_unknown(job);

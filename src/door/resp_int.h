@@ -187,7 +187,7 @@ struct mg_redis_got *mg_redis_got(struct mg_redis_job *job, size_t i);
 extern const struct mg_redis_command mg_redis_commands[];
 extern const size_t mg_redis_command_count;
 const struct mg_redis_command *mg_redis_find(struct mg_str name);
-/* Looks the command up and begins it, or queues it, or refuses it. */
+/* Begins it, or queues it, or refuses it: what is NULL for a command that is none. */
 void mg_redis_begin(struct mg_redis_job *job);
 void mg_redis_count(const struct mg_redis_command *what); /* NULL: unknown */
 void mg_redis_error(struct mg_redis_job *job, const char *text); /* with its first word */

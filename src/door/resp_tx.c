@@ -213,7 +213,7 @@ void mg_redis_exec_answer(struct mg_redis_job *job, struct mg_resp_out *out)
 {
 	for (size_t i = 0; i < job->checks; i++) {
 		if (mg_redis_got(job, i)->status != MG_KV_DONE) {
-				mg_resp_nil_array(out);
+			mg_resp_nil_array(out);
 			return;
 		}
 	}

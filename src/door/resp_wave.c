@@ -112,7 +112,8 @@ static void weigh(struct mg_redis_wave *wave, const struct mg_redis_job *job)
 	}
 }
 
-static void take_command(struct mg_redis_wave *wave, struct mg_resp_command *command)
+static void take_command(struct mg_redis_wave *wave, struct mg_resp_command *command,
+                         const struct mg_redis_command *what)
 {
 	struct mg_redis *redis = wave->redis;
 	struct mg_redis_job *job = mg_arena_alloc(wave->arena, sizeof *job);
@@ -123,6 +124,7 @@ static void take_command(struct mg_redis_wave *wave, struct mg_resp_command *com
 		.wave = wave,
 		.redis = redis,
 		.command = command,
+		.what = what,
 		.args = command->args,
 		.arg_count = command->count,
 		.reply = { .v3 = redis->v3 },
@@ -148,8 +150,13 @@ struct mg_redis_wave *mg_redis_wave_new(struct mg_redis *redis)
 	struct mg_redis_wave *wave = mg_arena_alloc(arena, sizeof *wave);
 
 	*wave = (struct mg_redis_wave){ .redis = redis, .arena = arena, .last = &wave->jobs };
-	while (redis->queue && fits(wave, mg_redis_find(redis->queue->args[0]))) {
-		take_command(wave, redis->queue);
+	for (bool more = true; more && redis->queue;) {
+		const struct mg_redis_command *what = mg_redis_find(redis->queue->args[0]);
+
+		more = fits(wave, what);
+		if (more) {
+			take_command(wave, redis->queue, what);
+		}
 	}
 	return wave;
 }

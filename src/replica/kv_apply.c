@@ -517,9 +517,10 @@ static void begin_results(const struct mg_kv_entry *entry, struct mg_arena *aren
 	}
 }
 
-static int run_entry(struct mg_kv_state *state, struct mg_kv_entry *entry, struct mg_arena *arena,
-                     struct mg_kv_results *results, struct mg_error *err)
+static int run_entry(struct mg_kv_state *state, const struct mg_kv_entry *entry,
+                     struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
 {
+	struct mg_in in = entry->requests;
 	int code = 0;
 
 	if (entry->time_ms > atomic_load(&state->time_ms)) {
@@ -527,7 +528,7 @@ static int run_entry(struct mg_kv_state *state, struct mg_kv_entry *entry, struc
 	}
 	for (uint32_t i = 0; !code && i < entry->count; i++) {
 		struct mg_kv_request request;
-		bool good = mg_kv_request_next(&entry->requests, &request);
+		bool good = mg_kv_request_next(&in, &request);
 
 		mg_assert(good);
 		code = run_request(state, &request, arena, results ? &results[i] : NULL, err);
@@ -536,17 +537,16 @@ static int run_entry(struct mg_kv_state *state, struct mg_kv_entry *entry, struc
 }
 
 int mg_kv_state_apply(struct mg_kv_state *state, uint64_t index, uint64_t term,
-                      const uint8_t *data, size_t size, struct mg_arena *arena,
+                      const struct mg_kv_entry *entry, struct mg_arena *arena,
                       struct mg_kv_results **results, struct mg_error *err)
 {
-	struct mg_kv_entry entry;
-	int code = data ? mg_kv_entry_decode(data, size, &entry, err) : 0;
+	int code = 0;
 
-	if (!code && data) {
-		if (results) {
-			begin_results(&entry, arena, results);
-		}
-		code = run_entry(state, &entry, results ? arena : NULL, results ? *results : NULL, err);
+	if (entry && results) {
+		begin_results(entry, arena, results);
+	}
+	if (entry) {
+		code = run_entry(state, entry, results ? arena : NULL, results ? *results : NULL, err);
 	}
 	if (!code) {
 		state->applied = index;

@@ -31,7 +31,8 @@ struct mg_kv_sm {
 	int frozen, pulled, adopted;
 	uint64_t adopt_index;
 	pthread_mutex_t lock; /* guards the rest */
-	struct mg_lsm_view *view; /* of the last freeze */
+	struct mg_lsm_view *view;    /* of the last freeze */
+	struct mg_lsm_view *copying; /* being written as a file: who does so frees it when replaced */
 	uint64_t view_index;
 	struct mg_error failed;
 };
@@ -111,33 +112,30 @@ static void write_slowly(void *arg)
 }
 
 /* Somebody here waits for what this entry does. */
-static bool is_ours(const struct mg_kv_sm *sm, const struct mg_entry *entry)
+static bool is_ours(const struct mg_kv_sm *sm, const struct mg_kv_entry *entry)
 {
-	struct mg_kv_entry head;
-
-	return mg_kv_entry_decode(entry->data, entry->size, &head, NULL) == 0 &&
-	       head.origin == sm->options.self && head.incarnation == sm->options.incarnation &&
-	       head.count > 0;
+	return entry->origin == sm->options.self && entry->incarnation == sm->options.incarnation &&
+	       entry->count > 0;
 }
 
 static int apply_entry(struct mg_kv_sm *sm, const struct mg_entry *entry, struct mg_error *err)
 {
-	bool is_command = entry->type == MG_ENTRY_COMMAND, ours = is_command && is_ours(sm, entry);
+	bool is_command = entry->type == MG_ENTRY_COMMAND;
+	struct mg_kv_entry command = { 0 };
 	struct mg_kv_results *list = NULL;
+	int code = is_command ? mg_kv_entry_decode(entry->data, entry->size, &command, err) : 0;
+	bool ours = is_command && !code && is_ours(sm, &command);
 
 	if (ours && !sm->arena) {
 		sm->arena = mg_arena_new();
 	}
-	int code = mg_kv_state_apply(sm->state, entry->index, entry->term,
-	                             is_command ? entry->data : NULL, entry->size, sm->arena,
-	                             ours ? &list : NULL, err);
-
+	code = code ? code
+	            : mg_kv_state_apply(sm->state, entry->index, entry->term,
+	                                is_command ? &command : NULL, sm->arena, ours ? &list : NULL,
+	                                err);
 	if (!code && ours) {
-		struct mg_kv_entry head;
-
-		(void)mg_kv_entry_decode(entry->data, entry->size, &head, NULL);
 		mg_grow(sm->answered, sm->answered_count, sm->answered_cap);
-		sm->answered[sm->answered_count++] = (struct answered){ list, head.count };
+		sm->answered[sm->answered_count++] = (struct answered){ list, command.count };
 	}
 	return code;
 }
@@ -185,8 +183,12 @@ static void replace_view(struct mg_kv_sm *sm, struct mg_lsm_view *view, uint64_t
 
 	sm->view = view;
 	sm->view_index = index;
+	bool is_copied = before && before == sm->copying;
+
 	pthread_mutex_unlock(&sm->lock);
-	mg_lsm_view_free(before);
+	if (!is_copied) {
+		mg_lsm_view_free(before);
+	}
 }
 
 static void tell_frozen(void *arg)
@@ -227,23 +229,49 @@ static void sm_freeze(struct mg_sm *seam)
 	mg_lane_run(sm->lane, freeze_now, sm);
 }
 
+/* NULL: there is none of that index. */
+static struct mg_lsm_view *begin_copy(struct mg_kv_sm *sm, uint64_t index, struct mg_error *err)
+{
+	pthread_mutex_lock(&sm->lock);
+	mg_assert(!sm->copying); /* the source has one thread */
+	sm->copying = sm->view_index == index ? sm->view : NULL;
+	struct mg_lsm_view *view = sm->copying;
+
+	if (!view) {
+		mg_error_set(err, MG_E_NOT_FOUND,
+		             "keys of group %" PRIu32 " are at index %" PRIu64 ", not %" PRIu64,
+		             sm->options.group, sm->view_index, index);
+	}
+	pthread_mutex_unlock(&sm->lock);
+	return view;
+}
+
+static void end_copy(struct mg_kv_sm *sm, struct mg_lsm_view *view)
+{
+	pthread_mutex_lock(&sm->lock);
+	bool was_replaced = sm->view != view;
+
+	sm->copying = NULL;
+	pthread_mutex_unlock(&sm->lock);
+	if (was_replaced) {
+		mg_lsm_view_free(view);
+	}
+}
+
+/* Without the lock: it takes its time, and the raft thread takes that with each entry. */
 static int make_copy(void *arg, uint64_t index, char **path, struct mg_error *err)
 {
 	struct mg_kv_sm *sm = arg;
+	struct mg_lsm_view *view = begin_copy(sm, index, err);
+
+	if (!view) {
+		return MG_E_NOT_FOUND;
+	}
 	char *copy = mg_format("%s/kv/snap-%" PRIu32 "-%" PRIu64 ".sst", sm->options.dir,
 	                       sm->options.group, index);
+	int code = mg_lsm_export(sm->options.lsm, view, mg_kv_state_prefix(sm->state), copy, err);
 
-	/* A freeze would replace the view: it waits. */
-	pthread_mutex_lock(&sm->lock);
-	int code = sm->view && sm->view_index == index
-	               ? mg_lsm_export(sm->options.lsm, sm->view, mg_kv_state_prefix(sm->state), copy,
-	                               err)
-	               : mg_error_set(err, MG_E_NOT_FOUND,
-	                              "keys of group %" PRIu32 " are at index %" PRIu64
-	                              ", not %" PRIu64,
-	                              sm->options.group, sm->view_index, index);
-
-	pthread_mutex_unlock(&sm->lock);
+	end_copy(sm, view);
 	if (code) {
 		mg_free(copy);
 		return code;

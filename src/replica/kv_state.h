@@ -79,10 +79,10 @@ uint64_t mg_kv_state_time_ms(const struct mg_kv_state *state);   /* any thread *
 /* The first one; 0: none.  Any thread. */
 uint64_t mg_kv_state_expiry_ms(const struct mg_kv_state *state);
 
-/* An entry, or (data NULL) one that only moves the index.  results: as many as it has requests, in
- * arena; NULL: nobody wants them.  Fails: MG_E_PROTOCOL, MG_E_CORRUPT, MG_E_IO. */
+/* An entry as mg_kv_entry_decode gives it, or NULL: one that only moves the index.  results: as
+ * many as it has requests, in arena; NULL: nobody wants them.  Fails: MG_E_CORRUPT, MG_E_IO. */
 int mg_kv_state_apply(struct mg_kv_state *state, uint64_t index, uint64_t term,
-                      const uint8_t *data, size_t size, struct mg_arena *arena,
+                      const struct mg_kv_entry *entry, struct mg_arena *arena,
                       struct mg_kv_results **results, struct mg_error *err);
 /* As mg_lsm_batch_write. */
 int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err);

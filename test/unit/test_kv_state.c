@@ -95,6 +95,16 @@ static void entry_request(struct entry *entry, const char *id, const struct mg_k
 
 static struct mg_arena *arena;
 
+/* As it comes from the log. */
+static int apply(struct mg_kv_state *to, uint64_t index, const struct entry *entry,
+                 struct mg_kv_results **results)
+{
+	struct mg_kv_entry decoded;
+	int code = mg_kv_entry_decode(entry->bytes, entry->out.size, &decoded, &err);
+
+	return code ? code : mg_kv_state_apply(to, index, 1, &decoded, arena, results, &err);
+}
+
 /* Applies and writes one request; its results. */
 static struct mg_kv_result *run(const struct mg_kv_op *ops, uint32_t count)
 {
@@ -105,9 +115,7 @@ static struct mg_kv_result *run(const struct mg_kv_op *ops, uint32_t count)
 	arena = mg_arena_new();
 	entry_begin(&entry, MG_KV_REQUESTS, 1);
 	entry_request(&entry, NULL, ops, count);
-	assert_int_equal(mg_kv_state_apply(state, next_index++, 1, entry.bytes, entry.out.size, arena,
-	                                   &results, &err),
-	                 0);
+	assert_int_equal(apply(state, next_index++, &entry, &results), 0);
 	assert_int_equal(mg_kv_state_write(state, false, &err), 0);
 	assert_int_equal(results[0].count, count);
 	return results[0].list;
@@ -132,9 +140,7 @@ static void tick(void)
 	struct entry entry;
 
 	entry_begin(&entry, MG_KV_TICK, 0);
-	assert_int_equal(mg_kv_state_apply(state, next_index++, 1, entry.bytes, entry.out.size, NULL,
-	                                   NULL, &err),
-	                 0);
+	assert_int_equal(apply(state, next_index++, &entry, NULL), 0);
 	assert_int_equal(mg_kv_state_write(state, false, &err), 0);
 }
 
@@ -364,9 +370,7 @@ static struct mg_kv_result named(const char *id, struct mg_kv_op one_op)
 	arena = mg_arena_new();
 	entry_begin(&entry, MG_KV_REQUESTS, 1);
 	entry_request(&entry, id, &one_op, 1);
-	assert_int_equal(mg_kv_state_apply(state, next_index++, 1, entry.bytes, entry.out.size, arena,
-	                                   &results, &err),
-	                 0);
+	assert_int_equal(apply(state, next_index++, &entry, &results), 0);
 	assert_int_equal(mg_kv_state_write(state, false, &err), 0);
 	return results[0].list[0];
 }
@@ -522,15 +526,11 @@ static void test_replicas_are_equal_however_their_batches_are_cut(void **unused)
 		uint64_t first = next_index;
 
 		for (size_t i = 0; i < 400; i++) {
-			assert_int_equal(mg_kv_state_apply(state, next_index++, 1, entries[i].bytes,
-			                                   entries[i].out.size, NULL, NULL, &err),
-			                 0);
+			assert_int_equal(apply(state, next_index++, &entries[i], NULL), 0);
 			assert_int_equal(mg_kv_state_write(state, false, &err), 0);
 		}
 		for (uint64_t i = first; i < next_index; i++) {
-			assert_int_equal(mg_kv_state_apply(other, i, 1, entries[i - first].bytes,
-			                                   entries[i - first].out.size, NULL, NULL, &err),
-			                 0);
+			assert_int_equal(apply(other, i, &entries[i - first], NULL), 0);
 			if (chance(4) == 0 || i + 1 == next_index) {
 				assert_int_equal(mg_kv_state_write(other, false, &err), 0);
 			}
