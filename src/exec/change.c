@@ -2,9 +2,10 @@
  * change.c - see change.h.
  *
  * What only adds rows waits for nobody but those who change tables; what depends on rows that are
- * there holds its table's shards from before it reads until it has committed, so no row changes in
- * between.  Of several nodes the coordinator of writes alone runs it, in one epoch from the look at
- * the catalog to the commit: when that is over nothing has happened, and who asked tries again.
+ * there holds its table's shards, or the one that its rows are in, from before it reads until it
+ * has committed, so no row changes in between.  Of several nodes the coordinator of writes alone
+ * runs it, in one epoch from the look at the catalog to the commit: when that is over nothing has
+ * happened, and who asked tries again.
  */
 #include "exec/change.h"
 
@@ -181,7 +182,9 @@ static int change_once(struct mg_engine *engine, struct mg_run *run,
 	if (code) {
 		code = mg_write_refused(engine, run, settings, request->statement, code, err);
 	} else {
-		shards = mg_table_shard_ids(arena, data, target.table, &count);
+		shards = target.one_shard ? mg_shard_ids(arena, target.shard, target.shard)
+		                          : mg_table_shard_ids(arena, data, target.table, &count);
+		count = target.one_shard ? 1 : count;
 		code = mg_replica_lock(replica, mode_of(&target), shards, count, mg_run_is_cancelled, run,
 		                       err);
 	}

@@ -23,6 +23,7 @@
 #define LOOK_MS 250
 #define REST_TIMES 4 /* of what a copy in vain has taken */
 #define EXPIRE_MS (600 * 1000)
+#define MEASURE_MS 1000 /* between two looks at how many rows there are */
 
 struct mg_copies {
 	struct mg_engine *engine;
@@ -32,6 +33,7 @@ struct mg_copies {
 	uint32_t shard;      /* that was offered last */
 	uint64_t again_ms;   /* when the next one may be */
 	uint64_t expired_ms; /* records of writes with keys: when last */
+	uint64_t measured_ms; /* likewise */
 	pthread_mutex_t lock; /* guards stopping */
 	pthread_cond_t changed;
 	bool stopping;
@@ -128,6 +130,17 @@ static void expire(struct mg_copies *copies)
 	}
 }
 
+static void measure(struct mg_copies *copies)
+{
+	uint64_t now = mg_clock_ms();
+
+	if (now - copies->measured_ms >= MEASURE_MS &&
+	    !atomic_exchange(&copies->engine->measured, true)) {
+		copies->measured_ms = now;
+		mg_engine__measure(copies->engine);
+	}
+}
+
 static void *work(void *arg)
 {
 	struct mg_copies *copies = arg;
@@ -146,9 +159,7 @@ static void *work(void *arg)
 		if (atomic_load(&copies->engine->unshown)) {
 			mg_engine__show_again(copies->engine);
 		}
-		if (!atomic_exchange(&copies->engine->measured, true)) {
-			mg_engine__measure(copies->engine);
-		}
+		measure(copies);
 		pthread_mutex_lock(&copies->lock);
 		uint64_t wake_ms = mg_clock_ms() + LOOK_MS;
 

@@ -598,13 +598,17 @@ bool mg_engine_hides(const struct mg_engine *engine)
 
 /* ---- tables that grow ---- */
 
-/* A sample that the table has outgrown leads the planner astray. */
-static bool is_outgrown(struct mg_engine *engine, const struct mg_table *table, uint64_t rows)
+/* A sample that the table has outgrown leads the planner astray.  A table that is small beside the
+ * largest has a small one, though it is as it should be. */
+static bool is_outgrown(struct mg_engine *engine, const struct mg_table *table, uint64_t rows,
+                        double fraction)
 {
+	double due = table->key_count ? fraction * (double)rows : (double)rows;
 	uint64_t before, sample_rows;
 
 	mg_engine_rows(engine, table, &before, &sample_rows);
-	return rows > SAMPLE_ROWS_LEAST && sample_rows < SAMPLE_ROWS_LEAST;
+	return rows > SAMPLE_ROWS_LEAST && sample_rows < SAMPLE_ROWS_LEAST &&
+	       (double)sample_rows < due / 2;
 }
 
 void mg_engine__measure(struct mg_engine *engine)
@@ -624,7 +628,7 @@ void mg_engine__measure(struct mg_engine *engine)
 	for (size_t i = 0; !code && i < data->table_count; i++) {
 		const struct mg_table *table = &data->tables[i];
 		uint64_t sample_rows;
-		bool again = is_outgrown(engine, table, rows[i]);
+		bool again = is_outgrown(engine, table, rows[i], fraction);
 
 		code = again ? take_sample(engine, conn, data, table, fraction, &sample_rows, &err) : 0;
 		mg_engine__note_rows(engine, table, rows[i], again && !code ? &sample_rows : NULL);

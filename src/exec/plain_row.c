@@ -45,11 +45,10 @@ static bool column_open(struct mg_plain_column *column, const char *type)
 	       rest == ')' && column->width <= DIGITS_MAX && column->scale <= column->width;
 }
 
-/* Do the columns say no more than their types and NOT NULL? */
-static bool is_simple(const char *definition)
+bool mg_plain_definition(const char *definition, bool defaults)
 {
-	static const char *const words[] = { "default", "check",   "generated", "as",
-		                                 "collate", "virtual", "using",     NULL };
+	static const char *const words[] = { "check",   "generated", "as",      "collate",
+		                                 "virtual", "using",     "default", NULL };
 	struct mg_lexer lexer;
 	struct mg_token token;
 
@@ -57,7 +56,8 @@ static bool is_simple(const char *definition)
 	do {
 		token = mg_lex_next(&lexer);
 		for (size_t i = 0; words[i]; i++) {
-			if (token.kind == MG_T_WORD && mg_str_eq_nocase(token.text, mg_str(words[i]))) {
+			if (token.kind == MG_T_WORD && mg_str_eq_nocase(token.text, mg_str(words[i])) &&
+			    (words[i + 1] || !defaults)) {
 				return false;
 			}
 		}
@@ -96,13 +96,19 @@ static bool map_columns(struct mg_plain_table *plain, const struct mg_table *tab
 	return true;
 }
 
+/* Of the others the bytes in the hash are not ours to write. */
+static bool is_hashed(enum mg_plain_kind kind)
+{
+	return kind != PLAIN_BOOL && kind != PLAIN_DATE;
+}
+
 bool mg_plain_table_open(struct mg_plain_table *plain, struct mg_arena *arena,
                          const struct mg_table *table, const struct mg_dml *dml)
 {
 	*plain = (struct mg_plain_table){ .count = table->column_count, .key_count = table->key_count };
 	if (!dml->values || dml->with.len || dml->conflict || dml->returning.len || dml->by_name ||
 	    mg_table_has_keys(table) || table->key_count > MG_PLAIN_KEYS_MAX ||
-	    !is_simple(table->definition)) {
+	    !mg_plain_definition(table->definition, false)) {
 		return false;
 	}
 	plain->columns = mg_arena_new_array(arena, struct mg_plain_column, table->column_count + 1);
@@ -114,13 +120,32 @@ bool mg_plain_table_open(struct mg_plain_table *plain, struct mg_arena *arena,
 	}
 	for (size_t k = 0; k < table->key_count; k++) {
 		plain->keys[k] = find_column(table, table->keys[k]);
-		enum mg_plain_kind kind = plain->columns[plain->keys[k]].kind;
-
-		if (kind == PLAIN_BOOL || kind == PLAIN_DATE) {
-			return false; /* their bytes in the hash are not ours to write */
+		if (!is_hashed(plain->columns[plain->keys[k]].kind)) {
+			return false;
 		}
 	}
 	return map_columns(plain, table, dml);
+}
+
+bool mg_plain_keys_open(struct mg_plain_table *plain, struct mg_arena *arena,
+                        const struct mg_table *table)
+{
+	*plain = (struct mg_plain_table){ .count = table->key_count, .key_count = table->key_count };
+	if (table->key_count > MG_PLAIN_KEYS_MAX) {
+		return false;
+	}
+	plain->columns = mg_arena_new_array(arena, struct mg_plain_column, table->key_count + 1);
+	for (size_t k = 0; k < table->key_count; k++) {
+		const struct mg_column *column = mg_table_find_column(table, table->keys[k]);
+
+		if (!column || !column_open(&plain->columns[k], column->type) ||
+		    !is_hashed(plain->columns[k].kind)) {
+			return false;
+		}
+		plain->columns[k].source = plain->keys[k] = k;
+		plain->columns[k].not_null = true;
+	}
+	return true;
 }
 
 /* ---- literals ---- */

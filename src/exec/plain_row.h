@@ -64,6 +64,12 @@ struct mg_plain_table {
 /* False: it is none for this file. */
 bool mg_plain_table_open(struct mg_plain_table *plain, struct mg_arena *arena,
                          const struct mg_table *table, const struct mg_dml *dml);
+/* The same of the columns of a table's partition key alone, in their order, each with a value.
+ * Only mg_plain_row_fits and mg_plain_row_slot are for it. */
+bool mg_plain_keys_open(struct mg_plain_table *plain, struct mg_arena *arena,
+                        const struct mg_table *table);
+/* Do the columns say no more than their types and NOT NULL, and maybe defaults? */
+bool mg_plain_definition(const char *definition, bool defaults);
 /* The table's columns, then the slot.  The caller releases it, also when it failed. */
 int mg_plain_schema(const struct mg_plain_table *plain, const struct mg_table *table,
                     struct ArrowSchema *out, struct mg_error *err);

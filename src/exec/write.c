@@ -15,6 +15,7 @@
 #include "base/assert.h"
 #include "exec/pump.h"
 #include "exec/pivot.h"
+#include "exec/point.h"
 #include "exec/run.h"
 #include "exec/sequences.h"
 #include "exec/staging.h"
@@ -75,6 +76,7 @@ int mg_write_target(const struct mg_catalog_data *data, struct mg_arena *arena,
 			.table = table,
 			.reads = dml.reads || dml.conflict || mg_table_has_keys(table),
 		};
+		out->one_shard = mg_point_find(data, arena, table, &dml, &out->shard);
 	}
 	return code;
 }

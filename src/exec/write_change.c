@@ -110,8 +110,13 @@ static const char *delete_text(struct mg_write *write)
 
 int mg_write__delete(struct mg_write *write, struct mg_error *err)
 {
-	int code = look(write, err);
+	bool done = false;
+	int code = mg_write__point(write, &done, err);
 
+	if (code || done) {
+		return code;
+	}
+	code = look(write, err);
 	write->has_rids = write->settings.row_ids = true;
 	code = code ? code
 	            : mg_write__source(write, delete_text(write),
@@ -126,7 +131,7 @@ int mg_write__delete(struct mg_write *write, struct mg_error *err)
 
 /* ---- UPDATE ---- */
 
-static const struct mg_dml_set *find_set(const struct mg_write *write, const char *column)
+const struct mg_dml_set *mg_write__find_set(const struct mg_write *write, const char *column)
 {
 	for (size_t i = 0; i < write->dml.set_count; i++) {
 		if (mg_text_eq_nocase(write->dml.sets[i].column, column)) {
@@ -139,7 +144,7 @@ static const struct mg_dml_set *find_set(const struct mg_write *write, const cha
 static bool sets_any(const struct mg_write *write, const char *const *columns, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		if (find_set(write, columns[i])) {
+		if (mg_write__find_set(write, columns[i])) {
 			return true;
 		}
 	}
@@ -150,7 +155,7 @@ static bool sets_any(const struct mg_write *write, const char *const *columns, s
 static bool sets_all_to_default(const struct mg_write *write)
 {
 	for (size_t i = 0; i < write->table->column_count; i++) {
-		const struct mg_dml_set *set = find_set(write, write->table->columns[i].name);
+		const struct mg_dml_set *set = mg_write__find_set(write, write->table->columns[i].name);
 
 		if (!set || !set->is_default) {
 			return false;
@@ -168,7 +173,7 @@ static const char *update_text(struct mg_write *write)
 	mg_write__add_own(&sql, write, NULL);
 	for (size_t i = 0; i < write->table->column_count; i++) {
 		const char *name = write->table->columns[i].name;
-		const struct mg_dml_set *set = find_set(write, name);
+		const struct mg_dml_set *set = mg_write__find_set(write, name);
 
 		mg_sb_add(&sql, ", ");
 		if (set) {
@@ -198,7 +203,7 @@ static int try_rows(struct mg_write *write, struct mg_duck_conn *conn, struct mg
 	mg_write__add_trial(&sql, write);
 	for (size_t i = 0; i < write->table->column_count; i++) {
 		const char *name = write->table->columns[i].name;
-		const struct mg_dml_set *set = find_set(write, name);
+		const struct mg_dml_set *set = mg_write__find_set(write, name);
 
 		skip[i + 1] = set && set->is_default;
 		if (!skip[i + 1]) {
@@ -343,8 +348,13 @@ static int update_chunk(void *arg, struct mg_duck_conn *conn, struct mg_error *e
 
 int mg_write__update(struct mg_write *write, struct mg_error *err)
 {
-	int code = look(write, err);
+	bool done = false;
+	int code = mg_write__point(write, &done, err);
 
+	if (code || done) {
+		return code;
+	}
+	code = look(write, err);
 	write->has_rids = write->settings.row_ids = true;
 	if (!code && sets_all_to_default(write)) {
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "UPDATE cannot set every column to DEFAULT");

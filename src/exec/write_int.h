@@ -133,6 +133,8 @@ void mg_write__add_slots(struct mg_sb *sql, const struct mg_write *write);
 /* SELECT of the id and the columns of the rows that a shard has, as the statement sees them; on the
  * connection of mg_write__reader. */
 void mg_write__add_rows(struct mg_sb *sql, const struct mg_write *write, uint32_t shard);
+/* SQL that casts an expression of a source to a type of the table. */
+void mg_write__add_as(struct mg_sb *sql, const char *what, const char *type);
 /* "::type", and "c<i>::type" of a spool's column. */
 void mg_write__add_type(struct mg_sb *sql, const char *type);
 void mg_write__add_cast(struct mg_sb *sql, size_t column, const char *type);
@@ -196,6 +198,9 @@ int mg_write__return_query(struct mg_write *write, struct mg_duck_conn *conn, co
 int mg_write__conflict(struct mg_write *write, const char *source, bool here, struct mg_error *err);
 /* INSERT of literals, without DuckDB; *done false: it is none (write_plain.c). */
 int mg_write__plain(struct mg_write *write, bool *done, struct mg_error *err);
+/* UPDATE and DELETE of rows of one shard, read there without a plan; *done false: it is none, or it
+ * is not right, and nothing was done (write_point.c). */
+int mg_write__point(struct mg_write *write, bool *done, struct mg_error *err);
 /* COPY: what the client has sent, in chunks to take (write_copy.c). */
 int mg_write__copy(struct mg_write *write,
                    int (*take)(void *arg, struct mg_duck_conn *conn, struct mg_error *err),
@@ -204,6 +209,8 @@ int mg_write__insert(struct mg_write *write, struct mg_error *err); /* write_ins
 int mg_write__update(struct mg_write *write, struct mg_error *err); /* write_change.c */
 int mg_write__delete(struct mg_write *write, struct mg_error *err); /* write_change.c */
 int mg_write__merge(struct mg_write *write, struct mg_error *err);  /* write_merge.c */
+/* What UPDATE sets a column to, or NULL. */
+const struct mg_dml_set *mg_write__find_set(const struct mg_write *write, const char *column);
 /* Rows of MG_WRITE_SOURCE, with the sets of dml, in the place of those whose ids they have; they
  * are in MG_WRITE_TRIED then. */
 int mg_write__replace_rows(struct mg_write *write, struct mg_duck_conn *conn, struct mg_error *err);

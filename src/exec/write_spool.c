@@ -315,8 +315,8 @@ void mg_write__add_type(struct mg_sb *sql, const char *type)
 	}
 }
 
-/* Of a source, whose types may be structs without field names: ROW(1, 2). */
-static void add_as(struct mg_sb *sql, const char *what, const char *type)
+/* Types may be structs without field names: ROW(1, 2). */
+void mg_write__add_as(struct mg_sb *sql, const char *what, const char *type)
 {
 	if (has_values(type)) {
 		mg_cast_add(sql, what, type);
@@ -330,7 +330,7 @@ void mg_write__add_cast(struct mg_sb *sql, size_t column, const char *type)
 	char name[24];
 
 	snprintf(name, sizeof name, "c%zu", column);
-	add_as(sql, name, type);
+	mg_write__add_as(sql, name, type);
 }
 
 void mg_write__add_stored(struct mg_sb *sql, const struct mg_write *write, size_t first, bool named)
@@ -376,7 +376,7 @@ void mg_write__add_chunk(struct mg_sb *sql, const struct mg_write *write, const 
 
 			mg_sb_add_ident(&quoted, name);
 			mg_sb_add(sql, first ? "" : ", ");
-			add_as(sql, mg_sb_text(&quoted), write->source_types[i]);
+			mg_write__add_as(sql, mg_sb_text(&quoted), write->source_types[i]);
 			mg_sb_fini(&quoted);
 			first = false;
 		}

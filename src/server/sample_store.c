@@ -101,8 +101,9 @@ static int item_store(struct lane *lane, const struct item *item, struct mg_erro
 	struct mg_duck_inlet **inlet = &lane->inlets[item->table];
 	int rc = 0;
 	if (!*inlet) {
+		bool spread = store->set->tables[item->table].key != NULL;
 		rc = mg_duck_inlet_new(inlet, lane->conn, store->schemas[item->table],
-		                       store->set->tables[item->table].key != NULL, err);
+		                       spread ? MG_INLET_SLOT : MG_INLET_PLAIN, err);
 	}
 	uint64_t before = mg_duck_appender_buffered(appender);
 	if (rc == 0) {

@@ -72,6 +72,15 @@ int mg_duck_text_of(struct mg_duck_conn *conn, const char *sql, struct mg_str va
                     struct mg_error *err);
 int mg_duck_int(struct mg_duck_conn *conn, const char *sql, int64_t *out, struct mg_error *err);
 
+/* A statement that is planned once; its rows are dropped.  $1, $2, ... are whole numbers, each less
+ * than 2^63.  Belongs to the connection, and goes before it. */
+struct mg_duck_prepared;
+int mg_duck_prepare(struct mg_duck_prepared **out, struct mg_duck_conn *conn, const char *sql,
+                    struct mg_error *err);
+int mg_duck_prepared_run(struct mg_duck_prepared *prepared, const uint64_t *values, size_t count,
+                         struct mg_error *err);
+void mg_duck_prepared_free(struct mg_duck_prepared *prepared); /* NULL is fine */
+
 /* Prepare without running: result names and types as SQL text, in arena.  Several statements or a
  * parameter are refused. */
 int mg_duck_describe(struct mg_duck_conn *conn, struct mg_arena *arena, const char *sql,

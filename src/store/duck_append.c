@@ -90,12 +90,12 @@ void mg_duck_appender_drop(struct mg_duck_appender *appender)
 	}
 }
 
-int mg_duck__appender_put(struct mg_duck_appender *appender, duckdb_data_chunk chunk, idx_t rows,
-                          struct mg_error *err)
+int mg_duck__appender_put(struct mg_duck_appender *appender, duckdb_data_chunk chunk,
+                          const int64_t *rids, idx_t rows, struct mg_error *err)
 {
-	int64_t *rids = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 0));
+	int64_t *to = duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 0));
 	for (idx_t i = 0; i < rows; i++) {
-		rids[i] = (int64_t)(*appender->next_rid)++;
+		to[i] = rids ? rids[i] : (int64_t)(*appender->next_rid)++;
 	}
 	duckdb_data_chunk_set_size(chunk, rows);
 	if (duckdb_append_data_chunk(appender->appender, chunk) != DuckDBSuccess) {
@@ -220,7 +220,7 @@ static int append(struct route *route, uint32_t target, duckdb_data_chunk chunk,
 		                       duckdb_data_chunk_get_vector(route->out, c + HIDDEN_COLUMNS),
 		                       route->selections[target], rows, 0, 0);
 	}
-	return mg_duck__appender_put(appender, route->out, rows, err);
+	return mg_duck__appender_put(appender, route->out, NULL, rows, err);
 }
 
 int mg_duck_route(struct mg_duck_conn *conn, const char *sql, const uint16_t *owner,

@@ -23,6 +23,7 @@ struct mg_duck_inlet {
 	duckdb_arrow_converted_schema converted;
 	duckdb_data_chunk out; /* hidden columns, then the table's; made with the first batch */
 	size_t columns;        /* of the table, without hidden ones */
+	size_t first;          /* of the batch, that is the table's */
 	bool has_slot;
 };
 
@@ -37,13 +38,16 @@ void mg_duck_inlet_free(struct mg_duck_inlet *inlet)
 }
 
 int mg_duck_inlet_new(struct mg_duck_inlet **out, struct mg_duck_conn *conn,
-                      const struct mg_buf *schema, bool has_slot, struct mg_error *err)
+                      const struct mg_buf *schema, enum mg_duck_inlet_shape shape,
+                      struct mg_error *err)
 {
 	struct mg_duck_inlet *inlet = mg_alloc0(sizeof *inlet);
 	struct ArrowSchema copy = { 0 };
 	size_t used = 0;
 	inlet->conn = conn;
-	inlet->has_slot = has_slot;
+	inlet->has_slot = shape != MG_INLET_PLAIN;
+	inlet->first = shape == MG_INLET_RID_SLOT ? 1 : 0;
+	size_t own = inlet->first + (inlet->has_slot ? 1 : 0);
 	*out = NULL;
 	int rc = mg_arrow_decoder_new(&inlet->decoder, err);
 	if (rc == 0) {
@@ -51,14 +55,14 @@ int mg_duck_inlet_new(struct mg_duck_inlet **out, struct mg_duck_conn *conn,
 	}
 	if (rc == 0) {
 		const struct ArrowSchema *read = mg_arrow_decoder_schema(inlet->decoder);
-		if (read->n_children < (has_slot ? 2 : 1)) {
+		if (read->n_children <= (int64_t)own) {
 			rc = mg_error_set(err, MG_E_PROTOCOL, "rows to be stored have no columns");
 		} else if (ArrowSchemaDeepCopy(read, &copy) != NANOARROW_OK) {
 			rc = mg_error_set(err, MG_E_NOMEM, "no memory for the columns of rows to be stored");
 		}
 	}
 	if (rc == 0) {
-		inlet->columns = (size_t)copy.n_children - (has_slot ? 1 : 0);
+		inlet->columns = (size_t)copy.n_children - own;
 		rc =
 			mg_duck__error_data(err, duckdb_schema_from_arrow(conn->con, &copy, &inlet->converted));
 	}
@@ -82,7 +86,7 @@ static void out_make(struct mg_duck_inlet *inlet, duckdb_data_chunk source)
 	types[1] = duckdb_create_logical_type(DUCKDB_TYPE_USMALLINT);
 	for (size_t c = 0; c < inlet->columns; c++) {
 		types[c + HIDDEN_COLUMNS] =
-			duckdb_vector_get_column_type(duckdb_data_chunk_get_vector(source, c));
+			duckdb_vector_get_column_type(duckdb_data_chunk_get_vector(source, inlet->first + c));
 	}
 	inlet->out = duckdb_create_data_chunk(types, count);
 	for (size_t c = 0; c < count; c++) {
@@ -91,34 +95,41 @@ static void out_make(struct mg_duck_inlet *inlet, duckdb_data_chunk source)
 	mg_free(types);
 }
 
-static int slots_check(const struct mg_duck_inlet *inlet, duckdb_data_chunk source, idx_t rows,
-                       const uint16_t **slots, struct mg_error *err)
+/* The values of a column of ours, which has one in each row; else, and of another type, NULL. */
+static const void *hidden(duckdb_data_chunk source, size_t column, duckdb_type want, idx_t rows)
 {
-	*slots = NULL;
-	if (!inlet->has_slot) {
-		return 0;
-	}
-	duckdb_vector vector = duckdb_data_chunk_get_vector(source, inlet->columns);
+	duckdb_vector vector = duckdb_data_chunk_get_vector(source, column);
 	duckdb_logical_type type = duckdb_vector_get_column_type(vector);
-	bool good = duckdb_get_type_id(type) == DUCKDB_TYPE_USMALLINT;
+	bool good = duckdb_get_type_id(type) == want;
+	uint64_t *validity = duckdb_vector_get_validity(vector);
 	duckdb_destroy_logical_type(&type);
-	if (good) {
-		*slots = duckdb_vector_get_data(vector);
-		uint64_t *validity = duckdb_vector_get_validity(vector);
-		for (idx_t row = 0; good && row < rows; row++) {
-			good = (*slots)[row] < MG_SLOTS &&
-			       (!validity || duckdb_validity_row_is_valid(validity, row));
-		}
+	for (idx_t row = 0; good && validity && row < rows; row++) {
+		good = duckdb_validity_row_is_valid(validity, row);
 	}
-	return good ? 0 : mg_error_set(err, MG_E_PROTOCOL, "a row to be stored has no slot");
+	return good ? duckdb_vector_get_data(vector) : NULL;
+}
+
+static int find_hidden(const struct mg_duck_inlet *inlet, duckdb_data_chunk source, idx_t rows,
+                       const int64_t **rids, const uint16_t **slots, struct mg_error *err)
+{
+	*rids = inlet->first ? hidden(source, 0, DUCKDB_TYPE_BIGINT, rows) : NULL;
+	*slots = inlet->has_slot ? hidden(source, inlet->first + inlet->columns,
+	                                  DUCKDB_TYPE_USMALLINT, rows)
+	                         : NULL;
+	bool good = (*rids || !inlet->first) && (*slots || !inlet->has_slot);
+	for (idx_t row = 0; good && *slots && row < rows; row++) {
+		good = (*slots)[row] < MG_SLOTS;
+	}
+	return good ? 0 : mg_error_set(err, MG_E_PROTOCOL, "a row to be stored has no slot or no id");
 }
 
 static int append(struct mg_duck_inlet *inlet, struct mg_duck_appender *appender,
                   duckdb_data_chunk source, struct mg_error *err)
 {
 	idx_t rows = duckdb_data_chunk_get_size(source);
+	const int64_t *rids = NULL;
 	const uint16_t *slots = NULL;
-	int rc = slots_check(inlet, source, rows, &slots, err);
+	int rc = find_hidden(inlet, source, rows, &rids, &slots, err);
 	if (rc != 0) {
 		return rc;
 	}
@@ -134,9 +145,9 @@ static int append(struct mg_duck_inlet *inlet, struct mg_duck_appender *appender
 	}
 	for (size_t c = 0; c < inlet->columns; c++) {
 		duckdb_vector_reference_vector(duckdb_data_chunk_get_vector(inlet->out, c + HIDDEN_COLUMNS),
-		                               duckdb_data_chunk_get_vector(source, c));
+		                               duckdb_data_chunk_get_vector(source, inlet->first + c));
 	}
-	return mg_duck__appender_put(appender, inlet->out, rows, err);
+	return mg_duck__appender_put(appender, inlet->out, rids, rows, err);
 }
 
 static void borrowed_release(struct ArrowArray *array)

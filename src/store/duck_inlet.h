@@ -13,10 +13,16 @@
 
 struct mg_duck_inlet;
 
-/* schema: an IPC schema message.  With has_slot its last column is the slot of each row and no
- * column of the table; else all slots are 0.  conn is borrowed. */
+/* Which columns of a batch are none of the table's. */
+enum mg_duck_inlet_shape {
+	MG_INLET_PLAIN,    /* none: all slots are 0 */
+	MG_INLET_SLOT,     /* the last one: the row's slot */
+	MG_INLET_RID_SLOT, /* that, and the first one: the row's id, which is not a new one */
+};
+/* schema: an IPC schema message.  conn is borrowed. */
 int mg_duck_inlet_new(struct mg_duck_inlet **out, struct mg_duck_conn *conn,
-                      const struct mg_buf *schema, bool has_slot, struct mg_error *err);
+                      const struct mg_buf *schema, enum mg_duck_inlet_shape shape,
+                      struct mg_error *err);
 void mg_duck_inlet_free(struct mg_duck_inlet *inlet); /* NULL is fine */
 /* Append the rows of one IPC batch, with their row ids; MG_E_PROTOCOL for a bad batch. */
 int mg_duck_inlet_put(struct mg_duck_inlet *inlet, struct mg_duck_appender *appender,

@@ -106,10 +106,11 @@ int mg_duck__cut(struct mg_duck_cutter *cutter, duckdb_data_chunk chunk, idx_t *
 int mg_duck__concat(const struct ArrowSchema *schema, const struct ArrowArray *parts, size_t count,
                     struct ArrowArray *out, struct mg_error *err);
 
-/* duck_append.c: give the rows of chunk their ids in column 0 and append them. */
+/* duck_append.c: give the rows of chunk their ids in column 0, new ones when rids is NULL, and
+ * append them. */
 struct mg_duck_appender;
-int mg_duck__appender_put(struct mg_duck_appender *appender, duckdb_data_chunk chunk, idx_t rows,
-                          struct mg_error *err);
+int mg_duck__appender_put(struct mg_duck_appender *appender, duckdb_data_chunk chunk,
+                          const int64_t *rids, idx_t rows, struct mg_error *err);
 
 /* duck_slot.c: add one column of a chunk's rows to their hashes. */
 const char *mg_duck__slot_refuses(duckdb_logical_type type); /* NULL: hashable */

@@ -1,8 +1,8 @@
 /*
  * shard_write.c - see shard_write.h.
  *
- * New rows go through DuckDB's appender, which costs no parsing and no plan.  Rows that exist are
- * found by their id: the batch becomes the table merganser_exchange(0) of one statement.
+ * Rows go in through DuckDB's appender, which costs no parsing and no plan.  Rows that exist are
+ * found by their ids: few stand in the statement, many become its table merganser_exchange(0).
  */
 #include "base/assert.h"
 #include "codec/arrow_ipc.h"
@@ -13,7 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NEAR_BYTES = 512 }; /* a batch that may hold 32 ids */
+enum {
+	FEW_IDS = 32, /* that a statement names */
+	UNSEEN_MAX = 1024,
+};
 
 static struct mg_spool *find_spool(void *arg, uint32_t stage)
 {
@@ -151,6 +154,24 @@ static int read_meta(struct mg_shard_writer *writer, struct mg_error *err)
 	return code;
 }
 
+/* `identity` has two parts, between which next_rid stands. */
+static int prepare_meta(struct mg_shard_writer *writer, struct mg_error *err)
+{
+	const char *line = strchr(writer->identity, '\n');
+
+	mg_assert(line != NULL);
+	char *drop = mg_format("DELETE FROM %s._mg.meta", writer->database);
+	char *put = mg_format("INSERT INTO %s._mg.meta VALUES ($1, $2, 0, 0, %.*s, $3, %s)",
+	                      writer->database, (int)(line - writer->identity), writer->identity,
+	                      line + 1);
+	int code = mg_duck_prepare(&writer->drop_meta, writer->conn, drop, err);
+
+	code = code ? code : mg_duck_prepare(&writer->put_meta, writer->conn, put, err);
+	mg_free(put);
+	mg_free(drop);
+	return code;
+}
+
 int mg_shard_writer_open(struct mg_shard_writer **out, struct mg_duck *duck, const char *database,
                          struct mg_error *err)
 {
@@ -166,6 +187,7 @@ int mg_shard_writer_open(struct mg_shard_writer **out, struct mg_duck *duck, con
 		mg_duck_set_context(writer->conn, &writer->context);
 		code = read_meta(writer, err);
 	}
+	code = code ? code : prepare_meta(writer, err);
 	code = code ? code : read_tables(writer, err);
 	if (code) {
 		mg_shard_writer_close(writer);
@@ -186,6 +208,7 @@ static void forget_appender(struct mg_shard_writer *writer)
 	writer->inlet = NULL;
 	writer->ipc_schema = NULL;
 	writer->schema = writer->table = NULL;
+	writer->unseen_count = 0;
 }
 
 int mg_shard_writer__end_append(struct mg_shard_writer *writer, struct mg_error *err)
@@ -203,11 +226,18 @@ static bool same_bytes(const struct mg_buf *a, const struct mg_buf *b)
 	return a == b || (a->size == b->size && memcmp(a->data, b->data, a->size) == 0);
 }
 
-static int begin_append(struct mg_shard_writer *writer, const char *schema, const char *table,
-                        struct mg_buf *ipc_schema, struct mg_error *err)
+static bool is_appending(const struct mg_shard_writer *writer, const char *schema,
+                         const char *table)
 {
-	if (writer->appender && same_bytes(writer->ipc_schema, ipc_schema) &&
-	    mg_text_eq(writer->schema, schema) && mg_text_eq(writer->table, table)) {
+	return writer->appender && mg_text_eq(writer->schema, schema) &&
+	       mg_text_eq(writer->table, table);
+}
+
+static int begin_append(struct mg_shard_writer *writer, const char *schema, const char *table,
+                        struct mg_buf *ipc_schema, enum mg_duck_inlet_shape shape,
+                        struct mg_error *err)
+{
+	if (is_appending(writer, schema, table) && same_bytes(writer->ipc_schema, ipc_schema)) {
 		return 0;
 	}
 	int code = mg_shard_writer__end_append(writer, err);
@@ -215,11 +245,12 @@ static int begin_append(struct mg_shard_writer *writer, const char *schema, cons
 	code = code ? code
 	            : mg_duck_appender_open(&writer->appender, writer->conn, writer->database, schema,
 	                                    table, &writer->next_rid, err);
-	code = code ? code : mg_duck_inlet_new(&writer->inlet, writer->conn, ipc_schema, true, err);
+	code = code ? code : mg_duck_inlet_new(&writer->inlet, writer->conn, ipc_schema, shape, err);
 	if (!code) {
 		writer->ipc_schema = mg_buf_ref(ipc_schema);
 		writer->schema = mg_strdup(schema);
 		writer->table = mg_strdup(table);
+		writer->unseen_from = writer->next_rid;
 	}
 	return code;
 }
@@ -230,11 +261,14 @@ void mg_shard_writer_close(struct mg_shard_writer *writer)
 		return;
 	}
 	mg_shard_writer_rollback(writer);
+	mg_duck_prepared_free(writer->drop_meta);
+	mg_duck_prepared_free(writer->put_meta);
 	if (writer->conn) {
 		mg_duck_disconnect(writer->conn);
 	}
 	forget_tables(writer);
 	mg_free(writer->tables);
+	mg_free(writer->unseen);
 	mg_free(writer->identity);
 	mg_free(writer);
 }
@@ -278,19 +312,13 @@ void mg_shard_writer_rollback(struct mg_shard_writer *writer)
 	}
 }
 
-/* `identity` has two parts, between which next_rid stands. */
 static int write_meta(struct mg_shard_writer *writer, uint64_t index, uint64_t term,
                       struct mg_error *err)
 {
-	const char *line = strchr(writer->identity, '\n');
+	const uint64_t values[] = { index, term, writer->next_rid };
+	int code = mg_duck_prepared_run(writer->drop_meta, NULL, 0, err);
 
-	mg_assert(line != NULL);
-	return mg_duck_execf(writer->conn, err,
-	                     "DELETE FROM %s._mg.meta; INSERT INTO %s._mg.meta VALUES (%llu, %llu, 0, "
-	                     "0, %.*s, %llu, %s)",
-	                     writer->database, writer->database, (unsigned long long)index,
-	                     (unsigned long long)term, (int)(line - writer->identity), writer->identity,
-	                     (unsigned long long)writer->next_rid, line + 1);
+	return code ? code : mg_duck_prepared_run(writer->put_meta, values, 3, err);
 }
 
 int mg_shard_writer_commit(struct mg_shard_writer *writer, uint64_t index, uint64_t term,
@@ -320,25 +348,77 @@ int mg_shard_writer_insert(struct mg_shard_writer *writer, const char *schema, c
 	if (!has_table(writer, schema, table)) {
 		return 0;
 	}
-	int code = begin_append(writer, schema, table, ipc_schema, err);
+	int code = begin_append(writer, schema, table, ipc_schema, MG_INLET_SLOT, err);
 
 	return code ? code : mg_duck_inlet_put(writer->inlet, writer->appender, ipc_batch, err);
 }
 
-/* How many columns the batch has. */
-static int count_columns(struct mg_buf *ipc_schema, size_t *columns, struct mg_error *err)
+/* ---- ids of rows that exist ---- */
+
+struct ids {
+	struct ArrowArray batch; /* which holds them */
+	const int64_t *list;
+	size_t count, columns;
+};
+
+static void ids_close(struct ids *ids)
+{
+	if (ids->batch.release) {
+		ArrowArrayRelease(&ids->batch);
+	}
+}
+
+static int ids_open(struct ids *ids, struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
+                    struct mg_error *err)
 {
 	struct mg_arrow_decoder *decoder = NULL;
 	size_t used = 0;
 	int code = mg_arrow_decoder_new(&decoder, err);
 
+	*ids = (struct ids){ 0 };
 	code = code ? code
 	            : mg_arrow_decode_schema(decoder, ipc_schema->data, ipc_schema->size, &used, err);
+	const struct ArrowSchema *schema = code ? NULL : mg_arrow_decoder_schema(decoder);
+
+	if (schema && (!schema->n_children || !mg_text_eq(schema->children[0]->format, "l"))) {
+		code = mg_error_set(err, MG_E_PROTOCOL, "rows to be replaced or deleted have no ids");
+	}
+	code = code ? code : mg_arrow_decode_batch(decoder, ipc_batch, &ids->batch, err);
 	if (!code) {
-		*columns = (size_t)mg_arrow_decoder_schema(decoder)->n_children;
+		const struct ArrowArray *column = ids->batch.children[0];
+
+		ids->columns = (size_t)ids->batch.n_children;
+		ids->count = (size_t)column->length;
+		ids->list = ids->count ? (const int64_t *)column->buffers[1] + column->offset : NULL;
 	}
 	mg_arrow_decoder_free(decoder);
 	return code;
+}
+
+/* Are they many and near each other?  RETURNING fetches row by row, 30 us each; to scan what lies
+ * between them then costs less, up to 2048 rows in half a million. */
+static bool are_near(const struct ids *ids)
+{
+	int64_t least = INT64_MAX, most = INT64_MIN;
+
+	for (size_t i = 0; i < ids->count; i++) {
+		least = ids->list[i] < least ? ids->list[i] : least;
+		most = ids->list[i] > most ? ids->list[i] : most;
+	}
+	return ids->count >= FEW_IDS && (uint64_t)most - (uint64_t)least < 256 * ids->count;
+}
+
+/* "WHERE the rows" */
+static void add_where(struct mg_sb *sql, const struct ids *ids)
+{
+	mg_sb_add(sql, " WHERE _mg_rid IN (");
+	if (ids->count >= FEW_IDS) {
+		mg_sb_add(sql, "SELECT rid FROM merganser_exchange(0)");
+	}
+	for (size_t i = 0; ids->count < FEW_IDS && i < ids->count; i++) {
+		mg_sb_addf(sql, "%s%lld", i ? ", " : "", (long long)ids->list[i]);
+	}
+	mg_sb_add_char(sql, ')');
 }
 
 void mg_shard_writer__add_table(struct mg_sb *sql, const struct mg_shard_writer *writer,
@@ -379,31 +459,17 @@ static int old_put(void *arg, uint32_t target, struct ArrowArray *batch, struct 
 	return code;
 }
 
-/* Are the ids many and near each other?  RETURNING fetches row by row, 30 us each; to scan what
- * lies between them then costs less, up to 2048 rows in half a million. */
-static int are_near(struct mg_shard_writer *writer, bool *near, struct mg_error *err)
-{
-	int64_t answer = 0;
-	int code = mg_duck_int(writer->conn,
-	                       "SELECT (count(*) >= 32 AND max(rid) - min(rid) < 256 * count(*))"
-	                       "::BIGINT FROM merganser_exchange(0)",
-	                       &answer, err);
-
-	*near = answer == 1;
-	return code;
-}
-
 /* from: "FROM table WHERE the rows". */
-static int delete_watched(struct mg_shard_writer *writer, const char *from, struct mg_error *err)
+static int delete_watched(struct mg_shard_writer *writer, const char *from, bool near,
+                          struct mg_error *err)
 {
 	struct old_rows old = { .watch = writer->watch };
 	const struct mg_duck_sink sink = { .begin = old_begin, .put = old_put, .arg = &old };
 	struct mg_sb sql = { 0 };
-	bool near = false;
-	int code = writer->batch_bytes >= NEAR_BYTES ? are_near(writer, &near, err) : 0;
 
 	mg_sb_addf(&sql, near ? "SELECT * %s" : "DELETE %s RETURNING *", from);
-	code = code ? code : mg_duck_scatter(writer->conn, mg_sb_text(&sql), NULL, 1, &sink, err);
+	int code = mg_duck_scatter(writer->conn, mg_sb_text(&sql), NULL, 1, &sink, err);
+
 	mg_sb_clear(&sql);
 	mg_sb_addf(&sql, "DELETE %s", from);
 	code = code || !near ? code : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
@@ -429,44 +495,6 @@ uint64_t mg_shard_writer_next_rid(const struct mg_shard_writer *writer)
 	return writer->next_rid;
 }
 
-static int run_delete(struct mg_shard_writer *writer, const char *schema, const char *table,
-                      struct mg_error *err)
-{
-	struct mg_sb sql = { 0 };
-
-	mg_sb_add(&sql, writer->watch ? "FROM " : "DELETE FROM ");
-	mg_shard_writer__add_table(&sql, writer, schema, table);
-	mg_sb_add(&sql, " WHERE _mg_rid IN (SELECT rid FROM merganser_exchange(0))");
-	int code = writer->watch ? delete_watched(writer, mg_sb_text(&sql), err)
-	                         : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
-
-	mg_sb_fini(&sql);
-	return code;
-}
-
-/* The columns by place: rid, the user's, slot; stored as rid, slot, the user's. */
-static int run_insert(struct mg_shard_writer *writer, const char *schema, const char *table,
-                      size_t columns, struct mg_error *err)
-{
-	struct mg_sb sql = { 0 };
-
-	mg_sb_add(&sql, "INSERT INTO ");
-	mg_shard_writer__add_table(&sql, writer, schema, table);
-	mg_sb_addf(&sql, " SELECT c0, c%zu", columns - 1);
-	for (size_t i = 1; i + 1 < columns; i++) {
-		mg_sb_addf(&sql, ", c%zu", i);
-	}
-	mg_sb_add(&sql, " FROM merganser_exchange(0) AS rows(");
-	for (size_t i = 0; i < columns; i++) {
-		mg_sb_addf(&sql, "%sc%zu", i ? ", " : "", i);
-	}
-	mg_sb_add_char(&sql, ')');
-	int code = mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
-
-	mg_sb_fini(&sql);
-	return code;
-}
-
 /* A spool with this one batch, which the statement reads; rows are only an estimate for it. */
 static int lend_batch(struct mg_shard_writer *writer, struct mg_buf *ipc_schema,
                       struct mg_buf *ipc_batch, struct mg_error *err)
@@ -475,35 +503,108 @@ static int lend_batch(struct mg_shard_writer *writer, struct mg_buf *ipc_schema,
 	int code = mg_spool_set_schema(writer->spool, ipc_schema, err);
 
 	code = code ? code : mg_spool_put(writer->spool, ipc_batch, 1, err);
-	writer->batch_bytes = ipc_batch->size;
 	mg_spool_seal(writer->spool);
 	return code;
 }
 
-static void take_back(struct mg_shard_writer *writer)
+static int delete_ids(struct mg_shard_writer *writer, const char *schema, const char *table,
+                      const struct ids *ids, struct mg_error *err)
 {
+	struct mg_sb sql = { 0 };
+
+	mg_sb_add(&sql, writer->watch ? "FROM " : "DELETE FROM ");
+	mg_shard_writer__add_table(&sql, writer, schema, table);
+	add_where(&sql, ids);
+	int code = writer->watch ? delete_watched(writer, mg_sb_text(&sql), are_near(ids), err)
+	                         : mg_duck_exec(writer->conn, mg_sb_text(&sql), err);
+
+	mg_sb_fini(&sql);
+	return code;
+}
+
+/* Flushing the appender costs as much as the DELETE: rows that are replaced one after the other
+ * wait in it together, unless one of them is replaced again. */
+static bool is_unseen(const struct mg_shard_writer *writer, const struct ids *ids)
+{
+	for (size_t i = 0; i < ids->count; i++) {
+		bool unseen = (uint64_t)ids->list[i] >= writer->unseen_from;
+
+		for (size_t k = 0; !unseen && k < writer->unseen_count; k++) {
+			unseen = writer->unseen[k] == ids->list[i];
+		}
+		if (unseen) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static int show_rows(struct mg_shard_writer *writer, const char *schema, const char *table,
+                     const struct ids *ids, struct mg_error *err)
+{
+	bool wait = is_appending(writer, schema, table) && ids->count < FEW_IDS &&
+	            writer->unseen_count + ids->count <= UNSEEN_MAX && !is_unseen(writer, ids);
+
+	return wait ? 0 : mg_shard_writer__end_append(writer, err);
+}
+
+static void note_unseen(struct mg_shard_writer *writer, const struct ids *ids)
+{
+	for (size_t i = 0; i < ids->count; i++) {
+		mg_grow(writer->unseen, writer->unseen_count, writer->unseen_cap);
+		writer->unseen[writer->unseen_count++] = ids->list[i];
+	}
+}
+
+static int delete_rows(struct mg_shard_writer *writer, const char *schema, const char *table,
+                       struct mg_buf *ipc_schema, struct mg_buf *ipc_batch, const struct ids *ids,
+                       struct mg_error *err)
+{
+	int code = show_rows(writer, schema, table, ids, err);
+
+	if (!code && ids->count >= FEW_IDS) {
+		code = lend_batch(writer, ipc_schema, ipc_batch, err);
+	}
+	if (!code && ids->count) {
+		code = delete_ids(writer, schema, table, ids, err);
+	}
 	mg_spool_unref(writer->spool);
 	writer->spool = NULL;
+	return code;
+}
+
+/* The columns by place: rid, the user's, slot. */
+static int replace_rows(struct mg_shard_writer *writer, const char *schema, const char *table,
+                        struct mg_buf *ipc_schema, struct mg_buf *ipc_batch, const struct ids *ids,
+                        struct mg_error *err)
+{
+	if (ids->columns < 3) {
+		return mg_error_set(err, MG_E_PROTOCOL, "rows to be replaced have no columns");
+	}
+	int code = delete_rows(writer, schema, table, ipc_schema, ipc_batch, ids, err);
+
+	code = code ? code
+	            : begin_append(writer, schema, table, ipc_schema, MG_INLET_RID_SLOT, err);
+	code = code ? code : mg_duck_inlet_put(writer->inlet, writer->appender, ipc_batch, err);
+	if (!code) {
+		note_unseen(writer, ids);
+	}
+	return code;
 }
 
 int mg_shard_writer_replace(struct mg_shard_writer *writer, const char *schema, const char *table,
                             struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
                             struct mg_error *err)
 {
+	struct ids ids;
+
 	if (!has_table(writer, schema, table)) {
 		return 0;
 	}
-	size_t columns = 0;
-	int code = mg_shard_writer__end_append(writer, err);
+	int code = ids_open(&ids, ipc_schema, ipc_batch, err);
 
-	code = code ? code : count_columns(ipc_schema, &columns, err);
-	if (!code && columns < 3) {
-		code = mg_error_set(err, MG_E_PROTOCOL, "rows to be replaced have no columns");
-	}
-	code = code ? code : lend_batch(writer, ipc_schema, ipc_batch, err);
-	code = code ? code : run_delete(writer, schema, table, err);
-	code = code ? code : run_insert(writer, schema, table, columns, err);
-	take_back(writer);
+	code = code ? code : replace_rows(writer, schema, table, ipc_schema, ipc_batch, &ids, err);
+	ids_close(&ids);
 	return code;
 }
 
@@ -511,14 +612,15 @@ int mg_shard_writer_delete(struct mg_shard_writer *writer, const char *schema, c
                            struct mg_buf *ipc_schema, struct mg_buf *ipc_batch,
                            struct mg_error *err)
 {
+	struct ids ids;
+
 	if (!has_table(writer, schema, table)) {
 		return 0;
 	}
-	int code = mg_shard_writer__end_append(writer, err);
+	int code = ids_open(&ids, ipc_schema, ipc_batch, err);
 
-	code = code ? code : lend_batch(writer, ipc_schema, ipc_batch, err);
-	code = code ? code : run_delete(writer, schema, table, err);
-	take_back(writer);
+	code = code ? code : delete_rows(writer, schema, table, ipc_schema, ipc_batch, &ids, err);
+	ids_close(&ids);
 	return code;
 }
 

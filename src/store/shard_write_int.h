@@ -13,7 +13,6 @@ struct mg_shard_writer {
 	struct mg_duck_context context;
 	struct mg_spool_budget budget;
 	struct mg_spool *spool; /* the batch that a statement reads */
-	size_t batch_bytes;
 	char database[16];
 	bool in_transaction;
 	bool has_pending;  /* the table is there */
@@ -26,12 +25,18 @@ struct mg_shard_writer {
 	/* Of _mg.meta: what changes, and the rest as SQL values. */
 	uint64_t applied, term, next_rid, rid_at_begin;
 	char *identity;
+	struct mg_duck_prepared *drop_meta, *put_meta;
 
 	/* The table that rows are being appended to, with columns as in ipc_schema. */
 	struct mg_duck_appender *appender;
 	struct mg_duck_inlet *inlet;
 	struct mg_buf *ipc_schema;
 	char *schema, *table;
+	/* What it has that no statement sees yet: new rows from this id on, and these in the place of
+	 * others. */
+	uint64_t unseen_from;
+	int64_t *unseen;
+	size_t unseen_count, unseen_cap;
 };
 
 /* Rows appended so far are seen by statements from now on. */
