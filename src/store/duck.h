@@ -72,8 +72,8 @@ int mg_duck_text_of(struct mg_duck_conn *conn, const char *sql, struct mg_str va
                     struct mg_error *err);
 int mg_duck_int(struct mg_duck_conn *conn, const char *sql, int64_t *out, struct mg_error *err);
 
-/* A statement that is planned once; its rows are dropped.  $1, $2, ... are whole numbers, each less
- * than 2^63.  Belongs to the connection, and goes before it. */
+/* A statement that is planned once; its rows are dropped.  $1, $2, ... are UBIGINTs; where they
+ * mean another type it is planned each time.  Belongs to the connection, and goes before it. */
 struct mg_duck_prepared;
 int mg_duck_prepare(struct mg_duck_prepared **out, struct mg_duck_conn *conn, const char *sql,
                     struct mg_error *err);

@@ -33,7 +33,7 @@ int mg_duck_prepared_run(struct mg_duck_prepared *prepared, const uint64_t *valu
 	memset(&result, 0, sizeof result);
 	mg_duck__failure_clear(prepared->conn);
 	for (size_t i = 0; rc == 0 && i < count; i++) {
-		if (duckdb_bind_int64(prepared->statement, i + 1, (int64_t)values[i]) != DuckDBSuccess) {
+		if (duckdb_bind_uint64(prepared->statement, i + 1, values[i]) != DuckDBSuccess) {
 			rc = mg_duck__failed(prepared->conn, err, duckdb_prepare_error(prepared->statement));
 		}
 	}
