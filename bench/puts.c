@@ -4,6 +4,7 @@
  *
  *   puts insert URL USER PASSWORD ROOTS TABLE ROWS  CLIENTS SECONDS   our channel, INSERT of ROWS
  *   puts select URL USER PASSWORD ROOTS TABLE KEYS  CLIENTS SECONDS   keys below KEYS
+ *   puts update URL USER PASSWORD ROOTS TABLE KEYS  CLIENTS SECONDS   likewise
  *   puts etcd   HOST:PORT ROOTS                     CLIENTS SECONDS   gRPC, KV.Put
  *   puts duckdb FILE                          ROWS  1       SECONDS   prepared INSERT, autocommit
  *
@@ -42,7 +43,7 @@ struct way {
 struct load {
 	const struct way *way;
 	char **arguments; /* behind the way */
-	uint64_t rows;    /* of one write; of select: keys */
+	uint64_t rows;    /* of one write; of select and update: keys */
 	uint64_t from_us, until_us;
 	pthread_barrier_t ready;
 };
@@ -153,6 +154,18 @@ static void select_put(struct worker *worker, uint64_t key)
 	}
 	worker->params.len = 0;
 	mg_sb_addf(&worker->params, "[%llu]",
+	           (unsigned long long)(next_random(worker) % worker->load->rows));
+	run_ours(worker, 1);
+}
+
+static void update_put(struct worker *worker, uint64_t key)
+{
+	(void)key;
+	if (!worker->text.len) {
+		mg_sb_addf(&worker->text, "UPDATE %s SET v = ? WHERE k = ?", worker->load->arguments[4]);
+	}
+	worker->params.len = 0;
+	mg_sb_addf(&worker->params, "[\"%s\",%llu]", worker->value,
 	           (unsigned long long)(next_random(worker) % worker->load->rows));
 	run_ours(worker, 1);
 }
@@ -486,6 +499,7 @@ int main(int argc, char **argv)
 	} ways[] = {
 		{ "insert", 6, 6, { ours_open, insert_put, ours_close } },
 		{ "select", 6, 6, { ours_open, select_put, ours_close } },
+		{ "update", 6, 6, { ours_open, update_put, ours_close } },
 		{ "etcd", 2, 0, { etcd_open, etcd_put, etcd_close } },
 		{ "duckdb", 2, 2, { duckdb_open_file, duckdb_put, duckdb_close_file } },
 	};
@@ -505,6 +519,6 @@ int main(int argc, char **argv)
 			return 0;
 		}
 	}
-	fail("usage", "puts insert|select URL USER PASSWORD ROOTS TABLE ROWS CLIENTS SECONDS | puts "
-	              "etcd HOST:PORT ROOTS CLIENTS SECONDS | puts duckdb FILE ROWS 1 SECONDS");
+	fail("usage", "puts insert|select|update URL USER PASSWORD ROOTS TABLE ROWS CLIENTS SECONDS | "
+	              "puts etcd HOST:PORT ROOTS CLIENTS SECONDS | puts duckdb FILE ROWS 1 SECONDS");
 }

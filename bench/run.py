@@ -1,7 +1,7 @@
 """Benchmarks, each beside its peer in the same run, printed as ratios and written as JSON.
 
     bench/run.py [--scale 1] [--repeat 5] [--jobs tpch4,tpch11,cut,eleven,latency,stream,idle,workers] [--json FILE]
-    bench/run.py --jobs insert,batches,copy,failover,quiet,restart,keys [--clients 1,16,32,64,256] [--seconds 5] [--repeat 3]
+    bench/run.py --jobs insert,batches,updates,copy,failover,quiet,restart,keys [--clients 1,16,32,64,256] [--seconds 5] [--repeat 3]
 
 Peer: DuckDB of the same version in one process over plain tables of the same data, with the same threads.
 Runs of ours and the peer's alternate, the median of the repeats is compared, and the load of the machine is recorded.

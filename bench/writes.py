@@ -88,6 +88,22 @@ def job_batches(args, work):
             "limits": [("rows/s, 100 a statement, 16 clients", rows_s, ">= 150000", rows_s >= 150000)]}
 
 
+def job_updates(args, work):
+    """UPDATE of a random row by its key, of 100,000, at the coordinator."""
+    result = {"calibration": calibration(work), "clients": {}}
+    with Servers(work) as servers, Etcd(work) as etcd:
+        servers.execute(TABLE)
+        servers.execute("INSERT INTO bench_kv SELECT i, repeat('x', 100) FROM range(100000) r(i)")
+        for clients in (n for n in args.clients if n <= 64):
+            ours, theirs = [], []
+            for _ in range(args.repeat):
+                ours.append(with_cpu(servers, lambda: servers.load("update", "bench_kv", 100000, clients, args.seconds)))
+                theirs.append(with_cpu(etcd, lambda: etcd.load(clients, args.seconds)))
+            mine, peer = middle(ours), middle(theirs)
+            result["clients"][clients] = {"ours": mine, "etcd": peer, "ratio": round(mine["ops_s"] / peer["ops_s"], 2)}
+    return result
+
+
 def job_failover(args, work):
     """kill -9 of the coordinator under writes: time until a survivor has acknowledged the next one."""
     times = []
@@ -216,5 +232,5 @@ def job_copy(args, work):
             "limits": [("CPU of a replica, of plain DuckDB's COPY", ratio, "<= 2", ratio <= 2)]}
 
 
-JOBS = {"insert": job_insert, "batches": job_batches, "copy": job_copy, "failover": job_failover, "quiet": job_quiet,
-        "restart": job_restart, "keys": job_keys}
+JOBS = {"insert": job_insert, "batches": job_batches, "updates": job_updates, "copy": job_copy, "failover": job_failover,
+        "quiet": job_quiet, "restart": job_restart, "keys": job_keys}

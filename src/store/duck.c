@@ -241,6 +241,10 @@ void mg_duck_disconnect(struct mg_duck_conn *conn)
 	}
 	*link = conn->next;
 	pthread_mutex_unlock(&conn->duck->lock);
+	for (size_t i = 0; i < MG_DUCK_KEPT_MAX; i++) {
+		duckdb_destroy_prepare(&conn->kept[i].statement);
+		mg_free(conn->kept[i].sql);
+	}
 	duckdb_destroy_arrow_options(&conn->arrow);
 	duckdb_destroy_arrow_options(&conn->other);
 	duckdb_disconnect(&conn->con);
@@ -453,27 +457,53 @@ int mg_duck_text(struct mg_duck_conn *conn, const char *sql, char **out, struct 
 	return rc;
 }
 
+/* The statement, prepared now or before; it stays the connection's. */
+static int prepare_once(struct mg_duck_conn *conn, const char *sql, duckdb_prepared_statement *out,
+                        struct mg_error *err)
+{
+	for (size_t i = 0; i < MG_DUCK_KEPT_MAX; i++) {
+		if (conn->kept[i].sql && strcmp(conn->kept[i].sql, sql) == 0) {
+			*out = conn->kept[i].statement;
+			return 0;
+		}
+	}
+	duckdb_prepared_statement statement = NULL;
+	if (duckdb_prepare(conn->con, sql, &statement) != DuckDBSuccess) {
+		int rc = mg_duck__failed(conn, err, duckdb_prepare_error(statement));
+		duckdb_destroy_prepare(&statement);
+		return rc;
+	}
+	size_t place = conn->kept_next++ % MG_DUCK_KEPT_MAX;
+	duckdb_destroy_prepare(&conn->kept[place].statement);
+	mg_free(conn->kept[place].sql);
+	conn->kept[place].sql = mg_strdup(sql);
+	*out = conn->kept[place].statement = statement;
+	return 0;
+}
+
 int mg_duck_text_of(struct mg_duck_conn *conn, const char *sql, struct mg_str value, char **out,
                     struct mg_error *err)
 {
 	duckdb_prepared_statement prepared = NULL;
 	duckdb_result result;
-	int rc = 0;
 	memset(&result, 0, sizeof result);
 	*out = NULL;
 	if (conn->stop && atomic_load(conn->stop)) {
 		return mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
 	}
 	mg_duck__failure_clear(conn);
-	if (duckdb_prepare(conn->con, sql, &prepared) != DuckDBSuccess ||
-	    duckdb_bind_varchar_length(prepared, 1, value.ptr, value.len) != DuckDBSuccess) {
+	int rc = prepare_once(conn, sql, &prepared, err);
+	if (rc != 0) {
+		return rc;
+	}
+	if (duckdb_bind_varchar_length(prepared, 1, value.ptr, value.len) != DuckDBSuccess) {
 		rc = mg_duck__failed(conn, err, duckdb_prepare_error(prepared));
 	} else if (duckdb_execute_prepared(prepared, &result) != DuckDBSuccess) {
 		rc = mg_duck__failed(conn, err, duckdb_result_error(&result));
 	}
 	rc = rc ? rc : first_text(&result, sql, out, err);
 	duckdb_destroy_result(&result);
-	duckdb_destroy_prepare(&prepared);
+	duckdb_clear_bindings(prepared); /* the value may be large */
 	return rc;
 }
 

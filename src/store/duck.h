@@ -67,7 +67,7 @@ int mg_duck_execf(struct mg_duck_conn *conn, struct mg_error *err, const char *f
 /* First value of the first row as heap text, NULL when there is no row or it is NULL. */
 int mg_duck_text(struct mg_duck_conn *conn, const char *sql, char **out, struct mg_error *err);
 /* The same with $1 = value: a long text with doubled quotes costs the engine's lexer quadratic time
- * as a literal, and none as a parameter. */
+ * as a literal, and none as a parameter.  The connection keeps the newest few prepared. */
 int mg_duck_text_of(struct mg_duck_conn *conn, const char *sql, struct mg_str value, char **out,
                     struct mg_error *err);
 int mg_duck_int(struct mg_duck_conn *conn, const char *sql, int64_t *out, struct mg_error *err);

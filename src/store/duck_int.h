@@ -12,6 +12,7 @@
 
 #define MG_DUCK_CHUNK_ROWS 2048 /* DuckDB's vector size: no chunk is larger */
 #define MG_DUCK_JOIN_MAX 64     /* chunks joined into one batch at most */
+#define MG_DUCK_KEPT_MAX 4      /* prepared statements of a connection */
 
 /* Owner: whoever opened it.  conns is guarded by lock, so that DuckDB's threads find a context. */
 struct mg_duck {
@@ -33,6 +34,12 @@ struct mg_duck_conn {
 	const struct mg_duck_context *context;
 	const atomic_bool *stop;
 	struct mg_error failure; /* what one of our functions said; code 0: nothing */
+	/* Of mg_duck_text_of: statements that were prepared before; the place of the next one. */
+	struct {
+		char *sql;
+		duckdb_prepared_statement statement;
+	} kept[MG_DUCK_KEPT_MAX];
+	size_t kept_next;
 };
 
 /* duck_cut.c: chunks to batches that can be sent. */
