@@ -2,7 +2,7 @@
  * change.c - see change.h.
  *
  * What only adds rows waits for nobody but those who change tables; what depends on rows that are
- * there holds its table's shards, or the one that its rows are in, from before it reads until it
+ * there holds its table's shards, or the slot that its rows are in, from before it reads until it
  * has committed, so no row changes in between.  Of several nodes the coordinator of writes alone
  * runs it, in one epoch from the look at the catalog to the commit: when that is over nothing has
  * happened, and who asked tries again.
@@ -58,11 +58,85 @@ static void look_at_growth(struct mg_engine *engine, const struct mg_table *tabl
 	}
 }
 
-static int write_locked(struct mg_engine *engine, struct mg_run *run,
-                        const struct mg_run_settings *settings,
-                        const struct mg_change_request *request, uint64_t epoch,
-                        struct mg_write_result *result, uint64_t *bytes, struct mg_error *err)
+/* ---- what is held ---- */
+
+/* All shards of the table, or a key of one of them. */
+struct held {
+	struct mg_replica *replica;
+	struct mg_run *run;
+	enum mg_lock_mode mode;
+	uint32_t *shards;
+	size_t count;
+	struct mg_key_lock key; /* of MG_LOCK_KEY */
+};
+
+static int hold(struct held *held, const struct mg_catalog_data *data, struct mg_arena *arena,
+                const struct mg_write_target *target, struct mg_error *err)
 {
+	if (target->is_point && target->table->key_count) {
+		held->mode = MG_LOCK_KEY;
+		held->key.shard = target->point.shard;
+		held->key.slot = target->point.slot;
+		return mg_replica_lock_key(held->replica, &held->key, mg_run_is_cancelled, held->run, err);
+	}
+	held->mode = mode_of(target);
+	held->shards = mg_table_shard_ids(arena, data, target->table, &held->count);
+	return mg_replica_lock(held->replica, held->mode, held->shards, held->count,
+	                       mg_run_is_cancelled, held->run, err);
+}
+
+static void let_go(const struct held *held)
+{
+	if (held->mode == MG_LOCK_KEY) {
+		mg_replica_unlock_key(held->replica, &held->key);
+	} else {
+		mg_replica_unlock(held->replica, held->mode, held->shards, held->count);
+	}
+}
+
+/* Until what it reads here is what was acknowledged. */
+static int await_held(const struct held *held, uint64_t epoch, struct mg_error *err)
+{
+	switch (held->mode) {
+	case MG_LOCK_KEY:
+		return mg_replica_await_key(held->replica, &held->key, epoch, mg_run_is_cancelled,
+		                            held->run, err);
+	case MG_LOCK_CHANGE:
+		return mg_replica_long_barrier(held->replica, held->shards, held->count,
+		                               mg_run_is_cancelled, held->run, err);
+	default:
+		return 0;
+	}
+}
+
+/* ---- one try ---- */
+
+/* A change under way. */
+struct change {
+	struct mg_engine *engine;
+	struct mg_run *run;
+	const struct mg_run_settings *settings;
+	const struct mg_change_request *request;
+	struct mg_write_result result;
+	struct mg_change_result *out;
+	bool again; /* nothing was done, and it is to be tried once more */
+	bool sure;  /* then after a barrier */
+};
+
+/* The rows that were read are those of the file that it has now; else it is tried again. */
+static bool are_current(struct change *change, const struct held *held)
+{
+	change->again =
+		held->mode == MG_LOCK_KEY && !mg_replica_key_stays(held->replica, &held->key);
+	return !change->again;
+}
+
+/* What it writes is held. */
+static int write_rows(struct change *change, const struct held *held, uint64_t epoch,
+                      uint64_t *bytes, struct mg_error *err)
+{
+	struct mg_engine *engine = change->engine;
+	const struct mg_change_request *request = change->request;
 	struct mg_staging *staging = mg_staging_new(engine, epoch);
 	struct parts parts = { .staging = staging };
 	const struct mg_write_request write = { .statement = request->statement,
@@ -70,13 +144,14 @@ static int write_locked(struct mg_engine *engine, struct mg_run *run,
 		                                    .lossless = request->rows->lossless,
 		                                    .flush = take_part,
 		                                    .flush_arg = &parts };
+	struct mg_write_result *result = &change->result;
 	struct mg_redo *redo = mg_redo_new();
-	int code = mg_write_rows(engine, run, settings, &write, redo, result, err);
+	int code = mg_write_rows(engine, change->run, change->settings, &write, redo, result, err);
 
 	*bytes = parts.bytes + mg_redo_total(redo);
 	code = code ? code : mg_staging_publish(staging, redo, err);
-	if (!code && mg_run_cancelled(run)) {
-		code = mg_run_cancel_error(run, err); /* the last moment at which it can be */
+	if (!code && mg_run_cancelled(change->run)) {
+		code = mg_run_cancel_error(change->run, err); /* the last moment at which it can be */
 	}
 	if (!code && request->once.key) {
 		struct mg_done outcome = { .rows = result->rows };
@@ -85,11 +160,13 @@ static int write_locked(struct mg_engine *engine, struct mg_run *run,
 		code =
 			mg_outcome_add(mg_engine_outcomes(engine), epoch, &request->once, &outcome, redo, err);
 	}
-	code = code ? code : mg_replica_commit_in(mg_engine_replica(engine), epoch, redo, err);
-	if (code == MG_E_UNKNOWN_OUTCOME && request->once.key) {
-		mg_replica_renew(mg_engine_replica(engine), epoch);
+	if (!code && are_current(change, held)) {
+		code = mg_replica_commit_in(held->replica, epoch, redo, err);
 	}
-	mg_staging_close(staging, code);
+	if (code == MG_E_UNKNOWN_OUTCOME && request->once.key) {
+		mg_replica_renew(held->replica, epoch);
+	}
+	mg_staging_close(staging, change->again ? MG_E_UNAVAILABLE : code);
 	mg_redo_free(redo);
 	return code;
 }
@@ -128,98 +205,105 @@ static bool is_current(struct mg_engine *engine, const struct mg_table *table)
 	return current;
 }
 
-/* The table's shards are locked. */
-static int change_locked(struct mg_engine *engine, struct mg_run *run,
-                         const struct mg_run_settings *settings,
-                         const struct mg_change_request *request,
-                         const struct mg_write_target *target, const uint32_t *shards, size_t count,
-                         struct mg_write_result *result, struct mg_change_result *out, bool *again,
-                         struct mg_error *err)
+/* What was acknowledged of the key's rows is here, unless this node coordinates no more: a commit
+ * tells that, but neither an error nor that there is no row does. */
+static bool may_skip_barrier(const struct change *change, const struct held *held, uint64_t epoch)
 {
-	struct mg_replica *replica = mg_engine_replica(engine);
-	uint64_t epoch = 0;
-	int code = mg_replica_begin(replica, &epoch, err);
+	return held->mode == MG_LOCK_KEY && !change->sure && !change->request->once.key &&
+	       mg_replica_key_is_here(held->replica, &held->key, epoch);
+}
 
-	code = code ? code : look_for_outcome(engine, &request->once, out, err);
-	if (out->repeated) {
-		*again = false;
-		return code;
-	}
-	if (!code) {
-		mg_fresh_show_to_writer(engine);
-	}
-	*again = !code && !is_current(engine, target->table);
-	if (!code && !*again && mode_of(target) == MG_LOCK_CHANGE) {
-		code = mg_replica_long_barrier(replica, shards, count, mg_run_is_cancelled, run, err);
-	}
-	if (code || *again) {
-		return code;
-	}
+static int write_held(struct change *change, const struct held *held, uint64_t epoch,
+                      const struct mg_table *table, struct mg_error *err)
+{
+	bool skip = may_skip_barrier(change, held, epoch);
 	uint64_t bytes = 0;
+	int code = skip ? 0 : await_held(held, epoch, err);
 
-	code = write_locked(engine, run, settings, request, epoch, result, &bytes, err);
-	if (!code) {
-		look_at_growth(engine, target->table, bytes, result->verb, out);
+	code = code ? code : write_rows(change, held, epoch, &bytes, err);
+	if (skip && code != MG_E_UNKNOWN_OUTCOME && (code || !change->result.rows)) {
+		mg_error_clear(err);
+		change->again = true;
+		code = 0;
+	}
+	if (change->again) {
+		mg_write_result_fini(&change->result);
+		change->sure = true;
+	} else if (!code) {
+		look_at_growth(change->engine, table, bytes, change->result.verb, change->out);
 	}
 	return code;
 }
 
-/* *again: the table was dropped or made anew while we waited for its shards; nothing was done. */
-static int change_once(struct mg_engine *engine, struct mg_run *run,
-                       const struct mg_run_settings *settings,
-                       const struct mg_change_request *request, struct mg_write_result *result,
-                       struct mg_change_result *out, bool *again, struct mg_error *err)
+static int change_held(struct change *change, const struct held *held,
+                       const struct mg_write_target *target, struct mg_error *err)
 {
-	struct mg_replica *replica = mg_engine_replica(engine);
-	struct mg_arena *arena = mg_arena_new();
-	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(engine));
-	uint32_t *shards = NULL;
-	struct mg_write_target target;
-	size_t count = 0;
-	int code = mg_write_target(data, arena, request->statement, &target, err);
+	uint64_t epoch = 0;
+	int code = mg_replica_begin(held->replica, &epoch, err);
 
-	*again = false;
+	code = code ? code
+	            : look_for_outcome(change->engine, &change->request->once, change->out, err);
+	if (code || change->out->repeated) {
+		return code;
+	}
+	mg_fresh_show_to_writer(change->engine);
+	if (!is_current(change->engine, target->table)) { /* dropped or made anew while we waited */
+		change->again = true;
+		return 0;
+	}
+	return write_held(change, held, epoch, target->table, err);
+}
+
+static int change_once(struct change *change, struct mg_error *err)
+{
+	struct held held = { .replica = mg_engine_replica(change->engine), .run = change->run };
+	struct mg_arena *arena = mg_arena_new();
+	const struct mg_catalog_data *data = mg_catalog_take(mg_engine_catalog(change->engine));
+	struct mg_write_target target;
+	int code = mg_write_target(data, arena, change->request->statement, &target, err);
+
+	change->again = false;
 	if (code) {
-		code = mg_write_refused(engine, run, settings, request->statement, code, err);
+		code = mg_write_refused(change->engine, change->run, change->settings,
+		                        change->request->statement, code, err);
 	} else {
-		shards = target.one_shard ? mg_shard_ids(arena, target.shard, target.shard)
-		                          : mg_table_shard_ids(arena, data, target.table, &count);
-		count = target.one_shard ? 1 : count;
-		code = mg_replica_lock(replica, mode_of(&target), shards, count, mg_run_is_cancelled, run,
-		                       err);
+		code = hold(&held, data, arena, &target, err);
+		if (!code) {
+			code = change_held(change, &held, &target, err);
+			let_go(&held);
+		}
 	}
-	if (!code) {
-		code = change_locked(engine, run, settings, request, &target, shards, count, result, out,
-		                     again, err);
-		mg_replica_unlock(replica, mode_of(&target), shards, count);
-	}
-	mg_catalog_give(mg_engine_catalog(engine), data);
+	mg_catalog_give(mg_engine_catalog(change->engine), data);
 	mg_arena_free(arena);
 	return code;
 }
 
-static int change(struct mg_engine *engine, struct mg_run *run,
-                  const struct mg_run_settings *settings, const struct mg_change_request *request,
-                  struct mg_change_result *out, struct mg_error *err)
+static int run_change(struct mg_engine *engine, struct mg_run *run,
+                      const struct mg_run_settings *settings,
+                      const struct mg_change_request *request, struct mg_change_result *out,
+                      struct mg_error *err)
 {
-	struct mg_write_result result = { 0 };
-	bool again = !settings->tx;
-	int code = settings->tx ? mg_tx_change(engine, run, settings, request, &result, err) : 0;
+	struct change change = {
+		.engine = engine, .run = run, .settings = settings, .request = request, .out = out
+	};
+	struct mg_write_result *result = &change.result;
+	int code = settings->tx ? mg_tx_change(engine, run, settings, request, result, err)
+	                        : change_once(&change, err);
 
-	while (!code && again) {
-		code = change_once(engine, run, settings, request, &result, out, &again, err);
+	while (!code && change.again) {
+		code = change_once(&change, err);
 	}
 	if (!code && !out->repeated) {
-		tell(out, result.verb, result.rows);
-		out->returned = result.returning;
+		tell(out, result->verb, result->rows);
+		out->returned = result->returning;
 	}
 	if (!code && out->notice[0] && request->rows->notice) {
 		request->rows->notice(request->rows->arg, out->notice);
 	}
-	if (!code && result.returning) {
-		code = mg_write_hand_out(&result, request->rows, err);
+	if (!code && result->returning) {
+		code = mg_write_hand_out(result, request->rows, err);
 	}
-	mg_write_result_fini(&result);
+	mg_write_result_fini(result);
 	return code;
 }
 
@@ -258,7 +342,7 @@ int mg_change_run(struct mg_engine *engine, struct mg_run *run,
 	if (code) {
 		return code;
 	}
-	code = change(engine, run, settings, request, out, err);
+	code = run_change(engine, run, settings, request, out, err);
 	if (key) {
 		mg_outcome_leave(outcomes, key);
 	}

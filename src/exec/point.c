@@ -205,7 +205,7 @@ static bool read_comparisons(struct keys *keys, struct mg_str where)
 
 static bool find_by_key(const struct mg_catalog_data *data, struct mg_arena *arena,
                         const struct mg_table *table, const struct mg_dml *dml, const char *name,
-                        uint32_t *shard)
+                        struct mg_point *out)
 {
 	struct keys keys = { .table = table, .name = name };
 	struct mg_sb scratch = { 0 };
@@ -222,11 +222,11 @@ static bool find_by_key(const struct mg_catalog_data *data, struct mg_arena *are
 	}
 	good = good && mg_plain_row_fits(&keys.plain, keys.values);
 	if (good) {
-		uint16_t slot = mg_plain_row_slot(&keys.plain, keys.values, &scratch);
-
+		out->slot = mg_plain_row_slot(&keys.plain, keys.values, &scratch);
 		for (uint32_t i = 1; i <= data->shard_count; i++) {
-			if (slot >= data->shards[i].slot_first && slot <= data->shards[i].slot_last) {
-				*shard = i;
+			if (out->slot >= data->shards[i].slot_first &&
+			    out->slot <= data->shards[i].slot_last) {
+				out->shard = i;
 			}
 		}
 	}
@@ -272,7 +272,7 @@ static bool are_plain_sets(struct mg_arena *arena, const struct mg_table *table,
 }
 
 bool mg_point_find(const struct mg_catalog_data *data, struct mg_arena *arena,
-                   const struct mg_table *table, const struct mg_dml *dml, uint32_t *shard)
+                   const struct mg_table *table, const struct mg_dml *dml, struct mg_point *out)
 {
 	const char *name = dml->alias ? dml->alias : table->name;
 
@@ -282,6 +282,6 @@ bool mg_point_find(const struct mg_catalog_data *data, struct mg_arena *arena,
 	    !are_plain_sets(arena, table, dml, name)) {
 		return false;
 	}
-	*shard = 0;
-	return !table->key_count || find_by_key(data, arena, table, dml, name, shard);
+	*out = (struct mg_point){ 0 };
+	return !table->key_count || find_by_key(data, arena, table, dml, name, out);
 }

@@ -18,8 +18,14 @@
 #include "catalog/catalog.h"
 #include "sql/dml.h"
 
-/* *shard: where all rows are that it may change, and where they stay.  False: that is not known. */
+/* Where all rows are that it may change, and where they stay. */
+struct mg_point {
+	uint32_t shard; /* 0: the whole of a reference table, and slot says nothing */
+	uint16_t slot;
+};
+
+/* False: that is not known. */
 bool mg_point_find(const struct mg_catalog_data *data, struct mg_arena *arena,
-                   const struct mg_table *table, const struct mg_dml *dml, uint32_t *shard);
+                   const struct mg_table *table, const struct mg_dml *dml, struct mg_point *out);
 
 #endif

@@ -15,7 +15,6 @@
 #include "base/assert.h"
 #include "exec/pump.h"
 #include "exec/pivot.h"
-#include "exec/point.h"
 #include "exec/run.h"
 #include "exec/sequences.h"
 #include "exec/staging.h"
@@ -76,7 +75,7 @@ int mg_write_target(const struct mg_catalog_data *data, struct mg_arena *arena,
 			.table = table,
 			.reads = dml.reads || dml.conflict || mg_table_has_keys(table),
 		};
-		out->one_shard = mg_point_find(data, arena, table, &dml, &out->shard);
+		out->is_point = mg_point_find(data, arena, table, &dml, &out->point);
 	}
 	return code;
 }

@@ -11,6 +11,7 @@
 
 #include "catalog/catalog.h"
 #include "exec/coordinator.h"
+#include "exec/point.h"
 #include "replica/redo.h"
 #include "sql/dml.h"
 
@@ -22,9 +23,9 @@ struct mg_write_target {
 	/* What it stores depends on rows that are there: its own table's or others'.  Without it, it is
 	 * rows of constants, and nobody need wait for anybody. */
 	bool reads;
-	/* The rows that it changes are in this shard, and stay there; else in any of its table's. */
-	bool one_shard;
-	uint32_t shard;
+	/* The rows that it changes are there, and stay there; else in any of its table's shards. */
+	bool is_point;
+	struct mg_point point;
 };
 
 /* Fails: MG_E_SYNTAX, MG_E_UNSUPPORTED, MG_E_NO_TABLE, MG_E_BIND for a view. */

@@ -25,7 +25,7 @@ struct point {
 	size_t columns; /* that are expected */
 	struct ArrowSchema schema;
 	struct ArrowArray batch;
-	uint32_t shard;
+	struct mg_point at;
 };
 
 static void point_close(struct point *point)
@@ -98,7 +98,7 @@ static char *select_text(const struct point *point)
 		add_new_row(&sql, write);
 	}
 	mg_sb_add(&sql, " FROM (");
-	mg_write__add_rows(&sql, write, point->shard);
+	mg_write__add_rows(&sql, write, point->at.shard);
 	mg_sb_add(&sql, ") AS ");
 	mg_sb_add_ident(&sql, write->dml.alias ? write->dml.alias : write->table->name);
 	mg_sb_addf(&sql, " WHERE (%.*s\n)", MG_STR_ARG(write->dml.where));
@@ -146,7 +146,7 @@ static int replace(struct point *point, struct mg_error *err)
 	int code = mg_write__redo_begin(write, MG_REDO_REPLACE, &point->schema, err);
 
 	return code ? code
-	            : mg_write__redo_put(write, MG_REDO_REPLACE, point->shard, &point->batch, err);
+	            : mg_write__redo_put(write, MG_REDO_REPLACE, point->at.shard, &point->batch, err);
 }
 
 static int take_away(struct point *point, struct mg_error *err)
@@ -165,7 +165,7 @@ int mg_write__point(struct mg_write *write, bool *done, struct mg_error *err)
 	struct mg_error found = { 0 };
 
 	*done = false;
-	if (!mg_point_find(write->data, write->arena, write->table, &write->dml, &point.shard)) {
+	if (!mg_point_find(write->data, write->arena, write->table, &write->dml, &point.at)) {
 		return 0;
 	}
 	point.columns = update ? write->table->column_count + 2 : 1;

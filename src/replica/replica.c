@@ -158,8 +158,10 @@ static int gate(void *arg, uint32_t shard, int (*swap)(void *swap_arg, struct mg
                 void *swap_arg, struct mg_error *err)
 {
 	const struct mg_replica *replica = arg;
+	int code = replica->options.gate(replica->options.arg, shard, swap, swap_arg, err);
 
-	return replica->options.gate(replica->options.arg, shard, swap, swap_arg, err);
+	mg_shard_locks_forget(replica->locks, shard);
+	return code;
 }
 
 /* Of each shard. */
@@ -718,6 +720,40 @@ void mg_replica_unlock(struct mg_replica *replica, enum mg_lock_mode mode, const
                        size_t count)
 {
 	mg_shard_locks_give(replica->locks, mode, shards, count);
+}
+
+int mg_replica_lock_key(struct mg_replica *replica, struct mg_key_lock *key,
+                        bool (*stopped)(void *arg), void *arg, struct mg_error *err)
+{
+	return mg_shard_locks_take_key(replica->locks, key, stopped, arg, err);
+}
+
+void mg_replica_unlock_key(struct mg_replica *replica, const struct mg_key_lock *key)
+{
+	mg_shard_locks_give_key(replica->locks, key);
+}
+
+bool mg_replica_key_is_here(struct mg_replica *replica, const struct mg_key_lock *key,
+                            uint64_t epoch)
+{
+	return mg_shard_locks_key_is_here(replica->locks, key, epoch) &&
+	       !mg_replica_whole(replica, &key->shard, 1, NULL);
+}
+
+bool mg_replica_key_stays(struct mg_replica *replica, const struct mg_key_lock *key)
+{
+	return mg_shard_locks_key_stays(replica->locks, key);
+}
+
+int mg_replica_await_key(struct mg_replica *replica, const struct mg_key_lock *key, uint64_t epoch,
+                         bool (*stopped)(void *arg), void *arg, struct mg_error *err)
+{
+	int code = mg_replica_long_barrier(replica, &key->shard, 1, stopped, arg, err);
+
+	if (!code) {
+		mg_shard_locks_key_awaited(replica->locks, key, epoch);
+	}
+	return code;
 }
 
 struct mg_cuts *mg_replica_cuts(struct mg_replica *replica)

@@ -265,7 +265,8 @@ enum mg_late mg_replica_changed_since(struct mg_replica *replica, uint32_t shard
 /* What a writer means to do with the tables of a shard, from before it reads them until it has
  * committed. */
 enum mg_lock_mode {
-	MG_LOCK_ADD,    /* new rows, whatever is there: beside other ADDs and one CHANGE */
+	MG_LOCK_ADD,    /* new rows, whatever is there: beside other ADDs, KEYs and one CHANGE */
+	MG_LOCK_KEY,    /* rows of one slot that depend on those of it: beside ADDs and other slots */
 	MG_LOCK_CHANGE, /* rows that depend on those that are there: beside ADDs */
 	MG_LOCK_ALTER,  /* tables come, go or change: alone */
 };
@@ -278,6 +279,25 @@ int mg_replica_lock(struct mg_replica *replica, enum mg_lock_mode mode, const ui
 bool mg_replica_try_lock(struct mg_replica *replica, const uint32_t *shards, size_t count);
 void mg_replica_unlock(struct mg_replica *replica, enum mg_lock_mode mode, const uint32_t *shards,
                        size_t count);
+
+/* MG_LOCK_KEY: of rows that are all in one slot of one shard. */
+struct mg_key_lock {
+	uint32_t shard;
+	uint16_t slot;
+	uint64_t at, file; /* set by the lock */
+};
+int mg_replica_lock_key(struct mg_replica *replica, struct mg_key_lock *key,
+                        bool (*stopped)(void *arg), void *arg, struct mg_error *err);
+void mg_replica_unlock_key(struct mg_replica *replica, const struct mg_key_lock *key);
+/* Whoever holds the key sees here all that was acknowledged of its rows, without a barrier, if this
+ * node still coordinates in that epoch, which its commit will tell.  Else it calls await_key. */
+bool mg_replica_key_is_here(struct mg_replica *replica, const struct mg_key_lock *key,
+                            uint64_t epoch);
+/* The shard's file has not been replaced since the key was locked: ask once its rows are read. */
+bool mg_replica_key_stays(struct mg_replica *replica, const struct mg_key_lock *key);
+/* As mg_replica_long_barrier over the key's shard. */
+int mg_replica_await_key(struct mg_replica *replica, const struct mg_key_lock *key, uint64_t epoch,
+                         bool (*stopped)(void *arg), void *arg, struct mg_error *err);
 
 /* Where a reader of several shards takes a cut of them: cuts.h.  What it has awaited with a barrier
  * before is in it. */
