@@ -195,10 +195,11 @@ static int take(struct mg_shard_locks *locks, struct request *request, bool (*st
 		}
 	}
 	leave_queue(locks, request);
-	if (!code) {
+	if (code) {
+		pthread_cond_broadcast(&locks->changed); /* one less that others wait behind */
+	} else {
 		hold(locks, request);
 	}
-	pthread_cond_broadcast(&locks->changed); /* one less that others wait behind */
 	return code;
 }
 
