@@ -143,6 +143,9 @@ static void batch_end(struct batch *batch, const struct mg_error *err)
 	struct mg_blind *blind = batch->blind;
 	size_t bytes = batch->bytes;
 
+	if (err->code == MG_E_UNKNOWN_OUTCOME) {
+		mg_replica_doubt(blind->replica, batch->epoch, batch->shards, batch->shard_count);
+	}
 	mg_replica_unlock(blind->replica, MG_LOCK_ADD, batch->shards, batch->shard_count);
 	for (size_t i = 0; i < batch->waiter_count; i++) {
 		batch->waiters[i].cb(batch->waiters[i].arg, err);

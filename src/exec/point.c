@@ -41,6 +41,36 @@ static bool is_keyword(struct mg_token token)
 	return token.kind == MG_T_WORD && is_one_of(token, words);
 }
 
+/* DuckDB's keywords that are no names of columns, or not everywhere (duckdb_keywords(), all but the
+ * unreserved ones): where one stands without quotes, a text may mean something else than it seems.
+ */
+bool mg_point_is_reserved(struct mg_str word)
+{
+	static const char *const words[] = {
+		"all", "analyse", "analyze", "and", "anti", "any", "array", "as", "asc", "asof",
+		"asymmetric", "at", "authorization", "between", "bigint", "binary", "bit", "boolean",
+		"both", "by", "case", "cast", "char", "character", "check", "coalesce", "collate",
+		"collation", "column", "columns", "concurrently", "constraint", "create", "cross", "dec",
+		"decimal", "default", "deferrable", "desc", "describe", "distinct", "do", "else", "end",
+		"except", "exists", "extract", "false", "fetch", "float", "for", "foreign", "freeze",
+		"from", "full", "generated", "glob", "group", "grouping", "grouping_id", "having", "ilike",
+		"in", "initially", "inner", "inout", "int", "integer", "intersect", "interval", "into",
+		"is", "isnull", "join", "lambda", "lateral", "leading", "left", "like", "limit", "map",
+		"national", "natural", "nchar", "none", "not", "notnull", "null", "nullif", "numeric",
+		"offset", "on", "only", "or", "order", "out", "outer", "overlaps", "overlay", "pivot",
+		"pivot_longer", "pivot_wider", "placing", "position", "positional", "precision", "primary",
+		"qualify", "real", "references", "returning", "right", "row", "select", "semi", "setof",
+		"show", "similar", "smallint", "some", "struct", "substring", "summarize", "symmetric",
+		"table", "tablesample", "then", "time", "timestamp", "to", "trailing", "treat", "trim",
+		"true", "try_cast", "union", "unique", "unpack", "unpivot", "using", "values", "varchar",
+		"variadic", "verbose", "when", "where", "window", "with", "xmlattributes", "xmlconcat",
+		"xmlelement", "xmlexists", "xmlforest", "xmlnamespaces", "xmlparse", "xmlpi", "xmlroot",
+		"xmlserialize", "xmltable", NULL
+	};
+
+	return is_one_of((struct mg_token){ MG_T_WORD, word }, words);
+}
+
 static bool is_operator(struct mg_token token)
 {
 	static const char *const operators[] = { "+", "-", "*",  "/",  "%",  "=",  "<>", "!=",
@@ -66,6 +96,9 @@ static bool is_known_type(const char *type)
 
 static bool is_column(const struct expr *expr, struct mg_token token)
 {
+	if (token.kind == MG_T_WORD && mg_point_is_reserved(token.text)) {
+		return false;
+	}
 	for (size_t i = 0; i < expr->table->column_count; i++) {
 		const struct mg_column *column = &expr->table->columns[i];
 
@@ -145,9 +178,12 @@ struct keys {
 	const char *name;
 };
 
+/* key_count: it names none. */
 static size_t find_key(const struct keys *keys, struct mg_token token)
 {
-	size_t k = 0;
+	bool name = token.kind == MG_T_QUOTED ||
+	            (token.kind == MG_T_WORD && !mg_point_is_reserved(token.text));
+	size_t k = name ? 0 : keys->table->key_count;
 
 	while (k < keys->table->key_count && !mg_token_is_name(token, keys->table->keys[k])) {
 		k++;
@@ -167,8 +203,7 @@ static void take_comparison(struct keys *keys, struct mg_plain_reader *reader)
 		token = mg_lex_next(&ahead.lexer);
 		ahead.token = mg_lex_next(&ahead.lexer);
 	}
-	size_t k = token.kind == MG_T_WORD || token.kind == MG_T_QUOTED ? find_key(keys, token)
-	                                                                : keys->table->key_count;
+	size_t k = find_key(keys, token);
 
 	if (k == keys->table->key_count || !mg_plain_take_sign(&ahead, '=') ||
 	    !mg_plain_take_value(&ahead, &value) || value.kind == VALUE_NULL ||
@@ -257,7 +292,7 @@ static bool are_plain_sets(struct mg_arena *arena, const struct mg_table *table,
 		const struct mg_dml_set *set = &dml->sets[i];
 		const struct mg_column *column = mg_table_find_column(table, set->column);
 
-		if (!column || set->is_default || !is_known_type(column->type) ||
+		if (!column || set->is_default || mg_point_is_reserved(mg_str(set->column)) || !is_known_type(column->type) ||
 		    !is_plain(table, name, set->expr) || is_name_of(table->keys, table->key_count, set) ||
 		    is_name_of(uniques, count, set)) {
 			return false;
@@ -278,7 +313,7 @@ bool mg_point_find(const struct mg_catalog_data *data, struct mg_arena *arena,
 
 	if ((dml->verb != MG_DML_UPDATE && dml->verb != MG_DML_DELETE) || dml->with.len ||
 	    dml->from.len || dml->returning.len || !dml->where.len ||
-	    !mg_plain_definition(table->definition, true) || !is_plain(table, name, dml->where) ||
+	    mg_point_is_reserved(mg_str(name)) || !mg_plain_definition(table->definition, true) || !is_plain(table, name, dml->where) ||
 	    !are_plain_sets(arena, table, dml, name)) {
 		return false;
 	}

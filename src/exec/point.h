@@ -27,5 +27,7 @@ struct mg_point {
 /* False: that is not known. */
 bool mg_point_find(const struct mg_catalog_data *data, struct mg_arena *arena,
                    const struct mg_table *table, const struct mg_dml *dml, struct mg_point *out);
+/* A keyword of DuckDB that may not be any name; for its test. */
+bool mg_point_is_reserved(struct mg_str word);
 
 #endif

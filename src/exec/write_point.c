@@ -16,6 +16,7 @@
 #include "exec/point.h"
 #include "exec/run.h"
 #include "exec/write_int.h"
+#include "replica/replica.h"
 
 enum { ROWS_MAX = 1024 };
 
@@ -158,6 +159,14 @@ static int take_away(struct point *point, struct mg_error *err)
 	return code ? code : mg_write__rids_delete(write, &write->rids, err);
 }
 
+/* A damaged replica is not read, nor believed. */
+static bool is_whole(const struct point *point)
+{
+	struct mg_replica *replica = mg_engine_replica(point->write->engine);
+
+	return !mg_replica_whole(replica, &point->at.shard, 1, NULL);
+}
+
 int mg_write__point(struct mg_write *write, bool *done, struct mg_error *err)
 {
 	struct point point = { .write = write };
@@ -169,9 +178,10 @@ int mg_write__point(struct mg_write *write, bool *done, struct mg_error *err)
 		return 0;
 	}
 	point.columns = update ? write->table->column_count + 2 : 1;
-	int code = find_rows(&point, &found);
+	int code = is_whole(&point) ? find_rows(&point, &found) : MG_E_UNAVAILABLE;
 
-	if (code || (update && point.batch.release && has_forbidden_null(&point))) {
+	if (code || !is_whole(&point) ||
+	    (update && point.batch.release && has_forbidden_null(&point))) {
 		point_close(&point);
 		return 0;
 	}

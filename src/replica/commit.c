@@ -413,6 +413,9 @@ int mg_replica_commit_ahead(struct mg_replica *replica, uint64_t epoch, const st
 	           ? commit_one(&commit, redo, err)
 	           : commit_several(&commit, redo, err);
 	mg_wait_fini(&commit.wait);
+	if (code == MG_E_UNKNOWN_OUTCOME) {
+		mg_replica_doubt(replica, epoch, commit.shards, commit.count);
+	}
 	return code;
 }
 

@@ -154,14 +154,31 @@ static void on_write(void *arg, uint32_t shard)
 	replica->options.on_write(replica->options.arg, shard);
 }
 
+/* A file that is replaced. */
+struct swapping {
+	const struct mg_replica *replica;
+	uint32_t shard;
+	int (*swap)(void *arg, struct mg_error *err);
+	void *arg;
+};
+
+/* Nobody reads yet. */
+static int swap_and_forget(void *arg, struct mg_error *err)
+{
+	const struct swapping *swapping = arg;
+	int code = swapping->swap(swapping->arg, err);
+
+	mg_shard_locks_forget(swapping->replica->locks, swapping->shard);
+	return code;
+}
+
 static int gate(void *arg, uint32_t shard, int (*swap)(void *swap_arg, struct mg_error *err),
                 void *swap_arg, struct mg_error *err)
 {
 	const struct mg_replica *replica = arg;
-	int code = replica->options.gate(replica->options.arg, shard, swap, swap_arg, err);
+	struct swapping swapping = { replica, shard, swap, swap_arg };
 
-	mg_shard_locks_forget(replica->locks, shard);
-	return code;
+	return replica->options.gate(replica->options.arg, shard, swap_and_forget, &swapping, err);
 }
 
 /* Of each shard. */
@@ -738,6 +755,14 @@ bool mg_replica_key_is_here(struct mg_replica *replica, const struct mg_key_lock
 {
 	return mg_shard_locks_key_is_here(replica->locks, key, epoch) &&
 	       !mg_replica_whole(replica, &key->shard, 1, NULL);
+}
+
+void mg_replica_doubt(struct mg_replica *replica, uint64_t epoch, const uint32_t *shards,
+                      size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		mg_shard_locks_doubt(replica->locks, shards[i], epoch);
+	}
 }
 
 bool mg_replica_key_stays(struct mg_replica *replica, const struct mg_key_lock *key)

@@ -293,6 +293,10 @@ void mg_replica_unlock_key(struct mg_replica *replica, const struct mg_key_lock 
  * node still coordinates in that epoch, which its commit will tell.  Else it calls await_key. */
 bool mg_replica_key_is_here(struct mg_replica *replica, const struct mg_key_lock *key,
                             uint64_t epoch);
+/* A write to these shards has ended with MG_E_UNKNOWN_OUTCOME: in this epoch none of their keys is
+ * known to be here any more.  Commits do so themselves; for who writes with write_now. */
+void mg_replica_doubt(struct mg_replica *replica, uint64_t epoch, const uint32_t *shards,
+                      size_t count);
 /* The shard's file has not been replaced since the key was locked: ask once its rows are read. */
 bool mg_replica_key_stays(struct mg_replica *replica, const struct mg_key_lock *key);
 /* As mg_replica_long_barrier over the key's shard. */

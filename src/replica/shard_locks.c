@@ -27,7 +27,7 @@ struct holders {
 	uint16_t *buckets;              /* that are held: of[MG_LOCK_KEY] */
 	size_t bucket_cap;
 	uint64_t given, others, awaited, epoch; /* epoch: in which it was awaited */
-	uint64_t files;
+	uint64_t files, doubtful; /* doubtful: the epoch of a write that nobody knows the end of */
 	uint64_t keys[BUCKETS];
 };
 
@@ -290,7 +290,8 @@ bool mg_shard_locks_key_is_here(struct mg_shard_locks *locks, const struct mg_ke
 {
 	pthread_mutex_lock(&locks->lock);
 	const struct holders *holders = &locks->shards[key->shard];
-	bool here = holders->epoch == epoch && holders->others <= holders->awaited &&
+	bool here = holders->epoch == epoch && holders->doubtful != epoch &&
+	            holders->others <= holders->awaited &&
 	            holders->keys[bucket_of(key)] <= holders->awaited;
 
 	pthread_mutex_unlock(&locks->lock);
@@ -304,6 +305,14 @@ void mg_shard_locks_forget(struct mg_shard_locks *locks, uint32_t shard)
 
 	holders->others = ++holders->given;
 	holders->files++;
+	pthread_mutex_unlock(&locks->lock);
+}
+
+/* A barrier may come before such a write, which then happens behind it. */
+void mg_shard_locks_doubt(struct mg_shard_locks *locks, uint32_t shard, uint64_t epoch)
+{
+	pthread_mutex_lock(&locks->lock);
+	locks->shards[shard].doubtful = epoch;
 	pthread_mutex_unlock(&locks->lock);
 }
 

@@ -40,6 +40,9 @@ bool mg_shard_locks_key_is_here(struct mg_shard_locks *locks, const struct mg_ke
 void mg_shard_locks_forget(struct mg_shard_locks *locks, uint32_t shard);
 /* It is the one that it was when the key was taken. */
 bool mg_shard_locks_key_stays(struct mg_shard_locks *locks, const struct mg_key_lock *key);
+/* Nobody knows yet what became of a write to the shard: in this epoch no key of it is known to be
+ * here any more.  Before its lock is given back. */
+void mg_shard_locks_doubt(struct mg_shard_locks *locks, uint32_t shard, uint64_t epoch);
 /* A barrier over the shard that began after the key was taken is over, in this epoch. */
 void mg_shard_locks_key_awaited(struct mg_shard_locks *locks, const struct mg_key_lock *key,
                                 uint64_t epoch);

@@ -44,6 +44,27 @@ def test_counters_that_many_clients_raise_lose_nothing(new_cluster):
         assert servers.rows(name, "SELECT sum(n), count(*) FROM c") == [[str(CLIENTS * EACH), KEYS]]
 
 
+def test_what_was_acknowledged_is_found_by_its_key_at_once(new_cluster):
+    servers = Servers(new_cluster, shards=4)
+    servers.start_all()
+    until("three voters", lambda: all(servers.healthy(name) for name in servers.names), log=servers.logs)
+    servers.execute("CREATE TABLE c (k BIGINT, n BIGINT) PARTITIONED BY (k)")
+    one, two, three = servers.names
+    for key in range(60):
+        execute(servers, one, "INSERT INTO c VALUES (?, ?)", key, key)  # acknowledged before it is applied
+        assert execute(servers, two, "UPDATE c SET n = n + 1000 WHERE k = ?", key) == 1
+        assert execute(servers, three, "UPDATE c SET n = n + 1000 WHERE k = ? AND n = ?", key, key + 1000) == 1
+        assert execute(servers, one, "UPDATE c SET n = 0 WHERE k = ? AND n = ?", key, key) == 0
+        if key % 2:
+            assert execute(servers, two, "DELETE FROM c WHERE k = ?", key) == 1
+            assert execute(servers, three, "UPDATE c SET n = 0 WHERE k = ?", key) == 0
+        elif key % 3 == 0:
+            execute(servers, one, "UPDATE c SET n = n + 1")  # all shards
+            assert execute(servers, two, "UPDATE c SET n = n - 1 WHERE k = ? AND n = ?", key, key + 2001) == 1
+    for name in servers.names:
+        assert servers.rows(name, "SELECT count(*), min(n - k) >= 2000 FROM c") == [[30, True]]
+
+
 def test_a_wrong_value_is_refused_as_ever_and_changes_nothing(new_cluster):
     servers = Servers(new_cluster, count=1, shards=4)
     servers.start_all()

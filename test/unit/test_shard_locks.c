@@ -235,6 +235,25 @@ static void test_another_file_is_another_beginning(void **state)
 	mg_shard_locks_free(locks);
 }
 
+/* A write whose end nobody knows may come behind any barrier of its epoch. */
+static void test_doubt_lasts_for_the_epoch(void **state)
+{
+	struct mg_shard_locks *locks = mg_shard_locks_new(SHARDS);
+
+	(void)state;
+	await(locks, 1, 5);
+	assert_true(is_here(locks, 2, 5));
+	mg_shard_locks_doubt(locks, 1, 5);
+	struct mg_key_lock key = key_of(locks, 3);
+
+	mg_shard_locks_key_awaited(locks, &key, 5);
+	assert_false(mg_shard_locks_key_is_here(locks, &key, 5));
+	mg_shard_locks_key_awaited(locks, &key, 6);
+	assert_true(mg_shard_locks_key_is_here(locks, &key, 6));
+	mg_shard_locks_give_key(locks, &key);
+	mg_shard_locks_free(locks);
+}
+
 /* A barrier that began before a write says nothing of it. */
 static void test_a_barrier_counts_from_its_beginning(void **state)
 {
@@ -336,6 +355,7 @@ int main(void)
 		cmocka_unit_test(test_a_stream_of_keys_keeps_nobody_out),
 		cmocka_unit_test(test_a_key_is_here_until_somebody_has_written),
 		cmocka_unit_test(test_another_file_is_another_beginning),
+		cmocka_unit_test(test_doubt_lasts_for_the_epoch),
 		cmocka_unit_test(test_a_barrier_counts_from_its_beginning),
 		cmocka_unit_test(test_a_crowd),
 	};

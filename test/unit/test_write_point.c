@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "chance_kit.h"
+#include "exec/point.h"
 
 static const struct kit_table tables[] = {
 	KIT_PLAIN_TABLES,
@@ -32,6 +33,27 @@ static const struct kit_table tables[] = {
 	  .id = 7,
 	  .rows = "SELECT CASE WHEN i % 5 = 0 THEN NULL ELSE i END, i, 'b', i / 4, TIMESTAMP "
 	          "'2020-01-01 00:00:00' FROM range(40) r(i)" },
+	{ .schema = "main",
+	  .name = "words", /* columns that are called as words of SQL */
+	  .columns = { { "k", "INTEGER", false },
+	               { "end", "BOOLEAN", false },
+	               { "case", "INTEGER", false },
+	               { "between", "INTEGER", false },
+	               { "select", "INTEGER", false },
+	               { "from", "INTEGER", false },
+	               { "one", "INTEGER", false },
+	               { "v", "INTEGER", false } },
+	  .keys = { "k" },
+	  .rows = "SELECT i, i % 2 = 0, i % 3, i, i, i, i, i % 4 FROM range(40) r(i)" },
+	{ .schema = "main",
+	  .name = "truth",
+	  .columns = { { "true", "INTEGER", false }, { "v", "INTEGER", false } },
+	  .keys = { "true" },
+	  .rows = "SELECT i, i FROM range(40) r(i)" },
+	{ .schema = "main",
+	  .name = "one",
+	  .columns = { { "v", "INTEGER", false } },
+	  .rows = "SELECT 77" },
 };
 
 KIT_GROUP(tables)
@@ -106,6 +128,48 @@ static void test_not_taken(void **state)
 	same("nulls", "DELETE FROM nulls WHERE k IS NULL", false);
 }
 
+/* Names that would be words of SQL without quotes. */
+static void test_words(void **state)
+{
+	(void)state;
+	same("words", "UPDATE words SET v = 9 WHERE NOT (words.end AND k = 5 AND true)", false);
+	same("words", "DELETE FROM words WHERE NOT (words.end AND k = 5 AND true)", false);
+	same("words", "UPDATE words SET v = 9 WHERE k = 5 AND words.case = 1 OR v = 1", false);
+	same("words", "UPDATE words SET v = 0 WHERE v BETWEEN 1 AND k = 1", false);
+	same("words", "UPDATE words SET v = (select v from one) WHERE k = 1", false);
+	same("words", "UPDATE words SET v = 0 WHERE words.between = 3 AND k = 3", false);
+	same("words", "UPDATE words SET v = 9 WHERE k = 5 AND words.\"case\" = 1 OR v = 1", false);
+	same("words", "UPDATE words SET v = \"from\" WHERE NOT words.\"end\" AND k = 5", true);
+	same("truth", "UPDATE truth SET v = 0 WHERE true = 1", false);
+	same("truth", "UPDATE truth SET v = 0 WHERE truth.true = 1", false);
+	same("truth", "UPDATE truth SET v = 0 WHERE \"true\" = 1", true);
+	kit_fails("UPDATE words SET select = 1 WHERE k = 1", "42601", NULL);
+	kit_fails("DELETE FROM words select WHERE k = 1", "42601", NULL);
+}
+
+/* The list of words is DuckDB's. */
+static void test_reserved(void **state)
+{
+	char *list = NULL, *rest = NULL;
+	struct mg_error err;
+
+	(void)state;
+	kit_must(mg_duck_text(kit_conn,
+	                      "SELECT string_agg(keyword_name || '=' || (keyword_category <> "
+	                      "'unreserved')::INT, ' ') FROM duckdb_keywords()",
+	                      &list, &err),
+	         &err, "keywords");
+	for (char *word = strtok_r(list, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+		char *sign = strchr(word, '=');
+
+		*sign = '\0';
+		if (mg_point_is_reserved(mg_str(word)) != (sign[1] == '1')) {
+			fail_msg("\"%s\" is said to be %s", word, sign[1] == '1' ? "free" : "reserved");
+		}
+	}
+	mg_free(list);
+}
+
 /* What is wrong is said as ever. */
 static void test_wrong(void **state)
 {
@@ -172,6 +236,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_taken),
 		cmocka_unit_test(test_not_taken),
+		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_reserved),
 		cmocka_unit_test(test_wrong),
 		cmocka_unit_test(test_by_chance),
 	};
