@@ -293,9 +293,8 @@ static bool are_plain_sets(struct mg_arena *arena, const struct mg_table *table,
 		const struct mg_column *column = mg_table_find_column(table, set->column);
 
 		if (!column || set->is_default || mg_point_is_reserved(mg_str(set->column)) ||
-		    !is_known_type(column->type) ||
-		    !is_plain(table, name, set->expr) || is_name_of(table->keys, table->key_count, set) ||
-		    is_name_of(uniques, count, set)) {
+		    !is_known_type(column->type) || !is_plain(table, name, set->expr) ||
+		    is_name_of(table->keys, table->key_count, set) || is_name_of(uniques, count, set)) {
 			return false;
 		}
 		for (size_t k = 0; k < i; k++) {
@@ -315,8 +314,7 @@ bool mg_point_find(const struct mg_catalog_data *data, struct mg_arena *arena,
 	if ((dml->verb != MG_DML_UPDATE && dml->verb != MG_DML_DELETE) || dml->with.len ||
 	    dml->from.len || dml->returning.len || !dml->where.len ||
 	    mg_point_is_reserved(mg_str(name)) || !mg_plain_definition(table->definition, true) ||
-	    !is_plain(table, name, dml->where) ||
-	    !are_plain_sets(arena, table, dml, name)) {
+	    !is_plain(table, name, dml->where) || !are_plain_sets(arena, table, dml, name)) {
 		return false;
 	}
 	*out = (struct mg_point){ 0 };

@@ -9,7 +9,8 @@
  * twenty.
  *
  * Rule: it only succeeds.  What is an error (a value that does not fit, NULL where there may be
- * none), and what is large, is done by write_change.c, with DuckDB's messages.
+ * none), and what is large, is done by write_change.c, with DuckDB's messages.  So it is not for
+ * transactions: what fails on their one connection would end them, and be told as that.
  *
  * Limit: ROWS_MAX rows in one batch.
  */
@@ -174,7 +175,8 @@ int mg_write__point(struct mg_write *write, bool *done, struct mg_error *err)
 	struct mg_error found = { 0 };
 
 	*done = false;
-	if (!mg_point_find(write->data, write->arena, write->table, &write->dml, &point.at)) {
+	if (write->settings.tx ||
+	    !mg_point_find(write->data, write->arena, write->table, &write->dml, &point.at)) {
 		return 0;
 	}
 	point.columns = update ? write->table->column_count + 2 : 1;

@@ -75,3 +75,14 @@ def test_a_wrong_value_is_refused_as_ever_and_changes_nothing(new_cluster):
         answer = servers.post("server-1", "/db/execute", {"sql": sql})
         assert answer.status in (400, 409) and answer.json()["error"]["sqlstate"] == state, answer.body
     assert servers.rows("server-1", "SELECT k, n FROM c ORDER BY k") == [[1, 5], [2, 6]]
+
+
+def test_in_a_transaction_a_wrong_value_is_told_as_such(new_cluster):
+    servers = Servers(new_cluster, count=1, shards=4)
+    servers.start_all()
+    servers.execute("CREATE TABLE c (k BIGINT, n INTEGER) PARTITIONED BY (k)")
+    execute(servers, "server-1", "INSERT INTO c VALUES (1, 5), (2, 6)")
+    tx = servers.post("server-1", "/db/tx", {}).json()["result"]["id"]
+    assert servers.post("server-1", f"/db/execute?tx={tx}", {"sql": "UPDATE c SET n = n + 1 WHERE k = 1"}).status == 200
+    answer = servers.post("server-1", f"/db/execute?tx={tx}", {"sql": "UPDATE c SET n = 'x' WHERE k = 1"})
+    assert answer.status == 400 and answer.json()["error"]["sqlstate"] == "22P02", answer.body
