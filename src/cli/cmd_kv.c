@@ -106,23 +106,32 @@ int mg_command_kv_delete(const struct mg_options *options)
 	return exit_code;
 }
 
-/* ---- put, cas ---- */
+/* ---- put, cas, batch ---- */
+
+/* An argument; NULL or "-": standard input, which input then holds.  The exit code. */
+static int read_value(const char *argument, struct mg_sb *input, struct mg_str *out)
+{
+	struct mg_error err = { 0 };
+
+	*out = mg_str(argument);
+	if (argument && strcmp(argument, "-") != 0) {
+		return 0;
+	}
+	if (read_input(input)) {
+		mg_error_set(&err, MG_E_IO, "standard input cannot be read");
+		return mg_cli_fail(&err);
+	}
+	*out = (struct mg_str){ mg_sb_text(input), input->len };
+	return 0;
+}
 
 /* headers: conditions; NULL: none.  value: NULL or "-": standard input. */
 static int put(const struct mg_options *options, const char *value, const char *headers)
 {
 	struct mg_sb path = { 0 }, body = { 0 }, input = { 0 };
-	struct mg_error err = { 0 };
-	struct mg_str bytes = mg_str(value);
-	int exit_code = 0;
+	struct mg_str bytes;
+	int exit_code = read_value(value, &input, &bytes);
 
-	if (!value || strcmp(value, "-") == 0) {
-		if (read_input(&input)) {
-			mg_error_set(&err, MG_E_IO, "standard input cannot be read");
-			exit_code = mg_cli_fail(&err);
-		}
-		bytes = (struct mg_str){ mg_sb_text(&input), input.len };
-	}
 	add_path(options, mg_options_argument(options, 0), &path);
 	if (mg_options_given(options, "ttl")) {
 		char seconds[32];
@@ -168,6 +177,27 @@ int mg_command_kv_cas(const struct mg_options *options)
 		snprintf(headers, sizeof headers, "If-None-Match: *\r\n");
 	}
 	return put(options, mg_options_argument(options, 2), headers);
+}
+
+int mg_command_kv_batch(const struct mg_options *options)
+{
+	struct mg_sb path = { 0 }, body = { 0 }, input = { 0 };
+	struct mg_str operations;
+	int exit_code = read_value(mg_options_argument(options, 0), &input, &operations);
+
+	mg_sb_add(&path, "/kv/");
+	mg_url_add_escaped(&path, mg_options_text(options, "namespace"));
+	mg_sb_add(&path, "/batch");
+	if (!exit_code) {
+		exit_code = request(options, "POST", &path, "application/json", NULL, operations, &body);
+	}
+	if (!exit_code) {
+		printf("%s", mg_sb_text(&body));
+	}
+	mg_sb_fini(&input);
+	mg_sb_fini(&path);
+	mg_sb_fini(&body);
+	return exit_code;
 }
 
 /* ---- scan ---- */

@@ -45,6 +45,12 @@ static const struct mg_option check_options[] = {
 	{ 0 },
 };
 
+static const struct mg_option kv_batch_options[] = {
+	{ .name = "namespace", .alias = "n", .kind = MG_O_TEXT, .fallback = "default",
+	  .help = "where the keys lie" },
+	{ 0 },
+};
+
 static const struct mg_option kv_options[] = {
 	{ .name = "namespace", .alias = "n", .kind = MG_O_TEXT, .fallback = "default",
 	  .help = "where the key lies" },
@@ -270,6 +276,16 @@ const struct mg_command mg_commands[] = {
 	  .example = "  merganser kv delete greeting",
 	  .tables = TABLES(kv_options, mg_options_connection),
 	  .run = mg_command_kv_delete },
+	{ .name = "kv batch",
+	  .arguments = "[OPERATIONS]",
+	  .arguments_max = 1,
+	  .summary = "carry out operations on several keys, all of them or none",
+	  .text = "OPERATIONS is JSON, as docs/kv.md says; without it, or with -, standard input.",
+	  .example = "  merganser kv batch '{\"ops\": [\n"
+	             "    {\"op\": \"check\", \"key\": \"a\", \"if_version\": 7},\n"
+	             "    {\"op\": \"put\", \"key\": \"b\", \"value\": \"x\"}]}'",
+	  .tables = TABLES(kv_batch_options, mg_options_connection),
+	  .run = mg_command_kv_batch },
 	{ .name = "kv scan",
 	  .arguments = "[PREFIX]",
 	  .arguments_max = 1,

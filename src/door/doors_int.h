@@ -95,6 +95,13 @@ void mg_rest_kv_query(struct mg_doors *doors, struct mg_http_request *request, c
 void mg_rest_kv_subscribe(struct mg_doors *doors, struct mg_http_request *request,
                           const char *user, enum mg_role role);
 
+/* The client's name for a request, among those of its user, in the request's arena; len 0: none.
+ * False after an answer. */
+bool mg_rest_kv_id(struct mg_http_request *request, const char *user, struct mg_str *out);
+
+/* ---- rest_kv_batch.c: POST /kv/NAMESPACE/batch ---- */
+void mg_rest_kv_batch(struct mg_doors *doors, struct mg_http_request *request, const char *user);
+
 /* ---- rest_kv_scan.c: GET /kv/NAMESPACE ---- */
 void mg_rest_kv_scan(struct mg_doors *doors, struct mg_http_request *request, const char *space);
 

@@ -51,7 +51,7 @@ const struct mg_redis_command mg_redis_commands[] = {
 	{ "incrby", 3, W | F, 1, 1, 1, mg_redis_incrby, mg_redis_number_answer, 1 },
 	{ "info", -1, 0, 0, 0, 0, mg_redis_info, NULL, 0 },
 	{ "keys", 2, SLOW, 0, 0, 0, mg_redis_keys, mg_redis_slow_answer, 0 },
-	{ "mset", -3, W, 1, -1, 2, mg_redis_mset, mg_redis_ok_answer, 0 },
+	{ "mset", -3, W | MG_REDIS_ALONE, 1, -1, 2, mg_redis_mset, mg_redis_ok_answer, 0 },
 	{ "multi", 1, NOW, 0, 0, 0, mg_redis_multi, NULL, 0 },
 	{ "persist", 2, W | F, 1, 1, 1, mg_redis_persist, mg_redis_done_answer, 0 },
 	{ "pexpire", -3, W | F, 1, 1, 1, mg_redis_expire, mg_redis_done_answer, 1 },

@@ -108,7 +108,7 @@ struct mg_redis_wave {
 	size_t job_count;
 	unsigned kind; /* MG_REDIS_READ, MG_REDIS_WRITE or 0 */
 	bool full;     /* nothing more comes into it */
-	bool one;      /* its operations are one request, whole or not at all */
+	bool one;      /* its operations happen together or not at all */
 	size_t bytes, olds;
 	struct mg_redis_op *ops;
 	size_t op_count, op_cap;

@@ -150,6 +150,7 @@ void mg_redis_mset(struct mg_redis_job *job)
 			return;
 		}
 	}
+	job->wave->one = true;
 }
 
 void mg_redis_del(struct mg_redis_job *job)

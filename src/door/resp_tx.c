@@ -1,6 +1,6 @@
 /*
- * resp_tx.c - MULTI, EXEC, DISCARD, WATCH, UNWATCH: a transaction of one shard is one request of
- * its log.
+ * resp_tx.c - MULTI, EXEC, DISCARD, WATCH, UNWATCH: a transaction is one request, of one shard's
+ * log or of several (replica/kv_atomic.h).
  *
  * WATCH reads versions.  EXEC puts them in front as conditions of the whole request; what was
  * queued follows, and of that one refusal stops no other.
@@ -171,17 +171,6 @@ static size_t bytes_of(const struct mg_redis_job *job)
 	return bytes;
 }
 
-static bool is_of_one_shard(const struct mg_redis_job *job)
-{
-	const struct mg_redis_op *ops = job->wave->ops + job->first_op;
-	bool one = true;
-
-	for (size_t i = 1; one && i < job->op_count; i++) {
-		one = ops[i].shard == ops[0].shard;
-	}
-	return one;
-}
-
 void mg_redis_exec(struct mg_redis_job *job)
 {
 	struct mg_redis *redis = job->redis;
@@ -202,9 +191,7 @@ void mg_redis_exec(struct mg_redis_job *job)
 		job->wave->one = job->op_count > 0;
 	}
 	mg_redis_unwatch_all(redis);
-	if (!is_of_one_shard(job)) {
-		mg_redis_error(job, "CROSSSLOT Keys in request don't hash to the same slot");
-	} else if (job->op_count > MG_KV_OPS_MAX || bytes_of(job) > MG_REDIS_MULTI_BYTES) {
+	if (job->op_count > MG_KV_OPS_MAX || bytes_of(job) > MG_REDIS_MULTI_BYTES) {
 		mg_redis_error(job, "ERR the transaction is too large");
 	}
 }

@@ -2,18 +2,22 @@
  * resp_wave.c - see resp_int.h: commands that are under way at once, and the calls that carry
  * them.
  *
- *     loop: begin each -> operations, sorted by shard -> mg_replica_kv_call, some
+ *     loop: begin each -> operations, sorted by shard -> mg_replica_kv_call, some; or all of them
+ *           at once -> mg_replica_kv_atomic
  *     raft thread: done: what is to be answered is copied; the last one posts
  *     loop: mg_redis_wave_ended; or, before that, a query thread: the slow part
  */
 #include "door/resp_int.h"
 
 #include "base/assert.h"
+#include "replica/kv_atomic.h"
 
+#include <stddef.h>
 #include <string.h>
 
 struct mg_redis_call {
 	struct mg_kv_call call; /* first: done finds this by it */
+	struct mg_kv_atomic atomic; /* instead, of a wave that is one */
 	struct mg_redis_wave *wave;
 	struct mg_redis_call *next;
 	struct mg_kv_op *ops;
@@ -256,16 +260,15 @@ static void copy_values(struct mg_redis_call *call, const struct mg_kv_result *r
 }
 
 /* Raft thread; or the loop, when it was refused at once. */
-static void call_done(struct mg_kv_call *kv_call, const struct mg_error *err,
+static void note_done(struct mg_redis_call *call, const struct mg_error *err,
                       const struct mg_kv_result *results)
 {
-	struct mg_redis_call *call = (struct mg_redis_call *)kv_call;
 	struct mg_redis_wave *wave = call->wave;
 
 	if (err) {
 		call->err = *err;
 	} else {
-		for (uint32_t i = 0; i < kv_call->count; i++) {
+		for (uint32_t i = 0; i < call->call.count; i++) {
 			note_result(call->of[i], &results[i]);
 		}
 		copy_values(call, results);
@@ -273,6 +276,20 @@ static void call_done(struct mg_kv_call *kv_call, const struct mg_error *err,
 	if (atomic_fetch_sub(&wave->left, 1) == 1) {
 		mg_loop_post(wave->redis->loop, calls_ended, wave);
 	}
+}
+
+static void call_done(struct mg_kv_call *call, const struct mg_error *err,
+                      const struct mg_kv_result *results)
+{
+	note_done((struct mg_redis_call *)call, err, results);
+}
+
+static void atomic_done(struct mg_kv_atomic *atomic, const struct mg_error *err,
+                        const struct mg_kv_result *results)
+{
+	char *call = (char *)atomic - offsetof(struct mg_redis_call, atomic);
+
+	note_done((struct mg_redis_call *)call, err, results);
 }
 
 static struct mg_redis_call *new_call(struct mg_redis_wave *wave, uint32_t shard, uint32_t cap)
@@ -299,7 +316,7 @@ static bool takes(const struct mg_redis_call *call, const struct mg_redis_op *op
 	       (call->wave->one || call->call.count == 0 || call->bytes + size <= MG_REDIS_CALL_BYTES);
 }
 
-/* The wave's operations in calls, of each shard in their order. */
+/* The wave's operations in calls, of each shard in their order; or all in one. */
 static void make_calls(struct mg_redis_wave *wave)
 {
 	uint32_t shards = mg_replica_kv_shards(mg_redis_replica(wave->redis));
@@ -310,12 +327,13 @@ static void make_calls(struct mg_redis_wave *wave)
 
 	for (size_t i = 0; i < wave->op_count; i++, left--) {
 		struct mg_redis_op *op = &wave->ops[i];
-		struct mg_redis_call *call = now[op->shard];
+		uint32_t place = wave->one ? 0 : op->shard;
+		struct mg_redis_call *call = now[place];
 
 		if (!call || !takes(call, op)) {
 			bool few = wave->one || left < most;
 
-			call = now[op->shard] = new_call(wave, op->shard, few ? (uint32_t)left : most);
+			call = now[place] = new_call(wave, op->shard, few ? (uint32_t)left : most);
 			*last = call;
 			last = &call->next;
 		}
@@ -345,7 +363,13 @@ bool mg_redis_wave_start(struct mg_redis_wave *wave)
 	}
 	atomic_store(&wave->left, count);
 	for (struct mg_redis_call *call = wave->calls; call; call = call->next) {
-		mg_replica_kv_call(replica, &call->call);
+		if (wave->one) {
+			call->atomic = (struct mg_kv_atomic){ .ops = call->ops, .count = call->call.count,
+				                                  .done = atomic_done };
+			mg_replica_kv_atomic(replica, &call->atomic);
+		} else {
+			mg_replica_kv_call(replica, &call->call);
+		}
 	}
 	return count > 0 || wave->slow;
 }

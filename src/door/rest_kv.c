@@ -1,6 +1,7 @@
 /*
- * rest_kv.c - keys and values over HTTP: /kv/{namespace}/{key}, and /set, /query, /subscribe as
- * clients of old know them (their keys lie in the namespace "default").
+ * rest_kv.c - keys and values over HTTP: /kv/{namespace}/{key} (the rest of /kv/: rest_kv_scan.c,
+ * rest_kv_batch.c), and /set, /query, /subscribe as clients of old know them (their keys lie in the
+ * namespace "default").
  *
  *     loop: request -> struct ask -> mg_replica_kv_call
  *     raft thread: done: what is to be answered is copied -> post
@@ -237,8 +238,7 @@ static bool read_conditions(struct mg_http_request *request, struct mg_kv_op *op
 	return true;
 }
 
-/* The client's name for a request, among those of its user.  False after an answer. */
-static bool read_id(struct mg_http_request *request, const char *user, struct ask *ask)
+bool mg_rest_kv_id(struct mg_http_request *request, const char *user, struct mg_str *out)
 {
 	const char *key = mg_http_header(request, "Idempotency-Key");
 	unsigned char digest[MG_KV_ID_MAX / 2];
@@ -253,7 +253,7 @@ static bool read_id(struct mg_http_request *request, const char *user, struct as
 	}
 	mg_sb_addf(&text, "%zu:%s:%s", strlen(user), user, key);
 	crypto_generichash(digest, sizeof digest, (const unsigned char *)text.ptr, text.len, NULL, 0);
-	ask->call.id = (struct mg_str){
+	*out = (struct mg_str){
 		mg_arena_strndup(mg_http_arena(request), (const char *)digest, sizeof digest),
 		sizeof digest,
 	};
@@ -404,10 +404,10 @@ void mg_rest_kv(struct mg_doors *doors, struct mg_http_request *request, const c
 	}
 	ask->op.kind = put ? MG_KV_PUT : del ? MG_KV_DELETE : MG_KV_READ;
 	if (strcmp(method, "POST") == 0) {
-		refuse(request, 405, "POST is not for keys", "GET, PUT or DELETE /kv/NAMESPACE/KEY.");
+		mg_rest_kv_batch(doors, request, user);
 	} else if (read_path(request, &ask->op) && read_consistency(request, ask) &&
-	           (!(put || del) ||
-	            (read_conditions(request, &ask->op) && read_id(request, user, ask))) &&
+	           (!(put || del) || (read_conditions(request, &ask->op) &&
+	                              mg_rest_kv_id(request, user, &ask->call.id))) &&
 	           (!put || read_ttl(request, &ask->op))) {
 		if (put) {
 			ask->op.value = mg_http_body(request);

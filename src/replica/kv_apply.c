@@ -44,7 +44,7 @@ static int find(struct step *step, struct mg_error *err)
 	}
 	code = mg_kv__record_read(step->stored.bytes, &step->was, err);
 	step->is_stored = true;
-	step->is_there = !code && mg_kv__is_there(state, &step->was);
+	step->is_there = !code && mg_kv__is_there(&step->was, state->now_ms);
 	return code;
 }
 
@@ -102,7 +102,7 @@ static void take_away(struct step *step)
 static void store(struct step *step, struct mg_kv_found *now)
 {
 	struct mg_kv_state *state = step->state;
-	uint64_t time_ms = atomic_load(&state->time_ms);
+	uint64_t time_ms = state->now_ms;
 
 	if (now->expiry_ms && now->expiry_ms <= time_ms) {
 		take_away(step);
@@ -132,7 +132,7 @@ static void store(struct step *step, struct mg_kv_found *now)
 static uint64_t new_expiry(const struct step *step)
 {
 	const struct mg_kv_op *op = step->op;
-	uint64_t time_ms = atomic_load(&step->state->time_ms);
+	uint64_t time_ms = step->state->now_ms;
 
 	if (!(op->flags & MG_KV_EXPIRES)) {
 		return op->flags & MG_KV_KEEP_EXPIRY && step->is_there ? step->was.expiry_ms : 0;
@@ -320,27 +320,22 @@ static int run_op(struct mg_kv_state *state, const struct mg_kv_op *op, struct m
                   struct mg_kv_result *result, struct mg_error *err)
 {
 	struct step step = { .state = state, .op = op, .arena = arena, .result = result };
-	int code = find(&step, err);
+	bool held = false;
+	int code = mg_kv__is_held(state, op->space, op->key, &held, err);
 
+	code = code || held ? code : find(&step, err);
 	if (!code) {
-		result->status = execute(&step);
+		result->status = held ? MG_KV_LOCKED : execute(&step);
 	}
 	mg_lsm_value_free(&step.stored);
 	return code;
 }
 
-/* What a request that is refused has changed in memory goes back, as its part of the batch. */
-struct before {
-	uint64_t version, expiry_ms;
-	struct mg_kv_space *spaces;
-	size_t count;
-};
-
-static struct before remember(struct mg_kv_state *state)
+struct mg_kv_before mg_kv__before(struct mg_kv_state *state)
 {
-	struct before before = { .version = state->version,
-		                     .expiry_ms = atomic_load(&state->expiry_ms),
-		                     .count = state->space_count };
+	struct mg_kv_before before = { .version = state->version,
+		                           .expiry_ms = atomic_load(&state->expiry_ms),
+		                           .count = state->space_count };
 	size_t size = before.count * sizeof *before.spaces;
 
 	mg_lsm_batch_mark(state->batch);
@@ -351,7 +346,7 @@ static struct before remember(struct mg_kv_state *state)
 	return before;
 }
 
-static void go_back(struct mg_kv_state *state, const struct before *before)
+void mg_kv__go_back(struct mg_kv_state *state, const struct mg_kv_before *before)
 {
 	mg_lsm_batch_back(state->batch);
 	state->version = before->version;
@@ -363,47 +358,73 @@ static void go_back(struct mg_kv_state *state, const struct before *before)
 	}
 }
 
-static void tell_refused(struct mg_kv_results *results, uint32_t refused)
+void mg_kv__before_end(struct mg_kv_before *before)
 {
-	for (uint32_t i = 0; i < results->count; i++) {
+	mg_free(before->spaces);
+}
+
+void mg_kv__tell_refused(struct mg_kv_result *list, uint32_t count, uint32_t refused)
+{
+	for (uint32_t i = 0; i < count; i++) {
 		if (i != refused) {
-			results->list[i] = (struct mg_kv_result){ .status = MG_KV_NOT_TRIED };
+			list[i] = (struct mg_kv_result){ .status = MG_KV_NOT_TRIED };
 		}
 	}
 }
 
-/* results: NULL, nobody wants them. */
-static int run_ops(struct mg_kv_state *state, struct mg_kv_request *request,
-                   struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
+int mg_kv__run(struct mg_kv_state *state, struct mg_in ops, uint32_t count, struct mg_arena *arena,
+               struct mg_kv_result *list, uint32_t *refused, struct mg_error *err)
 {
-	bool may_go_back = request->op_count > 1;
-	struct before before = may_go_back ? remember(state) : (struct before){ 0 };
-	struct mg_in ops = request->ops;
-	bool refused = false;
 	int code = 0;
 
-	for (uint32_t i = 0; !code && !refused && i < request->op_count; i++) {
+	*refused = count;
+	for (uint32_t i = 0; !code && *refused == count && i < count; i++) {
 		struct mg_kv_result ignored = { 0 };
-		struct mg_kv_result *result = results ? &results->list[i] : &ignored;
+		struct mg_kv_result *result = list ? &list[i] : &ignored;
 		struct mg_kv_op op;
 		bool good = mg_kv_op_next(&ops, &op);
 
 		mg_assert(good); /* mg_kv_entry_decode has read it */
-		code = run_op(state, &op, results ? arena : NULL, result, err);
-		refused = !code && result->status != MG_KV_DONE && !(op.flags & MG_KV_ALONE);
-		if (refused && may_go_back) {
-			go_back(state, &before);
-			if (results) {
-				tell_refused(results, i);
-			}
+		code = run_op(state, &op, arena, result, err);
+		if (!code && (result->status == MG_KV_LOCKED ||
+		              (result->status != MG_KV_DONE && !(op.flags & MG_KV_ALONE)))) {
+			*refused = i;
 		}
 	}
-	mg_free(before.spaces);
 	return code;
 }
 
+/* results: NULL, nobody wants them. */
+static int run_ops(struct mg_kv_state *state, const struct mg_kv_request *request,
+                   struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
+{
+	uint32_t count = request->op_count, refused;
+	struct mg_kv_before before = count > 1 ? mg_kv__before(state) : (struct mg_kv_before){ 0 };
+	struct mg_kv_result *list = results ? results->list : NULL;
+	int code = mg_kv__run(state, request->ops, count, results ? arena : NULL, list, &refused, err);
+
+	if (!code && refused < count && count > 1) {
+		mg_kv__go_back(state, &before);
+		if (list) {
+			mg_kv__tell_refused(list, count, refused);
+		}
+	}
+	mg_kv__before_end(&before);
+	return code;
+}
+
+static bool was_locked(const struct mg_kv_results *results)
+{
+	bool locked = false;
+
+	for (uint32_t i = 0; !locked && i < results->count; i++) {
+		locked = results->list[i].status == MG_KV_LOCKED;
+	}
+	return locked;
+}
+
 /* One that its client has named: every replica keeps its answer. */
-static int run_named(struct mg_kv_state *state, struct mg_kv_request *request,
+static int run_named(struct mg_kv_state *state, const struct mg_kv_request *request,
                      struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
 {
 	struct mg_arena *own = results ? NULL : mg_arena_new();
@@ -416,7 +437,7 @@ static int run_named(struct mg_kv_state *state, struct mg_kv_request *request,
 
 	if (code == MG_E_NOT_FOUND) {
 		code = run_ops(state, request, room, &answer, err);
-		if (!code) {
+		if (!code && !was_locked(&answer)) {
 			mg_kv__remember(state, request, &answer);
 		}
 	}
@@ -424,9 +445,35 @@ static int run_named(struct mg_kv_state *state, struct mg_kv_request *request,
 	return code;
 }
 
-static int run_request(struct mg_kv_state *state, struct mg_kv_request *request,
+static int run_part(struct mg_kv_state *state, const struct mg_kv_request *request,
+                    struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
+{
+	struct mg_arena *own = results ? NULL : mg_arena_new();
+	struct mg_kv_results answer = { .count = request->op_count };
+
+	if (own) {
+		answer.list = mg_arena_new_array(own, struct mg_kv_result, answer.count);
+	}
+	int code = mg_kv__run_part(state, request, own ? own : arena, own ? &answer : results, err);
+
+	mg_arena_free(own);
+	return code;
+}
+
+static bool is_part(const struct mg_kv_request *request)
+{
+	struct mg_in ops = request->ops;
+	struct mg_kv_op op;
+
+	return request->op_count > 0 && mg_kv_op_next(&ops, &op) && op.kind >= MG_KV_PREPARE;
+}
+
+static int run_request(struct mg_kv_state *state, const struct mg_kv_request *request,
                        struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
 {
+	if (is_part(request)) {
+		return run_part(state, request, arena, results, err);
+	}
 	return request->id.len ? run_named(state, request, arena, results, err)
 	                       : run_ops(state, request, arena, results, err);
 }
@@ -459,11 +506,12 @@ static int let_go(struct mg_kv_state *state, const struct mg_kv_op *op, uint64_t
 static int tick(struct mg_kv_state *state, struct mg_error *err)
 {
 	struct mg_lsm_iter *iter = mg_kv__expiries(state, state->batch);
-	uint64_t time_ms = atomic_load(&state->time_ms), expiry_ms, next_ms = 0;
+	uint64_t time_ms = atomic_load(&state->time_ms), expiry_ms, next_ms = 0, held_ms = 0;
 	struct mg_str key, value, space, rest;
 	struct mg_kv_op *gone = mg_alloc(TICK_KEYS_MAX * sizeof *gone);
 	uint64_t *expiries = mg_alloc(TICK_KEYS_MAX * sizeof *expiries);
 	size_t gone_count = 0;
+	bool held = false;
 	int code = 0;
 
 	while (!code && next_ms == 0 && mg_lsm_iter_next(iter, &key, &value)) {
@@ -471,6 +519,8 @@ static int tick(struct mg_kv_state *state, struct mg_error *err)
 			code = mg_error_set(err, MG_E_CORRUPT, "keys and values: an expiry cannot be read");
 		} else if (expiry_ms > time_ms || gone_count == TICK_KEYS_MAX) {
 			next_ms = expiry_ms;
+		} else if ((code = mg_kv__is_held(state, space, rest, &held, err)) != 0 || held) {
+			held_ms = held_ms ? held_ms : expiry_ms; /* a transaction has seen it there */
 		} else {
 			expiries[gone_count] = expiry_ms;
 			gone[gone_count++] = (struct mg_kv_op){
@@ -494,7 +544,7 @@ static int tick(struct mg_kv_state *state, struct mg_error *err)
 	}
 	mg_free(gone);
 	mg_free(expiries);
-	atomic_store(&state->expiry_ms, next_ms);
+	atomic_store(&state->expiry_ms, held_ms ? held_ms : next_ms);
 	return code;
 }
 
@@ -526,6 +576,7 @@ static int run_entry(struct mg_kv_state *state, const struct mg_kv_entry *entry,
 	if (entry->time_ms > atomic_load(&state->time_ms)) {
 		atomic_store(&state->time_ms, entry->time_ms);
 	}
+	state->now_ms = atomic_load(&state->time_ms);
 	for (uint32_t i = 0; !code && i < entry->count; i++) {
 		struct mg_kv_request request;
 		bool good = mg_kv_request_next(&in, &request);
@@ -563,6 +614,8 @@ int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err)
 
 	if (!code) {
 		atomic_store(&state->index, state->applied);
+		atomic_fetch_sub(&state->holders, state->settled);
+		state->settled = 0;
 	}
 	return code;
 }

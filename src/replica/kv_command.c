@@ -77,8 +77,16 @@ bool mg_kv_op_next(struct mg_in *in, struct mg_kv_op *out)
 	out->value = text(in, value);
 	out->type = text(in, type);
 	out->encoding = text(in, encoding);
-	return !in->failed && space > 0 && space <= MG_KV_SPACE_MAX && key <= MG_KV_KEY_MAX &&
-	       value <= MG_KV_VALUE_MAX && out->kind >= MG_KV_READ && out->kind <= MG_KV_CHECK;
+	bool named = out->kind >= MG_KV_PREPARE ? space == 0 && key == MG_KV_TX_ID : space > 0;
+
+	return !in->failed && named && space <= MG_KV_SPACE_MAX && key <= MG_KV_KEY_MAX &&
+	       value <= MG_KV_VALUE_MAX && out->kind >= MG_KV_READ && out->kind <= MG_KV_FORGET;
+}
+
+/* Those of a transaction stand first, or alone. */
+static bool may_stand(const struct mg_kv_op *op, uint32_t at, uint32_t count)
+{
+	return op->kind < MG_KV_PREPARE || (at == 0 && (op->kind <= MG_KV_DECIDE || count == 1));
 }
 
 bool mg_kv_request_next(struct mg_in *in, struct mg_kv_request *out)
@@ -91,7 +99,7 @@ bool mg_kv_request_next(struct mg_in *in, struct mg_kv_request *out)
 	bool good = !in->failed && out->op_count <= MG_KV_OPS_MAX && out->id.len <= MG_KV_ID_MAX;
 
 	for (uint32_t i = 0; good && i < out->op_count; i++) {
-		good = mg_kv_op_next(in, &op);
+		good = mg_kv_op_next(in, &op) && may_stand(&op, i, out->op_count);
 	}
 	out->ops.end = in->at;
 	return good;

@@ -17,7 +17,8 @@
  *            the bytes of those five
  *
  * Numbers are little-endian.  A request is atomic: when one of its conditions does not hold, none
- * of its operations changes anything.
+ * of its operations changes anything.  One that is a group's part of a transaction over several
+ * begins with an operation that says so (kv_atomic.h).
  *
  * Pure; any thread.  Limits: MG_KV_..._MAX.
  */
@@ -33,6 +34,7 @@
 #define MG_KV_VALUE_MAX (4u << 20)
 #define MG_KV_TYPE_MAX 255u
 #define MG_KV_ID_MAX 64u
+#define MG_KV_TX_ID 16u
 #define MG_KV_OPS_MAX 65536u /* of a request */
 #define MG_KV_ENTRY_HEAD 32u
 
@@ -50,6 +52,12 @@ enum mg_kv_op_kind {
 	MG_KV_APPEND = 5, /* value */
 	MG_KV_EXPIRE = 6, /* as the flags say; without MG_KV_EXPIRES the key stays for good */
 	MG_KV_CHECK = 7,  /* nothing but its conditions */
+	/* Of a transaction, whose id, MG_KV_TX_ID bytes, is the key; they have no namespace. */
+	MG_KV_PREPARE = 8,  /* first: what follows is looked at and waits; number: who decides */
+	MG_KV_DECIDE = 9,   /* first: it happens, and what follows with it; expiry: no later, ms */
+	MG_KV_SETTLE = 10,  /* alone: what waits happens, number 1, or does not, 0 */
+	MG_KV_INQUIRE = 11, /* alone: was it decided?  If not, it cannot be any more */
+	MG_KV_FORGET = 12,  /* alone: the decision has been carried out everywhere */
 };
 
 enum mg_kv_flag {

@@ -39,7 +39,9 @@ struct kv_group {
 	/* owner: the raft thread */
 	struct sent *sent;
 	struct reading *readings; /* whose index is known, and not applied here yet */
-	bool ticking;
+	struct mg_kv_call *held;  /* which a transaction keeps from happening */
+	uint64_t releases;        /* of its state, when they were last tried */
+	bool ticking, resolving;
 };
 
 struct mg_kv_groups {
@@ -64,6 +66,36 @@ static void end_call(struct mg_kv_groups *groups, struct mg_kv_call *call,
 	groups->bytes -= call->bytes;
 	pthread_mutex_unlock(&groups->lock);
 	call->done(call, err, results);
+}
+
+/* ---- calls that transactions hold up ---- */
+
+static void end_held(struct mg_kv_groups *groups, struct mg_kv_call *call)
+{
+	struct mg_error err = { 0 };
+
+	mg_error_set(&err, MG_E_BUSY, "a transaction has held a key for %d s", MG_KV_HELD_MS / 1000);
+	mg_error_hint(&err, "Nothing happened: try again. It ends as soon as the shards that it "
+	                    "has written to have a majority.");
+	end_call(groups, call, &err, NULL);
+}
+
+static void hold(struct kv_group *group, struct mg_kv_call *call)
+{
+	call->until_ms = call->until_ms ? call->until_ms : mg_clock_ms() + MG_KV_HELD_MS;
+	call->next = group->held;
+	group->held = call;
+}
+
+/* A refusal for this reason is the whole request's. */
+static bool is_held(const struct mg_kv_call *call, const struct mg_kv_result *results)
+{
+	bool held = false;
+
+	for (uint32_t i = 0; !call->never_waits && !held && i < call->count; i++) {
+		held = results[i].status == MG_KV_LOCKED;
+	}
+	return held;
 }
 
 /* ---- writes ---- */
@@ -113,7 +145,11 @@ static void on_results(void *arg, uint32_t number, const struct mg_kv_results *r
 	sent->answered = true;
 	for (uint32_t i = 0; i < sent->count; i++) {
 		mg_assert(sent->calls[i]->number == results[i].number);
-		end_call(groups, sent->calls[i], NULL, results[i].list);
+		if (is_held(sent->calls[i], results[i].list)) {
+			hold(group, sent->calls[i]);
+		} else {
+			end_call(groups, sent->calls[i], NULL, results[i].list);
+		}
 	}
 	maybe_free(sent);
 }
@@ -228,14 +264,33 @@ static int read_op(struct mg_kv_state *state, const struct mg_kv_op *op,
 	return code == MG_E_NOT_FOUND ? 0 : code;
 }
 
+/* What was decided elsewhere, and not yet here, must be seen by who begins now. */
+static int any_held(struct mg_kv_groups *groups, const struct mg_kv_call *call, bool *held,
+                    struct mg_error *err)
+{
+	struct mg_kv_state *state = mg_kv_sm_state(groups->list[call->shard].sm);
+	int code = 0;
+
+	*held = false;
+	for (uint32_t i = 0; !code && !*held && i < call->count; i++) {
+		code = mg_kv_state_held(state, call->ops[i].space, call->ops[i].key, held, err);
+	}
+	return code;
+}
+
 static void answer_read(struct mg_kv_groups *groups, struct mg_kv_call *call)
 {
 	struct mg_kv_result few[4] = { 0 }, *results = few;
 	struct mg_lsm_value few_values[4] = { 0 }, *values = few_values;
 	struct mg_kv_state *state = mg_kv_sm_state(groups->list[call->shard].sm);
 	struct mg_error err = { 0 };
-	int code = 0;
+	bool held = false;
+	int code = call->any ? 0 : any_held(groups, call, &held, &err);
 
+	if (held) {
+		hold(&groups->list[call->shard], call);
+		return;
+	}
 	if (call->count > 4) {
 		results = mg_alloc0(call->count * sizeof *results);
 		values = mg_alloc0(call->count * sizeof *values);
@@ -384,7 +439,8 @@ static int check(const struct mg_kv_call *call, struct mg_error *err)
 	for (uint32_t i = 0; good && i < call->count; i++) {
 		const struct mg_kv_op *op = &call->ops[i];
 
-		good = op->space.len > 0 && op->space.len <= MG_KV_SPACE_MAX &&
+		good = (op->space.len > 0) == (op->kind < MG_KV_PREPARE) &&
+		       op->space.len <= MG_KV_SPACE_MAX &&
 		       op->key.len <= MG_KV_KEY_MAX && op->value.len <= MG_KV_VALUE_MAX &&
 		       op->type.len <= MG_KV_TYPE_MAX && op->encoding.len <= MG_KV_TYPE_MAX;
 	}
@@ -396,6 +452,18 @@ static int check(const struct mg_kv_call *call, struct mg_error *err)
 	return MG_E_LIMIT;
 }
 
+/* True: somebody must be told that there is one. */
+static bool add_locked(struct mg_kv_groups *groups, struct mg_kv_call *call)
+{
+	bool was_posted = groups->posted;
+
+	call->next = NULL;
+	*groups->last = call;
+	groups->last = &call->next;
+	groups->posted = true;
+	return !was_posted;
+}
+
 void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call)
 {
 	struct mg_kv_groups *groups = replica->kv;
@@ -403,21 +471,18 @@ void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call)
 
 	mg_assert(groups && call->shard < groups->count);
 	call->next = NULL;
+	call->until_ms = 0;
 	call->bytes = request_size(call);
 	if (check(call, &err)) {
 		call->done(call, &err, NULL);
 		return;
 	}
 	pthread_mutex_lock(&groups->lock);
-	bool full = groups->bytes + call->bytes > MG_KV_CALLS_BYTES && groups->bytes > 0;
-	bool post = !full && !call->any && !groups->posted;
+	bool full = groups->bytes + call->bytes > MG_KV_CALLS_BYTES && groups->bytes > 0 &&
+	            !call->is_settling;
+	bool post = !full && !call->any && add_locked(groups, call);
 
 	groups->bytes += call->bytes;
-	if (!full && !call->any) {
-		*groups->last = call;
-		groups->last = &call->next;
-		groups->posted = true;
-	}
 	pthread_mutex_unlock(&groups->lock);
 	if (full) {
 		mg_error_set(&err, MG_E_BUSY, "too much is being written to keys and values");
@@ -428,6 +493,57 @@ void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call)
 	} else if (post) {
 		mg_raft_host_post(replica->host, gather, groups);
 	}
+}
+
+/* ---- what was held up ---- */
+
+static void try_again(struct mg_kv_groups *groups, struct mg_kv_call *call)
+{
+	if (call->reads) {
+		answer_read(groups, call);
+		return;
+	}
+	pthread_mutex_lock(&groups->lock);
+	bool post = add_locked(groups, call);
+
+	pthread_mutex_unlock(&groups->lock);
+	if (post) {
+		mg_raft_host_post(groups->replica->host, gather, groups);
+	}
+}
+
+/* In the order in which they came, when keys were let go; who has waited for too long hears so. */
+static void try_held(struct kv_group *group, bool only_late)
+{
+	struct mg_kv_call *calls = NULL;
+	uint64_t now_ms = mg_clock_ms();
+
+	for (struct mg_kv_call *call = group->held, *next; call; call = next) {
+		next = call->next;
+		call->next = calls;
+		calls = call;
+	}
+	group->held = NULL;
+	for (struct mg_kv_call *call = calls, *next; call; call = next) {
+		next = call->next;
+		if (now_ms >= call->until_ms) {
+			end_held(group->groups, call);
+		} else if (only_late) {
+			hold(group, call);
+		} else {
+			try_again(group->groups, call);
+		}
+	}
+}
+
+static void serve_held(struct kv_group *group)
+{
+	uint64_t releases = mg_kv_state_releases(mg_kv_sm_state(group->sm));
+
+	if (group->held && releases != group->releases) {
+		try_held(group, false);
+	}
+	group->releases = releases;
 }
 
 /* ---- time ---- */
@@ -453,11 +569,16 @@ static void tick(struct kv_group *group)
 	uint8_t bytes[MG_KV_ENTRY_HEAD];
 	struct mg_out out = mg_out(bytes, sizeof bytes);
 
-	if (!raft || group->ticking || expiry_ms == 0 || expiry_ms > entry.time_ms) {
+	if (!raft) {
 		return;
 	}
 	mg_group_info(raft, &info);
 	if (info.core.role == MG_RAFT_LEADER) {
+		mg_replica__kv_resolve(group->groups->replica,
+		                       group->number - group->groups->list[0].number, &group->resolving);
+	}
+	if (info.core.role == MG_RAFT_LEADER && !group->ticking && expiry_ms &&
+	    expiry_ms <= entry.time_ms) {
 		mg_kv_entry_encode(&out, &entry);
 		group->ticking = mg_group_propose(raft, bytes, out.size, on_ticked, group, NULL) == 0;
 	}
@@ -473,6 +594,9 @@ static void tick_all(void *arg)
 	}
 	for (uint32_t i = 0; i < groups->count; i++) {
 		tick(&groups->list[i]);
+		if (groups->list[i].held) {
+			try_held(&groups->list[i], true);
+		}
 	}
 	mg_raft_host_post_at(replica->host, mg_clock_ms() + TICK_MS, tick_all, groups);
 }
@@ -487,6 +611,7 @@ static void on_applied(void *arg, uint32_t number, uint64_t index)
 	mg_replica__on_applied(groups->replica, number, index);
 	lose_sight(group, index);
 	serve_readings(group, index);
+	serve_held(group);
 }
 
 int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)

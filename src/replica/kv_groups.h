@@ -18,6 +18,7 @@
 #include "replica/kv_state.h"
 
 #define MG_KV_CALLS_BYTES (64u << 20)
+#define MG_KV_HELD_MS 10000
 
 struct mg_replica;
 
@@ -27,6 +28,10 @@ struct mg_kv_call {
 	/* Only READs, or nothing at all: done then says that this node may be read. */
 	bool reads;
 	bool any; /* of reads: as this node has it, asking nobody */
+	/* Told of MG_KV_LOCKED at once.  Else it waits while a transaction holds its keys, and fails
+	 * after MG_KV_HELD_MS: MG_E_BUSY. */
+	bool never_waits;
+	bool is_settling; /* it ends what was begun: no bound holds it up */
 	const struct mg_kv_op *ops;
 	uint32_t count;
 	struct mg_str id;
@@ -38,6 +43,7 @@ struct mg_kv_call {
 	struct mg_kv_call *next;
 	uint64_t number;
 	size_t bytes;
+	uint64_t until_ms;
 };
 
 uint32_t mg_replica_kv_shards(const struct mg_replica *replica); /* 0: the cluster has none */

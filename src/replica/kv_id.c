@@ -45,26 +45,35 @@ static void add_result(struct mg_sb *out, const struct mg_kv_result *result)
 	add_text(out, was->encoding);
 }
 
+void mg_kv__keep_id(struct mg_kv_state *state, struct mg_str id, struct mg_str value,
+                    bool for_good)
+{
+	uint64_t first = atomic_load(&state->expiry_ms);
+	uint64_t expiry_ms = atomic_load(&state->time_ms) + MG_KV_ID_KEEP_MS;
+
+	mg_lsm_batch_put(state->batch, mg_kv__id_key(state, id, &state->key), value);
+	if (for_good) {
+		return;
+	}
+	mg_lsm_batch_put(state->batch,
+	                 mg_kv__expiry_key(state, expiry_ms, (struct mg_str){ "", 0 }, id, &state->key),
+	                 (struct mg_str){ "", 0 });
+	if (first == 0 || expiry_ms < first) {
+		atomic_store(&state->expiry_ms, expiry_ms);
+	}
+}
+
 void mg_kv__remember(struct mg_kv_state *state, const struct mg_kv_request *request,
                      const struct mg_kv_results *results)
 {
-	uint64_t sum = digest(request), first = atomic_load(&state->expiry_ms);
-	uint64_t expiry_ms = atomic_load(&state->time_ms) + MG_KV_ID_KEEP_MS;
+	uint64_t sum = digest(request);
 	struct mg_sb record = { 0 };
 
 	add(&record, &sum, sizeof sum);
 	for (uint32_t i = 0; i < results->count; i++) {
 		add_result(&record, &results->list[i]);
 	}
-	mg_lsm_batch_put(state->batch, mg_kv__id_key(state, request->id, &state->key),
-	                 (struct mg_str){ record.ptr, record.len });
-	mg_lsm_batch_put(state->batch,
-	                 mg_kv__expiry_key(state, expiry_ms, (struct mg_str){ "", 0 }, request->id,
-	                                   &state->key),
-	                 (struct mg_str){ "", 0 });
-	if (first == 0 || expiry_ms < first) {
-		atomic_store(&state->expiry_ms, expiry_ms);
-	}
+	mg_kv__keep_id(state, request->id, (struct mg_str){ record.ptr, record.len }, false);
 	mg_sb_fini(&record);
 }
 

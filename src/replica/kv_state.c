@@ -75,6 +75,23 @@ struct mg_str mg_kv__id_key(const struct mg_kv_state *state, struct mg_str id, s
 	return as_key(room);
 }
 
+struct mg_str mg_kv__waiting_key(const struct mg_kv_state *state, struct mg_str id,
+                                 struct mg_sb *room)
+{
+	begin_key(state, 't', room);
+	mg_sb_add_len(room, id.ptr, id.len);
+	return as_key(room);
+}
+
+struct mg_str mg_kv__lock_key(const struct mg_kv_state *state, struct mg_str space,
+                              struct mg_str key, struct mg_sb *room)
+{
+	begin_key(state, 'l', room);
+	add_space(room, space);
+	mg_sb_add_len(room, key.ptr, key.len);
+	return as_key(room);
+}
+
 /* Of one kind: from its first to behind its last. */
 static void range(const struct mg_kv_state *state, char kind, struct mg_sb *first,
                   struct mg_sb *end)
@@ -286,6 +303,18 @@ static void remember_space(void *arg, struct mg_str name, uint64_t keys, uint64_
 	space->bytes = bytes;
 }
 
+struct mg_lsm_iter *mg_kv__all_waiting(struct mg_kv_state *state)
+{
+	struct mg_sb first = { 0 }, end = { 0 };
+
+	range(state, 't', &first, &end);
+	struct mg_lsm_iter *iter = mg_lsm_iter_open(state->lsm, as_key(&first), as_key(&end));
+
+	mg_sb_fini(&first);
+	mg_sb_fini(&end);
+	return iter;
+}
+
 /* ---- expiry ---- */
 
 struct mg_lsm_iter *mg_kv__expiries(struct mg_kv_state *state, struct mg_lsm_batch *batch)
@@ -328,7 +357,9 @@ static int reload(struct mg_kv_state *state, struct mg_error *err)
 
 	code = code ? code : mg_kv_state_spaces(state, remember_space, state, err);
 	code = code ? code : read_first_expiry(state, err);
+	code = code ? code : mg_kv__read_waiting(state, err);
 	if (!code) {
+		state->now_ms = atomic_load(&state->time_ms);
 		atomic_store(&state->index, state->applied);
 	}
 	return code;
@@ -374,6 +405,7 @@ void mg_kv_state_close(struct mg_kv_state *state)
 		mg_sb_fini(&state->key);
 		mg_sb_fini(&state->value);
 		mg_free(state->spaces);
+		mg_free(state->waiting);
 		mg_free(state);
 	}
 }
@@ -400,9 +432,9 @@ struct mg_str mg_kv_state_prefix(const struct mg_kv_state *state)
 
 /* ---- reading ---- */
 
-bool mg_kv__is_there(const struct mg_kv_state *state, const struct mg_kv_found *found)
+bool mg_kv__is_there(const struct mg_kv_found *found, uint64_t now_ms)
 {
-	return found->expiry_ms == 0 || found->expiry_ms > atomic_load(&state->time_ms);
+	return found->expiry_ms == 0 || found->expiry_ms > now_ms;
 }
 
 /* Readers may be a loop or the raft thread: they do not wait for somebody who replaces it all. */
@@ -438,7 +470,7 @@ int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_st
 		return code;
 	}
 	code = mg_kv__record_read(value->bytes, out, err);
-	if (!code && !mg_kv__is_there(state, out)) {
+	if (!code && !mg_kv__is_there(out, mg_kv_state_time_ms(state))) {
 		code = MG_E_NOT_FOUND;
 	}
 	if (code) {
@@ -482,7 +514,7 @@ bool mg_kv_iter_next(struct mg_kv_iter *iter, struct mg_str *key, struct mg_kv_f
 
 	while (!iter->err.code && mg_lsm_iter_next(iter->iter, &stored, &value)) {
 		if (!mg_kv__record_read(value, found, &iter->err) &&
-		    mg_kv__is_there(iter->state, found)) {
+		    mg_kv__is_there(found, mg_kv_state_time_ms(iter->state))) {
 			*key = (struct mg_str){ stored.ptr + iter->head, stored.len - iter->head };
 			return true;
 		}

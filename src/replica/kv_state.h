@@ -10,7 +10,10 @@
  *     'm'                          applied index, term, the group's time, the last version
  *     'd' space key                a key: its version, times, content type, encoding, value
  *     'n' space                    how many keys a namespace has, and their bytes
- *     'r' id                       a request that its client named, and its answer
+ *     'r' id                       a request that its client named, and its answer; behind a zero
+ *                                  byte: a transaction that was decided here, and how
+ *     't' id                       a transaction's part that waits for what is decided elsewhere
+ *     'l' space key                which transaction holds the key meanwhile
  *     'x' expiry space key         when a key goes; with an empty space: a request
  *
  * A version is the number of the change in its group: it rises with each change of any key, and 0
@@ -42,6 +45,8 @@ enum mg_kv_status {
 	MG_KV_TOO_LARGE,     /* APPEND */
 	MG_KV_NOT_TRIED,     /* another operation of its request was refused */
 	MG_KV_OTHER_REQUEST, /* the client has used its id for another request */
+	MG_KV_LOCKED,        /* a transaction holds the key: nothing was tried */
+	MG_KV_ABORTED,       /* DECIDE: it was decided otherwise, or is too late */
 };
 
 /* A key. */
@@ -53,13 +58,15 @@ struct mg_kv_found {
 
 struct mg_kv_result {
 	enum mg_kv_status status;
-	bool found;              /* READ, WANT_OLD: `was`; DELETE, EXPIRE: there was one */
+	/* READ, WANT_OLD: `was`; DELETE, EXPIRE: there was one; PREPARE, DECIDE: the answers are those
+	 * of the same request before; SETTLE: it had waited. */
+	bool found;
 	struct mg_kv_found was;  /* with its bytes: READ and WANT_OLD only */
 	uint64_t version;        /* of the key now; 0: none */
-	int64_t number;          /* ADD: the sum; APPEND: bytes of the value */
+	int64_t number;          /* ADD: the sum; APPEND: bytes of the value; INQUIRE: 1, it happens */
 };
 
-/* Of one request. */
+/* Of one request; of SETTLE, when what waited happens, with those of its operations behind. */
 struct mg_kv_results {
 	uint64_t number;
 	uint32_t count;
@@ -84,6 +91,15 @@ uint64_t mg_kv_state_expiry_ms(const struct mg_kv_state *state);
 int mg_kv_state_apply(struct mg_kv_state *state, uint64_t index, uint64_t term,
                       const struct mg_kv_entry *entry, struct mg_arena *arena,
                       struct mg_kv_results **results, struct mg_error *err);
+/* A part that waits for longer than since `since_ms`, by the group's time when it came: its id, and
+ * the shard that decides.  Thread: as apply, and not while entries are in hand. */
+bool mg_kv_state_waits(const struct mg_kv_state *state, uint64_t since_ms, char *id,
+                       uint32_t *decides);
+/* Whether a transaction holds the key.  Thread: as apply.  Fails: MG_E_IO, MG_E_CORRUPT. */
+int mg_kv_state_held(struct mg_kv_state *state, struct mg_str space, struct mg_str key, bool *held,
+                     struct mg_error *err);
+/* Rises when transactions have let keys go.  Any thread. */
+uint64_t mg_kv_state_releases(const struct mg_kv_state *state);
 /* As mg_lsm_batch_write. */
 int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err);
 

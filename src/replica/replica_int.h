@@ -244,6 +244,12 @@ int mg_replica__open_changes(struct mg_replica *replica, struct mg_error *err);
 void mg_replica__close_changes(struct mg_replica *replica);
 struct mg_changes_log_options mg_replica__changes_of(struct mg_replica *replica, uint32_t shard);
 
+/* ---- kv_resolve.c ---- */
+
+/* A part of a transaction that has waited in the shard for long, if there is one; *busy meanwhile.
+ * This node leads the shard. */
+void mg_replica__kv_resolve(struct mg_replica *replica, uint32_t shard, bool *busy);
+
 /* ---- kv_groups.c ---- */
 
 int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err);

@@ -164,12 +164,60 @@ def test_transactions(client):
         pipe.multi()
         pipe.set("k", "mine")
         assert pipe.execute() == [True]
+    names = [f"k{i}" for i in range(20)]  # of all shards
     with client.pipeline(transaction=True) as pipe:
-        for i in range(20):
-            pipe.set(f"k{i}", i)
-        with pytest.raises(redis.ResponseError, match="hash to the same slot"):
+        for i, name in enumerate(names):
+            pipe.set(name, i)
+        assert pipe.get("k7").incr("k0").execute() == [True] * 20 + [b"7", 1]
+    with client.pipeline() as pipe:
+        pipe.watch(*names)
+        client.set("k9", "other")
+        pipe.multi()
+        for name in names:
+            pipe.delete(name)
+        with pytest.raises(redis.WatchError):
             pipe.execute()
-    assert client.exists(*(f"k{i}" for i in range(20))) == 0
+        assert client.exists(*names) == 20 and client.mget("k8", "k9") == [b"8", b"other"]
+        pipe.watch(*names)
+        pipe.multi()
+        for name in names:
+            pipe.delete(name)
+        assert pipe.execute() == [1] * 20
+    assert client.exists(*names) == 0
+
+
+def test_who_reads_all_keys_sees_a_whole_transaction(kv, client):
+    """MSET and MULTI of keys in all shards, by several clients: each reader of all of them finds one client's numbers."""
+    names, stopped = [f"w{i}" for i in range(12)], threading.Event()
+    seen, halves = set(), []
+
+    def write(number):
+        with connect(kv) as own:
+            turn = 0
+            while not stopped.is_set():
+                turn += 1
+                own.mset({name: f"{number}-{turn}" for name in names})
+
+    def read():
+        with connect(kv) as own:
+            while not stopped.is_set():
+                with own.pipeline(transaction=True) as pipe:
+                    for name in names:
+                        pipe.get(name)
+                    values = set(pipe.execute())
+                if len(values) != 1:
+                    halves.append(values)
+                seen.update(values)
+
+    client.mset({name: "0" for name in names})
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(3)] + [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    until("some", lambda: len(seen) > 20)
+    stopped.set()
+    for thread in threads:
+        thread.join()
+    assert halves == []
 
 
 def test_watched_counter(kv, client):

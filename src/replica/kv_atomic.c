@@ -1,0 +1,506 @@
+/* kv_atomic.c - see kv_atomic.h. */
+#include "replica/kv_atomic.h"
+
+#include "os/clock.h"
+#include "os/random.h"
+#include "replica/replica_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A DECIDE that comes later than that, by the log's clock, is none; what it was refused by is kept
+ * for longer (MG_KV_ID_KEEP_MS). */
+#define DECIDE_WITHIN_MS 60000u
+
+/* A shard's operations; the first is the transaction's own. */
+struct part {
+	struct mg_kv_call call; /* first */
+	struct mg_kv_tx *tx;
+	struct mg_kv_op *ops;
+	uint32_t *places; /* of the others, in the caller's list */
+	uint32_t count;   /* with the first */
+	struct mg_kv_op own; /* of what ends it: SETTLE, INQUIRE, FORGET */
+	bool prepared, known; /* known: its answers are those of the same request before */
+	struct mg_kv_result *results;
+	struct mg_error err;
+};
+
+/* owner: the raft thread, from its first call on */
+struct mg_kv_tx {
+	struct mg_replica *replica;
+	struct mg_kv_atomic *atomic;
+	char id[MG_KV_TX_ID];
+	struct mg_arena *arena;
+	struct part *parts; /* in the order of their shards; the last one decides */
+	uint32_t part_count;
+	uint32_t left;      /* calls under way */
+	uint32_t next;      /* of the parts, when they are asked one after the other */
+	bool in_order;
+	void (*then)(struct mg_kv_tx *tx); /* when none is left */
+	struct mg_error err; /* what the caller hears once all is taken back */
+};
+
+static struct part *last_of(struct mg_kv_tx *tx)
+{
+	return &tx->parts[tx->part_count - 1];
+}
+
+/* ---- results ---- */
+
+static struct mg_str keep(struct mg_kv_tx *tx, struct mg_str text)
+{
+	return (struct mg_str){ mg_arena_strndup(tx->arena, text.ptr ? text.ptr : "", text.len),
+		                    text.len };
+}
+
+/* Of all its operations, which are valid only now. */
+static void keep_results(struct part *part, const struct mg_kv_result *results)
+{
+	part->results = mg_arena_new_array(part->tx->arena, struct mg_kv_result, part->count);
+	for (uint32_t i = 0; i < part->count; i++) {
+		struct mg_kv_result *kept = &part->results[i];
+
+		*kept = results[i];
+		kept->was.value = keep(part->tx, results[i].was.value);
+		kept->was.type = keep(part->tx, results[i].was.type);
+		kept->was.encoding = keep(part->tx, results[i].was.encoding);
+	}
+}
+
+static bool refused(const struct part *part)
+{
+	bool was_refused = false;
+
+	for (uint32_t i = 0; part->results && !was_refused && i < part->count; i++) {
+		enum mg_kv_status status = part->results[i].status;
+
+		was_refused = status == MG_KV_LOCKED || status == MG_KV_ABORTED ||
+		              (status != MG_KV_DONE && !(part->ops[i].flags & MG_KV_ALONE));
+	}
+	return was_refused;
+}
+
+static bool has(const struct part *part, enum mg_kv_status status)
+{
+	bool found = false;
+
+	for (uint32_t i = 0; part->results && !found && i < part->count; i++) {
+		found = part->results[i].status == status;
+	}
+	return found;
+}
+
+/* ---- calls ---- */
+
+static void on_done(struct mg_kv_call *call, const struct mg_error *err,
+                    const struct mg_kv_result *results)
+{
+	struct part *part = (struct part *)call;
+	struct mg_kv_tx *tx = part->tx;
+
+	part->err = err ? *err : (struct mg_error){ 0 };
+	part->results = NULL;
+	if (!err && call->ops == part->ops) {
+		keep_results(part, results);
+		part->known = results[0].found;
+		part->prepared = !part->known && !refused(part);
+	} else if (!err && part->own.kind == MG_KV_SETTLE && part->own.number == 1 &&
+	           results[0].found) {
+		keep_results(part, results);
+	} else if (!err && part->own.kind == MG_KV_INQUIRE) {
+		part->own.number = (uint64_t)results[0].number;
+	}
+	if (--tx->left == 0) {
+		tx->then(tx);
+	}
+}
+
+static bool any_known(struct mg_kv_tx *tx)
+{
+	bool known = false;
+
+	for (uint32_t i = 0; !known && i < tx->part_count; i++) {
+		known = tx->parts[i].known;
+	}
+	return known;
+}
+
+/* Its operations, the first of which is of that kind.  What has happened before is not decided
+ * again. */
+static void ask(struct part *part, enum mg_kv_op_kind kind)
+{
+	struct mg_kv_tx *tx = part->tx;
+	uint64_t within_ms = (uint64_t)mg_clock_wall_ms() + DECIDE_WITHIN_MS;
+
+	part->ops[0] = (struct mg_kv_op){
+		.kind = (uint8_t)kind,
+		.key = { tx->id, sizeof tx->id },
+		.number = last_of(tx)->call.shard,
+		.expiry = any_known(tx) ? 0 : within_ms,
+	};
+	part->call = (struct mg_kv_call){
+		.shard = part->call.shard,
+		.never_waits = !tx->in_order,
+		.ops = part->ops,
+		.count = part->count,
+		.id = tx->atomic->id,
+		.done = on_done,
+	};
+	mg_replica_kv_call(tx->replica, &part->call);
+}
+
+/* What ends it. */
+static void tell(struct part *part, enum mg_kv_op_kind kind, uint64_t number)
+{
+	struct mg_kv_tx *tx = part->tx;
+
+	part->own = (struct mg_kv_op){
+		.kind = (uint8_t)kind, .key = { tx->id, sizeof tx->id }, .number = number
+	};
+	part->call = (struct mg_kv_call){
+		.shard = part->call.shard, .is_settling = true, .ops = &part->own, .count = 1,
+		.done = on_done,
+	};
+	mg_replica_kv_call(tx->replica, &part->call);
+}
+
+/* ---- the end ---- */
+
+static void tx_free(struct mg_kv_tx *tx)
+{
+	mg_arena_free(tx->arena);
+	mg_free(tx);
+}
+
+/* The caller hears of it; what is still to be done needs nothing of the caller's. */
+static void answer(struct mg_kv_tx *tx, const struct mg_error *err)
+{
+	struct mg_kv_atomic *atomic = tx->atomic;
+	struct mg_kv_result *list = NULL;
+
+	if (!err) {
+		list = mg_arena_new_array(tx->arena, struct mg_kv_result, atomic->count + 1);
+		for (uint32_t i = 0; i < atomic->count; i++) {
+			list[i].status = MG_KV_NOT_TRIED; /* what was not asked any more */
+		}
+	}
+	for (uint32_t i = 0; !err && i < tx->part_count; i++) {
+		const struct part *part = &tx->parts[i];
+
+		for (uint32_t j = 1; part->results && j < part->count; j++) {
+			list[part->places[j]] = part->results[j];
+		}
+	}
+	tx->atomic = NULL;
+	atomic->done(atomic, err, list);
+}
+
+static void answer_and_end(struct mg_kv_tx *tx)
+{
+	answer(tx, tx->err.code ? &tx->err : NULL);
+	tx_free(tx);
+}
+
+/* A refusal: only the parts that were refused say more than that they were not tried. */
+static void tell_refusal(struct mg_kv_tx *tx)
+{
+	for (uint32_t i = 0; i < tx->part_count; i++) {
+		if (!refused(&tx->parts[i])) {
+			tx->parts[i].results = NULL;
+		}
+	}
+	answer_and_end(tx);
+}
+
+static void begin(struct mg_kv_tx *tx);
+
+/* Everybody lets go of what is prepared, or may be. */
+static void take_back(struct mg_kv_tx *tx, void (*then)(struct mg_kv_tx *tx))
+{
+	tx->then = then;
+	tx->left = 1;
+	for (uint32_t i = 0; i + 1 < tx->part_count; i++) {
+		struct part *part = &tx->parts[i];
+
+		if (part->prepared || part->err.code == MG_E_UNKNOWN_OUTCOME) {
+			tx->left++;
+			part->prepared = false;
+			tell(part, MG_KV_SETTLE, 0);
+		}
+	}
+	if (--tx->left == 0) {
+		then(tx);
+	}
+}
+
+static void fail(struct mg_kv_tx *tx, const struct mg_error *err)
+{
+	tx->err = *err;
+	take_back(tx, answer_and_end);
+}
+
+/* ---- it happens ---- */
+
+static void settled(struct mg_kv_tx *tx)
+{
+	bool all = true, complete = true;
+
+	for (uint32_t i = 0; i + 1 < tx->part_count; i++) {
+		struct part *part = &tx->parts[i];
+
+		all = all && (part->known || !part->err.code);
+		complete = complete && part->results;
+	}
+	complete = complete && last_of(tx)->results;
+	if (!complete) {
+		mg_error_set(&tx->err, MG_E_UNKNOWN_OUTCOME,
+		             "the keys were changed, all of them, and the result is not known here");
+		mg_error_hint(&tx->err, "Do not send it again: it has happened. Read the keys.");
+	}
+	answer(tx, tx->err.code ? &tx->err : NULL);
+	if (!all || last_of(tx)->known) {
+		tx_free(tx); /* who has not heard of it will ask */
+		return;
+	}
+	tx->then = tx_free;
+	tx->left = 1;
+	tell(last_of(tx), MG_KV_FORGET, 0);
+}
+
+static void settle(struct mg_kv_tx *tx)
+{
+	tx->then = settled;
+	tx->left = 1;
+	for (uint32_t i = 0; i + 1 < tx->part_count; i++) {
+		if (!tx->parts[i].known) {
+			tx->left++;
+			tell(&tx->parts[i], MG_KV_SETTLE, 1);
+		}
+	}
+	if (--tx->left == 0) {
+		settled(tx);
+	}
+}
+
+/* ---- the decision ---- */
+
+static void inquired(struct mg_kv_tx *tx)
+{
+	struct part *last = last_of(tx);
+
+	if (last->err.code) {
+		struct mg_error err = { 0 };
+
+		mg_error_set(&err, MG_E_UNKNOWN_OUTCOME,
+		             "nobody knows whether the keys were changed: %s", last->err.message);
+		mg_error_hint(&err, "All of them were, or none: read one before trying again.");
+		answer(tx, &err);
+		tx_free(tx); /* the others will ask */
+	} else if (last->own.number == 1) {
+		settle(tx);
+	} else {
+		struct mg_error err = { 0 };
+
+		mg_error_set(&err, MG_E_UNAVAILABLE, "the shard that decides was out of reach");
+		mg_error_hint(&err, "Nothing happened: try again.");
+		fail(tx, &err);
+	}
+}
+
+static void conflict(struct mg_kv_tx *tx)
+{
+	tx->in_order = true;
+	take_back(tx, begin);
+}
+
+static void decided(struct mg_kv_tx *tx)
+{
+	struct part *last = last_of(tx);
+	struct mg_error err = { 0 };
+	bool mixed = false;
+
+	for (uint32_t i = 0; !last->err.code && i + 1 < tx->part_count; i++) {
+		mixed = mixed || tx->parts[i].known != last->known;
+	}
+	if (last->err.code == MG_E_UNKNOWN_OUTCOME) {
+		tx->then = inquired;
+		tx->left = 1;
+		tell(last, MG_KV_INQUIRE, 0);
+	} else if (last->err.code) {
+		err = last->err;
+		fail(tx, &err);
+	} else if (has(last, MG_KV_LOCKED) && !tx->in_order) {
+		conflict(tx);
+	} else if (mixed && (last->known || has(last, MG_KV_ABORTED))) {
+		mg_error_set(&err, MG_E_UNKNOWN_OUTCOME,
+		             "the same request was carried out before, and its answer is forgotten");
+		mg_error_hint(&err, "Read the keys that it has changed.");
+		fail(tx, &err);
+	} else if (has(last, MG_KV_ABORTED)) {
+		mg_error_set(&err, MG_E_BUSY, "the keys were held for too long before they were changed");
+		mg_error_hint(&err, "Nothing happened: try again.");
+		fail(tx, &err);
+	} else if (refused(last)) {
+		take_back(tx, tell_refusal);
+	} else {
+		settle(tx);
+	}
+}
+
+/* ---- preparation ---- */
+
+static void prepared(struct mg_kv_tx *tx)
+{
+	bool any_locked = false, any_refused = false;
+	struct mg_error err = { 0 }, cause;
+
+	for (uint32_t i = 0; i < tx->next; i++) {
+		const struct part *part = &tx->parts[i];
+
+		if (part->err.code && !err.code) {
+			err = part->err;
+		}
+		any_locked = any_locked || has(part, MG_KV_LOCKED);
+		any_refused = any_refused || refused(part);
+	}
+	if (err.code == MG_E_UNKNOWN_OUTCOME) {
+		cause = err;
+		mg_error_set(&err, MG_E_UNAVAILABLE, "a shard was out of reach: %s", cause.message);
+		mg_error_hint(&err, "Nothing happened: try again.");
+	}
+	if (err.code) {
+		fail(tx, &err);
+	} else if (any_locked && !tx->in_order) {
+		conflict(tx);
+	} else if (any_refused) {
+		take_back(tx, tell_refusal);
+	} else if (tx->next + 1 < tx->part_count) {
+		tx->left = 1;
+		ask(&tx->parts[tx->next++], MG_KV_PREPARE);
+	} else {
+		tx->then = decided;
+		tx->left = 1;
+		ask(last_of(tx), MG_KV_DECIDE);
+	}
+}
+
+static void begin_on_raft(void *arg)
+{
+	begin(arg);
+}
+
+static void begin(struct mg_kv_tx *tx)
+{
+	uint32_t at_once = tx->in_order ? 1 : tx->part_count - 1;
+
+	mg_random_bytes(tx->id, sizeof tx->id);
+	for (uint32_t i = 0; i < tx->part_count; i++) {
+		tx->parts[i].prepared = tx->parts[i].known = false;
+		tx->parts[i].results = NULL;
+		tx->parts[i].err = (struct mg_error){ 0 };
+	}
+	tx->then = prepared;
+	tx->next = at_once;
+	tx->left = at_once;
+	for (uint32_t i = 0; i < at_once; i++) {
+		ask(&tx->parts[i], MG_KV_PREPARE);
+	}
+}
+
+/* ---- one shard ---- */
+
+struct alone {
+	struct mg_kv_call call; /* first */
+	struct mg_kv_atomic *atomic;
+};
+
+static void alone_done(struct mg_kv_call *call, const struct mg_error *err,
+                       const struct mg_kv_result *results)
+{
+	struct alone *alone = (struct alone *)call;
+	struct mg_kv_atomic *atomic = alone->atomic;
+
+	atomic->done(atomic, err, results);
+	mg_free(alone);
+}
+
+static void begin_alone(struct mg_replica *replica, struct mg_kv_atomic *atomic, uint32_t shard)
+{
+	struct alone *alone = mg_alloc0(sizeof *alone);
+
+	alone->atomic = atomic;
+	alone->call = (struct mg_kv_call){
+		.shard = shard, .ops = atomic->ops, .count = atomic->count, .id = atomic->id,
+		.done = alone_done,
+	};
+	mg_replica_kv_call(replica, &alone->call);
+}
+
+/* ---- the beginning ---- */
+
+struct placed {
+	uint32_t shard, place;
+};
+
+static int by_shard(const void *a, const void *b)
+{
+	const struct placed *one = a, *other = b;
+
+	return one->shard != other->shard ? (one->shard > other->shard) - (one->shard < other->shard)
+	                                  : (one->place > other->place) - (one->place < other->place);
+}
+
+/* Operations `from` to before `end` of the list are one shard's. */
+static void add_part(struct mg_kv_tx *tx, const struct placed *placed, uint32_t from, uint32_t end)
+{
+	struct part *part = &tx->parts[tx->part_count++];
+
+	*part = (struct part){ .call.shard = placed[from].shard, .tx = tx, .count = end - from + 1 };
+	part->ops = mg_arena_new_array(tx->arena, struct mg_kv_op, part->count);
+	part->places = mg_arena_new_array(tx->arena, uint32_t, part->count);
+	for (uint32_t i = from; i < end; i++) {
+		part->places[i - from + 1] = placed[i].place;
+		part->ops[i - from + 1] = tx->atomic->ops[placed[i].place];
+	}
+}
+
+static void begin_parts(struct mg_replica *replica, struct mg_kv_atomic *atomic,
+                        const struct placed *placed, uint32_t part_count)
+{
+	struct mg_kv_tx *tx = mg_alloc0(sizeof *tx);
+	uint32_t from = 0;
+
+	tx->replica = replica;
+	tx->atomic = atomic;
+	tx->arena = mg_arena_new();
+	tx->parts = mg_arena_new_array(tx->arena, struct part, part_count);
+	for (uint32_t i = 1; i <= atomic->count; i++) {
+		if (i == atomic->count || placed[i].shard != placed[from].shard) {
+			add_part(tx, placed, from, i);
+			from = i;
+		}
+	}
+	mg_raft_host_post(replica->host, begin_on_raft, tx);
+}
+
+void mg_replica_kv_atomic(struct mg_replica *replica, struct mg_kv_atomic *atomic)
+{
+	uint32_t count = atomic->count, part_count = count > 0;
+	struct placed *placed = mg_alloc((count + 1) * sizeof *placed);
+
+	for (uint32_t i = 0; i < count; i++) {
+		const struct mg_kv_op *op = &atomic->ops[i];
+
+		placed[i] = (struct placed){ mg_replica_kv_shard(replica, op->space, op->key), i };
+	}
+	qsort(placed, count, sizeof *placed, by_shard);
+	for (uint32_t i = 1; i < count; i++) {
+		part_count += placed[i].shard != placed[i - 1].shard;
+	}
+	if (part_count <= 1) {
+		begin_alone(replica, atomic, count ? placed[0].shard : 0);
+	} else {
+		begin_parts(replica, atomic, placed, part_count);
+	}
+	mg_free(placed);
+}
