@@ -95,7 +95,7 @@ class Group:
 class Servers(Group):
     """`count` servers of one cluster, ready, in a fresh directory."""
 
-    def __init__(self, work, count=3, shards=4, options=(), scale=0):
+    def __init__(self, work, count=3, shards=4, options=(), scale=0, kv_shards=0):
         super().__init__(work)
         self.names = [f"server-{i + 1}" for i in range(count)]
         self.dirs = {name: os.path.join(work, name) for name in self.names}
@@ -105,7 +105,8 @@ class Servers(Group):
             shutil.rmtree(directory, ignore_errors=True)
         first = self.dirs[self.names[0]]
         subprocess.run([PROGRAM, "bootstrap", "--data-dir", first, "--client-username", USER, "--client-password", PASSWORD,
-                        "--worker-password", WORKER_PASSWORD, "--tpch-scale-factor", str(scale), "--shard-count", str(shards)],
+                        "--worker-password", WORKER_PASSWORD, "--tpch-scale-factor", str(scale), "--shard-count", str(shards),
+                        "--kv-shard-count", str(kv_shards)],
                        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.ca = os.path.join(first, "tls", "ca.crt")
         self.tls = ssl.create_default_context(cafile=self.ca)
@@ -176,6 +177,9 @@ class Servers(Group):
     def load(self, kind, table, rows, clients, seconds, name=None):
         return load(kind, self.url(name or self.coordinator()), USER, PASSWORD, self.ca, table, rows, clients, seconds)
 
+    def load_keys(self, kind, clients, seconds, name=None):
+        return load(kind, f"localhost:{self.ports[name or self.coordinator()]}", self.ca, USER, PASSWORD, clients, seconds)
+
 
 def make_certificate(work):
     """A CA and a certificate for loopback, for both ends of a connection: what our servers make for themselves."""
@@ -222,5 +226,5 @@ class Etcd(Group):
                 return address
         return None
 
-    def load(self, clients, seconds):
-        return load("etcd", self.leader, self.ca, clients, seconds)
+    def load(self, clients, seconds, kind="etcd"):
+        return load(kind, self.leader, self.ca, clients, seconds)

@@ -5,23 +5,22 @@
  *   puts insert URL USER PASSWORD ROOTS TABLE ROWS  CLIENTS SECONDS   our channel, INSERT of ROWS
  *   puts select URL USER PASSWORD ROOTS TABLE KEYS  CLIENTS SECONDS   keys below KEYS
  *   puts update URL USER PASSWORD ROOTS TABLE KEYS  CLIENTS SECONDS   likewise
+ *   puts set    HOST:PORT ROOTS USER PASSWORD       CLIENTS SECONDS   our keys, Redis' SET over TLS
+ *   puts get    HOST:PORT ROOTS USER PASSWORD       CLIENTS SECONDS   likewise GET, of 64 keys each
  *   puts etcd   HOST:PORT ROOTS                     CLIENTS SECONDS   gRPC, KV.Put
+ *   puts etcdget HOST:PORT ROOTS                    CLIENTS SECONDS   likewise KV.Range of one key
  *   puts duckdb FILE                          ROWS  1       SECONDS   prepared INSERT, autocommit
  *
  * Both network clients are of one kind: the same blocking TLS socket (net/client_tls.h), one write,
  * one read, no library between.  What they send is a key of 8 bytes and a value of 100.  The first
  * fifth of the time warms up and is not counted.  Prints one line of JSON.
  */
-#include "merganser.h"
+#include "puts_int.h"
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "base/str.h"
-#include "net/client_tls.h"
 #include "os/clock.h"
 
-#include <duckdb.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,56 +28,79 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { VALUE_SIZE = 100, CLIENTS_MAX = 1024, SAMPLES_MAX = 4 << 20 };
+enum { CLIENTS_MAX = 1024, SAMPLES_MAX = 4 << 20 };
 
-struct worker;
-
-/* One way to write; all calls by the worker's thread. */
-struct way {
-	void (*open)(struct worker *worker);
-	void (*put)(struct worker *worker, uint64_t key);
-	void (*close)(struct worker *worker);
-};
-
-struct load {
-	const struct way *way;
-	char **arguments; /* behind the way */
-	uint64_t rows;    /* of one write; of select and update: keys */
-	uint64_t from_us, until_us;
-	pthread_barrier_t ready;
-};
-
-struct worker {
-	const struct load *load;
-	pthread_t thread;
-	uint32_t number;
-	mg_client *client;
-	struct mg_client_socket *socket; /* etcd */
-	uint32_t stream;
-	uint8_t in[16384];
-	size_t in_size;
-	duckdb_database database;
-	duckdb_connection connection;
-	duckdb_prepared_statement statement;
-	struct mg_sb text, params;
-	char value[VALUE_SIZE + 1];
-	uint32_t *samples; /* us */
-	size_t count, cap;
-	uint64_t random;
-};
-
-static _Noreturn void fail(const char *what, const char *why)
+_Noreturn void puts_fail(const char *what, const char *why)
 {
 	fprintf(stderr, "puts: %s: %s\n", what, why);
 	exit(1);
 }
 
-static uint64_t next_random(struct worker *worker)
+uint64_t puts_random(struct worker *worker)
 {
 	worker->random ^= worker->random << 13;
 	worker->random ^= worker->random >> 7;
 	worker->random ^= worker->random << 17;
 	return worker->random;
+}
+
+/* ---- connections ---- */
+
+void puts_connect(struct worker *worker, const char *address, const char *roots,
+                  const char *protocol)
+{
+	const char *const alpn[] = { protocol, NULL };
+	char *host = strdup(address), *port = strrchr(host, ':');
+	const struct mg_tls_client_options tls = { .roots_file = roots,
+		                                       .alpn = protocol ? alpn : NULL };
+	struct mg_error err = { 0 };
+
+	*port++ = '\0';
+	const struct mg_client_socket_options options = {
+		.host = host, .port = port, .tls = &tls, .timeout_ms = 10000, .wake_fd = -1
+	};
+
+	if (mg_client_socket_open(&worker->socket, &options, &err)) {
+		puts_fail(address, err.message);
+	}
+	free(host);
+}
+
+void puts_read(struct worker *worker)
+{
+	struct mg_error err = { 0 };
+	size_t got = 0;
+
+	if (mg_client_socket_read(worker->socket, worker->in + worker->in_size,
+	                          sizeof worker->in - worker->in_size, &got, &err)) {
+		puts_fail("read", err.message);
+	}
+	worker->in_size += got;
+	if (!got && mg_client_socket_wait(worker->socket, 30000) != MG_WAIT_BYTES) {
+		puts_fail("read", "no answer in 30 s");
+	}
+}
+
+void puts_send(struct worker *worker)
+{
+	struct mg_error err = { 0 };
+
+	if (mg_client_socket_write(worker->socket, mg_sb_text(&worker->text), worker->text.len, &err)) {
+		puts_fail("write", err.message);
+	}
+	worker->text.len = 0;
+}
+
+void puts_fill(struct worker *worker, void (*put)(struct worker *worker, uint64_t key))
+{
+	for (uint64_t i = 0; i < OWN_KEYS; i++) {
+		put(worker, (uint64_t)worker->number << 24 | i);
+	}
+}
+
+uint64_t puts_own_key(struct worker *worker)
+{
+	return (uint64_t)worker->number << 24 | puts_random(worker) % OWN_KEYS;
 }
 
 /* ---- our channel ---- */
@@ -93,7 +115,7 @@ static void ours_open(struct worker *worker)
 	options.password = argv[2];
 	options.tls_roots = argv[3];
 	if (mg_client_connect(&worker->client, &options)) {
-		fail(argv[0], mg_client_error(worker->client)->message);
+		puts_fail(argv[0], mg_client_error(worker->client)->message);
 	}
 }
 
@@ -118,7 +140,7 @@ static void run_ours(struct worker *worker, uint64_t rows)
 		failed = mg_client_next_statement(worker->client, &statement);
 	}
 	if (failed || seen != rows) {
-		fail("write", failed ? mg_client_error(worker->client)->message : "not all rows");
+		puts_fail("write", failed ? mg_client_error(worker->client)->message : "not all rows");
 	}
 }
 
@@ -154,7 +176,7 @@ static void select_put(struct worker *worker, uint64_t key)
 	}
 	worker->params.len = 0;
 	mg_sb_addf(&worker->params, "[%llu]",
-	           (unsigned long long)(next_random(worker) % worker->load->rows));
+	           (unsigned long long)(puts_random(worker) % worker->load->rows));
 	run_ours(worker, 1);
 }
 
@@ -166,168 +188,13 @@ static void update_put(struct worker *worker, uint64_t key)
 	}
 	worker->params.len = 0;
 	mg_sb_addf(&worker->params, "[\"%s\",%llu]", worker->value,
-	           (unsigned long long)(next_random(worker) % worker->load->rows));
+	           (unsigned long long)(puts_random(worker) % worker->load->rows));
 	run_ours(worker, 1);
 }
 
 static void ours_close(struct worker *worker)
 {
 	mg_client_close(worker->client);
-}
-
-/* ---- etcd: HTTP/2 and protobuf by hand, as much as a Put needs ---- */
-
-enum { H2_HEAD = 9, H2_DATA = 0, H2_HEADERS = 1, H2_SETTINGS = 4, H2_PING = 6, H2_WINDOW = 8 };
-enum { H2_END_STREAM = 1, H2_ACK = 1, H2_END_HEADERS = 4 };
-
-static void add_frame(struct mg_sb *out, uint8_t kind, uint8_t flags, uint32_t stream,
-                      const void *data, size_t size)
-{
-	const char head[H2_HEAD] = { (char)(size >> 16),  (char)(size >> 8),    (char)size,
-		                         (char)kind,          (char)flags,          (char)(stream >> 24),
-		                         (char)(stream >> 16), (char)(stream >> 8), (char)stream };
-
-	mg_sb_add_len(out, head, sizeof head);
-	mg_sb_add_len(out, data, size);
-}
-
-static void send_all(struct worker *worker, struct mg_sb *out)
-{
-	struct mg_error err = { 0 };
-
-	if (mg_client_socket_write(worker->socket, mg_sb_text(out), out->len, &err)) {
-		fail("etcd", err.message);
-	}
-	out->len = 0;
-}
-
-static void etcd_open(struct worker *worker)
-{
-	static const char *const alpn[] = { "h2", NULL };
-	static const char window[4] = { 0x3f, (char)0xff, 0, 0 };
-	/* No table of headers: we look at none of the answer's. */
-	static const char settings[6] = { 0, 1, 0, 0, 0, 0 };
-	char *host = strdup(worker->load->arguments[0]), *port = strrchr(host, ':');
-	const struct mg_tls_client_options tls = { .roots_file = worker->load->arguments[1],
-		                                       .alpn = alpn };
-	struct mg_error err = { 0 };
-
-	*port++ = '\0';
-	const struct mg_client_socket_options options = {
-		.host = host, .port = port, .tls = &tls, .timeout_ms = 10000, .wake_fd = -1
-	};
-
-	if (mg_client_socket_open(&worker->socket, &options, &err)) {
-		fail("etcd", err.message);
-	}
-	free(host);
-	mg_sb_add(&worker->text, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-	add_frame(&worker->text, H2_SETTINGS, 0, 0, settings, sizeof settings);
-	add_frame(&worker->text, H2_WINDOW, 0, 0, window, sizeof window);
-	send_all(worker, &worker->text);
-	worker->stream = 1;
-}
-
-/* A literal header without a place in the table. */
-static void add_header(struct mg_sb *out, const char *name, const char *value)
-{
-	mg_sb_add_char(out, 0);
-	mg_sb_add_char(out, (char)strlen(name));
-	mg_sb_add(out, name);
-	mg_sb_add_char(out, (char)strlen(value));
-	mg_sb_add(out, value);
-}
-
-static void add_put(struct worker *worker, uint64_t key)
-{
-	struct mg_sb headers = { 0 }, data = { 0 };
-	char key_bytes[8];
-
-	add_header(&headers, ":method", "POST");
-	add_header(&headers, ":scheme", "https");
-	add_header(&headers, ":path", "/etcdserverpb.KV/Put");
-	add_header(&headers, ":authority", "localhost");
-	add_header(&headers, "te", "trailers");
-	add_header(&headers, "content-type", "application/grpc");
-	add_frame(&worker->text, H2_HEADERS, H2_END_HEADERS, worker->stream, headers.ptr, headers.len);
-	mg_sb_fini(&headers);
-
-	memcpy(key_bytes, &key, sizeof key_bytes);
-	const char prefix[5] = { 0, 0, 0, 0, 2 + sizeof key_bytes + 2 + VALUE_SIZE };
-
-	mg_sb_add_len(&data, prefix, sizeof prefix);
-	mg_sb_add_char(&data, 0x0a); /* field 1: key */
-	mg_sb_add_char(&data, sizeof key_bytes);
-	mg_sb_add_len(&data, key_bytes, sizeof key_bytes);
-	mg_sb_add_char(&data, 0x12); /* field 2: value */
-	mg_sb_add_char(&data, VALUE_SIZE);
-	mg_sb_add_len(&data, worker->value, VALUE_SIZE);
-	add_frame(&worker->text, H2_DATA, H2_END_STREAM, worker->stream, data.ptr, data.len);
-	mg_sb_fini(&data);
-}
-
-/* Take whole frames; true when the answer to our stream has ended. */
-static bool take_frames(struct worker *worker, bool *answered)
-{
-	bool ended = false;
-	size_t at = 0;
-
-	while (!ended && worker->in_size - at >= H2_HEAD) {
-		const uint8_t *head = worker->in + at;
-		size_t size = (size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2];
-		uint32_t stream = (uint32_t)head[5] << 24 | (uint32_t)head[6] << 16 |
-		                  (uint32_t)head[7] << 8 | head[8];
-
-		if (size > sizeof worker->in - H2_HEAD) {
-			fail("etcd", "a frame that is too large");
-		}
-		if (worker->in_size - at < H2_HEAD + size) {
-			break;
-		}
-		if ((head[3] == H2_SETTINGS || head[3] == H2_PING) && !(head[4] & H2_ACK)) {
-			add_frame(&worker->text, head[3], H2_ACK, 0, head + H2_HEAD,
-			          head[3] == H2_PING ? size : 0);
-		}
-		if (stream == worker->stream && head[3] == H2_DATA && size > 5) {
-			*answered = true; /* an error comes without a message */
-		}
-		ended = stream == worker->stream && (head[3] == H2_DATA || head[3] == H2_HEADERS) &&
-		        (head[4] & H2_END_STREAM);
-		at += H2_HEAD + size;
-	}
-	memmove(worker->in, worker->in + at, worker->in_size - at);
-	worker->in_size -= at;
-	return ended;
-}
-
-static void etcd_put(struct worker *worker, uint64_t key)
-{
-	struct mg_error err = { 0 };
-	bool answered = false;
-
-	add_put(worker, key);
-	send_all(worker, &worker->text);
-	while (!take_frames(worker, &answered)) {
-		size_t got = 0;
-
-		if (mg_client_socket_read(worker->socket, worker->in + worker->in_size,
-		                          sizeof worker->in - worker->in_size, &got, &err)) {
-			fail("etcd", err.message);
-		}
-		worker->in_size += got;
-		if (!got && mg_client_socket_wait(worker->socket, 30000) != MG_WAIT_BYTES) {
-			fail("etcd", "no answer in 30 s");
-		}
-	}
-	if (!answered) {
-		fail("etcd", "a Put was refused");
-	}
-	worker->stream += 2;
-}
-
-static void etcd_close(struct worker *worker)
-{
-	mg_client_socket_close(worker->socket);
 }
 
 /* ---- DuckDB in this process ---- */
@@ -340,12 +207,12 @@ static void duckdb_open_file(struct worker *worker)
 	    duckdb_connect(worker->database, &worker->connection) == DuckDBError ||
 	    duckdb_query(worker->connection, "CREATE OR REPLACE TABLE t (k BIGINT, v VARCHAR)", NULL) ==
 	        DuckDBError) {
-		fail(file, "cannot be opened");
+		puts_fail(file, "cannot be opened");
 	}
 	insert_text(worker, "t");
 	if (duckdb_prepare(worker->connection, mg_sb_text(&worker->text), &worker->statement) ==
 	    DuckDBError) {
-		fail(file, duckdb_prepare_error(worker->statement));
+		puts_fail(file, duckdb_prepare_error(worker->statement));
 	}
 }
 
@@ -358,7 +225,7 @@ static void duckdb_put(struct worker *worker, uint64_t key)
 		duckdb_bind_varchar(worker->statement, 2 * i + 2, worker->value);
 	}
 	if (duckdb_execute_prepared(worker->statement, NULL) == DuckDBError) {
-		fail("duckdb", "an INSERT failed");
+		puts_fail("duckdb", "an INSERT failed");
 	}
 }
 
@@ -454,7 +321,7 @@ static uint64_t number(const char *text, uint64_t max)
 	uint64_t value = strtoull(text, &end, 10);
 
 	if (*end || !value || value > max) {
-		fail(text, "is no number that makes sense here");
+		puts_fail(text, "is no number that makes sense here");
 	}
 	return value;
 }
@@ -471,7 +338,7 @@ static void run(struct load *load, uint32_t clients, uint64_t seconds)
 		workers[i].random = mg_clock_us() * 2654435761u + i + 1;
 		memset(workers[i].value, 'a' + (int)(i % 26), VALUE_SIZE);
 		if (pthread_create(&workers[i].thread, NULL, work, &workers[i])) {
-			fail("thread", "there is none to be had");
+			puts_fail("thread", "there is none to be had");
 		}
 	}
 	(void)pthread_barrier_wait(&load->ready);
@@ -491,7 +358,7 @@ static void run(struct load *load, uint32_t clients, uint64_t seconds)
 
 int main(int argc, char **argv)
 {
-	static const struct {
+	const struct {
 		const char *name;
 		int arguments;
 		int rows; /* which of them; 0: none, it is one row */
@@ -500,7 +367,10 @@ int main(int argc, char **argv)
 		{ "insert", 6, 6, { ours_open, insert_put, ours_close } },
 		{ "select", 6, 6, { ours_open, select_put, ours_close } },
 		{ "update", 6, 6, { ours_open, update_put, ours_close } },
-		{ "etcd", 2, 0, { etcd_open, etcd_put, etcd_close } },
+		{ "etcd", 2, 0, puts_etcd_put },
+		{ "etcdget", 2, 0, puts_etcd_get },
+		{ "set", 4, 0, puts_resp_set },
+		{ "get", 4, 0, puts_resp_get },
 		{ "duckdb", 2, 2, { duckdb_open_file, duckdb_put, duckdb_close_file } },
 	};
 
@@ -519,6 +389,8 @@ int main(int argc, char **argv)
 			return 0;
 		}
 	}
-	fail("usage", "puts insert|select|update URL USER PASSWORD ROOTS TABLE ROWS CLIENTS SECONDS | "
-	              "puts etcd HOST:PORT ROOTS CLIENTS SECONDS | puts duckdb FILE ROWS 1 SECONDS");
+	puts_fail("usage", "puts insert|select|update URL USER PASSWORD ROOTS TABLE ROWS CLIENTS "
+	                   "SECONDS | puts set|get HOST:PORT ROOTS USER PASSWORD CLIENTS SECONDS"
+	                   " | puts etcd|etcdget HOST:PORT ROOTS CLIENTS SECONDS"
+	                   " | puts duckdb FILE ROWS 1 SECONDS");
 }
