@@ -6,6 +6,8 @@
 #include <sodium.h>
 #include <string.h>
 
+enum { HEADER_MAX = MG_KV_TYPE_MAX };
+
 bool mg_kv_is_space(struct mg_str name)
 {
 	bool good = name.len > 0 && name.len <= MG_KV_SPACE_MAX;
@@ -14,6 +16,18 @@ bool mg_kv_is_space(struct mg_str name)
 		good = name.ptr[i] && /* which strchr would find */
 		       strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-",
 		              name.ptr[i]) != NULL;
+	}
+	return good;
+}
+
+bool mg_kv_is_header(struct mg_str text)
+{
+	bool good = text.len <= HEADER_MAX;
+
+	for (size_t i = 0; good && i < text.len; i++) {
+		unsigned char c = (unsigned char)text.ptr[i];
+
+		good = c >= ' ' && c != 0x7f;
 	}
 	return good;
 }

@@ -9,6 +9,8 @@
 
 /* 1 to 64 letters, digits, "_", "-" and ".". */
 bool mg_kv_is_space(struct mg_str name);
+/* What may be given back as a value of Content-Type or Content-Encoding: no control characters. */
+bool mg_kv_is_header(struct mg_str text);
 /* False: it is none.  *out: in arena. */
 bool mg_kv_from_hex(struct mg_arena *arena, struct mg_str text, struct mg_str *out);
 bool mg_kv_from_base64(struct mg_arena *arena, struct mg_str text, struct mg_str *out);

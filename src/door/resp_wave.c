@@ -259,6 +259,16 @@ static void copy_values(struct mg_redis_call *call, const struct mg_kv_result *r
 	}
 }
 
+static bool is_too_much(const struct mg_redis_call *call, const struct mg_kv_result *results)
+{
+	bool too_much = false;
+
+	for (uint32_t i = 0; !too_much && i < call->call.count; i++) {
+		too_much = results[i].status == MG_KV_TOO_MUCH;
+	}
+	return too_much;
+}
+
 /* Raft thread; or the loop, when it was refused at once. */
 static void note_done(struct mg_redis_call *call, const struct mg_error *err,
                       const struct mg_kv_result *results)
@@ -267,6 +277,9 @@ static void note_done(struct mg_redis_call *call, const struct mg_error *err,
 
 	if (err) {
 		call->err = *err;
+	} else if (is_too_much(call, results)) {
+		mg_error_set(&call->err, MG_E_LIMIT, "commands that were sent at once read and write more "
+		                                     "than 32 MiB in a shard, and nothing was changed");
 	} else {
 		for (uint32_t i = 0; i < call->call.count; i++) {
 			note_result(call->of[i], &results[i]);

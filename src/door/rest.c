@@ -24,6 +24,7 @@
 enum {
 	SQL_BODY_MAX = 8 << 20,
 	COPY_BODY_MAX = 64 << 20,
+	KV_BATCH_MAX = 32 << 20,
 	OTHER_BODY_MAX = 64 << 10,
 	NODES_MAX = 256
 };
@@ -584,7 +585,7 @@ size_t mg_rest_head(struct mg_http_request *request, void *arg)
 		return COPY_BODY_MAX; /* rows */
 	}
 	if (strncmp(path, "/kv/", strlen("/kv/")) == 0) {
-		return MG_KV_VALUE_MAX;
+		return strcmp(mg_http_method(request), "POST") == 0 ? KV_BATCH_MAX : MG_KV_VALUE_MAX;
 	}
 	if (strcmp(path, "/set") == 0) {
 		return 2 * MG_KV_VALUE_MAX + OTHER_BODY_MAX + 2 * MG_KV_KEY_MAX; /* in hex */

@@ -493,8 +493,7 @@ static bool read_set(struct mg_http_request *request, struct mg_kv_op *op)
 	}
 	bool large = op->key.len > MG_KV_KEY_MAX || op->value.len > MG_KV_VALUE_MAX;
 
-	if (large || op->key.len == 0 || op->type.len > MG_KV_TYPE_MAX ||
-	    op->encoding.len > MG_KV_TYPE_MAX) {
+	if (large || op->key.len == 0 || !mg_kv_is_header(op->type) || !mg_kv_is_header(op->encoding)) {
 		refuse(request, large ? 413 : 400, "the key or a text is too long, or empty",
 		       "A key has 1 to 65,536 bytes, a type and an encoding up to 255, a value up to "
 		       "4 MiB.");

@@ -17,9 +17,11 @@
 #include "door/kv_text.h"
 #include "replica/kv_atomic.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TTL_S_MAX (100.0 * 365 * 86400)
@@ -112,6 +114,14 @@ static void tell_refused(struct batch *batch, uint32_t at, const struct mg_kv_re
 		mg_error_set(&batch->err, MG_E_USAGE, "this Idempotency-Key was used for another request");
 		mg_error_hint(&batch->err, "A key names one request; take a new one for each.");
 		batch->status = 422;
+		return;
+	}
+	if (result->status == MG_KV_TOO_MUCH) {
+		mg_error_set(&batch->err, MG_E_LIMIT,
+		             "the batch reads and writes more than %u MiB in a shard",
+		             MG_KV_WORK_MAX >> 20);
+		mg_error_hint(&batch->err, "Nothing was changed: send it in parts.");
+		batch->status = 413;
 		return;
 	}
 	if (result->version && (result->status == MG_KV_PRESENT ||
@@ -212,10 +222,23 @@ static bool read_bytes(struct mg_arena *arena, const struct mg_json *item, const
 
 static bool read_integer(const struct mg_json *value, int64_t *out)
 {
-	char end;
+	char *end = NULL;
 
-	return value && mg_json_is(value, MG_JSON_NUMBER) &&
-	       sscanf(value->text.ptr, "%" SCNd64 "%c", out, &end) == 1;
+	if (!value || !mg_json_is(value, MG_JSON_NUMBER)) {
+		return false;
+	}
+	errno = 0;
+	*out = strtoll(value->text.ptr, &end, 10);
+	return errno == 0 && end == value->text.ptr + value->text.len;
+}
+
+/* False: it is there, and is neither true nor false. */
+static bool read_flag(const struct mg_json *item, const char *name, uint16_t flag, uint16_t *flags)
+{
+	const struct mg_json *value = mg_json_get(item, name);
+
+	*flags |= value && mg_json_is(value, MG_JSON_TRUE) ? flag : 0;
+	return !value || mg_json_is(value, MG_JSON_TRUE) || mg_json_is(value, MG_JSON_FALSE);
 }
 
 static int read_conditions(const struct mg_json *item, size_t at, struct mg_kv_op *op,
@@ -234,8 +257,11 @@ static int read_conditions(const struct mg_json *item, size_t at, struct mg_kv_o
 		op->flags |= MG_KV_IF_VERSION;
 		op->number = (uint64_t)number;
 	}
-	op->flags |= mg_json_get_bool(item, "if_absent", false) ? MG_KV_IF_ABSENT : 0;
-	op->flags |= mg_json_get_bool(item, "if_present", false) ? MG_KV_IF_PRESENT : 0;
+	if (!read_flag(item, "if_absent", MG_KV_IF_ABSENT, &op->flags) ||
+	    !read_flag(item, "if_present", MG_KV_IF_PRESENT, &op->flags)) {
+		return bad(err, at, "\"if_absent\" or \"if_present\" is neither true nor false",
+		           "Without quotes.");
+	}
 	if (op->kind == MG_KV_CHECK && op->flags == 0) {
 		return bad(err, at, "a \"check\" of nothing",
 		           "\"if_version\", \"if_absent\" or \"if_present\".");
@@ -287,8 +313,9 @@ static int read_op(struct mg_arena *arena, const struct mg_json *item, size_t at
 	}
 	op->type = mg_str(mg_json_get_text(item, "content_type"));
 	op->encoding = mg_str(mg_json_get_text(item, "encoding"));
-	if (op->type.len > MG_KV_TYPE_MAX || op->encoding.len > MG_KV_TYPE_MAX) {
-		return bad(err, at, "\"content_type\" or \"encoding\" is too long", "Up to 255 bytes.");
+	if (!mg_kv_is_header(op->type) || !mg_kv_is_header(op->encoding)) {
+		return bad(err, at, "\"content_type\" or \"encoding\" is none",
+		           "Up to 255 characters that may stand in a header.");
 	}
 	if (op->kind == MG_KV_ADD && mg_json_get(item, "by") &&
 	    !read_integer(mg_json_get(item, "by"), &by)) {
@@ -339,7 +366,11 @@ void mg_rest_kv_batch(struct mg_doors *doors, struct mg_http_request *request, c
 	batch->request = request;
 	batch->loop = mg_conn_loop(mg_http_conn(request));
 	batch->atomic.done = batch_done;
-	if (!slash || strcmp(slash, "/batch") != 0 || !mg_kv_is_space(name)) {
+	if (slash && !mg_kv_is_space(name)) {
+		mg_error_set(&batch->err, MG_E_USAGE, "this is no name of a namespace");
+		mg_error_hint(&batch->err, "Up to 64 letters, digits, \"_\", \"-\" and \".\".");
+		mg_rest_error(request, &batch->err, 400);
+	} else if (!slash || strcmp(slash, "/batch") != 0) {
 		mg_error_set(&batch->err, MG_E_USAGE, "POST is not for keys");
 		mg_error_hint(&batch->err,
 		              "GET, PUT or DELETE /kv/NAMESPACE/KEY, or POST /kv/NAMESPACE/batch.");

@@ -25,6 +25,7 @@ struct step {
 	struct mg_kv_found was;
 	bool is_stored, is_there; /* it may be stored and have expired */
 	struct mg_arena *arena;   /* of its answer; NULL: nobody wants one */
+	size_t *work;             /* bytes of its request so far, wanted or not */
 	struct mg_kv_result *result;
 };
 
@@ -112,6 +113,7 @@ static void store(struct step *step, struct mg_kv_found *now)
 	now->created_ms = step->is_there ? step->was.created_ms : time_ms;
 	now->changed_ms = time_ms;
 	mg_kv__record(now, &state->value);
+	*step->work += state->value.len;
 	mg_lsm_batch_put(state->batch,
 	                 mg_kv__data_key(state, step->op->space, step->op->key, &state->key),
 	                 (struct mg_str){ state->value.ptr, state->value.len });
@@ -274,6 +276,7 @@ static void tell_was(struct step *step)
 	struct mg_kv_result *result = step->result;
 
 	result->found = true;
+	*step->work += step->was.value.len + step->was.type.len + step->was.encoding.len;
 	if (step->arena) {
 		result->was = step->was;
 		result->was.value = keep(step, step->was.value);
@@ -317,15 +320,18 @@ static enum mg_kv_status execute(struct step *step)
 /* ---- requests ---- */
 
 static int run_op(struct mg_kv_state *state, const struct mg_kv_op *op, struct mg_arena *arena,
-                  struct mg_kv_result *result, struct mg_error *err)
+                  size_t *work, struct mg_kv_result *result, struct mg_error *err)
 {
-	struct step step = { .state = state, .op = op, .arena = arena, .result = result };
+	struct step step = {
+		.state = state, .op = op, .arena = arena, .work = work, .result = result
+	};
 	bool held = false;
 	int code = mg_kv__is_held(state, op->space, op->key, &held, err);
 
 	code = code || held ? code : find(&step, err);
 	if (!code) {
 		result->status = held ? MG_KV_LOCKED : execute(&step);
+		result->status = *work > MG_KV_WORK_MAX ? MG_KV_TOO_MUCH : result->status;
 	}
 	mg_lsm_value_free(&step.stored);
 	return code;
@@ -372,9 +378,16 @@ void mg_kv__tell_refused(struct mg_kv_result *list, uint32_t count, uint32_t ref
 	}
 }
 
+bool mg_kv_stops(const struct mg_kv_op *op, enum mg_kv_status status)
+{
+	return status == MG_KV_LOCKED || status == MG_KV_TOO_MUCH || status == MG_KV_ABORTED ||
+	       (status != MG_KV_DONE && !(op->flags & MG_KV_ALONE));
+}
+
 int mg_kv__run(struct mg_kv_state *state, struct mg_in ops, uint32_t count, struct mg_arena *arena,
                struct mg_kv_result *list, uint32_t *refused, struct mg_error *err)
 {
+	size_t work = 0;
 	int code = 0;
 
 	*refused = count;
@@ -385,9 +398,8 @@ int mg_kv__run(struct mg_kv_state *state, struct mg_in ops, uint32_t count, stru
 		bool good = mg_kv_op_next(&ops, &op);
 
 		mg_assert(good); /* mg_kv_entry_decode has read it */
-		code = run_op(state, &op, arena, result, err);
-		if (!code && (result->status == MG_KV_LOCKED ||
-		              (result->status != MG_KV_DONE && !(op.flags & MG_KV_ALONE)))) {
+		code = run_op(state, &op, arena, &work, result, err);
+		if (!code && mg_kv_stops(&op, result->status)) {
 			*refused = i;
 		}
 	}
@@ -485,7 +497,8 @@ static int let_go(struct mg_kv_state *state, const struct mg_kv_op *op, uint64_t
                   struct mg_error *err)
 {
 	struct mg_kv_result ignored = { 0 };
-	struct step step = { .state = state, .op = op, .result = &ignored };
+	size_t work = 0;
+	struct step step = { .state = state, .op = op, .work = &work, .result = &ignored };
 
 	if (op->space.len == 0) {
 		mg_lsm_batch_remove(state->batch, mg_kv__id_key(state, op->key, &state->key));

@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A DECIDE that comes later than that, by the log's clock, is none; what it was refused by is kept
- * for longer (MG_KV_ID_KEEP_MS). */
+/* A DECIDE that comes later than that after the beginning, by the log's clock, is none: that it was
+ * refused is remembered for longer (MG_KV_ID_KEEP_MS), but not for ever. */
 #define DECIDE_WITHIN_MS 60000u
+enum { AGAIN_MS = 100, AGAIN_FOR_MS = 30000 };
 
 /* A shard's operations; the first is the transaction's own. */
 struct part {
@@ -20,7 +21,8 @@ struct part {
 	uint32_t *places; /* of the others, in the caller's list */
 	uint32_t count;   /* with the first */
 	struct mg_kv_op own; /* of what ends it: SETTLE, INQUIRE, FORGET */
-	bool prepared, known; /* known: its answers are those of the same request before */
+	bool prepared, known; /* known: it was asked the same before, and has answered that again */
+	uint64_t until_ms;    /* what ends it is sent again */
 	struct mg_kv_result *results;
 	struct mg_error err;
 };
@@ -33,6 +35,7 @@ struct mg_kv_tx {
 	struct mg_arena *arena;
 	struct part *parts; /* in the order of their shards; the last one decides */
 	uint32_t part_count;
+	uint64_t within_ms;
 	uint32_t left;      /* calls under way */
 	uint32_t next;      /* of the parts, when they are asked one after the other */
 	bool in_order;
@@ -53,14 +56,18 @@ static struct mg_str keep(struct mg_kv_tx *tx, struct mg_str text)
 		                    text.len };
 }
 
-/* Of all its operations, which are valid only now. */
-static void keep_results(struct part *part, const struct mg_kv_result *results)
+/* Of all its operations, which are valid only now.  What PREPARE has read SETTLE brings again. */
+static void keep_results(struct part *part, const struct mg_kv_result *results, bool values)
 {
 	part->results = mg_arena_new_array(part->tx->arena, struct mg_kv_result, part->count);
 	for (uint32_t i = 0; i < part->count; i++) {
 		struct mg_kv_result *kept = &part->results[i];
 
 		*kept = results[i];
+		if (!values) {
+			kept->was = (struct mg_kv_found){ 0 };
+			continue;
+		}
 		kept->was.value = keep(part->tx, results[i].was.value);
 		kept->was.type = keep(part->tx, results[i].was.type);
 		kept->was.encoding = keep(part->tx, results[i].was.encoding);
@@ -72,10 +79,7 @@ static bool refused(const struct part *part)
 	bool was_refused = false;
 
 	for (uint32_t i = 0; part->results && !was_refused && i < part->count; i++) {
-		enum mg_kv_status status = part->results[i].status;
-
-		was_refused = status == MG_KV_LOCKED || status == MG_KV_ABORTED ||
-		              (status != MG_KV_DONE && !(part->ops[i].flags & MG_KV_ALONE));
+		was_refused = mg_kv_stops(&part->ops[i], part->results[i].status);
 	}
 	return was_refused;
 }
@@ -92,21 +96,33 @@ static bool has(const struct part *part, enum mg_kv_status status)
 
 /* ---- calls ---- */
 
+static void call_again(void *arg)
+{
+	struct part *part = arg;
+
+	mg_replica_kv_call(part->tx->replica, &part->call);
+}
+
 static void on_done(struct mg_kv_call *call, const struct mg_error *err,
                     const struct mg_kv_result *results)
 {
 	struct part *part = (struct part *)call;
 	struct mg_kv_tx *tx = part->tx;
 
+	if (err && err->code != MG_E_SHUTDOWN && mg_clock_ms() < part->until_ms) {
+		mg_raft_host_post_at(tx->replica->host, mg_clock_ms() + AGAIN_MS, call_again, part);
+		return;
+	}
+
 	part->err = err ? *err : (struct mg_error){ 0 };
 	part->results = NULL;
 	if (!err && call->ops == part->ops) {
-		keep_results(part, results);
 		part->known = results[0].found;
+		keep_results(part, results, part->known || part->ops[0].kind == MG_KV_DECIDE);
 		part->prepared = !part->known && !refused(part);
 	} else if (!err && part->own.kind == MG_KV_SETTLE && part->own.number == 1 &&
 	           results[0].found) {
-		keep_results(part, results);
+		keep_results(part, results, true);
 	} else if (!err && part->own.kind == MG_KV_INQUIRE) {
 		part->own.number = (uint64_t)results[0].number;
 	}
@@ -130,13 +146,12 @@ static bool any_known(struct mg_kv_tx *tx)
 static void ask(struct part *part, enum mg_kv_op_kind kind)
 {
 	struct mg_kv_tx *tx = part->tx;
-	uint64_t within_ms = (uint64_t)mg_clock_wall_ms() + DECIDE_WITHIN_MS;
 
 	part->ops[0] = (struct mg_kv_op){
 		.kind = (uint8_t)kind,
 		.key = { tx->id, sizeof tx->id },
 		.number = last_of(tx)->call.shard,
-		.expiry = any_known(tx) ? 0 : within_ms,
+		.expiry = any_known(tx) ? 0 : tx->within_ms,
 	};
 	part->call = (struct mg_kv_call){
 		.shard = part->call.shard,
@@ -146,10 +161,11 @@ static void ask(struct part *part, enum mg_kv_op_kind kind)
 		.id = tx->atomic->id,
 		.done = on_done,
 	};
+	part->until_ms = 0;
 	mg_replica_kv_call(tx->replica, &part->call);
 }
 
-/* What ends it. */
+/* What ends it; SETTLE and FORGET may be said twice. */
 static void tell(struct part *part, enum mg_kv_op_kind kind, uint64_t number)
 {
 	struct mg_kv_tx *tx = part->tx;
@@ -161,6 +177,7 @@ static void tell(struct part *part, enum mg_kv_op_kind kind, uint64_t number)
 		.shard = part->call.shard, .is_settling = true, .ops = &part->own, .count = 1,
 		.done = on_done,
 	};
+	part->until_ms = kind == MG_KV_INQUIRE ? 0 : mg_clock_ms() + AGAIN_FOR_MS;
 	mg_replica_kv_call(tx->replica, &part->call);
 }
 
@@ -254,8 +271,8 @@ static void settled(struct mg_kv_tx *tx)
 	complete = complete && last_of(tx)->results;
 	if (!complete) {
 		mg_error_set(&tx->err, MG_E_UNKNOWN_OUTCOME,
-		             "the keys were changed, all of them, and the result is not known here");
-		mg_error_hint(&tx->err, "Do not send it again: it has happened. Read the keys.");
+		             "it was decided that the keys are changed, and the result is not known here");
+		mg_error_hint(&tx->err, "Do not send it again. Read the keys.");
 	}
 	answer(tx, tx->err.code ? &tx->err : NULL);
 	if (!all || last_of(tx)->known) {
@@ -331,6 +348,8 @@ static void decided(struct mg_kv_tx *tx)
 		fail(tx, &err);
 	} else if (has(last, MG_KV_LOCKED) && !tx->in_order) {
 		conflict(tx);
+	} else if (has(last, MG_KV_OTHER_REQUEST)) {
+		take_back(tx, tell_refusal);
 	} else if (mixed && (last->known || has(last, MG_KV_ABORTED))) {
 		mg_error_set(&err, MG_E_UNKNOWN_OUTCOME,
 		             "the same request was carried out before, and its answer is forgotten");
@@ -393,7 +412,11 @@ static void begin(struct mg_kv_tx *tx)
 {
 	uint32_t at_once = tx->in_order ? 1 : tx->part_count - 1;
 
+	struct mg_kv_state *state = mg_replica_kv_state(tx->replica, last_of(tx)->call.shard);
+	uint64_t wall_ms = (uint64_t)mg_clock_wall_ms(), log_ms = mg_kv_state_time_ms(state);
+
 	mg_random_bytes(tx->id, sizeof tx->id);
+	tx->within_ms = (wall_ms > log_ms ? wall_ms : log_ms) + DECIDE_WITHIN_MS;
 	for (uint32_t i = 0; i < tx->part_count; i++) {
 		tx->parts[i].prepared = tx->parts[i].known = false;
 		tx->parts[i].results = NULL;

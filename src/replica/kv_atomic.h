@@ -1,18 +1,19 @@
 /*
  * kv_atomic.h - operations on keys of several shards that happen together or not at all.
  *
- *     PREPARE   each shard but the last: would it happen?  Then its keys are held.
+ *     PREPARE   each shard but the last: would it happen?  Then its keys are held until
  *     DECIDE    the last one: its own operations, and that the transaction happens, in one entry
  *     SETTLE    the others: what waited happens; only now the answer
- *     FORGET    the last one again
+ *     FORGET    the last one again, when all have answered
  *
  * Two-phase commit after Gray, with the decision in a replicated log, so no death of a node leaves
  * it open: who leads a shard whose part waits for 5 s asks the shard that decides (kv_resolve.c),
  * and by asking makes sure that nothing is decided later.  Readers and writers of held keys wait;
  * so one who has seen the transaction at one shard sees it at all.
  *
- * First all shards are asked at once, and a held key sends everybody home; then one after the
- * other in the order of their numbers, waiting where keys are held: nobody can wait in a circle.
+ * First all shards but the last are asked at once, and a held key sends everybody home; then one
+ * after the other in the order of their numbers, waiting where keys are held: nobody can wait in a
+ * circle.
  *
  * Thread: any; done: the raft thread.
  */

@@ -10,7 +10,7 @@
 
 #include <inttypes.h>
 
-enum { TICK_MS = 100 };
+enum { TICK_MS = 100, ENTRY_PREPARES = 32 /* each goes back in the tree's batch, which is dear */ };
 #define REQUEST_BYTES_MAX (15u << 20) /* an entry of raft has 16 MiB */
 #define ENTRY_BYTES (4u << 20) /* gathered into one entry; a larger request is one of its own */
 
@@ -41,7 +41,9 @@ struct kv_group {
 	struct reading *readings; /* whose index is known, and not applied here yet */
 	struct mg_kv_call *held;  /* which a transaction keeps from happening */
 	uint64_t releases;        /* of its state, when they were last tried */
-	bool ticking, resolving;
+	uint64_t told; /* index of the last entry whose results were told */
+	bool ticking;
+	struct mg_kv_resolver resolver;
 };
 
 struct mg_kv_groups {
@@ -180,7 +182,7 @@ static void on_asked(void *arg, const struct mg_error *err, uint64_t index)
 		refuse_sent(sent, err);
 	} else if (!sent->answered) {
 		sent->index = index;
-		if (index <= mg_kv_state_index(mg_kv_sm_state(sent->group->sm))) {
+		if (index <= sent->group->told) {
 			lose_sight(sent->group, index);
 			return;
 		}
@@ -387,13 +389,14 @@ static void propose_all(struct kv_group *group, struct mg_kv_call *calls)
 	while (calls) {
 		struct mg_kv_call *first = calls;
 		size_t size = MG_KV_ENTRY_HEAD;
-		uint32_t count = 0;
+		uint32_t count = 0, prepares = 0;
 
 		do {
 			size += calls->bytes;
+			prepares += calls->count > 0 && calls->ops[0].kind == MG_KV_PREPARE;
 			count++;
 			calls = calls->next;
-		} while (calls && size + calls->bytes <= ENTRY_BYTES);
+		} while (calls && size + calls->bytes <= ENTRY_BYTES && prepares < ENTRY_PREPARES);
 		propose(group, first, count, size);
 	}
 }
@@ -434,7 +437,8 @@ static void gather(void *arg)
 /* What no replica could decode must not get into the log. */
 static int check(const struct mg_kv_call *call, struct mg_error *err)
 {
-	bool good = call->count <= MG_KV_OPS_MAX && call->id.len <= MG_KV_ID_MAX;
+	bool good = call->count <= MG_KV_OPS_MAX && call->id.len <= MG_KV_ID_MAX &&
+	            (call->id.len == 0 || call->id.ptr[0] != '\0'); /* decisions stand behind a zero */
 
 	for (uint32_t i = 0; good && i < call->count; i++) {
 		const struct mg_kv_op *op = &call->ops[i];
@@ -499,8 +503,15 @@ void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call)
 
 static void try_again(struct mg_kv_groups *groups, struct mg_kv_call *call)
 {
+	struct mg_error err = { 0 };
+	bool held = false;
+
 	if (call->reads) {
 		answer_read(groups, call);
+		return;
+	}
+	if (!any_held(groups, call, &held, &err) && held) {
+		hold(&groups->list[call->shard], call); /* its bytes need not go through the log for that */
 		return;
 	}
 	pthread_mutex_lock(&groups->lock);
@@ -575,12 +586,26 @@ static void tick(struct kv_group *group)
 	mg_group_info(raft, &info);
 	if (info.core.role == MG_RAFT_LEADER) {
 		mg_replica__kv_resolve(group->groups->replica,
-		                       group->number - group->groups->list[0].number, &group->resolving);
+		                       group->number - group->groups->list[0].number, &group->resolver);
 	}
 	if (info.core.role == MG_RAFT_LEADER && !group->ticking && expiry_ms &&
 	    expiry_ms <= entry.time_ms) {
 		mg_kv_entry_encode(&out, &entry);
 		group->ticking = mg_group_propose(raft, bytes, out.size, on_ticked, group, NULL) == 0;
+	}
+}
+
+static void end_all_held(struct mg_kv_groups *groups)
+{
+	struct mg_error err = { 0 };
+
+	mg_error_set(&err, MG_E_SHUTDOWN, "the server is stopping");
+	for (uint32_t i = 0; i < groups->count; i++) {
+		for (struct mg_kv_call *call = groups->list[i].held, *next; call; call = next) {
+			next = call->next;
+			end_call(groups, call, &err, NULL);
+		}
+		groups->list[i].held = NULL;
 	}
 }
 
@@ -590,7 +615,8 @@ static void tick_all(void *arg)
 	struct mg_replica *replica = groups->replica;
 
 	if (!mg_raft_host_node(replica->host)) {
-		return; /* the end */
+		end_all_held(groups);
+		return;
 	}
 	for (uint32_t i = 0; i < groups->count; i++) {
 		tick(&groups->list[i]);
@@ -609,6 +635,7 @@ static void on_applied(void *arg, uint32_t number, uint64_t index)
 	struct kv_group *group = &groups->list[number - groups->list[0].number];
 
 	mg_replica__on_applied(groups->replica, number, index);
+	group->told = index;
 	lose_sight(group, index);
 	serve_readings(group, index);
 	serve_held(group);

@@ -31,7 +31,7 @@ struct mg_kv_call {
 	/* Told of MG_KV_LOCKED at once.  Else it waits while a transaction holds its keys, and fails
 	 * after MG_KV_HELD_MS: MG_E_BUSY. */
 	bool never_waits;
-	bool is_settling; /* it ends what was begun: no bound holds it up */
+	bool is_settling; /* it ends what was begun: MG_KV_CALLS_BYTES is not for it */
 	const struct mg_kv_op *ops;
 	uint32_t count;
 	struct mg_str id;

@@ -20,9 +20,22 @@ struct resolving {
 	struct mg_kv_op op;
 	char id[MG_KV_TX_ID];
 	struct mg_replica *replica;
-	uint32_t shard;
-	bool *busy;
+	uint32_t shard, decides;
+	struct mg_kv_resolver *resolver;
 };
+
+/* Then the next one.  Whose shard cannot be asked stands back for those of others. */
+static void finish(struct resolving *resolving, bool avoid)
+{
+	struct mg_kv_resolver *resolver = resolving->resolver;
+	struct mg_replica *replica = resolving->replica;
+	uint32_t shard = resolving->shard;
+
+	resolver->busy = false;
+	resolver->avoid = avoid ? resolving->decides + 1 : 0;
+	mg_free(resolving);
+	mg_replica__kv_resolve(replica, shard, resolver);
+}
 
 static void on_settled(struct mg_kv_call *call, const struct mg_error *err,
                        const struct mg_kv_result *results)
@@ -30,12 +43,14 @@ static void on_settled(struct mg_kv_call *call, const struct mg_error *err,
 	struct resolving *resolving = (struct resolving *)call;
 
 	(void)results;
-	if (!err) {
-		mg_log(MG_LOG_INFO, "kv.resolved", "shard=%" PRIu32 " happened=%d", resolving->shard,
-		       resolving->op.number == 1);
+	if (err) { /* the next tick begins again */
+		resolving->resolver->busy = false;
+		mg_free(resolving);
+		return;
 	}
-	*resolving->busy = false;
-	mg_free(resolving);
+	mg_log(MG_LOG_INFO, "kv.resolved", "shard=%" PRIu32 " happened=%d", resolving->shard,
+	       resolving->op.number == 1);
+	finish(resolving, false);
 }
 
 static void on_decision(struct mg_kv_call *call, const struct mg_error *err,
@@ -43,9 +58,8 @@ static void on_decision(struct mg_kv_call *call, const struct mg_error *err,
 {
 	struct resolving *resolving = (struct resolving *)call;
 
-	if (err) { /* the next tick asks again */
-		*resolving->busy = false;
-		mg_free(resolving);
+	if (err) {
+		finish(resolving, true);
 		return;
 	}
 	resolving->op.kind = MG_KV_SETTLE;
@@ -55,15 +69,17 @@ static void on_decision(struct mg_kv_call *call, const struct mg_error *err,
 	mg_replica_kv_call(resolving->replica, &resolving->call);
 }
 
-void mg_replica__kv_resolve(struct mg_replica *replica, uint32_t shard, bool *busy)
+void mg_replica__kv_resolve(struct mg_replica *replica, uint32_t shard,
+                            struct mg_kv_resolver *resolver)
 {
 	struct mg_kv_state *state = mg_replica_kv_state(replica, shard);
-	uint64_t now_ms = (uint64_t)mg_clock_wall_ms();
-	uint32_t decides = 0;
+	uint64_t now_ms = mg_clock_ms();
+	uint32_t decides = 0, avoid = resolver->avoid ? resolver->avoid - 1 : UINT32_MAX;
 	char id[MG_KV_TX_ID];
 
-	if (*busy || now_ms < PATIENCE_MS ||
-	    !mg_kv_state_waits(state, now_ms - PATIENCE_MS, id, &decides) ||
+	resolver->avoid = 0;
+	if (resolver->busy || now_ms < PATIENCE_MS ||
+	    !mg_kv_state_waits(state, now_ms - PATIENCE_MS, avoid, id, &decides) ||
 	    decides >= mg_replica_kv_shards(replica)) {
 		return;
 	}
@@ -74,11 +90,12 @@ void mg_replica__kv_resolve(struct mg_replica *replica, uint32_t shard, bool *bu
 		                               .key = { resolving->id, sizeof resolving->id } };
 	resolving->replica = replica;
 	resolving->shard = shard;
-	resolving->busy = busy;
+	resolving->decides = decides;
+	resolving->resolver = resolver;
 	resolving->call = (struct mg_kv_call){
 		.shard = decides, .is_settling = true, .ops = &resolving->op, .count = 1,
 		.done = on_decision,
 	};
-	*busy = true;
+	resolver->busy = true;
 	mg_replica_kv_call(replica, &resolving->call);
 }

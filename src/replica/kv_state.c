@@ -479,6 +479,27 @@ int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_st
 	return code;
 }
 
+int mg_kv_state_held(struct mg_kv_state *state, struct mg_str space, struct mg_str key, bool *held,
+                     struct mg_error *err)
+{
+	struct mg_lsm_value value = { 0 };
+	struct mg_sb room = { 0 };
+	int code = begin_reading(state, err);
+
+	*held = false;
+	if (code) {
+		return code;
+	}
+	if (atomic_load(&state->holders)) {
+		code = mg_lsm_get(state->lsm, mg_kv__lock_key(state, space, key, &room), &value, err);
+		*held = code == 0;
+	}
+	end_reading(state);
+	mg_sb_fini(&room);
+	mg_lsm_value_free(&value);
+	return code == MG_E_NOT_FOUND ? 0 : code;
+}
+
 struct mg_kv_iter {
 	struct mg_kv_state *state;
 	struct mg_lsm_iter *iter;

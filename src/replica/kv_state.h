@@ -31,6 +31,7 @@
 
 #define MG_KV_FORMAT 1u /* of what stands in the tree */
 #define MG_KV_ID_KEEP_MS 600000u /* a request's id is remembered so long */
+#define MG_KV_WORK_MAX (32u << 20) /* bytes of answers and of records, of one request */
 
 struct mg_kv_state;
 
@@ -46,6 +47,7 @@ enum mg_kv_status {
 	MG_KV_NOT_TRIED,     /* another operation of its request was refused */
 	MG_KV_OTHER_REQUEST, /* the client has used its id for another request */
 	MG_KV_LOCKED,        /* a transaction holds the key: nothing was tried */
+	MG_KV_TOO_MUCH,      /* what the request reads and writes is more than MG_KV_WORK_MAX */
 	MG_KV_ABORTED,       /* DECIDE: it was decided otherwise, or is too late */
 };
 
@@ -73,6 +75,9 @@ struct mg_kv_results {
 	struct mg_kv_result *list;
 };
 
+/* Whether the operation, which ended so, keeps its whole request from happening. */
+bool mg_kv_stops(const struct mg_kv_op *op, enum mg_kv_status status);
+
 /* Fails: MG_E_CORRUPT, MG_E_IO; MG_E_UNSUPPORTED a newer format. */
 int mg_kv_state_open(struct mg_kv_state **out, struct mg_lsm *lsm, uint32_t group,
                      struct mg_error *err);
@@ -91,11 +96,12 @@ uint64_t mg_kv_state_expiry_ms(const struct mg_kv_state *state);
 int mg_kv_state_apply(struct mg_kv_state *state, uint64_t index, uint64_t term,
                       const struct mg_kv_entry *entry, struct mg_arena *arena,
                       struct mg_kv_results **results, struct mg_error *err);
-/* A part that waits for longer than since `since_ms`, by the group's time when it came: its id, and
- * the shard that decides.  Thread: as apply, and not while entries are in hand. */
-bool mg_kv_state_waits(const struct mg_kv_state *state, uint64_t since_ms, char *id,
-                       uint32_t *decides);
-/* Whether a transaction holds the key.  Thread: as apply.  Fails: MG_E_IO, MG_E_CORRUPT. */
+/* The part that has waited here for longest, if since before `since_ms` of mg_clock_ms: its id, and
+ * the shard that decides, which is not `avoid`.  Thread: as apply, and not while entries are in
+ * hand. */
+bool mg_kv_state_waits(const struct mg_kv_state *state, uint64_t since_ms, uint32_t avoid,
+                       char *id, uint32_t *decides);
+/* Whether a transaction holds the key.  Thread: as apply.  Fails: as get. */
 int mg_kv_state_held(struct mg_kv_state *state, struct mg_str space, struct mg_str key, bool *held,
                      struct mg_error *err);
 /* Rises when transactions have let keys go.  Any thread. */

@@ -20,7 +20,7 @@ struct mg_kv_space {
 struct mg_kv_waiting {
 	char id[MG_KV_TX_ID];
 	uint32_t decides;
-	uint64_t since_ms;
+	uint64_t seen_ms; /* by this node's clock, in this life: no part of what replicas share */
 };
 
 struct mg_kv_state {

@@ -13,10 +13,13 @@
 #include "replica/kv_state_int.h"
 
 #include "base/assert.h"
+#include "base/log.h"
+#include "os/clock.h"
 
 #include <string.h>
 
 enum { DECISION_ID = 1 + MG_KV_TX_ID };
+#define NO_VERSION (UINT64_C(1) << 63)
 
 /* ---- keys that are held ---- */
 
@@ -32,27 +35,6 @@ int mg_kv__is_held(struct mg_kv_state *state, struct mg_str space, struct mg_str
 	int code = mg_lsm_batch_find(state->batch, mg_kv__lock_key(state, space, key, &state->key),
 	                             &value, err);
 
-	if (code) {
-		return code == MG_E_NOT_FOUND ? 0 : code;
-	}
-	*held = true;
-	mg_lsm_value_free(&value);
-	return 0;
-}
-
-int mg_kv_state_held(struct mg_kv_state *state, struct mg_str space, struct mg_str key, bool *held,
-                     struct mg_error *err)
-{
-	struct mg_lsm_value value;
-	struct mg_sb room = { 0 };
-
-	*held = false;
-	if (atomic_load(&state->holders) == 0) {
-		return 0;
-	}
-	int code = mg_lsm_get(state->lsm, mg_kv__lock_key(state, space, key, &room), &value, err);
-
-	mg_sb_fini(&room);
 	if (code) {
 		return code == MG_E_NOT_FOUND ? 0 : code;
 	}
@@ -86,13 +68,12 @@ static void let_go(struct mg_kv_state *state, struct mg_in ops, uint32_t count)
 
 /* ---- who waits ---- */
 
-static void note_waiting(struct mg_kv_state *state, const char *id, uint32_t decides,
-                         uint64_t since_ms)
+static void note_waiting(struct mg_kv_state *state, const char *id, uint32_t decides)
 {
 	mg_grow(state->waiting, state->waiting_count, state->waiting_cap);
 	struct mg_kv_waiting *waiting = &state->waiting[state->waiting_count++];
 
-	*waiting = (struct mg_kv_waiting){ .decides = decides, .since_ms = since_ms };
+	*waiting = (struct mg_kv_waiting){ .decides = decides, .seen_ms = mg_clock_ms() };
 	memcpy(waiting->id, id, MG_KV_TX_ID);
 	atomic_fetch_add(&state->holders, 1);
 }
@@ -118,15 +99,16 @@ static void forget_waiting(struct mg_kv_state *state, const char *id)
 	atomic_fetch_add(&state->releases, 1);
 }
 
-bool mg_kv_state_waits(const struct mg_kv_state *state, uint64_t since_ms, char *id,
-                       uint32_t *decides)
+bool mg_kv_state_waits(const struct mg_kv_state *state, uint64_t since_ms, uint32_t avoid,
+                       char *id, uint32_t *decides)
 {
 	const struct mg_kv_waiting *oldest = NULL;
 
 	for (size_t i = 0; i < state->waiting_count; i++) {
 		const struct mg_kv_waiting *waiting = &state->waiting[i];
 
-		if (waiting->since_ms <= since_ms && (!oldest || waiting->since_ms < oldest->since_ms)) {
+		if (waiting->seen_ms <= since_ms && waiting->decides != avoid &&
+		    (!oldest || waiting->seen_ms < oldest->seen_ms)) {
 			oldest = waiting;
 		}
 	}
@@ -197,10 +179,11 @@ int mg_kv__read_waiting(struct mg_kv_state *state, struct mg_error *err)
 	state->waiting_count = 0;
 	state->settled = 0;
 	atomic_store(&state->holders, 0);
+	atomic_fetch_add(&state->releases, 1); /* some may have been settled in between */
 	while (!code && mg_lsm_iter_next(iter, &key, &value)) {
 		code = read_part(value, &part, err);
 		if (!code && key.len == MG_KV_PREFIX + 1 + MG_KV_TX_ID) {
-			note_waiting(state, key.ptr + MG_KV_PREFIX + 1, part.decides, part.since_ms);
+			note_waiting(state, key.ptr + MG_KV_PREFIX + 1, part.decides);
 		}
 	}
 	struct mg_error read = { 0 };
@@ -242,8 +225,9 @@ static int find_decision(struct mg_kv_state *state, struct mg_str id, char *out,
 	           : mg_error_set(err, MG_E_CORRUPT, "keys and values: a decision cannot be read");
 }
 
-/* One that it happens stays until all have heard of it; one that it does not only keeps a DECIDE
- * that is late from changing that, and such a one has its own last moment. */
+/* One that it happens stays until the coordinator has settled all parts, for good if that has died;
+ * one that it does not only keeps a DECIDE that is late from changing that, and such a one has its
+ * own last moment, long before this goes. */
 static void put_decision(struct mg_kv_state *state, struct mg_str id, char decision)
 {
 	char room[DECISION_ID];
@@ -253,12 +237,15 @@ static void put_decision(struct mg_kv_state *state, struct mg_str id, char decis
 
 /* ---- operations ---- */
 
-/* Only looks, then takes all back but the lock.  A request that is known is not prepared again. */
+/* Only looks, then takes all back but the lock.  What versions it will make is not known yet: those
+ * that it makes now are such that no condition can have guessed one. */
 static int prepare(struct mg_kv_state *state, struct mg_str id, const struct part *part,
                    struct mg_arena *arena, struct mg_kv_results *rest, struct mg_error *err)
 {
 	uint32_t count = part->request.op_count, refused;
 	struct mg_kv_before before = mg_kv__before(state);
+
+	state->version = NO_VERSION;
 	int code = mg_kv__run(state, part->request.ops, count, arena, rest->list, &refused, err);
 
 	if (!code) {
@@ -268,7 +255,7 @@ static int prepare(struct mg_kv_state *state, struct mg_str id, const struct par
 		} else {
 			put_part(state, id, part);
 			hold(state, part->request.ops, count, id);
-			note_waiting(state, id.ptr, part->decides, part->since_ms);
+			note_waiting(state, id.ptr, part->decides);
 		}
 	}
 	mg_kv__before_end(&before);
@@ -295,7 +282,8 @@ static int decide(struct mg_kv_state *state, struct mg_str id, const struct part
 	return code;
 }
 
-/* What waited happens, with the time as it was. */
+/* What waited happens, with the time as it was.  It cannot be refused: should it be, by an error of
+ * ours, then the group lives on. */
 static int happen(struct mg_kv_state *state, const struct part *part, struct mg_arena *arena,
                   struct mg_kv_results *results, struct mg_error *err)
 {
@@ -303,18 +291,22 @@ static int happen(struct mg_kv_state *state, const struct part *part, struct mg_
 	struct mg_kv_result *list = mg_arena_new_array(arena, struct mg_kv_result, count + 1);
 	struct mg_kv_results rest = { .count = count, .list = list + 1 };
 
+	struct mg_kv_before before = mg_kv__before(state);
+
 	list[0] = results->list[0];
 	state->now_ms = part->since_ms;
 	int code = mg_kv__run(state, part->request.ops, count, arena, rest.list, &refused, err);
 
 	state->now_ms = atomic_load(&state->time_ms);
 	if (!code && refused < count) {
-		return mg_error_set(err, MG_E_CORRUPT,
-		                    "keys and values: what was prepared cannot happen any more");
-	}
-	if (!code && part->request.id.len) {
+		mg_log(MG_LOG_ERROR, "kv.lost", "operation=%u status=%d", (unsigned)refused,
+		       (int)rest.list[refused].status);
+		mg_kv__go_back(state, &before);
+		mg_kv__tell_refused(rest.list, count, refused);
+	} else if (!code && part->request.id.len) {
 		mg_kv__remember(state, &part->request, &rest);
 	}
+	mg_kv__before_end(&before);
 	*results = (struct mg_kv_results){ results->number, count + 1, list };
 	return code;
 }

@@ -246,9 +246,15 @@ struct mg_changes_log_options mg_replica__changes_of(struct mg_replica *replica,
 
 /* ---- kv_resolve.c ---- */
 
-/* A part of a transaction that has waited in the shard for long, if there is one; *busy meanwhile.
- * This node leads the shard. */
-void mg_replica__kv_resolve(struct mg_replica *replica, uint32_t shard, bool *busy);
+/* Of a shard.  owner: the raft thread */
+struct mg_kv_resolver {
+	bool busy;
+	uint32_t avoid; /* 1 more than the shard that could not be asked last; 0: none */
+};
+
+/* Settles what has waited in the shard for long, one after another.  This node leads the shard. */
+void mg_replica__kv_resolve(struct mg_replica *replica, uint32_t shard,
+                            struct mg_kv_resolver *resolver);
 
 /* ---- kv_groups.c ---- */
 

@@ -80,6 +80,26 @@ def test_sent_again_it_happens_once(single):
     assert {kv(single, "GET", f"once/{key}").body for key in KEYS} == {b"2"}
 
 
+def test_a_name_that_was_used_for_another_request(single):
+    for first, then in (([op("add", "x")], [op("add", key) for key in KEYS]), ([op("add", key) for key in KEYS], [op("add", "y")])):
+        name = f"other-{len(first)}"
+        assert batch(single, *first, space="other", Idempotency_Key=name).status == 200
+        for key in KEYS:  # whichever shard they lie in
+            answer = batch(single, *then, op("put", key, value="lost"), space="other", Idempotency_Key=name)
+            assert answer.status in (200, 422), answer.body  # 200: none of its shards knows the name
+
+
+def test_a_batch_is_large_but_not_too_large(single):
+    value = "v" * (3 << 20)
+    assert batch(single, *(op("put", key, value=value) for key in KEYS[:7]), space="large").status == 200
+    got = batch(single, *(op("get", key) for key in KEYS[:4]), space="large").json()["results"]
+    assert all(len(one["value"]) == len(value) for one in got)
+    answer = batch(single, *(op("get", KEYS[0]) for _ in range(5000)), *(op("get", key) for key in KEYS[1:4]), space="large")
+    assert answer.status == 413 and "32 MiB" in answer.json()["error"]["message"]
+    assert batch(single, *(op("put", KEYS[0], value=value) for _ in range(13)), space="large").status == 413  # of the body
+    assert kv(single, "PUT", f"large/{KEYS[0]}", b"").status == 200  # nothing is held
+
+
 def test_a_key_may_stand_in_it_twice(single):
     results = batch(single, op("put", "t", value="1"), op("add", "t", by=4), op("get", "t"), op("put", "u", value=""),
                     op("put", "v", value=""), space="twice").json()["results"]
@@ -94,7 +114,9 @@ def test_a_key_may_stand_in_it_twice(single):
     ('{"op": "check", "key": "a"}', "check"), ('{"op": "put", "key": "a", "value": "", "ttl": 0}', "ttl"),
     ('{"op": "put", "key": "a", "value": "", "ttl": "1"}', "ttl"), ('{"op": "get", "key": "a", "ttl": 1}', "ttl"),
     ('{"op": "add", "key": "a", "by": 1.5}', "by"), ('{"op": "get", "key": "a", "if_version": -1}', "if_version"),
-    ('{"op": "get", "key": "a", "if_version": "1"}', "if_version"),
+    ('{"op": "get", "key": "a", "if_version": "1"}', "if_version"), ('{"op": "add", "key": "a", "by": 99999999999999999999}', "by"),
+    ('{"op": "put", "key": "a", "value": "", "if_absent": "true"}', "if_absent"),
+    ('{"op": "put", "key": "a", "value": "", "encoding": "x\\r\\nSet-Cookie: a=b"}', "encoding"),
 )])
 def test_what_makes_no_sense_is_refused(single, body, words):
     answer = kv(single, "POST", "bad/batch", body.encode(), Content_Type="application/json")
@@ -103,7 +125,7 @@ def test_what_makes_no_sense_is_refused(single, body, words):
 
 def test_it_is_no_key_of_another_name(single):
     assert kv(single, "POST", "b/other", b"{}").status == 405
-    assert kv(single, "POST", "no%20name/batch", b'{"ops": [{"op": "get", "key": "a"}]}').status in (400, 405)
+    assert kv(single, "POST", "no%20name/batch", b'{"ops": [{"op": "get", "key": "a"}]}').status == 400
     assert single.request("server-1", "POST", "/kv/b/batch", b"{}", login=None).status == 401
 
 

@@ -2,6 +2,7 @@
  * Parts of transactions in a group of keys: what waits holds its keys, through a crash too, and
  * happens as it was seen, or not at all; what is decided once stays so.
  */
+#include "os/clock.h"
 #include "unit/kv_kit.h"
 
 #define ONE "1111111111111111"
@@ -29,12 +30,16 @@ static bool is_held(const char *key)
 	return held;
 }
 
-static bool waits(uint64_t since_ms)
+static bool waits(void)
 {
 	char id[MG_KV_TX_ID];
-	uint32_t decides;
+	uint32_t decides = 0;
+	bool found = mg_kv_state_waits(state, mg_clock_ms(), UINT32_MAX, id, &decides);
 
-	return mg_kv_state_waits(state, since_ms, id, &decides);
+	assert_true(!found || decides == 3);
+	assert_false(mg_kv_state_waits(state, mg_clock_ms(), 3, id, &decides));
+	assert_false(mg_kv_state_waits(state, mg_clock_ms() - 60000, UINT32_MAX, id, &decides));
+	return found;
 }
 
 static void prepare_two(const char *id)
@@ -68,9 +73,10 @@ static void test_what_is_prepared_holds_its_keys(void **unused)
 	if (next_index == 1) { /* nothing was flushed: raft would apply it again */
 		prepare_two(ONE);
 	}
-	assert_true(is_held("a") && waits(now_ms) && !waits(now_ms - 1));
+	assert_true(is_held("a") && waits());
 	assert_false(alone(MG_KV_SETTLE, TWO, 1).found);
 	struct mg_kv_op settle = own(MG_KV_SETTLE, ONE, 1);
+	uint64_t releases = mg_kv_state_releases(state);
 	struct mg_kv_results results = run_request(NULL, &settle, 1);
 
 	assert_int_equal(results.count, 3);
@@ -78,8 +84,8 @@ static void test_what_is_prepared_holds_its_keys(void **unused)
 	assert_true(results.list[1].version > 0 && results.list[2].version > results.list[1].version);
 	assert_key("a", "1");
 	assert_key("n", "0");
-	assert_false(is_held("a") || is_held("n") || waits(now_ms));
-	assert_int_equal(mg_kv_state_releases(state), 1);
+	assert_false(is_held("a") || is_held("n") || waits());
+	assert_true(mg_kv_state_releases(state) > releases);
 	assert_false(alone(MG_KV_SETTLE, ONE, 1).found);
 	assert_int_equal(one(op(MG_KV_PUT, "a", "2", 0)).status, MG_KV_DONE);
 }
@@ -90,7 +96,7 @@ static void test_what_was_flushed_still_waits(void **unused)
 	prepare_two(ONE);
 	assert_int_equal(mg_lsm_flush(lsm, &err), 0);
 	crash();
-	assert_true(is_held("a") && waits(now_ms));
+	assert_true(is_held("a") && waits());
 	assert_true(alone(MG_KV_SETTLE, ONE, 0).found);
 	assert_key("a", NULL);
 	assert_key("n", NULL);
@@ -110,8 +116,51 @@ static void test_what_is_refused_holds_nothing(void **unused)
 
 	assert_int_equal(list[2].status, MG_KV_PRESENT);
 	assert_int_equal(list[1].status, MG_KV_NOT_TRIED);
-	assert_false(is_held("a") || is_held("b") || waits(now_ms));
+	assert_false(is_held("a") || is_held("b") || waits());
 	assert_int_equal(one(op(MG_KV_PUT, "b", "1", 0)).version, 2);
+}
+
+/* What a version will be is known when it is made, not when it is prepared. */
+static void test_nobody_guesses_a_version(void **unused)
+{
+	struct mg_kv_op ops[] = { own(MG_KV_PREPARE, ONE, 3), op(MG_KV_PUT, "a", "1", 0),
+		                      op(MG_KV_APPEND, "a", "2", MG_KV_IF_VERSION) };
+
+	(void)unused;
+	ops[2].number = 1; /* as a PUT alone would have made it */
+	assert_int_equal(run(ops, 3)[2].status, MG_KV_OTHER_VERSION);
+	assert_false(is_held("a") || waits());
+	assert_int_equal(one(op(MG_KV_PUT, "b", "1", 0)).version, 1);
+}
+
+/* A short request with a long answer, or much to write, on all replicas. */
+static void test_no_request_is_too_much_work(void **unused)
+{
+	enum { SIZE = 60000, COUNT = 700 };
+	static char value[SIZE + 1];
+	static struct mg_kv_op ops[COUNT];
+	static const uint8_t kinds[] = { MG_KV_READ, MG_KV_APPEND, MG_KV_EXPIRE };
+
+	(void)unused;
+	memset(value, 'v', SIZE);
+	assert_int_equal(one(op(MG_KV_PUT, "a", value, 0)).version, 1);
+	for (size_t k = 0; k < 3; k++) {
+		for (uint32_t i = 0; i < COUNT; i++) {
+			ops[i] = op(kinds[k], "a", "", MG_KV_ALONE);
+		}
+		struct mg_kv_result *list = run(ops, COUNT);
+		uint32_t refused = 0;
+
+		while (refused < COUNT && list[refused].status == MG_KV_NOT_TRIED) {
+			refused++;
+		}
+		assert_in_range(refused, 500, 600);
+		assert_int_equal(list[refused].status, MG_KV_TOO_MUCH);
+		ops[0] = own(MG_KV_PREPARE, ONE, 3);
+		assert_int_equal(run(ops, COUNT)[refused + 1].status, MG_KV_TOO_MUCH);
+		assert_false(is_held("a") || waits());
+	}
+	assert_int_equal(one(op(MG_KV_READ, "a", "", 0)).was.version, 1);
 }
 
 static void test_time_stands_still_for_what_waits(void **unused)
@@ -192,7 +241,7 @@ static void test_the_same_request_again_has_the_same_answer(void **unused)
 	assert_true(results.list[0].found);
 	assert_int_equal(results.list[1].status, MG_KV_DONE);
 	assert_int_equal(results.list[1].version, 1);
-	assert_false(is_held("a") || waits(now_ms));
+	assert_false(is_held("a") || waits());
 }
 
 static void test_what_makes_no_sense_is_refused(void **unused)
@@ -222,6 +271,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_is_prepared_holds_its_keys, begin, end),
 		cmocka_unit_test_setup_teardown(test_what_was_flushed_still_waits, begin, end),
 		cmocka_unit_test_setup_teardown(test_what_is_refused_holds_nothing, begin, end),
+		cmocka_unit_test_setup_teardown(test_nobody_guesses_a_version, begin, end),
+		cmocka_unit_test_setup_teardown(test_no_request_is_too_much_work, begin, end),
 		cmocka_unit_test_setup_teardown(test_time_stands_still_for_what_waits, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_decision_stands, begin, end),
 		cmocka_unit_test_setup_teardown(test_the_same_request_again_has_the_same_answer, begin,
