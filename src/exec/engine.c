@@ -336,6 +336,7 @@ static int open_replica(struct mg_engine *engine, const struct mg_catalog_data *
 		.address = engine->address,
 		.on_event = on_event,
 		.damaged = engine->damaged,
+		.others = has_others(engine, data),
 		.gate = gate,
 		.dir = engine->data_dir,
 		.duck = engine->duck,

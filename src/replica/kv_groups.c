@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "codec/slot.h"
 #include "os/clock.h"
+#include "os/file.h"
 #include "replica/kv_sm.h"
 #include "replica/replica_int.h"
 
@@ -641,6 +642,36 @@ static void on_applied(void *arg, uint32_t number, uint64_t index)
 	serve_held(group);
 }
 
+/* What others have, too, is set aside when it cannot be opened; *damage: why, then.  The groups are
+ * made anew from those of others. */
+static int open_tree(struct mg_kv_groups *groups, const char *dir, char **damage,
+                     struct mg_error *err)
+{
+	char *tree = mg_path_join(dir, "db"), *kept = NULL;
+	const struct mg_lsm_options lsm = { .dir = tree };
+	const struct mg_replica_options *options = &groups->replica->options;
+	bool lost = !mg_file_exists(tree) &&
+	            mg_raft_node_knows(mg_raft_host_node(groups->replica->host),
+	                               options->shard_count + 2);
+	int code = mg_lsm_open(&groups->lsm, &lsm, err);
+
+	if (!code && lost && options->others) {
+		*damage = mg_format("\"%s\" is missing", tree);
+	} else if (code == MG_E_CORRUPT && options->others) {
+		struct mg_error why = *err;
+
+		kept = mg_dir_keep(dir, "damaged-");
+		code = mg_file_rename(tree, kept, err);
+		code = code ? code : mg_lsm_open(&groups->lsm, &lsm, err);
+		*damage = mg_format("%s; it is kept as \"%s\"", why.message, kept);
+	} else if (code == MG_E_CORRUPT) {
+		mg_error_hint(err, "Nobody else has a replica: restore \"%s\" from a backup.", tree);
+	}
+	mg_free(kept);
+	mg_free(tree);
+	return code;
+}
+
 int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 {
 	const struct mg_replica_options *options = &replica->options;
@@ -650,8 +681,7 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 		return 0;
 	}
 	struct mg_kv_groups *groups = mg_alloc0(sizeof *groups + count * sizeof groups->list[0]);
-	char *dir = mg_path_join(options->dir, "kv"), *tree = mg_path_join(dir, "db");
-	const struct mg_lsm_options lsm = { .dir = tree };
+	char *dir = mg_path_join(options->dir, "kv"), *damage = NULL;
 
 	replica->kv = groups;
 	groups->replica = replica;
@@ -660,8 +690,7 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 	pthread_mutex_init(&groups->lock, NULL);
 	int code = mg_dir_make(dir, 0700, err);
 
-	code = code ? code : mg_lsm_open(&groups->lsm, &lsm, err);
-	mg_free(tree);
+	code = code ? code : open_tree(groups, dir, &damage, err);
 	mg_free(dir);
 	for (uint32_t i = 0; !code && i < count; i++) {
 		struct kv_group *group = &groups->list[i];
@@ -683,9 +712,14 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 		};
 
 		code = mg_kv_sm_open(&group->sm, &sm, err);
-		code = code ? code
-		            : mg_replica__open_group(replica, group->number, mg_kv_sm_seam(group->sm), err);
+		if (!code && damage) {
+			mg_kv_state_condemn(mg_kv_sm_state(group->sm));
+			mg_replica__mend_stand_in(replica, options->shard_count + 1 + i, damage);
+		} else if (!code) {
+			code = mg_replica__open_group(replica, group->number, mg_kv_sm_seam(group->sm), err);
+		}
 	}
+	mg_free(damage);
 	return code;
 }
 
@@ -727,6 +761,12 @@ int mg_replica__kv_failed(struct mg_replica *replica, struct mg_error *err)
 		code = replica->kv->list[i].sm ? mg_kv_sm_failed(replica->kv->list[i].sm, err) : 0;
 	}
 	return code;
+}
+
+struct mg_kv_sm *mg_replica__kv_sm(const struct mg_replica *replica, uint32_t shard)
+{
+	mg_assert(replica->kv && shard < replica->kv->count);
+	return replica->kv->list[shard].sm;
 }
 
 /* ---- where keys are ---- */

@@ -28,6 +28,7 @@ struct mg_kv_sm {
 		size_t count;
 	} *answered;
 	size_t answered_count, answered_cap;
+	bool in_lane; /* what is in hand; owner: the raft thread */
 	int frozen, pulled, adopted;
 	uint64_t adopt_index;
 	pthread_mutex_t lock; /* guards the rest */
@@ -54,6 +55,7 @@ static void fail(struct mg_kv_sm *sm, const struct mg_error *err)
 	pthread_mutex_lock(&sm->lock);
 	sm->failed = *err;
 	pthread_mutex_unlock(&sm->lock);
+	mg_kv_state_condemn(sm->state);
 }
 
 int mg_kv_sm_failed(struct mg_kv_sm *sm, struct mg_error *err)
@@ -88,6 +90,7 @@ static void tell_applied(void *arg)
 	struct mg_group *group = group_of(sm);
 	int failed = mg_kv_sm_failed(sm, NULL);
 
+	sm->in_lane = false;
 	if (!group) {
 		return;
 	}
@@ -160,6 +163,7 @@ static void sm_apply(struct mg_sm *seam, const struct mg_entry *entries, size_t 
 	}
 	code = code ? code : mg_kv_state_write(sm->state, true, &err);
 	if (code == MG_E_BUSY) {
+		sm->in_lane = true;
 		mg_lane_run(sm->lane, write_slowly, sm);
 		return;
 	}
@@ -307,6 +311,19 @@ static void on_pulled(void *arg, const struct mg_snapshot_manifest *manifest,
 	mg_raft_host_post(sm->options.host, tell_pulled, sm);
 }
 
+/* want: index, peer, path, only, done, arg. */
+static void pull(struct mg_kv_sm *sm, struct mg_snapshot_want want)
+{
+	char *part = mg_format("%s/kv/pull-%" PRIu32, sm->options.dir, sm->options.group);
+
+	want.group = sm->options.group;
+	want.part = part;
+	want.engine = mg_lsm_version();
+	want.format = MG_KV_FORMAT;
+	mg_snapshot_puller_want(sm->options.puller, &want);
+	mg_free(part);
+}
+
 static void sm_pull(struct mg_sm *seam, uint64_t peer, const struct mg_manifest *manifest)
 {
 	struct mg_kv_sm *sm = of(seam);
@@ -318,19 +335,9 @@ static void sm_pull(struct mg_sm *seam, uint64_t peer, const struct mg_manifest 
 		return;
 	}
 	char *path = mg_kv_pulled_path(sm->options.dir, sm->options.group, index);
-	char *part = mg_format("%s/kv/pull-%" PRIu32, sm->options.dir, sm->options.group);
 
-	mg_snapshot_puller_want(sm->options.puller,
-	                        &(struct mg_snapshot_want){ .group = sm->options.group,
-	                                                    .index = index,
-	                                                    .peer = peer,
-	                                                    .path = path,
-	                                                    .part = part,
-	                                                    .engine = mg_lsm_version(),
-	                                                    .format = MG_KV_FORMAT,
-	                                                    .done = on_pulled,
-	                                                    .arg = sm });
-	mg_free(part);
+	pull(sm, (struct mg_snapshot_want){
+				 .index = index, .peer = peer, .path = path, .done = on_pulled, .arg = sm });
 	mg_free(path);
 }
 
@@ -383,6 +390,47 @@ static void sm_adopt(struct mg_sm *seam, const struct mg_manifest *manifest)
 	mg_lane_run(sm->lane, adopt_now, sm);
 }
 
+/* ---- damage ---- */
+
+bool mg_kv_sm_rest(struct mg_kv_sm *sm)
+{
+	return !sm->in_lane;
+}
+
+void mg_kv_sm_pull_newest(struct mg_kv_sm *sm, const char *path, uint64_t index, uint64_t peer,
+                          void (*done)(void *arg, const struct mg_snapshot_manifest *manifest,
+                                       const struct mg_error *err),
+                          void *arg)
+{
+	pull(sm, (struct mg_snapshot_want){ .index = index,
+	                                    .peer = peer,
+	                                    .only = index == 0,
+	                                    .path = path,
+	                                    .done = done,
+	                                    .arg = arg });
+}
+
+int mg_kv_sm_put_in(struct mg_kv_sm *sm, const char *from, uint64_t index, struct mg_error *err)
+{
+	int code = mg_kv_state_replace(sm->state, from, err);
+
+	if (!code && mg_kv_state_index(sm->state) != index) {
+		mg_kv_state_condemn(sm->state);
+		code = mg_error_set(err, MG_E_CORRUPT,
+		                    "keys at index %" PRIu64 ", and their snapshot is of %" PRIu64,
+		                    mg_kv_state_index(sm->state), index);
+	}
+	if (code) {
+		return code;
+	}
+	replace_view(sm, NULL, 0);
+	sm->durable = index;
+	pthread_mutex_lock(&sm->lock);
+	sm->failed = (struct mg_error){ 0 };
+	pthread_mutex_unlock(&sm->lock);
+	return 0;
+}
+
 /* Copies and pulled files of an earlier life, but what a crash has kept from being adopted. */
 static void remove_leftovers(const struct mg_kv_sm *sm)
 {
@@ -396,7 +444,8 @@ static void remove_leftovers(const struct mg_kv_sm *sm)
 			unsigned group;
 			bool copy = sscanf(names[i], "snap-%u-%llu", &group, &index) == 2;
 			bool pulled = sscanf(names[i], "pull-%u-%llu", &group, &index) == 2;
-			bool old = copy || (pulled && index <= sm->durable);
+			bool mend = sscanf(names[i], "mend-%u", &group) == 1;
+			bool old = copy || mend || (pulled && index <= sm->durable);
 			char *path = old && group == sm->options.group ? mg_path_join(dir, names[i]) : NULL;
 
 			if (path) {

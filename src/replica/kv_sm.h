@@ -43,6 +43,17 @@ struct mg_kv_state *mg_kv_sm_state(struct mg_kv_sm *sm);
 int mg_kv_sm_failed(struct mg_kv_sm *sm, struct mg_error *err);
 /* "DIR/kv/pull-GROUP-INDEX.sst".  Owns: the caller. */
 char *mg_kv_pulled_path(const char *dir, uint32_t group, uint64_t index);
+/* ---- a replica that is damaged; the group is closed ---- */
+
+/* Its group has failed.  False: the lane is still at it.  Raft thread. */
+bool mg_kv_sm_rest(struct mg_kv_sm *sm);
+/* As mg_shard_sm_pull_newest. */
+void mg_kv_sm_pull_newest(struct mg_kv_sm *sm, const char *path, uint64_t index, uint64_t peer,
+                          void (*done)(void *arg, const struct mg_snapshot_manifest *manifest,
+                                       const struct mg_error *err),
+                          void *arg);
+/* The file `from`, at this index, in place of all that there is; the group may be opened. */
+int mg_kv_sm_put_in(struct mg_kv_sm *sm, const char *from, uint64_t index, struct mg_error *err);
 void mg_kv_sm_stop(struct mg_kv_sm *sm); /* before mg_raft_host_stop */
 void mg_kv_sm_free(struct mg_kv_sm *sm); /* NULL is fine */
 

@@ -372,6 +372,7 @@ int mg_kv_state_replace(struct mg_kv_state *state, const char *path, struct mg_e
 	int code = mg_lsm_import(state->lsm, mg_kv_state_prefix(state), path, err);
 
 	code = code ? code : reload(state, err);
+	atomic_store(&state->condemned, code != 0);
 	pthread_rwlock_unlock(&state->replacing);
 	return code;
 }
@@ -410,6 +411,11 @@ void mg_kv_state_close(struct mg_kv_state *state)
 	}
 }
 
+void mg_kv_state_condemn(struct mg_kv_state *state)
+{
+	atomic_store(&state->condemned, true);
+}
+
 uint64_t mg_kv_state_index(const struct mg_kv_state *state)
 {
 	return atomic_load(&state->index);
@@ -440,6 +446,12 @@ bool mg_kv__is_there(const struct mg_kv_found *found, uint64_t now_ms)
 /* Readers may be a loop or the raft thread: they do not wait for somebody who replaces it all. */
 static int begin_reading(struct mg_kv_state *state, struct mg_error *err)
 {
+	if (atomic_load(&state->condemned)) {
+		mg_error_set(err, MG_E_UNAVAILABLE,
+		             "this server's replica of the keys was damaged and is being made anew");
+		mg_error_hint(err, "Try again in a moment, or at another server.");
+		return MG_E_UNAVAILABLE;
+	}
 	if (pthread_rwlock_tryrdlock(&state->replacing) == 0) {
 		return 0;
 	}

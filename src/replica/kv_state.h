@@ -82,8 +82,12 @@ bool mg_kv_stops(const struct mg_kv_op *op, enum mg_kv_status status);
 int mg_kv_state_open(struct mg_kv_state **out, struct mg_lsm *lsm, uint32_t group,
                      struct mg_error *err);
 void mg_kv_state_close(struct mg_kv_state *state); /* NULL is fine */
-/* All of it becomes what a file of mg_lsm_export holds.  Whoever reads meanwhile is told so. */
+/* All of it becomes what a file of mg_lsm_export holds.  Whoever reads meanwhile is told so, and it
+ * is condemned no more. */
 int mg_kv_state_replace(struct mg_kv_state *state, const char *path, struct mg_error *err);
+
+/* What it holds is not to be read, until it is replaced.  Any thread. */
+void mg_kv_state_condemn(struct mg_kv_state *state);
 
 /* Of the last entry that can be read.  Any thread. */
 uint64_t mg_kv_state_index(const struct mg_kv_state *state);

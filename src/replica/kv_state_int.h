@@ -29,6 +29,7 @@ struct mg_kv_state {
 	_Atomic uint64_t index, time_ms, expiry_ms;
 	_Atomic uint64_t releases;
 	_Atomic uint32_t holders; /* transactions that hold keys, or did before the last write */
+	atomic_bool condemned;
 	pthread_rwlock_t replacing; /* held by readers, for a look, and by who replaces all of it */
 	/* owner: who applies */
 	struct mg_lsm_batch *batch;

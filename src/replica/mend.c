@@ -14,6 +14,10 @@
  * what fails on all nodes alike is no damage of their files.  With nobody to take a snapshot from
  * it waits, as long as it takes; other replicas have their turn meanwhile.
  *
+ * Replicas of tables have their shards' numbers, those of keys follow: of these the tree is set
+ * aside as a whole when it cannot be opened at the start (kv_groups.c), and what a group has in it
+ * is replaced.
+ *
  * owner: its thread, but for what `lock` guards.
  */
 #include "base/log.h"
@@ -22,6 +26,7 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/wait.h"
+#include "replica/kv_sm.h"
 #include "replica/replica_int.h"
 
 #include <inttypes.h>
@@ -77,6 +82,21 @@ struct mg_mender {
 	struct mg_manifest manifest; /* owned */
 };
 
+/* ---- replicas of keys ---- */
+
+static uint32_t replica_count(const struct mg_replica *replica)
+{
+	return replica->options.shard_count + 1 + replica->options.kv_shards;
+}
+
+/* NULL: it is one of tables. */
+static struct mg_kv_sm *keys_of(const struct mg_replica *replica, uint32_t shard)
+{
+	uint32_t tables = replica->options.shard_count + 1;
+
+	return shard < tables ? NULL : mg_replica__kv_sm(replica, shard - tables);
+}
+
 /* ---- questions ---- */
 
 bool mg_replica__is_mending(const struct mg_replica *replica, uint32_t shard)
@@ -115,7 +135,10 @@ int mg_replica_whole(struct mg_replica *replica, const uint32_t *shards, size_t 
 static void tell(struct mg_mender *mender, const char *event, uint32_t shard, const char *detail)
 {
 	const struct mg_replica_options *options = &mender->replica->options;
-	char *text = mg_format("shard %" PRIu32 ": %s", shard, detail);
+	uint32_t tables = options->shard_count + 1;
+	char *text = shard < tables ? mg_format("shard %" PRIu32 ": %s", shard, detail)
+	                            : mg_format("shard %" PRIu32 " of keys: %s", shard - tables,
+	                                        detail);
 
 	mg_log(MG_LOG_WARN, event, "detail=%s", text);
 	if (options->on_event) {
@@ -248,6 +271,15 @@ static void look_now(void *arg)
 	closing->leads = !info.failed && info.core.role == MG_RAFT_LEADER;
 }
 
+static bool rests(const struct closing *closing)
+{
+	uint32_t shard = closing->group - 1;
+	struct mg_kv_sm *keys = closing->group ? keys_of(closing->replica, shard) : NULL;
+
+	return closing->group == 0 ||
+	       (keys ? mg_kv_sm_rest(keys) : mg_shard_sm_rest(closing->replica->shards[shard]));
+}
+
 /* What the group has in hand comes to its end first, but nothing new is begun. */
 static void close_now(void *arg)
 {
@@ -257,9 +289,7 @@ static void close_now(void *arg)
 	if (group) {
 		mg_group_fail(group, MG_E_CORRUPT);
 	}
-	closing->closed = (!group || mg_group_is_idle(group)) &&
-	                  (closing->group == 0 ||
-	                   mg_shard_sm_rest(closing->replica->shards[closing->group - 1]));
+	closing->closed = (!group || mg_group_is_idle(group)) && rests(closing);
 	if (group && closing->closed) {
 		mg_raft_node_close(group, false);
 	}
@@ -303,9 +333,15 @@ static int set_aside(struct mg_mender *mender, uint32_t shard, struct mg_error *
 	struct mg_replica *replica = mender->replica;
 	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
 	struct sick *sick = &mender->sick[shard];
-	char *kept = sick->kept ? NULL : mg_replica_kept_path(replica->options.dir, shard);
+	bool keeps = !sick->kept && !keys_of(replica, shard);
+	char *kept = keeps ? mg_replica_kept_path(replica->options.dir, shard) : NULL;
 	struct mg_shard_meta meta;
 
+	if (keys_of(replica, shard)) { /* what it has in the tree goes when another's is put in */
+		mg_catalog_give(replica->options.catalog, data);
+		mg_free(kept);
+		return 0;
+	}
 	mg_replica_shard_meta(data, shard, &meta);
 	int code = mg_shard_sm_set_aside(replica->shards[shard], kept, &meta, err);
 
@@ -365,7 +401,11 @@ static int pull(struct mg_mender *mender, uint32_t shard, const char *path, stru
 	(void)mg_file_remove(path, &ignored);
 	mg_manifest_fini(&sick->manifest);
 	begin(mender);
-	mg_shard_sm_pull_newest(replica->shards[shard], path, sick->index, peer, on_pulled, mender);
+	if (keys_of(replica, shard)) {
+		mg_kv_sm_pull_newest(keys_of(replica, shard), path, sick->index, peer, on_pulled, mender);
+	} else {
+		mg_shard_sm_pull_newest(replica->shards[shard], path, sick->index, peer, on_pulled, mender);
+	}
 	int code = await(mender, err);
 
 	sick->index = 0;
@@ -445,7 +485,9 @@ static void open_now(void *arg)
 	struct mg_raft_node *node = mg_raft_host_node(replica->host);
 	struct mg_group *group = NULL;
 	uint32_t number = mg_replica__group(opening->shard);
-	struct mg_sm *seam = mg_shard_sm_seam(replica->shards[opening->shard]);
+	struct mg_kv_sm *keys = keys_of(replica, opening->shard);
+	struct mg_sm *seam = keys ? mg_kv_sm_seam(keys)
+	                          : mg_shard_sm_seam(replica->shards[opening->shard]);
 
 	if (!node) {
 		opening->code = mg_error_set(&opening->err, MG_E_SHUTDOWN, "the server is stopping");
@@ -466,8 +508,10 @@ static int put_in(struct mg_mender *mender, uint32_t shard, const char *path, st
 	struct mg_replica *replica = mender->replica;
 	struct sick *sick = &mender->sick[shard];
 	struct opening opening = { .replica = replica, .shard = shard };
-	int code = mg_shard_sm_put_in(replica->shards[shard], path, sick->manifest.snapshot.index,
-	                              sick->manifest.snapshot.term, err);
+	const struct mg_snapshot *at = &sick->manifest.snapshot;
+	struct mg_kv_sm *keys = keys_of(replica, shard);
+	int code = keys ? mg_kv_sm_put_in(keys, path, at->index, err)
+	                : mg_shard_sm_put_in(replica->shards[shard], path, at->index, at->term, err);
 
 	if (code == MG_E_BUSY && mg_file_exists(path)) {
 		return code; /* readers do not end: nothing has happened */
@@ -486,8 +530,10 @@ static int put_in(struct mg_mender *mender, uint32_t shard, const char *path, st
 static int take_over(struct mg_mender *mender, uint32_t shard, struct mg_error *err)
 {
 	struct sick *sick = &mender->sick[shard];
-	char *path = mg_format("%s/shards/mend-%04" PRIu32 ".duckdb", mender->replica->options.dir,
-	                       shard);
+	const char *dir = mender->replica->options.dir;
+	char *path = keys_of(mender->replica, shard)
+	                 ? mg_format("%s/kv/mend-%" PRIu32 ".sst", dir, mg_replica__group(shard))
+	                 : mg_format("%s/shards/mend-%04" PRIu32 ".duckdb", dir, shard);
 	struct mg_error ignored;
 	int code = sick->pulled ? 0 : pull(mender, shard, path, err);
 
@@ -589,10 +635,11 @@ static void look_for_failures(struct mg_mender *mender)
 {
 	struct mg_replica *replica = mender->replica;
 
-	for (uint32_t i = 0; !mg_replica_is_alone(replica) && i <= replica->options.shard_count; i++) {
+	for (uint32_t i = 0; !mg_replica_is_alone(replica) && i < replica_count(replica); i++) {
 		struct mg_error err = { 0 };
-
-		int code = mg_shard_sm_failed(replica->shards[i], &err);
+		struct mg_kv_sm *keys = keys_of(replica, i);
+		int code = keys ? mg_kv_sm_failed(keys, &err)
+		                : mg_shard_sm_failed(replica->shards[i], &err);
 
 		/* What a newer release has written is no damage. */
 		if (code && code != MG_E_PROTOCOL) {
@@ -615,8 +662,7 @@ static void *work(void *arg)
 
 	do {
 		look_for_failures(mender);
-		for (uint32_t i = 0; i <= mender->replica->options.shard_count && !is_stopping(mender);
-		     i++) {
+		for (uint32_t i = 0; i < replica_count(mender->replica) && !is_stopping(mender); i++) {
 			if (is_wanted(mender, i)) {
 				mend(mender, i);
 			}
@@ -628,7 +674,7 @@ static void *work(void *arg)
 void mg_replica__make_mender(struct mg_replica *replica)
 {
 	struct mg_mender *mender = mg_alloc0(sizeof *mender);
-	size_t shards = (size_t)replica->options.shard_count + 1;
+	size_t shards = replica_count(replica);
 
 	mender->replica = replica;
 	mender->sick = mg_alloc0(shards * sizeof *mender->sick);
@@ -682,7 +728,7 @@ void mg_replica__free_mender(struct mg_replica *replica)
 	struct mg_mender *mender = replica->mender;
 
 	mg_manifest_fini(&mender->manifest);
-	for (uint32_t i = 0; i <= replica->options.shard_count; i++) {
+	for (uint32_t i = 0; i < replica_count(replica); i++) {
 		mg_manifest_fini(&mender->sick[i].manifest);
 	}
 	mg_free(mender->sick);

@@ -45,6 +45,7 @@ struct mg_replica_options {
 	/* By shard, why its file is damaged, or NULL: a stand-in is attached (store/shard_file.h), and
 	 * a file is taken from another node.  NULL: all are whole.  Borrowed until open returns. */
 	const char *const *damaged;
+	bool others; /* another server has a replica of everything */
 	/* Of several nodes; zeros: a cluster of one. */
 	uint64_t self;            /* node, from 1 */
 	struct mg_members births; /* of a group that the log does not hold: the same on each of them */

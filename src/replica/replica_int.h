@@ -46,7 +46,7 @@ struct mg_replica {
 	struct mg_placer *placer;
 	struct mg_mender *mender;
 	struct mg_checker *checker;
-	atomic_bool *mending; /* by shard: this replica is damaged */
+	atomic_bool *mending; /* by shard, then by shard of keys: this replica is damaged */
 	atomic_bool alone;             /* no other node belongs to any group */
 	_Atomic(const char *) unready; /* why this node does not serve, or NULL */
 	struct mg_catalog_sm *catalog_sm;
@@ -264,6 +264,7 @@ void mg_replica__stop_kv(struct mg_replica *replica); /* before mg_raft_host_sto
 void mg_replica__free_kv(struct mg_replica *replica);
 /* 0, or why one of them is out of service. */
 int mg_replica__kv_failed(struct mg_replica *replica, struct mg_error *err);
+struct mg_kv_sm *mg_replica__kv_sm(const struct mg_replica *replica, uint32_t shard);
 
 /* ---- commit.c ---- */
 

@@ -1,6 +1,7 @@
 """Keys and values over HTTP: what one server does with them, and what three servers keep when they are killed."""
 import json
 import random
+import shutil
 import threading
 import time
 
@@ -285,6 +286,44 @@ def test_a_server_that_comes_later_has_it_all(new_cluster):
         assert kv(servers, "GET", f"t/k{i}", name=left[i % 2]).body == b"%d" % i * 50
     assert until("a write", lambda: put(servers, left[0], "k0", b"new"))
     assert kv(servers, "GET", "t/k0", name=left[1]).body == b"new"
+
+
+# ---- damage ----
+
+
+def flip(path):
+    bytes_ = bytearray(path.read_bytes())
+    for _ in range(20):
+        bytes_[random.randrange(len(bytes_))] ^= 0xFF
+    path.write_bytes(bytes_)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "manifest", "lost"])
+def test_a_damaged_tree_is_made_anew_from_others(three, damage):
+    """A server whose keys cannot be opened takes them from the others, and keeps what it had for people to look at."""
+    for i in range(200):
+        assert put(three, "server-1", f"k{i}", b"%d" % i * 100)
+    three.stop("server-3")
+    tree = three.dirs["server-3"] / "kv" / "db"
+    if damage == "lost":
+        shutil.rmtree(tree)
+    else:
+        for path in tree.glob("*.sst" if damage == "flipped" else "MANIFEST-*"):
+            flip(path)
+    for i in range(200, 300):
+        assert put(three, "server-1", f"k{i}", b"%d" % i * 100)
+    three.start("server-3")
+
+    def whole():
+        got = [kv(three, "GET", f"t/k{i}?consistency=any", name="server-3") for i in range(0, 300, 7)]
+        return all(one.body == b"%d" % i * 100 for i, one in zip(range(0, 300, 7), got))
+
+    until("the keys", whole)
+    assert (list(tree.parent.glob("damaged-*")) != []) == (damage != "lost")
+    for victim in ("server-1",):  # it counts for a majority again
+        three.kill(victim)
+        until("a write", lambda: put(three, "server-3", "new", b"1"))
+    assert kv(three, "GET", "t/k5", name="server-3").body == b"5" * 100
 
 
 # ---- the command line ----
