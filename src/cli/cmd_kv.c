@@ -15,25 +15,25 @@ enum { VALUE_MAX = 64 << 20 };
 
 /* ---- one request ---- */
 
+/* A key that is called as GET calls a watch. */
+#define WATCH "watch"
+#define WATCH_HEX "7761746368"
+
 static void add_path(const struct mg_options *options, const char *key, struct mg_sb *path)
 {
+	const char *encoding = mg_options_text(options, "encoding");
+	bool text = strcmp(encoding, "text") == 0;
+	bool is_watch = key && text && strcmp(key, WATCH) == 0;
+
 	mg_sb_add(path, "/kv/");
 	mg_url_add_escaped(path, mg_options_text(options, "namespace"));
 	if (key) {
 		mg_sb_add_char(path, '/');
-		mg_url_add_escaped(path, key);
+		mg_url_add_escaped(path, is_watch ? WATCH_HEX : key);
 	}
-	mg_sb_addf(path, "?encoding=%s", mg_options_text(options, "encoding"));
-	if (strcmp(mg_options_text(options, "encoding"), "text") == 0) {
-		path->len -= strlen("?encoding=text");
-		path->ptr[path->len] = '\0';
+	if (!text || is_watch) {
+		mg_sb_addf(path, "?encoding=%s", is_watch ? "hex" : encoding);
 	}
-}
-
-static void add_parameter(struct mg_sb *path, const char *name, const char *value)
-{
-	mg_sb_addf(path, "%c%s=", strchr(mg_sb_text(path), '?') ? '&' : '?', name);
-	mg_url_add_escaped(path, value);
 }
 
 /* The exit code of a request; its answer is in body. */
@@ -137,7 +137,7 @@ static int put(const struct mg_options *options, const char *value, const char *
 		char seconds[32];
 
 		snprintf(seconds, sizeof seconds, "%.3f", (double)mg_options_int(options, "ttl") / 1000);
-		add_parameter(&path, "ttl", seconds);
+		mg_url_add_parameter(&path, "ttl", seconds);
 	}
 	if (!exit_code) {
 		exit_code = request(options, "PUT", &path, mg_options_text(options, "content-type"),
@@ -227,12 +227,12 @@ int mg_command_kv_scan(const struct mg_options *options)
 	struct mg_error err = { 0 };
 
 	add_path(options, NULL, &path);
-	add_parameter(&path, "limit", mg_options_text(options, "limit"));
+	mg_url_add_parameter(&path, "limit", mg_options_text(options, "limit"));
 	if (prefix) {
-		add_parameter(&path, "prefix", prefix);
+		mg_url_add_parameter(&path, "prefix", prefix);
 	}
 	if (cursor) {
-		add_parameter(&path, "cursor", cursor);
+		mg_url_add_parameter(&path, "cursor", cursor);
 	}
 	int exit_code = request(options, "GET", &path, NULL, NULL, (struct mg_str){ 0 }, &body);
 

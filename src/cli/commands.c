@@ -78,6 +78,14 @@ static const struct mg_option kv_scan_options[] = {
 	{ 0 },
 };
 
+static const struct mg_option kv_watch_options[] = {
+	{ .name = "from", .kind = MG_O_TEXT, .value = "TOKEN",
+	  .help = "what has changed since the line of this token (default: from now on)" },
+	{ .name = "values", .kind = MG_O_CHOICE, .choices = "none|hex|base64", .fallback = "none",
+	  .help = "show values, so written" },
+	{ 0 },
+};
+
 static const struct mg_option rebalance_options[] = {
 	{ .name = "timeout",
 	  .kind = MG_O_MS,
@@ -294,6 +302,16 @@ const struct mg_command mg_commands[] = {
 	             "  merganser kv scan --format json",
 	  .tables = TABLES(kv_options, kv_scan_options, format_options, mg_options_connection),
 	  .run = mg_command_kv_scan },
+	{ .name = "kv watch",
+	  .arguments = "[PREFIX]",
+	  .arguments_max = 1,
+	  .summary = "follow what changes in keys: a line of JSON for each change, until Ctrl-C",
+	  .text = "A lost connection is made again, to the next server of --url, from where it was.\n"
+	          "Each line has the token for --from.",
+	  .example = "  merganser kv watch user/\n"
+	             "  merganser kv watch --namespace jobs --values base64 --from v1.12.0.7.3",
+	  .tables = TABLES(kv_options, kv_watch_options, mg_options_connection),
+	  .run = mg_command_kv_watch },
 	{ .name = "cluster drain",
 	  .arguments = "NODE",
 	  .arguments_min = 1,

@@ -35,6 +35,7 @@ int mg_command_kv_delete(const struct mg_options *options);
 int mg_command_kv_cas(const struct mg_options *options);
 int mg_command_kv_batch(const struct mg_options *options);
 int mg_command_kv_scan(const struct mg_options *options);
+int mg_command_kv_watch(const struct mg_options *options);
 int mg_command_import(const struct mg_options *options);
 int mg_command_export(const struct mg_options *options);
 int mg_command_completion(const struct mg_options *options);

@@ -76,6 +76,12 @@ void mg_url_add_escaped(struct mg_sb *url, const char *text)
 	}
 }
 
+void mg_url_add_parameter(struct mg_sb *url, const char *name, const char *value)
+{
+	mg_sb_addf(url, "%c%s=", strchr(mg_sb_text(url), '?') ? '&' : '?', name);
+	mg_url_add_escaped(url, value);
+}
+
 const char *mg_url_next(const char *urls, struct mg_sb *url)
 {
 	const char *at = urls ? urls : "localhost", *comma = strchr(at, ',');
@@ -150,9 +156,8 @@ void mg_wire__authorization(const struct mg_endpoint *endpoint, struct mg_sb *ou
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-/* Read some bytes onto sb; *end when the connection has ended. */
-static int read_more(struct mg_client_socket *socket, uint64_t timeout_ms, struct mg_sb *sb,
-                     bool *end, struct mg_error *err)
+int mg_wire__read_more(struct mg_client_socket *socket, uint64_t timeout_ms, struct mg_sb *sb,
+                       bool *end, struct mg_error *err)
 {
 	char block[16384];
 	size_t got = 0;
@@ -183,7 +188,7 @@ int mg_wire__read_head(struct mg_client_socket *socket, uint64_t timeout_ms, str
 	bool end;
 
 	while (!(blank = sb->ptr ? strstr(sb->ptr, "\r\n\r\n") : NULL)) {
-		int code = read_more(socket, timeout_ms, sb, &end, err);
+		int code = mg_wire__read_more(socket, timeout_ms, sb, &end, err);
 
 		if (code) {
 			return code;
@@ -227,7 +232,7 @@ static int read_until(struct mg_client_socket *socket, struct mg_sb *sb, size_t 
 	int code;
 
 	while (sb->len < size) {
-		code = read_more(socket, ANSWER_TIMEOUT_MS, sb, &end, err);
+		code = mg_wire__read_more(socket, ANSWER_TIMEOUT_MS, sb, &end, err);
 		if (code) {
 			return code;
 		}
@@ -299,7 +304,7 @@ int mg_wire__read_body(struct mg_client_socket *socket, struct mg_arena *arena, 
 		return code;
 	}
 	while (!end && raw->len < BODY_SIZE_MAX) {
-		code = read_more(socket, ANSWER_TIMEOUT_MS, raw, &end, err);
+		code = mg_wire__read_more(socket, ANSWER_TIMEOUT_MS, raw, &end, err);
 		if (code) {
 			return code;
 		}
@@ -323,19 +328,16 @@ static int connect_any(const struct mg_endpoint *endpoint, struct mg_url *url,
 	return code;
 }
 
-int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const char *path,
-                  const char *content_type, const char *headers, struct mg_str request_body,
-                  int *status, struct mg_sb *body, struct mg_error *err)
+int mg_wire__ask(const struct mg_endpoint *endpoint, const char *method, const char *path,
+                 const char *content_type, const char *headers, struct mg_str request_body,
+                 struct mg_wire_answer *out, struct mg_error *err)
 {
-	struct mg_arena *arena = mg_arena_new();
-	struct mg_client_socket *socket = NULL;
-	struct mg_sb raw = { 0 }, request = { 0 };
+	struct mg_sb request = { 0 };
 	struct mg_url url;
-	size_t head_size = 0;
-	int code = connect_any(endpoint, &url, &socket, err);
+	int code = connect_any(endpoint, &url, &out->socket, err);
 
 	if (code) {
-		goto out;
+		return code;
 	}
 	mg_sb_addf(&request, "%s %s HTTP/1.1\r\nHost: %s:%s\r\nConnection: close\r\n"
 	                     "User-Agent: merganser\r\n", method, path, url.host, url.port);
@@ -347,17 +349,33 @@ int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const 
 	mg_sb_add(&request, headers ? headers : "");
 	mg_sb_add(&request, "\r\n");
 	mg_sb_add_len(&request, request_body.ptr ? request_body.ptr : "", request_body.len);
-	code = mg_client_socket_write(socket, request.ptr, request.len, err);
-	if (code == 0) {
-		code = mg_wire__read_head(socket, ANSWER_TIMEOUT_MS, &raw, &head_size, status, err);
-	}
-	if (code == 0) {
-		code = mg_wire__read_body(socket, arena, &raw, head_size, body, err);
-	}
-out:
-	mg_client_socket_close(socket);
+	code = mg_client_socket_write(out->socket, request.ptr, request.len, err);
 	mg_sb_fini(&request);
-	mg_sb_fini(&raw);
+	return code ? code
+	            : mg_wire__read_head(out->socket, ANSWER_TIMEOUT_MS, &out->raw, &out->head_size,
+	                                 &out->status, err);
+}
+
+void mg_wire__answer_fini(struct mg_wire_answer *answer)
+{
+	mg_client_socket_close(answer->socket);
+	mg_sb_fini(&answer->raw);
+}
+
+int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const char *path,
+                  const char *content_type, const char *headers, struct mg_str request_body,
+                  int *status, struct mg_sb *body, struct mg_error *err)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_wire_answer answer = { 0 };
+	int code = mg_wire__ask(endpoint, method, path, content_type, headers, request_body, &answer,
+	                        err);
+
+	if (code == 0) {
+		code = mg_wire__read_body(answer.socket, arena, &answer.raw, answer.head_size, body, err);
+	}
+	*status = answer.status ? answer.status : *status;
+	mg_wire__answer_fini(&answer);
 	mg_arena_free(arena);
 	return code;
 }

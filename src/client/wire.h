@@ -38,12 +38,25 @@ int mg_url_check(const char *urls, struct mg_error *err);
 
 /* A part of a path or a query. */
 void mg_url_add_escaped(struct mg_sb *url, const char *text);
+void mg_url_add_parameter(struct mg_sb *url, const char *name, const char *value); /* ?name=value */
 
 /* One request on its own connection; the body of the answer is added to body (64 MiB at most).
  * headers: further lines "Name: value\r\n...", or NULL. */
 int mg_http_fetch(const struct mg_endpoint *endpoint, const char *method, const char *path,
                   const char *content_type, const char *headers, struct mg_str request_body,
                   int *status, struct mg_sb *body, struct mg_error *err);
+
+/* An event that a server sends; its texts are valid until take returns.  Without data it only says
+ * where one would go on from. */
+struct mg_event {
+	struct mg_str name, id, data;
+};
+/* One GET on its own connection, whose answer is a text/event-stream, until take says false.  When
+ * its status is another one than 200, *status and body say so.  Fails: as mg_http_fetch;
+ * MG_E_DISCONNECTED when the answer ends; MG_E_TIMEOUT when not even a comment comes for 60 s. */
+int mg_http_events(const struct mg_endpoint *endpoint, const char *path, const char *headers,
+                   bool (*take)(void *arg, const struct mg_event *event), void *arg, int *status,
+                   struct mg_sb *body, struct mg_error *err);
 
 /* ---- WebSocket ------------------------------------------------------------------------------- */
 
@@ -69,7 +82,21 @@ struct mg_wire_message {
 int mg_wire_receive(struct mg_wire *wire, int64_t timeout_ms, enum mg_client_wait *wait,
                     struct mg_wire_message *message, struct mg_error *err);
 
-/* Shared by http.c and wire.c. */
+/* Shared by events.c, http.c and wire.c. */
+struct mg_wire_answer {
+	struct mg_client_socket *socket;
+	int status;
+	struct mg_sb raw; /* the head, and what has come behind it */
+	size_t head_size;
+};
+/* A request, to the head of its answer.  Owns: the caller, also when it fails. */
+int mg_wire__ask(const struct mg_endpoint *endpoint, const char *method, const char *path,
+                 const char *content_type, const char *headers, struct mg_str request_body,
+                 struct mg_wire_answer *out, struct mg_error *err);
+void mg_wire__answer_fini(struct mg_wire_answer *answer);
+/* Read some bytes onto sb; *end when the connection has ended. */
+int mg_wire__read_more(struct mg_client_socket *socket, uint64_t timeout_ms, struct mg_sb *sb,
+                       bool *end, struct mg_error *err);
 /* To one server, whatever the endpoint says. */
 int mg_wire__connect(const struct mg_endpoint *endpoint, const char *server, struct mg_url *url,
                      struct mg_client_socket **out, struct mg_error *err);

@@ -228,6 +228,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 		(struct mg_http_handler){ .head = mg_rest_head, .request = mg_rest_request, .arg = doors };
 	mg_shell_channel_init(doors);
 	mg_rest_changes_init(doors);
+	mg_rest_kv_watch_init(doors);
 	doors->started_ms = mg_clock_ms();
 	doors->once = mg_once_new();
 	doors->logins = mg_admission_new(LOGINS_AT_ONCE, LOGINS_WAITING);
@@ -258,6 +259,7 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 void mg_doors_stop(struct mg_doors *doors)
 {
 	atomic_store(&doors->stopping, true);
+	mg_rest_kv_watch_stop(doors);
 	mg_rest_changes_stop(doors);
 	mg_tx_handles_close(doors->tx_handles);
 	mg_sessions_stop(doors->sessions);
@@ -272,6 +274,7 @@ void mg_doors_free(struct mg_doors *doors)
 	mg_sessions_free(doors->sessions);
 	mg_once_free(doors->once);
 	mg_rest_changes_free(doors);
+	mg_rest_kv_watch_free(doors);
 	mg_admission_free(doors->logins);
 	mg_admission_free(doors->joins);
 	mg_free(doors);

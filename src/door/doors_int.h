@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #define MG_FEEDS_MAX 64 /* who follow tables at once */
+#define MG_WATCHES_MAX 1000 /* who watch keys at once */
 
 struct mg_doors {
 	struct mg_doors_options options;
@@ -27,6 +28,7 @@ struct mg_doors {
 	atomic_int feeds;                   /* how many do */
 	pthread_mutex_t feed_lock;
 	struct mg_stream *feed_streams[MG_FEEDS_MAX]; /* guarded by feed_lock; borrowed */
+	struct mg_rest_watches *watches;    /* those who watch keys */
 	atomic_bool stopping;               /* the engine may be gone */
 	uint64_t started_ms;                /* monotonic */
 	char node_name[64];
@@ -104,6 +106,14 @@ void mg_rest_kv_batch(struct mg_doors *doors, struct mg_http_request *request, c
 
 /* ---- rest_kv_scan.c: GET /kv/NAMESPACE ---- */
 void mg_rest_kv_scan(struct mg_doors *doors, struct mg_http_request *request, const char *space);
+
+/* ---- rest_kv_watch.c: GET /kv/NAMESPACE/watch ---- */
+void mg_rest_kv_watch_init(struct mg_doors *doors);
+void mg_rest_kv_watch_stop(struct mg_doors *doors); /* ends all; loops still turn */
+void mg_rest_kv_watch_free(struct mg_doors *doors);
+int mg_rest_kv_watch_count(const struct mg_doors *doors);
+void mg_rest_kv_watch(struct mg_doors *doors, struct mg_http_request *request,
+                      struct mg_str space);
 
 /* ---- rest_nodes.c: POST /join, PUT /cluster/nodes/NAME ---- */
 #define MG_NODES_PATH "/cluster/nodes/"

@@ -309,6 +309,8 @@ static void get_page(struct mg_doors *doors, struct mg_http_request *request)
 		"<code>?tx=</code></td></tr>\n"
 		"<tr><td><code>/changes/TABLE</code></td><td>what changes in a table, as it does: "
 		"<code>?from=</code></td></tr>\n"
+		"<tr><td><code>/kv/NAMESPACE/KEY</code></td><td>keys and values; "
+		"<code>/kv/NAMESPACE/watch</code>: what changes in them</td></tr>\n"
 		"<tr><td><code>/status</code></td><td>node and cluster as JSON</td></tr>\n"
 		"<tr><td><code>/metrics</code></td><td>Prometheus</td></tr>\n"
 		"<tr><td><code>/health</code>, <code>/ping</code></td><td>without login</td></tr>\n"
@@ -442,6 +444,8 @@ static void get_metrics(struct mg_doors *doors, struct mg_http_request *request,
 	          mg_once_count(doors->once));
 	set_gauge("merganser_change_feeds", "Feeds of tables' changes that are open.",
 	          (uint64_t)atomic_load(&doors->feeds));
+	set_gauge("merganser_kv_watches", "Watches of keys that are open.",
+	          (uint64_t)mg_rest_kv_watch_count(doors));
 	set_gauge("merganser_uptime_seconds", "Seconds since the start.",
 	          (mg_clock_ms() - doors->started_ms) / 1000);
 	set_gauge("process_resident_memory_bytes", "Resident memory.", mg_os_resident_bytes());

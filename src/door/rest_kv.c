@@ -24,6 +24,7 @@
 
 #define DEFAULT_SPACE "default"
 #define KV_PATH "/kv/"
+#define WATCH "/watch" /* no key, to GET; ?encoding=hex names the one that is called so */
 #define TTL_S_MAX (100.0 * 365 * 86400)
 
 struct ask;
@@ -391,15 +392,19 @@ void mg_rest_kv(struct mg_doors *doors, struct mg_http_request *request, const c
 {
 	const char *method = mg_http_method(request);
 	bool put = strcmp(method, "PUT") == 0, del = strcmp(method, "DELETE") == 0;
-	const char *rest = mg_http_path(request) + strlen(KV_PATH);
+	const char *rest = mg_http_path(request) + strlen(KV_PATH), *slash = strchr(rest, '/');
 	struct ask *ask = ask_new(doors, request, put ? answer_put : del ? answer_delete : answer_get);
 
 	(void)role;
 	if (!ask) {
 		return;
 	}
-	if (strcmp(method, "GET") == 0 && !strchr(rest, '/')) {
+	if (strcmp(method, "GET") == 0 && !slash) {
 		mg_rest_kv_scan(doors, request, rest);
+		return;
+	}
+	if (strcmp(method, "GET") == 0 && strcmp(slash, WATCH) == 0) {
+		mg_rest_kv_watch(doors, request, (struct mg_str){ rest, (size_t)(slash - rest) });
 		return;
 	}
 	ask->op.kind = put ? MG_KV_PUT : del ? MG_KV_DELETE : MG_KV_READ;

@@ -4,12 +4,13 @@
  *     ?prefix= ?start= ?end=        of what; end is not in it
  *     ?encoding=hex|base64          of these, and of the keys in the answer; else they are text
  *     ?values=hex|base64            with them
- *     ?limit= ?cursor=              a page; the cursor of the next one stands in the answer
+ *     ?limit= ?cursor=              a page; the cursor of the next one stands in the answer, and
+ *                                   the token from which a watch misses nothing (rest_kv_watch.c)
  *
  * owner: the connection's loop; between start and post a query thread.
  */
 #include "door/doors_int.h"
-#include "door/kv_text.h"
+#include "door/kv_json.h"
 #include "replica/kv_scan.h"
 
 #include <inttypes.h>
@@ -18,15 +19,13 @@
 
 enum { LIMIT_DEFAULT = 1000, LIMIT_MAX = 100000, PAGE_BYTES = 8 << 20 };
 
-enum text { TEXT_PLAIN, TEXT_HEX, TEXT_BASE64, TEXT_NONE };
-
 struct page {
 	struct mg_doors *doors;
 	struct mg_http_request *request;
 	struct mg_loop *loop;
 	bool gone; /* loop */
 	struct mg_str space, first, end;
-	enum text keys, values;
+	struct mg_kv_forms forms;
 	uint64_t limit;
 	bool any;
 	struct mg_error err;
@@ -35,45 +34,13 @@ struct page {
 
 /* ---- the answer ---- */
 
-static void add_bytes(struct mg_sb *json, enum text how, struct mg_str bytes)
-{
-	if (how == TEXT_PLAIN) {
-		mg_sb_add_json(json, bytes.ptr, bytes.len);
-		return;
-	}
-	mg_sb_add_char(json, '"');
-	if (how == TEXT_HEX) {
-		mg_kv_add_hex(json, bytes);
-	} else {
-		mg_kv_add_base64(json, bytes);
-	}
-	mg_sb_add_char(json, '"');
-}
-
 static void add_key(struct page *page, struct mg_str key, const struct mg_kv_found *found)
 {
-	struct mg_sb *json = &page->json;
-	bool text = page->keys != TEXT_PLAIN || mg_utf8_valid(key.ptr, key.len);
-
-	/* A key that is no text, where text was asked for. */
-	mg_sb_add(json, text ? "{\"key\": " : "{\"key_hex\": ");
-	add_bytes(json, text ? page->keys : TEXT_HEX, key);
-	mg_sb_addf(json, ", \"version\": %" PRIu64 ", \"size\": %zu", found->version,
-	           found->value.len);
-	mg_sb_addf(json, ", \"created_ms\": %" PRIu64 ", \"changed_ms\": %" PRIu64, found->created_ms,
-	           found->changed_ms);
-	if (found->expiry_ms) {
-		mg_sb_addf(json, ", \"expires_ms\": %" PRIu64, found->expiry_ms);
-	}
-	mg_sb_add(json, ", \"content_type\": ");
-	mg_sb_add_json(json, found->type.ptr, found->type.len);
-	mg_sb_add(json, ", \"encoding\": ");
-	mg_sb_add_json(json, found->encoding.ptr, found->encoding.len);
-	if (page->values != TEXT_NONE) {
-		mg_sb_add(json, ", \"value\": ");
-		add_bytes(json, page->values, found->value);
-	}
-	mg_sb_add_char(json, '}');
+	mg_sb_add_char(&page->json, '{');
+	mg_kv_add_key(&page->json, page->forms, key);
+	mg_sb_addf(&page->json, ", \"version\": %" PRIu64, found->version);
+	mg_kv_add_found(&page->json, page->forms, found);
+	mg_sb_add_char(&page->json, '}');
 }
 
 static void fill(struct page *page, struct mg_kv_scan *scan)
@@ -94,11 +61,13 @@ static void fill(struct page *page, struct mg_kv_scan *scan)
 	/* The first key of the next page. */
 	mg_sb_add(&page->json, "], \"cursor\": ");
 	if (more) {
-		add_bytes(&page->json, TEXT_HEX, key);
+		mg_kv_add_bytes(&page->json, MG_KV_FORM_HEX, key);
 	} else {
 		mg_sb_add(&page->json, "null");
 	}
-	mg_sb_add(&page->json, "}\n");
+	mg_sb_add(&page->json, ", \"watch\": \"");
+	mg_kv_scan_token(scan, &page->json);
+	mg_sb_add(&page->json, "\"}\n");
 }
 
 static void page_ended(void *arg)
@@ -142,23 +111,6 @@ static void page_gone(void *arg)
 
 /* ---- the question ---- */
 
-static int read_text(const char *word, enum text fallback, enum text *out)
-{
-	*out = !word                         ? fallback
-	       : mg_text_eq(word, "hex")     ? TEXT_HEX
-	       : mg_text_eq(word, "base64")  ? TEXT_BASE64
-	                                     : TEXT_PLAIN;
-	return word && *out == TEXT_PLAIN ? MG_E_USAGE : 0;
-}
-
-static bool read_bytes(struct mg_arena *arena, enum text how, const char *text, struct mg_str *out)
-{
-	*out = mg_str(text);
-	return !text || how == TEXT_PLAIN ||
-	       (how == TEXT_HEX ? mg_kv_from_hex(arena, *out, out)
-	                        : mg_kv_from_base64(arena, *out, out));
-}
-
 static struct mg_str later(struct mg_str a, struct mg_str b)
 {
 	int order = a.len && b.len ? memcmp(a.ptr, b.ptr, a.len < b.len ? a.len : b.len) : 0;
@@ -172,10 +124,10 @@ static int read_range(struct page *page, struct mg_error *err)
 	struct mg_arena *arena = mg_http_arena(request);
 	struct mg_str prefix, start, end, cursor;
 
-	if (!read_bytes(arena, page->keys, mg_http_query(request, "prefix"), &prefix) ||
-	    !read_bytes(arena, page->keys, mg_http_query(request, "start"), &start) ||
-	    !read_bytes(arena, page->keys, mg_http_query(request, "end"), &end) ||
-	    !read_bytes(arena, TEXT_HEX, mg_http_query(request, "cursor"), &cursor)) {
+	if (!mg_kv_read_bytes(arena, page->forms.keys, mg_http_query(request, "prefix"), &prefix) ||
+	    !mg_kv_read_bytes(arena, page->forms.keys, mg_http_query(request, "start"), &start) ||
+	    !mg_kv_read_bytes(arena, page->forms.keys, mg_http_query(request, "end"), &end) ||
+	    !mg_kv_read_bytes(arena, MG_KV_FORM_HEX, mg_http_query(request, "cursor"), &cursor)) {
 		mg_error_set(err, MG_E_USAGE, "?prefix=, ?start=, ?end= or ?cursor= is not as encoded");
 		mg_error_hint(err, "They are text, or as ?encoding= says; a cursor is as it was given.");
 		return MG_E_USAGE;
@@ -199,15 +151,11 @@ static int read_page(struct page *page, struct mg_error *err)
 	if (limit && (*end || !*limit || page->limit < 1 || page->limit > LIMIT_MAX)) {
 		return mg_error_set(err, MG_E_USAGE, "?limit= is from 1 to %d", LIMIT_MAX);
 	}
-	if (read_text(mg_http_query(request, "encoding"), TEXT_PLAIN, &page->keys) ||
-	    read_text(mg_http_query(request, "values"), TEXT_NONE, &page->values)) {
-		mg_error_set(err, MG_E_USAGE, "?encoding= and ?values= are hex or base64");
+	if (mg_kv_read_forms(request, &page->forms, err)) {
 		return MG_E_USAGE;
 	}
 	if (!mg_kv_is_space(page->space)) {
-		mg_error_set(err, MG_E_USAGE, "this is no name of a namespace");
-		mg_error_hint(err, "Up to 64 letters, digits, \"_\", \"-\" and \".\".");
-		return MG_E_USAGE;
+		return mg_kv_refuse_space(err);
 	}
 	return read_range(page, err);
 }

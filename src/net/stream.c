@@ -29,6 +29,9 @@ struct mg_stream {
 	struct mg_loop *loop;
 	pthread_mutex_t lock;
 	pthread_cond_t room; /* for producers: there is room, or the end */
+	size_t high, low;    /* marks of `full` */
+	void (*on_room)(void *arg); /* for a producer that cannot wait */
+	void *on_room_arg;
 	struct block *blocks;
 	struct block **blocks_end;
 	size_t queued; /* bytes */
@@ -51,6 +54,8 @@ struct mg_stream *mg_stream_new(struct mg_loop *loop, void (*wake)(void *arg), v
 	atomic_init(&stream->refs, 1);
 	stream->loop = loop;
 	stream->blocks_end = &stream->blocks;
+	stream->high = MG_STREAM_HIGH;
+	stream->low = MG_STREAM_LOW;
 	stream->wake_due = true;
 	stream->wake = wake;
 	stream->wake_arg = arg;
@@ -171,6 +176,24 @@ static bool wait_with_hooks(struct mg_stream *stream)
 	return in_time;
 }
 
+/* With the lock held. */
+static void append(struct mg_stream *stream, struct mg_buf *buf)
+{
+	struct block *block = mg_alloc0(sizeof *block);
+
+	block->buf = mg_buf_ref(buf);
+	*stream->blocks_end = block;
+	stream->blocks_end = &block->next;
+	stream->queued += buf->size;
+	stream->full = stream->full || stream->queued >= stream->high;
+	wake_consumer(stream);
+}
+
+static int say_gone(struct mg_error *err)
+{
+	return mg_error_set(err, MG_E_DISCONNECTED, "the client has gone");
+}
+
 int mg_stream_put(struct mg_stream *stream, struct mg_buf *buf, struct mg_error *err)
 {
 	int code = 0;
@@ -182,20 +205,45 @@ int mg_stream_put(struct mg_stream *stream, struct mg_buf *buf, struct mg_error 
 		code = mg_error_set(err, MG_E_TIMEOUT, "the client has taken nothing for %llu ms",
 		                    (unsigned long long)stream->idle_ms);
 	} else if (stream->closed) {
-		code = mg_error_set(err, MG_E_DISCONNECTED, "the client has gone");
+		code = say_gone(err);
 	}
 	if (code == 0) {
-		struct block *block = mg_alloc0(sizeof *block);
-
-		block->buf = mg_buf_ref(buf);
-		*stream->blocks_end = block;
-		stream->blocks_end = &block->next;
-		stream->queued += buf->size;
-		stream->full = stream->full || stream->queued >= MG_STREAM_HIGH;
-		wake_consumer(stream);
+		append(stream, buf);
 	}
 	pthread_mutex_unlock(&stream->lock);
 	return code;
+}
+
+int mg_stream_push(struct mg_stream *stream, struct mg_buf *buf, struct mg_error *err)
+{
+	pthread_mutex_lock(&stream->lock);
+	int code = stream->closed ? say_gone(err) : 0;
+
+	mg_assert(!stream->finished);
+	if (code == 0) {
+		append(stream, buf);
+	}
+	pthread_mutex_unlock(&stream->lock);
+	return code;
+}
+
+bool mg_stream_is_full(struct mg_stream *stream)
+{
+	pthread_mutex_lock(&stream->lock);
+	bool full = stream->full;
+
+	pthread_mutex_unlock(&stream->lock);
+	return full;
+}
+
+void mg_stream_set_room(struct mg_stream *stream, size_t high, void (*room)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&stream->lock);
+	stream->high = high;
+	stream->low = high / 2;
+	stream->on_room = room;
+	stream->on_room_arg = arg;
+	pthread_mutex_unlock(&stream->lock);
 }
 
 void mg_stream_on_wait(struct mg_stream *stream, void (*before)(void *), void (*after)(void *),
@@ -238,6 +286,29 @@ void mg_stream_fail(struct mg_stream *stream)
 
 /* ---- consumer ---- */
 
+static void run_room(void *arg)
+{
+	struct mg_stream *stream = arg;
+
+	pthread_mutex_lock(&stream->lock);
+	void (*room)(void *) = stream->closed ? NULL : stream->on_room;
+	void *room_arg = stream->on_room_arg;
+
+	pthread_mutex_unlock(&stream->lock);
+	if (room != NULL) {
+		room(room_arg);
+	}
+	mg_stream_unref(stream);
+}
+
+/* With the lock held; not from here: the consumer is in the middle of its work. */
+static void tell_room(struct mg_stream *stream)
+{
+	if (stream->on_room != NULL) {
+		mg_loop_post(stream->loop, run_room, mg_stream_ref(stream));
+	}
+}
+
 struct mg_buf *mg_stream_take(struct mg_stream *stream, bool *finished)
 {
 	struct mg_buf *buf = NULL;
@@ -254,9 +325,10 @@ struct mg_buf *mg_stream_take(struct mg_stream *stream, bool *finished)
 		stream->queued -= buf->size;
 		stream->taken++;
 		mg_free(block);
-		if (stream->full && stream->queued < MG_STREAM_LOW) {
+		if (stream->full && stream->queued < stream->low) {
 			stream->full = false;
 			(void)pthread_cond_broadcast(&stream->room);
+			tell_room(stream);
 		}
 	} else {
 		stream->wake_due = true;

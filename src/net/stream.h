@@ -33,6 +33,12 @@ int mg_stream_put(struct mg_stream *stream, struct mg_buf *buf, struct mg_error 
 void mg_stream_on_wait(struct mg_stream *stream, void (*before)(void *), void (*after)(void *),
                        void *arg);
 void mg_stream_idle_limit(struct mg_stream *stream, uint64_t ms);
+/* A producer that is the loop itself never waits: it pushes while the stream is not full, which it
+ * is with so many bytes from now on, and goes on when room is called, on the loop's thread, because
+ * less than half of that is left.  As wake, room is not called after a close there. */
+void mg_stream_set_room(struct mg_stream *stream, size_t high, void (*room)(void *arg), void *arg);
+int mg_stream_push(struct mg_stream *stream, struct mg_buf *buf, struct mg_error *err);
+bool mg_stream_is_full(struct mg_stream *stream);
 void mg_stream_finish(struct mg_stream *stream); /* no more blocks */
 /* No more blocks, and what came is not the whole: mg_http_reply_stream then cuts the connection. */
 void mg_stream_fail(struct mg_stream *stream);

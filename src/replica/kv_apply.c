@@ -85,12 +85,31 @@ static void note_expiry(struct step *step, uint64_t expiry_ms)
 	}
 }
 
+/* For who watches keys.  now: what is stored, or a version alone. */
+static void tell_change(struct step *step, enum mg_kv_change_kind kind,
+                        const struct mg_kv_found *now)
+{
+	mg_kv_feed_add(step->state->feed,
+	               &(struct mg_kv_change){ .kind = kind,
+	                                       .version = now->version,
+	                                       .created_ms = now->created_ms,
+	                                       .changed_ms = step->state->now_ms,
+	                                       .expiry_ms = now->expiry_ms,
+	                                       .space = step->op->space,
+	                                       .key = step->op->key,
+	                                       .value = now->value,
+	                                       .type = now->type,
+	                                       .encoding = now->encoding });
+}
+
 static void take_away(struct step *step)
 {
 	struct mg_kv_state *state = step->state;
 
 	if (step->is_stored) {
-		state->version++;
+		const struct mg_kv_found gone = { .version = ++state->version };
+
+		tell_change(step, step->is_there ? MG_KV_CHANGE_DELETE : MG_KV_CHANGE_EXPIRE, &gone);
 		mg_lsm_batch_remove(state->batch, mg_kv__data_key(state, step->op->space, step->op->key,
 		                                                  &state->key));
 		forget_expiry(step);
@@ -112,6 +131,7 @@ static void store(struct step *step, struct mg_kv_found *now)
 	now->version = ++state->version;
 	now->created_ms = step->is_there ? step->was.created_ms : time_ms;
 	now->changed_ms = time_ms;
+	tell_change(step, MG_KV_CHANGE_PUT, now);
 	mg_kv__record(now, &state->value);
 	*step->work += state->value.len;
 	mg_lsm_batch_put(state->batch,
@@ -341,7 +361,8 @@ struct mg_kv_before mg_kv__before(struct mg_kv_state *state)
 {
 	struct mg_kv_before before = { .version = state->version,
 		                           .expiry_ms = atomic_load(&state->expiry_ms),
-		                           .count = state->space_count };
+		                           .count = state->space_count,
+		                           .changes = mg_kv_feed_mark(state->feed) };
 	size_t size = before.count * sizeof *before.spaces;
 
 	mg_lsm_batch_mark(state->batch);
@@ -355,6 +376,7 @@ struct mg_kv_before mg_kv__before(struct mg_kv_state *state)
 void mg_kv__go_back(struct mg_kv_state *state, const struct mg_kv_before *before)
 {
 	mg_lsm_batch_back(state->batch);
+	mg_kv_feed_back(state->feed, before->changes);
 	state->version = before->version;
 	atomic_store(&state->expiry_ms, before->expiry_ms);
 	state->space_count = before->count;
@@ -626,6 +648,7 @@ int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err)
 	int code = mg_lsm_batch_write(state->batch, now, err);
 
 	if (!code) {
+		mg_kv_feed_publish(state->feed); /* who finds the index finds the changes */
 		atomic_store(&state->index, state->applied);
 		atomic_fetch_sub(&state->holders, state->settled);
 		state->settled = 0;

@@ -7,6 +7,7 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "replica/kv_sm.h"
+#include "replica/kv_watch.h"
 #include "replica/replica_int.h"
 
 #include <inttypes.h>
@@ -50,6 +51,7 @@ struct kv_group {
 struct mg_kv_groups {
 	struct mg_replica *replica;
 	struct mg_lsm *lsm;
+	struct mg_kv_bell *bell;
 	uint64_t next_number; /* owner: the raft thread */
 	pthread_mutex_t lock;
 	/* guarded by lock */
@@ -672,6 +674,14 @@ static int open_tree(struct mg_kv_groups *groups, const char *dir, char **damage
 	return code;
 }
 
+/* A node of many groups keeps less of each. */
+static size_t feed_bytes(uint32_t count)
+{
+	size_t share = MG_KV_FEED_NODE_BYTES / count;
+
+	return share < MG_KV_FEED_BYTES ? share : MG_KV_FEED_BYTES;
+}
+
 int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 {
 	const struct mg_replica_options *options = &replica->options;
@@ -687,6 +697,7 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 	groups->replica = replica;
 	groups->count = count;
 	groups->last = &groups->first;
+	groups->bell = mg_kv_bell_new();
 	pthread_mutex_init(&groups->lock, NULL);
 	int code = mg_dir_make(dir, 0700, err);
 
@@ -712,6 +723,10 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 		};
 
 		code = mg_kv_sm_open(&group->sm, &sm, err);
+		if (!code) {
+			mg_kv_feed_set(mg_kv_state_feed(mg_kv_sm_state(group->sm)), feed_bytes(count),
+			               mg_kv_bell_ring, groups->bell);
+		}
 		if (!code && damage) {
 			mg_kv_state_condemn(mg_kv_sm_state(group->sm));
 			mg_replica__mend_stand_in(replica, options->shard_count + 1 + i, damage);
@@ -747,10 +762,17 @@ void mg_replica__free_kv(struct mg_replica *replica)
 		mg_kv_sm_free(groups->list[i].sm);
 	}
 	if (groups) {
+		mg_kv_bell_free(groups->bell);
 		mg_lsm_close(groups->lsm);
 		pthread_mutex_destroy(&groups->lock);
 		mg_free(groups);
 	}
+}
+
+struct mg_kv_bell *mg_replica__kv_bell(struct mg_replica *replica)
+{
+	mg_assert(replica->kv);
+	return replica->kv->bell;
 }
 
 int mg_replica__kv_failed(struct mg_replica *replica, struct mg_error *err)

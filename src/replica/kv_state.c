@@ -360,6 +360,7 @@ static int reload(struct mg_kv_state *state, struct mg_error *err)
 	code = code ? code : mg_kv__read_waiting(state, err);
 	if (!code) {
 		state->now_ms = atomic_load(&state->time_ms);
+		mg_kv_feed_reset(state->feed, state->version);
 		atomic_store(&state->index, state->applied);
 	}
 	return code;
@@ -387,6 +388,7 @@ int mg_kv_state_open(struct mg_kv_state **out, struct mg_lsm *lsm, uint32_t grou
 	}
 	state->lsm = lsm;
 	state->batch = mg_lsm_batch_new(lsm);
+	state->feed = mg_kv_feed_new(0);
 	pthread_rwlock_init(&state->replacing, NULL);
 	int code = reload(state, err);
 
@@ -402,6 +404,7 @@ void mg_kv_state_close(struct mg_kv_state *state)
 {
 	if (state) {
 		mg_lsm_batch_free(state->batch);
+		mg_kv_feed_free(state->feed);
 		pthread_rwlock_destroy(&state->replacing);
 		mg_sb_fini(&state->key);
 		mg_sb_fini(&state->value);
@@ -429,6 +432,11 @@ uint64_t mg_kv_state_time_ms(const struct mg_kv_state *state)
 uint64_t mg_kv_state_expiry_ms(const struct mg_kv_state *state)
 {
 	return atomic_load(&state->expiry_ms);
+}
+
+struct mg_kv_feed *mg_kv_state_feed(struct mg_kv_state *state)
+{
+	return state->feed;
 }
 
 struct mg_str mg_kv_state_prefix(const struct mg_kv_state *state)

@@ -33,6 +33,7 @@
 #define MG_KV_ID_KEEP_MS 600000u /* a request's id is remembered so long */
 #define MG_KV_WORK_MAX (32u << 20) /* bytes of answers and of records, of one request */
 
+struct mg_kv_feed;
 struct mg_kv_state;
 
 enum mg_kv_status {
@@ -135,6 +136,9 @@ int mg_kv_state_scan(struct mg_kv_state *state, struct mg_str space, struct mg_s
 int mg_kv_state_spaces(struct mg_kv_state *state,
                        void (*take)(void *arg, struct mg_str space, uint64_t keys, uint64_t bytes),
                        void *arg, struct mg_error *err);
+
+/* What changes in it, as it is written.  Lives as long. */
+struct mg_kv_feed *mg_kv_state_feed(struct mg_kv_state *state);
 
 /* What all of its keys in the tree begin with. */
 struct mg_str mg_kv_state_prefix(const struct mg_kv_state *state);

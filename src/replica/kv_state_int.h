@@ -2,6 +2,7 @@
 #ifndef MG_REPLICA_KV_STATE_INT_H
 #define MG_REPLICA_KV_STATE_INT_H
 
+#include "replica/kv_feed.h"
 #include "replica/kv_state.h"
 
 #include <pthread.h>
@@ -33,6 +34,7 @@ struct mg_kv_state {
 	pthread_rwlock_t replacing; /* held by readers, for a look, and by who replaces all of it */
 	/* owner: who applies */
 	struct mg_lsm_batch *batch;
+	struct mg_kv_feed *feed; /* changes of the batch are told when it is written */
 	uint64_t applied, term, version; /* applied: index, of the batch */
 	uint64_t now_ms; /* time_ms; while what has waited happens: as of when it was prepared */
 	struct mg_kv_waiting *waiting;
@@ -71,7 +73,7 @@ struct mg_lsm_iter *mg_kv__all_waiting(struct mg_kv_state *state);
 struct mg_kv_before {
 	uint64_t version, expiry_ms;
 	struct mg_kv_space *spaces;
-	size_t count;
+	size_t count, changes;
 };
 
 struct mg_kv_before mg_kv__before(struct mg_kv_state *state); /* the batch is marked; end frees */

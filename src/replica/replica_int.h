@@ -262,6 +262,8 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err);
 void mg_replica__start_kv(struct mg_replica *replica);
 void mg_replica__stop_kv(struct mg_replica *replica); /* before mg_raft_host_stop */
 void mg_replica__free_kv(struct mg_replica *replica);
+/* Which rings whenever keys have changed. */
+struct mg_kv_bell *mg_replica__kv_bell(struct mg_replica *replica);
 /* 0, or why one of them is out of service. */
 int mg_replica__kv_failed(struct mg_replica *replica, struct mg_error *err);
 struct mg_kv_sm *mg_replica__kv_sm(const struct mg_replica *replica, uint32_t shard);
