@@ -72,11 +72,18 @@ bool mg_kv_from_base64(struct mg_arena *arena, struct mg_str text, struct mg_str
 void mg_kv_add_hex(struct mg_sb *out, struct mg_str bytes)
 {
 	static const char digits[] = "0123456789abcdef";
+	char piece[4096];
+	size_t len = 0;
 
 	for (size_t i = 0; i < bytes.len; i++) {
-		mg_sb_add_char(out, digits[(uint8_t)bytes.ptr[i] >> 4]);
-		mg_sb_add_char(out, digits[(uint8_t)bytes.ptr[i] & 15]);
+		piece[len++] = digits[(uint8_t)bytes.ptr[i] >> 4];
+		piece[len++] = digits[(uint8_t)bytes.ptr[i] & 15];
+		if (len == sizeof piece) {
+			mg_sb_add_len(out, piece, len);
+			len = 0;
+		}
 	}
+	mg_sb_add_len(out, piece, len);
 }
 
 void mg_kv_add_base64(struct mg_sb *out, struct mg_str bytes)

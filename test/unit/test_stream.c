@@ -229,6 +229,75 @@ static void test_wake_of_a_closed_stream_is_not_called(void **state)
 	mg_stream_unref(stream);
 }
 
+/* A producer on the loop itself. */
+struct pusher {
+	struct mg_stream *stream;
+	struct mg_buf *buf;
+	struct kit_gate rooms;
+	int pushed;
+};
+
+static void on_room(void *arg)
+{
+	struct pusher *pusher = arg;
+
+	assert_true(mg_loop_is_current(loop));
+	kit_gate_add(&pusher->rooms, 1);
+}
+
+static void push_until_full(void *arg)
+{
+	struct pusher *pusher = arg;
+	struct mg_error err = { 0 };
+
+	while (!mg_stream_is_full(pusher->stream)) {
+		assert_int_equal(mg_stream_push(pusher->stream, pusher->buf, &err), 0);
+		pusher->pushed++;
+	}
+}
+
+static void take_one(void *arg)
+{
+	struct pusher *pusher = arg;
+	bool finished;
+	struct mg_buf *buf = mg_stream_take(pusher->stream, &finished);
+
+	assert_non_null(buf);
+	assert_false(finished);
+	mg_buf_unref(buf);
+}
+
+static void test_a_loop_pushes_and_is_told_of_room(void **state)
+{
+	struct pusher pusher = { .stream = mg_stream_new(loop, NULL, NULL),
+		                     .buf = mg_buf_new(100),
+		                     .rooms = KIT_GATE };
+	struct mg_error err = { 0 };
+
+	(void)state;
+	pusher.buf->size = 100;
+	mg_stream_set_room(pusher.stream, 1000, on_room, &pusher);
+	kit_on_loop(loop, push_until_full, &pusher);
+	assert_int_equal(pusher.pushed, 10);
+	for (int i = 0; i < 5; i++) {
+		kit_on_loop(loop, take_one, &pusher);
+	}
+	assert_true(mg_stream_is_full(pusher.stream)); /* half is not below half */
+	kit_on_loop(loop, nothing, NULL);
+	assert_int_equal(kit_gate_count(&pusher.rooms), 0);
+	kit_on_loop(loop, take_one, &pusher);
+	assert_true(kit_gate_wait(&pusher.rooms, 1));
+	assert_false(mg_stream_is_full(pusher.stream));
+	kit_on_loop(loop, push_until_full, &pusher);
+	assert_int_equal(pusher.pushed, 16);
+	kit_on_loop(loop, close_stream, pusher.stream);
+	assert_int_equal(mg_stream_push(pusher.stream, pusher.buf, &err), MG_E_DISCONNECTED);
+	kit_on_loop(loop, nothing, NULL);
+	assert_int_equal(kit_gate_count(&pusher.rooms), 1);
+	mg_buf_unref(pusher.buf);
+	mg_stream_unref(pusher.stream);
+}
+
 static void test_next_consumer_hears_of_blocks_that_came_before(void **state)
 {
 	struct consumer consumer = { .woken = KIT_GATE };
@@ -338,6 +407,7 @@ int main(void)
 		cmocka_unit_test(test_reader_that_takes_nothing_times_the_producer_out),
 		cmocka_unit_test(test_one_wake_for_each_emptiness),
 		cmocka_unit_test(test_wake_of_a_closed_stream_is_not_called),
+		cmocka_unit_test(test_a_loop_pushes_and_is_told_of_room),
 		cmocka_unit_test(test_next_consumer_hears_of_blocks_that_came_before),
 		cmocka_unit_test(test_timer_repeats_until_it_is_stopped),
 		cmocka_unit_test(test_every_post_runs_once),
