@@ -50,7 +50,10 @@ struct perch {
 	struct mg_doors *doors;
 	struct mg_loop *loop;
 	struct mg_kv_listener listener;
-	struct watch *watches;     /* owner: loop; those that have begun and not ended */
+	/* owner: loop */
+	struct watch *watches;      /* that have begun and not ended */
+	struct watch *at;           /* whose turn is next; NULL: all have had theirs */
+	bool again;                 /* and then all once more */
 	struct mg_timer *heartbeat; /* while there are some */
 };
 
@@ -181,6 +184,7 @@ static void leave(struct watch *watch)
 		watch->next->link = watch->link;
 	}
 	watch->link = NULL;
+	perch->at = perch->at == watch ? watch->next : perch->at;
 	mg_kv_watch_rest(watch->changes);
 	if (!perch->watches) {
 		mg_timer_stop(perch->heartbeat);
@@ -259,19 +263,39 @@ static void serve(struct watch *watch, bool *later)
 	}
 }
 
+/* One after the other, for a millisecond; then the loop has its turn. */
+static void serve_some(void *arg)
+{
+	struct perch *perch = arg;
+	uint64_t begin_ms = mg_clock_ms();
+
+	while (perch->at && mg_clock_ms() == begin_ms) {
+		struct watch *watch = perch->at;
+
+		perch->at = watch->next;
+		serve(watch, &perch->again);
+	}
+	if (!perch->at && perch->again) {
+		perch->again = false;
+		perch->at = perch->watches;
+	}
+	if (perch->at) {
+		mg_loop_post(perch->loop, serve_some, perch);
+	}
+}
+
 static void serve_all(void *arg)
 {
 	struct perch *perch = arg;
-	bool later = false;
 
 	mg_kv_heard(&perch->listener);
-	for (struct watch *watch = perch->watches, *next; watch; watch = next) {
-		next = watch->next;
-		serve(watch, &later);
+	if (perch->at) {
+		perch->again = true; /* it is under way */
+		return;
 	}
-	if (later && !atomic_exchange(&perch->listener.woken, true)) {
-		mg_loop_post(perch->loop, serve_all, perch);
-	}
+	perch->again = false;
+	perch->at = perch->watches;
+	serve_some(perch);
 }
 
 /* Where keys are applied. */

@@ -18,7 +18,7 @@
 
 #include <stdatomic.h>
 
-#define MG_KV_WATCH_TURN_BYTES (256u << 10) /* looked at until next says LATER */
+#define MG_KV_WATCH_TURN_BYTES (64u << 10) /* looked at until next says LATER */
 
 /* ---- who wants to hear that something has changed ---- */
 
