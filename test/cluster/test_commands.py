@@ -70,7 +70,7 @@ def test_help_and_version_go_to_standard_output():
 
 
 def test_what_does_not_exist_is_an_unknown_command():
-    for words in (["kv", "watch"], ["backup", "create"], ["user", "creat"], ["nonsense"]):
+    for words in (["kv", "follow"], ["backup", "create"], ["user", "creat"], ["nonsense"]):
         done = run(*words)
         assert done.returncode == 1 and done.stdout == ""
         assert done.stderr.startswith("error: unknown command")
