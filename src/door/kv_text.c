@@ -1,36 +1,8 @@
 /* kv_text.c - see kv_text.h. */
 #include "door/kv_text.h"
 
-#include "replica/kv_command.h"
-
 #include <sodium.h>
 #include <string.h>
-
-enum { HEADER_MAX = MG_KV_TYPE_MAX };
-
-bool mg_kv_is_space(struct mg_str name)
-{
-	bool good = name.len > 0 && name.len <= MG_KV_SPACE_MAX;
-
-	for (size_t i = 0; good && i < name.len; i++) {
-		good = name.ptr[i] && /* which strchr would find */
-		       strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-",
-		              name.ptr[i]) != NULL;
-	}
-	return good;
-}
-
-bool mg_kv_is_header(struct mg_str text)
-{
-	bool good = text.len <= HEADER_MAX;
-
-	for (size_t i = 0; good && i < text.len; i++) {
-		unsigned char c = (unsigned char)text.ptr[i];
-
-		good = c >= ' ' && c != 0x7f;
-	}
-	return good;
-}
 
 bool mg_kv_from_hex(struct mg_arena *arena, struct mg_str text, struct mg_str *out)
 {

@@ -1,5 +1,5 @@
 /*
- * kv_text.h - names of namespaces, and bytes of keys and values as text.  Pure; any thread.
+ * kv_text.h - bytes of keys and values as text.  Pure; any thread.
  */
 #ifndef MG_DOOR_KV_TEXT_H
 #define MG_DOOR_KV_TEXT_H
@@ -7,10 +7,6 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-/* 1 to 64 letters, digits, "_", "-" and ".". */
-bool mg_kv_is_space(struct mg_str name);
-/* What may be given back as a value of Content-Type or Content-Encoding: no control characters. */
-bool mg_kv_is_header(struct mg_str text);
 /* False: it is none.  *out: in arena. */
 bool mg_kv_from_hex(struct mg_arena *arena, struct mg_str text, struct mg_str *out);
 bool mg_kv_from_base64(struct mg_arena *arena, struct mg_str text, struct mg_str *out);

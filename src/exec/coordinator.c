@@ -17,6 +17,7 @@
 #include "exec/attempt.h"
 #include "exec/explain.h"
 #include "exec/fresh.h"
+#include "exec/keys.h"
 #include "exec/pivot.h"
 #include "exec/pump.h"
 #include "exec/run.h"
@@ -584,11 +585,22 @@ static int plan_fresh(struct job *job, struct mg_str sql, struct mg_error *err)
 	return code;
 }
 
+/* All that was acknowledged of keys and values is seen. */
+static int await_keys(struct job *job, struct mg_error *err)
+{
+	bool any = job->settings->consistency == MG_CONSISTENCY_ANY;
+
+	return !job->bound.keys || any || job->plan_only
+	           ? 0
+	           : mg_keys_await(mg_engine_replica(job->engine), err);
+}
+
 static int prepare(struct job *job, struct mg_str sql, struct mg_error *err)
 {
 	uint64_t start = mg_clock_us();
 	job->arena = job->arena ? job->arena : mg_arena_new();
 	int code = plan_fresh(job, sql, err);
+	code = code ? code : await_keys(job, err);
 	struct mg_run_stats *stats = mg_run_own_stats(job->run);
 	stats->plan_micros = mg_clock_us() - start;
 	if (!code) {

@@ -15,6 +15,7 @@
 #include "exec/run.h"
 #include "exec/tx.h"
 #include "replica/replica.h"
+#include "sql/kv_dml.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -104,6 +105,17 @@ static int add_schema(void *arg, struct mg_arena *arena, struct mg_catalog_data 
 	schemas[data->schema_count++] = define->ddl.name;
 	data->schemas = schemas;
 	return 0;
+}
+
+/* What is written there goes to keys and values, unless somebody had made it before that. */
+static int create_schema(struct mg_define *define, struct mg_error *err)
+{
+	if (mg_text_eq_nocase(define->ddl.name, MG_KV_SCHEMA)) {
+		mg_error_set(err, MG_E_BIND, "the schema \"%s\" is ours", define->ddl.name);
+		mg_error_hint(err, "INSERT INTO kv.namespace puts keys, FROM kv('namespace') reads them.");
+		return MG_E_BIND;
+	}
+	return mg_define__change_catalog(define, add_schema, err);
 }
 
 static int drop_object(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
@@ -446,8 +458,7 @@ static int carry_out(struct mg_define *define, struct mg_error *err)
 		return create ? create_view(define, err)
 		              : mg_define__change_catalog(define, drop_object, err);
 	case MG_DDL_SCHEMA:
-		return create ? mg_define__change_catalog(define, add_schema, err)
-		              : drop_schema(define, err);
+		return create ? create_schema(define, err) : drop_schema(define, err);
 	case MG_DDL_OBJECT:
 		return create ? mg_define__create_object(define, err) : mg_define__drop_object(define, err);
 	case MG_DDL_INDEX:

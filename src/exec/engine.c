@@ -393,6 +393,13 @@ static void show_what_came(struct mg_engine *engine, uint64_t version)
 	}
 }
 
+static void offer_keys(struct mg_engine *engine)
+{
+	mg_keys_of(engine->replica, &engine->keys);
+	mg_duck_set_keys(engine->duck, &engine->keys);
+	mg_plandb_set_keys(engine->plandb, &engine->keys);
+}
+
 static int open_parts(struct mg_engine *engine, struct mg_error *err)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(engine->catalog);
@@ -406,6 +413,9 @@ static int open_parts(struct mg_engine *engine, struct mg_error *err)
 	}
 	data = mg_catalog_take(engine->catalog); /* the log may have had a newer one */
 	code = mg_plandb_open(&engine->plandb, err);
+	if (!code) {
+		offer_keys(engine); /* before views are made that read them */
+	}
 	/* With others, the log may be behind the catalog. */
 	bool alone = !code && mg_replica_is_alone(engine->replica);
 	uint64_t version = data->version;

@@ -7,6 +7,7 @@
 #include "exec/engine.h"
 #include "exec/gate.h"
 #include "exec/hub.h"
+#include "exec/keys.h"
 #include "exec/outcome.h"
 #include "exec/sequences.h"
 #include "replica/replica.h"
@@ -43,6 +44,7 @@ struct mg_engine {
 	struct mg_plandb *plandb;
 	struct mg_hub *hub;
 	struct mg_replica *replica;
+	struct mg_duck_keys keys; /* of kv() */
 	struct mg_copies *copies;
 	struct mg_outcomes *outcomes;
 	struct mg_sequences *sequences;

@@ -5,9 +5,11 @@
  *   catalog     nothing but catalog tables and functions
  *   per shard   distributed = force, or summarize = false
  *   local       no partitioned table; or strategy = local; or no worker may or can help; or too
- * little to share router      the partition key is pinned to one slot cut         everything else;
- * gather when forced A plan that the planner does not know runs locally as original text: this
- * server holds every shard.
+ *               little to share; or keys and values are read
+ *   router      the partition key is pinned to one slot
+ *   cut         everything else; gather when forced
+ * A plan that the planner does not know runs locally as original text: this server holds every
+ * shard.
  */
 #include "exec/way.h"
 
@@ -182,7 +184,9 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 	/* Inside of a transaction that has changed rows, text is for what has no plan. */
 	bool changed = settings->tx && !bound->catalog_only && mg_tx_has_changes(settings->tx);
 
+	/* The plan has what bounds the keys that are read. */
 	way->original_text = !bound->text_refused && !settings->row_ids &&
+	                     !(bound->keys && bound->root) &&
 	                     !(changed && (bound->root || !mg_tx_text_may_run(settings->tx)));
 	way->tables = mg_arena_new_array(arena, struct mg_table, data->table_count + 1);
 	way->places = mg_arena_new_array(arena, struct mg_table_place, data->table_count + 1);
@@ -238,6 +242,9 @@ int mg_way_choose(struct mg_way *way, struct mg_arena *arena, struct mg_engine *
 		way->shard_count = 1;
 		way->original_text = false;
 		return take(way, MG_WAY_ROUTER, "router", "the partition key is pinned to one shard");
+	}
+	if (bound->keys) {
+		return take(way, MG_WAY_LOCAL, "local", "keys and values are read, which workers have not");
 	}
 	way->workers_would_help = forced && settings->distributed != MG_DISTRIBUTED_FALSE &&
 	                          !settings->tx && !ready_workers(engine, arena);

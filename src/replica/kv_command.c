@@ -1,7 +1,33 @@
 /* kv_command.c - see kv_command.h. */
 #include "replica/kv_command.h"
 
+#include <string.h>
+
 enum { VERSION = 1, REQUEST_HEAD = 8 + 1 + 4, OP_HEAD = 4 + 4 + 4 + 2 + 8 + 8 };
+
+bool mg_kv_is_space(struct mg_str name)
+{
+	bool good = name.len > 0 && name.len <= MG_KV_SPACE_MAX;
+
+	for (size_t i = 0; good && i < name.len; i++) {
+		good = name.ptr[i] && /* which strchr would find */
+		       strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-",
+		              name.ptr[i]) != NULL;
+	}
+	return good;
+}
+
+bool mg_kv_is_header(struct mg_str text)
+{
+	bool good = text.len <= MG_KV_TYPE_MAX;
+
+	for (size_t i = 0; good && i < text.len; i++) {
+		unsigned char c = (unsigned char)text.ptr[i];
+
+		good = c >= ' ' && c != 0x7f;
+	}
+	return good;
+}
 
 /* ---- writing ---- */
 

@@ -100,6 +100,11 @@ struct mg_kv_request {
 	struct mg_in ops;
 };
 
+/* The name of a namespace: 1 to 64 letters, digits, "_", "-" and ".". */
+bool mg_kv_is_space(struct mg_str name);
+/* What may be given back as a value of Content-Type or Content-Encoding: no control characters. */
+bool mg_kv_is_header(struct mg_str text);
+
 void mg_kv_entry_encode(struct mg_out *out, const struct mg_kv_entry *entry);
 size_t mg_kv_op_size(const struct mg_kv_op *op);
 void mg_kv_op_encode(struct mg_out *out, const struct mg_kv_op *op);

@@ -384,3 +384,29 @@ bool mg_settings_at(size_t index, const char **name, const char **standard,
 	*description = table[index].description;
 	return true;
 }
+
+int mg_settings_show(const struct mg_settings *settings, const char *name,
+                     struct mg_text_rows *rows, struct mg_error *err)
+{
+	bool all = mg_text_eq_nocase(name, "all");
+	int code = 0;
+
+	for (size_t i = 0; !code && i < (all ? SETTING_COUNT : 1); i++) {
+		const char *one = all ? table[i].name : name;
+		struct mg_sb value = { 0 };
+
+		code = mg_settings_get(settings, one, &value, err);
+		if (!code && all) {
+			struct mg_str values[] = { mg_str(one), mg_str(mg_sb_text(&value)),
+				                       mg_str(table[i].description) };
+
+			code = mg_text_rows_add(rows, values, err);
+		} else if (!code) {
+			struct mg_str text = mg_str(mg_sb_text(&value));
+
+			code = mg_text_rows_add(rows, &text, err);
+		}
+		mg_sb_fini(&value);
+	}
+	return code;
+}

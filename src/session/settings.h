@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/str.h"
 #include "exec/coordinator.h"
+#include "session/text_rows.h"
 
 struct mg_settings {
 	struct mg_run_settings run;
@@ -34,6 +35,11 @@ int mg_settings_get(const struct mg_settings *settings, const char *name, struct
 /* Walk over all: name, default, description; false past the last one. */
 bool mg_settings_at(size_t index, const char **name, const char **standard,
                     const char **description);
+
+/* SHOW: the value, or for "all" a row of name, value and description for each.  Fails:
+ * MG_E_USAGE. */
+int mg_settings_show(const struct mg_settings *settings, const char *name,
+                     struct mg_text_rows *rows, struct mg_error *err);
 
 /* "5s", "250ms", "2min", "1h", or a number of milliseconds. */
 bool mg_duration_parse(const char *text, uint64_t *ms);

@@ -25,6 +25,7 @@
 #include "session/changes_calls.h"
 #include "session/copy_out.h"
 #include "session/intake.h"
+#include "session/kv_write.h"
 #include "session/relay.h"
 #include "session/session_int.h"
 #include "session/text_rows.h"
@@ -100,27 +101,6 @@ static int answer_rows(struct job *job, struct mg_text_rows *rows, const char *c
 	return code;
 }
 
-static int show_all(const struct mg_settings *settings, struct mg_text_rows *rows,
-                    struct mg_error *err)
-{
-	const char *name, *standard, *description;
-	int code = 0;
-
-	for (size_t i = 0; !code && mg_settings_at(i, &name, &standard, &description); i++) {
-		struct mg_sb value = { 0 };
-
-		code = mg_settings_get(settings, name, &value, err);
-		if (!code) {
-			struct mg_str values[] = { mg_str(name), mg_str(mg_sb_text(&value)),
-				                       mg_str(description) };
-
-			code = mg_text_rows_add(rows, values, err);
-		}
-		mg_sb_fini(&value);
-	}
-	return code;
-}
-
 static int run_show(struct job *job, struct mg_error *err)
 {
 	static const char *const all_names[] = { "name", "value", "description" };
@@ -129,24 +109,17 @@ static int run_show(struct job *job, struct mg_error *err)
 	bool all = mg_text_eq_nocase(name, "all");
 	const struct mg_run_stats stats = { .step = "session" };
 	struct mg_text_rows rows;
-	struct mg_sb value = { 0 };
-	int code = all ? 0 : mg_settings_get(&job->settings, name, &value, err);
+	int code = mg_text_rows_init(&rows, all ? all_names : one_name, all ? 3 : 1, err);
 
-	if (!code) {
-		code = mg_text_rows_init(&rows, all ? all_names : one_name, all ? 3 : 1, err);
+	if (code) {
+		return code;
 	}
-	if (!code) {
-		struct mg_str text = mg_str(mg_sb_text(&value));
-
-		code = all ? show_all(&job->settings, &rows, err) : mg_text_rows_add(&rows, &text, err);
-		if (code) {
-			mg_text_rows_fini(&rows);
-		} else {
-			code = answer_rows(job, &rows, all ? all_names : one_name, &stats, err);
-		}
+	code = mg_settings_show(&job->settings, name, &rows, err);
+	if (code) {
+		mg_text_rows_fini(&rows);
+		return code;
 	}
-	mg_sb_fini(&value);
-	return code;
+	return answer_rows(job, &rows, all ? all_names : one_name, &stats, err);
 }
 
 static int run_set(struct job *job, struct mg_error *err)
@@ -850,6 +823,31 @@ static int run_copy_to(struct job *job, struct mg_arena *arena, struct mg_error 
 	return code;
 }
 
+/* A query, whose rows are put as keys, or deleted. */
+static int run_kv_write(struct job *job, struct mg_arena *arena, struct mg_error *err)
+{
+	struct mg_statement query = { .kind = MG_S_SELECT, .verb = job->statement->verb };
+	const struct mg_kv_write_begin begin = {
+		.engine = mg_sessions_engine(job->session->sessions),
+		.client = job->sink,
+		.statement = job->statement->text,
+		.in_transaction = job->settings.run.tx != NULL,
+		.has_key = job->once.key != NULL,
+	};
+	struct mg_kv_write write;
+	int code = mg_kv_write_init(&write, arena, &begin, err);
+
+	if (!code) {
+		query.text = write.dml.query;
+		job->statement = &query;
+		job->sink = &write.sink;
+		code = run_query(job, err);
+		code = code ? mg_kv_write_failed(&write, err) : 0;
+	}
+	mg_kv_write_fini(&write);
+	return code;
+}
+
 /* What the engine runs. */
 static int run_work(struct job *job, struct mg_arena *arena, struct mg_error *err)
 {
@@ -862,7 +860,9 @@ static int run_work(struct job *job, struct mg_arena *arena, struct mg_error *er
 		code = mg_session__check_explained(arena, job->statement, err);
 		return code ? code : run_query(job, err);
 	default:
-		return run_change(job, err);
+		return mg_kv_write_is(mg_sessions_engine(job->session->sessions), job->statement)
+		           ? run_kv_write(job, arena, err)
+		           : run_change(job, err);
 	}
 }
 

@@ -155,6 +155,11 @@ static const char *const pure_tables[] = {
 	"generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "unnest",
 };
 
+/* Macros of this name may have been made before there was such a function: they hide it. */
+static const char *const keys_tables[] = {
+	"kv",
+};
+
 static const char *const planned_tables[] = {
 	"summary",
 };
@@ -266,6 +271,9 @@ enum mg_function_class mg_table_function_class(const char *name)
 	}
 	if (IN(lower, pure_tables)) {
 		return MG_FUNCTION_PURE;
+	}
+	if (IN(lower, keys_tables)) {
+		return MG_FUNCTION_KEYS;
 	}
 	if (IN(lower, catalog_tables)) {
 		return MG_FUNCTION_CATALOG;

@@ -168,6 +168,7 @@ struct mg_node {
 	const char *schema, *table; /* SCAN */
 	const char **cols;          /* SCAN, FUNC: column names, parallel to types */
 	const char *text;           /* FUNC */
+	bool kv, binary;            /* FUNC: it is kv(), which servers alone have; keys as bytes */
 	const char **func_names;
 	size_t func_name_count;
 	struct mg_expr ***row_values; /* ROWS */
@@ -250,6 +251,11 @@ int mg_plan_read_sized(struct mg_arena *arena, const struct mg_json *plan,
 /* Remove unused columns; every node ends with exactly the columns its parent asks for. */
 int mg_plan_prune(struct mg_arena *arena, struct mg_node *root, struct mg_node **out,
                   struct mg_error *err);
+
+/* Does it read keys and values (plan_keys.c)? */
+bool mg_plan_reads_keys(const struct mg_node *root);
+/* The same plan, which reads no more of them than it can need. */
+struct mg_node *mg_plan_bound_keys(struct mg_arena *arena, struct mg_node *root);
 
 /* SQL of a subtree that holds no exchange, columns named c0, c1, ...; scans read
  * temp.main."schema.table", READ reads merganser_exchange(stage), REF reads the CTE's name. */

@@ -1,11 +1,12 @@
 /*
  * plan_leaf.c - the leaves of a plan: tables with the filters that were pushed into them, range and
- * unnest, VALUES, and the empty result.
+ * unnest, kv() (plan_keys.c), VALUES, and the empty result.
  *
  * Part of plan_read.c's pass; thread: the arena's owner.
  */
 #include "sql/read.h"
 #include "sql/sql_text.h"
+#include "store/duck_keys.h"
 
 #include <string.h>
 
@@ -313,6 +314,19 @@ static struct mg_node *read_lateral(struct mg_reader *reader, const struct mg_js
 	return mg_read_pick(reader, node, map, n);
 }
 
+/* kv('namespace') */
+static struct mg_node *read_keys(struct mg_reader *reader, const struct mg_json *json)
+{
+	size_t *ids;
+	struct mg_node *node = read_columns(reader, json, MG_OP_FUNC, &ids);
+
+	if (!node || mg_read_keys(reader, json, node)) {
+		return NULL;
+	}
+	node->rows = 1000;
+	return mg_read_pick_json(reader, node, mg_json_get(json, "projection_ids"));
+}
+
 static struct mg_node *read_range(struct mg_reader *reader, const struct mg_json *json,
                                   const char *function)
 {
@@ -376,6 +390,9 @@ struct mg_node *mg_read_get(struct mg_reader *reader, const struct mg_json *json
 	if (kids && kids->count == 0 &&
 	    (series || strcmp(name, "repeat") == 0 || strcmp(name, "unnest") == 0)) {
 		return read_range(reader, json, name);
+	}
+	if (kids && kids->count == 0 && strcmp(name, MG_DUCK_KEYS_NAME) == 0) {
+		return read_keys(reader, json);
 	}
 	return mg_read_null(reader, "table function %s", name);
 }

@@ -24,6 +24,7 @@
 #include "sql/statement.h"
 #include "sql/wall.h"
 #include "store/duck.h"
+#include "store/duck_keys.h"
 
 #include <string.h>
 
@@ -347,6 +348,11 @@ void mg_plandb_set_limit(struct mg_plandb *db, int ms)
 	db->limit_ms = ms;
 }
 
+void mg_plandb_set_keys(struct mg_plandb *db, const struct mg_duck_keys *keys)
+{
+	mg_duck_set_keys(db->duck, keys);
+}
+
 int mg_plandb_borrow(struct mg_plandb *db, const char *timezone, struct mg_duck_conn **out,
                      struct mg_error *err)
 {
@@ -577,6 +583,7 @@ int mg_plandb__look(struct mg_plandb *db, struct mg_plan_conn *conn, struct mg_a
 	if (!code) {
 		out->text_refused = view->why;
 		out->draws = view->draws && !view->table_count;
+		out->keys = view->keys;
 		out->catalog_only = (view->catalog || view->draws) && !view->table_count;
 		code = check_views(db, conn, view, out, err);
 		code = code ? code : check_shadows(conn, view, out, err);
@@ -769,6 +776,10 @@ static int read_plan(struct mg_arena *arena, const struct mg_json *answer,
 		name_row_ids(node);
 	}
 	code = code ? code : mg_plan_prune(arena, node, &out->root, err);
+	if (!code) {
+		out->keys = out->keys || mg_plan_reads_keys(out->root); /* by a view */
+		out->root = mg_plan_bound_keys(arena, out->root);
+	}
 	return code ? code : cast_root(arena, out, err);
 }
 

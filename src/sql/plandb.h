@@ -13,6 +13,7 @@
 #include "sql/ir.h"
 
 struct mg_duck_conn;
+struct mg_duck_keys;
 struct mg_plandb;
 
 int mg_plandb_open(struct mg_plandb **out, struct mg_error *err);
@@ -74,12 +75,15 @@ struct mg_bound {
 	const char **types;       /* "DECIMAL(15,2)" */
 	const char *text_refused; /* why the text may not run in the engine (wall.c), or NULL */
 	bool draws;               /* values of sequences; then it is catalog_only */
+	bool keys; /* reads keys and values: only servers have them */
 	bool catalog_only;        /* reads only the catalog: run it on mg_plandb_borrow's connection */
 };
 
 /* Time for one bind (default 60 s, of which 5 s for a plan that can be done without), and for one
  * try of rows. */
 void mg_plandb_set_limit(struct mg_plandb *db, int ms);
+/* As mg_duck_set_keys: what kv() asks. */
+void mg_plandb_set_keys(struct mg_plandb *db, const struct mg_duck_keys *keys);
 int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
                    const struct mg_plan_settings *settings, const char *sql, struct mg_bound *out,
                    struct mg_error *err);
@@ -88,7 +92,7 @@ int mg_plandb_bind(struct mg_plandb *db, struct mg_arena *arena,
 
 /* What a text that reads would touch, as the wall sees it. */
 struct mg_plandb_view {
-	bool tables;  /* of users */
+	bool tables;  /* of users, or keys and values */
 	bool catalog; /* tables or functions of the catalog */
 	bool row_ids; /* a column called rowid */
 	bool own;     /* functions that are none of the engine's */

@@ -35,6 +35,13 @@ static int find_macros(struct mg_plan_conn *conn, struct mg_arena *arena, const 
 	return code;
 }
 
+/* The text means a macro of a user, which the engine that runs texts does not have. */
+static void note_own(struct mg_wall_view *view)
+{
+	view->own = true;
+	view->why = view->why ? view->why : "a function that is not on the list";
+}
+
 static int look_into(struct mg_plan_conn *conn, struct mg_arena *arena, const struct mg_json *macro,
                      struct mg_wall_view *view, struct mg_error *err)
 {
@@ -79,8 +86,10 @@ int mg_plandb__look_into_macros(struct mg_plan_conn *conn, struct mg_arena *aren
 		mg_json_each(macro, macros) {
 			table = table || mg_text_eq(mg_json_get_text(macro, "kind"), "table_macro");
 			code = code ? code : look_into(conn, arena, macro, view, err);
+			note_own(view);
 		}
-		if (!code && call.table && !table) {
+		if (!code && call.table && !table &&
+		    mg_table_function_class(call.name) == MG_FUNCTION_UNKNOWN) {
 			code = mg_wall_no_function(call.name, err);
 		}
 	}

@@ -38,7 +38,7 @@ int mg_plandb_look(struct mg_plandb *db, struct mg_arena *arena,
 	code = code ? code : mg_plandb__replay(db, conn, settings, false, err);
 	code = code ? code : mg_plandb__look(db, conn, arena, sql, &view, &bound, err);
 	code = mg_plandb__in_time(db, conn, code, err);
-	out->tables = view.table_count > 0;
+	out->tables = view.table_count > 0 || view.keys;
 	out->catalog = view.catalog;
 	out->row_ids = view.row_ids;
 	out->own = view.own;

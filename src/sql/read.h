@@ -48,6 +48,9 @@ struct mg_expr **mg_read_exprs(struct mg_reader *reader, const struct mg_json *a
 struct mg_order *mg_read_orders(struct mg_reader *reader, const struct mg_json *array,
                                 size_t *count);
 
+/* plan_keys.c: the text of kv(), into a leaf that has its columns. */
+int mg_read_keys(struct mg_reader *reader, const struct mg_json *json, struct mg_node *node);
+
 /* ---- operators ---- */
 
 /* Does expr refer only to the first `limit` columns?  0 or an error. */

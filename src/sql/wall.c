@@ -180,13 +180,16 @@ static bool own_schema(const struct mg_json *json)
 	return text_in(member(json, "schema"), schemas) && text_in(member(json, "catalog"), schemas);
 }
 
-static void note_call(struct walker *walker, const char *name, bool table)
+static void note_name(struct mg_wall_view *view, const char *name, bool table)
 {
-	struct mg_wall_view *view = walker->view;
-
-	view->own = true;
 	mg_grow(view->calls, view->call_count, view->call_cap);
 	view->calls[view->call_count++] = (struct mg_wall_call){ name, table };
+}
+
+static void note_call(struct walker *walker, const char *name, bool table)
+{
+	walker->view->own = true;
+	note_name(walker->view, name, table);
 	refuse_text(walker, "a function that is not on the list");
 }
 
@@ -206,6 +209,10 @@ static int walk_table_function(struct walker *walker, const struct mg_json *json
 		return deny(walker, "table function", name);
 	case MG_FUNCTION_UNKNOWN:
 		note_call(walker, name, true);
+		break;
+	case MG_FUNCTION_KEYS:
+		walker->view->keys = true;
+		note_name(walker->view, name, true);
 		break;
 	case MG_FUNCTION_CATALOG:
 		walker->view->catalog = true;
@@ -270,6 +277,7 @@ static int walk_function(struct walker *walker, const struct mg_json *json,
 	case MG_FUNCTION_UNKNOWN:
 		note_call(walker, name, false);
 		break;
+	case MG_FUNCTION_KEYS: /* tables alone */
 	case MG_FUNCTION_PLANNED:
 	case MG_FUNCTION_CATALOG:
 		walker->view->draws = walker->view->draws || mg_text_eq_nocase(name, "nextval") ||

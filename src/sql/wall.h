@@ -13,7 +13,8 @@ struct mg_wall_table {
 	const char *catalog, *schema, *name; /* "" when not written */
 };
 
-/* A function that is none of the engine's: a macro, or a mistake. */
+/* A function that is none of the engine's: a macro, or a mistake; or one that a macro of old may
+ * have the name of. */
 struct mg_wall_call {
 	const char *name;
 	bool table; /* in FROM */
@@ -24,6 +25,7 @@ struct mg_wall_view {
 	bool catalog;    /* reads catalog tables or functions, SHOW, DESCRIBE */
 	bool draws;      /* nextval, currval */
 	bool row_ids;    /* a column is called rowid */
+	bool keys;       /* reads keys and values */
 	bool own;        /* calls a function that is none of the engine's */
 	bool bare;       /* a catalog table is named without its schema: a user's may be meant */
 	struct mg_wall_table *tables; /* user tables named in the text (heap: mg_wall_view_fini) */
@@ -46,6 +48,7 @@ enum mg_function_class {
 	MG_FUNCTION_PURE, /* depends on its arguments alone, or is harmless: the text may run anywhere
 	                   */
 	MG_FUNCTION_PLANNED, /* fine, but only as the planning database evaluates it */
+	MG_FUNCTION_KEYS,    /* reads keys and values */
 	MG_FUNCTION_CATALOG, /* lists the catalog: the planning database answers it */
 	MG_FUNCTION_DENIED   /* files, secrets, settings, logs, other SQL: never */
 };

@@ -113,6 +113,9 @@ int mg_duck_open(struct mg_duck **out, const struct mg_duck_options *options, st
 	if (rc == 0) {
 		rc = mg_duck__register_feed(duck, con, err);
 	}
+	if (rc == 0) {
+		rc = mg_duck__register_keys(duck, con, err);
+	}
 out:
 	if (con) {
 		duckdb_disconnect(&con);

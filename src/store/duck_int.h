@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "store/duck.h"
+#include "store/duck_keys.h"
 
 #include <duckdb.h>
 #include <pthread.h>
@@ -20,6 +21,7 @@ struct mg_duck {
 	pthread_mutex_t lock;
 	struct mg_duck_conn *conns;
 	bool lossless;
+	_Atomic(const struct mg_duck_keys *) keys; /* of kv(); or NULL */
 };
 
 /* Owner: one thread at a time; context and failure are also read by DuckDB's threads under lock. */
@@ -136,9 +138,10 @@ void mg_duck__slice(struct ArrowArray *out, struct ArrowArray *columns,
                     struct ArrowArray **pointers, const struct ArrowArray *batch,
                     const size_t *wanted, size_t count, int64_t row, int64_t rows);
 
-/* duck_functions.c, duck_exchange.c, duck_feed.c */
+/* duck_functions.c, duck_exchange.c, duck_keys.c, duck_feed.c */
 int mg_duck__register_functions(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
 int mg_duck__register_exchange(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
+int mg_duck__register_keys(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
 int mg_duck__register_feed(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
 
 /* tpch_shim.cpp: 0, or 1 with a text in message. */

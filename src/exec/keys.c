@@ -1,0 +1,99 @@
+/* keys.c - see keys.h. */
+#include "exec/keys.h"
+
+#include "replica/kv_scan.h"
+
+int mg_keys_check(struct mg_replica *replica, struct mg_str space, struct mg_error *err)
+{
+	if (mg_replica_kv_shards(replica) == 0) {
+		mg_error_set(err, MG_E_UNSUPPORTED, "this cluster has no shards for keys and values");
+		mg_error_hint(err, "merganser bootstrap --kv-shard-count 4 makes one that has.");
+		return MG_E_UNSUPPORTED;
+	}
+	if (!mg_kv_is_space(space)) {
+		mg_error_set(err, MG_E_USAGE, "this is no name of a namespace");
+		mg_error_hint(err, "Up to 64 letters, digits, \"_\", \"-\" and \".\".");
+		return MG_E_USAGE;
+	}
+	return 0;
+}
+
+int mg_keys_await(struct mg_replica *replica, struct mg_error *err)
+{
+	return mg_kv_await(replica, err);
+}
+
+/* ---- what kv() asks ---- */
+
+static int check(void *arg, struct mg_str space, struct mg_error *err)
+{
+	return mg_keys_check(arg, space, err);
+}
+
+struct counting {
+	struct mg_str space;
+	uint64_t keys;
+};
+
+static void add_space(void *arg, struct mg_str space, uint64_t keys, uint64_t bytes)
+{
+	struct counting *counting = arg;
+
+	(void)bytes;
+	counting->keys += mg_str_eq(space, counting->space) ? keys : 0;
+}
+
+static uint64_t count(void *arg, struct mg_str space)
+{
+	struct counting counting = { .space = space };
+	struct mg_error ignored;
+
+	for (uint32_t i = 0; i < mg_replica_kv_shards(arg); i++) {
+		(void)mg_kv_state_spaces(mg_replica_kv_state(arg, i), add_space, &counting, &ignored);
+	}
+	return counting.keys;
+}
+
+static int open_scan(void *arg, struct mg_str space, struct mg_str first, struct mg_str end,
+                     void **scan, struct mg_error *err)
+{
+	struct mg_kv_scan *opened = NULL;
+	int code = mg_kv_scan_open(&opened, arg, space, first, end, true, err);
+
+	*scan = opened;
+	return code;
+}
+
+static bool next(void *scan, struct mg_duck_key *out)
+{
+	struct mg_kv_found found;
+
+	if (!mg_kv_scan_next(scan, &out->key, &found)) {
+		return false;
+	}
+	out->value = found.value;
+	out->type = found.type;
+	out->encoding = found.encoding;
+	out->version = found.version;
+	out->created_ms = found.created_ms;
+	out->changed_ms = found.changed_ms;
+	out->expiry_ms = found.expiry_ms;
+	return true;
+}
+
+static int close_scan(void *scan, struct mg_error *err)
+{
+	return mg_kv_scan_close(scan, err);
+}
+
+void mg_keys_of(struct mg_replica *replica, struct mg_duck_keys *out)
+{
+	*out = (struct mg_duck_keys){
+		.check = check,
+		.count = count,
+		.open = open_scan,
+		.next = next,
+		.close = close_scan,
+		.arg = replica,
+	};
+}
