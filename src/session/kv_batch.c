@@ -10,6 +10,7 @@
 #include "os/wait.h"
 
 #include <pthread.h>
+#include <stddef.h>
 
 enum { RETRY_EVERY_MS = 50 };
 
@@ -20,12 +21,14 @@ struct sending {
 	size_t open; /* parts that are waited for */
 };
 
-/* What one shard gets of it. */
+/* What one shard gets of it; or, as a whole, all of them. */
 struct part {
-	struct mg_kv_call call; /* first */
+	struct mg_kv_call call;     /* first */
+	struct mg_kv_atomic atomic; /* of a whole */
 	struct sending *sending;
 	struct mg_kv_op *ops;
-	bool over;
+	uint32_t count;
+	bool is_whole, over;
 	struct mg_error err; /* code 0: it happened */
 	uint64_t done;
 };
@@ -47,22 +50,48 @@ void mg_kv_batch_fini(struct mg_kv_batch *batch)
 
 /* ---- to the shards ---- */
 
-static void on_done(struct mg_kv_call *call, const struct mg_error *err,
-                    const struct mg_kv_result *results)
+static void part_done(struct part *part, const struct mg_error *err,
+                      const struct mg_kv_result *results)
 {
-	struct part *part = (struct part *)call;
 	struct sending *sending = part->sending;
 
 	pthread_mutex_lock(&sending->lock);
 	part->err = err ? *err : (struct mg_error){ 0 };
-	for (uint32_t i = 0; !err && i < call->count; i++) {
-		bool deletes = call->ops[i].kind == MG_KV_DELETE;
+	for (uint32_t i = 0; !err && i < part->count; i++) {
+		bool deletes = part->ops[i].kind == MG_KV_DELETE;
 
 		part->done += results[i].status == MG_KV_DONE && (!deletes || results[i].found);
 	}
 	sending->open--;
 	pthread_cond_signal(&sending->changed);
 	pthread_mutex_unlock(&sending->lock);
+}
+
+static void on_done(struct mg_kv_call *call, const struct mg_error *err,
+                    const struct mg_kv_result *results)
+{
+	part_done((struct part *)call, err, results);
+}
+
+static void on_whole_done(struct mg_kv_atomic *atomic, const struct mg_error *err,
+                          const struct mg_kv_result *results)
+{
+	part_done((struct part *)((char *)atomic - offsetof(struct part, atomic)), err, results);
+}
+
+static void send_part(struct mg_kv_batch *batch, struct part *part)
+{
+	if (part->is_whole) {
+		part->atomic = (struct mg_kv_atomic){
+			.ops = part->ops, .count = part->count, .done = on_whole_done
+		};
+		mg_replica_kv_atomic(batch->replica, &part->atomic);
+		return;
+	}
+	part->call = (struct mg_kv_call){
+		.shard = part->call.shard, .ops = part->ops, .count = part->count, .done = on_done
+	};
+	mg_replica_kv_call(batch->replica, &part->call);
 }
 
 /* Those that are not over. */
@@ -74,7 +103,7 @@ static void send_parts(struct mg_kv_batch *batch, struct sending *sending, struc
 	}
 	for (uint32_t i = 0; i < count; i++) {
 		if (!parts[i].over) {
-			mg_replica_kv_call(batch->replica, &parts[i].call);
+			send_part(batch, &parts[i]);
 		}
 	}
 	pthread_mutex_lock(&sending->lock);
@@ -109,70 +138,81 @@ static int take_results(struct mg_kv_batch *batch, struct part *parts, uint32_t 
 	return code;
 }
 
+static int send_all(struct mg_kv_batch *batch, struct part *parts, uint32_t count,
+                    struct mg_error *err)
+{
+	struct sending sending = { .lock = PTHREAD_MUTEX_INITIALIZER };
+	uint64_t until_ms = mg_clock_ms() + MG_KV_BATCH_RETRY_MS;
+	bool again = true;
+	int code = 0;
+
+	mg_cond_init(&sending.changed);
+	for (uint32_t i = 0; i < count; i++) {
+		parts[i].sending = &sending;
+	}
+	do {
+		if (code) {
+			mg_sleep_ms(RETRY_EVERY_MS);
+		}
+		send_parts(batch, &sending, parts, count);
+		code = take_results(batch, parts, count, &again, err);
+	} while (code && again && mg_clock_ms() < until_ms && !batch->stopped(batch->arg));
+	pthread_cond_destroy(&sending.changed);
+	pthread_mutex_destroy(&sending.lock);
+	return code;
+}
+
+/* ---- batches ---- */
+
 /* Each shard's operations, in their order. */
-static struct part *make_parts(struct mg_kv_batch *batch, struct sending *sending, uint32_t count)
+static struct part *make_parts(struct mg_kv_batch *batch, uint32_t count)
 {
 	struct part *parts = mg_arena_new_array(batch->arena, struct part, count);
 	uint32_t *shards = mg_arena_new_array(batch->arena, uint32_t, batch->count);
+	uint32_t *sizes = mg_arena_new_array(batch->arena, uint32_t, count);
 
 	for (size_t i = 0; i < batch->count; i++) {
 		shards[i] =
 			mg_replica_kv_shard(batch->replica, batch->ops[i].space, batch->ops[i].key);
-		parts[shards[i]].call.count++;
+		sizes[shards[i]]++;
 	}
 	for (uint32_t i = 0; i < count; i++) {
-		struct part *part = &parts[i];
-
-		part->ops = mg_arena_new_array(batch->arena, struct mg_kv_op, part->call.count + 1);
-		part->sending = sending;
-		part->over = part->call.count == 0;
-		part->call = (struct mg_kv_call){ .shard = i, .ops = part->ops, .done = on_done };
+		parts[i].ops = mg_arena_new_array(batch->arena, struct mg_kv_op, sizes[i] + 1);
+		parts[i].call.shard = i;
+		parts[i].over = sizes[i] == 0;
 	}
 	for (size_t i = 0; i < batch->count; i++) {
 		struct part *part = &parts[shards[i]];
 
-		part->ops[part->call.count++] = batch->ops[i];
+		part->ops[part->count++] = batch->ops[i];
 	}
 	return parts;
 }
 
-static int send_all(struct mg_kv_batch *batch, struct sending *sending, struct mg_error *err)
+static int flush(struct mg_kv_batch *batch, struct mg_error *err)
 {
 	uint32_t count = mg_replica_kv_shards(batch->replica);
-	struct part *parts = make_parts(batch, sending, count);
-	uint64_t until_ms = mg_clock_ms() + MG_KV_BATCH_RETRY_MS;
-	bool again = true;
-	int code;
 
-	for (;;) {
-		send_parts(batch, sending, parts, count);
-		code = take_results(batch, parts, count, &again, err);
-		if (!code || !again || mg_clock_ms() >= until_ms || batch->stopped(batch->arg)) {
-			return code;
-		}
-		mg_sleep_ms(RETRY_EVERY_MS);
-	}
-}
+	batch->begun = true;
+	int code = send_all(batch, make_parts(batch, count), count, err);
 
-int mg_kv_batch_flush(struct mg_kv_batch *batch, struct mg_error *err)
-{
-	struct sending sending = { .lock = PTHREAD_MUTEX_INITIALIZER };
-
-	if (!batch->count) {
-		return 0;
-	}
-	mg_cond_init(&sending.changed);
-	int code = send_all(batch, &sending, err);
-
-	pthread_cond_destroy(&sending.changed);
-	pthread_mutex_destroy(&sending.lock);
 	mg_arena_free(batch->arena);
 	batch->arena = mg_arena_new();
 	batch->count = batch->bytes = 0;
 	return code;
 }
 
-/* ---- what gathers ---- */
+int mg_kv_batch_finish(struct mg_kv_batch *batch, struct mg_error *err)
+{
+	struct part whole = {
+		.is_whole = true, .ops = batch->ops, .count = (uint32_t)batch->count
+	};
+
+	if (!batch->count) {
+		return 0;
+	}
+	return batch->begun ? flush(batch, err) : send_all(batch, &whole, 1, err);
+}
 
 static struct mg_str keep(struct mg_kv_batch *batch, struct mg_str bytes)
 {
@@ -182,6 +222,12 @@ static struct mg_str keep(struct mg_kv_batch *batch, struct mg_str bytes)
 
 int mg_kv_batch_add(struct mg_kv_batch *batch, const struct mg_kv_op *op, struct mg_error *err)
 {
+	bool full = batch->count >= MG_KV_BATCH_OPS || batch->bytes >= MG_KV_BATCH_BYTES;
+	int code = full ? flush(batch, err) : 0;
+
+	if (code) {
+		return code;
+	}
 	mg_grow(batch->ops, batch->count, batch->cap);
 	struct mg_kv_op *own = &batch->ops[batch->count++];
 
@@ -190,7 +236,5 @@ int mg_kv_batch_add(struct mg_kv_batch *batch, const struct mg_kv_op *op, struct
 	own->value = keep(batch, op->value);
 	own->type = keep(batch, op->type);
 	own->encoding = keep(batch, op->encoding);
-	return batch->count >= MG_KV_BATCH_OPS || batch->bytes >= MG_KV_BATCH_BYTES
-	           ? mg_kv_batch_flush(batch, err)
-	           : 0;
+	return 0;
 }

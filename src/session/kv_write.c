@@ -320,7 +320,7 @@ static int sink_batch(void *arg, struct ArrowArray *rows, struct mg_error *err)
 static int sink_end(void *arg, const struct mg_answer *answer, struct mg_error *err)
 {
 	struct mg_kv_write *write = arg;
-	int code = mg_kv_batch_flush(&write->batch, err);
+	int code = mg_kv_batch_finish(&write->batch, err);
 
 	if (code) {
 		return code;

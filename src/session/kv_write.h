@@ -7,9 +7,9 @@
  * The query runs like any other, here or at another node; only its sink is ours.  Keys are put by
  * the server that was asked, whoever coordinates writes of tables.
  *
- * Rule: the first batch is sent when it is full, or when the query has ended well; so a statement
- * of one batch whose query fails has put nothing.  Past that, keys that were put stay put, and the
- * error says how many.
+ * Rule: the first batch is sent when there is more, or when the query has ended well; so a
+ * statement of one batch happens whole or not at all.  Past that, keys that were put stay put, and
+ * the error says how many.
  *
  * Thread: that of the sink.
  */
