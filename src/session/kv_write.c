@@ -14,17 +14,20 @@ static const char *const role_names[MG_KV_ROLE_COUNT] = {
 	"key", "value", "content_type", "encoding", "expires", "ttl",
 };
 
+bool mg_kv_write_is_ours(const struct mg_catalog_data *data, const struct mg_statement *statement)
+{
+	return statement->kind == MG_S_DML && mg_kv_dml_is(statement->text) &&
+	       !mg_catalog_has_schema(data, MG_KV_SCHEMA);
+}
+
 bool mg_kv_write_is(struct mg_engine *engine, const struct mg_statement *statement)
 {
-	if (statement->kind != MG_S_DML || !mg_kv_dml_is(statement->text)) {
-		return false;
-	}
 	struct mg_catalog *catalog = mg_engine_catalog(engine);
 	const struct mg_catalog_data *data = mg_catalog_take(catalog);
-	bool own = mg_catalog_has_schema(data, MG_KV_SCHEMA);
+	bool is = mg_kv_write_is_ours(data, statement);
 
 	mg_catalog_give(catalog, data);
-	return !own;
+	return is;
 }
 
 /* ---- columns ---- */

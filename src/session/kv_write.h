@@ -61,6 +61,7 @@ struct mg_kv_write_begin {
 
 /* Is it one of these?  Not where users have a schema of that name: then it is theirs. */
 bool mg_kv_write_is(struct mg_engine *engine, const struct mg_statement *statement);
+bool mg_kv_write_is_ours(const struct mg_catalog_data *data, const struct mg_statement *statement);
 /* Nothing runs yet.  mg_kv_write_fini in any case.  Fails: as mg_kv_dml_parse and mg_keys_check;
  * MG_E_UNSUPPORTED in a transaction, or with a key. */
 int mg_kv_write_init(struct mg_kv_write *write, struct mg_arena *arena,

@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "catalog/catalog.h"
+#include "session/kv_write.h"
 #include "sql/kv_dml.h"
 #include "sql/plandb.h"
 #include "store/duck.h"
@@ -460,6 +462,24 @@ static void test_which_statements_write_keys(void **state)
 	}
 }
 
+static void test_a_schema_of_old_is_its_users(void **state)
+{
+	const struct mg_statement insert = { .kind = MG_S_DML,
+		                                 .text = MG_STR("INSERT INTO kv.a VALUES (1)") };
+	const struct mg_statement copy_to = { .kind = MG_S_COPY, .text = MG_STR("COPY kv.a TO 'x'") };
+	const char *schemas[] = { "other", "Kv" };
+	const struct mg_table table = { .schema = "kv", .name = "a" };
+	struct mg_catalog_data data = { .schemas = schemas, .schema_count = 1 };
+
+	(void)state;
+	assert_true(mg_kv_write_is_ours(&data, &insert));
+	assert_false(mg_kv_write_is_ours(&data, &copy_to));
+	data.schema_count = 2;
+	assert_false(mg_kv_write_is_ours(&data, &insert));
+	data = (struct mg_catalog_data){ .tables = (struct mg_table *)&table, .table_count = 1 };
+	assert_false(mg_kv_write_is_ours(&data, &insert));
+}
+
 static void reads(const char *text, const char *space, const char *query)
 {
 	struct mg_kv_dml dml;
@@ -535,6 +555,7 @@ int main(void)
 		cmocka_unit_test(test_to_count_needs_no_text),
 		cmocka_unit_test(test_views_and_macros_read_keys),
 		cmocka_unit_test(test_which_statements_write_keys),
+		cmocka_unit_test(test_a_schema_of_old_is_its_users),
 		cmocka_unit_test(test_a_head_becomes_a_query),
 		cmocka_unit_test(test_what_keys_cannot_is_refused_with_a_hint),
 	};
