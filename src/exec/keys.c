@@ -30,28 +30,14 @@ static int check(void *arg, struct mg_str space, struct mg_error *err)
 	return mg_keys_check(arg, space, err);
 }
 
-struct counting {
-	struct mg_str space;
-	uint64_t keys;
-};
-
-static void add_space(void *arg, struct mg_str space, uint64_t keys, uint64_t bytes)
-{
-	struct counting *counting = arg;
-
-	(void)bytes;
-	counting->keys += mg_str_eq(space, counting->space) ? keys : 0;
-}
-
 static uint64_t count(void *arg, struct mg_str space)
 {
-	struct counting counting = { .space = space };
-	struct mg_error ignored;
+	uint64_t keys = 0;
 
 	for (uint32_t i = 0; i < mg_replica_kv_shards(arg); i++) {
-		(void)mg_kv_state_spaces(mg_replica_kv_state(arg, i), add_space, &counting, &ignored);
+		keys += mg_kv_state_count(mg_replica_kv_state(arg, i), space);
 	}
-	return counting.keys;
+	return keys;
 }
 
 static int open_scan(void *arg, struct mg_str space, struct mg_str first, struct mg_str end,

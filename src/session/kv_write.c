@@ -23,6 +23,10 @@ bool mg_kv_write_is_ours(const struct mg_catalog_data *data, const struct mg_sta
 bool mg_kv_write_is(struct mg_engine *engine, const struct mg_statement *statement)
 {
 	struct mg_catalog *catalog = mg_engine_catalog(engine);
+
+	if (!mg_kv_dml_is(statement->text)) {
+		return false;
+	}
 	const struct mg_catalog_data *data = mg_catalog_take(catalog);
 	bool is = mg_kv_write_is_ours(data, statement);
 

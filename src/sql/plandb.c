@@ -416,6 +416,9 @@ int mg_plandb__describe(struct mg_plan_conn *conn, struct mg_arena *arena, const
 
 	if (code && err) {
 		err->origin = code == MG_E_SYNTAX ? MG_ORIGIN_PARSER : MG_ORIGIN_PLANNER;
+		if (code == MG_E_NO_TABLE && strstr(err->message, "schema \"kv\" does not exist")) {
+			mg_error_hint(err, "Keys and values are read by FROM kv('namespace').");
+		}
 	}
 	return code;
 }

@@ -330,10 +330,11 @@ def test_what_cannot_be_done_is_refused(three, sql, sqlstate):
 
 @pytest.mark.parametrize("sql, sqlstate", [
     ("FROM kv('no name')", "22023"), ("FROM kv(NULL)", "42000"), ("FROM kv('a', nonsense := 1)", "42000"), ("FROM kv()", "42883"),
-    ("INSERT INTO kv.a VALUES ('x', 'y')", "25006"), ("DELETE FROM kv.a", "25006"),
+    ("INSERT INTO kv.a VALUES ('x', 'y')", "25006"), ("DELETE FROM kv.a", "25006"), ("FROM kv.a", "42P01"),
 ])
 def test_what_only_reads_is_refused(three, sql, sqlstate):
-    assert refused(three, sql, "/db/query")["sqlstate"] == sqlstate
+    error = refused(three, sql, "/db/query")
+    assert error["sqlstate"] == sqlstate and (sql != "FROM kv.a" or "kv('namespace')" in error["hint"])
 
 
 def test_an_idempotency_key_is_refused(three):
@@ -384,6 +385,22 @@ def test_a_server_that_dies_leaves_what_was_acknowledged(three):
     for name in three.names:  # what nobody was told of is there as a whole or not at all, once its shards have asked each other
         until("whole statements", lambda one=name: {row[1] for row in query(three, one, sql)} == {200})
         assert set(acknowledged) <= {row[0] for row in query(three, name, sql)}, name
+
+
+def test_without_a_majority_keys_are_read_as_they_are_here_or_not_at_all(three):
+    execute(three, "server-1", "INSERT INTO kv.alone (key, value) SELECT 'k' || i, i FROM range(50) r(i)")
+    until("it everywhere", lambda: query(three, "server-3", "SELECT count(*) FROM kv('alone')", "/db/query?consistency=any") == [[50]])
+    three.kill("server-1")
+    three.kill("server-2")
+    assert query(three, "server-3", "SELECT count(*) FROM kv('alone')", "/db/query?consistency=any") == [[50]]
+    answer = three.post("server-3", "/db/query", {"sql": "SELECT count(*) FROM kv('alone')"}, timeout=120)
+    assert (answer.status, answer.json()["error"]["retry"]) == (503, "safe"), answer.body
+    answer = three.post("server-3", "/db/execute", {"sql": "DELETE FROM kv.alone"}, timeout=120)
+    assert answer.status in (503, 504), answer.body
+    three.start("server-1")
+    three.start("server-2")
+    until("all of it, or nothing", lambda: keys_of(three, "server-2", "alone") in (0, 50))
+    assert execute(three, "server-3", "INSERT INTO kv.alone (key, value) VALUES ('new', 'x')")["rows_affected"] == 1
 
 
 # ---- clusters without ----

@@ -184,6 +184,8 @@ static void assert_space(uint64_t keys, uint64_t bytes)
 	uint64_t counts[2] = { 0 };
 
 	assert_int_equal(mg_kv_state_spaces(state, note_space, counts, &err), 0);
+	assert_int_equal(mg_kv_state_count(state, MG_STR("s")), keys);
+	assert_int_equal(mg_kv_state_count(state, MG_STR("another")), 0);
 	assert_int_equal(counts[0], keys);
 	assert_int_equal(counts[1], bytes);
 }
