@@ -209,6 +209,21 @@ static int read_expires(const struct mg_kv_column *column, const struct ArrowArr
 	return 0;
 }
 
+/* What does not fit into its lower half is no time that anybody means. */
+static double read_decimal(const struct mg_kv_column *column, const struct ArrowArrayView *view,
+                           int64_t row)
+{
+	struct ArrowDecimal decimal;
+
+	ArrowDecimalInit(&decimal, 128, column->schema.decimal_precision,
+	                 column->schema.decimal_scale);
+	ArrowArrayViewGetDecimalUnsafe(view, row, &decimal);
+	int64_t low = ArrowDecimalGetIntUnsafe(&decimal);
+	bool fits = (int64_t)decimal.words[decimal.high_word_index] == (low < 0 ? -1 : 0);
+
+	return fits ? (double)low / pow(10, column->schema.decimal_scale) : INFINITY;
+}
+
 static int read_ttl(const struct mg_kv_column *column, const struct ArrowArrayView *view,
                     int64_t row, struct mg_kv_op *op, struct mg_error *err)
 {
@@ -218,13 +233,7 @@ static int read_ttl(const struct mg_kv_column *column, const struct ArrowArrayVi
 	if (is_integer(type) || type == NANOARROW_TYPE_DOUBLE || type == NANOARROW_TYPE_FLOAT) {
 		seconds = ArrowArrayViewGetDoubleUnsafe(view, row);
 	} else if (type == NANOARROW_TYPE_DECIMAL128) {
-		struct ArrowDecimal decimal;
-
-		ArrowDecimalInit(&decimal, 128, column->schema.decimal_precision,
-		                 column->schema.decimal_scale);
-		ArrowArrayViewGetDecimalUnsafe(view, row, &decimal);
-		seconds = (double)ArrowDecimalGetIntUnsafe(&decimal) /
-		          pow(10, column->schema.decimal_scale);
+		seconds = read_decimal(column, view, row);
 	} else {
 		return say_type(column, MG_KV_ROLE_TTL, "It is a number of seconds.", err);
 	}

@@ -216,7 +216,8 @@ def test_times_of_keys_that_are_inserted(three):
     rows = query(three, "server-2", "SELECT key, round(epoch(expires - now()) / 100)::INTEGER FROM kv('times') ORDER BY key")
     assert rows == [["at", 36], ["ever", None], ["good", None], ["long", 10], ["no", None]]
     assert "ttl" in refused(three, "INSERT INTO kv.times (key, value, ttl) VALUES ('a', 'b', 'one')")["message"]
-    assert refused(three, "INSERT INTO kv.times (key, value, ttl) VALUES ('a', 'b', -1)")["sqlstate"] == "22000"
+    for ttl in ("-1", "-0.5", "0", "1e300", "99999999999999999999999999.5", "'nan'::DOUBLE"):
+        assert refused(three, f"INSERT INTO kv.times (key, value, ttl) VALUES ('a', 'b', {ttl})")["sqlstate"] == "22000", ttl
     assert refused(three, "INSERT INTO kv.times (key, value, ttl, expires) VALUES ('a', 'b', 1, now())")["sqlstate"] == "22000"
 
 
@@ -369,6 +370,7 @@ def test_a_server_that_dies_leaves_what_was_acknowledged(three):
             if answer.status == 200:
                 acknowledged.append(space)
 
+    three.execute("CREATE VIEW killed AS SELECT count(*) AS keys FROM kv('killed')")
     victim = three.coordinator()
     writers = [threading.Thread(target=write, args=(name,)) for name in three.others(victim)]
     for writer in writers:
@@ -385,6 +387,7 @@ def test_a_server_that_dies_leaves_what_was_acknowledged(three):
     for name in three.names:  # what nobody was told of is there as a whole or not at all, once its shards have asked each other
         until("whole statements", lambda one=name: {row[1] for row in query(three, one, sql)} == {200})
         assert set(acknowledged) <= {row[0] for row in query(three, name, sql)}, name
+        assert query(three, name, "SELECT keys % 200, keys > 0 FROM killed") == [[0, True]]
 
 
 def test_without_a_majority_keys_are_read_as_they_are_here_or_not_at_all(three):
