@@ -259,10 +259,10 @@ static int check_op(const struct mg_kv_op *op, struct mg_error *err)
 		mg_error_hint(err, "A key has 1 to 65,536 bytes, a value up to 4 MiB.");
 		return MG_E_LIMIT;
 	}
-	if (op->type.len > MG_KV_TYPE_MAX || op->encoding.len > MG_KV_TYPE_MAX) {
-		return mg_error_set(err, MG_E_LIMIT,
-		                    "of content_type and encoding up to %u bytes are kept",
-		                    MG_KV_TYPE_MAX);
+	if (!mg_kv_is_header(op->type) || !mg_kv_is_header(op->encoding)) {
+		return mg_error_set(err, MG_E_DATA,
+		                    "content_type and encoding have up to %u bytes, and no control "
+		                    "characters", MG_KV_TYPE_MAX);
 	}
 	return 0;
 }

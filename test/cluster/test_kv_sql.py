@@ -317,6 +317,8 @@ def test_a_cancel_says_what_was_put(three):
     ("INSERT INTO kv.a SELECT * FROM kv('read')", "42000"), ("INSERT INTO kv.a (key, value) VALUES (NULL, 'y')", "23502"),
     ("INSERT INTO kv.a (key, value) VALUES ('x', NULL)", "23502"), ("INSERT INTO kv.a (key, value) VALUES ('', 'y')", "22000"),
     ("INSERT INTO kv.a (key, value) VALUES ('x', 1.5)", "22000"), ("INSERT INTO kv.a (key, value) VALUES ('x', [1])", "22000"),
+    ("INSERT INTO kv.a (key, value, content_type) VALUES ('x', 'y', 'a' || chr(13) || chr(10) || 'b: c')", "22000"),
+    ("INSERT INTO kv.a (key, value, encoding) VALUES ('x', 'y', repeat('x', 256))", "22000"),
     ("INSERT INTO kv.a (key, value) SELECT repeat('x', 65537), ''", "54000"), ("INSERT INTO kv.a VALUES ('x', 'y', 'z', 'z', 1)", "22000"),
     ("INSERT INTO kv.a (key, value) SELECT nix FROM customer", "42703"), ("INSERT INTO kv.a (key, value) SELECT * FROM nobody", "42P01"),
     ("INSERT INTO kv.a (key, value) VALUES ('x', 'y'", "42601"),
