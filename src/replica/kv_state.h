@@ -137,13 +137,10 @@ int mg_kv_state_spaces(struct mg_kv_state *state,
                        void (*take)(void *arg, struct mg_str space, uint64_t keys, uint64_t bytes),
                        void *arg, struct mg_error *err);
 
-<<<<<<< HEAD
 /* What changes in it, as it is written.  Lives as long. */
 struct mg_kv_feed *mg_kv_state_feed(struct mg_kv_state *state);
-=======
 /* How many keys a namespace has here; 0 also when that cannot be read. */
 uint64_t mg_kv_state_count(struct mg_kv_state *state, struct mg_str space);
->>>>>>> 01d417c (kv(): keys of a namespace are counted by one look-up; who reads kv.name is told of kv('name'))
 
 /* What all of its keys in the tree begin with. */
 struct mg_str mg_kv_state_prefix(const struct mg_kv_state *state);
