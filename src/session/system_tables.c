@@ -11,6 +11,7 @@
 #include "session/system_tables.h"
 
 #include "base/mem.h"
+#include "codec/slot.h"
 #include "os/clock.h"
 #include "replica/kv_groups.h"
 #include "replica/replica.h"
@@ -326,6 +327,42 @@ static void fill_kv_namespaces(struct rows *rows, const struct mg_catalog_data *
 	mg_free(spaces.list);
 }
 
+struct sum {
+	uint64_t keys, bytes;
+};
+
+static void add_to_sum(void *arg, struct mg_str name, uint64_t keys, uint64_t bytes)
+{
+	struct sum *sum = arg;
+
+	(void)name;
+	sum->keys += keys;
+	sum->bytes += bytes;
+}
+
+static void fill_kv_shards(struct rows *rows, const struct mg_catalog_data *data)
+{
+	struct mg_replica *replica = mg_engine_replica(rows->tables->options.engine);
+	uint32_t count = mg_replica_kv_shards(replica);
+	struct mg_error ignored;
+
+	(void)data;
+	for (uint32_t i = 0; i < count; i++) {
+		struct mg_kv_state *state = mg_replica_kv_state(replica, i);
+		struct sum sum = { 0 };
+
+		(void)mg_kv_state_spaces(state, add_to_sum, &sum, &ignored);
+		row_begin(rows);
+		add_int(rows, i);
+		add_int(rows, mg_slot_first(i, count));
+		add_int(rows, mg_slot_first(i + 1, count) - 1u);
+		add_int(rows, sum.keys);
+		add_int(rows, sum.bytes);
+		add_int(rows, mg_kv_state_index(state));
+		row_end(rows);
+	}
+}
+
 /* The text of a statement, and what is said about it, is its user's: constants are data. */
 static void fill_query(struct rows *rows, const struct mg_query_info *info, bool past)
 {
@@ -562,6 +599,14 @@ static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
 	{ "kv_namespaces",
 	  fill_kv_namespaces,
 	  { { "name", "VARCHAR" }, { "keys", "UBIGINT" }, { "bytes", "UBIGINT" } } },
+	{ "kv_shards",
+	  fill_kv_shards,
+	  { { "shard", "UINTEGER" },
+	    { "slot_first", "USMALLINT" },
+	    { "slot_last", "USMALLINT" },
+	    { "keys", "UBIGINT" },
+	    { "bytes", "UBIGINT" },
+	    { "applied", "UBIGINT" } } },
 	{ "events",
 	  fill_events,
 	  { { "at", "TIMESTAMP" }, { "event", "VARCHAR" }, { "detail", "VARCHAR" } } },

@@ -77,7 +77,7 @@ void mg_system_tables_forget(struct mg_system_tables *tables, const struct mg_ch
 void mg_system_tables_event(struct mg_system_tables *tables, const char *event, const char *detail);
 
 /* ---- for tests and the two above ---- */
-#define MG_SYSTEM_TABLE_COUNT 11
+#define MG_SYSTEM_TABLE_COUNT 12
 /* Bits of the tables that sql names: 1 << index; 1 << MG_SYSTEM_TABLE_COUNT: cluster.changes. */
 uint32_t mg_system_tables_named(struct mg_str sql);
 const char *mg_system_table_name(size_t index);

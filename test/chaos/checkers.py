@@ -181,6 +181,33 @@ def unique_set(operations, final):
     return few(wrong)
 
 
+def kept(operations, final):
+    """Keys that one client each has put, one after the other, and nobody deletes. final: rows of (key, version, value).
+
+    Also: all that is there was put by somebody, and no request was taken for another one.
+    """
+    wrong = [f"{one['op']} of {one['parts'][0]['key']} at {one['node']}: {one['error']}" for one in operations
+             if one.get("error", "").startswith("422")]
+    there = {key: (version, value) for key, version, value in final}
+    put, last, maybe = set(), {}, collections.defaultdict(set)  # keys; what was acknowledged last; values that nobody knows about
+    for one in sorted(operations, key=lambda one: one["begin"]):
+        for part in one["parts"] if one["outcome"] != "fail" else ():
+            if part["do"] in ("put", "add"):
+                put.add(part["key"])
+            if part["key"].startswith("own-") and one["outcome"] == "ok":
+                last[part["key"]] = part
+            elif part["key"].startswith("own-"):
+                maybe[part["key"]].add(part["value"])  # now, or later than what comes after it
+    for key, part in last.items():
+        version, value = there.get(key, (0, None))
+        if version < part["version"] or value not in {part["value"], *maybe[key]}:
+            wrong.append(f"lost: {key} was acknowledged as {part['value']}, version {part['version']}; it is {value}, version {version}")
+        elif (version == part["version"]) != (value == part["value"]):
+            wrong.append(f"{key} is {value}, version {version}; acknowledged was {part['value']}, version {part['version']}")
+    wrong += [f"from nowhere: {key}, which is {value}" for key, (_, value) in there.items() if key not in put]
+    return few(wrong)
+
+
 def linear_program():
     """With Porcupine inside; built when it is not there (`deps/fetch chaos` has brought what it needs)."""
     program = BUILD / "test" / "chaos" / "linear"
@@ -194,12 +221,12 @@ def linear_program():
     return program
 
 
-def register(history):
-    """By Porcupine."""
+def linear(history, model):
+    """By Porcupine; model: as linear/ knows it."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "history.jsonl"
         history.save(path)
-        done = subprocess.run([linear_program(), path], capture_output=True, text=True, check=False)
+        done = subprocess.run([linear_program(), "-model", model, path], capture_output=True, text=True, check=False)
     return [] if done.returncode == 0 else (done.stdout + done.stderr).replace(f"{path}: ", "").strip().splitlines()
 
 

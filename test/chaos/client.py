@@ -1,4 +1,4 @@
-"""A client of one thread: statements over HTTP to a server of its choice, and what is known of their outcome.
+"""A client of one thread: statements and keys over HTTP, commands of Redis, to a server of its choice, and what is known of their outcome.
 
 Rule: "fail" is said only of what certainly has not happened: the server says so, or no byte of the request was sent.
 All else that is no answer is "unknown".
@@ -6,8 +6,11 @@ All else that is no answer is "unknown".
 import base64
 import http.client
 import json
+import re
+import socket
 import ssl
 import time
+import urllib.parse
 
 OK, FAIL, UNKNOWN = "ok", "fail", "unknown"
 
@@ -40,6 +43,52 @@ def outcome_of(status, body):
     return Outcome(UNKNOWN if unknown else FAIL, error=text)
 
 
+def key_outcome(method, status, headers, body):
+    """Likewise of a request for a key (docs/kv.md). That it is not there, or that a condition does not hold, is an answer."""
+    tag = (headers.get("ETag") or "").strip('"')
+    if status == 200 and method == "GET":
+        return Outcome(OK, {"done": True, "found": True, "version": int(tag), "value_found": body.decode(errors="backslashreplace")})
+    if status == 200:
+        return Outcome(OK, {"done": True, "version": int(tag)})
+    if status == 204:
+        return Outcome(OK, {"done": True, "found": True})
+    try:
+        error = json.loads(body)["error"]
+        if status == 404 and error["code"] == "not_found":
+            return Outcome(OK, {"done": True, "found": False})
+        if status == 412 and error["code"] == "conflict":
+            told = re.search(r'version is "(\d+)', error["message"])
+            return Outcome(OK, {"done": False, "version": int(told[1]) if told else 0})
+    except (ValueError, KeyError, TypeError):
+        pass
+    return outcome_of(status, body)
+
+
+class Redis:
+    """A connection as Redis clients make it. What fails is an OSError; in the constructor nothing has been asked yet."""
+
+    def __init__(self, address, context, login, timeout):
+        self.socket = context.wrap_socket(socket.create_connection(address, timeout=timeout), server_hostname=address[0])
+        self.file = self.socket.makefile("rb")
+        answer = self.ask("AUTH", *login)
+        if answer != "+OK":
+            self.close()
+            raise OSError(answer)
+
+    def ask(self, *words):
+        """The line that answers."""
+        words = [word.encode() for word in words]
+        self.socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+        line = self.file.readline()
+        if not line.endswith(b"\n"):
+            raise OSError("the connection was closed")
+        return line.decode().strip()
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
 class Client:
     """Connections to all servers, each made when it is needed and kept. One thread."""
 
@@ -47,14 +96,16 @@ class Client:
         """addresses: {name: (host, port)}."""
         self.addresses, self.timeout = addresses, timeout
         self.context = ssl.create_default_context(cafile=ca)
+        self.user = login
         self.login = "Basic " + base64.b64encode(":".join(login).encode()).decode()
-        self.open = {}
+        self.open, self.redis = {}, {}
 
     def close(self, name=None):
-        for each in [name] if name else list(self.open):
-            connection = self.open.pop(each, None)
-            if connection:
-                connection.close()
+        for connections in (self.open, self.redis):
+            for each in [name] if name else list(connections):
+                connection = connections.pop(each, None)
+                if connection:
+                    connection.close()
 
     def connection(self, name, timeout):
         found = self.open.get(name)
@@ -66,23 +117,28 @@ class Client:
         found.sock.settimeout(timeout)
         return found
 
-    def request(self, name, method, path, body=None, headers=(), timeout=None):
+    def exchange(self, name, method, path, body, headers, timeout=None):
+        """(status, headers, body) of the answer, or an Outcome that says why there is none."""
         try:
             connection = self.connection(name, timeout or self.timeout)
         except OSError as error:
             self.close(name)
             return Outcome(FAIL, error=f"not connected: {error}")
         try:
-            connection.request(method, path, None if body is None else json.dumps(body).encode(),
-                               {"Authorization": self.login, "Content-Type": "application/json", **dict(headers)})
+            connection.request(method, path, body, {"Authorization": self.login, **headers})
             answer = connection.getresponse()
-            status, text = answer.status, answer.read()
+            text = answer.read()
             if answer.will_close:
                 self.close(name)
-            return outcome_of(status, text)
+            return answer.status, answer.headers, text
         except (OSError, http.client.HTTPException) as error:
             self.close(name)
             return Outcome(UNKNOWN, error=f"no answer: {type(error).__name__} {error}")
+
+    def request(self, name, method, path, body=None, headers=(), timeout=None):
+        answer = self.exchange(name, method, path, None if body is None else json.dumps(body).encode(),
+                               {"Content-Type": "application/json", **dict(headers)}, timeout)
+        return answer if isinstance(answer, Outcome) else outcome_of(answer[0], answer[2])
 
     def execute(self, name, sql, *params, key=None, tx=None, limit_ms=None):
         """limit_ms: the server's own time limit; who is told that it has passed knows that nothing was done."""
@@ -104,6 +160,47 @@ class Client:
         if found.kind == UNKNOWN:  # what reads leaves nothing behind
             found.kind = FAIL
         return found
+
+    def key(self, name, method, space, key, value=None, headers=(), **options):
+        """One key over HTTP: done, found, version, value as far as the answer tells them (key_outcome)."""
+        path = f"/kv/{space}/{urllib.parse.quote(key)}" + ("?" + urllib.parse.urlencode(options) if options else "")
+        answer = self.exchange(name, method, path, value, {"Content-Type": "text/plain", **dict(headers)})
+        found = answer if isinstance(answer, Outcome) else key_outcome(method, *answer)
+        if found.kind == UNKNOWN and method == "GET":
+            found.kind = FAIL
+        return found
+
+    def scan(self, name, space, consistency="linearizable", timeout=None):
+        """All keys of a namespace as [key, version, value], in an Outcome."""
+        rows, cursor = [], ""
+        while cursor is not None:
+            found = self.request(name, "GET", f"/kv/{space}?limit=10000&values=base64&consistency={consistency}&cursor={cursor}",
+                                 timeout=timeout)
+            if not found:
+                return Outcome(FAIL, error=found.error)
+            rows += [[one["key"], one["version"], base64.b64decode(one["value"]).decode()] for one in found.value["keys"]]
+            cursor = found.value["cursor"]
+        return Outcome(OK, rows)
+
+    def command(self, name, space, *words):
+        """One command of Redis whose answer is an integer."""
+        try:
+            connection = self.redis.get(name) or Redis(self.addresses[name], self.context, self.user, self.timeout)
+            self.redis[name] = connection
+            answer = connection.ask("SELECT", space)
+            if answer != "+OK":
+                raise OSError(answer)
+        except OSError as error:
+            self.close(name)
+            return Outcome(FAIL, error=f"not connected: {error}")
+        try:
+            answer = connection.ask(*words)
+        except OSError as error:
+            self.close(name)
+            return Outcome(UNKNOWN, error=f"no answer: {type(error).__name__} {error}")
+        if answer[0] == ":":
+            return Outcome(OK, {"done": True, "value_found": answer[1:]})
+        return Outcome(FAIL if answer.split()[0] in ("-CLUSTERDOWN", "-TRYAGAIN", "-OOM") else UNKNOWN, error=answer)
 
     def begin(self, name):
         """The id of a new transaction at that server, or an Outcome that says why there is none."""

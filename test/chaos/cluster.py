@@ -74,8 +74,9 @@ class Wires:
 class Cluster:
     """A cluster of `names`; the first one is bootstrapped, the others join it."""
 
-    def __init__(self, seed, networks, small_disks=False, count=3):
+    def __init__(self, seed, networks, small_disks=False, count=3, kv_shards=0):
         self.wires = Wires(count, seed) if networks else None
+        self.kv_shards = kv_shards
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="mg-chaos-"))
         self.names = [f"server-{i + 1}" for i in range(count)]
         self.host = {name: i + 1 for i, name in enumerate(self.names)}
@@ -104,7 +105,8 @@ class Cluster:
         first = self.dirs[self.names[0]]
         subprocess.run([PROGRAM, "bootstrap", "--data-dir", first, "--client-username", USER, "--client-password", PASSWORD,
                         "--worker-password", WORKER_PASSWORD, "--join-password", JOIN_PASSWORD, "--tpch-scale-factor", "0",
-                        "--shard-count", str(SHARDS)], check=True, capture_output=True, timeout=120)
+                        "--shard-count", str(SHARDS), "--kv-shard-count", str(self.kv_shards)],
+                       check=True, capture_output=True, timeout=120)
         self.ca = self.dir / "ca.crt"
         shutil.copy(first / "tls" / "ca.crt", self.ca)
         self.start(self.names[0])

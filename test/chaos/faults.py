@@ -247,7 +247,9 @@ class CorruptedFile(Replaced):
         self.cluster.kill(name)
         shards = sorted((self.cluster.dirs[name] / "shards").glob("*.duckdb*"))
         segments = sorted(path for path in (self.cluster.dirs[name] / "log" / "raft").iterdir() if path.is_file())
-        path = self.random.choice(self.random.choice([files for files in (shards, segments) if files]))
+        tree = sorted(path for path in (self.cluster.dirs[name] / "kv" / "db").glob("*")
+                      if path.suffix == ".sst" or path.name.startswith("MANIFEST"))
+        path = self.random.choice(self.random.choice([files for files in (shards, segments, tree) if files]))
         if not self.flip(path):
             self.cluster.start(name)
             return

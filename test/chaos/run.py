@@ -47,13 +47,14 @@ class Run:
         self.cluster, self.fault, self.workload, self.seconds = cluster, fault, workload, seconds
         self.strikes, self.final, self.settled_s = 0, {}, 0
 
-    def surely(self, sql):
+    def surely(self, what, ask=None):
+        """A statement, or what ask(client, node) does, until it is done, anywhere."""
         client = self.cluster.client(timeout=30)
         heard = []
 
         def done():
             for name in self.cluster.names:
-                outcome = client.execute(name, sql)
+                outcome = ask(client, name) if ask else client.execute(name, what)
                 if outcome or "already exists" in outcome.error:
                     return True
                 heard.append(f"{name}: {outcome.error}")
@@ -61,7 +62,7 @@ class Run:
             return False
 
         try:
-            until(f"\"{sql[:60]}\" to be done", done, SETTLE_S)
+            until(f"\"{what[:60]}\" to be done", done, SETTLE_S)
         except TimeoutError as error:
             raise Failure(f"{error}; {heard[-3:]}") from error
         client.close()
@@ -115,15 +116,15 @@ class Run:
         began = time.monotonic()
         self.fault.after()
         self.cluster.await_ready(self.cluster.names)
-        for sql in self.workload.touch():
-            self.surely(sql)
+        for touch in self.workload.touch():
+            self.surely(*touch)
         self.settled_s = time.monotonic() - began
 
     def replica(self, client, name, table, columns, consistency):
-        outcome = client.query(name, f"SELECT {columns} FROM {table}", consistency=consistency, timeout=30)
+        outcome = self.workload.read(client, name, table, columns, consistency)
         if not outcome:
             raise OSError(f"{name} cannot read {table}: {outcome.error}")
-        return sorted(map(tuple, outcome.rows()))
+        return sorted(map(tuple, outcome.value))
 
     def compare(self):
         """Every server's own rows, until they are those that a linearizable read gives."""
@@ -225,13 +226,14 @@ class Matrix:
         self.cluster = None
         self.kind = None
 
-    def cluster_for(self, classes, seed):
+    def cluster_for(self, classes, workload, seed):
         """One that fits, as it was left by the run before, or a new one."""
-        kind = sorted(one.name for one in classes if one.small_disks or one.name == "clock-jump")
+        kind = sorted(one.name for one in classes if one.small_disks or one.name == "clock-jump"), workload.kv_shards
         if self.cluster and self.kind == kind:
             return self.cluster
         self.close_cluster()
-        self.cluster, self.kind = Cluster(seed, self.networks, self.networks and any(one.small_disks for one in classes)), kind
+        small_disks = self.networks and any(one.small_disks for one in classes)
+        self.cluster, self.kind = Cluster(seed, self.networks, small_disks, kv_shards=workload.kv_shards), kind
         return self.cluster
 
     def stand_ins(self, wanted):
@@ -271,7 +273,7 @@ class Matrix:
         workload = workloads.ALL[workload_name](f"{self.runs}", seed)
         wrong, one, parts = [], None, []
         try:
-            cluster = self.cluster_for(classes, seed)
+            cluster = self.cluster_for(classes, workload, seed)
             parts = [one(cluster, f"{workload_name} {seed}") for one in classes]
             fault = parts[0] if len(parts) == 1 else faults.Both(parts)
             fault.prepare()

@@ -1,6 +1,7 @@
-"""kill -9 again and again: one of three servers, the coordinator, two of them, or all, while four clients insert.
+"""kill -9 again and again: one of three servers, the coordinator, two of them, or all, while clients insert rows and put keys.
 
-What was acknowledged is there, nothing is there twice or in part, all replicas are equal, and every file opens again.
+What was acknowledged is there, of the version that was acknowledged or a later one; nothing is there twice, in part or from
+nowhere; all replicas are equal; and every file opens again.
 """
 import pathlib
 import random
@@ -13,7 +14,8 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import workloads  # noqa: E402  (the folder is no package: its files are a program of their own)
+import checkers  # noqa: E402  (the folder is no package: its files are a program of their own)
+import workloads  # noqa: E402
 from cluster import BUILD, Cluster, until  # noqa: E402
 from faults import Fault  # noqa: E402
 from run import Run, files_open_again  # noqa: E402
@@ -21,11 +23,12 @@ from run import Run, files_open_again  # noqa: E402
 pytestmark = pytest.mark.threads
 
 SLOW_S = 120
+CLIENTS = 4  # of each workload
 
 
 @pytest.fixture
 def cluster():
-    one = Cluster(seed=0, networks=False)
+    one = Cluster(seed=0, networks=False, kv_shards=workloads.Keys.kv_shards)
     yield one
     one.close()
 
@@ -37,30 +40,39 @@ def victims(cluster, rng):
     return rng.sample(cluster.names, {"any": 1, "two": 2, "all": 3}[kind])
 
 
+def kill_cycle(cluster, runs, cycle, rng):
+    """With clients of each workload at work; until all servers are ready again."""
+    stopped = threading.Event()
+    clients = [threading.Thread(target=run.work, args=(CLIENTS * cycle + i, stopped), daemon=True) for run in runs for i in range(CLIENTS)]
+    before = [run.workload.history.count()[0] for run in runs]
+    for client in clients:
+        client.start()
+    until("some of each to be acknowledged",
+          lambda: all(run.workload.history.count()[0] >= least + 12 for run, least in zip(runs, before, strict=True)), SLOW_S, cluster.logs)
+    time.sleep(rng.random() / 10)
+    chosen = victims(cluster, rng)
+    for name in chosen:
+        cluster.kill(name)
+    stopped.set()
+    for name in chosen:
+        cluster.start(name)
+    for client in clients:
+        client.join()
+    cluster.await_ready(cluster.names)
+
+
 def kill_cycles(cluster, cycles):
     rng = random.Random(cycles)
-    workload = workloads.Set("cycles", 0)
-    run = Run(cluster, Fault(cluster, 0), workload, 0)
-    workload.create(run.surely)
+    runs = [Run(cluster, Fault(cluster, 0), kind("cycles", 0), 0) for kind in (workloads.Set, workloads.Keys)]
+    rows, keys = runs
+    rows.workload.create(rows.surely)
     for cycle in range(cycles):
-        stopped = threading.Event()
-        clients = [threading.Thread(target=run.work, args=(4 * cycle + i, stopped), daemon=True) for i in range(4)]
-        before = workload.history.count()[0]
-        for client in clients:
-            client.start()
-        until("some rows to be acknowledged", lambda least=before + 12: workload.history.count()[0] >= least, SLOW_S, cluster.logs)
-        time.sleep(rng.random() / 10)
-        chosen = victims(cluster, rng)
-        for name in chosen:
-            cluster.kill(name)
-        stopped.set()
-        for name in chosen:
-            cluster.start(name)
-        for client in clients:
-            client.join()
-        cluster.await_ready(cluster.names)
-    run.compare()
-    assert workload.check(run.final) == []
+        kill_cycle(cluster, runs, cycle, rng)
+        keys.compare()
+        assert checkers.kept(keys.workload.history.operations, keys.final["keys"]) == [], f"after cycle {cycle}"
+    rows.compare()
+    for run in runs:
+        assert run.workload.check(run.final) == []
     assert files_open_again(cluster) == []
 
 

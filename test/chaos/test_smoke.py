@@ -1,4 +1,5 @@
 """That the checkers find what they are for, and that a few seconds of faults leave no anomaly. The rest is `make chaos`."""
+import json
 import pathlib
 import subprocess
 import sys
@@ -9,7 +10,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import checkers  # noqa: E402  (the folder is no package: its files are a program of their own)
-from client import History, outcome_of  # noqa: E402
+from client import History, key_outcome, outcome_of  # noqa: E402
 
 pytestmark = pytest.mark.threads
 
@@ -100,7 +101,7 @@ def registers(*operations):
     history = History()
     for op, begin, end, outcome, a, b, result in operations:
         history.operations.append(operation(op, begin, end, outcome, key=1, a=a, b=b, result=result))
-    return checkers.register(history)
+    return checkers.linear(history, "register")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,125 @@ def test_porcupine_judges_registers(porcupine):
     assert registers(("write", 1, 2, "fail", 3, 0, None), ("read", 3, 4, "ok", 0, 0, 3))
 
 
+def keyed(*operations):
+    """Each: (begin, end, outcome, part, ...), a part as "do key=value" and what else it has."""
+    history = History()
+    for begin, end, outcome, *parts in operations:
+        told = [{"key": text.split()[1].partition("=")[0], "do": text.split()[0], "value": text.partition("=")[2], **what}
+                for text, what in parts]
+        refused = any("refused" in what for _, what in parts)
+        history.operations.append(operation(told[0]["do"], begin, end, outcome, group="1", parts=told,
+                                            done=None if outcome == "unknown" else not refused))
+    return checkers.linear(history, "keys")
+
+
+def put_of(version, **what):
+    return {"version": version, **what}
+
+
+def got(value, version):
+    return {"found": True, "value_found": value, "version": version}
+
+
+NOTHING = {"found": False}
+ANSWERS = [
+    (1, 2, "ok", ("get a", NOTHING)),
+    (3, 4, "ok", ("put a=10", put_of(5, **{"if": "absent"}))),
+    (5, 6, "ok", ("put a=11", put_of(5, **{"if": "absent"}, refused=True))),
+    (7, 8, "ok", ("put a=12", put_of(7, **{"if": "version"}, expect=5))),
+    (9, 10, "ok", ("put a=13", put_of(7, **{"if": "version"}, expect=5, refused=True))),
+    (11, 30, "unknown", ("add a=1", {})),
+    (13, 14, "ok", ("get a", got("13", 9))),
+    (15, 16, "ok", ("add a=2", {"value_found": "15"})),
+    (17, 18, "ok", ("delete a", {"found": True})),
+    (19, 20, "ok", ("delete a", {"found": False})),
+    (21, 22, "ok", ("put a=20", put_of(14)), ("put b=21", put_of(3))),
+    (23, 24, "ok", ("get a", got("20", 14)), ("get b", got("21", 3))),
+]
+
+
+def test_porcupine_judges_keys(porcupine):
+    assert not keyed(*ANSWERS)
+    for place, lie in ((0, got("9", 1)), (1, put_of(5, **{"if": "present"})), (2, put_of(4, **{"if": "absent"}, refused=True)),
+                       (2, put_of(0, **{"if": "absent"}, refused=True)), (3, put_of(5, **{"if": "version"}, expect=5)),
+                       (3, put_of(7, **{"if": "version"}, expect=4)), (4, put_of(7, **{"if": "version"}, expect=7, refused=True)),
+                       (6, got("12", 9)), (6, got("13", 7)), (6, NOTHING), (7, {"value_found": "14"}), (8, {"found": False}),
+                       (9, {"found": True}), (10, put_of(9)), (11, got("20", 15)), (11, NOTHING)):  # each is another one
+        history = [list(one) for one in ANSWERS]
+        history[place][3] = (ANSWERS[place][3][0], lie)
+        assert any("not linearizable: key 1" in text for text in keyed(*history)), (place, lie)
+
+# b is not there, so nothing is done.
+HALF = (3, 4, "ok", ("put a=3", {}), ("put b=4", {"if": "present", "version": 0, "refused": True}))
+
+
+@pytest.mark.parametrize("good, operations", [
+    # What has failed was not done. What is unknown may be done late, or never.
+    (False, [(1, 2, "fail", ("put a=1", {})), (3, 4, "ok", ("get a", got("1", 1)))]),
+    (True, [(1, 2, "unknown", ("put a=1", {})), (3, 4, "ok", ("get a", NOTHING)), (5, 6, "ok", ("get a", got("1", 1)))]),
+    (False, [(1, 2, "unknown", ("put a=1", {})), (3, 4, "ok", ("get a", got("1", 1))), (5, 6, "ok", ("get a", NOTHING))]),
+    # One of an older version is not done twice.
+    (False, [(1, 2, "ok", ("put a=1", put_of(1))), (3, 9, "unknown", ("put a=2", {"if": "version", "expect": 1})),
+             (4, 5, "ok", ("put a=3", put_of(2))), (6, 7, "ok", ("get a", got("2", 3)))]),
+    # The version of what an add has made is what somebody is told later, and not less than before.
+    (True, [(1, 2, "ok", ("put a=1", put_of(4))), (3, 4, "ok", ("add a=1", {"value_found": "2"})),
+            (5, 6, "ok", ("put a=9", {"version": 8, "if": "version", "expect": 6}))]),
+    (False, [(1, 2, "ok", ("put a=1", put_of(4))), (3, 4, "ok", ("add a=1", {"value_found": "2"})),
+             (5, 6, "ok", ("put a=9", {"version": 8, "if": "version", "expect": 4}))]),
+    (False, [(1, 2, "ok", ("put a=1", put_of(4))), (3, 4, "ok", ("add a=1", {"value_found": "2"})), (5, 6, "ok", ("put a=9", put_of(5)))]),
+    # A version is not used again after its key was deleted.
+    (False, [(1, 2, "ok", ("put a=1", put_of(4))), (3, 4, "ok", ("delete a", {"found": True})), (5, 6, "ok", ("put a=1", put_of(4)))]),
+    # Several keys: all or nothing, in one moment.
+    (False, [(1, 9, "unknown", ("put a=1", {}), ("put b=2", {})), (3, 4, "ok", ("get a", got("1", 1))), (5, 6, "ok", ("get b", NOTHING))]),
+    (False, [(1, 2, "ok", ("put a=1", put_of(1)), ("put b=2", put_of(1))),
+             (3, 6, "ok", ("put a=3", put_of(2)), ("put b=4", put_of(2))), (4, 5, "ok", ("get a", got("1", 1)), ("get b", got("4", 2)))]),
+    (False, [(1, 2, "ok", ("put a=1", put_of(1))), HALF, (5, 6, "ok", ("get a", got("3", 2)))]),
+    (True, [(1, 2, "ok", ("put a=1", put_of(1))), HALF, (5, 6, "ok", ("get a", got("1", 1)))]),
+])
+def test_porcupine_judges_keys_in_the_small(porcupine, good, operations):
+    assert bool(keyed(*operations)) != good, operations
+
+
+def owned(value, begin, outcome="ok", version=None, key="own-1", **what):
+    part = {"key": key, "do": "put", "value": value, **({"version": version} if version else {})}
+    return operation("put", begin, begin + 1, outcome, parts=[part], **what)
+
+
+@pytest.mark.parametrize("wrong, operations, final", [
+    ("", [owned("1", 1, version=1), owned("2", 3, "unknown"), owned("3", 5, version=7), owned("4", 7, "fail")], [("own-1", 7, "3")]),
+    ("", [owned("1", 1, version=1), owned("2", 3, "unknown"), owned("3", 5, version=7)], [("own-1", 8, "2")]),
+    ("lost", [owned("1", 1, version=1)], []),
+    ("lost", [owned("1", 1, version=1), owned("2", 3, version=2)], [("own-1", 1, "1")]),
+    ("lost", [owned("1", 1, version=1), owned("2", 3, version=2)], [("own-1", 3, "1")]),
+    ("lost", [owned("1", 1, version=1), owned("2", 3, "fail")], [("own-1", 2, "2")]),
+    ("acknowledged was", [owned("1", 1, version=1)], [("own-1", 2, "1")]),
+    ("from nowhere", [owned("1", 1, "fail")], [("own-1", 1, "1")]),
+    ("from nowhere", [owned("1", 1, version=1)], [("own-1", 1, "1"), ("b", 1, "1")]),
+    ("422", [owned("1", 1, "fail", error="422 22023 this Idempotency-Key was used for another request")], []),
+])
+def test_the_checker_of_keys(wrong, operations, final):
+    found = checkers.kept(operations, final)
+    assert any(wrong in text for text in found) if wrong else not found, found
+
+
+def test_what_an_answer_says_of_a_key():
+    def told(method, status, body=b"", **headers):
+        found = key_outcome(method, status, headers, body)
+        return found.kind, found.value
+
+    def error(code, message):
+        return json.dumps({"error": {"code": code, "sqlstate": "40001", "message": message, "retry": "safe"}}).encode()
+
+    assert told("GET", 200, b"x", ETag='"7"') == ("ok", {"done": True, "found": True, "version": 7, "value_found": "x"})
+    assert told("PUT", 200, b'{"version": 7}', ETag='"7"') == ("ok", {"done": True, "version": 7})
+    assert told("DELETE", 204) == ("ok", {"done": True, "found": True})
+    assert told("GET", 404, error("not_found", "there is no such key")) == ("ok", {"done": True, "found": False})
+    assert told("PUT", 412, error("conflict", 'the key\'s version is "12"')) == ("ok", {"done": False, "version": 12})
+    assert told("PUT", 412, error("conflict", "there is no such key")) == ("ok", {"done": False, "version": 0})
+    assert told("PUT", 503, error("unavailable", "no leader"))[0] == "fail"
+    assert told("PUT", 404, b"<html>")[0] == "unknown"
+
+
 def test_only_what_says_so_has_failed():
     assert outcome_of(200, '{"result": {"rows_affected": 1}}').kind == "ok"
     assert outcome_of(503, '{"error": {"sqlstate": "57P03", "message": "no leader", "retry": "safe"}}').kind == "fail"
@@ -130,8 +250,9 @@ def test_only_what_says_so_has_failed():
 
 
 def test_a_few_seconds_of_faults(porcupine):
-    """Real servers, real faults: the leader is killed, and one is cut off, while registers are used."""
-    done = subprocess.run([sys.executable, HERE / "run.py", "--fault", "kill-leader,cut-whole", "--workload", "register", "--seconds", "4"],
+    """Real servers, real faults: the leader is killed, and one is cut off, while registers and keys are used."""
+    done = subprocess.run([sys.executable, HERE / "run.py", "--fault", "kill-leader,cut-whole", "--workload", "register,keys",
+                           "--seconds", "4"],
                           capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(" strikes, ") == 2 and "2 runs, 0 with anomalies" in done.stdout, done.stdout
+    assert done.stdout.count(" strikes, ") == 4 and "4 runs, 0 with anomalies" in done.stdout, done.stdout

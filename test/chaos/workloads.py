@@ -4,6 +4,7 @@ A workload makes its tables, has a `step` for each client and moment, and a `fin
 end. The numbers of values are unique over clients. Keys wander: each is used for some seconds, so that a history has a
 bounded number of operations for each of them.
 """
+import collections
 import itertools
 import random
 import time
@@ -16,6 +17,7 @@ from client import FAIL, OK, UNKNOWN, History, Outcome
 class Workload:
     name = ""
     clients = 8
+    kv_shards = 0  # of the cluster that it needs
 
     def __init__(self, tag, seed):
         """tag: a word for the names of the tables, of one run."""
@@ -39,12 +41,21 @@ class Workload:
         """final: {table: rows}. What is wrong, as texts."""
         raise NotImplementedError
 
+    def read(self, client, node, table, columns, consistency):
+        """All rows of a table as that server tells them, in an Outcome."""
+        found = client.query(node, f"SELECT {columns} FROM {table}", consistency=consistency, timeout=30)
+        return Outcome(OK, found.rows()) if found else found
+
     def touch(self):
-        """Statements that need all locks and every shard."""
-        return [f"UPDATE {table} SET {column} = {column}" for table, column in self.touched()]
+        """What needs all locks and every shard: (sql,), or (a name for it, ask(client, node))."""
+        return [(f"UPDATE {table} SET {column} = {column}",) for table, column in self.touched()]
 
     def random_of(self, number):
         return random.Random(f"{self.name} {self.seed} {number}")
+
+    def request_name(self, rng):
+        """For an Idempotency-Key. The next run of the same seed may have the same cluster, and is no repetition of this one."""
+        return f"{self.tag}-{uuid.UUID(int=rng.getrandbits(128))}"
 
 
 def some_limit(rng):
@@ -206,7 +217,7 @@ class Set(Workload):
             self.history.add(number, node, "read", begin, outcome, age=age, values=sorted(v for (v,) in outcome.rows()) if outcome else [])
             return
         sql = f"INSERT INTO {self.table()} VALUES " + ", ".join(f"({value}, 'by {number}')" for value in values)
-        key = str(uuid.UUID(int=rng.getrandbits(128))) if rng.random() < 0.4 else None
+        key = self.request_name(rng) if rng.random() < 0.4 else None
         outcome = client.execute(node, sql, key=key, limit_ms=None if key else some_limit(rng))
         tries = 0
         while key and outcome.kind == UNKNOWN and tries < 6:
@@ -272,7 +283,138 @@ class Register(Workload):
         wrong = [] if len(final[self.table()]) == self.keys else [f"{len(final[self.table()])} registers, not {self.keys}"]
         wrong += [f"a write of {operation['result']} rows" for operation in self.history.operations
                   if operation["op"] == "write" and operation["outcome"] == OK and operation["result"] != 1]
-        return wrong + checkers.register(self.history)
+        return wrong + checkers.linear(self.history, self.name)
 
 
-ALL = {workload.name: workload for workload in (Append, Bank, Set, Register)}
+class Keys(Workload):
+    """Keys that are read, put, put when they are absent or of a version, deleted and added to, over HTTP and as Redis clients do.
+
+    Porcupine judges a moment's keys together, in groups, so an operation may be of several of them. Some writes are sent again
+    under their Idempotency-Key until they are answered. Beside these each client has keys of its own, which it never deletes:
+    what was acknowledged of them can be told without a model; and keys that go after a while, on which the replicas must agree.
+    """
+    name = "keys"
+    kv_shards = 4
+    keys_of_group = 4
+    group_seconds = 1.5
+    own_keys = 40  # of a client that get new values; it begins with new ones after a while
+
+    def __init__(self, tag, seed):
+        super().__init__(tag, seed)
+        self.seen = {}  # {key: version} that anybody was told last, which is what a condition may be of
+        self.own = collections.defaultdict(list)  # {client: keys}
+        self.kinds = [(0.30, self.get), (0.16, self.put), (0.14, self.swap), (0.08, self.put_if_absent), (0.08, self.delete),
+                      (0.10, self.add), (0.12, self.put_own), (0.02, self.put_brief)]
+
+    def space(self):
+        return f"keys-{self.tag}"
+
+    def tables(self):
+        return [("keys", None)]
+
+    def create(self, run):
+        """There is nothing to make: a namespace is there with its first key."""
+
+    def touch(self):
+        return [(f"a put of {key}", lambda client, node, key=key: client.key(node, "PUT", f"touch-{self.tag}", key, b"1"))
+                for key in map(str, range(8 * self.kv_shards))]
+
+    def read(self, client, node, table, columns, consistency):
+        return client.scan(node, self.space(), consistency or "linearizable", timeout=30)
+
+    def step(self, number, client, node, rng):
+        group = str(int((time.monotonic() - self.started) / self.group_seconds) - (rng.random() < 0.1))
+        method = rng.choices([kind for _, kind in self.kinds], [weight for weight, _ in self.kinds])[0]
+        method(number, client, node, rng, group, f"{group}-{rng.randrange(self.keys_of_group)}")
+
+    # Each of these is one operation, of one part as linear/keys.go describes it; one of several keys has several.
+
+    def get(self, number, client, node, rng, group, key):
+        begin = time.monotonic_ns()
+        self.told(number, node, "get", begin, group, {"key": key, "do": "get"}, client.key(node, "GET", self.space(), key))
+
+    def put(self, number, client, node, rng, group, key):
+        self.write(number, client, node, rng, group, {"key": key, "do": "put", "value": self.value()})
+
+    def put_if_absent(self, number, client, node, rng, group, key):
+        self.write(number, client, node, rng, group, {"key": key, "do": "put", "value": self.value(), "if": "absent"})
+
+    def swap(self, number, client, node, rng, group, key):
+        self.write(number, client, node, rng, group, {"key": key, "do": "put", "value": self.value(), **self.condition(rng, key)})
+
+    def delete(self, number, client, node, rng, group, key):
+        self.write(number, client, node, rng, group,
+                   {"key": key, "do": "delete", **(self.condition(rng, key) if rng.random() < 0.3 else {})})
+
+    def add(self, number, client, node, rng, group, key):
+        """The door of Redis has what HTTP has not."""
+        begin, part = time.monotonic_ns(), {"key": key, "do": "add", "value": str(rng.randrange(1, 4))}
+        self.told(number, node, "add", begin, group, part, client.command(node, self.space(), "INCRBY", key, part["value"]))
+
+    def put_own(self, number, client, node, rng, group, key):
+        """A key that no other client puts, and nobody deletes."""
+        keys = self.own[number]
+        if not keys or len(keys) < self.own_keys and rng.random() < 0.5:
+            keys.append(f"own-{number}-{next(self.numbers)}")
+        chosen = rng.choice(keys)
+        self.write(number, client, node, rng, chosen, {"key": chosen, "do": "put", "value": self.value()})
+        if len(keys) == self.own_keys and rng.random() < 0.2:
+            keys.clear()
+
+    def put_brief(self, number, client, node, rng, group, key):
+        key, begin = f"brief-{next(self.numbers)}", time.monotonic_ns()
+        part = {"key": key, "do": "put", "value": self.value()}
+        outcome = client.key(node, "PUT", self.space(), key, part["value"].encode(), ttl=rng.choice([0.3, 1, 3]))
+        self.told(number, node, "put", begin, None, part, outcome)  # of no group: there is no telling when it has gone
+
+    def value(self):
+        """One that no other put has, and no sum of adds to another one."""
+        return str(next(self.numbers) * 1_000_000)
+
+    def condition(self, rng, key):
+        version = self.seen.get(key)
+        return {"if": "version", "expect": version} if version and rng.random() < 0.85 else {"if": "present"}
+
+    def write(self, number, client, node, rng, group, part):
+        begin, name = time.monotonic_ns(), self.request_name(rng) if rng.random() < 0.4 else None
+        headers = [("Idempotency-Key", name)] if name else []
+        headers += {"absent": [("If-None-Match", "*")], "present": [("If-Match", "*")],
+                    "version": [("If-Match", f'"{part.get("expect")}"')]}.get(part.get("if"), [])
+
+        def ask(at):
+            return client.key(at, part["do"].upper(), self.space(), part["key"], part.get("value", "").encode() or None, headers)
+
+        outcome, tries = ask(node), 0
+        while name and outcome.kind == UNKNOWN and tries < 6:
+            tries += 1
+            again = ask(rng.choice(list(client.addresses)))
+            # That nothing was done by the second try says nothing of the first one, unless that one is what is told again.
+            outcome = again if again.kind == OK else outcome
+            time.sleep(0.2)
+        self.told(number, node, part["do"], begin, group, part, outcome, **({"name": name, "tries": tries} if name else {}))
+
+    def told(self, number, node, op, begin, group, part, outcome, **what):
+        answer = outcome.value if outcome else {}
+        part = {**part, **{field: answer[field] for field in ("found", "value_found", "version") if field in answer}}
+        if answer.get("version"):
+            self.seen[part["key"]] = answer["version"]
+        self.history.add(number, node, op, begin, outcome, group=group, done=answer.get("done"), parts=[part], **what)
+
+    def check(self, final):
+        rows = [tuple(row) for row in final["keys"]]
+        wrong = checkers.kept(self.history.operations, rows)
+        # What is there in the end is one more read of each key, after all.
+        there, end = {key: (version, value) for key, version, value in rows}, time.monotonic_ns()
+        used = {(operation["group"], part["key"]) for operation in self.history.operations if operation["group"]
+                for part in operation["parts"]}
+        whole = History()
+        whole.operations = [*self.history.operations]
+        for group, key in sorted(used):
+            version, value = there.get(key, (None, None))
+            part = {"key": key, "do": "get", "found": key in there, **({"version": version, "value_found": value} if key in there else {})}
+            whole.operations.append({"client": -1, "node": "", "op": "get", "group": group, "done": True, "parts": [part],
+                                     "begin": end, "end": end + 1, "outcome": OK})
+        return wrong + checkers.linear(whole, self.name)
+
+
+ALL = {workload.name: workload for workload in (Append, Bank, Set, Register, Keys)}

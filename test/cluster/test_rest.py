@@ -250,7 +250,7 @@ def test_system_tables(cluster):
     assert len(running) == 1 and "cluster.queries" in running[0][0] and running[0][1] == "scott"
     done = values(query(cluster, "SELECT state FROM cluster.query_history WHERE sql LIKE '%cluster.queries%'"))
     assert ["done"] in done
-    for table in ("replicas", "settings", "jobs", "kv_namespaces", "events"):
+    for table in ("replicas", "settings", "jobs", "kv_namespaces", "kv_shards", "events"):
         values(query(cluster, f"SELECT * FROM cluster.{table}"))
 
 

@@ -1,11 +1,12 @@
-// linear checks histories of registers with Porcupine.
+// linear checks histories with Porcupine.
 //
-//	linear [-seconds N] HISTORY.jsonl ...
+//	linear [-model register|keys] [-seconds N] HISTORY.jsonl ...
 //
-// Each line is an operation of workloads.py's "register": key, op (read, write, cas), a, b, result,
-// begin, end, outcome. Keys are independent. What has failed did not happen; what is unknown may have
-// happened at any time after its begin. One line a history; exit code 0: all are linearizable, 1: one is
-// not, 2: usage, or one could not be decided in time.
+// Each line is an operation of the workload of that name in workloads.py, with begin, end and outcome;
+// register.go and keys.go say what else. A history falls into parts that are independent of each other.
+// What has failed did not happen; what is unknown may have happened at any time after its begin. One
+// line a history; exit code 0: all are linearizable, 1: one is not, 2: usage, or one could not be
+// decided in time.
 package main
 
 import (
@@ -21,125 +22,137 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-type line struct {
+// What every operation has.
+type head struct {
 	Client  int
 	Op      string
-	Key     int
-	A, B    int64
-	Result  *int64
 	Begin   int64
 	End     int64
 	Outcome string
 }
 
-type input struct {
-	op   string
-	a, b int64
+func (h head) unknown() bool { return h.Outcome == "unknown" }
+
+// One sort of history.
+type sortOf struct {
+	model porcupine.Model
+	// The part that a line belongs to, what was asked and what was answered; nil, nil: it says nothing.
+	read func(h head, line []byte) (part string, in, out interface{}, err error)
 }
 
-type output struct {
-	unknown bool
-	value   int64 // read: the value; cas: 1 if it was done
-}
+var sorts = map[string]sortOf{"register": {register, readRegister}, "keys": {keys, readKeys}}
 
-// A register begins as 0.
-var register = porcupine.Model{
-	Init: func() interface{} { return int64(0) },
-	Step: func(state, in, out interface{}) (bool, interface{}) {
-		value, do, got := state.(int64), in.(input), out.(output)
-		switch do.op {
-		case "read":
-			return got.value == value, value
-		case "write":
-			return true, do.a
-		default:
-			done := value == do.a
-			if !got.unknown && done != (got.value == 1) {
-				return false, value
-			}
-			if done {
-				return true, do.b
-			}
-			return true, value
-		}
-	},
-	Equal:             func(one, other interface{}) bool { return one == other },
-	DescribeOperation: func(in, out interface{}) string { return fmt.Sprintf("%v -> %v", in, out) },
-}
-
-func load(path string) (map[int][]porcupine.Operation, error) {
+func load(path string, kind sortOf) (map[string][]porcupine.Operation, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	keys := map[int][]porcupine.Operation{}
+	parts := map[string][]porcupine.Operation{}
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, 1<<24)
 	for number := 1; lines.Scan(); number++ {
-		var l line
-		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+		var h head
+		if err := json.Unmarshal(lines.Bytes(), &h); err != nil {
 			return nil, fmt.Errorf("line %d: %v", number, err)
 		}
-		unknown := l.Outcome == "unknown"
-		switch {
-		case l.Op != "read" && l.Op != "write" && l.Op != "cas":
-			return nil, fmt.Errorf("line %d: no operation \"%s\"", number, l.Op)
-		case l.Outcome == "fail" || unknown && l.Op == "read":
+		if h.Outcome == "fail" {
 			continue
-		case !unknown && l.Result == nil:
-			return nil, fmt.Errorf("line %d: no result", number)
 		}
-		operation := porcupine.Operation{ClientId: l.Client, Input: input{l.Op, l.A, l.B}, Call: l.Begin, Return: l.End,
-			Output: output{unknown: unknown}}
-		if unknown {
+		part, in, out, err := kind.read(h, lines.Bytes())
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %v", number, err)
+		}
+		if in == nil {
+			continue
+		}
+		operation := porcupine.Operation{ClientId: h.Client, Input: in, Call: h.Begin, Output: out, Return: h.End, Metadata: h}
+		if h.unknown() {
 			operation.Return = math.MaxInt64
-		} else {
-			operation.Output = output{value: *l.Result}
 		}
-		keys[l.Key] = append(keys[l.Key], operation)
+		parts[part] = append(parts[part], operation)
 	}
-	return keys, lines.Err()
+	return parts, lines.Err()
 }
 
-func check(path string, limit time.Duration) int {
-	keys, err := load(path)
+// Of the longest order that holds, what would have to come next and cannot.
+func explain(model porcupine.Model, operations []porcupine.Operation, limit time.Duration) string {
+	_, info := porcupine.CheckOperationsVerbose(model, operations, limit)
+	var longest []porcupine.Operation
+	for _, part := range info.PartialLinearizationsOperations() {
+		for _, order := range part {
+			if len(order) > len(longest) {
+				longest = order
+			}
+		}
+	}
+	placed := map[string]int{}
+	for _, one := range longest {
+		placed[fmt.Sprint(one.Call, one.ClientId)]++
+	}
+	var left []porcupine.Operation
+	for _, one := range operations {
+		if placed[fmt.Sprint(one.Call, one.ClientId)] == 0 {
+			left = append(left, one)
+		}
+	}
+	sort.Slice(left, func(i, j int) bool { return left[i].Call < left[j].Call })
+	text := ""
+	tell := func(what string, one porcupine.Operation) {
+		text += fmt.Sprintf("\n    %s at %d to %d: %s", what, one.Call, one.Return, model.DescribeOperation(one.Input, one.Output))
+	}
+	for i := len(longest) - 6; i < len(longest); i++ {
+		if i >= 0 {
+			tell("in order", longest[i])
+		}
+	}
+	for i := 0; i < len(left) && i < 6; i++ {
+		tell("does not fit", left[i])
+	}
+	return text
+}
+
+func check(path string, kind sortOf, limit time.Duration) int {
+	parts, err := load(path, kind)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "linear: %s: %v\n", path, err)
 		return 2
 	}
-	order, count, code := []int{}, 0, 0
-	for key := range keys {
-		order = append(order, key)
-		count += len(keys[key])
+	order, count, code := []string{}, 0, 0
+	for part := range parts {
+		order = append(order, part)
+		count += len(parts[part])
 	}
-	sort.Ints(order)
-	for _, key := range order {
-		result := porcupine.CheckOperationsTimeout(register, keys[key], limit)
+	sort.Strings(order)
+	for _, part := range order {
+		result := porcupine.CheckOperationsTimeout(kind.model, parts[part], limit)
 		if result == porcupine.Illegal {
-			fmt.Printf("%s: not linearizable: key %d, %d operations\n", path, key, len(keys[key]))
+			fmt.Printf("%s: not linearizable: key %s, %d operations%s\n", path, part, len(parts[part]),
+				explain(kind.model, parts[part], limit))
 			code = 1
 		} else if result == porcupine.Unknown && code == 0 {
-			fmt.Printf("%s: not decided in %v: key %d, %d operations\n", path, limit, key, len(keys[key]))
+			fmt.Printf("%s: not decided in %v: key %s, %d operations\n", path, limit, part, len(parts[part]))
 			code = 2
 		}
 	}
 	if code == 0 {
-		fmt.Printf("%s: linearizable: %d operations on %d keys\n", path, count, len(keys))
+		fmt.Printf("%s: linearizable: %d operations on %d keys\n", path, count, len(parts))
 	}
 	return code
 }
 
 func main() {
 	seconds := flag.Int("seconds", 60, "how long one key may take")
+	name := flag.String("model", "register", "what the operations are: register or keys")
 	flag.Parse()
-	if flag.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "usage: linear [-seconds N] HISTORY.jsonl ...")
+	kind, known := sorts[*name]
+	if flag.NArg() == 0 || !known {
+		fmt.Fprintln(os.Stderr, "usage: linear [-model register|keys] [-seconds N] HISTORY.jsonl ...")
 		os.Exit(2)
 	}
 	code := 0
 	for _, path := range flag.Args() {
-		if got := check(path, time.Duration(*seconds)*time.Second); code == 0 || got == 1 {
+		if got := check(path, kind, time.Duration(*seconds)*time.Second); code == 0 || got == 1 {
 			code = got
 		}
 	}
