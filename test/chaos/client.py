@@ -64,6 +64,34 @@ def key_outcome(method, status, headers, body):
     return outcome_of(status, body)
 
 
+def batch_outcome(parts, status, body):
+    """Likewise of a batch: what is told of each of its parts (linear/keys.go)."""
+    try:
+        told = json.loads(body)
+        if status == 200:
+            return Outcome(OK, {"done": True, "parts": [part_answer(part["do"], result) for part, result
+                                                        in zip(parts, told["results"], strict=True)]})
+        refused = re.match(r"operation (\d+), .*: (?:it is there, with version (\d+)|there is no such key)$", told["error"]["message"])
+        if status == 412 and refused:
+            answers = [{} for _ in parts]
+            answers[int(refused[1])] = {"version": int(refused[2] or 0)}
+            return Outcome(OK, {"done": False, "parts": answers})
+    except (ValueError, KeyError, TypeError):
+        pass
+    return outcome_of(status, body)
+
+
+def part_answer(do, result):
+    if do == "delete":
+        return {"found": result["deleted"]}
+    if do == "add":
+        return {"version": result["version"], "value_found": str(result["number"])}
+    if do == "get":
+        found = result["version"] != 0
+        return {"found": found, **({"version": result["version"], "value_found": result["value"]} if found else {})}
+    return {"version": result["version"]}
+
+
 class Redis:
     """A connection as Redis clients make it. What fails is an OSError; in the constructor nothing has been asked yet."""
 
@@ -169,6 +197,18 @@ class Client:
         if found.kind == UNKNOWN and method == "GET":
             found.kind = FAIL
         return found
+
+    def batch(self, name, space, parts, key=None):
+        """Parts as linear/keys.go describes them, all or none."""
+        ops = []
+        for part in parts:
+            condition = {"version": {"if_version": part.get("expect")}, "absent": {"if_absent": True},
+                         "present": {"if_present": True}}.get(part.get("if"), {})
+            value = {"put": {"value": part.get("value")}, "add": {"by": int(part.get("value", 0))}}.get(part["do"], {})
+            ops.append({"op": part["do"], "key": part["key"], **value, **condition})
+        answer = self.exchange(name, "POST", f"/kv/{space}/batch", json.dumps({"ops": ops}).encode(),
+                               {"Content-Type": "application/json", **({"Idempotency-Key": key} if key else {})})
+        return answer if isinstance(answer, Outcome) else batch_outcome(parts, answer[0], answer[2])
 
     def scan(self, name, space, consistency="linearizable", timeout=None):
         """All keys of a namespace as [key, version, value], in an Outcome."""

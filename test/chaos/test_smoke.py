@@ -10,7 +10,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import checkers  # noqa: E402  (the folder is no package: its files are a program of their own)
-from client import History, key_outcome, outcome_of  # noqa: E402
+from client import History, batch_outcome, key_outcome, outcome_of  # noqa: E402
 
 pytestmark = pytest.mark.threads
 
@@ -189,6 +189,8 @@ HALF = (3, 4, "ok", ("put a=3", {}), ("put b=4", {"if": "present", "version": 0,
     (False, [(1, 2, "ok", ("put a=1", put_of(4))), (3, 4, "ok", ("add a=1", {"value_found": "2"})),
              (5, 6, "ok", ("put a=9", {"version": 8, "if": "version", "expect": 4}))]),
     (False, [(1, 2, "ok", ("put a=1", put_of(4))), (3, 4, "ok", ("add a=1", {"value_found": "2"})), (5, 6, "ok", ("put a=9", put_of(5)))]),
+    (True, [(1, 2, "ok", ("put a=1", put_of(4))), (3, 4, "ok", ("add a=1", {"value_found": "2", "version": 5}))]),
+    (False, [(1, 2, "ok", ("put a=1", put_of(4))), (3, 4, "ok", ("add a=1", {"value_found": "2", "version": 4}))]),
     # A version is not used again after its key was deleted.
     (False, [(1, 2, "ok", ("put a=1", put_of(4))), (3, 4, "ok", ("delete a", {"found": True})), (5, 6, "ok", ("put a=1", put_of(4)))]),
     # Several keys: all or nothing, in one moment.
@@ -238,6 +240,15 @@ def test_what_an_answer_says_of_a_key():
     assert told("GET", 404, error("not_found", "there is no such key")) == ("ok", {"done": True, "found": False})
     assert told("PUT", 412, error("conflict", 'the key\'s version is "12"')) == ("ok", {"done": False, "version": 12})
     assert told("PUT", 412, error("conflict", "there is no such key")) == ("ok", {"done": False, "version": 0})
+    parts = [{"key": key, "do": do} for key, do in (("a", "put"), ("b", "get"), ("c", "get"), ("d", "delete"), ("e", "add"))]
+    results = [{"version": 3}, {"version": 0}, {"version": 4, "value": "x"}, {"version": 0, "deleted": True}, {"version": 7, "number": 5}]
+    done = batch_outcome(parts, 200, json.dumps({"results": results}))
+    assert done.value == {"done": True, "parts": [{"version": 3}, {"found": False}, {"found": True, "version": 4, "value_found": "x"},
+                                                  {"found": True}, {"version": 7, "value_found": "5"}]}
+    for message, version in (("it is there, with version 12", 12), ("there is no such key", 0)):
+        refused = batch_outcome(parts[:2], 412, error("conflict", f'operation 1, put of "key": "b": {message}'))
+        assert refused.kind == "ok" and refused.value == {"done": False, "parts": [{}, {"version": version}]}
+    assert batch_outcome(parts, 503, error("unavailable", "no leader")).kind == "fail"
     assert told("PUT", 503, error("unavailable", "no leader"))[0] == "fail"
     assert told("PUT", 404, b"<html>")[0] == "unknown"
 

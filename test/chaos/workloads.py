@@ -289,8 +289,8 @@ class Register(Workload):
 class Keys(Workload):
     """Keys that are read, put, put when they are absent or of a version, deleted and added to, over HTTP and as Redis clients do.
 
-    Porcupine judges a moment's keys together, in groups, so an operation may be of several of them. Some writes are sent again
-    under their Idempotency-Key until they are answered. Beside these each client has keys of its own, which it never deletes:
+    Some by batches of several keys, so Porcupine judges a moment's keys together, in groups. Some writes are sent again under
+    their Idempotency-Key until they are answered. Beside these each client has keys of its own, which it never deletes:
     what was acknowledged of them can be told without a model; and keys that go after a while, on which the replicas must agree.
     """
     name = "keys"
@@ -303,8 +303,8 @@ class Keys(Workload):
         super().__init__(tag, seed)
         self.seen = {}  # {key: version} that anybody was told last, which is what a condition may be of
         self.own = collections.defaultdict(list)  # {client: keys}
-        self.kinds = [(0.30, self.get), (0.16, self.put), (0.14, self.swap), (0.08, self.put_if_absent), (0.08, self.delete),
-                      (0.10, self.add), (0.12, self.put_own), (0.02, self.put_brief)]
+        self.kinds = [(0.22, self.get), (0.12, self.put), (0.12, self.swap), (0.06, self.put_if_absent), (0.06, self.delete),
+                      (0.08, self.add), (0.20, self.batch), (0.12, self.put_own), (0.02, self.put_brief)]
 
     def space(self):
         return f"keys-{self.tag}"
@@ -327,11 +327,11 @@ class Keys(Workload):
         method = rng.choices([kind for _, kind in self.kinds], [weight for weight, _ in self.kinds])[0]
         method(number, client, node, rng, group, f"{group}-{rng.randrange(self.keys_of_group)}")
 
-    # Each of these is one operation, of one part as linear/keys.go describes it; one of several keys has several.
+    # Each of these is one operation, of one part as linear/keys.go describes it, or of several.
 
     def get(self, number, client, node, rng, group, key):
         begin = time.monotonic_ns()
-        self.told(number, node, "get", begin, group, {"key": key, "do": "get"}, client.key(node, "GET", self.space(), key))
+        self.told(number, node, "get", begin, group, [{"key": key, "do": "get"}], client.key(node, "GET", self.space(), key))
 
     def put(self, number, client, node, rng, group, key):
         self.write(number, client, node, rng, group, {"key": key, "do": "put", "value": self.value()})
@@ -349,7 +349,27 @@ class Keys(Workload):
     def add(self, number, client, node, rng, group, key):
         """The door of Redis has what HTTP has not."""
         begin, part = time.monotonic_ns(), {"key": key, "do": "add", "value": str(rng.randrange(1, 4))}
-        self.told(number, node, "add", begin, group, part, client.command(node, self.space(), "INCRBY", key, part["value"]))
+        self.told(number, node, "add", begin, group, [part], client.command(node, self.space(), "INCRBY", key, part["value"]))
+
+    def batch(self, number, client, node, rng, group, key):
+        """Two or three keys, most often of several shards, at once."""
+        begin, name = time.monotonic_ns(), self.request_name(rng) if rng.random() < 0.4 else None
+        places, only_reads = rng.sample(range(self.keys_of_group), rng.choice([2, 2, 3])), rng.random() < 0.4
+        parts = [self.part_of_batch(rng, f"{group}-{place}", only_reads) for place in places]
+        outcome, tries = self.again(client, node, rng, name, lambda at: client.batch(at, self.space(), parts, name))
+        if outcome and tries and not outcome.value["done"]:
+            # What several shards have refused is tried anew, so the first try may happen even now.
+            outcome = Outcome(UNKNOWN, error="refused when it was sent again")
+        self.told(number, node, "batch", begin, group, parts, outcome, name=name, tries=tries)
+
+    def part_of_batch(self, rng, key, only_reads):
+        do = "get" if only_reads else rng.choice(["put", "put", "put", "add", "delete", "get"])
+        part = {"key": key, "do": do}
+        if do in ("put", "add"):
+            part["value"] = self.value() if do == "put" else str(rng.randrange(1, 4))
+        if do == "put" and rng.random() < 0.3:
+            part.update(self.condition(rng, key) if rng.random() < 0.7 else {"if": "absent"})
+        return part
 
     def put_own(self, number, client, node, rng, group, key):
         """A key that no other client puts, and nobody deletes."""
@@ -365,7 +385,7 @@ class Keys(Workload):
         key, begin = f"brief-{next(self.numbers)}", time.monotonic_ns()
         part = {"key": key, "do": "put", "value": self.value()}
         outcome = client.key(node, "PUT", self.space(), key, part["value"].encode(), ttl=rng.choice([0.3, 1, 3]))
-        self.told(number, node, "put", begin, None, part, outcome)  # of no group: there is no telling when it has gone
+        self.told(number, node, "put", begin, None, [part], outcome)  # of no group: there is no telling when it has gone
 
     def value(self):
         """One that no other put has, and no sum of adds to another one."""
@@ -375,15 +395,8 @@ class Keys(Workload):
         version = self.seen.get(key)
         return {"if": "version", "expect": version} if version and rng.random() < 0.85 else {"if": "present"}
 
-    def write(self, number, client, node, rng, group, part):
-        begin, name = time.monotonic_ns(), self.request_name(rng) if rng.random() < 0.4 else None
-        headers = [("Idempotency-Key", name)] if name else []
-        headers += {"absent": [("If-None-Match", "*")], "present": [("If-Match", "*")],
-                    "version": [("If-Match", f'"{part.get("expect")}"')]}.get(part.get("if"), [])
-
-        def ask(at):
-            return client.key(at, part["do"].upper(), self.space(), part["key"], part.get("value", "").encode() or None, headers)
-
+    def again(self, client, node, rng, name, ask):
+        """What ask(node) says; with a name it is asked until that is known. And how many more times it was asked."""
         outcome, tries = ask(node), 0
         while name and outcome.kind == UNKNOWN and tries < 6:
             tries += 1
@@ -391,14 +404,28 @@ class Keys(Workload):
             # That nothing was done by the second try says nothing of the first one, unless that one is what is told again.
             outcome = again if again.kind == OK else outcome
             time.sleep(0.2)
-        self.told(number, node, part["do"], begin, group, part, outcome, **({"name": name, "tries": tries} if name else {}))
+        return outcome, tries
 
-    def told(self, number, node, op, begin, group, part, outcome, **what):
+    def write(self, number, client, node, rng, group, part):
+        begin, name = time.monotonic_ns(), self.request_name(rng) if rng.random() < 0.4 else None
+        headers = [("Idempotency-Key", name)] if name else []
+        headers += {"absent": [("If-None-Match", "*")], "present": [("If-Match", "*")],
+                    "version": [("If-Match", f'"{part.get("expect")}"')]}.get(part.get("if"), [])
+        value = part["value"].encode() if "value" in part else None
+        outcome, tries = self.again(client, node, rng, name, lambda at: client.key(at, part["do"].upper(), self.space(), part["key"],
+                                                                                   value, headers))
+        self.told(number, node, part["do"], begin, group, [part], outcome, name=name, tries=tries)
+
+    def told(self, number, node, op, begin, group, parts, outcome, **what):
+        """outcome: of `parts`, or of the only one."""
         answer = outcome.value if outcome else {}
-        part = {**part, **{field: answer[field] for field in ("found", "value_found", "version") if field in answer}}
-        if answer.get("version"):
-            self.seen[part["key"]] = answer["version"]
-        self.history.add(number, node, op, begin, outcome, group=group, done=answer.get("done"), parts=[part], **what)
+        answers = answer.get("parts", [answer] * len(parts))
+        parts = [{**part, **{field: own[field] for field in ("found", "value_found", "version") if field in own}}
+                 for part, own in zip(parts, answers, strict=True)]
+        for part in parts:
+            if part.get("version"):
+                self.seen[part["key"]] = part["version"]
+        self.history.add(number, node, op, begin, outcome, group=group, done=answer.get("done"), parts=parts, **what)
 
     def check(self, final):
         rows = [tuple(row) for row in final["keys"]]

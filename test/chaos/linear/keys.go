@@ -10,7 +10,7 @@ package main
 //	get     found, and then value_found, version
 //	put     version, the new one
 //	delete  found: there was one
-//	add     value_found: the sum
+//	add     value_found: the sum, and maybe version
 //	refused: version, the one that it has; 0: there is none. Absent in a part that was not to blame
 //
 // A version is larger than all versions that its key ever had. What was put by an operation whose
@@ -126,8 +126,13 @@ func (p *part) apply(c cell, known bool) (cell, bool) {
 		was, _ = strconv.ParseInt(c.value, 10, 64)
 	}
 	summand, _ := strconv.ParseInt(p.Value, 10, 64)
-	sum := fmt.Sprint(was + summand)
-	return c.later(sum), !known || sum == p.ValueFound
+	after := c.later(fmt.Sprint(was + summand))
+	if !known || p.Version == nil {
+		return after, !known || after.value == p.ValueFound
+	}
+	good := after.value == p.ValueFound
+	after, may := after.is(*p.Version)
+	return after, good && may
 }
 
 func (p *part) put(c cell, known bool) (cell, bool) {
