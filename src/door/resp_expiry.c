@@ -5,7 +5,6 @@
  */
 #include "door/resp_int.h"
 
-#include "os/clock.h"
 
 #include <stdio.h>
 
@@ -18,13 +17,18 @@ static bool refuse_time(struct mg_redis_job *job)
 	return false;
 }
 
+static int64_t now_ms(const struct mg_redis_job *job)
+{
+	return (int64_t)mg_replica_kv_now_ms(mg_redis_replica(job->redis));
+}
+
 bool mg_redis_put_expiry(struct mg_redis_job *job, struct mg_kv_op *op, int64_t count,
                          int64_t unit_ms, bool absolute, bool past_too)
 {
 	int64_t ms = 0, at = 0;
 
 	if ((count <= 0 && !past_too) || __builtin_mul_overflow(count, unit_ms, &ms) ||
-	    __builtin_add_overflow(ms, absolute ? 0 : mg_clock_wall_ms(), &at)) {
+	    __builtin_add_overflow(ms, absolute ? 0 : now_ms(job), &at)) {
 		return refuse_time(job);
 	}
 	op->flags |= MG_KV_EXPIRES;

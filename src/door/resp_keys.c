@@ -5,7 +5,6 @@
  */
 #include "door/resp_int.h"
 
-#include "os/clock.h"
 
 #define TOO_LARGE "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
@@ -291,7 +290,8 @@ void mg_redis_number_answer(struct mg_redis_job *job, struct mg_resp_out *out)
 void mg_redis_ttl_answer(struct mg_redis_job *job, struct mg_resp_out *out)
 {
 	const struct mg_redis_got *got = mg_redis_got(job, 0);
-	int64_t now_ms = job->what->param < 2 ? mg_clock_wall_ms() : 0;
+	bool left = job->what->param < 2;
+	int64_t now_ms = left ? (int64_t)mg_replica_kv_now_ms(mg_redis_replica(job->redis)) : 0;
 	int64_t left_ms = (int64_t)got->expiry_ms - now_ms;
 
 	if (!got->found) {

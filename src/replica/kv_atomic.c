@@ -412,11 +412,8 @@ static void begin(struct mg_kv_tx *tx)
 {
 	uint32_t at_once = tx->in_order ? 1 : tx->part_count - 1;
 
-	struct mg_kv_state *state = mg_replica_kv_state(tx->replica, last_of(tx)->call.shard);
-	uint64_t wall_ms = (uint64_t)mg_clock_wall_ms(), log_ms = mg_kv_state_time_ms(state);
-
 	mg_random_bytes(tx->id, sizeof tx->id);
-	tx->within_ms = (wall_ms > log_ms ? wall_ms : log_ms) + DECIDE_WITHIN_MS;
+	tx->within_ms = mg_replica_kv_now_ms(tx->replica) + DECIDE_WITHIN_MS;
 	for (uint32_t i = 0; i < tx->part_count; i++) {
 		tx->parts[i].prepared = tx->parts[i].known = false;
 		tx->parts[i].results = NULL;

@@ -3,7 +3,7 @@
  *
  *      0  u8 version 1   u8 kind   u16 zero
  *      4  u32 count of requests
- *      8  u64 time_ms      wall clock of its origin; the group's time is the latest of all so far
+ *      8  u64 time_ms      kv_clock.h of its origin; the group's time is the latest of all so far
  *     16  u64 origin       node at which the requests wait
  *     24  u64 incarnation  of that node
  *     32  requests, each:

@@ -6,6 +6,7 @@
 #include "codec/slot.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "replica/kv_clock.h"
 #include "replica/kv_sm.h"
 #include "replica/kv_watch.h"
 #include "replica/replica_int.h"
@@ -52,6 +53,7 @@ struct mg_kv_groups {
 	struct mg_replica *replica;
 	struct mg_lsm *lsm;
 	struct mg_kv_bell *bell;
+	struct mg_kv_clock clock;
 	uint64_t next_number; /* owner: the raft thread */
 	pthread_mutex_t lock;
 	/* guarded by lock */
@@ -225,7 +227,7 @@ static void propose(struct kv_group *group, struct mg_kv_call *calls, uint32_t c
 	const struct mg_kv_entry head = {
 		.kind = MG_KV_REQUESTS,
 		.count = count,
-		.time_ms = (uint64_t)mg_clock_wall_ms(),
+		.time_ms = mg_kv_clock_now_ms(&groups->clock),
 		.origin = replica->options.self,
 		.incarnation = mg_raft_host_incarnation(replica->host),
 	};
@@ -578,7 +580,7 @@ static void tick(struct kv_group *group)
 	struct mg_group *raft = mg_raft_host_group(group->groups->replica->host, group->number);
 	uint64_t expiry_ms = mg_kv_state_expiry_ms(mg_kv_sm_state(group->sm));
 	const struct mg_kv_entry entry = { .kind = MG_KV_TICK,
-		                               .time_ms = (uint64_t)mg_clock_wall_ms() };
+		                               .time_ms = mg_kv_clock_now_ms(&group->groups->clock) };
 	struct mg_group_info info;
 	uint8_t bytes[MG_KV_ENTRY_HEAD];
 	struct mg_out out = mg_out(bytes, sizeof bytes);
@@ -637,6 +639,7 @@ static void on_applied(void *arg, uint32_t number, uint64_t index)
 	struct mg_kv_groups *groups = arg;
 	struct kv_group *group = &groups->list[number - groups->list[0].number];
 
+	mg_kv_clock_saw(&groups->clock, mg_kv_state_time_ms(mg_kv_sm_state(group->sm)));
 	mg_replica__on_applied(groups->replica, number, index);
 	group->told = index;
 	lose_sight(group, index);
@@ -699,6 +702,7 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 	groups->last = &groups->first;
 	groups->bell = mg_kv_bell_new();
 	pthread_mutex_init(&groups->lock, NULL);
+	mg_kv_clock_init(&groups->clock);
 	int code = mg_dir_make(dir, 0700, err);
 
 	code = code ? code : open_tree(groups, dir, &damage, err);
@@ -724,6 +728,7 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 
 		code = mg_kv_sm_open(&group->sm, &sm, err);
 		if (!code) {
+			mg_kv_clock_saw(&groups->clock, mg_kv_state_time_ms(mg_kv_sm_state(group->sm)));
 			mg_kv_feed_set(mg_kv_state_feed(mg_kv_sm_state(group->sm)), feed_bytes(count),
 			               mg_kv_bell_ring, groups->bell);
 		}
@@ -765,6 +770,7 @@ void mg_replica__free_kv(struct mg_replica *replica)
 		mg_kv_bell_free(groups->bell);
 		mg_lsm_close(groups->lsm);
 		pthread_mutex_destroy(&groups->lock);
+		mg_kv_clock_fini(&groups->clock);
 		mg_free(groups);
 	}
 }
@@ -796,6 +802,11 @@ struct mg_kv_sm *mg_replica__kv_sm(const struct mg_replica *replica, uint32_t sh
 uint32_t mg_replica_kv_shards(const struct mg_replica *replica)
 {
 	return replica->options.kv_shards;
+}
+
+uint64_t mg_replica_kv_now_ms(struct mg_replica *replica)
+{
+	return replica->kv ? mg_kv_clock_now_ms(&replica->kv->clock) : 0;
 }
 
 uint32_t mg_replica_kv_shard(const struct mg_replica *replica, struct mg_str space,

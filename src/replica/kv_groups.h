@@ -50,6 +50,8 @@ uint32_t mg_replica_kv_shards(const struct mg_replica *replica); /* 0: the clust
 /* Which shard a key belongs to. */
 uint32_t mg_replica_kv_shard(const struct mg_replica *replica, struct mg_str space,
                              struct mg_str key);
+/* The time by which keys go (kv_clock.h), in ms since 1970; 0: there are no shards of keys. */
+uint64_t mg_replica_kv_now_ms(struct mg_replica *replica);
 void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call);
 /* To be read as this node has it. */
 struct mg_kv_state *mg_replica_kv_state(struct mg_replica *replica, uint32_t shard);

@@ -1,7 +1,10 @@
-"""Keys that go after a while, while servers are killed: they go on every replica, and no other key does."""
+"""Keys that go after a while: on every replica, while servers are killed, and not sooner or later because a clock is wrong."""
 import http.client
 import json
+import os
+import pathlib
 import random
+import subprocess
 import threading
 import time
 
@@ -28,11 +31,11 @@ class Client:
     def __init__(self, servers):
         self.servers, self.open = servers, {}
 
-    def ask(self, name, method, path, body=None):
+    def ask(self, name, method, path, body=None, **headers):
         """(status, headers, body), or None: nobody knows."""
         connection = self.open.pop(name, None) or self.servers.cluster.connection(self.servers.ports[name])
         try:
-            connection.request(method, "/kv/brief" + path, body, {"Authorization": basic((USER, PASSWORD))})
+            connection.request(method, "/kv/brief" + path, body, {"Authorization": basic((USER, PASSWORD)), **headers})
             answer = connection.getresponse()
             found = answer.status, answer.headers, answer.read()
         except (OSError, http.client.HTTPException):
@@ -146,3 +149,47 @@ def test_a_key_goes_at_the_same_place_everywhere(three):
         until("it to go", lambda key=turn: client.ask(three.names[key % 3], "GET", f"/again-{key}")[0] == 404, SLOW_S, three.logs)
         assert {client.ask(name, "GET", f"/again-{turn}")[0] for name in three.names} == {404}
         assert 0.25 < time.monotonic() - began < 10
+
+
+@pytest.fixture
+def clocked(new_cluster, tmp_path, monkeypatch):
+    """Three servers, and set(name, seconds): how far that one's wall clock is off."""
+    library, source = tmp_path / "clock.so", pathlib.Path(__file__).parents[1] / "chaos" / "clock.c"
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"], check=True)
+    servers = Servers(new_cluster, scale=0, shards=2, kv_shards=3)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    for name in servers.names:
+        (tmp_path / name).write_text("0")
+        monkeypatch.setenv("MG_CLOCK", str(tmp_path / name))
+        servers.start(name)
+    return servers, lambda name, seconds: (tmp_path / name).write_text(str(seconds))
+
+
+def test_a_wall_clock_that_jumps(clocked):
+    """An hour there and back, at who leads and at another one: lengths of time are what they are."""
+    servers, set_clock = clocked
+    client, leader = Client(servers), servers.coordinator()
+    other = servers.others(leader)[0]
+    batch = json.dumps({"ops": [{"op": "add", "key": f"n{i}"} for i in range(12)]}).encode()
+    kept = {f"long-{i}" for i in range(12)}
+    for key in kept:
+        assert client.ask(other, "PUT", f"/{key}?ttl=1800", b"1")[0] == 200
+    once = client.ask(other, "PUT", "/once", b"1", **{"Idempotency-Key": "a"})
+    assert once[0] == 200
+    for name, seconds in ((other, 3600), (leader, 3600), (other, -3600)):
+        set_clock(name, seconds)
+        time.sleep(0.5)
+        for i in range(12):
+            assert client.ask(name, "PUT", f"/during-{i}?ttl=0.2", b"1")[0] == 200
+        time.sleep(1)
+        set_clock(name, 0)
+        time.sleep(0.5)
+        for i in range(12):
+            assert client.ask(name, "PUT", f"/after-{i}?ttl=1", b"1")[0] == 200
+        assert client.ask(name, "POST", "/batch", batch)[0] == 200
+        until("what is brief to go", lambda: not [key for one in servers.names for key in scan(client, one) if key[:2] in ("du", "af")],
+              15, servers.logs)
+        for one in servers.names:
+            assert kept <= set(scan(client, one, "linearizable"))
+        again = client.ask(one, "PUT", "/once", b"1", **{"Idempotency-Key": "a"})
+        assert (again[0], again[2]) == (200, once[2])
