@@ -316,8 +316,14 @@ class Keys(Workload):
         """There is nothing to make: a namespace is there with its first key."""
 
     def touch(self):
-        return [(f"a put of {key}", lambda client, node, key=key: client.key(node, "PUT", f"touch-{self.tag}", key, b"1"))
+        puts = [(f"a put of {key}", lambda client, node, key=key: client.key(node, "PUT", f"touch-{self.tag}", key, b"1"))
                 for key in map(str, range(8 * self.kv_shards))]
+        return [*puts, ("what is brief to go", self.brief_are_gone)]
+
+    def brief_are_gone(self, client, node):
+        found = client.scan(node, self.space(), timeout=30)
+        left = [key for key, _, _ in found.value if key.startswith("brief-")] if found else []
+        return Outcome(FAIL, error=f"{len(left)} are there: {left[:5]}") if left else found
 
     def read(self, client, node, table, columns, consistency):
         return client.scan(node, self.space(), consistency or "linearizable", timeout=30)
