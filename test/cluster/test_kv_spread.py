@@ -12,7 +12,7 @@ from servers_kit import Servers, until
 
 KEYS = 100_000
 PIPELINE = 1000  # of commands of Redis clients, under way at once
-ASKED = 500  # keys of each server and consistency, one by one; all of them are read by pages
+ASKED = 200  # keys of each server and consistency, one by one; all of them are read by pages
 SPREAD = 0.05
 
 
