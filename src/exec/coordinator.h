@@ -41,6 +41,17 @@ struct mg_run_settings {
 	struct mg_tx *tx;
 };
 
+/* For the statement's own answer, once, as a write needs it, whatever a session sees of reads. */
+static inline struct mg_run_settings mg_run_whole(struct mg_run_settings settings)
+{
+	settings.strategy = MG_STRATEGY_AUTO;
+	settings.summarize = true;
+	if (settings.distributed == MG_DISTRIBUTED_FORCE) {
+		settings.distributed = MG_DISTRIBUTED_TRUE;
+	}
+	return settings;
+}
+
 /* Where the rows go; called from the query's thread, one call at a time. */
 struct mg_rows {
 	/* Once, before the first batch. */

@@ -594,12 +594,7 @@ int mg_write_rows(struct mg_engine *engine, struct mg_run *run,
 	*out = (struct mg_write_result){ .arena = mg_arena_new() };
 	write->engine = engine;
 	write->run = run;
-	write->settings = *settings;
-	write->settings.strategy = MG_STRATEGY_AUTO;
-	write->settings.summarize = true;
-	if (settings->distributed == MG_DISTRIBUTED_FORCE) {
-		write->settings.distributed = MG_DISTRIBUTED_TRUE;
-	}
+	write->settings = mg_run_whole(*settings);
 	write->request = request;
 	write->redo = redo;
 	write->result = out;

@@ -109,7 +109,8 @@ static void on_done(struct mg_kv_call *call, const struct mg_error *err,
 	struct part *part = (struct part *)call;
 	struct mg_kv_tx *tx = part->tx;
 
-	if (err && err->code != MG_E_SHUTDOWN && mg_clock_ms() < part->until_ms) {
+	if (err && err->code != MG_E_SHUTDOWN && mg_clock_ms() < part->until_ms &&
+	    mg_raft_host_node(tx->replica->host)) {
 		mg_raft_host_post_at(tx->replica->host, mg_clock_ms() + AGAIN_MS, call_again, part);
 		return;
 	}

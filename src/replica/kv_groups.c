@@ -31,7 +31,7 @@ struct sent {
 struct reading {
 	struct reading *next;
 	struct kv_group *group;
-	uint64_t index;
+	uint64_t index, until_ms;
 	struct mg_kv_call *calls; /* a list */
 };
 
@@ -59,7 +59,7 @@ struct mg_kv_groups {
 	/* guarded by lock */
 	struct mg_kv_call *first, **last;
 	size_t bytes; /* of all calls that are not done */
-	bool posted;
+	bool posted, ended; /* ended: the server stops, and nothing is begun any more */
 	uint32_t count;
 	struct kv_group list[];
 };
@@ -161,6 +161,12 @@ static void on_results(void *arg, uint32_t number, const struct mg_kv_results *r
 	maybe_free(sent);
 }
 
+static void say_condemned(struct mg_error *err)
+{
+	mg_error_set(err, MG_E_UNAVAILABLE, "this server's replica of the keys is being made anew");
+	mg_error_hint(err, "Try again in a moment, or at another server.");
+}
+
 /* It was applied here as a part of a snapshot: what came of it is not told there. */
 static void lose_sight(struct kv_group *group, uint64_t index)
 {
@@ -181,13 +187,19 @@ static void lose_sight(struct kv_group *group, uint64_t index)
 static void on_asked(void *arg, const struct mg_error *err, uint64_t index)
 {
 	struct sent *sent = arg;
+	bool condemned = mg_kv_state_is_condemned(mg_kv_sm_state(sent->group->sm));
+	struct mg_error why;
 
+	if (condemned && err->code && err->code != MG_E_UNKNOWN_OUTCOME) {
+		say_condemned(&why); /* and not that there is no such group, or what has damaged it */
+		err = &why;
+	}
 	sent->asked = true;
 	if (!sent->answered && err->code) {
 		refuse_sent(sent, err);
 	} else if (!sent->answered) {
 		sent->index = index;
-		if (index <= sent->group->told) {
+		if (index <= sent->group->told || condemned) {
 			lose_sight(sent->group, index);
 			return;
 		}
@@ -337,10 +349,18 @@ static void on_index(void *arg, const struct mg_error *err, uint64_t index)
 	struct reading *reading = arg;
 	struct kv_group *group = reading->group;
 
+	struct mg_error why;
+
+	if (mg_kv_state_is_condemned(mg_kv_sm_state(group->sm))) {
+		say_condemned(&why);
+		end_reading(reading, &why);
+		return;
+	}
 	reading->index = index;
 	if (err->code || index <= mg_kv_state_index(mg_kv_sm_state(group->sm))) {
 		end_reading(reading, err->code ? err : NULL);
 	} else {
+		reading->until_ms = mg_clock_ms() + MG_KV_HELD_MS;
 		reading->next = group->readings;
 		group->readings = reading;
 	}
@@ -486,18 +506,24 @@ void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call)
 		call->done(call, &err, NULL);
 		return;
 	}
-	pthread_mutex_lock(&groups->lock);
-	bool full = groups->bytes + call->bytes > MG_KV_CALLS_BYTES && groups->bytes > 0 &&
-	            !call->is_settling;
-	bool post = !full && !call->any && add_locked(groups, call);
+	bool any = call->any; /* it may be over, and gone, once it is in the list */
 
+	pthread_mutex_lock(&groups->lock);
+	bool ended = groups->ended;
+	bool full = !ended && groups->bytes + call->bytes > MG_KV_CALLS_BYTES && groups->bytes > 0 &&
+	            !call->is_settling;
 	groups->bytes += call->bytes;
+	bool post = !ended && !full && !any && add_locked(groups, call);
+
 	pthread_mutex_unlock(&groups->lock);
-	if (full) {
+	if (ended) {
+		mg_error_set(&err, MG_E_SHUTDOWN, "the server is stopping");
+		end_call(groups, call, &err, NULL);
+	} else if (full) {
 		mg_error_set(&err, MG_E_BUSY, "too much is being written to keys and values");
 		mg_error_hint(&err, "Nothing was written: try again a little later.");
 		end_call(groups, call, &err, NULL);
-	} else if (call->any) {
+	} else if (any) {
 		answer_read(groups, call);
 	} else if (post) {
 		mg_raft_host_post(replica->host, gather, groups);
@@ -520,10 +546,13 @@ static void try_again(struct mg_kv_groups *groups, struct mg_kv_call *call)
 		return;
 	}
 	pthread_mutex_lock(&groups->lock);
-	bool post = add_locked(groups, call);
+	bool ended = groups->ended, post = !ended && add_locked(groups, call);
 
 	pthread_mutex_unlock(&groups->lock);
-	if (post) {
+	if (ended) {
+		mg_error_set(&err, MG_E_SHUTDOWN, "the server is stopping");
+		end_call(groups, call, &err, NULL);
+	} else if (post) {
 		mg_raft_host_post(groups->replica->host, gather, groups);
 	}
 }
@@ -600,6 +629,27 @@ static void tick(struct kv_group *group)
 	}
 }
 
+/* This node does not come to apply what they wait for. */
+static void end_late_readings(struct kv_group *group)
+{
+	struct reading **at = &group->readings;
+	struct mg_error err = { 0 };
+
+	mg_error_set(&err, MG_E_UNAVAILABLE, "this server lags behind the others by more than %d s",
+	             MG_KV_HELD_MS / 1000);
+	mg_error_hint(&err, "Try again, or at another server.");
+	while (*at) {
+		struct reading *reading = *at;
+
+		if (mg_clock_ms() < reading->until_ms) {
+			at = &reading->next;
+			continue;
+		}
+		*at = reading->next;
+		end_reading(reading, &err);
+	}
+}
+
 static void end_all_held(struct mg_kv_groups *groups)
 {
 	struct mg_error err = { 0 };
@@ -628,6 +678,7 @@ static void tick_all(void *arg)
 		if (groups->list[i].held) {
 			try_held(&groups->list[i], true);
 		}
+		end_late_readings(&groups->list[i]);
 	}
 	mg_raft_host_post_at(replica->host, mg_clock_ms() + TICK_MS, tick_all, groups);
 }
@@ -647,12 +698,28 @@ static void on_applied(void *arg, uint32_t number, uint64_t index)
 	serve_held(group);
 }
 
+/* It is kept under another name, and an empty one stands in its place. */
+static int replace_tree(struct mg_kv_groups *groups, const char *dir, char **damage,
+                        struct mg_error *err)
+{
+	char *tree = mg_path_join(dir, "db"), *kept = mg_dir_keep(dir, "damaged-");
+	const struct mg_lsm_options lsm = { .dir = tree };
+	struct mg_error why = *err;
+	int code = mg_file_rename(tree, kept, err);
+
+	code = code ? code : mg_lsm_open(&groups->lsm, &lsm, err);
+	*damage = mg_format("%s; it is kept as \"%s\"", why.message, kept);
+	mg_free(kept);
+	mg_free(tree);
+	return code;
+}
+
 /* What others have, too, is set aside when it cannot be opened; *damage: why, then.  The groups are
  * made anew from those of others. */
 static int open_tree(struct mg_kv_groups *groups, const char *dir, char **damage,
                      struct mg_error *err)
 {
-	char *tree = mg_path_join(dir, "db"), *kept = NULL;
+	char *tree = mg_path_join(dir, "db");
 	const struct mg_lsm_options lsm = { .dir = tree };
 	const struct mg_replica_options *options = &groups->replica->options;
 	bool lost = !mg_file_exists(tree) &&
@@ -663,16 +730,10 @@ static int open_tree(struct mg_kv_groups *groups, const char *dir, char **damage
 	if (!code && lost && options->others) {
 		*damage = mg_format("\"%s\" is missing", tree);
 	} else if (code == MG_E_CORRUPT && options->others) {
-		struct mg_error why = *err;
-
-		kept = mg_dir_keep(dir, "damaged-");
-		code = mg_file_rename(tree, kept, err);
-		code = code ? code : mg_lsm_open(&groups->lsm, &lsm, err);
-		*damage = mg_format("%s; it is kept as \"%s\"", why.message, kept);
+		code = replace_tree(groups, dir, damage, err);
 	} else if (code == MG_E_CORRUPT) {
 		mg_error_hint(err, "Nobody else has a replica: restore \"%s\" from a backup.", tree);
 	}
-	mg_free(kept);
 	mg_free(tree);
 	return code;
 }
@@ -685,29 +746,44 @@ static size_t feed_bytes(uint32_t count)
 	return share < MG_KV_FEED_BYTES ? share : MG_KV_FEED_BYTES;
 }
 
-int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
+static void on_failed(void *arg, uint32_t number)
 {
-	const struct mg_replica_options *options = &replica->options;
-	uint32_t count = options->kv_shards;
+	struct mg_kv_groups *groups = arg;
+	struct kv_group *group = &groups->list[number - groups->list[0].number];
+	struct mg_error err;
 
-	if (count == 0) {
-		return 0;
+	say_condemned(&err);
+	for (struct reading *reading = group->readings, *next; reading; reading = next) {
+		next = reading->next;
+		end_reading(reading, &err);
 	}
-	struct mg_kv_groups *groups = mg_alloc0(sizeof *groups + count * sizeof groups->list[0]);
-	char *dir = mg_path_join(options->dir, "kv"), *damage = NULL;
+	group->readings = NULL;
+	lose_sight(group, UINT64_MAX);
+}
 
-	replica->kv = groups;
-	groups->replica = replica;
-	groups->count = count;
-	groups->last = &groups->first;
-	groups->bell = mg_kv_bell_new();
-	pthread_mutex_init(&groups->lock, NULL);
-	mg_kv_clock_init(&groups->clock);
-	int code = mg_dir_make(dir, 0700, err);
+void mg_replica__kv_reopened(struct mg_replica *replica, uint32_t number, uint64_t index)
+{
+	on_applied(replica->kv, number, index);
+}
 
-	code = code ? code : open_tree(groups, dir, &damage, err);
-	mg_free(dir);
-	for (uint32_t i = 0; !code && i < count; i++) {
+bool mg_replica__kv_leads(const struct mg_replica *replica, uint32_t shard)
+{
+	struct mg_group *raft = mg_raft_host_group(replica->host, replica->kv->list[shard].number);
+	struct mg_group_info info = { 0 };
+
+	if (raft) {
+		mg_group_info(raft, &info);
+	}
+	return raft && !info.failed && info.core.role == MG_RAFT_LEADER;
+}
+
+static int open_states(struct mg_kv_groups *groups, struct mg_error *err)
+{
+	struct mg_replica *replica = groups->replica;
+	const struct mg_replica_options *options = &replica->options;
+	int code = 0;
+
+	for (uint32_t i = 0; !code && i < groups->count; i++) {
 		struct kv_group *group = &groups->list[i];
 
 		group->groups = groups;
@@ -720,6 +796,7 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 			.incarnation = mg_raft_host_incarnation(replica->host),
 			.on_results = on_results,
 			.on_applied = on_applied,
+			.on_failed = on_failed,
 			.arg = groups,
 			.dir = options->dir,
 			.puller = replica->puller,
@@ -727,19 +804,79 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
 		};
 
 		code = mg_kv_sm_open(&group->sm, &sm, err);
-		if (!code) {
-			mg_kv_clock_saw(&groups->clock, mg_kv_state_time_ms(mg_kv_sm_state(group->sm)));
-			mg_kv_feed_set(mg_kv_state_feed(mg_kv_sm_state(group->sm)), feed_bytes(count),
-			               mg_kv_bell_ring, groups->bell);
-		}
-		if (!code && damage) {
-			mg_kv_state_condemn(mg_kv_sm_state(group->sm));
-			mg_replica__mend_stand_in(replica, options->shard_count + 1 + i, damage);
-		} else if (!code) {
-			code = mg_replica__open_group(replica, group->number, mg_kv_sm_seam(group->sm), err);
+	}
+	return code;
+}
+
+static void close_states(struct mg_kv_groups *groups)
+{
+	for (uint32_t i = 0; i < groups->count; i++) {
+		if (groups->list[i].sm) {
+			mg_kv_sm_stop(groups->list[i].sm);
+			mg_kv_sm_free(groups->list[i].sm);
+			groups->list[i].sm = NULL;
 		}
 	}
+	mg_lsm_close(groups->lsm);
+	groups->lsm = NULL;
+}
+
+/* The tree and what is in it; or an empty one, when only others have it whole. */
+static int open_all(struct mg_kv_groups *groups, const char *dir, char **damage,
+                    struct mg_error *err)
+{
+	int code = open_tree(groups, dir, damage, err);
+
+	code = code ? code : open_states(groups, err);
+	if (code == MG_E_CORRUPT && groups->lsm && !*damage && groups->replica->options.others) {
+		close_states(groups);
+		code = replace_tree(groups, dir, damage, err);
+		code = code ? code : open_states(groups, err);
+	}
+	return code;
+}
+
+static int open_group(struct kv_group *group, const char *damage, struct mg_error *err)
+{
+	struct mg_kv_groups *groups = group->groups;
+	struct mg_kv_state *state = mg_kv_sm_state(group->sm);
+
+	mg_kv_clock_saw(&groups->clock, mg_kv_state_time_ms(state));
+	mg_kv_feed_set(mg_kv_state_feed(state), feed_bytes(groups->count), mg_kv_bell_ring,
+	               groups->bell);
+	if (damage) {
+		mg_kv_state_condemn(state);
+		mg_replica__mend_stand_in(groups->replica, group->number - 1, damage);
+		return 0;
+	}
+	return mg_replica__open_group(groups->replica, group->number, mg_kv_sm_seam(group->sm), err);
+}
+
+int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
+{
+	uint32_t count = replica->options.kv_shards;
+
+	if (count == 0) {
+		return 0;
+	}
+	struct mg_kv_groups *groups = mg_alloc0(sizeof *groups + count * sizeof groups->list[0]);
+	char *dir = mg_path_join(replica->options.dir, "kv"), *damage = NULL;
+
+	replica->kv = groups;
+	groups->replica = replica;
+	groups->count = count;
+	groups->last = &groups->first;
+	groups->bell = mg_kv_bell_new();
+	pthread_mutex_init(&groups->lock, NULL);
+	mg_kv_clock_init(&groups->clock);
+	int code = mg_dir_make(dir, 0700, err);
+
+	code = code ? code : open_all(groups, dir, &damage, err);
+	for (uint32_t i = 0; !code && i < count; i++) {
+		code = open_group(&groups->list[i], damage, err);
+	}
 	mg_free(damage);
+	mg_free(dir);
 	return code;
 }
 
@@ -752,6 +889,11 @@ void mg_replica__start_kv(struct mg_replica *replica)
 
 void mg_replica__stop_kv(struct mg_replica *replica)
 {
+	if (replica->kv) {
+		pthread_mutex_lock(&replica->kv->lock);
+		replica->kv->ended = true;
+		pthread_mutex_unlock(&replica->kv->lock);
+	}
 	for (uint32_t i = 0; replica->kv && i < replica->kv->count; i++) {
 		if (replica->kv->list[i].sm) {
 			mg_kv_sm_stop(replica->kv->list[i].sm);

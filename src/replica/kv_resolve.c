@@ -24,7 +24,8 @@ struct resolving {
 	struct mg_kv_resolver *resolver;
 };
 
-/* Then the next one.  Whose shard cannot be asked stands back for those of others. */
+/* Then the next one: at once, or, when it went wrong, with the next tick and one that another
+ * shard decides. */
 static void finish(struct resolving *resolving, bool avoid)
 {
 	struct mg_kv_resolver *resolver = resolving->resolver;
@@ -34,7 +35,9 @@ static void finish(struct resolving *resolving, bool avoid)
 	resolver->busy = false;
 	resolver->avoid = avoid ? resolving->decides + 1 : 0;
 	mg_free(resolving);
-	mg_replica__kv_resolve(replica, shard, resolver);
+	if (!avoid && mg_replica__kv_leads(replica, shard)) {
+		mg_replica__kv_resolve(replica, shard, resolver);
+	}
 }
 
 static void on_settled(struct mg_kv_call *call, const struct mg_error *err,
@@ -43,9 +46,8 @@ static void on_settled(struct mg_kv_call *call, const struct mg_error *err,
 	struct resolving *resolving = (struct resolving *)call;
 
 	(void)results;
-	if (err) { /* the next tick begins again */
-		resolving->resolver->busy = false;
-		mg_free(resolving);
+	if (err) {
+		finish(resolving, true);
 		return;
 	}
 	mg_log(MG_LOG_INFO, "kv.resolved", "shard=%" PRIu32 " happened=%d", resolving->shard,

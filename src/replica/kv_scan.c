@@ -166,6 +166,9 @@ bool mg_kv_scan_next(struct mg_kv_scan *scan, struct mg_str *key, struct mg_kv_f
 	for (uint32_t i = 0; i < scan->count; i++) {
 		struct source *source = &scan->sources[i];
 
+		if (!source->is_there && mg_kv_iter_failed(source->iter)) {
+			return false; /* close tells: no key of the others hides that some are missing */
+		}
 		if (source->is_there && (!first || is_before(source->key, first->key))) {
 			first = source;
 		}

@@ -96,6 +96,7 @@ static void tell_applied(void *arg)
 	}
 	if (failed) {
 		mg_group_not_applied(group, failed);
+		sm->options.on_failed(sm->options.arg, sm->options.group);
 		return;
 	}
 	tell_results(sm);
@@ -355,6 +356,9 @@ static void tell_adopted(void *arg)
 	if (group) {
 		mg_group_adopted(group, sm->adopted);
 	}
+	if (group && sm->adopted) {
+		sm->options.on_failed(sm->options.arg, sm->options.group);
+	}
 }
 
 static void adopt_now(void *arg)
@@ -425,6 +429,9 @@ int mg_kv_sm_put_in(struct mg_kv_sm *sm, const char *from, uint64_t index, struc
 	}
 	replace_view(sm, NULL, 0);
 	sm->durable = index;
+	sm->answered_count = 0; /* of what was applied before, and is not told any more */
+	mg_arena_free(sm->arena);
+	sm->arena = NULL;
 	pthread_mutex_lock(&sm->lock);
 	sm->failed = (struct mg_error){ 0 };
 	pthread_mutex_unlock(&sm->lock);

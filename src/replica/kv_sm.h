@@ -29,6 +29,8 @@ struct mg_kv_sm_options {
 	void (*on_results)(void *arg, uint32_t group, const struct mg_kv_results *results,
 	                   size_t count);
 	void (*on_applied)(void *arg, uint32_t group, uint64_t index);
+	/* It is out of service, until another's state is put in: nobody may wait for it. */
+	void (*on_failed)(void *arg, uint32_t group);
 	void *arg;
 	const char *dir; /* the node's data directory; borrowed */
 	struct mg_snapshot_puller *puller; /* NULL: a cluster of one, as the next */

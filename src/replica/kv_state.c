@@ -265,7 +265,7 @@ static int read_stats(struct mg_str key, struct mg_str value, struct mg_str *nam
 	           : 0;
 }
 
-int mg_kv_state_spaces(struct mg_kv_state *state,
+static int read_spaces(struct mg_kv_state *state,
                        void (*take)(void *arg, struct mg_str space, uint64_t keys, uint64_t bytes),
                        void *arg, struct mg_error *err)
 {
@@ -295,21 +295,6 @@ int mg_kv_state_spaces(struct mg_kv_state *state,
 	return code;
 }
 
-uint64_t mg_kv_state_count(struct mg_kv_state *state, struct mg_str space)
-{
-	struct mg_sb room = { 0 };
-	struct mg_lsm_value value = { 0 };
-	struct mg_str key = mg_kv__stats_key(state, space, &room), name;
-	uint64_t keys = 0, bytes;
-	struct mg_error ignored;
-
-	if (mg_lsm_get(state->lsm, key, &value, &ignored) == 0) {
-		(void)read_stats(key, value.bytes, &name, &keys, &bytes, &ignored);
-		mg_lsm_value_free(&value);
-	}
-	mg_sb_fini(&room);
-	return keys;
-}
 
 static void remember_space(void *arg, struct mg_str name, uint64_t keys, uint64_t bytes)
 {
@@ -371,7 +356,7 @@ static int reload(struct mg_kv_state *state, struct mg_error *err)
 	state->space_count = state->space_last = 0;
 	int code = read_meta(state, err);
 
-	code = code ? code : mg_kv_state_spaces(state, remember_space, state, err);
+	code = code ? code : read_spaces(state, remember_space, state, err);
 	code = code ? code : read_first_expiry(state, err);
 	code = code ? code : mg_kv__read_waiting(state, err);
 	if (!code) {
@@ -386,6 +371,8 @@ int mg_kv_state_replace(struct mg_kv_state *state, const char *path, struct mg_e
 {
 	pthread_rwlock_wrlock(&state->replacing);
 	atomic_store(&state->index, 0); /* who waits for an index waits for the new one */
+	mg_lsm_batch_free(state->batch); /* of entries that the file may hold, too */
+	state->batch = mg_lsm_batch_new(state->lsm);
 	int code = mg_lsm_import(state->lsm, mg_kv_state_prefix(state), path, err);
 
 	code = code ? code : reload(state, err);
@@ -433,6 +420,11 @@ void mg_kv_state_close(struct mg_kv_state *state)
 void mg_kv_state_condemn(struct mg_kv_state *state)
 {
 	atomic_store(&state->condemned, true);
+}
+
+bool mg_kv_state_is_condemned(const struct mg_kv_state *state)
+{
+	return atomic_load(&state->condemned);
 }
 
 uint64_t mg_kv_state_index(const struct mg_kv_state *state)
@@ -536,6 +528,35 @@ int mg_kv_state_held(struct mg_kv_state *state, struct mg_str space, struct mg_s
 	return code == MG_E_NOT_FOUND ? 0 : code;
 }
 
+int mg_kv_state_spaces(struct mg_kv_state *state,
+                       void (*take)(void *arg, struct mg_str space, uint64_t keys, uint64_t bytes),
+                       void *arg, struct mg_error *err)
+{
+	int code = begin_reading(state, err);
+
+	if (!code) {
+		code = read_spaces(state, take, arg, err);
+		end_reading(state);
+	}
+	return code;
+}
+
+uint64_t mg_kv_state_count(struct mg_kv_state *state, struct mg_str space)
+{
+	struct mg_sb room = { 0 };
+	struct mg_lsm_value value = { 0 };
+	struct mg_str key = mg_kv__stats_key(state, space, &room), name;
+	uint64_t keys = 0, bytes;
+	struct mg_error ignored;
+
+	if (mg_lsm_get(state->lsm, key, &value, &ignored) == 0) {
+		(void)read_stats(key, value.bytes, &name, &keys, &bytes, &ignored);
+		mg_lsm_value_free(&value);
+	}
+	mg_sb_fini(&room);
+	return keys;
+}
+
 struct mg_kv_iter {
 	struct mg_kv_state *state;
 	struct mg_lsm_iter *iter;
@@ -577,6 +598,11 @@ bool mg_kv_iter_next(struct mg_kv_iter *iter, struct mg_str *key, struct mg_kv_f
 		}
 	}
 	return false;
+}
+
+bool mg_kv_iter_failed(const struct mg_kv_iter *iter)
+{
+	return iter->err.code || mg_lsm_iter_failed(iter->iter);
 }
 
 int mg_kv_iter_close(struct mg_kv_iter *iter, struct mg_error *err)

@@ -83,12 +83,14 @@ bool mg_kv_stops(const struct mg_kv_op *op, enum mg_kv_status status);
 int mg_kv_state_open(struct mg_kv_state **out, struct mg_lsm *lsm, uint32_t group,
                      struct mg_error *err);
 void mg_kv_state_close(struct mg_kv_state *state); /* NULL is fine */
-/* All of it becomes what a file of mg_lsm_export holds.  Whoever reads meanwhile is told so, and it
+/* All of it becomes what a file of mg_lsm_export holds, and what was applied and not written is
+ * forgotten.  Whoever reads meanwhile is told so, and it
  * is condemned no more. */
 int mg_kv_state_replace(struct mg_kv_state *state, const char *path, struct mg_error *err);
 
 /* What it holds is not to be read, until it is replaced.  Any thread. */
 void mg_kv_state_condemn(struct mg_kv_state *state);
+bool mg_kv_state_is_condemned(const struct mg_kv_state *state);
 
 /* Of the last entry that can be read.  Any thread. */
 uint64_t mg_kv_state_index(const struct mg_kv_state *state);
@@ -126,6 +128,7 @@ struct mg_kv_iter *mg_kv_iter_open(struct mg_kv_state *state, struct mg_str spac
                                    struct mg_str first, struct mg_str end);
 /* False: the end, or an error, which close tells.  Valid until the next call. */
 bool mg_kv_iter_next(struct mg_kv_iter *iter, struct mg_str *key, struct mg_kv_found *found);
+bool mg_kv_iter_failed(const struct mg_kv_iter *iter); /* when next has said false */
 int mg_kv_iter_close(struct mg_kv_iter *iter, struct mg_error *err); /* NULL is fine */
 /* The same, until take says false. */
 int mg_kv_state_scan(struct mg_kv_state *state, struct mg_str space, struct mg_str first,

@@ -295,8 +295,7 @@ static void close_now(void *arg)
 	}
 }
 
-/* The placer gives away what a node leads that mends something; not for ever, when nobody takes it.
- */
+/* The placer gives away what a node leads that mends tables; not for ever, when nobody takes it. */
 static void stop_leading(struct mg_mender *mender, uint32_t shard)
 {
 	struct closing own = { .replica = mender->replica, .group = mg_replica__group(shard) };
@@ -306,6 +305,7 @@ static void stop_leading(struct mg_mender *mender, uint32_t shard)
 	do {
 		mg_raft_host_call(mender->replica->host, look_now, &own);
 		mg_raft_host_call(mender->replica->host, look_now, &first);
+		first.leads = first.leads && !keys_of(mender->replica, shard);
 	} while ((own.leads || first.leads) && mg_clock_ms() < until &&
 	         rest(mender, 10 * STEP_MS, false));
 }
@@ -498,7 +498,11 @@ static void open_now(void *arg)
 		struct mg_group_info info;
 
 		mg_group_info(group, &info);
-		mg_replica__on_applied(replica, number, info.applied);
+		if (keys) {
+			mg_replica__kv_reopened(replica, number, info.applied);
+		} else {
+			mg_replica__on_applied(replica, number, info.applied);
+		}
 	}
 }
 

@@ -266,6 +266,9 @@ void mg_replica__free_kv(struct mg_replica *replica);
 struct mg_kv_bell *mg_replica__kv_bell(struct mg_replica *replica);
 /* 0, or why one of them is out of service. */
 int mg_replica__kv_failed(struct mg_replica *replica, struct mg_error *err);
+/* A group goes on with another's state, at this index.  Raft thread. */
+void mg_replica__kv_reopened(struct mg_replica *replica, uint32_t group, uint64_t index);
+bool mg_replica__kv_leads(const struct mg_replica *replica, uint32_t shard); /* raft thread */
 struct mg_kv_sm *mg_replica__kv_sm(const struct mg_replica *replica, uint32_t shard);
 
 /* ---- commit.c ---- */

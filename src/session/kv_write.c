@@ -1,6 +1,7 @@
 /* kv_write.c - see kv_write.h. */
 #include "session/kv_write.h"
 
+#include "base/assert.h"
 #include "exec/keys.h"
 
 #include <inttypes.h>
@@ -81,6 +82,7 @@ static int find_columns(struct mg_kv_write *write, const struct mg_answer *answe
 
 	if (dml->deletes) {
 		write->columns[MG_KV_ROLE_KEY].at = 0;
+		mg_assert(answer->count == 2); /* as kv_dml.c has asked for it */
 		return 0;
 	}
 	if (dml->by_name) {
@@ -202,7 +204,7 @@ static int read_expires(const struct mg_kv_column *column, const struct ArrowArr
 	if (unit > 0 && time > INT64_MAX / unit) {
 		return mg_error_set(err, MG_E_DATA, "a time of the column \"expires\" is out of range");
 	}
-	int64_t ms = unit < 0 ? time / -unit : time * unit;
+	int64_t ms = time < 0 ? 0 : unit < 0 ? time / -unit : time * unit;
 
 	op->flags |= MG_KV_EXPIRES | MG_KV_ABSOLUTE;
 	op->expiry = ms > 1 ? (uint64_t)ms : 1; /* long ago */

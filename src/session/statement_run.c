@@ -841,8 +841,8 @@ static int run_kv_write(struct job *job, struct mg_arena *arena, struct mg_error
 		query.text = write.dml.query;
 		job->statement = &query;
 		job->sink = &write.sink;
-		code = run_query(job, err);
-		code = code ? mg_kv_write_failed(&write, err) : 0;
+		job->settings.run = mg_run_whole(job->settings.run);
+		code = run_query(job, err) ? mg_kv_write_failed(&write, err) : 0;
 	}
 	mg_kv_write_fini(&write);
 	return code;

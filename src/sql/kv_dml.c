@@ -64,6 +64,13 @@ static int refuse(struct mg_error *err, const char *what, const char *hint)
 
 static int check(const struct mg_dml *dml, struct mg_error *err)
 {
+	if (dml->catalog[0]) {
+		mg_error_set(err, MG_E_BIND, "%s.%s.%s names no namespace", dml->catalog, dml->schema,
+		             dml->table);
+		mg_error_hint(err, "One whose name has dots is written kv.\"%s.%s\".", dml->schema,
+		              dml->table);
+		return MG_E_BIND;
+	}
 	if (dml->copy_format) {
 		return refuse(err, "COPY", "INSERT INTO kv.namespace SELECT key, value FROM ... takes the "
 		                           "rows of a table.");

@@ -229,6 +229,19 @@ bool mg_lsm_iter_next(struct mg_lsm_iter *iter, struct mg_str *key, struct mg_st
 	return is_before(*key, iter->end);
 }
 
+bool mg_lsm_iter_failed(const struct mg_lsm_iter *iter)
+{
+	char *text = NULL;
+
+	if (!rocksdb_iter_valid(iter->iter)) {
+		rocksdb_iter_get_error(iter->iter, &text);
+	}
+	bool failed = text != NULL;
+
+	rocksdb_free(text);
+	return failed;
+}
+
 int mg_lsm_iter_close(struct mg_lsm_iter *iter, struct mg_error *err)
 {
 	char *text = NULL;

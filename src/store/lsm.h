@@ -54,6 +54,8 @@ void mg_lsm_value_free(struct mg_lsm_value *value);
 struct mg_lsm_iter *mg_lsm_iter_open(struct mg_lsm *lsm, struct mg_str first, struct mg_str end);
 /* False: the end, or an error, which iter_close tells.  Both are valid until the next call. */
 bool mg_lsm_iter_next(struct mg_lsm_iter *iter, struct mg_str *key, struct mg_str *value);
+/* The end, which next has said, is an error. */
+bool mg_lsm_iter_failed(const struct mg_lsm_iter *iter);
 /* Go on at the first key that is not before this one. */
 void mg_lsm_iter_seek(struct mg_lsm_iter *iter, struct mg_str key);
 int mg_lsm_iter_close(struct mg_lsm_iter *iter, struct mg_error *err);

@@ -208,10 +208,25 @@ def test_an_insert_is_a_put(three):
     assert keys_of(three, "server-1", "copied") == 4
 
 
+@pytest.mark.parametrize("how", ["summarize=false", "distributed=force"])
+def test_what_a_session_likes_to_see_of_reads_is_nothing_to_writes(three, how):
+    def run(sql):
+        answer = three.post("server-2", f"/db/execute?{how}", {"sql": sql})
+        assert answer.status == 200, answer.body
+        return answer.json()["result"]["rows_affected"]
+
+    run("INSERT INTO kv.plain VALUES ('a', 'b')")
+    run("INSERT INTO kv.plain SELECT city, count(*) FROM customer GROUP BY city")
+    expected = query(three, "server-1", "SELECT city, count(*)::VARCHAR FROM customer GROUP BY city ORDER BY city")
+    assert query(three, "server-1", "SELECT key, value FROM kv('plain') ORDER BY key") == [["a", "b"], *expected]
+    assert run("DELETE FROM kv.plain WHERE key = 'a'") == 1 and run("DELETE FROM kv.plain") == len(expected)
+
+
 def test_times_of_keys_that_are_inserted(three):
     execute(three, "server-1", "INSERT INTO kv.times (key, value, ttl) VALUES ('short', '', 0.4), ('long', '', 1000), ('good', '', NULL)")
     execute(three, "server-1", "INSERT INTO kv.times (key, value, expires) VALUES ('at', '', now() + INTERVAL 1 HOUR), "
                                "('past', '', TIMESTAMPTZ '2020-01-01'), ('ever', '', 'infinity'), ('no', '', NULL)")
+    execute(three, "server-1", "INSERT INTO kv.times (key, value, expires) VALUES ('never', '', '-infinity'::TIMESTAMP_S)")
     until("what is short to go", lambda: keys_of(three, "server-2", "times") == 5)
     rows = query(three, "server-2", "SELECT key, round(epoch(expires - now()) / 100)::INTEGER FROM kv('times') ORDER BY key")
     assert rows == [["at", 36], ["ever", None], ["good", None], ["long", 10], ["no", None]]
@@ -321,7 +336,8 @@ def test_a_cancel_says_what_was_put(three):
     ("INSERT INTO kv.a (key, value, encoding) VALUES ('x', 'y', repeat('x', 256))", "22000"),
     ("INSERT INTO kv.a (key, value) SELECT repeat('x', 65537), ''", "54000"), ("INSERT INTO kv.a VALUES ('x', 'y', 'z', 'z', 1)", "22000"),
     ("INSERT INTO kv.a (key, value) SELECT nix FROM customer", "42703"), ("INSERT INTO kv.a (key, value) SELECT * FROM nobody", "42P01"),
-    ("INSERT INTO kv.a (key, value) VALUES ('x', 'y'", "42601"),
+    ("INSERT INTO kv.a (key, value) VALUES ('x', 'y'", "42601"), ("INSERT INTO kv.b.a VALUES ('x', 'y')", "42000"),
+    ("DELETE FROM kv.b.a", "42000"),
     ("INSERT INTO kv.\"no name\" VALUES ('x', 'y')", "22023"), ("DELETE FROM kv.a WHERE nix = 1", "42703"),
     ("INSERT INTO kv.a (key, value) SELECT 'x', content FROM read_text('/etc/passwd')", "42501"),
     ("CREATE SCHEMA kv", "42000"), ("CREATE TABLE kv.a (i INTEGER)", "42000"), ("CREATE MACRO kv(n) AS TABLE SELECT 1", "42000"),

@@ -277,6 +277,35 @@ static void test_a_group_becomes_another_ones_snapshot(void **unused)
 	assert_key("a", "1");
 }
 
+/* What was applied and could not be written is forgotten with the rest. */
+static void test_a_snapshot_comes_over_what_was_not_written(void **unused)
+{
+	static struct entry entry;
+	const struct mg_kv_op add = op(MG_KV_ADD, "n", "", 0);
+	struct mg_kv_op one_more = add;
+	char path[128];
+
+	(void)unused;
+	one_more.number = 1;
+	(void)one(one_more);
+	snprintf(path, sizeof path, "%s/snap", dir);
+	struct mg_lsm_view *view = mg_lsm_view_new(lsm);
+
+	assert_int_equal(mg_lsm_export(lsm, view, mg_kv_state_prefix(state), path, &err), 0);
+	mg_lsm_view_free(view);
+	entry_begin(&entry, MG_KV_REQUESTS, 1);
+	entry_request(&entry, NULL, &one_more, 1);
+	assert_int_equal(apply(state, next_index, &entry, NULL), 0); /* and not written */
+	mg_kv_state_condemn(state);
+	assert_true(mg_kv_state_is_condemned(state));
+	assert_int_equal(mg_kv_state_replace(state, path, &err), 0);
+	assert_false(mg_kv_state_is_condemned(state));
+	assert_key("n", "1");
+	(void)one(one_more);
+	assert_key("n", "2");
+	assert_space(1, 2);
+}
+
 /* ---- replicas ---- */
 
 static uint64_t seed;
@@ -422,6 +451,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_named_request_happens_once, begin, end),
 		cmocka_unit_test_setup_teardown(test_what_was_not_flushed_is_applied_again, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_group_becomes_another_ones_snapshot, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_snapshot_comes_over_what_was_not_written, begin,
+		                                end),
 		cmocka_unit_test_setup_teardown(test_replicas_are_equal_however_their_batches_are_cut,
 		                                begin, end),
 		cmocka_unit_test(test_what_is_cut_is_refused),
