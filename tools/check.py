@@ -23,7 +23,7 @@ import xml.etree.ElementTree as ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / "deps" / "cache" / "venv" / "bin"
-LIMIT_S = 30 * 60
+LIMIT_S = 50 * 60
 LIMIT_SANITIZER_S = 2 * 3600
 LIMIT_ALL_S = 6 * 3600
 SANITIZER_ENV = {

@@ -376,6 +376,7 @@ struct mg_kv_before mg_kv__before(struct mg_kv_state *state)
 void mg_kv__go_back(struct mg_kv_state *state, const struct mg_kv_before *before)
 {
 	mg_lsm_batch_back(state->batch);
+	state->went_back = true;
 	mg_kv_feed_back(state->feed, before->changes);
 	state->version = before->version;
 	atomic_store(&state->expiry_ms, before->expiry_ms);
@@ -641,6 +642,11 @@ int mg_kv_state_apply(struct mg_kv_state *state, uint64_t index, uint64_t term,
 	return code;
 }
 
+bool mg_kv_state_went_back(const struct mg_kv_state *state)
+{
+	return state->went_back;
+}
+
 int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err)
 {
 	mg_kv__put_stats(state);
@@ -652,6 +658,7 @@ int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err)
 		atomic_store(&state->index, state->applied);
 		atomic_fetch_sub(&state->holders, state->settled);
 		state->settled = 0;
+		state->went_back = false;
 	}
 	return code;
 }

@@ -156,7 +156,9 @@ static void sm_apply(struct mg_sm *seam, const struct mg_entry *entries, size_t 
 	for (size_t i = 0; !code && i < count; i++) {
 		code = apply_entry(sm, &entries[i], &err);
 		bytes += entries[i].size;
-		if (!code && bytes >= BATCH_BYTES && i + 1 < count) {
+		bool full = bytes >= BATCH_BYTES || mg_kv_state_went_back(sm->state);
+
+		if (!code && full && i + 1 < count) {
 			bytes = 0;
 			code = mg_kv_state_write(sm->state, true, &err);
 			code = code == MG_E_BUSY ? 0 : code; /* then with what comes next */

@@ -113,6 +113,9 @@ int mg_kv_state_held(struct mg_kv_state *state, struct mg_str space, struct mg_s
                      struct mg_error *err);
 /* Rises when transactions have let keys go.  Any thread. */
 uint64_t mg_kv_state_releases(const struct mg_kv_state *state);
+/* It has gone back since the last write: the tree sorts its whole batch anew each time, so it is to
+ * be written before it grows.  Thread: as apply. */
+bool mg_kv_state_went_back(const struct mg_kv_state *state);
 /* As mg_lsm_batch_write. */
 int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err);
 

@@ -40,6 +40,7 @@ struct mg_kv_state {
 	struct mg_kv_waiting *waiting;
 	size_t waiting_count, waiting_cap;
 	uint32_t settled; /* since the last write */
+	bool went_back;   /* likewise */
 	struct mg_kv_space *spaces;
 	size_t space_count, space_cap, space_last;
 	struct mg_sb key, value; /* room */
