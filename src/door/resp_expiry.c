@@ -5,7 +5,6 @@
  */
 #include "door/resp_int.h"
 
-
 #include <stdio.h>
 
 static bool refuse_time(struct mg_redis_job *job)

@@ -5,7 +5,6 @@
  */
 #include "door/resp_int.h"
 
-
 #define TOO_LARGE "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 /* ---- begin ---- */

@@ -25,7 +25,6 @@
 #define DEFAULT_SPACE "default"
 #define KV_PATH "/kv/"
 #define WATCH "/watch" /* no key, to GET; ?encoding=hex names the one that is called so */
-#define TTL_S_MAX (100.0 * 365 * 86400)
 
 struct ask;
 
@@ -269,7 +268,7 @@ static bool read_ttl(struct mg_http_request *request, struct mg_kv_op *op)
 	char *end = NULL;
 	double seconds = text ? strtod(text, &end) : 0;
 
-	if (text && (*end || !isfinite(seconds) || seconds <= 0 || seconds > TTL_S_MAX)) {
+	if (text && (*end || !isfinite(seconds) || seconds <= 0 || seconds > MG_KV_TTL_S_MAX)) {
 		refuse(request, 400, "?ttl= is no number of seconds",
 		       "From 0.001 on, as ?ttl=60 or ?ttl=0.5.");
 		return false;

@@ -14,7 +14,7 @@
  * owner: the connection's loop, but between call and post the raft thread.
  */
 #include "door/doors_int.h"
-#include "door/kv_text.h"
+#include "door/kv_json.h"
 #include "replica/kv_atomic.h"
 
 #include <errno.h>
@@ -23,8 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TTL_S_MAX (100.0 * 365 * 86400)
 
 struct batch {
 	struct mg_kv_atomic atomic; /* first */
@@ -62,13 +60,7 @@ static void add_bytes(struct mg_sb *json, const char *name, struct mg_str bytes)
 	bool text = mg_utf8_valid(bytes.ptr, bytes.len);
 
 	mg_sb_addf(json, "\"%s%s\": ", name, text ? "" : "_base64");
-	if (text) {
-		mg_sb_add_json(json, bytes.ptr, bytes.len);
-	} else {
-		mg_sb_add_char(json, '"');
-		mg_kv_add_base64(json, bytes);
-		mg_sb_add_char(json, '"');
-	}
+	mg_kv_add_bytes(json, text ? MG_KV_FORM_TEXT : MG_KV_FORM_BASE64, bytes);
 }
 
 static void add_result(struct mg_sb *json, const struct mg_kv_op *op,
@@ -279,7 +271,7 @@ static int read_ttl(const struct mg_json *item, size_t at, struct mg_kv_op *op,
 		return 0;
 	}
 	if (op->kind != MG_KV_PUT || !mg_json_is(ttl, MG_JSON_NUMBER) || !isfinite(seconds) ||
-	    seconds <= 0 || seconds > TTL_S_MAX) {
+	    seconds <= 0 || seconds > MG_KV_TTL_S_MAX) {
 		return bad(err, at, "\"ttl\" is no number of seconds of a \"put\"", "From 0.001 on.");
 	}
 	op->flags |= MG_KV_EXPIRES;
@@ -367,8 +359,7 @@ void mg_rest_kv_batch(struct mg_doors *doors, struct mg_http_request *request, c
 	batch->loop = mg_conn_loop(mg_http_conn(request));
 	batch->atomic.done = batch_done;
 	if (slash && !mg_kv_is_space(name)) {
-		mg_error_set(&batch->err, MG_E_USAGE, "this is no name of a namespace");
-		mg_error_hint(&batch->err, "Up to 64 letters, digits, \"_\", \"-\" and \".\".");
+		(void)mg_kv_refuse_space(&batch->err);
 		mg_rest_error(request, &batch->err, 400);
 	} else if (!slash || strcmp(slash, "/batch") != 0) {
 		mg_error_set(&batch->err, MG_E_USAGE, "POST is not for keys");

@@ -35,6 +35,7 @@
 #define MG_KV_TYPE_MAX 255u
 #define MG_KV_ID_MAX 64u
 #define MG_KV_TX_ID 16u
+#define MG_KV_TTL_S_MAX (100.0 * 365 * 86400) /* which the doors take */
 #define MG_KV_OPS_MAX 65536u /* of a request */
 #define MG_KV_ENTRY_HEAD 32u
 

@@ -348,7 +348,6 @@ static void on_index(void *arg, const struct mg_error *err, uint64_t index)
 {
 	struct reading *reading = arg;
 	struct kv_group *group = reading->group;
-
 	struct mg_error why;
 
 	if (mg_kv_state_is_condemned(mg_kv_sm_state(group->sm))) {

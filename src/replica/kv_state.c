@@ -41,13 +41,27 @@ struct mg_str mg_kv__meta_key(const struct mg_kv_state *state, struct mg_sb *roo
 	return as_key(room);
 }
 
-struct mg_str mg_kv__data_key(const struct mg_kv_state *state, struct mg_str space,
-                              struct mg_str key, struct mg_sb *room)
+static struct mg_str of_key(const struct mg_kv_state *state, char kind, struct mg_str space,
+                            struct mg_str key, struct mg_sb *room)
 {
-	begin_key(state, 'd', room);
+	begin_key(state, kind, room);
 	add_space(room, space);
 	mg_sb_add_len(room, key.ptr, key.len);
 	return as_key(room);
+}
+
+static struct mg_str of_id(const struct mg_kv_state *state, char kind, struct mg_str id,
+                           struct mg_sb *room)
+{
+	begin_key(state, kind, room);
+	mg_sb_add_len(room, id.ptr, id.len);
+	return as_key(room);
+}
+
+struct mg_str mg_kv__data_key(const struct mg_kv_state *state, struct mg_str space,
+                              struct mg_str key, struct mg_sb *room)
+{
+	return of_key(state, 'd', space, key, room);
 }
 
 struct mg_str mg_kv__stats_key(const struct mg_kv_state *state, struct mg_str space,
@@ -70,26 +84,19 @@ struct mg_str mg_kv__expiry_key(const struct mg_kv_state *state, uint64_t expiry
 
 struct mg_str mg_kv__id_key(const struct mg_kv_state *state, struct mg_str id, struct mg_sb *room)
 {
-	begin_key(state, 'r', room);
-	mg_sb_add_len(room, id.ptr, id.len);
-	return as_key(room);
+	return of_id(state, 'r', id, room);
 }
 
 struct mg_str mg_kv__waiting_key(const struct mg_kv_state *state, struct mg_str id,
                                  struct mg_sb *room)
 {
-	begin_key(state, 't', room);
-	mg_sb_add_len(room, id.ptr, id.len);
-	return as_key(room);
+	return of_id(state, 't', id, room);
 }
 
 struct mg_str mg_kv__lock_key(const struct mg_kv_state *state, struct mg_str space,
                               struct mg_str key, struct mg_sb *room)
 {
-	begin_key(state, 'l', room);
-	add_space(room, space);
-	mg_sb_add_len(room, key.ptr, key.len);
-	return as_key(room);
+	return of_key(state, 'l', space, key, room);
 }
 
 /* Of one kind: from its first to behind its last. */

@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TTL_S_MAX (100.0 * 365 * 86400)
-
 static const char *const role_names[MG_KV_ROLE_COUNT] = {
 	"key", "value", "content_type", "encoding", "expires", "ttl",
 };
@@ -239,7 +237,7 @@ static int read_ttl(const struct mg_kv_column *column, const struct ArrowArrayVi
 	} else {
 		return say_type(column, MG_KV_ROLE_TTL, "It is a number of seconds.", err);
 	}
-	if (!isfinite(seconds) || seconds <= 0 || seconds > TTL_S_MAX) {
+	if (!isfinite(seconds) || seconds <= 0 || seconds > MG_KV_TTL_S_MAX) {
 		mg_error_set(err, MG_E_DATA, "a ttl of %g seconds", seconds);
 		mg_error_hint(err, "From 0.001 on; NULL keeps the key for good.");
 		return MG_E_DATA;
