@@ -20,7 +20,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define FILL_STEP (1u << 20)
+#define FILL_STEP (1u << 20) /* bytes between two syncs: those of entries wait for one at most */
 #define FILL_PAUSE_MAX 64u
 #define REWRITE_STEP (1u << 20) /* bytes a turn, so that puts are not held up */
 #define MAGIC "MGRAFTL1"
@@ -128,8 +128,8 @@ static int fill_new(struct mg_log_fill *fill)
 		uint32_t size = fill->capacity - at < FILL_STEP ? fill->capacity - at : FILL_STEP;
 
 		code = mg_disk_file_write(disk, fill->file, at, zeros, size, &fill->err);
+		code = code ? code : mg_disk_file_sync(disk, fill->file, &fill->err);
 	}
-	code = code ? code : mg_disk_file_sync(disk, fill->file, &fill->err);
 	mg_free(zeros);
 	if (code) {
 		/* Half a spare keeps others from the space. */
