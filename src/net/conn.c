@@ -543,6 +543,13 @@ void mg_conn__settle(struct mg_conn *conn)
 	}
 }
 
+void mg_conn_flush(struct mg_conn *conn)
+{
+	if (conn->phase == MG_CONN_OPEN) {
+		mg_conn__flush(conn);
+	}
+}
+
 /* ---- questions ---- */
 
 void *mg_conn_state(struct mg_conn *conn)

@@ -107,6 +107,9 @@ bool mg_conn_is_same_host(const struct mg_conn *conn);
 void mg_conn_write(struct mg_conn *conn, const void *bytes, size_t size);
 /* Queue a counted buffer without copying (takes a ref). */
 void mg_conn_write_buf(struct mg_conn *conn, struct mg_buf *buf);
+/* What is queued goes out now, as far as the system takes it, not at the end of the loop's turn:
+ * for what is to leave before something else is done.  Not inside of a call of its protocol. */
+void mg_conn_flush(struct mg_conn *conn);
 size_t mg_conn_write_queued(const struct mg_conn *conn);   /* bytes not yet given to the system */
 void mg_conn_pause_read(struct mg_conn *conn, bool pause); /* back-pressure on the peer */
 /* Close when no byte comes or goes for so long; 0: never. */

@@ -68,7 +68,7 @@ static uint64_t next_term(struct mg_replica *replica)
 	while (!replica->stopping &&
 	       (replica->lead_term == 0 ||
 	        (replica->lead_term == replica->taken_term && !replica->take_again))) {
-		pthread_cond_wait(&replica->changed, &replica->lock);
+		pthread_cond_wait(&replica->leading, &replica->lock);
 	}
 	return replica->stopping ? 0 : replica->lead_term;
 }
@@ -104,7 +104,6 @@ static void *coordinate(void *arg)
 			atomic_store(&replica->epoch, epoch);
 		}
 		replica->take_again = replica->take_again || (code && !fenced);
-		pthread_cond_broadcast(&replica->changed);
 	}
 	pthread_mutex_unlock(&replica->lock);
 	return NULL;
@@ -131,7 +130,7 @@ void mg_replica__on_role(void *arg, uint32_t group, enum mg_raft_role role, uint
 	if (atomic_load(&replica->epoch) >> TIMES_BITS != replica->lead_term) {
 		atomic_store(&replica->epoch, 0);
 	}
-	pthread_cond_broadcast(&replica->changed);
+	pthread_cond_signal(&replica->leading);
 	pthread_mutex_unlock(&replica->lock);
 }
 
@@ -141,7 +140,7 @@ void mg_replica_renew(struct mg_replica *replica, uint64_t epoch)
 	if (atomic_load(&replica->epoch) == epoch) {
 		atomic_store(&replica->epoch, 0);
 		replica->take_again = true;
-		pthread_cond_broadcast(&replica->changed);
+		pthread_cond_signal(&replica->leading);
 	}
 	pthread_mutex_unlock(&replica->lock);
 }

@@ -189,8 +189,17 @@ static void on_flush(void *arg)
 	mg_link__unref(arg);
 }
 
+/* A loop that has raft's turn sends at once: the disk's lane, which comes next, would be put before
+ * it, and its peers could begin only when that has given its write to the disk. */
 void mg_link__flush(struct mg_link *link)
 {
+	if (mg_loop_is_current(link->loop)) {
+		pump(link);
+		if (link->conn != NULL) {
+			mg_conn_flush(link->conn);
+		}
+		return;
+	}
 	pthread_mutex_lock(&link->lock);
 	bool post = !link->out_posted && !link->closed;
 

@@ -369,6 +369,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	mg_replica__init_changes(replica);
 	pthread_mutex_init(&replica->lock, NULL);
 	mg_cond_init(&replica->changed);
+	pthread_cond_init(&replica->leading, NULL);
 	mg_replica__make_placer(replica);
 	mg_replica__make_mender(replica);
 	mg_replica__make_checker(replica);
@@ -632,6 +633,7 @@ static void stop_coordinating(struct mg_replica *replica)
 	replica->stopping = true;
 	atomic_store(&replica->epoch, 0);
 	pthread_cond_broadcast(&replica->changed);
+	pthread_cond_signal(&replica->leading);
 	pthread_mutex_unlock(&replica->lock);
 }
 
@@ -702,6 +704,7 @@ void mg_replica_close(struct mg_replica *replica)
 	pthread_mutex_destroy(&replica->one_by_one);
 	mg_replica__fini_changes(replica);
 	pthread_cond_destroy(&replica->changed);
+	pthread_cond_destroy(&replica->leading);
 	pthread_mutex_destroy(&replica->lock);
 	mg_free(replica->downs);
 	mg_free(replica->applied);

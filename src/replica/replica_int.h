@@ -65,7 +65,8 @@ struct mg_replica {
 	_Atomic uint64_t epoch; /* in which this node coordinates writes; 0: it does not */
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* monotonic */
+	pthread_cond_t changed; /* monotonic; of what is applied, and of stopping */
+	pthread_cond_t leading; /* of lead_term, take_again, stopping: the coordinator's thread */
 	/* guarded by lock */
 	uint64_t *applied; /* index, by group */
 	uint64_t *acked;   /* index, by group: writes of this node were acknowledged up to there */
