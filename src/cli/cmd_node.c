@@ -94,6 +94,10 @@ const struct mg_option mg_options_server[] = {
 	  .kind = MG_O_SIZE,
 	  .fallback = "512MiB",
 	  .help = "of tables' changes, kept in the data directory for who follows them; 0: none" },
+	{ .name = "no-read-leases",
+	  .kind = MG_O_FLAG,
+	  .help = "each linearizable read asks a majority: for machines whose clocks are not to be "
+	          "trusted" },
 	{ .name = "copy-path",
 	  .kind = MG_O_TEXT,
 	  .value = "DIR[:DIR]",
@@ -259,6 +263,7 @@ int mg_command_server(const struct mg_options *options)
 		.memory_bytes = mg_options_int(options, "memory-limit"),
 		.query_memory_bytes = mg_options_int(options, "query-memory-limit"),
 		.changes_bytes = mg_options_int(options, "changes-retention"),
+		.no_leases = mg_options_flag(options, "no-read-leases"),
 		.copy_paths = mg_options_text(options, "copy-path"),
 		.copy_paths_write = mg_options_text(options, "copy-path-write"),
 		.write_bytes = mg_options_int(options, "write-memory"),

@@ -344,6 +344,7 @@ static int open_replica(struct mg_engine *engine, const struct mg_catalog_data *
 		.shard_count = data->shard_count,
 		.kv_shards = data->kv_shards,
 		.changes_bytes = engine->options.changes_bytes,
+		.no_leases = engine->options.no_leases,
 		.on_write = on_write,
 		.on_catalog = on_catalog,
 		.arg = engine,

@@ -34,6 +34,7 @@ struct mg_engine_options {
 	uint64_t
 		query_memory_bytes; /* exchange rows of one query in memory; 0: an eighth of memory_bytes */
 	uint64_t changes_bytes; /* that are kept of tables' changes; 0: none */
+	bool no_leases;         /* raft/node.h */
 	const char *copy_paths; /* directories that COPY may read (os/granted.h); borrowed */
 	const char *copy_paths_write; /* and write; likewise */
 	uint64_t write_bytes;   /* rows of a statement in memory (staging.h); 0: the default */

@@ -1,4 +1,4 @@
-/* clock.c - the two clocks. */
+/* clock.c - the clocks. */
 #include "os/clock.h"
 
 #include <errno.h>
@@ -20,6 +20,11 @@ uint64_t mg_clock_us(void)
 uint64_t mg_clock_ms(void)
 {
 	return mg_clock_us() / 1000;
+}
+
+uint64_t mg_clock_boot_ms(void)
+{
+	return (uint64_t)read_us(CLOCK_BOOTTIME) / 1000;
 }
 
 int64_t mg_clock_wall_us(void)

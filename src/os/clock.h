@@ -7,6 +7,7 @@
 
 uint64_t mg_clock_ms(void); /* monotonic, from an unknown start */
 uint64_t mg_clock_us(void);
+uint64_t mg_clock_boot_ms(void); /* monotonic, and counts while the machine sleeps */
 int64_t mg_clock_wall_ms(void); /* since 1970, UTC */
 int64_t mg_clock_wall_us(void);
 void mg_sleep_ms(uint32_t ms); /* never on a loop thread */

@@ -15,7 +15,8 @@
 #define PROBE_SIZE 12
 #define ANSWER_SIZE 13
 
-enum { FLAG_DISRUPT = 1, FLAG_GRANTED = 1, FLAG_PRE_VOTE = 2, FLAG_YES = 1 };
+enum { FLAG_DISRUPT = 1, FLAG_GRANTED = 1, FLAG_PRE_VOTE = 2, FLAG_TOLD = 4 };
+enum { FLAG_YES = 1, FLAG_PROMISE = 2 };
 
 /* ---- out --------------------------------------------------------------------------------------
  */
@@ -97,6 +98,7 @@ static void body_out(struct mg_out *out, const struct mg_message *message)
 	case MG_MESSAGE_VOTE:
 		flags |= message->vote.disrupt ? FLAG_DISRUPT : 0;
 		flags |= message->vote.pre_vote ? FLAG_PRE_VOTE : 0;
+		flags |= message->vote.told ? FLAG_TOLD : 0;
 		mg_out_u64(out, message->vote.last_index);
 		mg_out_u64(out, message->vote.last_term);
 		mg_out_u8(out, flags);
@@ -159,7 +161,10 @@ struct mg_buf *mg_raft_frame_probes(uint8_t kind, uint64_t from, uint64_t round,
 		mg_out_u32(&out, probes[i].group);
 		mg_out_u64(&out, probes[i].term);
 		if (kind == MG_RAFT_FRAME_ANSWER) {
-			mg_out_u8(&out, probes[i].yes ? FLAG_YES : 0);
+			uint8_t flags = probes[i].yes ? FLAG_YES : 0;
+
+			flags |= probes[i].promise ? FLAG_PROMISE : 0;
+			mg_out_u8(&out, flags);
 		}
 	}
 	mg_assert(out.size == size);
@@ -251,6 +256,7 @@ static bool message_in(struct mg_arena *arena, struct mg_in *in, struct mg_messa
 		flags = mg_in_u8(in);
 		out->vote.disrupt = flags & FLAG_DISRUPT;
 		out->vote.pre_vote = flags & FLAG_PRE_VOTE;
+		out->vote.told = flags & FLAG_TOLD;
 		return true;
 	case MG_MESSAGE_VOTE_RESULT:
 		flags = mg_in_u8(in);
@@ -289,7 +295,10 @@ static bool probes_in(struct mg_arena *arena, struct mg_in *in, struct mg_raft_f
 	for (uint32_t i = 0; i < count; i++) {
 		out->probes[i].group = mg_in_u32(in);
 		out->probes[i].term = mg_in_u64(in);
-		out->probes[i].yes = out->kind == MG_RAFT_FRAME_ANSWER && (mg_in_u8(in) & FLAG_YES);
+		uint8_t flags = out->kind == MG_RAFT_FRAME_ANSWER ? mg_in_u8(in) : 0;
+
+		out->probes[i].yes = flags & FLAG_YES;
+		out->probes[i].promise = flags & FLAG_PROMISE;
 		if (out->probes[i].group >= MG_GROUPS_MAX) {
 			return false;
 		}

@@ -16,14 +16,17 @@
  *     append         prev_index u64, prev_term u64, commit u64, count u32,
  *                    then for each entry term u64, type u8, size u32, data
  *     append result  rejected u64, last u64, features u16, capacity u16
- *     vote           last_index u64, last_term u64, flags u8 (1 disrupt, 2 pre-vote)
+ *     vote           last_index u64, last_term u64, flags u8 (1 disrupt, 2 pre-vote, 4 told)
  *     vote result    flags u8 (1 granted, 2 pre-vote), features u16, capacity u16
  *     install        index u64, term u64, members_index u64, members (u8 size, bytes),
  *                    manifest (u32 size, bytes)
  *     timeout now    last_index u64, last_term u64
  *     probe (16)     round u64, count u32, then for each group group u32, term u64
- *     answer (17)    round u64, count u32, then for each group group u32, term u64, flags u8 (1
- * yes)
+ *     answer (17)    round u64, count u32, then for each group group u32, term u64,
+ *                    flags u8 (1 yes, 2 promise)
+ *
+ * Flags that a node does not know it ignores, and one that does not know `told` and `promise` sends
+ * none: it gives no promise, so it carries no lease, and waits for those of others like anybody.
  *
  * Rule: a frame is decoded whole or refused; every length is checked against the bytes that are
  * there before anything is made of it, and what is decoded points into the frame.  A frame is at
@@ -51,6 +54,7 @@ struct mg_probe {
 	uint32_t group;
 	uint64_t term; /* the leader's; in an answer: of the asked node */
 	bool yes;      /* answer */
+	bool promise;  /* answer: see lease.h */
 };
 
 struct mg_raft_frame {

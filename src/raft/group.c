@@ -215,14 +215,53 @@ static void send_message(struct mg_group *group, const struct mg_message *messag
 		mg_assert(message->install.index == group->snapshot.snapshot.index);
 		copy.install.manifest = group->snapshot;
 		break;
+	case MG_MESSAGE_VOTE:
+		/* The core asks on in that manner when its first try came to nothing: in terms that others
+		 * may have led in between. */
+		copy.vote.told = message->vote.disrupt && (message->term == group->told_to_stand + 1 ||
+		                                           !(group->node->rules & MG_RULE_TOLD));
+		break;
 	case MG_MESSAGE_VOTE_RESULT:
 		mg_armour_refusal(group->node->rules, group->term, &copy);
+		break;
+	case MG_MESSAGE_TIMEOUT_NOW:
+		if (group->node->rules & MG_RULE_GIVEN) {
+			mg_lease_give_away(&group->lease, group->term);
+		}
 		break;
 	default:
 		break;
 	}
 	send_frame(group, message->peer,
 	           mg_raft_frame_message(group->id, group->node->options.self, &copy));
+}
+
+/* ---- promises (lease.h) -----------------------------------------------------------------------
+ */
+
+/* A candidate may be elected by what is on its way to it. */
+bool mg_group__promise(struct mg_group *group)
+{
+	uint64_t until_ms = mg_raft_node__boot_ms(group->node) + group->node->options.promise_ms;
+
+	if (group->role == MG_RAFT_CANDIDATE) {
+		return false;
+	}
+	mg_assert(until_ms >= group->promised_ms);
+	group->promised_ms = until_ms;
+	return true;
+}
+
+/* Milliseconds. */
+static unsigned promise_left(const struct mg_group *group)
+{
+	uint64_t now_ms = mg_raft_node__boot_ms(group->node);
+
+	if (!(group->node->rules & MG_RULE_PROMISE) || now_ms >= group->promised_ms) {
+		return 0;
+	}
+	mg_assert(group->promised_ms - now_ms <= group->node->options.promise_ms);
+	return (unsigned)(group->promised_ms - now_ms);
 }
 
 /* ---- what follows a step ----------------------------------------------------------------------
@@ -263,6 +302,9 @@ static void follow_log(struct mg_group *group, const struct mg_core_out *out)
 				(struct mg_raft_log_record){ .kind = MG_RAFT_LOG_TRUNCATE, .index = first };
 		}
 		for (size_t i = 0; i < out->append_count; i++) {
+			if (out->append[i].type == MG_ENTRY_CHANGE && (node->rules & MG_RULE_MEMBERS)) {
+				mg_lease_end(&group->lease);
+			}
 			node->records[count++] = (struct mg_raft_log_record){
 				.kind = MG_RAFT_LOG_ENTRY,
 				.entry = out->append[i],
@@ -296,6 +338,7 @@ static void follow_role(struct mg_group *group, const struct mg_core_out *out)
 	if (!changed) {
 		return;
 	}
+	mg_lease_end(&group->lease);
 	if (led) {
 		mg_group__fail_reads(group, MG_E_UNAVAILABLE);
 		mg_group__refuse_queue(group, MG_E_UNAVAILABLE);
@@ -460,6 +503,9 @@ int mg_group__message(struct mg_group *group, struct mg_message *message, struct
 	case MG_MESSAGE_INSTALL:
 		return mg_group__on_install(group, message, err);
 	case MG_MESSAGE_VOTE:
+		if (!message->vote.told && promise_left(group) > 0) {
+			return 0; /* an answer would not help: who asks tries again by itself */
+		}
 		if (info.role == MG_RAFT_FOLLOWER && info.last > 0 &&
 		    mg_armour_answers(group->node->rules, &info.members, group->node->options.self)) {
 			return on_vote(group, &info, message, err);
@@ -478,6 +524,7 @@ int mg_group__message(struct mg_group *group, struct mg_message *message, struct
 		if (mg_armour_elects_itself(group->node->rules, &info.members, group->node->options.self)) {
 			return 0;
 		}
+		group->told_to_stand = message->term;
 		break;
 	default:
 		break;
@@ -698,7 +745,8 @@ void mg_group__lost(struct mg_group *group, uint64_t peer)
 		unsigned rank = rank_of(&info.members, options->self, peer);
 		struct mg_core_event event = {
 			.kind = MG_CORE_LOST,
-			.lost = { .node = peer, .wait_ms = step_ms * (1 + 2 * rank) + chance },
+			.lost = { .node = peer,
+			          .wait_ms = promise_left(group) + step_ms * (1 + 2 * rank) + chance },
 		};
 
 		(void)mg_group__step(group, &event, NULL);
@@ -738,6 +786,30 @@ void mg_group__arm(struct mg_group *group)
 	mg_assert(node->deadline_ms <= group->deadline_ms);
 }
 
+/* Who has promised not to stand does not even get to that: the core's timer comes later. */
+static void run_core_timer(struct mg_group *group)
+{
+	struct mg_core_event event = { .kind = MG_CORE_TIMER };
+	struct mg_core_info info;
+
+	mg_core_info(group->core, &info);
+	bool alone = mg_armour_elects_itself(group->node->rules, &info.members,
+	                                     group->node->options.self);
+	unsigned left_ms = info.role == MG_RAFT_LEADER || alone ? 0 : promise_left(group);
+
+	if (left_ms > 0) {
+		group->core_ms = group->node->now_ms + left_ms;
+		return;
+	}
+	if (info.role == MG_RAFT_FOLLOWER && alone) {
+		struct mg_message raise = mg_armour_next_term(info.term);
+		struct mg_core_event first = { .kind = MG_CORE_MESSAGE, .message = &raise };
+
+		(void)mg_group__step(group, &first, NULL);
+	}
+	(void)mg_group__step(group, &event, NULL);
+}
+
 void mg_group__timer(struct mg_group *group)
 {
 	uint64_t now = group->node->now_ms;
@@ -748,19 +820,7 @@ void mg_group__timer(struct mg_group *group)
 		return;
 	}
 	if (now >= group->core_ms) {
-		struct mg_core_event event = { .kind = MG_CORE_TIMER };
-		struct mg_core_info info;
-
-		mg_core_info(group->core, &info);
-		if (info.role == MG_RAFT_FOLLOWER &&
-		    mg_armour_elects_itself(group->node->rules, &info.members, group->node->options.self)) {
-			struct mg_message raise = mg_armour_next_term(info.term);
-
-			event = (struct mg_core_event){ .kind = MG_CORE_MESSAGE, .message = &raise };
-			(void)mg_group__step(group, &event, NULL);
-			event = (struct mg_core_event){ .kind = MG_CORE_TIMER };
-		}
-		(void)mg_group__step(group, &event, NULL);
+		run_core_timer(group);
 	}
 	mg_group__expire_proposals(group);
 	mg_group__expire_reads(group);

@@ -58,6 +58,7 @@ struct mg_message {
 			uint64_t last_index, last_term; /* of the candidate's log */
 			bool disrupt;                   /* the leader itself asked for this election */
 			bool pre_vote;
+			bool told; /* the leader of the term before did: in this term, not in a later try */
 		} vote;
 		struct {
 			bool granted;

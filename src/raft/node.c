@@ -52,10 +52,12 @@ struct mg_raft_node *mg_raft_node__new(const struct mg_raft_node_options *option
 	choose64(&node->options.proposal_bytes_max, 64u << 20);
 	choose(&node->options.proposal_timeout_ms, 10000);
 	choose(&node->options.read_timeout_ms, 5000);
+	choose(&node->options.promise_ms, 250);
+	node->lease_ms = node->options.no_leases ? 0 : mg_lease_ms(node->options.promise_ms);
 	mg_assert(node->options.inflight_max <= MG_RAFT_FRAME_ENTRIES_MAX);
 	node->now_ms = options->env->ops->now_ms(options->env);
 	node->deadline_ms = UINT64_MAX;
-	node->round = 1;
+	node->round = options->incarnation << 32 | 1; /* an answer to an earlier life's fits none */
 	node->arena = mg_arena_new();
 	return node;
 }
@@ -420,13 +422,16 @@ static void on_core_trace(void *arg, const char *text)
 static struct mg_group *group_new(struct mg_raft_node *node, uint32_t id, struct mg_sm *sm)
 {
 	struct mg_group *group = mg_alloc0(sizeof *group);
-	group->frozen_ms = node->now_ms;
 	struct mg_env *env = node->options.env;
 
 	mg_assert(sm != NULL);
 	group->node = node;
 	group->id = id;
 	group->sm = sm;
+	group->frozen_ms = node->now_ms;
+	if (node->rules & MG_RULE_OPENING) {
+		mg_group__promise(group);
+	}
 	group->core = mg_core_new(&(struct mg_core_options){
 		.self = node->options.self,
 		.seed = env->ops->random(env),
@@ -534,7 +539,7 @@ void mg_raft_node__send(struct mg_raft_node *node, uint64_t peer_id, struct mg_b
 	node->options.net->ops->send(node->options.net, peer_id, frame);
 }
 
-/* Each group says whether our term, which must be durable, is at most the asker's. */
+/* Each group says whether our term, which must be durable, is at most the asker's, and promises. */
 static void on_probe(struct mg_raft_node *node, struct mg_raft_frame *frame)
 {
 	mg_assert(frame->probe_count > 0);
@@ -544,6 +549,7 @@ static void on_probe(struct mg_raft_node *node, struct mg_raft_frame *frame)
 		bool known = group != NULL && !group->failed;
 
 		probe->yes = known && group->hard_states == 0 && group->term <= probe->term;
+		probe->promise = probe->yes && mg_group__promise(group);
 		if (known && !(node->rules & MG_RULE_PROBE_TERM)) {
 			probe->yes = true;
 		}
@@ -564,7 +570,7 @@ static void on_answer(struct mg_raft_node *node, const struct mg_raft_frame *fra
 		struct mg_group *group = mg_raft_node_group(node, frame->probes[i].group);
 
 		if (group != NULL) {
-			mg_group__answer(group, frame->from, frame->round, frame->probes[i].yes);
+			mg_group__answer(group, frame->from, frame->round, &frame->probes[i]);
 		}
 	}
 }

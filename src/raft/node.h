@@ -49,6 +49,10 @@ struct mg_raft_node_options {
 	uint64_t proposal_bytes_max;  /* 64 MiB of a group proposed and not applied: then BUSY */
 	unsigned proposal_timeout_ms; /* 10,000: then its outcome is unknown */
 	unsigned read_timeout_ms;     /* 5,000 */
+	/* 250: how long a voter's promise lasts on which a lease stands (lease.h), and therefore how
+	 * much later an election may be.  The same on all nodes. */
+	unsigned promise_ms;
+	bool no_leases; /* of this node as leader: each read makes a round, or shares one */
 	/* What happens, for logs and checkers; may be NULL. */
 	void (*on_role)(void *arg, uint32_t group, enum mg_raft_role role, uint64_t term);
 	void (*on_trace)(void *arg, uint32_t group, const char *text);
@@ -151,9 +155,9 @@ int mg_group_transfer(struct mg_group *group, uint64_t node, struct mg_error *er
 /* error 0: what is applied up to index, anywhere, is a linearizable answer. */
 typedef void (*mg_read_cb)(void *arg, int error, uint64_t index, uint64_t leader);
 
-/* The index to read at: everything acknowledged before this call lies at or below it.  One round
- * trip, shared by all groups and all reads of the moment.  Fails at once: MG_E_UNAVAILABLE,
- * MG_E_BUSY. */
+/* The index to read at: everything acknowledged before this call lies at or below it.  In this turn
+ * when the leader has a lease (lease.h); else one round trip, shared by all groups and all reads of
+ * the moment.  Fails at once: MG_E_UNAVAILABLE, MG_E_BUSY. */
 int mg_group_read_index(struct mg_group *group, mg_read_cb cb, void *arg, struct mg_error *err);
 
 /* Somebody at another member waits for what this leader commits: it is told at once, and not only

@@ -11,6 +11,7 @@
 
 #include "raft/armour.h"
 #include "raft/frame.h"
+#include "raft/lease.h"
 #include "raft/node.h"
 
 /* Rules of the host besides the armour, which tests may switch off. */
@@ -18,7 +19,13 @@ enum {
 	MG_RULE_HOLD = 1 << 16,       /* messages wait for the hard state they depend on */
 	MG_RULE_PROBE = 1 << 17,      /* a read asks a majority */
 	MG_RULE_PROBE_TERM = 1 << 18, /* and an answer counts only if the term is not past */
-	MG_RULE_ALL = MG_ARMOUR_ALL | MG_RULE_HOLD | MG_RULE_PROBE | MG_RULE_PROBE_TERM,
+	/* Of lease.h: */
+	MG_RULE_PROMISE = 1 << 19, /* who has promised neither votes nor stands */
+	MG_RULE_OPENING = 1 << 20, /* a replica begins with a promise */
+	MG_RULE_GIVEN = 1 << 21,   /* who gives leadership away has no lease any more */
+	MG_RULE_TOLD = 1 << 22,    /* and only the first try of who was told gets votes for it */
+	MG_RULE_MEMBERS = 1 << 23, /* a lease ends with a change of members */
+	MG_RULE_ALL = MG_ARMOUR_ALL | ((1 << 24) - (1 << 16)),
 };
 
 #define MG_HELD_MAX 4096          /* frames of a group that wait for a hard state; more are lost */
@@ -81,6 +88,8 @@ struct mg_group {
 	uint64_t term, commit, stored;
 	struct mg_hard_state ballot; /* what rule H voted, beside the core */
 	uint64_t heard_ms;           /* of a leader; 0: never */
+	uint64_t promised_ms;        /* as a voter (lease.h); of boot_ms */
+	uint64_t told_to_stand;      /* the term whose leader has told it to */
 	uint64_t leader_term;        /* the term whose beginning we have handled as its leader */
 	bool barrier_due;            /* and which still lacks an entry */
 	uint64_t core_ms;            /* the core's timer */
@@ -126,7 +135,8 @@ struct mg_group {
 	size_t read_count;
 	uint64_t read_ms; /* no deadline is earlier */
 	uint64_t round, round_term, round_index, round_ms;
-	struct mg_members yes; /* of the round: who said so (only node numbers count) */
+	struct mg_members yes, promised; /* of the round: who said so (only node numbers count) */
+	struct mg_lease lease;
 };
 
 struct mg_raft_node {
@@ -134,6 +144,7 @@ struct mg_raft_node {
 	unsigned rules;
 	int failed;
 	uint64_t now_ms;          /* of this turn */
+	unsigned lease_ms;        /* 0: no leases */
 	struct mg_group **groups; /* by number */
 	size_t group_cap;
 	struct mg_group *dirty;
@@ -156,6 +167,10 @@ struct mg_raft_node {
 };
 
 /* node.c */
+static inline uint64_t mg_raft_node__boot_ms(const struct mg_raft_node *node)
+{
+	return node->options.env->ops->boot_ms(node->options.env);
+}
 struct mg_raft_node *mg_raft_node__new(const struct mg_raft_node_options *options, unsigned rules);
 void mg_raft_node__dirty(struct mg_group *group);
 void mg_raft_node__send(struct mg_raft_node *node, uint64_t peer, struct mg_buf *frame);
@@ -170,6 +185,7 @@ void mg_group__turn(struct mg_group *group);
 void mg_group__timer(struct mg_group *group);
 void mg_group__lost(struct mg_group *group, uint64_t peer); /* see mg_raft_node_lost */
 void mg_group__arm(struct mg_group *group);
+bool mg_group__promise(struct mg_group *group); /* false: it cannot */
 uint64_t mg_group__term_of(const struct mg_group *group, uint64_t index);
 uint64_t mg_group__leader(const struct mg_group *group);
 void mg_group__apply(struct mg_group *group);
@@ -186,7 +202,8 @@ void mg_group__hurry_proposals(struct mg_group *group); /* it leads no more */
 
 /* read.c */
 void mg_group__start_round(struct mg_group *group);
-void mg_group__answer(struct mg_group *group, uint64_t from, uint64_t round, bool yes);
+void mg_group__answer(struct mg_group *group, uint64_t from, uint64_t round,
+                      const struct mg_probe *answer);
 void mg_group__fail_reads(struct mg_group *group, int error);
 void mg_group__expire_reads(struct mg_group *group);
 bool mg_group__can_read(const struct mg_group *group);

@@ -1,5 +1,6 @@
 /*
- * read.c - linearizable reads by term probes: one round trip, no log write.
+ * read.c - linearizable reads by term probes: one round trip, no log write; and, for a while after
+ * a round, none at all.
  *
  * Rule: an index is handed out only if a majority of voters said, after the read was asked for,
  * that its term is at most ours, and each meant it durably.  Then no later leader can have
@@ -9,6 +10,17 @@
  * Reads that come while a round is under way wait for the next, which they all share; and all
  * groups that start a round in a turn share its frames, one for each peer (node.c).  A round that
  * gets no majority is sent again each heartbeat, until the reads' time is over.
+ *
+ * Answers promise not to vote, too, so a round that a majority has confirmed is a lease (lease.h):
+ * until it ends reads are answered in the turn in which they come.  When half of it is gone a read
+ * starts the next round behind itself, so who reads all the time never waits for one; who does not
+ * read costs nothing.
+ *
+ * Order: the read has come, then its index is taken, then the clock is looked at.  The lease holds
+ * at that look, so nobody else has led before it, and the index holds all that was acknowledged
+ * when the read was asked for.  A pause before the look is seen by it; after it, however long, the
+ * index stays right for this read.  The time of the turn (now_ms) would not do: it is that of the
+ * turn's beginning, and a read may come, after a pause, within it.
  *
  * Bound: MG_READS_MAX reads of a group.
  *
@@ -43,6 +55,7 @@ static void end_all(struct mg_group *group, struct mg_read *list, int error, uin
 	}
 }
 
+/* The clock is looked at before a probe is sent. */
 static void probe_peers(struct mg_group *group)
 {
 	struct mg_raft_node *node = group->node;
@@ -51,8 +64,10 @@ static void probe_peers(struct mg_group *group)
 	mg_core_info(group->core, &info);
 	mg_assert(info.role == MG_RAFT_LEADER);
 	group->round = node->round;
+	group->round_term = group->term;
 	group->round_ms = node->now_ms + node->options.heartbeat_ms;
-	group->yes.count = 0;
+	group->yes.count = group->promised.count = 0;
+	mg_lease_round(&group->lease, mg_raft_node__boot_ms(node));
 	for (size_t i = 0; i < info.members.count; i++) {
 		const struct mg_member *member = &info.members.list[i];
 
@@ -70,8 +85,8 @@ static void probe_peers(struct mg_group *group)
 	mg_assert(group->round > 0);
 }
 
-/* Does a majority stand behind the round? */
-static bool confirmed(struct mg_group *group)
+/* Are they, with this node, a majority of the voters? */
+static bool is_majority(const struct mg_group *group, const struct mg_members *who)
 {
 	struct mg_core_info info;
 	size_t yes = 0;
@@ -84,11 +99,11 @@ static bool confirmed(struct mg_group *group)
 
 		if (member->role == MG_MEMBER_VOTER &&
 		    (member->node == group->node->options.self ||
-		     mg_members_find(&group->yes, member->node) != NULL)) {
+		     mg_members_find(who, member->node) != NULL)) {
 			yes++;
 		}
 	}
-	return yes > mg_members_voters(&info.members) / 2 || !(group->node->rules & MG_RULE_PROBE);
+	return yes > mg_members_voters(&info.members) / 2;
 }
 
 static void finish_round(struct mg_group *group)
@@ -97,7 +112,7 @@ static void finish_round(struct mg_group *group)
 
 	mg_assert(list != NULL);
 	mg_assert(group->round_index <= group->commit);
-	if (!confirmed(group)) {
+	if (!is_majority(group, &group->yes) && (group->node->rules & MG_RULE_PROBE)) {
 		return;
 	}
 	group->probing = NULL;
@@ -105,31 +120,60 @@ static void finish_round(struct mg_group *group)
 	mg_raft_node__dirty(group);
 }
 
+/* False: there is no lease.  The index comes before the clock. */
+static bool answer_by_lease(struct mg_group *group)
+{
+	const struct mg_raft_node *node = group->node;
+	struct mg_read *list = group->reads;
+	uint64_t index = group->commit;
+
+	if (group->lease.until_ms == 0) {
+		return false;
+	}
+	uint64_t now_ms = mg_raft_node__boot_ms(node);
+
+	if (!mg_lease_holds(&group->lease, now_ms)) {
+		return false;
+	}
+	group->reads = NULL;
+	if (group->probing == NULL && mg_lease_ages(&group->lease, now_ms, node->lease_ms)) {
+		probe_peers(group);
+	}
+	end_all(group, list, 0, index, node->options.self);
+	return true;
+}
+
 void mg_group__start_round(struct mg_group *group)
 {
 	/* Our own vote counts too, so it must be durable. */
-	if (group->reads == NULL || group->probing != NULL || group->hard_states > 0 ||
-	    !mg_group__can_read(group)) {
+	if (group->reads == NULL || group->hard_states > 0 || !mg_group__can_read(group) ||
+	    answer_by_lease(group) || group->probing != NULL) {
 		return;
 	}
 	group->probing = group->reads;
 	group->reads = NULL;
-	group->round_term = group->term;
 	group->round_index = group->commit;
 	mg_assert(group->round_index > 0);
 	probe_peers(group);
 	finish_round(group); /* of a single voter */
 }
 
-void mg_group__answer(struct mg_group *group, uint64_t from, uint64_t round, bool yes)
+void mg_group__answer(struct mg_group *group, uint64_t from, uint64_t round,
+                      const struct mg_probe *answer)
 {
 	mg_assert(from > 0);
 	mg_assert(from != group->node->options.self);
-	if (!yes || group->failed || group->probing == NULL || round != group->round ||
-	    group->role != MG_RAFT_LEADER || group->term != group->round_term) {
+	if (!answer->yes || group->failed || round != group->round || group->role != MG_RAFT_LEADER ||
+	    group->term != group->round_term) {
 		return;
 	}
-	if (mg_members_set(&group->yes, from, MG_MEMBER_VOTER, NULL) == 0) {
+	/* Before the reads: what they are followed by finds the lease. */
+	if (answer->promise && group->node->lease_ms > 0 &&
+	    mg_members_set(&group->promised, from, MG_MEMBER_VOTER, NULL) == 0 &&
+	    is_majority(group, &group->promised)) {
+		mg_lease_confirm(&group->lease, group->term, group->node->lease_ms);
+	}
+	if (mg_members_set(&group->yes, from, MG_MEMBER_VOTER, NULL) == 0 && group->probing != NULL) {
 		finish_round(group);
 	}
 }

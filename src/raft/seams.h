@@ -19,7 +19,8 @@
 struct mg_env;
 
 struct mg_env_ops {
-	uint64_t (*now_ms)(struct mg_env *env); /* monotonic */
+	uint64_t (*now_ms)(struct mg_env *env);  /* monotonic */
+	uint64_t (*boot_ms)(struct mg_env *env); /* too, and counts while the machine sleeps */
 	uint64_t (*random)(struct mg_env *env);
 	/* Call mg_raft_node_turn at this time at the latest; the last call counts. */
 	void (*wake_at)(struct mg_env *env, uint64_t ms);

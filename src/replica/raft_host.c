@@ -91,6 +91,12 @@ static uint64_t env_now_ms(struct mg_env *env)
 	return mg_clock_ms();
 }
 
+static uint64_t env_boot_ms(struct mg_env *env)
+{
+	(void)env;
+	return mg_clock_boot_ms();
+}
+
 static uint64_t env_random(struct mg_env *env)
 {
 	(void)env;
@@ -104,6 +110,7 @@ static void env_wake_at(struct mg_env *env, uint64_t ms)
 
 static const struct mg_env_ops env_ops = {
 	.now_ms = env_now_ms,
+	.boot_ms = env_boot_ms,
 	.random = env_random,
 	.wake_at = env_wake_at,
 };

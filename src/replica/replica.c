@@ -386,6 +386,7 @@ static int open_host(struct mg_replica *replica, struct mg_error *err)
 		.raft = { .proposal_timeout_ms = PROPOSAL_MS_MAX,
 		          .election_ms = options->election_ms,
 		          .heartbeat_ms = options->heartbeat_ms,
+		          .no_leases = options->no_leases,
 		          .on_role = mg_replica__on_role,
 		          .watch_arg = replica },
 		.on_failed = on_log_failed,

@@ -52,6 +52,7 @@ struct mg_replica_options {
 	struct mg_peers *peers;   /* borrowed; started by open, stopped by the caller */
 	const char *name, *address; /* of this node, for the catalog; borrowed; NULL: as it says */
 	unsigned election_ms, heartbeat_ms; /* 0: as raft/node.h */
+	bool no_leases;                     /* likewise */
 	uint64_t changes_bytes; /* of changes that are kept for who follows them; 0: none */
 	uint64_t dead_after_ms; /* away so long, a node loses its votes to others; 0: 5 minutes */
 	/* Before rows of a shard change; and after a version of the catalog was published, before its

@@ -413,6 +413,7 @@ static int open_engine(struct server *server, struct mg_error *err)
 		.memory_bytes = options->memory_bytes,
 		.query_memory_bytes = options->query_memory_bytes,
 		.changes_bytes = options->changes_bytes,
+		.no_leases = options->no_leases,
 		.copy_paths = options->copy_paths,
 		.copy_paths_write = options->copy_paths_write,
 		.write_bytes = options->write_bytes,

@@ -191,12 +191,14 @@ void sim_command_ended(uint64_t id, int error, uint64_t index)
 	}
 }
 
-void sim_read_ended(uint32_t group, uint64_t committed_before, int error, uint64_t index)
+void sim_read_ended(uint32_t group, uint64_t asked_ms, uint64_t committed_before, int error,
+                    uint64_t index)
 {
 	if (error != 0) {
 		return;
 	}
 	sim.result.reads++;
+	sim.result.leased += asked_ms == sim.now_ms; /* no round is as short */
 	groups[group].reads++;
 	if (index < committed_before) {
 		sim_fail("a read of group %u got index %" PRIu64 ", but %" PRIu64 " was applied before it",

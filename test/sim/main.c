@@ -49,6 +49,7 @@ static const struct control {
 	bool skip_fsync;
 	bool slow_disk; /* what it prevents happens while a sync takes long */
 	bool no_cuts, free_lanes, overtaking, untold; /* of transactions over groups */
+	bool drift, overstay, sleepy;                 /* of leases */
 	uint64_t seeds; /* within which it must fail; 0: shown by its unit test alone */
 } controls[] = {
 	{ .name = "anchor", .rules = MG_ARMOUR_ANCHOR, .seeds = 2000 },
@@ -64,6 +65,14 @@ static const struct control {
 	{ .name = "hold", .rules = MG_RULE_HOLD, .slow_disk = true, .seeds = 2000 },
 	{ .name = "probe", .rules = MG_RULE_PROBE, .seeds = 2000 },
 	{ .name = "probe-term", .rules = MG_RULE_PROBE_TERM, .seeds = 2000 },
+	{ .name = "promise", .rules = MG_RULE_PROMISE, .seeds = 2000 },
+	{ .name = "opening", .rules = MG_RULE_OPENING, .seeds = 2000 },
+	{ .name = "given", .rules = MG_RULE_GIVEN, .seeds = 2000 },
+	{ .name = "told-once", .rules = MG_RULE_TOLD },
+	{ .name = "members", .rules = MG_RULE_MEMBERS },
+	{ .name = "drift", .drift = true, .seeds = 2000 },
+	{ .name = "overstay", .overstay = true, .seeds = 2000 },
+	{ .name = "sleepy", .sleepy = true, .seeds = 2000 },
 	{ .name = "fsync", .skip_fsync = true, .seeds = 2000 },
 	{ .name = "cuts", .no_cuts = true, .seeds = 2000 },
 	{ .name = "touch", .free_lanes = true, .seeds = 2000 },
@@ -203,13 +212,14 @@ static int run_seeds(const struct work *work)
 
 	printf("%" PRIu64 " seeds of %" PRIu64 " s in %.0f s: %" PRIu64 " events, %" PRIu64
 	       " entries committed, %" PRIu64 " writes acknowledged, %" PRIu64 " refused, %" PRIu64
-	       " unknown, %" PRIu64 " reads, %" PRIu64 " elections, %" PRIu64
+	       " unknown, %" PRIu64 " reads, %" PRIu64 " of them by leases, %" PRIu64
+	       " elections, %" PRIu64
 	       " changes of members, %" PRIu64 " snapshots installed, %" PRIu64
 	       " crashes, %" PRIu64 " states made anew, %" PRIu64 " of them from older ones, %" PRIu64
 	       " cuts read, %" PRIu64 " drivers of transactions lost\n",
 	       ran, work->options.virtual_ms / 1000, seconds() - start, sum.events, sum.committed,
-	       sum.acknowledged, sum.refused, sum.unknown, sum.reads, sum.elections, sum.changes,
-	       sum.installs, sum.crashes, sum.mended, sum.older,
+	       sum.acknowledged, sum.refused, sum.unknown, sum.reads, sum.leased, sum.elections,
+	       sum.changes, sum.installs, sum.crashes, sum.mended, sum.older,
 	       sum.cuts, sum.drivers);
 	printf("[  PASSED  ] %" PRIu64 " test(s).\n", ran - failed);
 	if (failed > 0) {
@@ -219,12 +229,15 @@ static int run_seeds(const struct work *work)
 }
 
 /* more: beside what is switched off already. */
-static void switch_off_cuts(struct sim_options *options, const struct control *control, bool more)
+static void switch_off_more(struct sim_options *options, const struct control *control, bool more)
 {
 	options->no_cuts = (more && options->no_cuts) || control->no_cuts;
 	options->free_lanes = (more && options->free_lanes) || control->free_lanes;
 	options->overtaking = (more && options->overtaking) || control->overtaking;
 	options->untold = (more && options->untold) || control->untold;
+	options->drift = (more && options->drift) || control->drift;
+	options->overstay = (more && options->overstay) || control->overstay;
+	options->sleepy = (more && options->sleepy) || control->sleepy;
 }
 
 static int run_controls(struct work work)
@@ -244,7 +257,7 @@ static int run_controls(struct work work)
 		work.options.rules = MG_RULE_ALL & ~controls[i].rules;
 		work.options.skip_fsync = controls[i].skip_fsync;
 		work.options.slow_disk = controls[i].slow_disk;
-		switch_off_cuts(&work.options, &controls[i], false);
+		switch_off_more(&work.options, &controls[i], false);
 		bool bitten = run(&work, &ran, &sum) > 0;
 
 		printf("without %s: %s within %" PRIu64 " seeds\n", controls[i].name,
@@ -288,7 +301,7 @@ static bool switch_off(struct sim_options *options, const char *name)
 		if (strcmp(controls[i].name, name) == 0) {
 			options->rules &= ~controls[i].rules;
 			options->skip_fsync = options->skip_fsync || controls[i].skip_fsync;
-			switch_off_cuts(options, &controls[i], true);
+			switch_off_more(options, &controls[i], true);
 			return true;
 		}
 	}

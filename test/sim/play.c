@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define COMMAND_SIZE_MAX 6000
+#define QUIET_MS 900
 
 /* ---- clients ----------------------------------------------------------------------------------
  */
@@ -32,7 +33,7 @@ static void propose(struct mg_group *group, uint32_t id)
 
 struct asked {
 	uint32_t group;
-	uint64_t committed;
+	uint64_t ms, committed;
 };
 
 static void on_read(void *arg, int error, uint64_t index, uint64_t leader)
@@ -40,7 +41,7 @@ static void on_read(void *arg, int error, uint64_t index, uint64_t leader)
 	struct asked *asked = arg;
 
 	(void)leader;
-	sim_read_ended(asked->group, asked->committed, error, index);
+	sim_read_ended(asked->group, asked->ms, asked->committed, error, index);
 	mg_free(asked);
 }
 
@@ -48,7 +49,7 @@ static void ask_read(struct mg_group *group, uint32_t id)
 {
 	struct asked *asked = mg_alloc(sizeof *asked);
 
-	*asked = (struct asked){ .group = id, .committed = sim_committed(id) };
+	*asked = (struct asked){ .group = id, .ms = sim.now_ms, .committed = sim_committed(id) };
 	if (mg_group_read_index(group, on_read, asked, NULL) != 0) {
 		mg_free(asked);
 	}
@@ -149,6 +150,7 @@ static void damage(uint32_t id, uint32_t group)
 	mg_raft_node_close(it, false);
 	model->owner = NULL;
 	model->damaged = true;
+	model->refused_ms = 0; /* the group that is opened for it does not know of that */
 	model->now = model->durable = model->kept = model->pulled = (struct sim_state){ 0 };
 	mg_raft_node_turn(node->node);
 }
@@ -262,13 +264,15 @@ static void visit(uint32_t node, uint32_t id)
 	if (sim.profile.churn && !sim.calm && sim_chance(60)) {
 		change_members(group, id);
 	}
-	for (uint64_t count = 1 + sim_below(3); count > 0; count--) {
+	bool quiet = sim.now_ms < sim.quiet_until && !sim.calm;
+
+	for (uint64_t count = quiet ? 0 : 1 + sim_below(3); count > 0; count--) {
 		propose(group, id);
 	}
-	if (sim_chance(500)) {
+	if (sim_chance(800)) {
 		ask_read(group, id);
 	}
-	if (!sim.calm && sim_chance(3)) {
+	if (!sim.calm && sim_chance(10)) {
 		(void)mg_group_transfer(group, 0, NULL);
 	}
 	mg_raft_node_turn(sim.nodes[node].node);
@@ -328,8 +332,11 @@ static void pause_node(uint32_t node)
 	if (!it->up || it->paused_until != 0) {
 		return;
 	}
+	it->paused_at = sim.now_ms;
 	it->paused_until = sim.now_ms + 100 + sim_below(1200);
-	sim_trace("node %u stops until %llu", node, (unsigned long long)it->paused_until);
+	it->sleeps = sim_chance(300);
+	sim_trace("node %u %s until %llu", node, it->sleeps ? "sleeps" : "stops",
+	          (unsigned long long)it->paused_until);
 	sim_push((struct sim_event){
 		.at = it->paused_until, .kind = SIM_RESUME, .node = node, .life = it->life });
 }
@@ -359,6 +366,88 @@ static void lose(uint32_t node, unsigned per_mille)
 	}
 }
 
+/* ---- what leases must survive ----------------------------------------------------------------
+ */
+
+static uint32_t leader_of(uint32_t id)
+{
+	for (uint32_t node = 1; node <= SIM_NODES; node++) {
+		struct mg_group *group = sim_group(node, id);
+
+		if (group != NULL && group->role == MG_RAFT_LEADER) {
+			return node;
+		}
+	}
+	return 0;
+}
+
+static void cut_off(uint32_t leader, bool both)
+{
+	for (uint32_t other = 1; other <= SIM_NODES; other++) {
+		if (other != leader) {
+			cut_link(other, leader, both);
+		}
+	}
+}
+
+/* Some do not hear the leader any more, and stand, when they may; those whom they ask have just
+ * been started. */
+static void blink_some(uint32_t leader)
+{
+	for (uint32_t other = 1; other <= SIM_NODES; other++) {
+		if (other != leader && sim_chance(500)) {
+			cut_link(leader, other, true);
+		} else if (other != leader) {
+			sim_push((struct sim_event){ .at = sim.now_ms + 250 + sim_below(350),
+			                             .kind = SIM_BLINK,
+			                             .node = other,
+			                             .from = leader,
+			                             .life = sim.nodes[other].life });
+		}
+	}
+}
+
+void sim_play_blink(uint32_t node, uint32_t leader)
+{
+	if (node == leader) {
+		blink_some(leader);
+		return;
+	}
+	sim_trace("node %u blinks", node);
+	sim_crash(node);
+	sim_start(node);
+	cut_link(leader, node, true); /* a connection takes a while */
+}
+
+/* A leader goes on without being heard, or without hearing that it leads no more. */
+static void strike_leader(void)
+{
+	uint32_t id = (uint32_t)sim_below(sim.profile.groups), leader = leader_of(id);
+
+	if (leader == 0) {
+		return;
+	}
+	switch (sim_below(3)) {
+	case 0:
+		cut_off(leader, true);
+		lose(leader, 1000);
+		break;
+	case 1:
+		(void)mg_group_transfer(sim_group(leader, id), 0, NULL);
+		mg_raft_node_turn(sim.nodes[leader].node);
+		cut_off(leader, false);
+		break;
+	default: /* nobody's log gets longer than that of who stands later */
+		sim.quiet_until = sim.now_ms + QUIET_MS;
+		sim_push((struct sim_event){ .at = sim.now_ms + 60,
+		                             .kind = SIM_BLINK,
+		                             .node = leader,
+		                             .from = leader,
+		                             .life = sim.nodes[leader].life });
+		break;
+	}
+}
+
 void sim_play_fault(void)
 {
 	uint32_t node = 1 + (uint32_t)sim_below(SIM_NODES);
@@ -370,6 +459,10 @@ void sim_play_fault(void)
 	sim_push((struct sim_event){ .at = sim.now_ms + 50 + sim_below(700), .kind = SIM_FAULT });
 	if (sim.profile.damage && sim_chance(150)) {
 		damage(node, (uint32_t)sim_below(sim.profile.groups));
+		return;
+	}
+	if (sim_chance(250)) {
+		strike_leader();
 		return;
 	}
 	if (sim_chance(200)) {

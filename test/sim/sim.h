@@ -36,6 +36,9 @@ struct sim_options {
 	bool free_lanes; /* control: what is applied is shown, whoever reads */
 	bool overtaking; /* control: transactions over groups do not wait for each other */
 	bool untold;     /* control: who reads one group answers at once */
+	bool drift;      /* control: clocks run faster and slower than leases allow for */
+	bool overstay;   /* control: leases last longer than the promises they stand on */
+	bool sleepy;     /* control: leases do not count the time that a machine sleeps */
 	bool trace;      /* every decision, on stdout */
 };
 
@@ -50,11 +53,13 @@ struct sim_profile {
 	unsigned disk_slow;       /* per mille of syncs */
 	unsigned apply_ms;        /* the most an apply takes; 0: at once */
 	bool damage;              /* states are lost, of one replica of a group at a time */
+	bool leases;              /* leaders have them */
+	unsigned clock_off;       /* per mille that a clock may run too fast or too slow */
 };
 
 struct sim_result {
 	uint64_t events, committed, acknowledged, refused, unknown, reads, elections, changes, installs,
-		crashes, mended, older, cuts, drivers;
+		crashes, mended, older, cuts, drivers, leased;
 };
 
 enum sim_event_kind {
@@ -70,6 +75,7 @@ enum sim_event_kind {
 	SIM_LANE,
 	SIM_READ,
 	SIM_LOST,
+	SIM_BLINK,
 };
 
 struct sim_event {
@@ -195,6 +201,8 @@ struct sim_node {
 	uint64_t paused_until;             /* 0: runs */
 	uint64_t wake_ms;                  /* world time */
 	uint64_t clock_offset, clock_rate; /* of its own clock; rate in per mille */
+	uint64_t paused_at, slept_ms;      /* slept: what its monotonic clock did not count */
+	bool sleeps;                       /* the machine, and not only the process */
 	struct mg_raft_node *node;
 	struct sim_disk disk;
 	struct mg_cuts *cuts; /* while it is up */
@@ -214,6 +222,7 @@ struct sim_world {
 	bool cut[SIM_NODES + 1][SIM_NODES + 1];
 	uint64_t arrival[SIM_NODES + 1][SIM_NODES + 1]; /* the last one, for FIFO links */
 	bool calm;
+	uint64_t quiet_until; /* nobody writes much */
 	char failure[256];
 };
 
@@ -240,6 +249,7 @@ void sim_play_begin(void);
 void sim_play_client(void);
 void sim_play_fault(void);
 void sim_play_resumed(uint32_t node);
+void sim_play_blink(uint32_t node, uint32_t leader);
 struct mg_members sim_first_members(void);
 
 /* ---- checks (check.c) -------------------------------------------------------------------------
@@ -257,6 +267,8 @@ uint64_t sim_command_new(uint32_t group);
 void sim_command_withdrawn(uint64_t command); /* propose itself failed */
 void sim_command_ended(uint64_t command, int error, uint64_t index);
 uint64_t sim_committed(uint32_t group);
-void sim_read_ended(uint32_t group, uint64_t committed_before, int error, uint64_t index);
+/* A read of `asked_ms`. */
+void sim_read_ended(uint32_t group, uint64_t asked_ms, uint64_t committed_before, int error,
+                    uint64_t index);
 
 #endif

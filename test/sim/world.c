@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define CALM_MS 8000
+#define PROMISE_MS 250
 #define ELECTION_MS_MAX 3000 /* at the end, to be over */
 
 struct sim_world sim;
@@ -127,7 +128,15 @@ static uint64_t on_now(struct mg_env *env)
 {
 	const struct sim_node *node = of_env(env);
 
-	return node->clock_offset + sim.now_ms * node->clock_rate / 1000;
+	return node->clock_offset + (sim.now_ms - node->slept_ms) * node->clock_rate / 1000;
+}
+
+static uint64_t on_boot(struct mg_env *env)
+{
+	const struct sim_node *node = of_env(env);
+
+	return sim.options.sleepy ? on_now(env)
+	                          : node->clock_offset + sim.now_ms * node->clock_rate / 1000;
 }
 
 static uint64_t on_random(struct mg_env *env)
@@ -145,7 +154,7 @@ static void on_wake_at(struct mg_env *env, uint64_t ms)
 		node->wake_ms = UINT64_MAX;
 		return;
 	}
-	node->wake_ms = (local * 1000 + node->clock_rate - 1) / node->clock_rate;
+	node->wake_ms = (local * 1000 + node->clock_rate - 1) / node->clock_rate + node->slept_ms;
 	if (node->wake_ms <= sim.now_ms) {
 		node->wake_ms = sim.now_ms + 1;
 	}
@@ -224,7 +233,12 @@ void sim_open(uint32_t id, uint32_t group)
 
 void sim_start(uint32_t id)
 {
-	static const struct mg_env_ops env = { on_now, on_random, on_wake_at };
+	static const struct mg_env_ops env = {
+		.now_ms = on_now,
+		.boot_ms = on_boot,
+		.random = on_random,
+		.wake_at = on_wake_at,
+	};
 	static const struct mg_net_ops net = { .send = on_send };
 	struct sim_node *node = &sim.nodes[id];
 
@@ -237,7 +251,8 @@ void sim_start(uint32_t id)
 	node->life++;
 	node->paused_until = 0;
 	node->clock_offset = 1000 + sim_below(1000000);
-	node->clock_rate = 980 + sim_below(41);
+	node->clock_rate = 1000 - sim.profile.clock_off + sim_below(2 * sim.profile.clock_off + 1);
+	node->slept_ms = 0;
 	node->cuts = mg_cuts_new(SIM_GROUPS_MAX);
 	node->node = mg_raft_node__new(
 		&(struct mg_raft_node_options){
@@ -255,11 +270,14 @@ void sim_start(uint32_t id)
 			.keep_entries = 8,
 			.proposal_timeout_ms = 3000,
 			.read_timeout_ms = 1000,
+			.promise_ms = PROMISE_MS,
+			.no_leases = !sim.profile.leases,
 			.on_role = on_role,
 			.on_trace = sim.options.trace ? on_trace : NULL,
 			.watch_arg = node,
 		},
 		sim.options.rules);
+	node->node->lease_ms *= sim.options.overstay ? 3 : 1;
 	for (uint32_t group = 0; group < sim.profile.groups; group++) {
 		if (mg_raft_node_knows(node->node, group) && !node->models[group].damaged) {
 			sim_open(id, group);
@@ -343,6 +361,7 @@ static void handle(const struct sim_event *event)
 	case SIM_RESUME:
 		if (node->life == event->life) {
 			node->paused_until = 0;
+			node->slept_ms += node->sleeps ? sim.now_ms - node->paused_at : 0;
 			sim_play_resumed(event->node);
 		}
 		break;
@@ -356,6 +375,11 @@ static void handle(const struct sim_event *event)
 			mg_raft_node_lost(node->node, event->from);
 		}
 		break;
+	case SIM_BLINK:
+		if (node->up && node->life == event->life && !sim.calm) {
+			sim_play_blink(event->node, event->from);
+		}
+		return;
 	case SIM_SYNC:
 		if (node->life == event->life) {
 			sim_disk_synced(&node->disk);
@@ -450,6 +474,8 @@ static void draw_profile(void)
 	}
 	profile->apply_ms = sim_chance(500) ? (unsigned)sim_below(40) : 0;
 	profile->damage = profile->snapshots && sim_chance(500);
+	profile->leases = sim_chance(800);
+	profile->clock_off = sim.options.drift ? 600 : sim_chance(500) ? 100 : 20;
 }
 
 static void begin(const struct sim_options *options)

@@ -46,6 +46,7 @@ static void messages(struct mg_message out[6])
 	out[2].vote.last_index = 11;
 	out[2].vote.last_term = 3;
 	out[2].vote.disrupt = true;
+	out[2].vote.told = true;
 	out[3].vote_result.granted = true;
 	out[3].vote_result.pre_vote = true;
 	out[3].vote_result.capacity = 17;
@@ -98,7 +99,8 @@ static void test_each_message_comes_back(void **state)
 
 static void test_probes_come_back(void **state)
 {
-	struct mg_probe probes[2] = { { .group = 1, .term = 9, .yes = true }, { .group = 65535 } };
+	struct mg_probe probes[2] = { { .group = 1, .term = 9, .yes = true, .promise = true },
+		                          { .group = 65535 } };
 	struct mg_arena *arena = mg_arena_new();
 	struct mg_raft_frame frame;
 
@@ -112,6 +114,8 @@ static void test_probes_come_back(void **state)
 		assert_int_equal(frame.probe_count, 2);
 		assert_int_equal(frame.probes[0].term, 9);
 		assert_int_equal(frame.probes[0].yes, kind == MG_RAFT_FRAME_ANSWER);
+		assert_int_equal(frame.probes[0].promise, kind == MG_RAFT_FRAME_ANSWER);
+		assert_false(frame.probes[1].yes || frame.probes[1].promise);
 		assert_int_equal(frame.probes[1].group, 65535);
 		mg_buf_unref(bytes);
 	}
