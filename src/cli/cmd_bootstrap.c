@@ -35,7 +35,10 @@ const struct mg_option mg_options_bootstrap[] = {
 	  .fallback = "0",
 	  .help = "size of the TPC-DS tables, in schema tpcds; 0: none" },
 	{ .name = "shard-count", .kind = MG_O_INT, .fallback = "11", .help = "shards of the tables" },
-	{ .name = "kv-shard-count", .kind = MG_O_INT, .fallback = "0",
+	{ .name = "kv-shard-count",
+	  .kind = MG_O_INT,
+	  .max = MG_BOOTSTRAP_SHARDS_MAX,
+	  .fallback = "4",
 	  .help = "shards of keys and values; 0: none" },
 	{ .name = "host",
 	  .kind = MG_O_TEXT,
@@ -121,6 +124,8 @@ static int run(const struct mg_options *options, const char *client, const char 
 	struct progress progress = { .terminal = mg_tty_is(2) };
 	struct mg_bootstrap_report report = { 0 };
 	struct mg_error err = { 0 };
+	uint64_t kv_shards = mg_options_int(options, "kv-shard-count");
+	bool kv_given = mg_options_given(options, "kv-shard-count");
 	struct mg_bootstrap_options bootstrap = {
 		.data_dir = mg_options_text(options, "data-dir"),
 		.client_username = mg_options_text(options, "client-username"),
@@ -133,7 +138,8 @@ static int run(const struct mg_options *options, const char *client, const char 
 		.ssb = mg_options_flag(options, "ssb"),
 		.shard_count = mg_options_given(options, "shard-count")
 		                   ? (uint32_t)mg_options_int(options, "shard-count") : 0,
-		.kv_shard_count = (uint32_t)mg_options_int(options, "kv-shard-count"),
+		.kv_shard_count = kv_given ? (uint32_t)kv_shards : 0,
+		.no_keys = kv_given && kv_shards == 0,
 		.overwrite = mg_options_flag(options, "overwrite"),
 		.threads = (unsigned)mg_options_int(options, "threads"),
 		.memory_bytes = mg_options_int(options, "memory-limit"),

@@ -30,6 +30,11 @@ const struct mg_option mg_options_demo[] = {
 	  .fallback = "0.1",
 	  .help = "of the TPC-H data; 0: none" },
 	{ .name = "shard-count", .kind = MG_O_INT, .fallback = "4", .help = "shards of the tables" },
+	{ .name = "kv-shard-count",
+	  .kind = MG_O_INT,
+	  .max = SHARDS_MAX,
+	  .fallback = "4",
+	  .help = "shards of keys and values; 0: none" },
 	{ .name = "run",
 	  .kind = MG_O_TEXT,
 	  .value = "FILE",
@@ -204,6 +209,7 @@ int mg_command_demo(const struct mg_options *options)
 			.workers = (unsigned)mg_options_int(options, "workers"),
 			.scale_factor = mg_options_number(options, "scale-factor"),
 			.shard_count = (unsigned)mg_options_int(options, "shard-count"),
+			.kv_shard_count = (unsigned)mg_options_int(options, "kv-shard-count"),
 			.keep = mg_options_flag(options, "keep"),
 		}, &err) || connect_shell(&shell, demo, &err)) {
 		exit_code = mg_demo_stopped ? 0 : mg_cli_fail(&err);

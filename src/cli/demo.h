@@ -17,7 +17,7 @@
 struct mg_demo_options {
 	unsigned servers, workers;
 	double scale_factor;
-	unsigned shard_count;
+	unsigned shard_count, kv_shard_count; /* of tables, of keys and values */
 	bool keep;                  /* leave the data directory */
 	bool quiet;                 /* no transcript */
 };

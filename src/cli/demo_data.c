@@ -87,11 +87,23 @@ static int bootstrap(struct mg_demo *demo, const char *data_dir, struct mg_error
 {
 	char *scale = mg_format("%.17g", demo->options.scale_factor);
 	char *shards = mg_format("%u", demo->options.shard_count);
+	char *kv_shards = mg_format("%u", demo->options.kv_shard_count);
 	char *client = mg_format("MERGANSER_CLIENT_PASSWORD=%s", demo->password);
 	char *worker = mg_format("MERGANSER_WORKER_PASSWORD=%s", demo->worker_password);
 	const char *env[] = { client, worker, NULL };
-	const char *argv[] = { demo->self, "bootstrap", "--data-dir", data_dir, "--client-username",
-		                   "demo", "--tpch-scale-factor", scale, "--shard-count", shards, NULL };
+	const char *argv[] = { demo->self,
+		                   "bootstrap",
+		                   "--data-dir",
+		                   data_dir,
+		                   "--client-username",
+		                   "demo",
+		                   "--tpch-scale-factor",
+		                   scale,
+		                   "--shard-count",
+		                   shards,
+		                   "--kv-shard-count",
+		                   kv_shards,
+		                   NULL };
 	struct mg_demo_node child = { .name = "bootstrap" };
 	int status = 0, code = mg_demo__start_child(demo, &child, argv, env, err);
 
@@ -107,6 +119,7 @@ static int bootstrap(struct mg_demo *demo, const char *data_dir, struct mg_error
 	}
 	mg_free(scale);
 	mg_free(shards);
+	mg_free(kv_shards);
 	mg_free(client);
 	mg_free(worker);
 	return code;
@@ -249,7 +262,8 @@ int mg_demo__make_data(struct mg_demo *demo, struct mg_error *err)
 		return code;
 	}
 	sample = mg_format("-sf%g-shards%u", demo->options.scale_factor, demo->options.shard_count);
-	cached = mg_format("%s/%s-%s-%s%s", root, MG_VERSION, MG_COMMIT, mg_duck_version(), sample);
+	cached = mg_format("%s/%s-%s-%s-kv%u%s", root, MG_VERSION, MG_COMMIT, mg_duck_version(),
+	                   demo->options.kv_shard_count, sample);
 	code = mg_dir_exists(cached) ? 0 : fill_cache(demo, cached, err);
 	if (code == 0) {
 		remove_older(root, sample, cached);

@@ -122,6 +122,11 @@ static int options_check(const struct mg_bootstrap_options *options, struct mg_e
 		return mg_error_set(err, MG_E_USAGE, "the number of shards must be between 1 and %d",
 		                    MG_BOOTSTRAP_SHARDS_MAX);
 	}
+	if (options->kv_shard_count > MG_BOOTSTRAP_SHARDS_MAX) {
+		return mg_error_set(err, MG_E_USAGE,
+		                    "the number of shards of keys must be between 0 and %d",
+		                    MG_BOOTSTRAP_SHARDS_MAX);
+	}
 	if (!scale_is_usable(options->tpch_scale_factor) ||
 	    !scale_is_usable(options->tpcds_scale_factor)) {
 		return mg_error_set(err, MG_E_USAGE, "the scale factor must be between 0 and %.0f",
@@ -158,7 +163,9 @@ static int layout_change(void *arg, struct mg_arena *arena, struct mg_catalog_da
 	uint32_t count = run->options->shard_count ? run->options->shard_count : SHARDS_DEFAULT;
 	(void)err;
 	data->shard_count = count;
-	data->kv_shards = run->options->kv_shard_count;
+	data->kv_shards = run->options->no_keys          ? 0
+	                  : run->options->kv_shard_count ? run->options->kv_shard_count
+	                                                 : MG_BOOTSTRAP_KV_SHARDS;
 	data->shards = mg_arena_new_array(arena, struct mg_shard, count + 1);
 	data->sample = mg_arena_strdup(arena, run->sample);
 	for (uint32_t i = 0; i <= count; i++) {
@@ -190,6 +197,30 @@ static int sample_change(void *arg, struct mg_arena *arena, struct mg_catalog_da
 	return 0;
 }
 
+static int check_counts(const struct mg_bootstrap_options *options,
+                        const struct mg_catalog_data *data, struct mg_error *err)
+{
+	bool other_keys = options->no_keys ? data->kv_shards > 0
+	                                   : options->kv_shard_count &&
+	                                         options->kv_shard_count != data->kv_shards;
+
+	if (options->shard_count && options->shard_count != data->shard_count) {
+		mg_error_set(err, MG_E_USAGE, "\"%s\" has %u shards, not %u", options->data_dir,
+		             data->shard_count, options->shard_count);
+		mg_error_hint(err, "Leave --shard-count out, or use --overwrite to start anew.");
+		return MG_E_USAGE;
+	}
+	if (other_keys) {
+		mg_error_set(err, MG_E_USAGE, "\"%s\" has %u shards of keys, not %u", options->data_dir,
+		             data->kv_shards, options->no_keys ? 0 : options->kv_shard_count);
+		mg_error_hint(err, data->kv_shards
+		                       ? "Leave --kv-shard-count out, or use --overwrite to start anew."
+		                       : "A running cluster gets them by merganser cluster enable-keys.");
+		return MG_E_USAGE;
+	}
+	return 0;
+}
+
 /* What is there decides; the options may only add to it. */
 static int sample_choose(struct run *run, const struct mg_catalog_data *data, struct mg_error *err)
 {
@@ -198,10 +229,7 @@ static int sample_choose(struct run *run, const struct mg_catalog_data *data, st
 	const struct sample asked = sample_asked(options);
 	run->sample_parts = there;
 	run->sample = mg_arena_strdup(run->arena, data->sample);
-	if (options->shard_count && options->shard_count != data->shard_count) {
-		mg_error_set(err, MG_E_USAGE, "\"%s\" has %u shards, not %u", options->data_dir,
-		             data->shard_count, options->shard_count);
-		mg_error_hint(err, "Leave --shard-count out, or use --overwrite to start anew.");
+	if (check_counts(options, data, err)) {
 		return MG_E_USAGE;
 	}
 	struct sample both = {

@@ -14,7 +14,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-#define MG_BOOTSTRAP_SHARDS_MAX 1024
+#define MG_BOOTSTRAP_SHARDS_MAX 1024 /* of tables, and of keys */
+#define MG_BOOTSTRAP_KV_SHARDS 4
 #define MG_BOOTSTRAP_TEXT 128
 
 struct mg_bootstrap_options {
@@ -28,7 +29,8 @@ struct mg_bootstrap_options {
 	double tpcds_scale_factor;   /* its tables go to schema "tpcds"; 0: none */
 	bool ssb;                    /* the Star Schema Benchmark's tables too, in schema "ssb" */
 	uint32_t shard_count;        /* 0: as it is there, else 11 */
-	uint32_t kv_shard_count;     /* of keys and values; 0: as it is there, else none */
+	uint32_t kv_shard_count;     /* of keys and values; 0: as it is there, else 4 */
+	bool no_keys;                /* a new one has no shards of keys and values */
 	bool overwrite;              /* start anew: keys, users and data */
 	unsigned threads;            /* 0: by cores */
 	uint64_t memory_bytes;       /* 0: a quarter of the machine's, at most 4 GiB */
