@@ -134,7 +134,9 @@ struct mg_catalog_data {
 	const char *cluster_id; /* 32 hex digits */
 	const char *name;
 	uint32_t shard_count;    /* without shard 0 */
-	uint32_t kv_shards;      /* of keys and values; 0: made before there were any */
+	uint32_t kv_shards;      /* of keys and values; 0: none */
+	const char **kv_born;    /* numbers of the nodes that voted when it got them later, as text */
+	size_t kv_born_count;
 	struct mg_shard *shards; /* shard_count + 1 */
 	struct mg_table *tables;
 	size_t table_count;

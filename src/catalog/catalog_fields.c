@@ -36,6 +36,7 @@ const struct mg_field mg_catalog__head_fields[] = {
 	NUMBER("version", "catalog_version", MG_FIELD_U64, struct mg_catalog_data, version),
 	NUMBER("shard_count", "shard_count", MG_FIELD_U32, struct mg_catalog_data, shard_count),
 	NUMBER("kv_shards", "kv_shards", MG_FIELD_U32, struct mg_catalog_data, kv_shards),
+	LIST("kv_born", NULL, struct mg_catalog_data, kv_born, kv_born_count),
 	NUMBER("applied", NULL, MG_FIELD_U64, struct mg_catalog_data, applied),
 	LIST("schemas", NULL, struct mg_catalog_data, schemas, schema_count),
 	END,

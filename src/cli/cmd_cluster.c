@@ -2,9 +2,9 @@
  * cmd_cluster.c - `cluster`: what an operator asks a running cluster, and the manifest of its
  * files.
  *
- * status asks GET /status; drain and remove PUT /cluster/nodes/NAME; nodes and shards are SELECTs
- * over the schema cluster, so their columns are what SQL shows; check is for scripts and answers by
- * its exit code (what it compares: cmd_replicas.c).
+ * status asks GET /status; drain and remove PUT /cluster/nodes/NAME, enable-keys PUT /cluster/keys;
+ * nodes and shards are SELECTs over the schema cluster, so their columns are what SQL shows; check
+ * is for scripts and answers by its exit code (what it compares: cmd_replicas.c).
  */
 #include "catalog/catalog.h"
 #include "cli/cluster.h"
@@ -153,30 +153,39 @@ int mg_command_cluster_shards(const struct mg_options *options)
 
 /* ---- what is wanted of a node ---- */
 
-static int put_state(const struct mg_options *options, const char *name, const char *state,
-                     struct mg_sb *answer, struct mg_error *err)
+static int put_wish(const struct mg_options *options, const char *path, const struct mg_sb *body,
+                    struct mg_sb *answer, struct mg_error *err)
 {
 	struct mg_connection connection = { 0 };
-	struct mg_sb path = { 0 }, body = { 0 };
 	int status = 0, code = mg_connection_read(&connection, options, NULL, err);
 
-	mg_sb_add(&path, "/cluster/nodes/");
-	mg_url_add_escaped(&path, name);
-	mg_sb_addf(&body, "{\"state\":\"%s\"}", state);
 	if (code == 0) {
 		struct mg_endpoint endpoint = mg_connection_endpoint(&connection);
 
-		code = mg_http_fetch(&endpoint, "PUT", mg_sb_text(&path), "application/json", NULL,
-		                     (struct mg_str){ mg_sb_text(&body), body.len }, &status, answer, err);
+		code = mg_http_fetch(&endpoint, "PUT", path, "application/json", NULL,
+		                     (struct mg_str){ mg_sb_text(body), body->len }, &status, answer, err);
 	}
 	if (code == 0 && status == 401) {
 		code = mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%s\"", connection.user);
 	} else if (code == 0 && status != 200) {
 		code = mg_cluster_refusal(answer, status, err);
 	}
+	mg_connection_fini(&connection);
+	return code;
+}
+
+static int put_state(const struct mg_options *options, const char *name, const char *state,
+                     struct mg_sb *answer, struct mg_error *err)
+{
+	struct mg_sb path = { 0 }, body = { 0 };
+
+	mg_sb_add(&path, "/cluster/nodes/");
+	mg_url_add_escaped(&path, name);
+	mg_sb_addf(&body, "{\"state\":\"%s\"}", state);
+	int code = put_wish(options, mg_sb_text(&path), &body, answer, err);
+
 	mg_sb_fini(&body);
 	mg_sb_fini(&path);
-	mg_connection_fini(&connection);
 	return code;
 }
 
@@ -205,6 +214,25 @@ int mg_command_cluster_drain(const struct mg_options *options)
 int mg_command_cluster_remove(const struct mg_options *options)
 {
 	return change_node(options, "removed", "is no node of the cluster any more");
+}
+
+int mg_command_cluster_enable_keys(const struct mg_options *options)
+{
+	uint64_t shards = mg_options_int(options, "kv-shard-count");
+	struct mg_error err = { 0 };
+	struct mg_sb body = { 0 }, answer = { 0 };
+
+	mg_sb_addf(&body, "{\"kv_shards\":%llu}", (unsigned long long)shards);
+	int code = put_wish(options, "/cluster/keys", &body, &answer, &err);
+
+	if (code == 0 && wants_json(options)) {
+		printf("%s", mg_sb_text(&answer));
+	} else if (code == 0) {
+		printf("the cluster gets %llu shards of keys and values\n", (unsigned long long)shards);
+	}
+	mg_sb_fini(&answer);
+	mg_sb_fini(&body);
+	return code ? mg_cli_fail(&err) : 0;
 }
 
 /* ---- is all well? ---- */

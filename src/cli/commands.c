@@ -86,6 +86,16 @@ static const struct mg_option kv_watch_options[] = {
 	{ 0 },
 };
 
+static const struct mg_option enable_keys_options[] = {
+	{ .name = "kv-shard-count",
+	  .kind = MG_O_INT,
+	  .min = 1,
+	  .max = 64,
+	  .fallback = "4",
+	  .help = "shards of keys and values; their number stays" },
+	{ 0 },
+};
+
 static const struct mg_option rebalance_options[] = {
 	{ .name = "timeout",
 	  .kind = MG_O_MS,
@@ -345,6 +355,13 @@ const struct mg_command mg_commands[] = {
 	             "  merganser cluster check --quick",
 	  .tables = TABLES(check_options, format_options, mg_options_connection),
 	  .run = mg_command_cluster_check },
+	{ .name = "cluster enable-keys",
+	  .summary = "shards of keys and values for a cluster that was made without",
+	  .text = "Each server makes its replicas at once, and takes keys a moment later.  All servers "
+	          "must run this\nversion.",
+	  .example = "  merganser cluster enable-keys",
+	  .tables = TABLES(enable_keys_options, format_options, mg_options_connection),
+	  .run = mg_command_cluster_enable_keys },
 	{ .name = "cluster rebalance",
 	  .summary = "bring replicas, votes and leaders to where they should be, and wait for it",
 	  .text = "The servers do so by themselves, within seconds; this looks now, says what is still "

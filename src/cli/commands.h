@@ -28,6 +28,7 @@ int mg_command_cluster_drain(const struct mg_options *options);
 int mg_command_cluster_remove(const struct mg_options *options);
 int mg_command_cluster_check(const struct mg_options *options);
 int mg_command_cluster_rebalance(const struct mg_options *options);
+int mg_command_cluster_enable_keys(const struct mg_options *options);
 int mg_command_cluster_manifest(const struct mg_options *options);
 int mg_command_kv_get(const struct mg_options *options);
 int mg_command_kv_put(const struct mg_options *options);

@@ -124,6 +124,8 @@ void mg_rest_node(struct mg_doors *doors, struct mg_http_request *request, const
 /* GET and POST /cluster/check, /cluster/rebalance */
 void mg_rest_cluster(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                      enum mg_role role);
+void mg_rest_enable_keys(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                         enum mg_role role);
 
 /* ---- rest_cluster.c: what these say ---- */
 struct mg_replica;

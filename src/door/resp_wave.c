@@ -52,7 +52,8 @@ struct mg_redis_op *mg_redis_add(struct mg_redis_job *job, enum mg_kv_op_kind ki
 	struct mg_redis_wave *wave = job->wave;
 
 	if (mg_replica_kv_shards(mg_redis_replica(wave->redis)) == 0) {
-		mg_redis_error(job, "ERR this cluster has no shards for keys and values");
+		mg_redis_error(job, "ERR this cluster has no shards for keys and values: merganser "
+		                    "cluster enable-keys makes them");
 		return NULL;
 	}
 	if (key.len > MG_KV_KEY_MAX) {

@@ -362,9 +362,10 @@ static void add_leaders(struct mg_doors *doors, struct mg_sb *json)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(doors->options.catalog);
 	struct mg_replica *replica = mg_engine_replica(doors->options.engine);
-	uint64_t *leaders = mg_alloc0(mg_replica_groups(replica) * sizeof *leaders);
+	size_t groups = mg_replica_groups(replica);
+	uint64_t *leaders = mg_alloc0(groups * sizeof *leaders);
 
-	mg_replica_leaders(replica, leaders);
+	mg_replica_leaders(replica, leaders, groups);
 	mg_sb_add(json, ", \"coordinator\": ");
 	add_leader(json, data, leaders[0]);
 	mg_sb_add(json, ", \"leaders\": [");
@@ -511,6 +512,7 @@ static const struct route routes[] = {
 	{ "/join", false, "POST", mg_rest_join, NULL, MG_LOGIN_CLIENT },
 	{ MG_NODES_PATH, true, "PUT", NULL, mg_rest_node, MG_LOGIN_CLIENT },
 	{ "/cluster/check", false, "GET, POST", NULL, mg_rest_cluster, MG_LOGIN_CLIENT },
+	{ "/cluster/keys", false, "PUT", NULL, mg_rest_enable_keys, MG_LOGIN_CLIENT },
 	{ "/cluster/rebalance", false, "GET, POST", NULL, mg_rest_cluster, MG_LOGIN_CLIENT },
 	{ "/set", false, "PUT", NULL, mg_rest_kv_set, MG_LOGIN_CLIENT },
 	{ "/query", false, "POST", NULL, mg_rest_kv_query, MG_LOGIN_CLIENT },

@@ -135,7 +135,7 @@ static struct ask *ask_new(struct mg_doors *doors, struct mg_http_request *reque
 
 	if (mg_replica_kv_shards(mg_engine_replica(doors->options.engine)) == 0) {
 		mg_error_set(&err, MG_E_UNSUPPORTED, "this cluster has no shards for keys and values");
-		mg_error_hint(&err, "merganser bootstrap --kv-shard-count 4 makes one that has.");
+		mg_error_hint(&err, "merganser cluster enable-keys makes them.");
 		mg_rest_error(request, &err, 0);
 		return NULL;
 	}

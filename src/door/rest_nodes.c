@@ -1,6 +1,6 @@
 /*
  * rest_nodes.c - the doors of servers that come and go: POST /join, PUT /cluster/nodes/NAME; and of
- * their replicas: /cluster/check, /cluster/rebalance.
+ * their replicas: /cluster/check, /cluster/rebalance, /cluster/keys.
  *
  * Both change the catalog, which may wait for other nodes, so they work on a query thread; few at a
  * time, since a stranger may knock at /join.  What /join means is not known here: see
@@ -27,6 +27,7 @@ struct call {
 	struct mg_join_caller caller; /* of /join */
 	const char *name, *state;     /* of a node */
 	bool begin;                   /* not only look */
+	uint32_t shards;              /* of keys that are wanted */
 	int (*work)(struct call *call, struct mg_error *err);
 	struct mg_sb answer;
 	struct mg_error err;
@@ -244,5 +245,45 @@ void mg_rest_cluster(struct mg_doors *doors, struct mg_http_request *request, co
 
 	call->begin = strcmp(mg_http_method(request), "POST") == 0;
 	call->work = strcmp(mg_http_path(request), "/cluster/check") == 0 ? check : rebalance;
+	call_start(call);
+}
+
+/* ---- keys for a cluster that was made without ---- */
+
+static int enable_keys(struct call *call, struct mg_error *err)
+{
+	struct mg_replica *replica = mg_engine_replica(call->doors->options.engine);
+	int code = mg_replica_enable_keys(replica, call->shards, err);
+
+	if (!code) {
+		mg_log(MG_LOG_INFO, "keys.wanted", "shards=%u", call->shards);
+		mg_sb_addf(&call->answer, "{\"kv_shards\": %u}\n", call->shards);
+	}
+	return code;
+}
+
+void mg_rest_enable_keys(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                         enum mg_role role)
+{
+	struct mg_str body = mg_http_body(request);
+	struct mg_json *json = NULL;
+	struct mg_error err = { 0 };
+	int64_t shards = 0;
+
+	if (role != MG_ROLE_ADMIN) {
+		mg_error_set(&err, MG_E_DENIED, "user \"%s\" is no admin", user);
+		mg_error_hint(&err, "Only an admin gives a cluster shards of keys.");
+	} else if (mg_json_parse(mg_http_arena(request), body.ptr ? body.ptr : "", body.len, &json,
+	                         &err) == 0) {
+		shards = mg_json_get_int(json, "kv_shards", 0);
+	}
+	if (err.code) {
+		mg_rest_error(request, &err, 0);
+		return;
+	}
+	struct call *call = call_new(doors, request);
+
+	call->shards = shards >= 1 && shards <= UINT16_MAX ? (uint32_t)shards : 0;
+	call->work = enable_keys;
 	call_start(call);
 }

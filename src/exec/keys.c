@@ -7,7 +7,7 @@ int mg_keys_check(struct mg_replica *replica, struct mg_str space, struct mg_err
 {
 	if (mg_replica_kv_shards(replica) == 0) {
 		mg_error_set(err, MG_E_UNSUPPORTED, "this cluster has no shards for keys and values");
-		mg_error_hint(err, "merganser bootstrap --kv-shard-count 4 makes one that has.");
+		mg_error_hint(err, "merganser cluster enable-keys makes them.");
 		return MG_E_UNSUPPORTED;
 	}
 	if (!mg_kv_is_space(space)) {

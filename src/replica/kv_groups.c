@@ -1,15 +1,10 @@
-/* kv_groups.c - see kv_groups.h. */
-#include "replica/kv_groups.h"
+/* kv_groups.c - see kv_groups.h: requests, reads and time; kv_open.c: how the groups begin. */
+#include "replica/kv_groups_int.h"
 
 #include "base/assert.h"
 #include "base/log.h"
 #include "codec/slot.h"
 #include "os/clock.h"
-#include "os/file.h"
-#include "replica/kv_clock.h"
-#include "replica/kv_sm.h"
-#include "replica/kv_watch.h"
-#include "replica/replica_int.h"
 
 #include <inttypes.h>
 
@@ -33,35 +28,6 @@ struct reading {
 	struct kv_group *group;
 	uint64_t index, until_ms;
 	struct mg_kv_call *calls; /* a list */
-};
-
-struct kv_group {
-	struct mg_kv_groups *groups;
-	uint32_t number; /* of raft's */
-	struct mg_kv_sm *sm;
-	/* owner: the raft thread */
-	struct sent *sent;
-	struct reading *readings; /* whose index is known, and not applied here yet */
-	struct mg_kv_call *held;  /* which a transaction keeps from happening */
-	uint64_t releases;        /* of its state, when they were last tried */
-	uint64_t told; /* index of the last entry whose results were told */
-	bool ticking;
-	struct mg_kv_resolver resolver;
-};
-
-struct mg_kv_groups {
-	struct mg_replica *replica;
-	struct mg_lsm *lsm;
-	struct mg_kv_bell *bell;
-	struct mg_kv_clock clock;
-	uint64_t next_number; /* owner: the raft thread */
-	pthread_mutex_t lock;
-	/* guarded by lock */
-	struct mg_kv_call *first, **last;
-	size_t bytes; /* of all calls that are not done */
-	bool posted, ended; /* ended: the server stops, and nothing is begun any more */
-	uint32_t count;
-	struct kv_group list[];
 };
 
 /* ---- calls that end ---- */
@@ -663,7 +629,7 @@ static void end_all_held(struct mg_kv_groups *groups)
 	}
 }
 
-static void tick_all(void *arg)
+void mg_kv__tick_all(void *arg)
 {
 	struct mg_kv_groups *groups = arg;
 	struct mg_replica *replica = groups->replica;
@@ -679,7 +645,7 @@ static void tick_all(void *arg)
 		}
 		end_late_readings(&groups->list[i]);
 	}
-	mg_raft_host_post_at(replica->host, mg_clock_ms() + TICK_MS, tick_all, groups);
+	mg_raft_host_post_at(replica->host, mg_clock_ms() + TICK_MS, mg_kv__tick_all, groups);
 }
 
 /* ---- life ---- */
@@ -697,54 +663,6 @@ static void on_applied(void *arg, uint32_t number, uint64_t index)
 	serve_held(group);
 }
 
-/* It is kept under another name, and an empty one stands in its place. */
-static int replace_tree(struct mg_kv_groups *groups, const char *dir, char **damage,
-                        struct mg_error *err)
-{
-	char *tree = mg_path_join(dir, "db"), *kept = mg_dir_keep(dir, "damaged-");
-	const struct mg_lsm_options lsm = { .dir = tree };
-	struct mg_error why = *err;
-	int code = mg_file_rename(tree, kept, err);
-
-	code = code ? code : mg_lsm_open(&groups->lsm, &lsm, err);
-	*damage = mg_format("%s; it is kept as \"%s\"", why.message, kept);
-	mg_free(kept);
-	mg_free(tree);
-	return code;
-}
-
-/* What others have, too, is set aside when it cannot be opened; *damage: why, then.  The groups are
- * made anew from those of others. */
-static int open_tree(struct mg_kv_groups *groups, const char *dir, char **damage,
-                     struct mg_error *err)
-{
-	char *tree = mg_path_join(dir, "db");
-	const struct mg_lsm_options lsm = { .dir = tree };
-	const struct mg_replica_options *options = &groups->replica->options;
-	bool lost = !mg_file_exists(tree) &&
-	            mg_raft_node_knows(mg_raft_host_node(groups->replica->host),
-	                               options->shard_count + 2);
-	int code = mg_lsm_open(&groups->lsm, &lsm, err);
-
-	if (!code && lost && options->others) {
-		*damage = mg_format("\"%s\" is missing", tree);
-	} else if (code == MG_E_CORRUPT && options->others) {
-		code = replace_tree(groups, dir, damage, err);
-	} else if (code == MG_E_CORRUPT) {
-		mg_error_hint(err, "Nobody else has a replica: restore \"%s\" from a backup.", tree);
-	}
-	mg_free(tree);
-	return code;
-}
-
-/* A node of many groups keeps less of each. */
-static size_t feed_bytes(uint32_t count)
-{
-	size_t share = MG_KV_FEED_NODE_BYTES / count;
-
-	return share < MG_KV_FEED_BYTES ? share : MG_KV_FEED_BYTES;
-}
-
 static void on_failed(void *arg, uint32_t number)
 {
 	struct mg_kv_groups *groups = arg;
@@ -758,6 +676,14 @@ static void on_failed(void *arg, uint32_t number)
 	}
 	group->readings = NULL;
 	lose_sight(group, UINT64_MAX);
+}
+
+void mg_kv__listen(struct mg_kv_groups *groups, struct mg_kv_sm_options *options)
+{
+	options->on_results = on_results;
+	options->on_applied = on_applied;
+	options->on_failed = on_failed;
+	options->arg = groups;
 }
 
 void mg_replica__kv_reopened(struct mg_replica *replica, uint32_t number, uint64_t index)
@@ -776,146 +702,6 @@ bool mg_replica__kv_leads(const struct mg_replica *replica, uint32_t shard)
 	return raft && !info.failed && info.core.role == MG_RAFT_LEADER;
 }
 
-static int open_states(struct mg_kv_groups *groups, struct mg_error *err)
-{
-	struct mg_replica *replica = groups->replica;
-	const struct mg_replica_options *options = &replica->options;
-	int code = 0;
-
-	for (uint32_t i = 0; !code && i < groups->count; i++) {
-		struct kv_group *group = &groups->list[i];
-
-		group->groups = groups;
-		group->number = options->shard_count + 2 + i;
-		const struct mg_kv_sm_options sm = {
-			.host = replica->host,
-			.lsm = groups->lsm,
-			.group = group->number,
-			.self = options->self,
-			.incarnation = mg_raft_host_incarnation(replica->host),
-			.on_results = on_results,
-			.on_applied = on_applied,
-			.on_failed = on_failed,
-			.arg = groups,
-			.dir = options->dir,
-			.puller = replica->puller,
-			.source = replica->source,
-		};
-
-		code = mg_kv_sm_open(&group->sm, &sm, err);
-	}
-	return code;
-}
-
-static void close_states(struct mg_kv_groups *groups)
-{
-	for (uint32_t i = 0; i < groups->count; i++) {
-		if (groups->list[i].sm) {
-			mg_kv_sm_stop(groups->list[i].sm);
-			mg_kv_sm_free(groups->list[i].sm);
-			groups->list[i].sm = NULL;
-		}
-	}
-	mg_lsm_close(groups->lsm);
-	groups->lsm = NULL;
-}
-
-/* The tree and what is in it; or an empty one, when only others have it whole. */
-static int open_all(struct mg_kv_groups *groups, const char *dir, char **damage,
-                    struct mg_error *err)
-{
-	int code = open_tree(groups, dir, damage, err);
-
-	code = code ? code : open_states(groups, err);
-	if (code == MG_E_CORRUPT && groups->lsm && !*damage && groups->replica->options.others) {
-		close_states(groups);
-		code = replace_tree(groups, dir, damage, err);
-		code = code ? code : open_states(groups, err);
-	}
-	return code;
-}
-
-static int open_group(struct kv_group *group, const char *damage, struct mg_error *err)
-{
-	struct mg_kv_groups *groups = group->groups;
-	struct mg_kv_state *state = mg_kv_sm_state(group->sm);
-
-	mg_kv_clock_saw(&groups->clock, mg_kv_state_time_ms(state));
-	mg_kv_feed_set(mg_kv_state_feed(state), feed_bytes(groups->count), mg_kv_bell_ring,
-	               groups->bell);
-	if (damage) {
-		mg_kv_state_condemn(state);
-		mg_replica__mend_stand_in(groups->replica, group->number - 1, damage);
-		return 0;
-	}
-	return mg_replica__open_group(groups->replica, group->number, mg_kv_sm_seam(group->sm), err);
-}
-
-int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err)
-{
-	uint32_t count = replica->options.kv_shards;
-
-	if (count == 0) {
-		return 0;
-	}
-	struct mg_kv_groups *groups = mg_alloc0(sizeof *groups + count * sizeof groups->list[0]);
-	char *dir = mg_path_join(replica->options.dir, "kv"), *damage = NULL;
-
-	replica->kv = groups;
-	groups->replica = replica;
-	groups->count = count;
-	groups->last = &groups->first;
-	groups->bell = mg_kv_bell_new();
-	pthread_mutex_init(&groups->lock, NULL);
-	mg_kv_clock_init(&groups->clock);
-	int code = mg_dir_make(dir, 0700, err);
-
-	code = code ? code : open_all(groups, dir, &damage, err);
-	for (uint32_t i = 0; !code && i < count; i++) {
-		code = open_group(&groups->list[i], damage, err);
-	}
-	mg_free(damage);
-	mg_free(dir);
-	return code;
-}
-
-void mg_replica__start_kv(struct mg_replica *replica)
-{
-	if (replica->kv) {
-		mg_raft_host_post(replica->host, tick_all, replica->kv);
-	}
-}
-
-void mg_replica__stop_kv(struct mg_replica *replica)
-{
-	if (replica->kv) {
-		pthread_mutex_lock(&replica->kv->lock);
-		replica->kv->ended = true;
-		pthread_mutex_unlock(&replica->kv->lock);
-	}
-	for (uint32_t i = 0; replica->kv && i < replica->kv->count; i++) {
-		if (replica->kv->list[i].sm) {
-			mg_kv_sm_stop(replica->kv->list[i].sm);
-		}
-	}
-}
-
-void mg_replica__free_kv(struct mg_replica *replica)
-{
-	struct mg_kv_groups *groups = replica->kv;
-
-	for (uint32_t i = 0; groups && i < groups->count; i++) {
-		mg_kv_sm_free(groups->list[i].sm);
-	}
-	if (groups) {
-		mg_kv_bell_free(groups->bell);
-		mg_lsm_close(groups->lsm);
-		pthread_mutex_destroy(&groups->lock);
-		mg_kv_clock_fini(&groups->clock);
-		mg_free(groups);
-	}
-}
-
 struct mg_kv_bell *mg_replica__kv_bell(struct mg_replica *replica)
 {
 	mg_assert(replica->kv);
@@ -926,7 +712,7 @@ int mg_replica__kv_failed(struct mg_replica *replica, struct mg_error *err)
 {
 	int code = 0;
 
-	for (uint32_t i = 0; replica->kv && !code && i < replica->kv->count; i++) {
+	for (uint32_t i = 0; !code && i < mg_replica_kv_shards(replica); i++) {
 		code = replica->kv->list[i].sm ? mg_kv_sm_failed(replica->kv->list[i].sm, err) : 0;
 	}
 	return code;
@@ -942,12 +728,12 @@ struct mg_kv_sm *mg_replica__kv_sm(const struct mg_replica *replica, uint32_t sh
 
 uint32_t mg_replica_kv_shards(const struct mg_replica *replica)
 {
-	return replica->options.kv_shards;
+	return atomic_load(&replica->kv_shards);
 }
 
 uint64_t mg_replica_kv_now_ms(struct mg_replica *replica)
 {
-	return replica->kv ? mg_kv_clock_now_ms(&replica->kv->clock) : 0;
+	return mg_replica_kv_shards(replica) ? mg_kv_clock_now_ms(&replica->kv->clock) : 0;
 }
 
 uint32_t mg_replica_kv_shard(const struct mg_replica *replica, struct mg_str space,
@@ -958,7 +744,7 @@ uint32_t mg_replica_kv_shard(const struct mg_replica *replica, struct mg_str spa
 	mg_slot_begin(&hash);
 	mg_slot_text(&hash, space.ptr, space.len);
 	mg_slot_bytes(&hash, 5, key.ptr, key.len);
-	return mg_slot_shard(mg_slot_end(&hash), replica->options.kv_shards);
+	return mg_slot_shard(mg_slot_end(&hash), mg_replica_kv_shards(replica));
 }
 
 struct mg_kv_state *mg_replica_kv_state(struct mg_replica *replica, uint32_t shard)

@@ -79,7 +79,7 @@ void mg_replica__look(struct mg_replica *replica, struct mg_group_look *looks)
 
 struct mg_group_look *mg_replica__looks(struct mg_replica *replica)
 {
-	struct mg_group_look *looks = mg_alloc0(mg_replica__group_count(replica) * sizeof *looks);
+	struct mg_group_look *looks = mg_alloc0(mg_replica__group_max(replica) * sizeof *looks);
 
 	mg_replica__look(replica, looks);
 	return looks;
@@ -488,11 +488,11 @@ int mg_replica_has_member(struct mg_replica *replica, uint64_t node, bool *is, s
 	return 0;
 }
 
-void mg_replica_leaders(struct mg_replica *replica, uint64_t *leaders)
+void mg_replica_leaders(struct mg_replica *replica, uint64_t *leaders, size_t count)
 {
 	struct mg_group_look *looks = mg_replica__looks(replica);
 
-	for (size_t i = 0; i < mg_replica__group_count(replica); i++) {
+	for (size_t i = 0; i < count; i++) {
 		leaders[i] = looks[i].leader;
 	}
 	mg_free(looks);

@@ -86,7 +86,7 @@ struct mg_mender {
 
 static uint32_t replica_count(const struct mg_replica *replica)
 {
-	return replica->options.shard_count + 1 + replica->options.kv_shards;
+	return replica->options.shard_count + 1 + mg_replica_kv_shards(replica);
 }
 
 /* NULL: it is one of tables. */
@@ -678,7 +678,7 @@ static void *work(void *arg)
 void mg_replica__make_mender(struct mg_replica *replica)
 {
 	struct mg_mender *mender = mg_alloc0(sizeof *mender);
-	size_t shards = replica_count(replica);
+	size_t shards = mg_replica__group_max(replica) - 1;
 
 	mender->replica = replica;
 	mender->sick = mg_alloc0(shards * sizeof *mender->sick);

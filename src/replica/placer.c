@@ -388,6 +388,7 @@ static unsigned look_round(struct mg_placer *placer)
 	}
 	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
 
+	more = mg_replica__grow_kv(replica, data);
 	mg_replica__look(replica, placer->looks);
 	placer->before = placer->nodes;
 	placer->before_count = placer->node_count;
@@ -399,7 +400,7 @@ static unsigned look_round(struct mg_placer *placer)
 	placer->before = NULL;
 	/* A cluster that has not named its nodes has one. */
 	if (replica->options.peers && mg_catalog_find_node(data, replica->options.self)) {
-		more = place(placer, current);
+		more = place(placer, current) || more;
 		if (coordinates) {
 			enter_all(placer, data);
 		}
@@ -448,7 +449,7 @@ void mg_replica__kick_placer(struct mg_replica *replica)
 void mg_replica__make_placer(struct mg_replica *replica)
 {
 	struct mg_placer *placer = mg_alloc0(sizeof *placer);
-	size_t groups = mg_replica__group_count(replica);
+	size_t groups = mg_replica__group_max(replica);
 
 	placer->replica = replica;
 	placer->looks = mg_alloc0(groups * sizeof *placer->looks);

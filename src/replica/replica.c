@@ -33,7 +33,15 @@ uint32_t mg_replica__group(uint32_t shard)
 
 size_t mg_replica__group_count(const struct mg_replica *replica)
 {
-	return (size_t)replica->options.shard_count + 2 + replica->options.kv_shards;
+	return (size_t)replica->options.shard_count + 2 + atomic_load(&replica->kv_shards);
+}
+
+size_t mg_replica__group_max(const struct mg_replica *replica)
+{
+	uint32_t kv_shards = replica->options.kv_shards;
+
+	return (size_t)replica->options.shard_count + 2 +
+	       (kv_shards ? kv_shards : MG_REPLICA_KV_GROW_MAX);
 }
 
 size_t mg_replica_groups(const struct mg_replica *replica)
@@ -107,15 +115,17 @@ static int check_first(struct mg_replica *replica, struct mg_error *err)
 static int birth(struct mg_replica *replica, uint32_t group, struct mg_error *err)
 {
 	struct mg_raft_node *node = mg_raft_host_node(replica->host);
+	bool later = group > replica->options.shard_count + 1 && replica->kv_births.count > 0;
+	const struct mg_members *births = later ? &replica->kv_births : &replica->options.births;
 
 	if (mg_raft_node_knows(node, group)) {
 		return 0;
 	}
-	if (replica->self_begins && check_first(replica, err)) {
+	if (!later && replica->self_begins && check_first(replica, err)) {
 		return MG_E_NOT_FOUND;
 	}
-	return replica->options.births.count
-	           ? mg_raft_node_birth(node, group, &replica->options.births, err)
+	return births->count
+	           ? mg_raft_node_birth(node, group, births, err)
 	           : mg_error_set(err, MG_E_NOT_FOUND, "this node has not got group %" PRIu32, group);
 }
 
@@ -358,10 +368,12 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 			(struct mg_members){ .list = { { FIRST, MG_MEMBER_VOTER } }, .count = 1 };
 	}
 	atomic_store(&replica->unready, "this node is starting");
+	atomic_store(&replica->kv_shards, options->kv_shards);
+	pthread_mutex_init(&replica->kv_lock, NULL);
 	replica->shards = mg_alloc0(((size_t)options->shard_count + 1) * sizeof *replica->shards);
-	replica->applied = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->applied);
-	replica->acked = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->acked);
-	replica->fresh_ms = mg_alloc0(mg_replica__group_count(replica) * sizeof *replica->fresh_ms);
+	replica->applied = mg_alloc0(mg_replica__group_max(replica) * sizeof *replica->applied);
+	replica->acked = mg_alloc0(mg_replica__group_max(replica) * sizeof *replica->acked);
+	replica->fresh_ms = mg_alloc0(mg_replica__group_max(replica) * sizeof *replica->fresh_ms);
 	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
 	replica->cuts = mg_cuts_new((size_t)options->shard_count + 1);
 	mg_cuts_on_wait(replica->cuts, mg_replica__hurry, mg_replica__moves, replica);

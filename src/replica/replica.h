@@ -172,8 +172,12 @@ bool mg_replica_is_alone(struct mg_replica *replica);
  * is placed on it, each has a leader, and it has caught up. */
 const char *mg_replica_unready(struct mg_replica *replica);
 size_t mg_replica_groups(const struct mg_replica *replica);
-/* Node, by group, of all groups; 0: not known. */
-void mg_replica_leaders(struct mg_replica *replica, uint64_t *leaders);
+/* Node, by group, of the first `count` groups; 0: not known. */
+void mg_replica_leaders(struct mg_replica *replica, uint64_t *leaders, size_t count);
+/* A cluster without shards of keys gets so many, soon: each server makes its replicas when it sees
+ * that wish in the catalog.  Again is fine.  Fails: MG_E_USAGE, MG_E_DUPLICATE it has another
+ * number of them; as mg_catalog_change_anywhere. */
+int mg_replica_enable_keys(struct mg_replica *replica, uint32_t shards, struct mg_error *err);
 
 /* Servers of the catalog, this one too. */
 struct mg_server_info {

@@ -17,6 +17,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#define MG_REPLICA_KV_GROW_MAX 64 /* shards of keys that a cluster may get while it runs */
+
 /* What ends by itself soon, or not: an election, a node that comes back. */
 #define MG_REPLICA_PATIENCE_MS 10000
 
@@ -51,7 +53,11 @@ struct mg_replica {
 	_Atomic(const char *) unready; /* why this node does not serve, or NULL */
 	struct mg_catalog_sm *catalog_sm;
 	struct mg_shard_sm **shards; /* by id */
-	struct mg_kv_groups *kv;     /* NULL: none */
+	struct mg_kv_groups *kv;     /* NULL: none; while kv_shards is 0, the placer's and stop's */
+	_Atomic uint32_t kv_shards;  /* of keys; may rise from 0, once (kv_open.c) */
+	struct mg_members kv_births; /* who votes in them to begin with; nobody: options.births */
+	pthread_mutex_t kv_lock;     /* held while they begin, and while they end */
+	bool kv_stuck;               /* they could not begin; owner: the placer */
 	struct mg_shard_locks *locks;
 	struct mg_cuts *cuts; /* what several shards show together */
 	/* Held while a transaction over several shards is made visible, so that one comes after the
@@ -82,6 +88,7 @@ struct mg_replica {
 
 uint32_t mg_replica__group(uint32_t shard);
 size_t mg_replica__group_count(const struct mg_replica *replica);
+size_t mg_replica__group_max(const struct mg_replica *replica); /* it will not be more */
 bool mg_replica__stopping(struct mg_replica *replica);
 
 /* All of them have been caught up with, as mg_replica_read_barrier has it. */
@@ -257,12 +264,18 @@ struct mg_kv_resolver {
 void mg_replica__kv_resolve(struct mg_replica *replica, uint32_t shard,
                             struct mg_kv_resolver *resolver);
 
-/* ---- kv_groups.c ---- */
+/* ---- kv_open.c ---- */
 
 int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err);
+/* The cluster may have got keys since the start.  True: they have begun here, and are not ready.
+ * Placer's thread. */
+bool mg_replica__grow_kv(struct mg_replica *replica, const struct mg_catalog_data *data);
 void mg_replica__start_kv(struct mg_replica *replica);
 void mg_replica__stop_kv(struct mg_replica *replica); /* before mg_raft_host_stop */
 void mg_replica__free_kv(struct mg_replica *replica);
+
+/* ---- kv_groups.c ---- */
+
 /* Which rings whenever keys have changed. */
 struct mg_kv_bell *mg_replica__kv_bell(struct mg_replica *replica);
 /* 0, or why one of them is out of service. */
