@@ -95,7 +95,7 @@ class Group:
 class Servers(Group):
     """`count` servers of one cluster, ready, in a fresh directory."""
 
-    def __init__(self, work, count=3, shards=4, options=(), scale=0, kv_shards=0):
+    def __init__(self, work, count=3, shards=4, options=(), scale=0, kv_shards=4):
         super().__init__(work)
         self.names = [f"server-{i + 1}" for i in range(count)]
         self.dirs = {name: os.path.join(work, name) for name in self.names}

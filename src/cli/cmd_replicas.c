@@ -39,14 +39,15 @@ static int ask(const struct mg_options *options, const char *method, const char 
 
 /* ---- check ---- */
 
-static void add_differing(const struct mg_json *report, struct mg_sb *out)
+static void add_differing(const struct mg_json *report, const char *list, const char *kind,
+                          struct mg_sb *out)
 {
-	mg_json_each(shard, mg_json_get(report, "shards")) {
+	mg_json_each(shard, mg_json_get(report, list)) {
 		mg_json_each(replica, mg_json_get(shard, "replicas")) {
 			const char *state = mg_json_get_text(replica, "state");
 
 			if (!mg_text_eq(state, "equal")) {
-				mg_sb_addf(out, "shard %" PRId64 " of %s: %s\n",
+				mg_sb_addf(out, "%s %" PRId64 " of %s: %s\n", kind,
 				           mg_json_get_int(shard, "shard", -1), mg_json_get_text(replica, "node"),
 				           state);
 			}
@@ -71,7 +72,8 @@ int mg_cluster_compare(const struct mg_options *options, struct mg_sb *report, b
 		running = !code && mg_json_get_bool(json, "running", false);
 		if (!code && !running) {
 			*equal = mg_json_get_bool(json, "ok", false);
-			add_differing(json, differing);
+			add_differing(json, "shards", "shard", differing);
+			add_differing(json, "kv_shards", "shard of keys", differing);
 		}
 		mg_arena_free(arena);
 		method = "GET";

@@ -2,7 +2,8 @@
  * rest_cluster.c - what /cluster/check and /cluster/rebalance say.
  *
  *     {"running": false, "ok": true, "shards": [{"shard": 0, "index": 812, "rows": 25, "replicas":
- *      [{"node": "server-1", "state": "equal", "sum": "9f.."}, ...], "state": "equal"}, ...]}
+ *      [{"node": "server-1", "state": "equal", "sum": "9f.."}, ...], "state": "equal"}, ...],
+ *      "kv_shards": [likewise]}
  *
  *     {"balanced": false, "moves": [{"shard": 3, "node": "server-4", "is": "standby", "should":
  *      "voter"}, ...]}        shard -1: the catalog
@@ -12,6 +13,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "door/doors_int.h"
+#include "replica/kv_groups.h"
 #include "replica/replica.h"
 #include "replica/shard_check.h"
 
@@ -73,7 +75,8 @@ static void add_copy(struct report *report, const struct mg_copy_info *copy,
 	}
 }
 
-static void add_shard(struct report *report, uint32_t shard)
+/* first: the number of the first one of its list. */
+static void add_shard(struct report *report, uint32_t shard, uint32_t first_shard)
 {
 	struct mg_check_state state;
 	const char *worst = "equal";
@@ -82,7 +85,8 @@ static void add_shard(struct report *report, uint32_t shard)
 	mg_replica_checked(report->replica, shard, &state);
 	mg_sb_addf(report->json, "%s{\"shard\": %" PRIu32 ", \"index\": %" PRIu64 ", \"rows\": %" PRIu64
 	           ", \"replicas\": [",
-	           shard ? ", " : "", shard, state.index, state.count ? state.said[0].rows : 0);
+	           shard > first_shard ? ", " : "", shard - first_shard, state.index,
+	           state.count ? state.said[0].rows : 0);
 	for (size_t i = 0; i < report->copy_count; i++) {
 		if (report->copies[i].shard == shard) {
 			add_copy(report, &report->copies[i], &state, first, &worst);
@@ -96,16 +100,21 @@ static void add_shard(struct report *report, uint32_t shard)
 
 void mg_rest_check_report(struct mg_replica *replica, struct mg_sb *json)
 {
-	size_t max = mg_replica_copies(replica, NULL, 0) + 64;
+	size_t max = mg_replica_all_copies(replica, NULL, 0) + 64;
+	uint32_t tables = mg_replica_shards(replica) + 1, keys = mg_replica_kv_shards(replica);
 	struct mg_sb shards = { 0 };
 	struct report report = { .replica = replica, .json = &shards, .ok = true };
 	bool running = mg_replica_checks(replica); /* before it is looked at */
 
 	report.copies = mg_alloc0(max * sizeof *report.copies);
-	report.copy_count = mg_replica_copies(replica, report.copies, max);
+	report.copy_count = mg_replica_all_copies(replica, report.copies, max);
 	report.copy_count = report.copy_count < max ? report.copy_count : max;
-	for (uint32_t i = 0; i <= mg_replica_shards(replica); i++) {
-		add_shard(&report, i);
+	for (uint32_t i = 0; i < tables; i++) {
+		add_shard(&report, i, 0);
+	}
+	mg_sb_add(&shards, "], \"kv_shards\": [");
+	for (uint32_t i = tables; i < tables + keys; i++) {
+		add_shard(&report, i, tables);
 	}
 	mg_sb_addf(json, "{\"running\": %s, \"ok\": %s, \"shards\": [%s]}\n",
 	           running ? "true" : "false", report.ok && !running ? "true" : "false",

@@ -1,6 +1,6 @@
 /*
- * checker.c - are the replicas of each shard equal?  Asked at intervals, and when somebody wants to
- * know.
+ * checker.c - are the replicas of each shard equal, of tables and, counted on, of keys?  Asked at
+ * intervals, and when somebody wants to know.
  *
  *     round: for each shard: CHECK into its log -> its members sum -> what they said, in the log
  *
@@ -21,6 +21,8 @@
 #include "base/str.h"
 #include "os/clock.h"
 #include "os/wait.h"
+#include "replica/kv_check.h"
+#include "replica/kv_sm.h"
 #include "replica/replica_int.h"
 
 #include <inttypes.h>
@@ -98,6 +100,42 @@ static void tell(struct mg_checker *checker, const char *event, const char *deta
 	}
 }
 
+/* ---- shards ---- */
+
+static uint32_t shard_count(const struct mg_replica *replica)
+{
+	return (uint32_t)mg_replica__group_count(replica) - 1;
+}
+
+/* NULL: it is one of tables. */
+static struct mg_kv_sm *keys_of(const struct mg_replica *replica, uint32_t shard)
+{
+	uint32_t tables = replica->options.shard_count + 1;
+
+	return shard < tables ? NULL : mg_replica__kv_sm(replica, shard - tables);
+}
+
+static struct mg_shard_check *check_of(const struct mg_replica *replica, uint32_t shard)
+{
+	struct mg_kv_sm *keys = keys_of(replica, shard);
+
+	return keys ? mg_kv_sm_check(keys) : mg_shard_sm_check(replica->shards[shard]);
+}
+
+static int propose(struct mg_replica *replica, uint32_t shard, enum mg_tries tries,
+                   const struct mg_command *head, struct mg_wait_for *wait, struct mg_error *err)
+{
+	uint8_t bytes[MG_KV_CHECK_ENTRY_MAX];
+	struct mg_out out = mg_out(bytes, sizeof bytes);
+	uint32_t group = mg_replica__group(shard);
+
+	if (!keys_of(replica, shard)) {
+		return mg_replica__propose(replica, group, tries, head, NULL, 0, wait, err);
+	}
+	mg_kv_check_encode(&out, head);
+	return mg_replica__propose(replica, group, tries, NULL, bytes, out.size, wait, err);
+}
+
 /* ---- sums, on a thread of their own ---- */
 
 struct pacing {
@@ -133,8 +171,7 @@ static void say(struct mg_checker *checker, uint32_t shard, const struct mg_chec
 	};
 	struct mg_error err = { 0 };
 
-	if (mg_replica__propose(checker->replica, mg_replica__group(shard), MG_TRY_MORE, &head, NULL, 0,
-	                        NULL, &err)) {
+	if (propose(checker->replica, shard, MG_TRY_MORE, &head, NULL, &err)) {
 		mg_log(MG_LOG_WARN, "check.say", "shard=%" PRIu32 " error=\"%s\"", shard, err.message);
 	}
 }
@@ -155,19 +192,33 @@ static void report_unreadable(struct mg_checker *checker, uint32_t shard,
 	}
 }
 
+static int sum_pinned(struct pacing *pacing, uint32_t shard, const struct mg_check_pin *pin,
+                      struct mg_shard_sum *made, struct mg_error *err)
+{
+	struct mg_kv_sm *keys = keys_of(pacing->checker->replica, shard);
+	char database[16];
+
+	if (pin->failed) {
+		return mg_error_set(err, MG_E_BUSY, "the tree was behind just then");
+	}
+	if (keys) {
+		return mg_kv_check_sum(pin->view, mg_kv_state_prefix(mg_kv_sm_state(keys)), pace, pacing,
+		                       made, err);
+	}
+	(void)snprintf(database, sizeof database, "s%" PRIu32, shard);
+	return mg_shard_sum(pin->conn, database, pin->tables, pace, pacing, made, err);
+}
+
 static void sum(struct mg_checker *checker, uint32_t shard, struct mg_check_pin *pin)
 {
-	struct mg_shard_check *check = mg_shard_sm_check(checker->replica->shards[shard]);
+	struct mg_shard_check *check = check_of(checker->replica, shard);
 	struct pacing pacing = { checker, check, pin->urgent };
 	uint64_t index = pin->index, file = pin->file;
 	struct mg_checked checked = { .node = checker->replica->options.self, .index = index };
 	struct mg_shard_sum made = { 0 };
 	struct mg_error err = { 0 };
-	char database[16];
 	uint64_t start = mg_clock_ms();
-
-	(void)snprintf(database, sizeof database, "s%" PRIu32, shard);
-	int code = mg_shard_sum(pin->conn, database, pin->tables, pace, &pacing, &made, &err);
+	int code = sum_pinned(&pacing, shard, pin, &made, &err);
 
 	mg_shard_check_give_back(check, pin);
 	checked.status = !code                 ? MG_CHECKED_SUM
@@ -190,8 +241,8 @@ static void sum(struct mg_checker *checker, uint32_t shard, struct mg_check_pin 
 
 static void sum_marked(struct mg_checker *checker)
 {
-	for (uint32_t i = 0; i <= checker->replica->options.shard_count; i++) {
-		struct mg_shard_check *check = mg_shard_sm_check(checker->replica->shards[i]);
+	for (uint32_t i = 0; i < shard_count(checker->replica); i++) {
+		struct mg_shard_check *check = check_of(checker->replica, i);
 		struct mg_check_pin pin;
 
 		if (!mg_replica__is_mending(checker->replica, i) &&
@@ -225,7 +276,8 @@ void mg_replica__on_mark(void *arg, uint32_t shard)
 void mg_replica__on_differs(void *arg, uint32_t shard, const struct mg_members *good)
 {
 	struct mg_replica *replica = arg;
-	char *why = mg_format("its rows are not those of %zu other servers", good->count);
+	char *why = mg_format("its %s are not those of %zu other servers",
+	                      keys_of(replica, shard) ? "keys" : "rows", good->count);
 
 	mg_metric_add(replica->checker->differences, 1);
 	mg_replica__mend(replica, shard, why, good);
@@ -238,9 +290,9 @@ void mg_replica__on_differs(void *arg, uint32_t shard, const struct mg_members *
 static size_t count_there(struct mg_checker *checker, uint32_t shard, uint32_t *all)
 {
 	struct mg_replica *replica = checker->replica;
-	size_t max = mg_replica_copies(replica, NULL, 0) + 64, there = 0;
+	size_t max = mg_replica_all_copies(replica, NULL, 0) + 64, there = 0;
 	struct mg_copy_info *copies = mg_alloc0(max * sizeof *copies);
-	size_t count = mg_replica_copies(replica, copies, max);
+	size_t count = mg_replica_all_copies(replica, copies, max);
 
 	*all = 0;
 	for (size_t i = 0; i < count && i < max; i++) {
@@ -265,8 +317,7 @@ static int begin_check(struct mg_checker *checker, uint32_t shard, uint32_t memb
 	struct mg_wait_for wait;
 
 	mg_wait_init(&wait);
-	int code = mg_replica__propose(replica, mg_replica__group(shard), MG_TRY_SAFE, &head, NULL, 0,
-	                               &wait, err);
+	int code = propose(replica, shard, MG_TRY_SAFE, &head, &wait, err);
 
 	code = code ? code : mg_wait_all(&wait, err);
 	code = code ? code : mg_replica__reach(replica, &wait, MG_REPLICA_PATIENCE_MS, err);
@@ -330,7 +381,7 @@ static void check_all(struct mg_checker *checker, bool urgent)
 {
 	uint64_t start = mg_clock_ms();
 
-	for (uint32_t i = 0; i <= checker->replica->options.shard_count && !is_stopping(checker); i++) {
+	for (uint32_t i = 0; i < shard_count(checker->replica) && !is_stopping(checker); i++) {
 		check_shard(checker, i, urgent);
 	}
 	mg_metric_add(checker->checks, 1);
@@ -400,7 +451,7 @@ bool mg_replica_checks(struct mg_replica *replica)
 
 void mg_replica_checked(struct mg_replica *replica, uint32_t shard, struct mg_check_state *out)
 {
-	mg_shard_check_state(mg_shard_sm_check(replica->shards[shard]), out);
+	mg_shard_check_state(check_of(replica, shard), out);
 }
 
 void mg_replica_suspect(struct mg_replica *replica)
@@ -448,6 +499,7 @@ void mg_replica__end_checker(struct mg_replica *replica)
 			mg_shard_check_stop(mg_shard_sm_check(replica->shards[i]), false);
 		}
 	}
+	mg_replica__stop_kv_checks(replica);
 }
 
 void mg_replica__join_checker(struct mg_replica *replica)

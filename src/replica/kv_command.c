@@ -152,6 +152,10 @@ int mg_kv_entry_decode(const uint8_t *data, size_t size, struct mg_kv_entry *out
 	struct mg_kv_request request;
 	bool good = !in.failed && (out->kind == MG_KV_REQUESTS || out->kind == MG_KV_TICK);
 
+	if (!in.failed && out->kind == MG_KV_COMPARE && out->count == 0) {
+		return 0; /* what is behind is not ours */
+	}
+
 	for (uint32_t i = 0; good && i < out->count; i++) {
 		good = mg_kv_request_next(&in, &request);
 	}

@@ -43,6 +43,7 @@
 enum mg_kv_command_kind {
 	MG_KV_REQUESTS = 1,
 	MG_KV_TICK = 2, /* only time passes: what has expired goes */
+	MG_KV_COMPARE = 3, /* behind its head: CHECK or CHECKED of command.h */
 };
 
 enum mg_kv_op_kind {

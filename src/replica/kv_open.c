@@ -85,6 +85,10 @@ static int open_states(struct mg_kv_groups *groups, struct mg_error *err)
 			.dir = options->dir,
 			.puller = replica->puller,
 			.source = replica->source,
+			.shard = group->number - 1,
+			.on_mark = mg_replica__on_mark,
+			.on_differs = mg_replica__on_differs,
+			.check_arg = replica,
 		};
 
 		mg_kv__listen(groups, &sm);
@@ -366,6 +370,17 @@ void mg_replica__stop_kv(struct mg_replica *replica)
 	for (uint32_t i = 0; groups && i < groups->count; i++) {
 		if (groups->list[i].sm) {
 			mg_kv_sm_stop(groups->list[i].sm);
+		}
+	}
+	pthread_mutex_unlock(&replica->kv_lock);
+}
+
+void mg_replica__stop_kv_checks(struct mg_replica *replica)
+{
+	pthread_mutex_lock(&replica->kv_lock);
+	for (uint32_t i = 0; replica->kv && i < replica->kv->count; i++) {
+		if (replica->kv->list[i].sm) {
+			mg_shard_check_stop(mg_kv_sm_check(replica->kv->list[i].sm), false);
 		}
 	}
 	pthread_mutex_unlock(&replica->kv_lock);

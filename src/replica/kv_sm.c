@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "os/file.h"
+#include "replica/kv_check.h"
 #include "replica/lane.h"
 
 #include <inttypes.h>
@@ -18,6 +19,7 @@ struct mg_kv_sm {
 	struct mg_sm seam;
 	struct mg_kv_sm_options options;
 	struct mg_kv_state *state;
+	struct mg_shard_check *check;
 	struct mg_lane *lane;
 	uint64_t durable; /* index; owner: the raft thread */
 	uint64_t in_hand; /* likewise: the last entry of what the lane has */
@@ -122,6 +124,34 @@ static bool is_ours(const struct mg_kv_sm *sm, const struct mg_kv_entry *entry)
 	       entry->count > 0;
 }
 
+/* The tree holds exactly what there is at this index, unless it takes nothing at the moment. */
+static int mark(struct mg_kv_sm *sm, uint64_t index, const struct mg_checking *checking,
+                struct mg_error *err)
+{
+	int code = mg_kv_state_write(sm->state, true, err);
+
+	if (!code) {
+		mg_shard_check_mark(sm->check, index, checking, NULL);
+	} else if (code == MG_E_BUSY) {
+		mg_shard_check_miss(sm->check, index, checking);
+	}
+	return code == MG_E_BUSY ? 0 : code;
+}
+
+static int compare(struct mg_kv_sm *sm, uint64_t index, const struct mg_kv_entry *entry,
+                   struct mg_error *err)
+{
+	struct mg_command command;
+	int code = mg_kv_check_decode(entry, &command, err);
+
+	if (!code && command.kind == MG_COMMAND_CHECK) {
+		code = mark(sm, index, &command.checking, err);
+	} else if (!code) {
+		mg_shard_check_put(sm->check, &command.checked);
+	}
+	return code;
+}
+
 static int apply_entry(struct mg_kv_sm *sm, const struct mg_entry *entry, struct mg_error *err)
 {
 	bool is_command = entry->type == MG_ENTRY_COMMAND;
@@ -137,6 +167,9 @@ static int apply_entry(struct mg_kv_sm *sm, const struct mg_entry *entry, struct
 	            : mg_kv_state_apply(sm->state, entry->index, entry->term,
 	                                is_command ? &command : NULL, sm->arena, ours ? &list : NULL,
 	                                err);
+	if (!code && command.kind == MG_KV_COMPARE) {
+		code = compare(sm, entry->index, &command, err);
+	}
 	if (!code && ours) {
 		mg_grow(sm->answered, sm->answered_count, sm->answered_cap);
 		sm->answered[sm->answered_count++] = (struct answered){ list, command.count };
@@ -368,6 +401,8 @@ static void adopt_now(void *arg)
 	struct mg_kv_sm *sm = arg;
 	char *path = mg_kv_pulled_path(sm->options.dir, sm->options.group, sm->adopt_index);
 	struct mg_error err = { 0 }, ignored;
+
+	mg_shard_check_stop(sm->check, true);
 	int code = mg_kv_state_replace(sm->state, path, &err);
 
 	if (!code && mg_kv_state_index(sm->state) != sm->adopt_index) {
@@ -418,6 +453,7 @@ void mg_kv_sm_pull_newest(struct mg_kv_sm *sm, const char *path, uint64_t index,
 
 int mg_kv_sm_put_in(struct mg_kv_sm *sm, const char *from, uint64_t index, struct mg_error *err)
 {
+	mg_shard_check_stop(sm->check, true);
 	int code = mg_kv_state_replace(sm->state, from, err);
 
 	if (!code && mg_kv_state_index(sm->state) != index) {
@@ -495,6 +531,13 @@ int mg_kv_sm_open(struct mg_kv_sm **out, const struct mg_kv_sm_options *options,
 	}
 	pthread_mutex_init(&sm->lock, NULL);
 	sm->durable = mg_kv_state_index(sm->state);
+	sm->check = mg_shard_check_new(
+		&(struct mg_shard_check_options){ .lsm = options->lsm,
+	                                      .self = options->self,
+	                                      .shard = options->shard,
+	                                      .on_mark = options->on_mark,
+	                                      .on_differs = options->on_differs,
+	                                      .arg = options->check_arg });
 	remove_leftovers(sm);
 	if (options->source) {
 		replace_view(sm, mg_lsm_view_new(options->lsm), sm->durable);
@@ -519,6 +562,11 @@ struct mg_kv_state *mg_kv_sm_state(struct mg_kv_sm *sm)
 	return sm->state;
 }
 
+struct mg_shard_check *mg_kv_sm_check(struct mg_kv_sm *sm)
+{
+	return sm->check;
+}
+
 void mg_kv_sm_stop(struct mg_kv_sm *sm)
 {
 	if (sm->options.source) {
@@ -531,6 +579,7 @@ void mg_kv_sm_free(struct mg_kv_sm *sm)
 {
 	if (sm) {
 		mg_lane_free(sm->lane);
+		mg_shard_check_free(sm->check);
 		mg_lsm_view_free(sm->view);
 		mg_arena_free(sm->arena);
 		mg_kv_state_close(sm->state);

@@ -14,6 +14,7 @@
 #include "raft/seams.h"
 #include "replica/kv_state.h"
 #include "replica/raft_host.h"
+#include "replica/shard_check.h"
 #include "replica/snapshot_pull.h"
 #include "replica/snapshot_source.h"
 
@@ -32,6 +33,11 @@ struct mg_kv_sm_options {
 	/* It is out of service, until another's state is put in: nobody may wait for it. */
 	void (*on_failed)(void *arg, uint32_t group);
 	void *arg;
+	uint32_t shard; /* as shard_check.h counts them */
+	/* As struct mg_shard_check_options. */
+	void (*on_mark)(void *arg, uint32_t shard);
+	void (*on_differs)(void *arg, uint32_t shard, const struct mg_members *good);
+	void *check_arg;
 	const char *dir; /* the node's data directory; borrowed */
 	struct mg_snapshot_puller *puller; /* NULL: a cluster of one, as the next */
 	struct mg_snapshot_source *source;
@@ -43,6 +49,7 @@ struct mg_sm *mg_kv_sm_seam(struct mg_kv_sm *sm);
 struct mg_kv_state *mg_kv_sm_state(struct mg_kv_sm *sm);
 /* 0, or why it is out of service.  Any thread. */
 int mg_kv_sm_failed(struct mg_kv_sm *sm, struct mg_error *err);
+struct mg_shard_check *mg_kv_sm_check(struct mg_kv_sm *sm);
 /* "DIR/kv/pull-GROUP-INDEX.sst".  Owns: the caller. */
 char *mg_kv_pulled_path(const char *dir, uint32_t group, uint64_t index);
 /* ---- a replica that is damaged; the group is closed ---- */

@@ -344,47 +344,79 @@ static void describe(struct mg_replica *replica, const struct mg_catalog_data *d
 	mg_replica__node_id(data, node, out->id, sizeof out->id);
 }
 
-size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos, size_t max)
+struct copies {
+	struct mg_replica *replica;
+	const struct mg_catalog_data *data;
+	const struct mg_placed_node *nodes;
+	struct mg_copy_info *infos;
+	size_t count, max;
+};
+
+static void add_mending(struct copies *copies, uint32_t shard)
+{
+	uint64_t self = copies->replica->options.self;
+
+	if (copies->count < copies->max) {
+		struct mg_copy_info *info = &copies->infos[copies->count];
+
+		*info = (struct mg_copy_info){
+			.shard = shard, .node = self, .connected = true, .mending = true, .lag = -1
+		};
+		mg_replica__node_id(copies->data, self, info->id, sizeof info->id);
+	}
+	copies->count++;
+}
+
+static void add_copies(struct copies *copies, const struct mg_group_look *look, uint32_t shard)
+{
+	for (size_t i = 0; i < look->members.count; i++, copies->count++) {
+		if (copies->count >= copies->max) {
+			continue;
+		}
+		struct mg_copy_info *info = &copies->infos[copies->count];
+
+		*info = (struct mg_copy_info){ .shard = shard };
+		describe(copies->replica, copies->data, look, i, info);
+		info->connected = info->node == copies->replica->options.self;
+		for (size_t k = 0; k < copies->data->node_count; k++) {
+			info->connected = info->connected || (copies->nodes[k].number == info->node &&
+			                                      copies->nodes[k].connected);
+		}
+	}
+}
+
+/* Of the first `shards`. */
+static size_t list_copies(struct mg_replica *replica, size_t shards, struct mg_copy_info *infos,
+                          size_t max)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
 	struct mg_group_look *looks = mg_replica__looks(replica);
 	struct mg_placed_node *nodes = mg_replica__placed(replica, data);
-	size_t count = 0;
+	struct copies copies = {
+		.replica = replica, .data = data, .nodes = nodes, .infos = infos, .max = max
+	};
 
-	for (uint32_t shard = 0; shard <= replica->options.shard_count; shard++) {
-		const struct mg_group_look *look = &looks[mg_replica__group(shard)];
-
+	for (uint32_t shard = 0; shard < shards; shard++) {
 		if (mg_replica__is_mending(replica, shard)) {
-			if (count < max) {
-				infos[count] = (struct mg_copy_info){ .shard = shard,
-					                                  .node = replica->options.self,
-					                                  .connected = true,
-					                                  .mending = true,
-					                                  .lag = -1 };
-				mg_replica__node_id(data, replica->options.self, infos[count].id,
-				                    sizeof infos[count].id);
-			}
-			count++;
-			continue;
-		}
-		for (size_t i = 0; i < look->members.count; i++, count++) {
-			if (count >= max) {
-				continue;
-			}
-			infos[count] = (struct mg_copy_info){ .shard = shard };
-			describe(replica, data, look, i, &infos[count]);
-			infos[count].connected = infos[count].node == replica->options.self;
-			for (size_t k = 0; k < data->node_count; k++) {
-				infos[count].connected =
-					infos[count].connected ||
-					(nodes[k].number == infos[count].node && nodes[k].connected);
-			}
+			add_mending(&copies, shard);
+		} else {
+			add_copies(&copies, &looks[mg_replica__group(shard)], shard);
 		}
 	}
 	mg_free(nodes);
 	mg_free(looks);
 	mg_catalog_give(replica->options.catalog, data);
-	return count;
+	return copies.count;
+}
+
+size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos, size_t max)
+{
+	return list_copies(replica, (size_t)replica->options.shard_count + 1, infos, max);
+}
+
+size_t mg_replica_all_copies(struct mg_replica *replica, struct mg_copy_info *infos, size_t max)
+{
+	return list_copies(replica, mg_replica__group_count(replica) - 1, infos, max);
 }
 
 /* ---- what is not where it should be ---- */

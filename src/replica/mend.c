@@ -86,7 +86,7 @@ struct mg_mender {
 
 static uint32_t replica_count(const struct mg_replica *replica)
 {
-	return replica->options.shard_count + 1 + mg_replica_kv_shards(replica);
+	return replica->options.shard_count + 1 + atomic_load(&replica->kv_shards);
 }
 
 /* NULL: it is one of tables. */

@@ -199,6 +199,8 @@ struct mg_copy_info {
 	int64_t lag; /* entries that are committed and not yet there; -1: not known here */
 };
 size_t mg_replica_copies(struct mg_replica *replica, struct mg_copy_info *infos, size_t max);
+/* Those of shards of keys, too, which are counted on behind the tables'. */
+size_t mg_replica_all_copies(struct mg_replica *replica, struct mg_copy_info *infos, size_t max);
 /* *is: does the node belong to a group, group 0 too, as of now?  May wait, and fails, as a read
  * barrier over all shards. */
 int mg_replica_has_member(struct mg_replica *replica, uint64_t node, bool *is,

@@ -272,6 +272,7 @@ int mg_replica__open_kv(struct mg_replica *replica, struct mg_error *err);
 bool mg_replica__grow_kv(struct mg_replica *replica, const struct mg_catalog_data *data);
 void mg_replica__start_kv(struct mg_replica *replica);
 void mg_replica__stop_kv(struct mg_replica *replica); /* before mg_raft_host_stop */
+void mg_replica__stop_kv_checks(struct mg_replica *replica); /* sums end */
 void mg_replica__free_kv(struct mg_replica *replica);
 
 /* ---- kv_groups.c ---- */

@@ -34,6 +34,11 @@ struct mg_shard_check *mg_shard_check_new(const struct mg_shard_check_options *o
 	return check;
 }
 
+static bool is_pinned(const struct mg_check_pin *pin)
+{
+	return pin->conn || pin->view || pin->failed;
+}
+
 static void let_go(struct mg_check_pin *pin)
 {
 	struct mg_error ignored;
@@ -42,6 +47,7 @@ static void let_go(struct mg_check_pin *pin)
 		(void)mg_duck_exec(pin->conn, "ROLLBACK", &ignored);
 		mg_duck_disconnect(pin->conn);
 	}
+	mg_lsm_view_free(pin->view);
 	mg_free(pin->tables);
 	*pin = (struct mg_check_pin){ 0 };
 }
@@ -202,13 +208,10 @@ static struct mg_duck_conn *pin_now(struct mg_shard_check *check)
 	return conn;
 }
 
-void mg_shard_check_mark(struct mg_shard_check *check, uint64_t index,
-                         const struct mg_checking *mark, char *tables)
+static void put_pin(struct mg_shard_check *check, struct mg_check_pin pin,
+                    const struct mg_checking *mark)
 {
-	struct mg_check_pin pin = {
-		.conn = pin_now(check), .tables = tables, .index = index, .urgent = mark->urgent
-	};
-	bool pinned = pin.conn != NULL;
+	bool pinned = is_pinned(&pin);
 
 	pthread_mutex_lock(&check->lock);
 	struct mg_check_pin before = check->pin;
@@ -217,13 +220,34 @@ void mg_shard_check_mark(struct mg_shard_check *check, uint64_t index,
 	check->pin = pin;
 	check->wanted_ms = check->busy ? check->wanted_ms : 0;
 	check->state = (struct mg_check_state){
-		.index = index, .ms = mg_clock_ms(), .members = mark->members
+		.index = pin.index, .ms = mg_clock_ms(), .members = mark->members
 	};
 	pthread_mutex_unlock(&check->lock);
 	let_go(&before);
 	if (pinned && check->options.on_mark) {
 		check->options.on_mark(check->options.arg, check->options.shard);
 	}
+}
+
+void mg_shard_check_mark(struct mg_shard_check *check, uint64_t index,
+                         const struct mg_checking *mark, char *tables)
+{
+	struct mg_lsm *lsm = check->options.lsm;
+	const struct mg_check_pin pin = {
+		.conn = lsm ? NULL : pin_now(check),
+		.view = lsm ? mg_lsm_view_new(lsm) : NULL,
+		.tables = tables,
+		.index = index,
+		.urgent = mark->urgent,
+	};
+
+	put_pin(check, pin, mark);
+}
+
+void mg_shard_check_miss(struct mg_shard_check *check, uint64_t index,
+                         const struct mg_checking *mark)
+{
+	put_pin(check, (struct mg_check_pin){ .index = index, .failed = true }, mark);
 }
 
 bool mg_shard_check_take(struct mg_shard_check *check, struct mg_check_pin *pin)
@@ -233,16 +257,16 @@ bool mg_shard_check_take(struct mg_shard_check *check, struct mg_check_pin *pin)
 	*pin = check->pin;
 	check->pin = (struct mg_check_pin){ 0 };
 	check->taken = pin->conn;
-	check->busy = pin->conn != NULL;
+	check->busy = is_pinned(pin);
 	atomic_store(&check->stop, false);
 	if (pin->conn) {
 		mg_duck_set_stop(pin->conn, &check->stop);
 	}
 	pthread_mutex_unlock(&check->lock);
-	if (!pin->conn) {
+	if (!is_pinned(pin)) {
 		let_go(pin);
 	}
-	return pin->conn != NULL;
+	return is_pinned(pin);
 }
 
 bool mg_shard_check_stopped(struct mg_shard_check *check)
@@ -264,7 +288,9 @@ void mg_shard_check_give_back(struct mg_shard_check *check, struct mg_check_pin 
 	mg_assert(check->taken == pin->conn);
 	check->taken = NULL; /* nobody interrupts it any more */
 	pthread_mutex_unlock(&check->lock);
-	mg_duck_set_stop(pin->conn, NULL);
+	if (pin->conn) {
+		mg_duck_set_stop(pin->conn, NULL);
+	}
 	let_go(pin);
 	pthread_mutex_lock(&check->lock);
 	check->busy = false;
@@ -278,7 +304,7 @@ void mg_shard_check_hurry(struct mg_shard_check *check)
 	uint64_t now = mg_clock_ms();
 
 	pthread_mutex_lock(&check->lock);
-	bool there = check->busy || check->pin.conn;
+	bool there = check->busy || is_pinned(&check->pin);
 
 	check->wanted_ms = !there ? 0 : check->wanted_ms ? check->wanted_ms : now;
 	bool over = there && now - check->wanted_ms >= check->options.hold_ms;

@@ -8,8 +8,8 @@
  * replica; and it is the damaged one only when more than half of all members agree on another sum.
  * With a tie nobody is: people are told.
  *
- * Thread: mark and put on the shard's lane; take, put_own and give back on the checker's; stop by
- * who replaces the file; the questions by any.
+ * Thread: mark, miss and put on the shard's lane, of keys on the raft thread; take, put_own and
+ * give back on the checker's; stop by who replaces the file; the questions by any.
  */
 #ifndef MG_REPLICA_SHARD_CHECK_H
 #define MG_REPLICA_SHARD_CHECK_H
@@ -17,6 +17,7 @@
 #include "raft/members.h"
 #include "replica/command.h"
 #include "store/duck.h"
+#include "store/lsm.h"
 #include "store/shard_sum.h"
 
 #define MG_CHECK_HOLD_MS (60 * 1000) /* the log and the engine's grow meanwhile */
@@ -25,7 +26,8 @@ struct mg_shard_check;
 
 struct mg_shard_check_options {
 	struct mg_duck *duck;
-	uint32_t shard;
+	struct mg_lsm *lsm; /* or NULL: it is a shard of tables, in the engine */
+	uint32_t shard; /* of tables; those of keys are counted on behind them */
 	uint64_t self; /* node */
 	uint64_t hold_ms; /* for so long a checkpoint waits for a sum */
 	/* Another mark waits to be summed.  Lane; may be NULL. */
@@ -39,10 +41,13 @@ struct mg_shard_check *mg_shard_check_new(const struct mg_shard_check_options *o
 void mg_shard_check_free(struct mg_shard_check *check); /* NULL is fine */
 
 /* The transaction of this index was committed: what the engine shows now is pinned for a sum, in
- * place of what was pinned before and has not been taken.  tables: as mg_shard_writer_tables says;
- * taken over. */
+ * place of what was pinned before and has not been taken.  tables: as mg_shard_writer_tables says,
+ * NULL of keys; taken over. */
 void mg_shard_check_mark(struct mg_shard_check *check, uint64_t index,
                          const struct mg_checking *mark, char *tables);
+/* The same, but nothing could be pinned. */
+void mg_shard_check_miss(struct mg_shard_check *check, uint64_t index,
+                         const struct mg_checking *mark);
 /* What a replica says, as the log has it. */
 void mg_shard_check_put(struct mg_shard_check *check, const struct mg_checked *checked);
 /* A checkpoint cannot be written, maybe because something is pinned: a sum of it rests no more, and
@@ -56,9 +61,11 @@ void mg_shard_check_stop(struct mg_shard_check *check, bool forget);
  * back, as are the tables.  False: nothing. */
 struct mg_check_pin {
 	struct mg_duck_conn *conn;
+	struct mg_lsm_view *view; /* or conn and tables */
 	char *tables;
 	uint64_t index;
 	uint64_t file; /* which of those that came one after the other */
+	bool failed;   /* there is nothing: the replica says that it has no sum */
 	bool urgent;
 };
 bool mg_shard_check_take(struct mg_shard_check *check, struct mg_check_pin *pin);

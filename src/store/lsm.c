@@ -180,11 +180,17 @@ void mg_lsm_value_free(struct mg_lsm_value *value)
 	*value = (struct mg_lsm_value){ 0 };
 }
 
-static struct mg_lsm_iter *iter_new(struct mg_lsm *lsm, struct mg_str end)
+/* view: NULL: of this moment. */
+static struct mg_lsm_iter *iter_new(struct mg_lsm *lsm, struct mg_str end,
+                                    const struct mg_lsm_view *view)
 {
 	struct mg_lsm_iter *iter = mg_alloc0(sizeof *iter);
 
 	iter->read = rocksdb_readoptions_create();
+	if (view) {
+		rocksdb_readoptions_set_snapshot(iter->read, view->snapshot);
+		rocksdb_readoptions_set_fill_cache(iter->read, 0);
+	}
 	if (end.len) {
 		iter->end = (struct mg_str){ mg_strndup(end.ptr, end.len), end.len };
 		rocksdb_readoptions_set_iterate_upper_bound(iter->read, iter->end.ptr, end.len);
@@ -195,7 +201,7 @@ static struct mg_lsm_iter *iter_new(struct mg_lsm *lsm, struct mg_str end)
 
 struct mg_lsm_iter *mg_lsm_iter_open(struct mg_lsm *lsm, struct mg_str first, struct mg_str end)
 {
-	struct mg_lsm_iter *iter = iter_new(lsm, end);
+	struct mg_lsm_iter *iter = iter_new(lsm, end, NULL);
 
 	mg_lsm_iter_seek(iter, first);
 	return iter;
@@ -300,7 +306,7 @@ int mg_lsm_batch_find(struct mg_lsm_batch *batch, struct mg_str key, struct mg_l
 struct mg_lsm_iter *mg_lsm_batch_iter(struct mg_lsm_batch *batch, struct mg_str first,
                                       struct mg_str end)
 {
-	struct mg_lsm_iter *iter = iter_new(batch->lsm, end);
+	struct mg_lsm_iter *iter = iter_new(batch->lsm, end, NULL);
 
 	iter->iter = rocksdb_writebatch_wi_create_iterator_with_base(batch->batch, iter->iter);
 	mg_lsm_iter_seek(iter, first);
@@ -377,6 +383,16 @@ struct mg_str mg_lsm_behind(struct mg_str prefix, char *room)
 		room[len - 1]++;
 	}
 	return (struct mg_str){ room, len };
+}
+
+struct mg_lsm_iter *mg_lsm_view_iter(struct mg_lsm_view *view, struct mg_str prefix)
+{
+	mg_assert(prefix.len <= PREFIX_MAX);
+	char room[PREFIX_MAX];
+	struct mg_lsm_iter *iter = iter_new(view->lsm, mg_lsm_behind(prefix, room), view);
+
+	mg_lsm_iter_seek(iter, prefix);
+	return iter;
 }
 
 static void write_range(struct mg_lsm *lsm, struct mg_lsm_view *view, struct mg_str prefix,

@@ -91,6 +91,9 @@ struct mg_str mg_lsm_behind(struct mg_str prefix, char *room);
 
 struct mg_lsm_view *mg_lsm_view_new(struct mg_lsm *lsm); /* what is there now */
 void mg_lsm_view_free(struct mg_lsm_view *view);         /* NULL is fine */
+/* As mg_lsm_iter_open, of keys that begin with the prefix, as the view holds them; past the
+ * cache. */
+struct mg_lsm_iter *mg_lsm_view_iter(struct mg_lsm_view *view, struct mg_str prefix);
 /* What the view holds of keys that begin with the prefix (something must) becomes a durable file.
  * A file that was there is replaced. */
 int mg_lsm_export(struct mg_lsm *lsm, struct mg_lsm_view *view, struct mg_str prefix,

@@ -47,14 +47,15 @@ class Answer:
 
 
 class Cluster:
-    def __init__(self, scale=0.01, shards=4, kv_shards=0):
+    def __init__(self, scale=0.01, shards=4, kv_shards=None):
+        """kv_shards: None: as many as every cluster has."""
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="mg-test-"))
         self.data = self.dir / "data"
         self.processes = {}
         self.port = None
         self.run("bootstrap", "--data-dir", self.data, "--client-username", USER, "--client-password", PASSWORD,
                  "--worker-password", WORKER_PASSWORD, "--tpch-scale-factor", scale, "--shard-count", shards,
-                 "--kv-shard-count", kv_shards)
+                 *(() if kv_shards is None else ("--kv-shard-count", kv_shards)))
 
     def run(self, *args, **kwargs):
         kwargs.setdefault("timeout", 120)

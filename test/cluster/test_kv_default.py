@@ -9,7 +9,7 @@ from servers_kit import Servers, until
 
 
 def catalog(data):
-    return json.loads((data / "log" / "catalog.json").read_text())
+    return json.loads((data / "log" / "catalog.json").read_text())["catalog"]
 
 
 def kv(servers, name, method, path, body=None):

@@ -427,9 +427,11 @@ def test_without_a_majority_keys_are_read_as_they_are_here_or_not_at_all(three):
 # ---- clusters without ----
 
 
-def test_a_cluster_without_shards_for_keys_says_so(empty):
+def test_a_cluster_without_shards_for_keys_says_so(new_cluster):
+    empty = new_cluster(scale=0, shards=1, kv_shards=0)
+    empty.start_server()
     for path, sql in (("/db/query", "FROM kv('a')"), ("/db/execute", "INSERT INTO kv.a VALUES ('x', 'y')"),
                       ("/db/execute", "DELETE FROM kv.a")):
         answer = empty.post(path, {"sql": sql})
         error = json.loads(answer.body)["error"]
-        assert error["sqlstate"] == "0A000" and "--kv-shard-count" in error["hint"], (sql, error)
+        assert error["sqlstate"] == "0A000" and "enable-keys" in error["hint"], (sql, error)
