@@ -13,6 +13,7 @@
 #include "replica/kv_groups_int.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- the tree ---- */
@@ -33,6 +34,27 @@ static int replace_tree(struct mg_kv_groups *groups, const char *dir, char **dam
 	return code;
 }
 
+/* A server that has joined has what others gave it beside the tree, which is made from that. */
+static bool is_seeded(const char *dir, uint32_t first)
+{
+	struct mg_error ignored;
+	char **names = NULL;
+	size_t count = 0;
+	bool seeded = false;
+
+	if (mg_dir_list(dir, &names, &count, &ignored) == 0) {
+		for (size_t i = 0; i < count; i++) {
+			unsigned long long index;
+			unsigned group;
+
+			seeded = seeded || (sscanf(names[i], "pull-%u-%llu.sst", &group, &index) == 2 &&
+			                    group == first);
+		}
+		mg_free(names);
+	}
+	return seeded;
+}
+
 /* What others have, too, is set aside when it cannot be opened; *damage: why, then.  The groups are
  * made anew from those of others. */
 static int open_tree(struct mg_kv_groups *groups, const char *dir, char **damage,
@@ -41,9 +63,9 @@ static int open_tree(struct mg_kv_groups *groups, const char *dir, char **damage
 	char *tree = mg_path_join(dir, "db");
 	const struct mg_lsm_options lsm = { .dir = tree };
 	const struct mg_replica_options *options = &groups->replica->options;
-	bool lost = !groups->grows && !mg_file_exists(tree) &&
-	            mg_raft_node_knows(mg_raft_host_node(groups->replica->host),
-	                               options->shard_count + 2);
+	uint32_t first = options->shard_count + 2;
+	bool lost = !groups->grows && !mg_file_exists(tree) && !is_seeded(dir, first) &&
+	            mg_raft_node_knows(mg_raft_host_node(groups->replica->host), first);
 	int code = mg_lsm_open(&groups->lsm, &lsm, err);
 
 	if (!code && lost && options->others) {
