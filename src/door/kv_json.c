@@ -28,8 +28,8 @@ void mg_kv_add_key(struct mg_sb *json, struct mg_kv_forms forms, struct mg_str k
 
 void mg_kv_add_found(struct mg_sb *json, struct mg_kv_forms forms, const struct mg_kv_found *found)
 {
-	mg_sb_addf(json, ", \"size\": %zu, \"created_ms\": %" PRIu64 ", \"changed_ms\": %" PRIu64,
-	           found->value.len, found->created_ms, found->changed_ms);
+	mg_sb_addf(json, ", \"size\": %" PRIu64 ", \"created_ms\": %" PRIu64 ", \"changed_ms\": %" PRIu64,
+	           found->size, found->created_ms, found->changed_ms);
 	if (found->expiry_ms) {
 		mg_sb_addf(json, ", \"expires_ms\": %" PRIu64, found->expiry_ms);
 	}
@@ -37,7 +37,9 @@ void mg_kv_add_found(struct mg_sb *json, struct mg_kv_forms forms, const struct 
 	mg_sb_add_json(json, found->type.ptr, found->type.len);
 	mg_sb_add(json, ", \"encoding\": ");
 	mg_sb_add_json(json, found->encoding.ptr, found->encoding.len);
-	if (forms.values != MG_KV_FORM_NONE) {
+	if (found->size > found->value.len) {
+		mg_sb_add(json, ", \"large\": true"); /* it is in parts */
+	} else if (forms.values != MG_KV_FORM_NONE) {
 		mg_sb_add(json, ", \"value\": ");
 		mg_kv_add_bytes(json, forms.values, found->value);
 	}

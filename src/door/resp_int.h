@@ -174,6 +174,7 @@ struct mg_redis_wave *mg_redis_wave_new(struct mg_redis *redis);
 bool mg_redis_wave_start(struct mg_redis_wave *wave);
 /* Answers of all, in order; those that had no room go back to the queue. */
 void mg_redis_wave_answer(struct mg_redis_wave *wave, struct mg_resp_out *out);
+bool mg_redis_has_large(struct mg_redis_job *job); /* a value that is wanted is in parts */
 void mg_redis_wave_free(struct mg_redis_wave *wave);
 void mg_redis_wave_ended(struct mg_redis_wave *wave); /* resp.c */
 
@@ -200,6 +201,7 @@ bool mg_redis_int(struct mg_redis_job *job, struct mg_str text, int64_t *out);
 
 #define MG_REDIS_SYNTAX "ERR syntax error"
 #define MG_REDIS_NO_INT "ERR value is not an integer or out of range"
+#define MG_REDIS_LARGE "ERR the value is larger than 4 MiB: GET /kv/NAMESPACE/KEY over HTTP"
 #define MG_REDIS_BAD_NAME \
 	"ERR Client names cannot contain spaces, newlines or special characters."
 #define MG_REDIS_VERSION "7.0.0" /* whose commands and answers these are */

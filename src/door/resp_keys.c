@@ -5,7 +5,8 @@
  */
 #include "door/resp_int.h"
 
-#define TOO_LARGE "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+#define TOO_LARGE                                                                          \
+	"ERR string exceeds maximum allowed size (proto-max-bulk-len, 4 MiB; PUT /kv/ over HTTP takes 64 MiB)"
 
 /* ---- begin ---- */
 

@@ -210,6 +210,8 @@ void mg_redis_exec_answer(struct mg_redis_job *job, struct mg_resp_out *out)
 
 		if (part->reply.bytes.len) {
 			mg_sb_add_len(&out->bytes, part->reply.bytes.ptr, part->reply.bytes.len);
+		} else if (mg_redis_has_large(part)) {
+			mg_resp_error(out, MG_REDIS_LARGE);
 		} else {
 			part->what->answer(part, out);
 		}

@@ -227,8 +227,14 @@ static void note_result(struct mg_redis_op *op, const struct mg_kv_result *resul
 		.version = result->version,
 		.number = result->number,
 		.expiry_ms = result->was.expiry_ms,
-		.size = result->was.value.len,
+		.size = result->was.size,
 	};
+}
+
+/* One in parts is not given here. */
+static bool is_given(const struct mg_redis_op *op)
+{
+	return op->want_value && op->got.found && op->got.status != MG_KV_TOO_LARGE;
 }
 
 /* Values that are wanted, the first one whatever it is, the rest as far as there is room. */
@@ -239,7 +245,7 @@ static void copy_values(struct mg_redis_call *call, const struct mg_kv_result *r
 	for (uint32_t i = 0; i < call->call.count; i++) {
 		struct mg_redis_op *op = call->of[i];
 
-		if (op->want_value && op->got.found) {
+		if (is_given(op)) {
 			op->got.skipped = size && size + op->got.size > MG_REDIS_GOT_BYTES;
 			size += op->got.skipped ? 0 : op->got.size;
 		}
@@ -252,7 +258,7 @@ static void copy_values(struct mg_redis_call *call, const struct mg_kv_result *r
 	for (uint32_t i = 0; i < call->call.count; i++) {
 		struct mg_redis_op *op = call->of[i];
 
-		if (op->want_value && op->got.found && !op->got.skipped && op->got.size) {
+		if (is_given(op) && !op->got.skipped && op->got.size) {
 			memcpy(call->values + at, results[i].was.value.ptr, op->got.size);
 			op->got.value = (struct mg_str){ call->values + at, op->got.size };
 			at += op->got.size;
@@ -395,6 +401,7 @@ static void say_failure(struct mg_resp_out *out, const struct mg_error *err)
 	const char *word = err->code == MG_E_UNAVAILABLE ? "CLUSTERDOWN"
 	                   : err->code == MG_E_BUSY      ? "TRYAGAIN"
 	                   : err->code == MG_E_NOMEM     ? "OOM"
+	                   : err->code == MG_E_DISK_FULL ? "MISCONF" /* as of Redis, of its disk */
 	                                                 : "ERR";
 
 	mg_resp_error(out, err->code == MG_E_UNKNOWN_OUTCOME ? "%s unknown outcome: %s" : "%s %s", word,
@@ -416,6 +423,18 @@ static const struct mg_error *why_failed(struct mg_redis_wave *wave, const struc
 	return NULL;
 }
 
+bool mg_redis_has_large(struct mg_redis_job *job)
+{
+	bool large = false;
+
+	for (size_t i = 0; !large && i < job->op_count; i++) {
+		const struct mg_redis_op *op = &job->wave->ops[job->first_op + i];
+
+		large = op->want_value && op->got.status == MG_KV_TOO_LARGE;
+	}
+	return large;
+}
+
 static bool has_skipped(struct mg_redis_job *job)
 {
 	bool skipped = false;
@@ -435,6 +454,8 @@ static void answer(struct mg_redis_wave *wave, struct mg_redis_job *job, bool an
 		say_failure(out, err);
 	} else if (job->op_count && has_skipped(job)) {
 		mg_resp_error(out, "ERR the answer is too large: ask for fewer keys at once");
+	} else if (mg_redis_has_large(job)) {
+		mg_resp_error(out, MG_REDIS_LARGE);
 	} else if (job->reply.bytes.len == 0 && job->what && job->what->answer) {
 		job->what->answer(job, out);
 	} else {

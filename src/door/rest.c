@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "door/doors_int.h"
+#include "door/kv_upload.h"
 #include "mg_version.h"
 #include "os/clock.h"
 #include "os/limits.h"
@@ -447,6 +448,8 @@ static void get_metrics(struct mg_doors *doors, struct mg_http_request *request,
 	          (uint64_t)atomic_load(&doors->feeds));
 	set_gauge("merganser_kv_watches", "Watches of keys that are open.",
 	          (uint64_t)mg_rest_kv_watch_count(doors));
+	set_gauge("merganser_kv_uploads", "Large values that are being put.",
+	          (uint64_t)mg_kv_upload_count());
 	set_gauge("merganser_uptime_seconds", "Seconds since the start.",
 	          (mg_clock_ms() - doors->started_ms) / 1000);
 	set_gauge("process_resident_memory_bytes", "Resident memory.", mg_os_resident_bytes());
@@ -581,6 +584,18 @@ static void refuse_method(struct mg_http_request *request, const struct route *r
 	mg_sb_fini(&json);
 }
 
+/* A value that is not small, or may not be, comes in parts. */
+static size_t kv_body(struct mg_http_request *request)
+{
+	if (strcmp(mg_http_method(request), "PUT") != 0) {
+		return strcmp(mg_http_method(request), "POST") == 0 ? KV_BATCH_MAX : OTHER_BODY_MAX;
+	}
+	if (mg_http_body_length(request) > MG_KV_VALUE_MAX) {
+		mg_http_stream_body(request);
+	}
+	return MG_KV_LARGE_MAX;
+}
+
 size_t mg_rest_head(struct mg_http_request *request, void *arg)
 {
 	const char *path = mg_http_path(request);
@@ -591,7 +606,7 @@ size_t mg_rest_head(struct mg_http_request *request, void *arg)
 		return COPY_BODY_MAX; /* rows */
 	}
 	if (strncmp(path, "/kv/", strlen("/kv/")) == 0) {
-		return strcmp(mg_http_method(request), "POST") == 0 ? KV_BATCH_MAX : MG_KV_VALUE_MAX;
+		return kv_body(request);
 	}
 	if (strcmp(path, "/set") == 0) {
 		return 2 * MG_KV_VALUE_MAX + OTHER_BODY_MAX + 2 * MG_KV_KEY_MAX; /* in hex */

@@ -7,10 +7,15 @@
  *     raft thread: done: what is to be answered is copied -> post
  *     loop: reply
  *
+ * A value that is larger than an operation may be comes by kv_upload.h, and goes by kv_download.h.
+ *
  * owner: the connection's loop, but between call and post the raft thread.
  */
 #include "door/doors_int.h"
+#include "door/kv_download.h"
+#include "door/kv_redirect.h"
 #include "door/kv_text.h"
+#include "door/kv_upload.h"
 #include "door/rest_sql.h"
 #include "replica/kv_groups.h"
 #include "replica/replica.h"
@@ -42,23 +47,48 @@ struct ask {
 	struct mg_error err;
 	struct mg_kv_result result;
 	struct mg_buf *bytes; /* what its texts lie in */
+	struct mg_kv_upload *upload; /* PUT of a body that is streamed */
+	bool calls; /* else, of an upload: its parts come */
 	/* POST /query: the key as it came; when it is not there, and is the hex of another one. */
 	struct mg_str other;
 };
 
 /* ---- calls ---- */
 
+static void abort_now(void *arg)
+{
+	struct ask *ask = arg;
+
+	mg_http_abort(ask->request);
+}
+
 static void ask_gone(void *arg)
 {
 	struct ask *ask = arg;
 
 	ask->gone = true;
+	if (ask->upload && !ask->calls) {
+		mg_kv_upload_end(ask->upload, false);
+		ask->upload = NULL;
+		mg_loop_post(ask->loop, abort_now, ask);
+	}
+}
+
+/* Its PUT has ended. */
+static void end_upload(struct ask *ask)
+{
+	bool done = ask->err.code ? ask->err.code == MG_E_UNKNOWN_OUTCOME
+	                          : ask->result.status == MG_KV_DONE;
+
+	mg_kv_upload_end(ask->upload, done);
+	ask->upload = NULL;
 }
 
 static void ask_ended(void *arg)
 {
 	struct ask *ask = arg;
 
+	end_upload(ask);
 	if (ask->gone) {
 		mg_http_abort(ask->request);
 	} else if (ask->err.code) {
@@ -124,6 +154,7 @@ static void start(struct ask *ask)
 	ask->call.ops = &ask->op;
 	ask->call.count = 1;
 	ask->call.done = ask_done;
+	ask->calls = true;
 	mg_replica_kv_call(replica_of(ask), &ask->call);
 }
 
@@ -153,6 +184,32 @@ static void begin(struct ask *ask)
 {
 	mg_http_defer(ask->request, ask_gone, ask);
 	start(ask);
+}
+
+static void on_uploaded(void *arg, const struct mg_error *err)
+{
+	struct ask *ask = arg;
+
+	if (err) {
+		ask->err = *err;
+		ask_ended(ask);
+		return;
+	}
+	mg_kv_upload_value(ask->upload, &ask->op.kind, &ask->op.value);
+	start(ask);
+}
+
+/* The value is still to come. */
+static void begin_upload(struct ask *ask)
+{
+	struct mg_error err = { 0 };
+	uint32_t shard = mg_replica_kv_shard(replica_of(ask), ask->op.space, ask->op.key);
+
+	mg_http_defer(ask->request, ask_gone, ask);
+	if (mg_kv_upload_begin(&ask->upload, replica_of(ask), ask->request, shard, on_uploaded, ask,
+	                       &err)) {
+		mg_rest_error(ask->request, &err, 0);
+	}
 }
 
 static void refuse(struct mg_http_request *request, int status, const char *what, const char *hint)
@@ -253,6 +310,7 @@ bool mg_rest_kv_id(struct mg_http_request *request, const char *user, struct mg_
 	}
 	mg_sb_addf(&text, "%zu:%s:%s", strlen(user), user, key);
 	crypto_generichash(digest, sizeof digest, (const unsigned char *)text.ptr, text.len, NULL, 0);
+	digest[0] = digest[0] ? digest[0] : 1; /* what begins with a zero is no client's */
 	*out = (struct mg_str){
 		mg_arena_strndup(mg_http_arena(request), (const char *)digest, sizeof digest),
 		sizeof digest,
@@ -304,10 +362,46 @@ static void answer_absent(struct ask *ask)
 	mg_rest_error(ask->request, &err, 404);
 }
 
+static void add_headers(struct mg_sb *extra, const struct mg_kv_found *was)
+{
+	char tag[32];
+
+	mg_sb_addf(extra, "ETag: %s\r\n", etag(tag, sizeof tag, was->version));
+	if (was->encoding.len) {
+		mg_sb_addf(extra, "Content-Encoding: %.*s\r\n", MG_STR_ARG(was->encoding));
+	}
+	if (was->expiry_ms) {
+		mg_sb_addf(extra, "Merganser-Expires-Ms: %" PRIu64 "\r\n", was->expiry_ms);
+	}
+	mg_sb_add(extra, "Cache-Control: no-store\r\n");
+}
+
+static const char *type_of(struct ask *ask, const struct mg_kv_found *was)
+{
+	return was->type.len
+	           ? mg_arena_strndup(mg_http_arena(ask->request), was->type.ptr, was->type.len)
+	           : "application/octet-stream";
+}
+
+static bool begin_download(void *arg, const struct mg_kv_found *found, struct mg_sb *extra,
+                           const char **type)
+{
+	struct ask *ask = arg;
+
+	if (!found) {
+		answer_absent(ask);
+		return false;
+	}
+	add_headers(extra, found);
+	*type = type_of(ask, found);
+	return true;
+}
+
 static void answer_get(struct ask *ask)
 {
 	const struct mg_kv_found *was = &ask->result.was;
 	const char *none = mg_http_header(ask->request, "If-None-Match");
+	bool is_head = strcmp(mg_http_method(ask->request), "HEAD") == 0;
 	char tag[32];
 	struct mg_sb extra = { 0 };
 
@@ -315,22 +409,15 @@ static void answer_get(struct ask *ask)
 		answer_absent(ask);
 		return;
 	}
-	mg_sb_addf(&extra, "ETag: %s\r\n", etag(tag, sizeof tag, was->version));
-	if (was->encoding.len) {
-		mg_sb_addf(&extra, "Content-Encoding: %.*s\r\n", MG_STR_ARG(was->encoding));
-	}
-	if (was->expiry_ms) {
-		mg_sb_addf(&extra, "Merganser-Expires-Ms: %" PRIu64 "\r\n", was->expiry_ms);
-	}
-	mg_sb_add(&extra, "Cache-Control: no-store\r\n");
+	add_headers(&extra, was);
+	etag(tag, sizeof tag, was->version);
 	if (none && (strcmp(none, tag) == 0 || strcmp(none, "*") == 0)) {
 		reply(ask->request, 304, NULL, (struct mg_str){ 0 }, mg_sb_text(&extra));
-	} else {
-		const char *type = was->type.len ? mg_arena_strndup(mg_http_arena(ask->request),
-		                                                    was->type.ptr, was->type.len)
-		                                 : "application/octet-stream";
-
-		reply(ask->request, 200, type, was->value, mg_sb_text(&extra));
+	} else if (was->part_count && !is_head) {
+		mg_kv_download(ask->doors, ask->request, ask->op.space, ask->op.key, begin_download, ask);
+	} else { /* of HEAD only the size counts */
+		reply(ask->request, 200, type_of(ask, was), (struct mg_str){ was->value.ptr, was->size },
+		      mg_sb_text(&extra));
 	}
 	mg_sb_fini(&extra);
 }
@@ -344,6 +431,12 @@ static void answer_refused(struct ask *ask)
 		mg_error_set(&err, MG_E_USAGE, "this Idempotency-Key was used for another request");
 		mg_error_hint(&err, "A key names one request; take a new one for each.");
 		mg_rest_error(ask->request, &err, 422);
+		return;
+	}
+	if (ask->result.status == MG_KV_ABORTED) {
+		mg_error_set(&err, MG_E_UNAVAILABLE, "what was staged of the value is gone");
+		mg_error_hint(&err, "Nothing was changed: put it again.");
+		mg_rest_error(ask->request, &err, 0);
 		return;
 	}
 	mg_error_set(&err, MG_E_CONFLICT,
@@ -407,6 +500,7 @@ void mg_rest_kv(struct mg_doors *doors, struct mg_http_request *request, const c
 		return;
 	}
 	ask->op.kind = put ? MG_KV_PUT : del ? MG_KV_DELETE : MG_KV_READ;
+	ask->call.takes_parts = true;
 	if (strcmp(method, "POST") == 0) {
 		mg_rest_kv_batch(doors, request, user);
 	} else if (read_path(request, &ask->op) && read_consistency(request, ask) &&
@@ -421,9 +515,13 @@ void mg_rest_kv(struct mg_doors *doors, struct mg_http_request *request, const c
 		if (ask->op.type.len > MG_KV_TYPE_MAX || ask->op.encoding.len > MG_KV_TYPE_MAX) {
 			refuse(request, 400, "Content-Type or Content-Encoding is too long",
 			       "255 bytes are kept of each.");
-			return;
+		} else if ((put || del) && mg_kv_redirect(doors, request, ask->op.space, ask->op.key)) {
+			return; /* it has answered */
+		} else if (mg_http_is_streamed(request)) {
+			begin_upload(ask);
+		} else {
+			begin(ask);
 		}
-		begin(ask);
 	}
 }
 
@@ -500,7 +598,7 @@ static bool read_set(struct mg_http_request *request, struct mg_kv_op *op)
 	if (large || op->key.len == 0 || !mg_kv_is_header(op->type) || !mg_kv_is_header(op->encoding)) {
 		refuse(request, large ? 413 : 400, "the key or a text is too long, or empty",
 		       "A key has 1 to 65,536 bytes, a type and an encoding up to 255, a value up to "
-		       "4 MiB.");
+		       "4 MiB; PUT /kv/default/KEY takes 64 MiB.");
 		return false;
 	}
 	return true;
@@ -524,7 +622,10 @@ static void answer_query(struct ask *ask)
 {
 	const struct mg_kv_found *was = &ask->result.was;
 
-	if (ask->result.found) {
+	if (ask->result.status == MG_KV_TOO_LARGE) {
+		refuse(ask->request, 413, "the value is larger than 4 MiB, too large for this answer",
+		       "GET /kv/default/KEY gives it.");
+	} else if (ask->result.found) {
 		answer_entry(ask, was->type, was->encoding, was->value);
 	} else if (ask->other.len) {
 		ask->op.key = ask->other;

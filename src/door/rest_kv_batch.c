@@ -82,7 +82,7 @@ static void add_result(struct mg_sb *json, const struct mg_kv_op *op,
 	mg_sb_add_char(json, '}');
 }
 
-static const char *why(const struct mg_kv_result *result)
+static const char *why(const struct mg_kv_op *op, const struct mg_kv_result *result)
 {
 	switch (result->status) {
 	case MG_KV_NO_NUMBER:
@@ -90,7 +90,8 @@ static const char *why(const struct mg_kv_result *result)
 	case MG_KV_OVERFLOW:
 		return "the sum would not fit into 64 bits";
 	case MG_KV_TOO_LARGE:
-		return "the value would be larger than 4 MiB";
+		return op->kind == MG_KV_READ ? "its value is larger than 4 MiB: GET it by itself"
+		                              : "the value would be larger than 4 MiB";
 	default:
 		return result->version ? "it is there, with version" : "there is no such key";
 	}
@@ -122,7 +123,7 @@ static void tell_refused(struct batch *batch, uint32_t at, const struct mg_kv_re
 	}
 	add_bytes(&key, "key", op->key);
 	mg_error_set(&batch->err, MG_E_CONFLICT, "operation %" PRIu32 ", %s of %.200s: %s%s", at,
-	             name_of(op->kind), mg_sb_text(&key), why(result), version);
+	             name_of(op->kind), mg_sb_text(&key), why(op, result), version);
 	mg_error_hint(&batch->err, "Nothing was changed: read the keys again.");
 	batch->status = 412;
 	mg_sb_fini(&key);

@@ -133,6 +133,7 @@ static void tell_change(struct watch *watch, const struct mg_kv_change *change)
 		                                       .created_ms = change->created_ms,
 		                                       .changed_ms = change->changed_ms,
 		                                       .expiry_ms = change->expiry_ms,
+		                                       .size = change->size,
 		                                       .value = change->value,
 		                                       .type = change->type,
 		                                       .encoding = change->encoding });

@@ -58,6 +58,7 @@ static bool next(void *scan, struct mg_duck_key *out)
 		return false;
 	}
 	out->value = found.value;
+	out->in_parts = found.part_count > 0;
 	out->type = found.type;
 	out->encoding = found.encoding;
 	out->version = found.version;
@@ -65,6 +66,11 @@ static bool next(void *scan, struct mg_duck_key *out)
 	out->changed_ms = found.changed_ms;
 	out->expiry_ms = found.expiry_ms;
 	return true;
+}
+
+static bool whole(void *scan, struct mg_str *value)
+{
+	return mg_kv_scan_whole(scan, value);
 }
 
 static int close_scan(void *scan, struct mg_error *err)
@@ -79,6 +85,7 @@ void mg_keys_of(struct mg_replica *replica, struct mg_duck_keys *out)
 		.count = count,
 		.open = open_scan,
 		.next = next,
+		.whole = whole,
 		.close = close_scan,
 		.arg = replica,
 	};

@@ -59,6 +59,10 @@ void mg_http__done(struct mg_http_request *request)
 	}
 	mg_assert(http->active == request);
 	http->active = NULL;
+	if (http->parsing == request) { /* the rest of its body is not wanted */
+		http->parsing = NULL;
+		mg_conn__deadline(http->conn, 0, "");
+	}
 	if (!request->keep_alive) {
 		http->closing = true;
 		mg_conn_close_after_write(http->conn);
@@ -99,6 +103,83 @@ static bool dispatch(struct mg_http *http)
 	return !http->closing;
 }
 
+/* ---- bodies that are not collected ---- */
+
+void mg_http_stream_body(struct mg_http_request *request)
+{
+	request->streams = true;
+}
+
+bool mg_http_is_streamed(const struct mg_http_request *request)
+{
+	return request->handed;
+}
+
+uint64_t mg_http_body_length(const struct mg_http_request *request)
+{
+	return request->body_length;
+}
+
+static void set_pause(struct mg_http_request *request)
+{
+	if (request->http != NULL && !request->ended && !request->answered) {
+		mg_conn_pause_read(request->http->conn, request->sink == NULL || request->body_paused);
+	}
+}
+
+void mg_http_take_body(struct mg_http_request *request, const struct mg_http_sink *sink, void *arg)
+{
+	mg_assert(request->handed && request->sink == NULL);
+	request->sink = sink;
+	request->sink_arg = arg;
+	set_pause(request);
+}
+
+void mg_http_pause_body(struct mg_http_request *request, bool pause)
+{
+	request->body_paused = pause;
+	set_pause(request);
+}
+
+/* The head is here; the handler takes the body when it likes. */
+static void hand_over(struct mg_http *http)
+{
+	struct mg_http_request *request = http->parsing;
+
+	http->active = request;
+	request->handed = true;
+	mg_conn_pause_read(http->conn, true);
+	request->in_handler = true;
+	http->handler->request(request, http->handler->arg);
+	if (!request->answered && !request->deferred) {
+		mg_http__refuse(request, 500, MG_E_INTERNAL, "the request was not answered");
+	}
+	request->in_handler = false;
+	if (request->done) {
+		mg_http__done(request);
+	}
+}
+
+static void end_body(struct mg_http *http)
+{
+	struct mg_http_request *request = http->active;
+
+	http->parsing = NULL;
+	request->ended = true;
+	mg_conn_idle_limit(http->conn, 0);
+	mg_conn_pause_read(http->conn, true);
+	request->sink->end(request->sink_arg);
+}
+
+/* Bytes may be parsed: those of a new request, or of a body that somebody takes. */
+static bool is_wanted(const struct mg_http *http)
+{
+	const struct mg_http_request *active = http->active;
+
+	return !http->closing && (active == NULL || (active->sink != NULL && !active->ended &&
+	                                             !active->body_paused));
+}
+
 /* ---- parsing: calls from llhttp ---- */
 
 static struct mg_http *of(llhttp_t *parser)
@@ -110,7 +191,10 @@ static struct mg_http *of(llhttp_t *parser)
 static int refuse(struct mg_http *http, int status, int code, const char *message)
 {
 	http->closing = true;
-	mg_http__refuse(http->parsing, status, code, message);
+	http->broken = http->active != NULL; /* its handler has it, and answers */
+	if (!http->broken) {
+		mg_http__refuse(http->parsing, status, code, message);
+	}
 	return -1;
 }
 
@@ -241,7 +325,7 @@ static int on_chunk(llhttp_t *parser)
 	struct mg_http *http = of(parser);
 	const struct mg_http_request *request = http->parsing;
 
-	if (parser->content_length > request->body_limit - request->body_size) {
+	if (!request->streams && parser->content_length > request->body_limit - request->body_size) {
 		return refuse_body(http);
 	}
 	return count_head(http, 1); /* Empty bytes around tiny chunks are a toy for attackers, too. */
@@ -284,6 +368,7 @@ static int ask_handler(struct mg_http *http, const llhttp_t *parser)
 	bool has_body = chunked || length > 0;
 
 	request->body_limit = MG_HTTP_BODY_MAX_DEFAULT;
+	request->body_length = chunked ? UINT64_MAX : length;
 	if (http->handler->head != NULL) {
 		request->keep_alive = request->keep_alive &&
 		                      !has_body; /* If it refuses, the body is not read. */
@@ -307,7 +392,8 @@ static int ask_handler(struct mg_http *http, const llhttp_t *parser)
 
 		mg_conn_write(http->conn, text, sizeof text - 1);
 	}
-	return 0;
+	request->streams = request->streams && has_body;
+	return request->streams ? HPE_PAUSED : 0;
 }
 
 static int on_head(llhttp_t *parser)
@@ -356,6 +442,10 @@ static int on_body(llhttp_t *parser, const char *at, size_t size)
 	struct mg_http_request *request = http->parsing;
 	size_t needed = request->body_size + size;
 
+	if (request->streams) {
+		request->sink->piece(request->sink_arg, (const uint8_t *)at, size);
+		return 0;
+	}
 	if (needed > request->body_limit) {
 		return refuse_body(http);
 	}
@@ -404,7 +494,9 @@ void *mg_http_state_new(const struct mg_http_handler *handler)
 
 static void free_http(struct mg_http *http)
 {
-	mg_http__free_request(http->parsing);
+	if (http->parsing != http->active) {
+		mg_http__free_request(http->parsing);
+	}
 	mg_free(http);
 }
 
@@ -413,6 +505,10 @@ static void fail(struct mg_http *http)
 {
 	struct mg_http_request *request = http->parsing;
 
+	if (http->active != NULL) {
+		http->closing = http->broken = true;
+		return;
+	}
 	if (!http->closing) {
 		if (request == NULL) {
 			request = http->parsing = request_new(http);
@@ -457,16 +553,23 @@ static long http_data(struct mg_conn *conn, void *state, const uint8_t *bytes, s
 		http->conn = conn;
 		mg_conn_idle_limit(conn, MG_HTTP_KEEP_MS);
 	}
-	while (used < size && http->active == NULL && !http->closing) {
+	while (used < size && is_wanted(http)) {
 		bool complete;
 
-		if (mg_conn_write_queued(conn) > MG_HTTP_QUEUE_MAX) {
+		if (http->active == NULL && mg_conn_write_queued(conn) > MG_HTTP_QUEUE_MAX) {
 			http->blocked = true; /* It sends requests and reads no answers. */
 			mg_conn_pause_read(conn, true);
 			break;
 		}
 		used += parse(http, bytes + used, size - used, &complete);
-		if (complete && !dispatch(http)) {
+		if (http->broken) {
+			return -1;
+		}
+		if (complete && http->active != NULL) {
+			end_body(http);
+		} else if (complete && http->parsing->streams) {
+			hand_over(http);
+		} else if (complete && !dispatch(http)) {
 			if (mg_conn_state(conn) != http) { /* upgraded */
 				free_http(http);
 			}

@@ -17,6 +17,12 @@
 
 struct mg_http_request;
 
+/* Who takes a body as it comes.  Both on the loop; they answer nothing: who would, posts. */
+struct mg_http_sink {
+	void (*piece)(void *arg, const uint8_t *bytes, size_t size);
+	void (*end)(void *arg); /* once, behind the last piece */
+};
+
 struct mg_http_handler {
 	/* Head has arrived: return the body's limit in bytes, or 0 after having answered (refuses). It
 	 * cannot defer. May be NULL: 8 MiB. */
@@ -25,6 +31,18 @@ struct mg_http_handler {
 	void (*request)(struct mg_http_request *request, void *arg);
 	void *arg;
 };
+
+/* For `head`: the body, if there is one, is not collected.  The request is handed over without it,
+ * and the connection is not read until somebody takes it.  An answer before its end closes the
+ * connection. */
+void mg_http_stream_body(struct mg_http_request *request);
+bool mg_http_is_streamed(const struct mg_http_request *request); /* it has a body that is so */
+/* Once, by who has deferred the request.  Not when the client has gone. */
+void mg_http_take_body(struct mg_http_request *request, const struct mg_http_sink *sink, void *arg);
+/* A piece, or what one read of the connection has brought, may come after a pause. */
+void mg_http_pause_body(struct mg_http_request *request, bool pause);
+/* What the head announces; UINT64_MAX: it does not. */
+uint64_t mg_http_body_length(const struct mg_http_request *request);
 
 extern const struct mg_protocol mg_http_protocol;
 /* State for mg_conn_set_protocol(conn, &mg_http_protocol, state). */
@@ -61,6 +79,10 @@ void mg_http_reply_error(struct mg_http_request *request, const struct mg_error 
  * goes away the stream is closed, and the producer's put fails. */
 void mg_http_reply_stream(struct mg_http_request *request, int status, const char *content_type,
                           const char *extra, struct mg_stream *stream);
+/* The same of a body whose size is known, and announced: a stream that ends with fewer bytes is as
+ * one that has failed. */
+void mg_http_reply_sized(struct mg_http_request *request, int status, const char *content_type,
+                         const char *extra, struct mg_stream *stream, uint64_t size);
 /* Instead of an answer, or in the middle of a stream while the request's arena lives: closes the
  * connection so that the client sees it broken. */
 void mg_http_abort(struct mg_http_request *request);

@@ -53,6 +53,12 @@ struct mg_http_request {
 	size_t body_limit;
 	uint8_t *body;
 	size_t body_size, body_cap;
+	uint64_t body_length; /* that was announced; UINT64_MAX: none was */
+	bool streams;         /* the body goes to the sink */
+	bool handed, ended;   /* then: the handler has it; all of its body has come */
+	const struct mg_http_sink *sink; /* NULL: nobody takes it yet */
+	void *sink_arg;
+	bool body_paused;
 	bool in_handler; /* the handler's call has not returned: do not free yet */
 	bool answered;   /* no further answer */
 	bool done;       /* all of the answer is in the write queue */
@@ -62,15 +68,18 @@ struct mg_http_request {
 	void *gone_arg;
 	struct mg_stream *stream; /* body of the answer */
 	bool chunked;
+	bool sized;    /* its size was announced */
+	uint64_t left; /* of that */
 };
 
 struct mg_http {
 	const struct mg_http_handler *handler;
 	struct mg_conn *conn; /* NULL until the first bytes */
 	llhttp_t parser;
-	struct mg_http_request *parsing; /* its head or body is arriving */
+	struct mg_http_request *parsing; /* its head or body is arriving; active, too, if streamed */
 	struct mg_http_request *active;  /* handed over and not done */
 	bool closing;                    /* nothing more is read */
+	bool broken;                     /* and nothing can be answered */
 	bool blocked;                    /* reading is paused until the write queue is empty */
 };
 

@@ -84,6 +84,7 @@ static bool begin(struct mg_http_request *request)
 {
 	mg_assert(!request->answered && !request->upgraded);
 	request->answered = true;
+	request->keep_alive = request->keep_alive && (!request->handed || request->ended);
 	if (request->http == NULL) {
 		mg_http__free_request(request); /* The client went before. */
 		return false;
@@ -198,7 +199,7 @@ static void end_stream(struct mg_http_request *request)
 {
 	struct mg_conn *conn = request->http->conn;
 
-	if (mg_stream_failed(request->stream)) {
+	if (mg_stream_failed(request->stream) || request->left > 0) {
 		cut(request); /* http_closed frees the request. */
 		return;
 	}
@@ -218,6 +219,8 @@ static void write_block(struct mg_http_request *request, struct mg_buf *buf)
 		return; /* An empty chunk would be the last one. */
 	}
 	if (!request->chunked) {
+		mg_assert(!request->sized || buf->size <= request->left);
+		request->left -= request->sized ? buf->size : 0;
 		mg_conn_write_buf(conn, buf);
 		return;
 	}
@@ -252,8 +255,9 @@ void mg_http__pump(struct mg_http_request *request)
 	}
 }
 
-void mg_http_reply_stream(struct mg_http_request *request, int status, const char *content_type,
-                          const char *extra, struct mg_stream *stream)
+/* length: as of write_head. */
+static void reply_stream(struct mg_http_request *request, int status, const char *content_type,
+                         const char *extra, struct mg_stream *stream, long long length)
 {
 	if (request->http == NULL) {
 		mg_stream_close(stream);
@@ -261,9 +265,11 @@ void mg_http_reply_stream(struct mg_http_request *request, int status, const cha
 	if (!begin(request)) {
 		return;
 	}
-	request->chunked = !request->is_http10;
-	request->keep_alive = request->keep_alive && request->chunked;
-	write_head(request, status, content_type, -1, extra);
+	request->chunked = length < 0 && !request->is_http10;
+	request->sized = length >= 0;
+	request->left = length >= 0 ? (uint64_t)length : 0;
+	request->keep_alive = request->keep_alive && (request->chunked || request->sized);
+	write_head(request, status, content_type, length, extra);
 	if (request->is_head) {
 		mg_stream_close(stream);
 		mg_http__done(request);
@@ -272,6 +278,18 @@ void mg_http_reply_stream(struct mg_http_request *request, int status, const cha
 	request->stream = mg_stream_ref(stream);
 	mg_stream_set_wake(stream, on_wake, request);
 	mg_http__pump(request);
+}
+
+void mg_http_reply_stream(struct mg_http_request *request, int status, const char *content_type,
+                          const char *extra, struct mg_stream *stream)
+{
+	reply_stream(request, status, content_type, extra, stream, -1);
+}
+
+void mg_http_reply_sized(struct mg_http_request *request, int status, const char *content_type,
+                         const char *extra, struct mg_stream *stream, uint64_t size)
+{
+	reply_stream(request, status, content_type, extra, stream, (long long)size);
 }
 
 /* ---- the rest ---- */

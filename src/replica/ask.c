@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "os/clock.h"
 #include "os/wait.h"
+#include "replica/kv_command.h"
 #include "replica/replica_int.h"
 
 #include <inttypes.h>
@@ -269,7 +270,11 @@ static uint64_t leader_of(struct mg_replica *replica, uint32_t number)
 void mg_replica__serve(void *arg, const struct mg_ask *ask, mg_answer_cb cb, void *cb_arg)
 {
 	struct mg_replica *replica = arg;
-	struct mg_answer answer = { .error = ask_here(replica, ask, true, cb, cb_arg, NULL) };
+	bool full = ask->kind == MG_ASK_PROPOSE && mg_replica__is_of_keys(replica, ask->group) &&
+	            !mg_kv_entry_settles(ask->data, ask->size) && mg_replica__has_room(replica, NULL);
+	struct mg_answer answer = {
+		.error = full ? MG_E_DISK_FULL : ask_here(replica, ask, true, cb, cb_arg, NULL),
+	};
 
 	if (answer.error) {
 		answer.leader = leader_of(replica, ask->group);
@@ -352,6 +357,10 @@ static void explain(const struct mg_question *question, const struct mg_answer *
 	} else if (is_unknown(answer->error)) {
 		mg_error_set(err, MG_E_UNKNOWN_OUTCOME, "nobody knows yet whether the write happened");
 		mg_error_hint(err, "Read what it would have changed before trying again.");
+	} else if (answer->error == MG_E_DISK_FULL && !err->code) {
+		mg_error_set(err, MG_E_DISK_FULL,
+		             "the disk of the server that leads these keys is nearly full: nothing is written");
+		mg_error_hint(err, "Make room there, then try again; reading goes on.");
 	} else if (!err->code) {
 		mg_error_set(err, answer->error, "the write did not happen: its group cannot take it now");
 		mg_error_hint(err, "Try again.");

@@ -138,13 +138,13 @@ static void note_done(struct commit *commit, const struct mg_redo *redo)
 
 /* A checkpoint that finds no room makes its file unusable until the next start: so writing ends
  * before the disk is full. */
-int mg_replica_may_write(struct mg_replica *replica, struct mg_error *err)
+int mg_replica__has_room(struct mg_replica *replica, struct mg_error *err)
 {
 	struct mg_error ignored;
 	uint64_t free_bytes = 0;
-	int code = mg_replica_failed(replica, err);
+	int code = 0;
 
-	if (!code && mg_disk_room(&replica->room, replica->options.dir, &free_bytes, &ignored) == 0 &&
+	if (mg_disk_room(&replica->room, replica->options.dir, &free_bytes, &ignored) == 0 &&
 	    free_bytes < ROOM_BYTES_MIN) {
 		code = mg_error_set(err, MG_E_DISK_FULL,
 		                    "less than %u MB are free where the data lie: nothing is written",
@@ -153,6 +153,13 @@ int mg_replica_may_write(struct mg_replica *replica, struct mg_error *err)
 		              replica->options.dir);
 	}
 	return code;
+}
+
+int mg_replica_may_write(struct mg_replica *replica, struct mg_error *err)
+{
+	int code = mg_replica_failed(replica, err);
+
+	return code ? code : mg_replica__has_room(replica, err);
 }
 
 /* ---- one shard ---- */

@@ -23,6 +23,7 @@ struct step {
 	const struct mg_kv_op *op;
 	struct mg_lsm_value stored; /* what `was` points into */
 	struct mg_kv_found was;
+	struct mg_kv_upload upload; /* PUT_STAGED */
 	bool is_stored, is_there; /* it may be stored and have expired */
 	struct mg_arena *arena;   /* of its answer; NULL: nobody wants one */
 	size_t *work;             /* bytes of its request so far, wanted or not */
@@ -31,7 +32,7 @@ struct step {
 
 static size_t weight(const struct mg_kv_op *op, const struct mg_kv_found *found)
 {
-	return op->key.len + found->value.len + found->type.len + found->encoding.len;
+	return op->key.len + found->size + found->type.len + found->encoding.len;
 }
 
 static int find(struct step *step, struct mg_error *err)
@@ -47,6 +48,17 @@ static int find(struct step *step, struct mg_error *err)
 	step->is_stored = true;
 	step->is_there = !code && mg_kv__is_there(&step->was, state->now_ms);
 	return code;
+}
+
+/* What stood in the key, when `now` does not: NULL, or what will. */
+static void drop_parts(struct step *step, const struct mg_kv_found *now)
+{
+	bool same = now && now->part_count &&
+	            memcmp(now->parts, step->was.parts, sizeof now->parts) == 0;
+
+	if (step->is_stored && !same) {
+		mg_kv__drop_parts(step->state, &step->was);
+	}
 }
 
 /* ---- changes ---- */
@@ -97,6 +109,7 @@ static void tell_change(struct step *step, enum mg_kv_change_kind kind,
 	                                       .expiry_ms = now->expiry_ms,
 	                                       .space = step->op->space,
 	                                       .key = step->op->key,
+	                                       .size = now->size,
 	                                       .value = now->value,
 	                                       .type = now->type,
 	                                       .encoding = now->encoding });
@@ -113,12 +126,13 @@ static void take_away(struct step *step)
 		mg_lsm_batch_remove(state->batch, mg_kv__data_key(state, step->op->space, step->op->key,
 		                                                  &state->key));
 		forget_expiry(step);
+		drop_parts(step, NULL);
 		count(step, -1, -(int64_t)weight(step->op, &step->was));
 	}
 	step->result->version = 0;
 }
 
-/* now: value, type, encoding, expiry. */
+/* now: value or parts and their size, type, encoding, expiry. */
 static void store(struct step *step, struct mg_kv_found *now)
 {
 	struct mg_kv_state *state = step->state;
@@ -128,9 +142,11 @@ static void store(struct step *step, struct mg_kv_found *now)
 		take_away(step);
 		return;
 	}
+	now->size = now->part_count ? now->size : now->value.len;
 	now->version = ++state->version;
 	now->created_ms = step->is_there ? step->was.created_ms : time_ms;
 	now->changed_ms = time_ms;
+	drop_parts(step, now);
 	tell_change(step, MG_KV_CHANGE_PUT, now);
 	mg_kv__record(now, &state->value);
 	*step->work += state->value.len;
@@ -209,6 +225,29 @@ static enum mg_kv_status put(struct step *step)
 	return MG_KV_DONE;
 }
 
+/* The parts are in the tree: they only become the key's. */
+static enum mg_kv_status put_staged(struct step *step)
+{
+	const struct mg_kv_upload *upload = &step->upload;
+
+	if (!upload->is_there) {
+		return MG_KV_ABORTED;
+	}
+	struct mg_kv_found now = { .type = step->op->type,
+		                       .encoding = step->op->encoding,
+		                       .expiry_ms = new_expiry(step),
+		                       .size = upload->size,
+		                       .part_count = upload->count };
+
+	memcpy(now.parts, upload->id, sizeof now.parts);
+	mg_kv__take_upload(step->state, upload);
+	if (now.expiry_ms && now.expiry_ms <= step->state->now_ms) {
+		mg_kv__drop_parts(step->state, &now);
+	}
+	store(step, &now);
+	return MG_KV_DONE;
+}
+
 /* As it is written by printf: no blanks, no plus, no leading zeros. */
 static bool read_number(struct mg_str text, int64_t *out)
 {
@@ -253,7 +292,7 @@ static enum mg_kv_status add(struct step *step)
 static enum mg_kv_status append(struct step *step)
 {
 	struct mg_kv_found now = step->is_there ? step->was : (struct mg_kv_found){ 0 };
-	size_t size = now.value.len + step->op->value.len;
+	uint64_t size = now.size + step->op->value.len;
 	struct mg_sb whole = { 0 };
 
 	if (size > MG_KV_VALUE_MAX) {
@@ -313,6 +352,9 @@ static enum mg_kv_status execute(struct step *step)
 	step->result->version = step->is_there ? step->was.version : 0;
 	if (step->is_there && (op->kind == MG_KV_READ || op->flags & MG_KV_WANT_OLD)) {
 		tell_was(step);
+		if (step->was.part_count) {
+			return MG_KV_TOO_LARGE; /* for an answer, of which every replica may keep a copy */
+		}
 	}
 	if (status != MG_KV_DONE) {
 		return status;
@@ -320,6 +362,8 @@ static enum mg_kv_status execute(struct step *step)
 	switch (op->kind) {
 	case MG_KV_PUT:
 		return put(step);
+	case MG_KV_PUT_STAGED:
+		return put_staged(step);
 	case MG_KV_DELETE:
 		step->result->found = step->is_there;
 		if (step->is_there) {
@@ -349,6 +393,9 @@ static int run_op(struct mg_kv_state *state, const struct mg_kv_op *op, struct m
 	int code = mg_kv__is_held(state, op->space, op->key, &held, err);
 
 	code = code || held ? code : find(&step, err);
+	if (!code && op->kind == MG_KV_PUT_STAGED) {
+		code = mg_kv__find_staged(state, op, &step.upload, err);
+	}
 	if (!code) {
 		result->status = held ? MG_KV_LOCKED : execute(&step);
 		result->status = *work > MG_KV_WORK_MAX ? MG_KV_TOO_MUCH : result->status;
@@ -448,14 +495,15 @@ static int run_ops(struct mg_kv_state *state, const struct mg_kv_request *reques
 	return code;
 }
 
-static bool was_locked(const struct mg_kv_results *results)
+/* It is tried again, under the same id: with the parts of another upload, or when the key is free. */
+static bool comes_again(const struct mg_kv_results *results)
 {
-	bool locked = false;
+	bool again = false;
 
-	for (uint32_t i = 0; !locked && i < results->count; i++) {
-		locked = results->list[i].status == MG_KV_LOCKED;
+	for (uint32_t i = 0; !again && i < results->count; i++) {
+		again = results->list[i].status == MG_KV_LOCKED || results->list[i].status == MG_KV_ABORTED;
 	}
-	return locked;
+	return again;
 }
 
 /* One that its client has named: every replica keeps its answer. */
@@ -472,7 +520,7 @@ static int run_named(struct mg_kv_state *state, const struct mg_kv_request *requ
 
 	if (code == MG_E_NOT_FOUND) {
 		code = run_ops(state, request, room, &answer, err);
-		if (!code && !was_locked(&answer)) {
+		if (!code && !comes_again(&answer)) {
 			mg_kv__remember(state, request, &answer);
 		}
 	}
@@ -483,6 +531,12 @@ static int run_named(struct mg_kv_state *state, const struct mg_kv_request *requ
 static int run_part(struct mg_kv_state *state, const struct mg_kv_request *request,
                     struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
 {
+	struct mg_in ops = request->ops;
+	struct mg_kv_op first;
+
+	if (mg_kv_op_next(&ops, &first) && first.kind >= MG_KV_STAGE) {
+		return mg_kv__run_upload(state, &first, results ? results->list : NULL, err);
+	}
 	struct mg_arena *own = results ? NULL : mg_arena_new();
 	struct mg_kv_results answer = { .count = request->op_count };
 
@@ -500,7 +554,7 @@ static bool is_part(const struct mg_kv_request *request)
 	struct mg_in ops = request->ops;
 	struct mg_kv_op op;
 
-	return request->op_count > 0 && mg_kv_op_next(&ops, &op) && op.kind >= MG_KV_PREPARE;
+	return request->op_count > 0 && mg_kv_op_next(&ops, &op) && !mg_kv_has_key(op.kind);
 }
 
 static int run_request(struct mg_kv_state *state, const struct mg_kv_request *request,
@@ -523,6 +577,9 @@ static int let_go(struct mg_kv_state *state, const struct mg_kv_op *op, uint64_t
 	size_t work = 0;
 	struct step step = { .state = state, .op = op, .work = &work, .result = &ignored };
 
+	if (op->space.len == 0 && mg_kv__is_upload(op->key)) {
+		return mg_kv__expire_upload(state, op->key, expiry_ms, err);
+	}
 	if (op->space.len == 0) {
 		mg_lsm_batch_remove(state->batch, mg_kv__id_key(state, op->key, &state->key));
 		mg_lsm_batch_remove(state->batch, mg_kv__expiry_key(state, expiry_ms, op->space, op->key,

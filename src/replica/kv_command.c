@@ -29,6 +29,11 @@ bool mg_kv_is_header(struct mg_str text)
 	return good;
 }
 
+bool mg_kv_has_key(uint8_t kind)
+{
+	return kind < MG_KV_PREPARE || kind == MG_KV_PUT_STAGED;
+}
+
 /* ---- writing ---- */
 
 void mg_kv_entry_encode(struct mg_out *out, const struct mg_kv_entry *entry)
@@ -78,7 +83,33 @@ void mg_kv_op_encode(struct mg_out *out, const struct mg_kv_op *op)
 	mg_out_bytes(out, op->encoding.ptr, op->encoding.len);
 }
 
+void mg_kv_staged_encode(const struct mg_kv_staged *staged, char *out)
+{
+	struct mg_out bytes = mg_out((uint8_t *)out, MG_KV_STAGED_SIZE);
+
+	mg_out_bytes(&bytes, staged->id, sizeof staged->id);
+	mg_out_u32(&bytes, staged->count);
+	mg_out_u64(&bytes, staged->size);
+	mg_out_u64(&bytes, staged->digest[0]);
+	mg_out_u64(&bytes, staged->digest[1]);
+}
+
 /* ---- reading ---- */
+
+bool mg_kv_staged_decode(struct mg_str bytes, struct mg_kv_staged *out)
+{
+	struct mg_in in = mg_in((const uint8_t *)bytes.ptr, bytes.len);
+	const uint8_t *id = mg_in_bytes(&in, sizeof out->id);
+
+	*out = (struct mg_kv_staged){ .count = mg_in_u32(&in), .size = mg_in_u64(&in) };
+	out->digest[0] = mg_in_u64(&in);
+	out->digest[1] = mg_in_u64(&in);
+	if (id) {
+		memcpy(out->id, id, sizeof out->id);
+	}
+	return mg_in_done(&in) && out->count > 0 && out->count <= MG_KV_PARTS_MAX &&
+	       out->size <= MG_KV_LARGE_MAX;
+}
 
 static struct mg_str text(struct mg_in *in, size_t size)
 {
@@ -103,16 +134,18 @@ bool mg_kv_op_next(struct mg_in *in, struct mg_kv_op *out)
 	out->value = text(in, value);
 	out->type = text(in, type);
 	out->encoding = text(in, encoding);
-	bool named = out->kind >= MG_KV_PREPARE ? space == 0 && key == MG_KV_TX_ID : space > 0;
+	bool named = mg_kv_has_key(out->kind) ? space > 0 : space == 0 && key == MG_KV_TX_ID;
+	struct mg_kv_staged staged;
+	bool sane = out->kind != MG_KV_PUT_STAGED || mg_kv_staged_decode(out->value, &staged);
 
-	return !in->failed && named && space <= MG_KV_SPACE_MAX && key <= MG_KV_KEY_MAX &&
-	       value <= MG_KV_VALUE_MAX && out->kind >= MG_KV_READ && out->kind <= MG_KV_FORGET;
+	return !in->failed && named && sane && space <= MG_KV_SPACE_MAX && key <= MG_KV_KEY_MAX &&
+	       value <= MG_KV_VALUE_MAX && out->kind >= MG_KV_READ && out->kind <= MG_KV_PUT_STAGED;
 }
 
 /* Those of a transaction stand first, or alone. */
 static bool may_stand(const struct mg_kv_op *op, uint32_t at, uint32_t count)
 {
-	return op->kind < MG_KV_PREPARE || (at == 0 && (op->kind <= MG_KV_DECIDE || count == 1));
+	return mg_kv_has_key(op->kind) || (at == 0 && (op->kind <= MG_KV_DECIDE || count == 1));
 }
 
 bool mg_kv_request_next(struct mg_in *in, struct mg_kv_request *out)
@@ -129,6 +162,20 @@ bool mg_kv_request_next(struct mg_in *in, struct mg_kv_request *out)
 	}
 	out->ops.end = in->at;
 	return good;
+}
+
+bool mg_kv_entry_settles(const uint8_t *data, size_t size)
+{
+	struct mg_in in = mg_in(data, size);
+
+	(void)mg_in_bytes(&in, MG_KV_ENTRY_HEAD + 8); /* and the first request's number */
+	(void)mg_in_bytes(&in, mg_in_u8(&in));
+	uint32_t count = mg_in_u32(&in);
+	uint8_t kind = mg_in_u8(&in);
+
+	return !in.failed && count == 1 &&
+	       (kind == MG_KV_SETTLE || kind == MG_KV_INQUIRE || kind == MG_KV_FORGET ||
+	        kind == MG_KV_DISCARD);
 }
 
 int mg_kv_entry_decode(const uint8_t *data, size_t size, struct mg_kv_entry *out,

@@ -31,7 +31,9 @@
 
 #define MG_KV_SPACE_MAX 64u
 #define MG_KV_KEY_MAX 65536u
-#define MG_KV_VALUE_MAX (4u << 20)
+#define MG_KV_VALUE_MAX (4u << 20) /* of an operation; a larger value comes in parts */
+#define MG_KV_LARGE_MAX (64u << 20) /* of a value in parts */
+#define MG_KV_PARTS_MAX 128u
 #define MG_KV_TYPE_MAX 255u
 #define MG_KV_ID_MAX 64u
 #define MG_KV_TX_ID 16u
@@ -60,7 +62,22 @@ enum mg_kv_op_kind {
 	MG_KV_SETTLE = 10,  /* alone: what waits happens, number 1, or does not, 0 */
 	MG_KV_INQUIRE = 11, /* alone: was it decided?  If not, it cannot be any more */
 	MG_KV_FORGET = 12,  /* alone: the decision has been carried out everywhere */
+	/* Of a value in parts; the first two are alone, have no namespace, and the upload's id, of
+	 * MG_KV_TX_ID bytes, is the key (kv_large.c). */
+	MG_KV_STAGE = 13,      /* value: the part of that number; the next one, or one that came before */
+	MG_KV_DISCARD = 14,    /* what was staged goes, unless a key has it */
+	MG_KV_PUT_STAGED = 15, /* PUT, whose value is a struct mg_kv_staged */
 };
+
+/* Which parts make a value.  The same request with another upload is the same request. */
+struct mg_kv_staged {
+	char id[MG_KV_TX_ID];
+	uint32_t count;
+	uint64_t size;
+	uint64_t digest[2]; /* of the bytes */
+};
+
+#define MG_KV_STAGED_SIZE (MG_KV_TX_ID + 4u + 3u * 8u)
 
 enum mg_kv_flag {
 	/* Conditions. */
@@ -102,6 +119,12 @@ struct mg_kv_request {
 	struct mg_in ops;
 };
 
+/* Whether an operation is of a key in a namespace, and not of a transaction or an upload. */
+bool mg_kv_has_key(uint8_t kind);
+/* MG_KV_STAGED_SIZE bytes.  False: it makes no sense. */
+void mg_kv_staged_encode(const struct mg_kv_staged *staged, char *out);
+bool mg_kv_staged_decode(struct mg_str bytes, struct mg_kv_staged *out);
+
 /* The name of a namespace: 1 to 64 letters, digits, "_", "-" and ".". */
 bool mg_kv_is_space(struct mg_str name);
 /* What may be given back as a value of Content-Type or Content-Encoding: no control characters. */
@@ -116,6 +139,8 @@ void mg_kv_request_encode(struct mg_out *out, const struct mg_kv_request *reques
 /* All of it is checked here, so that the others find what they look for.  Fails: MG_E_PROTOCOL. */
 int mg_kv_entry_decode(const uint8_t *data, size_t size, struct mg_kv_entry *out,
                        struct mg_error *err);
+/* It begins with what ends something that was begun; of an entry that others may have damaged, too. */
+bool mg_kv_entry_settles(const uint8_t *data, size_t size);
 /* One after the other, `count` times.  False: it is cut, or too large. */
 bool mg_kv_request_next(struct mg_in *in, struct mg_kv_request *out);
 bool mg_kv_op_next(struct mg_in *in, struct mg_kv_op *out);

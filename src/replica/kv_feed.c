@@ -33,7 +33,7 @@ struct head {
 	uint32_t size; /* with the head */
 	uint8_t kind, space, type, encoding;
 	uint32_t key, value;
-	uint64_t version, created_ms, changed_ms, expiry_ms;
+	uint64_t version, created_ms, changed_ms, expiry_ms, value_size;
 };
 
 struct mg_kv_feed {
@@ -119,7 +119,8 @@ void mg_kv_feed_add(struct mg_kv_feed *feed, const struct mg_kv_change *change)
 		                 .version = change->version,
 		                 .created_ms = change->created_ms,
 		                 .changed_ms = change->changed_ms,
-		                 .expiry_ms = change->expiry_ms };
+		                 .expiry_ms = change->expiry_ms,
+		                 .value_size = change->size };
 
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
 		head.size += (uint32_t)texts[i].len;
@@ -346,7 +347,8 @@ bool mg_kv_changes_next(struct mg_kv_changes *changes, struct mg_kv_place *place
 			                          .version = head.version,
 			                          .created_ms = head.created_ms,
 			                          .changed_ms = head.changed_ms,
-			                          .expiry_ms = head.expiry_ms };
+			                          .expiry_ms = head.expiry_ms,
+			                          .size = head.value_size };
 		out->space = take(&at, head.space);
 		out->key = take(&at, head.key);
 		out->type = take(&at, head.type);

@@ -39,6 +39,7 @@ struct mg_kv_change {
 	uint64_t expiry_ms; /* of a put; 0: none */
 	struct mg_str space, key;
 	struct mg_str value, type, encoding; /* of a put */
+	uint64_t size; /* of its value, which is not told when it is in parts (kv_large.c) */
 };
 
 /* Where a reader is: what has this version or a lower one is behind it. */

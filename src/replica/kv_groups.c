@@ -239,13 +239,16 @@ static void propose(struct kv_group *group, struct mg_kv_call *calls, uint32_t c
 
 /* ---- reads ---- */
 
-static int read_op(struct mg_kv_state *state, const struct mg_kv_op *op,
+static int read_op(struct mg_kv_state *state, const struct mg_kv_op *op, bool takes_parts,
                    struct mg_kv_result *result, struct mg_lsm_value *value, struct mg_error *err)
 {
 	int code = mg_kv_state_get(state, op->space, op->key, &result->was, value, err);
 
 	result->found = code == 0;
 	result->version = code ? 0 : result->was.version;
+	if (result->found && result->was.part_count && !takes_parts) {
+		result->status = MG_KV_TOO_LARGE;
+	}
 	return code == MG_E_NOT_FOUND ? 0 : code;
 }
 
@@ -281,7 +284,7 @@ static void answer_read(struct mg_kv_groups *groups, struct mg_kv_call *call)
 		values = mg_alloc0(call->count * sizeof *values);
 	}
 	for (uint32_t i = 0; !code && i < call->count; i++) {
-		code = read_op(state, &call->ops[i], &results[i], &values[i], &err);
+		code = read_op(state, &call->ops[i], call->takes_parts, &results[i], &values[i], &err);
 	}
 	uint32_t count = call->count;
 
@@ -433,7 +436,7 @@ static int check(const struct mg_kv_call *call, struct mg_error *err)
 	for (uint32_t i = 0; good && i < call->count; i++) {
 		const struct mg_kv_op *op = &call->ops[i];
 
-		good = (op->space.len > 0) == (op->kind < MG_KV_PREPARE) &&
+		good = (op->space.len > 0) == mg_kv_has_key(op->kind) &&
 		       op->space.len <= MG_KV_SPACE_MAX &&
 		       op->key.len <= MG_KV_KEY_MAX && op->value.len <= MG_KV_VALUE_MAX &&
 		       op->type.len <= MG_KV_TYPE_MAX && op->encoding.len <= MG_KV_TYPE_MAX;
@@ -467,7 +470,8 @@ void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call)
 	call->next = NULL;
 	call->until_ms = 0;
 	call->bytes = request_size(call);
-	if (check(call, &err)) {
+	if (check(call, &err) ||
+	    (!call->reads && !call->is_settling && mg_replica__has_room(replica, &err))) {
 		call->done(call, &err, NULL);
 		return;
 	}

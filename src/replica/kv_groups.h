@@ -28,6 +28,7 @@ struct mg_kv_call {
 	/* Only READs, or nothing at all: done then says that this node may be read. */
 	bool reads;
 	bool any; /* of reads: as this node has it, asking nobody */
+	bool takes_parts; /* of reads: a value may be in parts; else that is MG_KV_TOO_LARGE */
 	/* Told of MG_KV_LOCKED at once.  Else it waits while a transaction holds its keys, and fails
 	 * after MG_KV_HELD_MS: MG_E_BUSY. */
 	bool never_waits;

@@ -11,9 +11,28 @@
 
 #include <xxhash.h>
 
+/* Of a value in parts the bytes count, and not how they came here. */
 static uint64_t digest(const struct mg_kv_request *request)
 {
-	return XXH3_64bits(request->ops.at, (size_t)(request->ops.end - request->ops.at));
+	struct mg_in ops = request->ops;
+	struct mg_kv_op op;
+	const uint8_t *from = ops.at;
+	XXH3_state_t *state = XXH3_createState();
+
+	XXH3_64bits_reset(state);
+	for (uint32_t i = 0; i < request->op_count && mg_kv_op_next(&ops, &op); i++) {
+		if (op.kind == MG_KV_PUT_STAGED) {
+			const uint8_t *id = (const uint8_t *)op.value.ptr;
+
+			XXH3_64bits_update(state, from, (size_t)(id - from));
+			from = id + MG_KV_TX_ID;
+		}
+	}
+	XXH3_64bits_update(state, from, (size_t)(request->ops.end - from));
+	uint64_t sum = XXH3_64bits_digest(state);
+
+	XXH3_freeState(state);
+	return sum;
 }
 
 /* ---- writing ---- */
@@ -101,6 +120,7 @@ static void read_result(struct mg_in *in, struct mg_arena *arena, struct mg_kv_r
 	was->changed_ms = mg_in_u64(in);
 	was->expiry_ms = mg_in_u64(in);
 	was->value = read_text(in, arena);
+	was->size = was->value.len; /* none that is in parts was told */
 	was->type = read_text(in, arena);
 	was->encoding = read_text(in, arena);
 }

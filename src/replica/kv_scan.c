@@ -182,6 +182,11 @@ bool mg_kv_scan_next(struct mg_kv_scan *scan, struct mg_str *key, struct mg_kv_f
 	return true;
 }
 
+bool mg_kv_scan_whole(struct mg_kv_scan *scan, struct mg_str *value)
+{
+	return mg_kv_iter_whole(scan->last->iter, value);
+}
+
 void mg_kv_scan_token(const struct mg_kv_scan *scan, struct mg_sb *out)
 {
 	for (uint32_t i = 0; i < scan->count; i++) {

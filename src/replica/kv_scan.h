@@ -22,6 +22,8 @@ int mg_kv_scan_open(struct mg_kv_scan **out, struct mg_replica *replica, struct 
                     struct mg_str first, struct mg_str end, bool any, struct mg_error *err);
 /* False: the end, or an error, which close tells.  Valid until the next call. */
 bool mg_kv_scan_next(struct mg_kv_scan *scan, struct mg_str *key, struct mg_kv_found *found);
+/* The value, in parts, of the key that next has given; as mg_kv_iter_whole. */
+bool mg_kv_scan_whole(struct mg_kv_scan *scan, struct mg_str *value);
 /* From where one must watch to miss nothing that this scan does not show (kv_watch.h). */
 void mg_kv_scan_token(const struct mg_kv_scan *scan, struct mg_sb *out);
 int mg_kv_scan_close(struct mg_kv_scan *scan, struct mg_error *err); /* NULL is fine */

@@ -3,17 +3,20 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "os/clock.h"
 #include "os/file.h"
 #include "replica/kv_check.h"
 #include "replica/lane.h"
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 /* A batch of the tree is not made larger than that. */
 #define BATCH_BYTES (1u << 20)
+enum { FULL_LOOK_MS = 200, FULL_LOOKS = 5 };
 
 struct mg_kv_sm {
 	struct mg_sm seam;
@@ -31,6 +34,7 @@ struct mg_kv_sm {
 	} *answered;
 	size_t answered_count, answered_cap;
 	bool in_lane; /* what is in hand; owner: the raft thread */
+	atomic_bool stopping;
 	int frozen, pulled, adopted;
 	uint64_t adopt_index;
 	pthread_mutex_t lock; /* guards the rest */
@@ -106,15 +110,39 @@ static void tell_applied(void *arg)
 	mg_group_applied(group, sm->in_hand);
 }
 
+/* The disk is full: nothing is wrong with the keys, and what is there is read meanwhile. */
+static void await_room(struct mg_kv_sm *sm, const struct mg_error *err)
+{
+	mg_log(MG_LOG_WARN, "kv.disk_full", "group=%" PRIu32 " error=\"%s\"", sm->options.group,
+	       err->message);
+	for (int i = 0; i < FULL_LOOKS && !atomic_load(&sm->stopping); i++) {
+		mg_sleep_ms(FULL_LOOK_MS);
+	}
+}
+
 static void write_slowly(void *arg)
 {
 	struct mg_kv_sm *sm = arg;
 	struct mg_error err = { 0 };
+	int code = mg_kv_state_write(sm->state, false, &err);
 
-	if (mg_kv_state_write(sm->state, false, &err)) {
+	while (code == MG_E_DISK_FULL && !atomic_load(&sm->stopping)) {
+		await_room(sm, &err);
+		code = mg_kv_state_write(sm->state, false, &err);
+	}
+	if (code == MG_E_DISK_FULL) {
+		return; /* the server stops; what was not applied stands in the log */
+	}
+	if (code) {
 		fail(sm, &err);
 	}
 	mg_raft_host_post(sm->options.host, tell_applied, sm);
+}
+
+/* The lane waits for it. */
+static bool is_later(int code)
+{
+	return code == MG_E_BUSY || code == MG_E_DISK_FULL;
 }
 
 /* Somebody here waits for what this entry does. */
@@ -194,11 +222,11 @@ static void sm_apply(struct mg_sm *seam, const struct mg_entry *entries, size_t 
 		if (!code && full && i + 1 < count) {
 			bytes = 0;
 			code = mg_kv_state_write(sm->state, true, &err);
-			code = code == MG_E_BUSY ? 0 : code; /* then with what comes next */
+			code = is_later(code) ? 0 : code; /* then with what comes next */
 		}
 	}
 	code = code ? code : mg_kv_state_write(sm->state, true, &err);
-	if (code == MG_E_BUSY) {
+	if (is_later(code)) {
 		sm->in_lane = true;
 		mg_lane_run(sm->lane, write_slowly, sm);
 		return;
@@ -569,6 +597,7 @@ struct mg_shard_check *mg_kv_sm_check(struct mg_kv_sm *sm)
 
 void mg_kv_sm_stop(struct mg_kv_sm *sm)
 {
+	atomic_store(&sm->stopping, true);
 	if (sm->options.source) {
 		mg_snapshot_source_remove(sm->options.source, sm->options.group);
 	}

@@ -6,7 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { META_SIZE = 8 + 4 * 8, RECORD_HEAD = 4 + 4 * 8, STATS_SIZE = 16 };
+enum {
+	META_SIZE = 8 + 4 * 8,
+	RECORD_HEAD = 4 + 4 * 8,
+	STATS_SIZE = 16,
+	/* Of a record: what stands in the place of the value are the upload's id, size and count. */
+	IN_PARTS = 2,
+	PARTS_SIZE = MG_KV_TX_ID + 8 + 4,
+};
 
 /* ---- keys of the tree ---- */
 
@@ -87,6 +94,20 @@ struct mg_str mg_kv__id_key(const struct mg_kv_state *state, struct mg_str id, s
 	return of_id(state, 'r', id, room);
 }
 
+struct mg_str mg_kv__part_key(const struct mg_kv_state *state, const char *id, uint32_t number,
+                              struct mg_sb *room)
+{
+	(void)of_id(state, 'c', (struct mg_str){ id, MG_KV_TX_ID }, room);
+	add_big_endian(room, number, 4);
+	return as_key(room);
+}
+
+struct mg_str mg_kv__upload_key(const struct mg_kv_state *state, const char *id,
+                                struct mg_sb *room)
+{
+	return of_id(state, 'u', (struct mg_str){ id, MG_KV_TX_ID }, room);
+}
+
 struct mg_str mg_kv__waiting_key(const struct mg_kv_state *state, struct mg_str id,
                                  struct mg_sb *room)
 {
@@ -133,10 +154,10 @@ bool mg_kv__expiry_split(struct mg_str key, uint64_t *expiry_ms, struct mg_str *
 
 void mg_kv__record(const struct mg_kv_found *found, struct mg_sb *out)
 {
-	uint8_t head[RECORD_HEAD];
-	struct mg_out bytes = mg_out(head, sizeof head);
+	uint8_t head[RECORD_HEAD], parts[PARTS_SIZE];
+	struct mg_out bytes = mg_out(head, sizeof head), tail = mg_out(parts, sizeof parts);
 
-	mg_out_u8(&bytes, MG_KV_FORMAT);
+	mg_out_u8(&bytes, found->part_count ? IN_PARTS : MG_KV_FORMAT);
 	mg_out_u8(&bytes, (uint8_t)found->type.len);
 	mg_out_u8(&bytes, (uint8_t)found->encoding.len);
 	mg_out_u8(&bytes, 0);
@@ -148,7 +169,28 @@ void mg_kv__record(const struct mg_kv_found *found, struct mg_sb *out)
 	mg_sb_add_len(out, (const char *)head, sizeof head);
 	mg_sb_add_len(out, found->type.ptr, found->type.len);
 	mg_sb_add_len(out, found->encoding.ptr, found->encoding.len);
-	mg_sb_add_len(out, found->value.ptr, found->value.len);
+	if (found->part_count) {
+		mg_out_bytes(&tail, found->parts, sizeof found->parts);
+		mg_out_u64(&tail, found->size);
+		mg_out_u32(&tail, found->part_count);
+		mg_sb_add_len(out, (const char *)parts, sizeof parts);
+	} else {
+		mg_sb_add_len(out, found->value.ptr, found->value.len);
+	}
+}
+
+static bool read_parts(struct mg_in *in, struct mg_kv_found *out)
+{
+	const uint8_t *id = mg_in_bytes(in, sizeof out->parts);
+
+	out->size = mg_in_u64(in);
+	out->part_count = mg_in_u32(in);
+	out->value = (struct mg_str){ "", 0 };
+	if (id) {
+		memcpy(out->parts, id, sizeof out->parts);
+	}
+	return mg_in_done(in) && out->part_count > 0 && out->part_count <= MG_KV_PARTS_MAX &&
+	       out->size <= MG_KV_LARGE_MAX;
 }
 
 int mg_kv__record_read(struct mg_str bytes, struct mg_kv_found *out, struct mg_error *err)
@@ -164,7 +206,12 @@ int mg_kv__record_read(struct mg_str bytes, struct mg_kv_found *out, struct mg_e
 	out->type = (struct mg_str){ (const char *)mg_in_bytes(&in, type), type };
 	out->encoding = (struct mg_str){ (const char *)mg_in_bytes(&in, encoding), encoding };
 	out->value = (struct mg_str){ (const char *)in.at, (size_t)(in.end - in.at) };
-	return in.failed || format != MG_KV_FORMAT ? corrupt(err, "a value") : 0;
+	out->size = out->value.len;
+	out->part_count = 0;
+	bool good = !in.failed && (format == MG_KV_FORMAT ||
+	                           (format == IN_PARTS && read_parts(&in, out)));
+
+	return good ? 0 : corrupt(err, "a value");
 }
 
 void mg_kv__put_meta(struct mg_kv_state *state)
@@ -569,6 +616,13 @@ struct mg_kv_iter {
 	struct mg_lsm_iter *iter;
 	size_t head; /* bytes of the tree's key before that of the namespace */
 	struct mg_error err;
+	/* Of the key that was given last, while parts of it are read: where it is, and where those are. */
+	struct mg_kv_found found;
+	struct mg_sb at, part;
+	char *whole;
+	char texts[2 * MG_KV_TYPE_MAX];
+	uint32_t parts_given;
+	bool away; /* iter is at a part */
 };
 
 struct mg_kv_iter *mg_kv_iter_open(struct mg_kv_state *state, struct mg_str space,
@@ -593,18 +647,90 @@ struct mg_kv_iter *mg_kv_iter_open(struct mg_kv_state *state, struct mg_str spac
 	return iter;
 }
 
+/* Who reads its parts moves the iterator: what was given of the key lies here meanwhile. */
+static struct mg_str keep_place(struct mg_kv_iter *iter, struct mg_str stored,
+                                struct mg_kv_found *found)
+{
+	mg_sb_clear(&iter->at);
+	mg_sb_add_len(&iter->at, stored.ptr, stored.len);
+	memcpy(iter->texts, found->type.ptr, found->type.len);
+	memcpy(iter->texts + MG_KV_TYPE_MAX, found->encoding.ptr, found->encoding.len);
+	found->type.ptr = iter->texts;
+	found->encoding.ptr = iter->texts + MG_KV_TYPE_MAX;
+	iter->found = *found;
+	iter->parts_given = 0;
+	return as_key(&iter->at);
+}
+
 bool mg_kv_iter_next(struct mg_kv_iter *iter, struct mg_str *key, struct mg_kv_found *found)
 {
 	struct mg_str stored, value;
 
+	if (iter->away) {
+		iter->away = false;
+		mg_free(iter->whole);
+		iter->whole = NULL;
+		mg_sb_add_char(&iter->at, '\0'); /* the first key that may be behind it */
+		mg_lsm_iter_seek(iter->iter, as_key(&iter->at));
+	}
 	while (!iter->err.code && mg_lsm_iter_next(iter->iter, &stored, &value)) {
 		if (!mg_kv__record_read(value, found, &iter->err) &&
 		    mg_kv__is_there(found, mg_kv_state_time_ms(iter->state))) {
+			if (found->part_count) {
+				stored = keep_place(iter, stored, found);
+			}
 			*key = (struct mg_str){ stored.ptr + iter->head, stored.len - iter->head };
 			return true;
 		}
 	}
 	return false;
+}
+
+/* Parts stand before all keys, so the iterator's end does not keep it from them. */
+bool mg_kv_iter_part(struct mg_kv_iter *iter, struct mg_str *part)
+{
+	struct mg_str stored;
+
+	if (iter->err.code || iter->parts_given == iter->found.part_count) {
+		return false;
+	}
+	struct mg_str wanted =
+		mg_kv__part_key(iter->state, iter->found.parts, iter->parts_given, &iter->part);
+
+	if (!iter->away) {
+		iter->away = true;
+		mg_lsm_iter_seek(iter->iter, wanted);
+	}
+	if (!mg_lsm_iter_next(iter->iter, &stored, part) || !mg_str_eq(stored, wanted)) {
+		if (!mg_lsm_iter_failed(iter->iter)) {
+			corrupt(&iter->err, "a part of a value");
+		}
+		return false;
+	}
+	iter->parts_given++;
+	return true;
+}
+
+bool mg_kv_iter_whole(struct mg_kv_iter *iter, struct mg_str *value)
+{
+	size_t size = (size_t)iter->found.size, used = 0;
+	struct mg_str part;
+
+	mg_free(iter->whole);
+	iter->whole = mg_try_alloc(size + 1);
+	if (!iter->whole) {
+		mg_error_set(&iter->err, MG_E_NOMEM, "no memory for a value of %zu bytes", size);
+	}
+	while (mg_kv_iter_part(iter, &part)) {
+		if (part.len > size - used) {
+			corrupt(&iter->err, "a value in parts");
+			return false;
+		}
+		memcpy(iter->whole + used, part.ptr, part.len);
+		used += part.len;
+	}
+	*value = (struct mg_str){ iter->whole, used };
+	return !iter->err.code && used == size;
 }
 
 bool mg_kv_iter_failed(const struct mg_kv_iter *iter)
@@ -625,6 +751,9 @@ int mg_kv_iter_close(struct mg_kv_iter *iter, struct mg_error *err)
 		*err = iter->err.code ? iter->err : read;
 		code = err->code;
 	}
+	mg_sb_fini(&iter->at);
+	mg_sb_fini(&iter->part);
+	mg_free(iter->whole);
 	mg_free(iter);
 	return code;
 }

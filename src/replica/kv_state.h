@@ -8,13 +8,17 @@
  * In the tree, behind the group's number (big-endian, so that groups lie side by side):
  *
  *     'm'                          applied index, term, the group's time, the last version
- *     'd' space key                a key: its version, times, content type, encoding, value
+ *     'd' space key                a key: its version, times, content type, encoding, value, or
+ *                                  which parts are its value
+ *     'c' id number                a part of a value: of a key, or of an upload
+ *     'u' id                       an upload: how many parts came
  *     'n' space                    how many keys a namespace has, and their bytes
  *     'r' id                       a request that its client named, and its answer; behind a zero
  *                                  byte: a transaction that was decided here, and how
  *     't' id                       a transaction's part that waits for what is decided elsewhere
  *     'l' space key                which transaction holds the key meanwhile
- *     'x' expiry space key         when a key goes; with an empty space: a request
+ *     'x' expiry space key         when a key goes; with an empty space: a request,
+ *                                  or, behind "\0\1", an upload
  *
  * A version is the number of the change in its group: it rises with each change of any key, and 0
  * is no key.  The group's time is the latest that an entry has brought; a key whose expiry it has
@@ -31,6 +35,7 @@
 
 #define MG_KV_FORMAT 1u /* of what stands in the tree */
 #define MG_KV_ID_KEEP_MS 600000u /* a request's id is remembered so long */
+#define MG_KV_UPLOAD_KEEP_MS 60000u /* an upload, since its last part */
 #define MG_KV_WORK_MAX (32u << 20) /* bytes of answers and of records, of one request */
 
 struct mg_kv_feed;
@@ -44,12 +49,13 @@ enum mg_kv_status {
 	MG_KV_OTHER_EXPIRY,  /* IF_EXPIRY_... */
 	MG_KV_NO_NUMBER,     /* ADD: what is there is no integer */
 	MG_KV_OVERFLOW,      /* ADD */
-	MG_KV_TOO_LARGE,     /* APPEND */
+	MG_KV_TOO_LARGE,     /* APPEND, STAGE; READ, WANT_OLD: the value is in parts */
 	MG_KV_NOT_TRIED,     /* another operation of its request was refused */
 	MG_KV_OTHER_REQUEST, /* the client has used its id for another request */
 	MG_KV_LOCKED,        /* a transaction holds the key: nothing was tried */
 	MG_KV_TOO_MUCH,      /* what the request reads and writes is more than MG_KV_WORK_MAX */
-	MG_KV_ABORTED,       /* DECIDE: it was decided otherwise, or is too late */
+	MG_KV_ABORTED,       /* DECIDE: it was decided otherwise, or is too late; STAGE, PUT_STAGED: the
+	                        upload is not there (any more) */
 };
 
 /* A key. */
@@ -57,6 +63,10 @@ struct mg_kv_found {
 	uint64_t version, created_ms, changed_ms;
 	uint64_t expiry_ms; /* since 1970; 0: none */
 	struct mg_str value, type, encoding;
+	uint64_t size; /* of the value */
+	/* Not 0: the value lies in so many parts, of this upload, and `value` is empty. */
+	uint32_t part_count;
+	char parts[MG_KV_TX_ID];
 };
 
 struct mg_kv_result {
@@ -132,6 +142,12 @@ struct mg_kv_iter *mg_kv_iter_open(struct mg_kv_state *state, struct mg_str spac
 /* False: the end, or an error, which close tells.  Valid until the next call. */
 bool mg_kv_iter_next(struct mg_kv_iter *iter, struct mg_str *key, struct mg_kv_found *found);
 bool mg_kv_iter_failed(const struct mg_kv_iter *iter); /* when next has said false */
+/* Parts of the value of the key that next has given, one after the other, as of the same moment:
+ * there is one key behind them.  The next call of next goes on behind the key.  False: the end, or
+ * an error, which close tells; *part is valid until the next call. */
+bool mg_kv_iter_part(struct mg_kv_iter *iter, struct mg_str *part);
+/* All of them, at once.  Valid until the next call. */
+bool mg_kv_iter_whole(struct mg_kv_iter *iter, struct mg_str *value);
 int mg_kv_iter_close(struct mg_kv_iter *iter, struct mg_error *err); /* NULL is fine */
 /* The same, until take says false. */
 int mg_kv_state_scan(struct mg_kv_state *state, struct mg_str space, struct mg_str first,

@@ -61,6 +61,10 @@ bool mg_kv__expiry_split(struct mg_str key, uint64_t *expiry_ms, struct mg_str *
 /* Expiry keys in order, of what was written, or with a batch; the caller closes it. */
 struct mg_lsm_iter *mg_kv__expiries(struct mg_kv_state *state, struct mg_lsm_batch *batch);
 
+struct mg_str mg_kv__part_key(const struct mg_kv_state *state, const char *id, uint32_t number,
+                              struct mg_sb *room);
+struct mg_str mg_kv__upload_key(const struct mg_kv_state *state, const char *id,
+                                struct mg_sb *room);
 struct mg_str mg_kv__waiting_key(const struct mg_kv_state *state, struct mg_str id,
                                  struct mg_sb *room);
 struct mg_str mg_kv__lock_key(const struct mg_kv_state *state, struct mg_str space,
@@ -96,7 +100,33 @@ int mg_kv__is_held(struct mg_kv_state *state, struct mg_str space, struct mg_str
                    struct mg_error *err);
 int mg_kv__read_waiting(struct mg_kv_state *state, struct mg_error *err);
 
+/* ---- kv_large.c ---- */
+
+/* What came of a value in parts so far; no key has it. */
+struct mg_kv_upload {
+	bool is_there;
+	char id[MG_KV_TX_ID];
+	uint32_t count;
+	uint64_t size, expiry_ms;
+};
+
+/* STAGE or DISCARD, alone in its request.  result: NULL is fine. */
+int mg_kv__run_upload(struct mg_kv_state *state, const struct mg_kv_op *op,
+                      struct mg_kv_result *result, struct mg_error *err);
+/* Of a PUT_STAGED; `is_there` only when it is whole. */
+int mg_kv__find_staged(struct mg_kv_state *state, const struct mg_kv_op *op,
+                       struct mg_kv_upload *out, struct mg_error *err);
+/* Its parts are a key's now. */
+void mg_kv__take_upload(struct mg_kv_state *state, const struct mg_kv_upload *upload);
+/* The parts that were a key's value go, if it had any. */
+void mg_kv__drop_parts(struct mg_kv_state *state, const struct mg_kv_found *was);
+/* What the expiry of an upload has as its rest; false: it is none. */
+bool mg_kv__is_upload(struct mg_str rest);
+int mg_kv__expire_upload(struct mg_kv_state *state, struct mg_str rest, uint64_t expiry_ms,
+                         struct mg_error *err);
+
 /* ---- kv_id.c ---- */
+
 
 /* Something stands under an id, for a while or until it is removed. */
 void mg_kv__keep_id(struct mg_kv_state *state, struct mg_str id, struct mg_str value,

@@ -54,6 +54,11 @@ bool mg_replica__is_shard(const struct mg_replica *replica, uint32_t group)
 	return group > 0 && group <= replica->options.shard_count + 1;
 }
 
+bool mg_replica__is_of_keys(const struct mg_replica *replica, uint32_t group)
+{
+	return group > replica->options.shard_count + 1;
+}
+
 bool mg_replica__stopping(struct mg_replica *replica)
 {
 	pthread_mutex_lock(&replica->lock);

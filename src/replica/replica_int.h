@@ -110,6 +110,7 @@ struct mg_group_look {
 void mg_replica__look(struct mg_replica *replica, struct mg_group_look *looks);
 /* A group of tables, that is neither the catalog's nor one of keys. */
 bool mg_replica__is_shard(const struct mg_replica *replica, uint32_t group);
+bool mg_replica__is_of_keys(const struct mg_replica *replica, uint32_t group);
 /* Begins, when the log does not hold it. */
 int mg_replica__open_group(struct mg_replica *replica, uint32_t group, struct mg_sm *sm,
                            struct mg_error *err);
@@ -287,6 +288,9 @@ bool mg_replica__kv_leads(const struct mg_replica *replica, uint32_t shard); /* 
 struct mg_kv_sm *mg_replica__kv_sm(const struct mg_replica *replica, uint32_t shard);
 
 /* ---- commit.c ---- */
+
+/* MG_E_DISK_FULL: writing ends before the disk is full.  Any thread. */
+int mg_replica__has_room(struct mg_replica *replica, struct mg_error *err);
 
 /* End what others, or an earlier life, have left in doubt.  Behind the fence of this epoch. */
 int mg_replica__resolve(struct mg_replica *replica, uint64_t epoch, struct mg_error *err);

@@ -256,7 +256,7 @@ static int check_op(const struct mg_kv_op *op, struct mg_error *err)
 	if (op->key.len > MG_KV_KEY_MAX || op->value.len > MG_KV_VALUE_MAX) {
 		mg_error_set(err, MG_E_LIMIT, "a key of %zu bytes with a value of %zu", op->key.len,
 		             op->value.len);
-		mg_error_hint(err, "A key has 1 to 65,536 bytes, a value up to 4 MiB.");
+		mg_error_hint(err, "A key has 1 to 65,536 bytes, a value up to 4 MiB; over HTTP 64 MiB.");
 		return MG_E_LIMIT;
 	}
 	if (!mg_kv_is_header(op->type) || !mg_kv_is_header(op->encoding)) {

@@ -197,10 +197,24 @@ static int say_no_text(const struct mg_duck_key *key, bool of_key, struct mg_err
 	return MG_E_DATA;
 }
 
-static int put_bytes(const struct scan *scan, size_t column, const struct mg_duck_key *key,
+/* Only who wants the value reads all of it. */
+static int read_whole(const struct scan *scan, struct mg_duck_key *key, struct mg_error *err)
+{
+	key->in_parts = false;
+	return scan->bound->keys->whole(scan->source, &key->value)
+	           ? 0
+	           : mg_error_set(err, MG_E_CORRUPT, "the value of a key cannot be read");
+}
+
+static int put_bytes(const struct scan *scan, size_t column, struct mg_duck_key *key,
                      duckdb_vector vector, idx_t row, struct mg_error *err)
 {
+	int rc = column == VALUE && key->in_parts ? read_whole(scan, key, err) : 0;
 	struct mg_str bytes = column == KEY ? key->key : key->value;
+
+	if (rc) {
+		return rc;
+	}
 
 	if (!scan->bound->binary && !mg_utf8_valid(bytes.ptr, bytes.len)) {
 		return say_no_text(key, column == KEY, err);
@@ -231,7 +245,7 @@ static void put_time(duckdb_vector vector, idx_t row, uint64_t ms)
 	}
 }
 
-static int put(const struct scan *scan, size_t column, const struct mg_duck_key *key,
+static int put(const struct scan *scan, size_t column, struct mg_duck_key *key,
                duckdb_vector vector, idx_t row, struct mg_error *err)
 {
 	switch (column) {

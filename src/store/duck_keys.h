@@ -27,6 +27,7 @@ struct mg_duck_key {
 	struct mg_str key, value, type, encoding;
 	uint64_t version, created_ms, changed_ms;
 	uint64_t expiry_ms; /* since 1970; 0: none */
+	bool in_parts;      /* the value is not here: `whole` reads it */
 };
 
 struct mg_duck_keys {
@@ -39,6 +40,9 @@ struct mg_duck_keys {
 	            struct mg_error *err);
 	/* False: the end, or an error, which close tells. */
 	bool (*next)(void *scan, struct mg_duck_key *out);
+	/* The value of the key that was given last, valid until the next one is asked for.  False: as
+	 * next. */
+	bool (*whole)(void *scan, struct mg_str *value);
 	int (*close)(void *scan, struct mg_error *err);
 	void *arg;
 };
