@@ -421,6 +421,16 @@ static void set_gauge(const char *name, const char *help, uint64_t value)
 	mg_metric_set(mg_metric_gauge(name, "", help), (int64_t)value);
 }
 
+static uint64_t staged_bytes(struct mg_replica *replica)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < mg_replica_kv_shards(replica); i++) {
+		bytes += mg_kv_state_staged(mg_replica_kv_state(replica, i));
+	}
+	return bytes;
+}
+
 /* What is counted all the time lies in the registry; what is only known now is put there now. */
 static void get_metrics(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                         enum mg_role role)
@@ -450,6 +460,8 @@ static void get_metrics(struct mg_doors *doors, struct mg_http_request *request,
 	          (uint64_t)mg_rest_kv_watch_count(doors));
 	set_gauge("merganser_kv_uploads", "Large values that are being put.",
 	          (uint64_t)mg_kv_upload_count());
+	set_gauge("merganser_kv_staged_bytes", "Bytes of large values that are no key's yet.",
+	          staged_bytes(mg_engine_replica(doors->options.engine)));
 	set_gauge("merganser_uptime_seconds", "Seconds since the start.",
 	          (mg_clock_ms() - doors->started_ms) / 1000);
 	set_gauge("process_resident_memory_bytes", "Resident memory.", mg_os_resident_bytes());

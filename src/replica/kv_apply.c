@@ -295,7 +295,7 @@ static enum mg_kv_status append(struct step *step)
 	uint64_t size = now.size + step->op->value.len;
 	struct mg_sb whole = { 0 };
 
-	if (size > MG_KV_VALUE_MAX) {
+	if (now.part_count || size > MG_KV_VALUE_MAX) {
 		return MG_KV_TOO_LARGE;
 	}
 	mg_sb_add_len(&whole, now.value.ptr, now.value.len);
@@ -408,6 +408,7 @@ struct mg_kv_before mg_kv__before(struct mg_kv_state *state)
 {
 	struct mg_kv_before before = { .version = state->version,
 		                           .expiry_ms = atomic_load(&state->expiry_ms),
+		                           .staged = atomic_load(&state->staged),
 		                           .count = state->space_count,
 		                           .changes = mg_kv_feed_mark(state->feed) };
 	size_t size = before.count * sizeof *before.spaces;
@@ -427,6 +428,7 @@ void mg_kv__go_back(struct mg_kv_state *state, const struct mg_kv_before *before
 	mg_kv_feed_back(state->feed, before->changes);
 	state->version = before->version;
 	atomic_store(&state->expiry_ms, before->expiry_ms);
+	atomic_store(&state->staged, before->staged);
 	state->space_count = before->count;
 	state->space_last = 0;
 	if (before->count) {

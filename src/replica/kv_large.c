@@ -35,6 +35,41 @@ bool mg_kv__is_upload(struct mg_str rest)
 	return rest.len == REST_SIZE && rest.ptr[0] == '\0' && rest.ptr[1] == '\1';
 }
 
+static int read_upload(struct mg_str bytes, struct mg_kv_upload *out, struct mg_error *err)
+{
+	struct mg_in in = mg_in((const uint8_t *)bytes.ptr, bytes.len);
+
+	out->is_there = true;
+	out->count = mg_in_u32(&in);
+	out->size = mg_in_u64(&in);
+	out->expiry_ms = mg_in_u64(&in);
+	return mg_in_done(&in) && out->count <= MG_KV_PARTS_MAX
+	           ? 0
+	           : mg_error_set(err, MG_E_CORRUPT, "keys and values: an upload cannot be read");
+}
+
+int mg_kv__read_uploads(struct mg_kv_state *state, struct mg_error *err)
+{
+	struct mg_lsm_iter *iter = mg_kv__all_uploads(state);
+	struct mg_error read = { 0 };
+	struct mg_kv_upload upload;
+	struct mg_str key, value;
+	int code = 0;
+
+	atomic_store(&state->staged, 0);
+	while (!code && mg_lsm_iter_next(iter, &key, &value)) {
+		code = read_upload(value, &upload, err);
+		atomic_fetch_add(&state->staged, upload.size);
+	}
+	int end_code = mg_lsm_iter_close(iter, &read);
+
+	if (!code && end_code) {
+		*err = read;
+		code = end_code;
+	}
+	return code;
+}
+
 static int find(struct mg_kv_state *state, const char *id, struct mg_kv_upload *out,
                 struct mg_error *err)
 {
@@ -48,16 +83,9 @@ static int find(struct mg_kv_state *state, const char *id, struct mg_kv_upload *
 	if (code) {
 		return code == MG_E_NOT_FOUND ? 0 : code;
 	}
-	struct mg_in in = mg_in((const uint8_t *)value.bytes.ptr, value.bytes.len);
-
-	out->is_there = true;
-	out->count = mg_in_u32(&in);
-	out->size = mg_in_u64(&in);
-	out->expiry_ms = mg_in_u64(&in);
-	bool good = mg_in_done(&in) && out->count <= MG_KV_PARTS_MAX;
-
+	code = read_upload(value.bytes, out, err);
 	mg_lsm_value_free(&value);
-	return good ? 0 : mg_error_set(err, MG_E_CORRUPT, "keys and values: an upload cannot be read");
+	return code;
 }
 
 static struct mg_str expiry_key(struct mg_kv_state *state, const struct mg_kv_upload *upload)
@@ -100,6 +128,7 @@ void mg_kv__take_upload(struct mg_kv_state *state, const struct mg_kv_upload *up
 {
 	mg_lsm_batch_remove(state->batch, expiry_key(state, upload));
 	mg_lsm_batch_remove(state->batch, mg_kv__upload_key(state, upload->id, &state->key));
+	atomic_fetch_sub(&state->staged, upload->size);
 }
 
 void mg_kv__drop_parts(struct mg_kv_state *state, const struct mg_kv_found *was)
@@ -143,6 +172,7 @@ static int stage(struct mg_kv_state *state, const struct mg_kv_op *op, enum mg_k
 	                 mg_kv__part_key(state, upload.id, upload.count, &state->key), op->value);
 	upload.count++;
 	upload.size += op->value.len;
+	atomic_fetch_add(&state->staged, op->value.len);
 	put_upload(state, &upload);
 	return 0;
 }

@@ -358,16 +358,26 @@ static void remember_space(void *arg, struct mg_str name, uint64_t keys, uint64_
 	space->bytes = bytes;
 }
 
-struct mg_lsm_iter *mg_kv__all_waiting(struct mg_kv_state *state)
+static struct mg_lsm_iter *all_of(struct mg_kv_state *state, char kind)
 {
 	struct mg_sb first = { 0 }, end = { 0 };
 
-	range(state, 't', &first, &end);
+	range(state, kind, &first, &end);
 	struct mg_lsm_iter *iter = mg_lsm_iter_open(state->lsm, as_key(&first), as_key(&end));
 
 	mg_sb_fini(&first);
 	mg_sb_fini(&end);
 	return iter;
+}
+
+struct mg_lsm_iter *mg_kv__all_waiting(struct mg_kv_state *state)
+{
+	return all_of(state, 't');
+}
+
+struct mg_lsm_iter *mg_kv__all_uploads(struct mg_kv_state *state)
+{
+	return all_of(state, 'u');
 }
 
 /* ---- expiry ---- */
@@ -413,6 +423,7 @@ static int reload(struct mg_kv_state *state, struct mg_error *err)
 	code = code ? code : read_spaces(state, remember_space, state, err);
 	code = code ? code : read_first_expiry(state, err);
 	code = code ? code : mg_kv__read_waiting(state, err);
+	code = code ? code : mg_kv__read_uploads(state, err);
 	if (!code) {
 		state->now_ms = atomic_load(&state->time_ms);
 		mg_kv_feed_reset(state->feed, state->version);
@@ -494,6 +505,11 @@ uint64_t mg_kv_state_time_ms(const struct mg_kv_state *state)
 uint64_t mg_kv_state_expiry_ms(const struct mg_kv_state *state)
 {
 	return atomic_load(&state->expiry_ms);
+}
+
+uint64_t mg_kv_state_staged(const struct mg_kv_state *state)
+{
+	return atomic_load(&state->staged);
 }
 
 struct mg_kv_feed *mg_kv_state_feed(struct mg_kv_state *state)

@@ -161,6 +161,8 @@ int mg_kv_state_spaces(struct mg_kv_state *state,
 
 /* What changes in it, as it is written.  Lives as long. */
 struct mg_kv_feed *mg_kv_state_feed(struct mg_kv_state *state);
+/* Bytes that were staged and are no key's.  Any thread. */
+uint64_t mg_kv_state_staged(const struct mg_kv_state *state);
 /* How many keys a namespace has here; 0 also when that cannot be read. */
 uint64_t mg_kv_state_count(struct mg_kv_state *state, struct mg_str space);
 

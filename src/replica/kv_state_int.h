@@ -29,6 +29,7 @@ struct mg_kv_state {
 	char prefix[MG_KV_PREFIX];
 	_Atomic uint64_t index, time_ms, expiry_ms;
 	_Atomic uint64_t releases;
+	_Atomic uint64_t staged; /* bytes of uploads, with those of the batch */
 	_Atomic uint32_t holders; /* transactions that hold keys, or did before the last write */
 	atomic_bool condemned;
 	pthread_rwlock_t replacing; /* held by readers, for a look, and by who replaces all of it */
@@ -69,6 +70,8 @@ struct mg_str mg_kv__waiting_key(const struct mg_kv_state *state, struct mg_str 
                                  struct mg_sb *room);
 struct mg_str mg_kv__lock_key(const struct mg_kv_state *state, struct mg_str space,
                               struct mg_str key, struct mg_sb *room);
+/* Likewise all uploads. */
+struct mg_lsm_iter *mg_kv__all_uploads(struct mg_kv_state *state);
 /* Of what was written, all that wait, in order; the caller closes it. */
 struct mg_lsm_iter *mg_kv__all_waiting(struct mg_kv_state *state);
 
@@ -76,7 +79,7 @@ struct mg_lsm_iter *mg_kv__all_waiting(struct mg_kv_state *state);
 
 /* A request's operations under way: at what they begin, to go back to. */
 struct mg_kv_before {
-	uint64_t version, expiry_ms;
+	uint64_t version, expiry_ms, staged;
 	struct mg_kv_space *spaces;
 	size_t count, changes;
 };
@@ -122,6 +125,7 @@ void mg_kv__take_upload(struct mg_kv_state *state, const struct mg_kv_upload *up
 void mg_kv__drop_parts(struct mg_kv_state *state, const struct mg_kv_found *was);
 /* What the expiry of an upload has as its rest; false: it is none. */
 bool mg_kv__is_upload(struct mg_str rest);
+int mg_kv__read_uploads(struct mg_kv_state *state, struct mg_error *err);
 int mg_kv__expire_upload(struct mg_kv_state *state, struct mg_str rest, uint64_t expiry_ms,
                          struct mg_error *err);
 

@@ -316,6 +316,16 @@ static unsigned chance(unsigned below)
 	return (unsigned)(seed >> 33) % below;
 }
 
+/* As if so many parts of one byte had come. */
+static void random_staged(const char *id, char *bytes)
+{
+	uint32_t count = 1 + chance(2);
+	struct mg_kv_staged staged = { .count = count, .size = count };
+
+	memcpy(staged.id, id, sizeof staged.id);
+	mg_kv_staged_encode(&staged, bytes);
+}
+
 static void random_entry(struct entry *entry)
 {
 	static const char *const keys[] = { "a", "b", "c", "d", "e" };
@@ -333,7 +343,15 @@ static void random_entry(struct entry *entry)
 	for (uint32_t i = 0; i < requests; i++) {
 		struct mg_kv_op ops[3];
 		uint32_t count = 1 + chance(3), k = 0;
+		char bytes[MG_KV_STAGED_SIZE];
 
+		if (chance(5) == 0) {
+			ops[0] = op(chance(5) ? MG_KV_STAGE : MG_KV_DISCARD, transactions[chance(2)], "x", 0);
+			ops[0].space = (struct mg_str){ "", 0 };
+			ops[0].number = chance(3);
+			entry_request(entry, NULL, ops, 1);
+			continue;
+		}
 		if (chance(4) == 0) {
 			ops[k] = op((uint8_t)(MG_KV_PREPARE + chance(5)), transactions[chance(2)], "", 0);
 			ops[k].space = (struct mg_str){ "", 0 };
@@ -345,6 +363,11 @@ static void random_entry(struct entry *entry)
 		for (; k < count; k++) {
 			ops[k] = op((uint8_t)(MG_KV_READ + chance(7)), keys[chance(5)], values[chance(5)],
 			            (uint16_t)(chance(3) ? chance(4096) & ~(unsigned)MG_KV_ABSOLUTE : 0));
+			if (chance(6) == 0) {
+				random_staged(transactions[chance(2)], bytes);
+				ops[k].kind = MG_KV_PUT_STAGED;
+				ops[k].value = (struct mg_str){ bytes, sizeof bytes };
+			}
 			ops[k].number = chance(12);
 			ops[k].expiry = chance(100);
 		}
