@@ -28,8 +28,9 @@ void mg_kv_add_key(struct mg_sb *json, struct mg_kv_forms forms, struct mg_str k
 
 void mg_kv_add_found(struct mg_sb *json, struct mg_kv_forms forms, const struct mg_kv_found *found)
 {
-	mg_sb_addf(json, ", \"size\": %" PRIu64 ", \"created_ms\": %" PRIu64 ", \"changed_ms\": %" PRIu64,
-	           found->size, found->created_ms, found->changed_ms);
+	mg_sb_addf(json, ", \"size\": %" PRIu64, found->size);
+	mg_sb_addf(json, ", \"created_ms\": %" PRIu64 ", \"changed_ms\": %" PRIu64, found->created_ms,
+	           found->changed_ms);
 	if (found->expiry_ms) {
 		mg_sb_addf(json, ", \"expires_ms\": %" PRIu64, found->expiry_ms);
 	}

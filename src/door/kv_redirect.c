@@ -8,7 +8,8 @@
 /* As the path of the request was: what has another meaning there is escaped. */
 static void add_path(struct mg_sb *out, const char *path)
 {
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/";
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+								"0123456789-._~/";
 
 	for (; *path; path++) {
 		if (strchr(plain, *path)) {

@@ -245,7 +245,9 @@ static void progress(struct mg_kv_upload *upload)
 		take_part(upload);
 	}
 	if (upload->request) {
-		mg_http_pause_body(upload->request, upload->err.code || (upload->out && is_part_due(upload)));
+		bool pause = upload->err.code || (upload->out && is_part_due(upload));
+
+		mg_http_pause_body(upload->request, pause);
 	}
 	if (!upload->out && upload->done && (upload->err.code || upload->all)) {
 		upload->out = true;

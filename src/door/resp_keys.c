@@ -6,7 +6,8 @@
 #include "door/resp_int.h"
 
 #define TOO_LARGE                                                                          \
-	"ERR string exceeds maximum allowed size (proto-max-bulk-len, 4 MiB; PUT /kv/ over HTTP takes 64 MiB)"
+	"ERR string exceeds maximum allowed size (proto-max-bulk-len, 4 MiB; PUT /kv/ of HTTP takes " \
+	"64 MiB)"
 
 /* ---- begin ---- */
 

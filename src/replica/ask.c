@@ -359,7 +359,8 @@ static void explain(const struct mg_question *question, const struct mg_answer *
 		mg_error_hint(err, "Read what it would have changed before trying again.");
 	} else if (answer->error == MG_E_DISK_FULL && !err->code) {
 		mg_error_set(err, MG_E_DISK_FULL,
-		             "the disk of the server that leads these keys is nearly full: nothing is written");
+		             "the server that leads these keys has a disk that is nearly full: nothing is "
+		             "written");
 		mg_error_hint(err, "Make room there, then try again; reading goes on.");
 	} else if (!err->code) {
 		mg_error_set(err, answer->error, "the write did not happen: its group cannot take it now");

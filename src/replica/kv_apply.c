@@ -497,7 +497,7 @@ static int run_ops(struct mg_kv_state *state, const struct mg_kv_request *reques
 	return code;
 }
 
-/* It is tried again, under the same id: with the parts of another upload, or when the key is free. */
+/* Under the same id: with the parts of another upload, or when the key is free. */
 static bool comes_again(const struct mg_kv_results *results)
 {
 	bool again = false;

@@ -64,7 +64,7 @@ enum mg_kv_op_kind {
 	MG_KV_FORGET = 12,  /* alone: the decision has been carried out everywhere */
 	/* Of a value in parts; the first two are alone, have no namespace, and the upload's id, of
 	 * MG_KV_TX_ID bytes, is the key (kv_large.c). */
-	MG_KV_STAGE = 13,      /* value: the part of that number; the next one, or one that came before */
+	MG_KV_STAGE = 13,      /* value: the part of that number, the next one or an earlier one */
 	MG_KV_DISCARD = 14,    /* what was staged goes, unless a key has it */
 	MG_KV_PUT_STAGED = 15, /* PUT, whose value is a struct mg_kv_staged */
 };
@@ -139,7 +139,7 @@ void mg_kv_request_encode(struct mg_out *out, const struct mg_kv_request *reques
 /* All of it is checked here, so that the others find what they look for.  Fails: MG_E_PROTOCOL. */
 int mg_kv_entry_decode(const uint8_t *data, size_t size, struct mg_kv_entry *out,
                        struct mg_error *err);
-/* It begins with what ends something that was begun; of an entry that others may have damaged, too. */
+/* It begins with what ends something that was begun.  Any bytes. */
 bool mg_kv_entry_settles(const uint8_t *data, size_t size);
 /* One after the other, `count` times.  False: it is cut, or too large. */
 bool mg_kv_request_next(struct mg_in *in, struct mg_kv_request *out);

@@ -632,7 +632,7 @@ struct mg_kv_iter {
 	struct mg_lsm_iter *iter;
 	size_t head; /* bytes of the tree's key before that of the namespace */
 	struct mg_error err;
-	/* Of the key that was given last, while parts of it are read: where it is, and where those are. */
+	/* Of the last key that was given and is in parts: where it is, and where those are. */
 	struct mg_kv_found found;
 	struct mg_sb at, part;
 	char *whole;

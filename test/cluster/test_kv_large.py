@@ -228,10 +228,12 @@ def test_the_command_line_puts_and_gets_it(single, tmp_path):
     options = ["--url", single.cluster.url, "--username", USER, "--tls-roots", single.cluster.ca]
     env = {**os.environ, "MERGANSER_PASSWORD": PASSWORD}
     with (tmp_path / "in").open("rb") as file:
-        put = subprocess.run([PROGRAM, "kv", "put", "file", "-", *options], stdin=file, env=env, capture_output=True, timeout=120, check=False)
+        put = subprocess.run([PROGRAM, "kv", "put", "file", "-", *options], stdin=file, env=env, capture_output=True, timeout=120,
+                             check=False)
     assert put.returncode == 0, put.stderr
     with (tmp_path / "out").open("wb") as file:
-        got = subprocess.run([PROGRAM, "kv", "get", "file", *options], stdout=file, stderr=subprocess.PIPE, env=env, timeout=120, check=False)
+        got = subprocess.run([PROGRAM, "kv", "get", "file", *options], stdout=file, stderr=subprocess.PIPE, env=env, timeout=120,
+                             check=False)
     assert got.returncode == 0 and (tmp_path / "out").read_bytes() == body, got.stderr
 
 
@@ -249,6 +251,57 @@ def test_so_many_at_once_and_no_more(single):
     until("the others to be let go", lambda: no_uploads(single, "server-1") and staged(single) == 0)
     assert kv(single, "GET", "large/many1").status == 404
     assert kv(single, "PUT", "large/more", value(5 * MIB)).status == 200
+
+
+def test_who_is_not_let_in_sends_nothing(single):
+    """The answer comes before the body, which is not read."""
+    raw = socket.create_connection(("127.0.0.1", single.ports["server-1"]), timeout=30)
+    with single.cluster.tls().wrap_socket(raw, server_hostname="localhost") as stranger:
+        stranger.sendall(b"PUT /kv/large/stranger HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000000\r\n\r\n")
+        assert stranger.recv(65536).startswith(b"HTTP/1.1 401")
+    assert kv(single, "PUT", "large/%00", value(5 * MIB)).status == 400
+    assert kv(single, "PUT", "large/a?ttl=x", value(5 * MIB)).status == 400
+    assert staged(single) == 0 and no_uploads(single, "server-1")
+
+
+def test_what_is_no_http_ends_the_upload(single):
+    upload = Upload(single, "server-1", "large/garbage")
+    upload.send(bytes(6 * MIB))
+    until("parts to be staged", lambda: staged(single) > 0)
+    upload.socket.sendall(b"zz\r\n")
+    assert upload.answer() == ""
+    upload.close()
+    until("them to go", lambda: staged(single) == 0 and no_uploads(single, "server-1"), seconds=20)
+    assert kv(single, "GET", "large/garbage").status == 404
+
+
+def test_requests_behind_a_large_one_have_their_answers(single):
+    body = value(6 * MIB, b"pipelined")
+    upload = Upload(single, "server-1", "large/pipelined", len(body))
+    following = f"GET /ping HTTP/1.1\r\nHost: localhost\r\nAuthorization: {basic((USER, PASSWORD))}\r\nConnection: close\r\n\r\n"
+    upload.send(body + following.encode())
+    text = b""
+    while piece := upload.socket.recv(65536):
+        text += piece
+    upload.close()
+    assert text.count(b"HTTP/1.1 200") == 2 and text.endswith(b"PONG"), text
+    assert kv(single, "GET", "large/pipelined").body == body
+
+
+def test_a_server_that_stops_lets_go_of_both(single):
+    assert kv(single, "PUT", "large/kept", value(LARGEST)).status == 200
+    upload = Upload(single, "server-1", "large/stopped", LARGEST)
+    upload.send(bytes(10 * MIB))
+    connection = single.cluster.connection(single.ports["server-1"])
+    connection.request("GET", "/kv/large/kept", headers={"Authorization": basic((USER, PASSWORD))})
+    answer = connection.getresponse()
+    assert len(answer.read(MIB)) == MIB
+    single.stop("server-1")
+    upload.close()
+    connection.close()
+    single.start("server-1")
+    assert kv(single, "GET", "large/kept").body == value(LARGEST)
+    assert kv(single, "GET", "large/stopped").status == 404
 
 
 # ---- three servers ----
@@ -332,10 +385,11 @@ def test_a_slow_reader_costs_a_part_and_sees_one_value(three):
 
 
 def test_a_write_is_sent_to_who_leads_when_asked(three):
-    def all_lead_somewhere():
-        return [leader_of_a_write(three, name, "61/6b657920c3bc")[0] for name in three.names]
+    def agreed():
+        told = [leader_of_a_write(three, name, "61/6b657920c3bc")[0] for name in three.names]
+        return told if len(set(told)) == 2 and told.count(None) == 1 else None
 
-    told = until("a leader that all know", lambda: (lambda t: t if len({n for n in t if n}) == 1 and t.count(None) == 1 else None)(all_lead_somewhere()))
+    told = until("a leader that all know", agreed)
     leader = next(n for n in told if n)
     assert told[three.names.index(leader)] is None
     other = three.others(leader)[0]

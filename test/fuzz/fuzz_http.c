@@ -25,6 +25,42 @@ static void on_gone(void *arg)
 	mg_http_abort(request);
 }
 
+/* A body that is not collected, paused now and then. */
+static void on_body_goes_on(void *arg)
+{
+	(void)arg;
+	if (deferred != NULL) {
+		mg_http_pause_body(deferred, false);
+	}
+}
+
+static void on_body_answer(void *arg)
+{
+	struct mg_http_request *request = deferred;
+
+	(void)arg;
+	deferred = NULL;
+	if (request != NULL) {
+		mg_http_reply(request, 200, "text/plain", "", 0, NULL);
+	}
+}
+
+static void on_body_piece(void *arg, const uint8_t *bytes, size_t size)
+{
+	sink += size;
+	if (bytes[0] % 2) {
+		mg_http_pause_body(deferred, true);
+		mg_loop_post(arg, on_body_goes_on, NULL);
+	}
+}
+
+static void on_body_end(void *arg)
+{
+	mg_loop_post(arg, on_body_answer, NULL);
+}
+
+static const struct mg_http_sink body_sink = { .piece = on_body_piece, .end = on_body_end };
+
 static void on_ws_text(struct mg_ws *ws, void *state, const char *text, size_t len)
 {
 	(void)state;
@@ -56,6 +92,14 @@ static void on_request(struct mg_http_request *request, void *arg)
 	        (header != NULL ? strlen(header) : 0) + body.len;
 	sink += mg_http_basic(request, &user, &password) ? strlen(user) + strlen(password) : 0;
 	switch (path[1]) {
+	case 'b':
+		if (deferred == NULL && mg_http_is_streamed(request)) {
+			deferred = request;
+			mg_http_defer(request, on_gone, NULL);
+			mg_http_take_body(request, &body_sink, mg_conn_loop(mg_http_conn(request)));
+			return;
+		}
+		break;
 	case 'd':
 		if (deferred == NULL) {
 			deferred = request;
@@ -84,6 +128,9 @@ static size_t on_head(struct mg_http_request *request, void *arg)
 	if (mg_http_path(request)[1] == 'x') {
 		mg_http_reply(request, 403, "text/plain", "no", 2, NULL);
 		return 0;
+	}
+	if (mg_http_path(request)[1] == 'b') {
+		mg_http_stream_body(request);
 	}
 	return 1000;
 }

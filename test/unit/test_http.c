@@ -80,6 +80,89 @@ static void reply_text(struct mg_http_request *request, const char *text)
 	mg_http_reply(request, 200, "text/plain", text, strlen(text), NULL);
 }
 
+/* ---- a body that is not collected: it is paused after each piece, and summed ---- */
+
+struct summed {
+	struct mg_http_request *request;
+	struct mg_loop *loop;
+	size_t bytes;
+	unsigned sum, pieces;
+};
+
+static void sum_goes_on(void *arg)
+{
+	struct summed *summed = arg;
+
+	mg_http_pause_body(summed->request, false);
+}
+
+static void sum_piece(void *arg, const uint8_t *bytes, size_t size)
+{
+	struct summed *summed = arg;
+
+	for (size_t i = 0; i < size; i++) {
+		summed->sum = summed->sum * 31 + bytes[i];
+	}
+	summed->bytes += size;
+	summed->pieces++;
+	mg_http_pause_body(summed->request, true);
+	mg_loop_post(summed->loop, sum_goes_on, summed);
+}
+
+static void sum_answer(void *arg)
+{
+	struct summed *summed = arg;
+	char text[80];
+
+	(void)snprintf(text, sizeof text, "%zu bytes, %u", summed->bytes, summed->sum);
+	reply_text(summed->request, text);
+}
+
+static void sum_end(void *arg)
+{
+	struct summed *summed = arg;
+
+	mg_loop_post(summed->loop, sum_answer, summed); /* behind those that go on */
+}
+
+static void sum_abort(void *arg)
+{
+	struct summed *summed = arg;
+
+	mg_http_abort(summed->request);
+	kit_gate_add(&gone_gate, 1);
+}
+
+static void sum_gone(void *arg)
+{
+	struct summed *summed = arg;
+
+	mg_loop_post(summed->loop, sum_abort, summed);
+}
+
+static void sum_take(void *arg)
+{
+	static const struct mg_http_sink sum_sink = { .piece = sum_piece, .end = sum_end };
+	struct summed *summed = arg;
+
+	mg_http_take_body(summed->request, &sum_sink, summed);
+}
+
+static void sum_body(struct mg_http_request *request)
+{
+	struct summed *summed = mg_arena_alloc(mg_http_arena(request), sizeof *summed);
+
+	*summed = (struct summed){ .request = request, .loop = mg_conn_loop(mg_http_conn(request)) };
+	mg_http_defer(request, sum_gone, summed);
+	if (!mg_http_is_streamed(request)) {
+		sum_end(summed);
+	} else if (mg_http_query(request, "later")) {
+		mg_loop_post(summed->loop, sum_take, summed);
+	} else {
+		sum_take(summed);
+	}
+}
+
 static void on_request(struct mg_http_request *request, void *arg)
 {
 	const char *path = mg_http_path(request);
@@ -96,6 +179,8 @@ static void on_request(struct mg_http_request *request, void *arg)
 		held_loop = mg_conn_loop(mg_http_conn(request));
 		mg_http_defer(request, on_gone, NULL);
 		kit_gate_add(&held_gate, 1);
+	} else if (strcmp(path, "/sum") == 0) {
+		sum_body(request);
 	} else if (strcmp(path, "/big") == 0) {
 		start_stream(request, BIG_BLOCKS, false);
 	} else if (strcmp(path, "/broken") == 0) {
@@ -130,6 +215,10 @@ static size_t on_head(struct mg_http_request *request, void *arg)
 		(void)mg_error_set(&err, MG_E_AUTH, "who are you");
 		mg_http_reply_error(request, &err);
 		return 0;
+	}
+	if (strncmp(mg_http_path(request), "/sum", 4) == 0) {
+		mg_http_stream_body(request);
+		return 10 << 20;
 	}
 	return strcmp(mg_http_path(request), "/echo") == 0 ? 300000 : 1000;
 }
@@ -424,6 +513,99 @@ static void test_limits_are_kept(void **state)
 	mg_sb_fini(&text);
 }
 
+/* ---- bodies that are not collected ---- */
+
+/* A request at `path` with a body of so many bytes, in chunks of so many when that is not 0, and
+ * what the server should answer. */
+static void add_sum(struct mg_sb *out, const char *path, size_t size, size_t chunk, char *answer,
+                    size_t room)
+{
+	char *body = malloc(size + 1);
+	unsigned sum = 0;
+
+	for (size_t i = 0; i < size; i++) {
+		body[i] = (char)(i * 7 + i / 251);
+		sum = sum * 31 + (uint8_t)body[i];
+	}
+	mg_sb_addf(out, "PUT %s HTTP/1.1\r\nHost: x\r\n", path);
+	if (!chunk) {
+		mg_sb_addf(out, "Content-Length: %zu\r\n\r\n", size);
+		mg_sb_add_len(out, body, size);
+	} else {
+		mg_sb_add(out, "Transfer-Encoding: chunked\r\n\r\n");
+		for (size_t at = 0; at < size; at += chunk) {
+			size_t part = size - at < chunk ? size - at : chunk;
+
+			mg_sb_addf(out, "%zx\r\n", part);
+			mg_sb_add_len(out, body + at, part);
+			mg_sb_add(out, "\r\n");
+		}
+		mg_sb_add(out, "0\r\nTrailer: x\r\n\r\n");
+	}
+	(void)snprintf(answer, room, "%zu bytes, %u", size, sum);
+	free(body);
+}
+
+static void test_streamed_bodies_come_whole_and_in_order(void **state)
+{
+	static const size_t sizes[] = { 0, 1, 1000, 70000, 3 << 20 }, chunks[] = { 0, 777, 100000 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		for (size_t k = 0; k < sizeof chunks / sizeof *chunks; k++) {
+			struct mg_sb requests = { 0 };
+			char first[80], second[80];
+
+			add_sum(&requests, i % 2 ? "/sum" : "/sum?later=1", sizes[i], chunks[k], first,
+			        sizeof first);
+			add_sum(&requests, "/sum", 5, 0, second, sizeof second);
+			mg_sb_add(&requests, "GET /3 HTTP/1.1\r\n" CLOSE "\r\n");
+			char *answer = talk(requests.ptr, requests.len);
+			const char *one = strstr(answer, first), *three = strstr(answer, "GET /3");
+
+			assert_non_null(one);
+			assert_true(strstr(one + 1, second) > one && three > one);
+			assert_int_equal(count(answer, "HTTP/1.1 200 OK"), 3);
+			free(answer);
+			mg_sb_fini(&requests);
+		}
+	}
+}
+
+static void test_who_answers_before_the_body_ends_the_connection(void **state)
+{
+	(void)state;
+	char *answer = talk("PUT /sum/none HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\nabc",
+	                    strlen("PUT /sum/none HTTP/1.1\r\nHost: x\r\nContent-Length: "
+	                           "9000000\r\n\r\nabc"));
+
+	assert_int_equal(count(answer, "HTTP/1.1 200 OK"), 1);
+	assert_non_null(strstr(answer, "Connection: close"));
+	free(answer);
+}
+
+static void test_streamed_body_that_breaks_off_or_is_none(void **state)
+{
+	static const char *const wrong[] = { "3\r\nabc\r\nzz\r\n", "3\r\nabcd\r\n", "3\r\nabc" };
+
+	(void)state;
+	kit_gate_reset(&gone_gate);
+	for (size_t i = 0; i < 3; i++) {
+		struct kit_peer peer = kit_peer_open(&server);
+
+		kit_peer_say(&peer, "PUT /sum HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+		kit_peer_say(&peer, wrong[i]);
+		if (i < 2) {
+			char *answer = kit_peer_all(&peer, NULL);
+
+			assert_string_equal(answer, "");
+			free(answer);
+		}
+		kit_peer_close(&peer);
+		assert_true(kit_gate_wait(&gone_gate, (int)i + 1));
+	}
+}
+
 /* ---- deferred ---- */
 
 static void answer_held(void *arg)
@@ -607,6 +789,9 @@ int main(void)
 		cmocka_unit_test(test_pipelined_requests_are_answered_in_order),
 		cmocka_unit_test(test_body_comes_chunked_too),
 		cmocka_unit_test(test_client_that_expects_100_gets_it),
+		cmocka_unit_test(test_streamed_bodies_come_whole_and_in_order),
+		cmocka_unit_test(test_who_answers_before_the_body_ends_the_connection),
+		cmocka_unit_test(test_streamed_body_that_breaks_off_or_is_none),
 		cmocka_unit_test(test_head_has_the_headers_and_no_body),
 		cmocka_unit_test(test_http10_closes_unless_asked_and_streams_without_chunks),
 		cmocka_unit_test(test_half_closed_client_gets_its_answer),

@@ -51,7 +51,8 @@ static size_t rows(char kind)
 
 static void assert_whole(const char *key, const char *expected)
 {
-	struct mg_kv_iter *iter = mg_kv_iter_open(state, MG_STR("s"), mg_str(key), (struct mg_str){ 0 });
+	struct mg_kv_iter *iter =
+		mg_kv_iter_open(state, MG_STR("s"), mg_str(key), (struct mg_str){ 0 });
 	struct mg_kv_found found;
 	struct mg_str at, value;
 
