@@ -121,6 +121,11 @@ static int read_value(const char *argument, struct mg_sb *input, struct mg_str *
 		mg_error_set(&err, MG_E_IO, "standard input cannot be read");
 		return mg_cli_fail(&err);
 	}
+	if (input->len > VALUE_MAX) {
+		mg_error_set(&err, MG_E_LIMIT, "standard input has more than %d MiB", VALUE_MAX >> 20);
+		mg_error_hint(&err, "A value has up to 64 MiB; nothing was sent.");
+		return mg_cli_fail(&err);
+	}
 	*out = (struct mg_str){ mg_sb_text(input), input->len };
 	return 0;
 }

@@ -235,6 +235,9 @@ def test_the_command_line_puts_and_gets_it(single, tmp_path):
         got = subprocess.run([PROGRAM, "kv", "get", "file", *options], stdout=file, stderr=subprocess.PIPE, env=env, timeout=120,
                              check=False)
     assert got.returncode == 0 and (tmp_path / "out").read_bytes() == body, got.stderr
+    more = subprocess.run([PROGRAM, "kv", "put", "file", "-", *options], input=body + b"x", env=env, capture_output=True, timeout=120,
+                          check=False)
+    assert more.returncode != 0 and b"more than 64 MiB" in more.stderr
 
 
 def test_so_many_at_once_and_no_more(single):
