@@ -1,4 +1,5 @@
-"""Three servers of ours, and three of etcd, on loopback with TLS; for the jobs of bench/writes.py."""
+"""Servers of ours, three of etcd, and Redis, on loopback with TLS; for the jobs of bench/writes.py and bench/keys.py."""
+import base64
 import json
 import os
 import shutil
@@ -32,6 +33,11 @@ def cpu_s(pid):
 def rss_mb(pid):
     with open(f"/proc/{pid}/status") as f:
         return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmRSS"))
+
+
+def peak_mb(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmHWM"))
 
 
 def until(what, check, seconds=PATIENCE_S):
@@ -132,7 +138,6 @@ class Servers(Group):
         request = urllib.request.Request(self.url(name) + path, data=body)
         if body:
             request.add_header("Content-Type", "application/json")
-        import base64
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())
         try:
             with urllib.request.urlopen(request, context=self.tls, timeout=timeout) as answer:
@@ -177,19 +182,25 @@ class Servers(Group):
     def load(self, kind, table, rows, clients, seconds, name=None):
         return load(kind, self.url(name or self.coordinator()), USER, PASSWORD, self.ca, table, rows, clients, seconds)
 
-    def load_keys(self, kind, clients, seconds, name=None):
-        return load(kind, f"localhost:{self.ports[name or self.coordinator()]}", self.ca, USER, PASSWORD, clients, seconds)
+    def load_keys(self, mix, clients, seconds, keys=1, pipeline=1):
+        address = f"localhost:{self.ports[self.coordinator()]}"
+        if mix == "E":  # Redis' protocol has no order of keys
+            basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            return load("rest", address, self.ca, basic, mix, keys, clients, seconds)
+        return load("resp", address, self.ca, USER, PASSWORD, pipeline, mix, keys, clients, seconds)
 
 
 def make_certificate(work):
     """A CA and a certificate for loopback, for both ends of a connection: what our servers make for themselves."""
     names = ("ca.crt", "ca.key", "node.crt", "node.key", "node.csr", "node.ext")
-    ca, ca_key, cert, key, request, extension = (os.path.join(work, "etcd-" + name) for name in names)
+    ca, ca_key, cert, key, request, extension = (os.path.join(work, "peer-" + name) for name in names)
+    if os.path.exists(cert):
+        return ca, cert, key  # of another group here
     with open(extension, "w") as f:
         f.write("subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     for command in (["req", "-x509", *curve, "-keyout", ca_key, "-out", ca, "-days", "30", "-subj", "/CN=bench"],
-                    ["req", *curve, "-keyout", key, "-out", request, "-subj", "/CN=etcd"],
+                    ["req", *curve, "-keyout", key, "-out", request, "-subj", "/CN=peer"],
                     ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-out", cert, "-days", "30",
                      "-extfile", extension]):
         subprocess.run(["openssl", *command], check=True, capture_output=True)
@@ -226,5 +237,24 @@ class Etcd(Group):
                 return address
         return None
 
-    def load(self, clients, seconds, kind="etcd"):
-        return load(kind, self.leader, self.ca, clients, seconds)
+    def load_keys(self, mix, clients, seconds, keys=1, _pipeline=1):
+        return load("etcd", self.leader, self.ca, mix, keys, clients, seconds)
+
+
+class Redis(Group):
+    """One, with an append-only file and TLS."""
+
+    def __init__(self, work, fsync):
+        super().__init__(work)
+        name = f"redis-{fsync}"
+        self.ca, cert, key = make_certificate(work)
+        self.port, directory = free_port(), os.path.join(work, name)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.makedirs(directory)
+        self.start(name, ["redis-server", "--port", "0", "--tls-port", str(self.port), "--tls-cert-file", cert, "--tls-key-file", key,
+                          "--tls-ca-cert-file", self.ca, "--tls-auth-clients", "no", "--requirepass", PASSWORD, "--save", "",
+                          "--appendonly", "yes", "--appendfsync", fsync, "--dir", directory])
+        until("Redis", lambda: socket.create_connection(("127.0.0.1", self.port)).close() is None)
+
+    def load_keys(self, mix, clients, seconds, keys=1, pipeline=1):
+        return load("resp", f"localhost:{self.port}", self.ca, "default", PASSWORD, pipeline, mix, keys, clients, seconds)

@@ -5,15 +5,16 @@
  *   puts insert URL USER PASSWORD ROOTS TABLE ROWS  CLIENTS SECONDS   our channel, INSERT of ROWS
  *   puts select URL USER PASSWORD ROOTS TABLE KEYS  CLIENTS SECONDS   keys below KEYS
  *   puts update URL USER PASSWORD ROOTS TABLE KEYS  CLIENTS SECONDS   likewise
- *   puts set    HOST:PORT ROOTS USER PASSWORD       CLIENTS SECONDS   our keys, Redis' SET over TLS
- *   puts get    HOST:PORT ROOTS USER PASSWORD       CLIENTS SECONDS   likewise GET, of 64 keys each
- *   puts etcd   HOST:PORT ROOTS                     CLIENTS SECONDS   gRPC, KV.Put
- *   puts etcdget HOST:PORT ROOTS                    CLIENTS SECONDS   likewise KV.Range of one key
+ *   puts resp   HOST:PORT ROOTS USER PASSWORD PIPELINE MIX KEYS CLIENTS SECONDS   Redis' SET and GET
+ *   puts rest   HOST:PORT ROOTS BASIC                  MIX KEYS CLIENTS SECONDS   our HTTP, scans too
+ *   puts etcd   HOST:PORT ROOTS                        MIX KEYS CLIENTS SECONDS   gRPC, Put and Range
  *   puts duckdb FILE                          ROWS  1       SECONDS   prepared INSERT, autocommit
  *
- * Both network clients are of one kind: the same blocking TLS socket (net/client_tls.h), one write,
- * one read, no library between.  What they send is a key of 8 bytes and a value of 100.  The first
- * fifth of the time warms up and is not counted.  Prints one line of JSON.
+ * MIX is one of puts_mix.c, over keys below KEYS; `fill` writes each of these once, however long it
+ * takes.  All network clients are of one kind: the same blocking TLS socket (net/client_tls.h), one
+ * write, one read, no library between.  What they send is a key of 8 bytes and a value of 100; with
+ * a PIPELINE so many commands at once, and the time of a sample is that of all.  The first fifth of
+ * the time warms up and is not counted.  Prints one line of JSON.
  */
 #include "puts_int.h"
 
@@ -89,18 +90,6 @@ void puts_send(struct worker *worker)
 		puts_fail("write", err.message);
 	}
 	worker->text.len = 0;
-}
-
-void puts_fill(struct worker *worker, void (*put)(struct worker *worker, uint64_t key))
-{
-	for (uint64_t i = 0; i < OWN_KEYS; i++) {
-		put(worker, (uint64_t)worker->number << 24 | i);
-	}
-}
-
-uint64_t puts_own_key(struct worker *worker)
-{
-	return (uint64_t)worker->number << 24 | puts_random(worker) % OWN_KEYS;
 }
 
 /* ---- our channel ---- */
@@ -249,20 +238,20 @@ static void note(struct worker *worker, uint64_t us)
 static void *work(void *arg)
 {
 	struct worker *worker = arg;
-	const struct load *load = worker->load;
+	struct load *load = worker->load;
 	uint64_t key = (uint64_t)worker->number << 24, start, end;
 
 	load->way->open(worker);
-	(void)pthread_barrier_wait((pthread_barrier_t *)&load->ready); /* all are connected */
-	(void)pthread_barrier_wait((pthread_barrier_t *)&load->ready); /* and the time is set */
+	(void)pthread_barrier_wait(&load->ready); /* all are connected */
+	(void)pthread_barrier_wait(&load->ready); /* and the time is set */
 	do {
 		start = mg_clock_us();
 		load->way->put(worker, key++);
 		end = mg_clock_us();
-		if (start >= load->from_us) {
+		if (start >= load->from_us && !worker->ended) {
 			note(worker, end - start);
 		}
-	} while (end < load->until_us);
+	} while (!worker->ended && end < load->until_us);
 	load->way->close(worker);
 	mg_sb_fini(&worker->text);
 	mg_sb_fini(&worker->params);
@@ -309,7 +298,8 @@ static void report(const struct load *load, struct worker *workers, uint32_t cli
 	qsort(samples, count, sizeof *samples, by_size);
 	printf("{\"clients\":%u,\"rows\":%llu,\"ops\":%zu,\"ops_s\":%.0f,\"p50_ms\":%.3f,"
 	       "\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"client_cpu_s\":%.2f,\"seconds\":%.2f}\n",
-	       clients, (unsigned long long)load->rows, count, (double)count / seconds,
+	       clients, (unsigned long long)load->rows, count * load->pipeline,
+	       (double)(count * load->pipeline) / seconds,
 	       ms_at(samples, count, 0.5), ms_at(samples, count, 0.99), ms_at(samples, count, 0.999),
 	       cpu_s, seconds);
 	mg_free(samples);
@@ -345,13 +335,17 @@ static void run(struct load *load, uint32_t clients, uint64_t seconds)
 	uint64_t now = mg_clock_us();
 	double cpu = cpu_seconds();
 
-	load->from_us = now + seconds * 1000000 / 5;
-	load->until_us = now + seconds * 1000000;
+	bool all = load->mix && load->mix->keys == KEYS_ALL;
+
+	load->from_us = all ? now : now + seconds * 1000000 / 5;
+	load->until_us = all ? UINT64_MAX : now + seconds * 1000000;
 	(void)pthread_barrier_wait(&load->ready);
 	for (uint32_t i = 0; i < clients; i++) {
 		pthread_join(workers[i].thread, NULL);
 	}
-	report(load, workers, clients, (double)seconds * 4 / 5, cpu_seconds() - cpu);
+	double taken = all ? (double)(mg_clock_us() - now) / 1e6 : (double)seconds * 4 / 5;
+
+	report(load, workers, clients, taken, cpu_seconds() - cpu);
 	pthread_barrier_destroy(&load->ready);
 	mg_free(workers);
 }
@@ -361,36 +355,41 @@ int main(int argc, char **argv)
 	const struct {
 		const char *name;
 		int arguments;
-		int rows; /* which of them; 0: none, it is one row */
+		int rows, pipeline, mix; /* which of them; 0: none */
 		struct way way;
 	} ways[] = {
-		{ "insert", 6, 6, { ours_open, insert_put, ours_close } },
-		{ "select", 6, 6, { ours_open, select_put, ours_close } },
-		{ "update", 6, 6, { ours_open, update_put, ours_close } },
-		{ "etcd", 2, 0, puts_etcd_put },
-		{ "etcdget", 2, 0, puts_etcd_get },
-		{ "set", 4, 0, puts_resp_set },
-		{ "get", 4, 0, puts_resp_get },
-		{ "duckdb", 2, 2, { duckdb_open_file, duckdb_put, duckdb_close_file } },
+		{ "insert", 6, 6, 0, 0, { ours_open, insert_put, ours_close } },
+		{ "select", 6, 6, 0, 0, { ours_open, select_put, ours_close } },
+		{ "update", 6, 6, 0, 0, { ours_open, update_put, ours_close } },
+		{ "duckdb", 2, 2, 0, 0, { duckdb_open_file, duckdb_put, duckdb_close_file } },
+		{ "resp", 7, 0, 5, 6, puts_resp },
+		{ "rest", 5, 0, 0, 4, puts_rest },
+		{ "etcd", 4, 0, 0, 3, puts_etcd },
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; argc > 1 && i < sizeof ways / sizeof *ways; i++) {
 		int count = ways[i].arguments;
+		char **words = argv + 1; /* its name, then its arguments */
 
 		if (strcmp(argv[1], ways[i].name) == 0 && argc == 2 + count + 2) {
-			struct load load = { .way = &ways[i].way, .arguments = argv + 2, .rows = 1 };
+			struct load load = { .way = &ways[i].way, .arguments = argv + 2 };
 
-			if (ways[i].rows) {
-				load.rows = number(argv[1 + ways[i].rows], UINT32_MAX);
+			load.rows = ways[i].rows ? number(words[ways[i].rows], UINT32_MAX) : 1;
+			load.pipeline = ways[i].pipeline ? number(words[ways[i].pipeline], PIPELINE_MAX) : 1;
+			if (ways[i].mix) {
+				load.mix = puts_mix(words[ways[i].mix]);
+				load.keys = number(words[ways[i].mix + 1], UINT32_MAX);
+				puts_mix_begin(&load);
 			}
 			run(&load, (uint32_t)number(argv[2 + count], CLIENTS_MAX),
 			    number(argv[3 + count], 3600));
 			return 0;
 		}
 	}
-	puts_fail("usage", "puts insert|select|update URL USER PASSWORD ROOTS TABLE ROWS CLIENTS "
-	                   "SECONDS | puts set|get HOST:PORT ROOTS USER PASSWORD CLIENTS SECONDS"
-	                   " | puts etcd|etcdget HOST:PORT ROOTS CLIENTS SECONDS"
+	puts_fail("usage", "puts insert|select|update URL USER PASSWORD ROOTS TABLE ROWS CLIENTS SECONDS"
+	                   " | puts resp HOST:PORT ROOTS USER PASSWORD PIPELINE MIX KEYS CLIENTS SECONDS"
+	                   " | puts rest HOST:PORT ROOTS BASIC MIX KEYS CLIENTS SECONDS"
+	                   " | puts etcd HOST:PORT ROOTS MIX KEYS CLIENTS SECONDS"
 	                   " | puts duckdb FILE ROWS 1 SECONDS");
 }

@@ -68,8 +68,8 @@ static void add_field(struct mg_sb *out, char number, const void *bytes, size_t 
 	mg_sb_add_len(out, bytes, size);
 }
 
-/* Take whole frames; true when the answer to our stream has ended. */
-static bool take_frames(struct worker *worker, bool *answered)
+/* Take whole frames; true when the answer to our stream has ended, of so many bytes so far. */
+static bool take_frames(struct worker *worker, size_t *answered)
 {
 	bool ended = false;
 	size_t at = 0;
@@ -90,8 +90,8 @@ static bool take_frames(struct worker *worker, bool *answered)
 			add_frame(&worker->text, head[3], H2_ACK, 0, head + H2_HEAD,
 			          head[3] == H2_PING ? size : 0);
 		}
-		if (stream == worker->stream && head[3] == H2_DATA && size > 5) {
-			*answered = true; /* an error comes without a message */
+		if (stream == worker->stream && head[3] == H2_DATA) {
+			*answered += size; /* an error comes without a message */
 		}
 		ended = stream == worker->stream && (head[3] == H2_DATA || head[3] == H2_HEADERS) &&
 		        (head[4] & H2_END_STREAM);
@@ -102,46 +102,46 @@ static bool take_frames(struct worker *worker, bool *answered)
 	return ended;
 }
 
-static void call(struct worker *worker, const char *method, const struct mg_sb *message)
+/* Its answer has at least so many bytes. */
+static void call(struct worker *worker, const char *method, const struct mg_sb *message,
+                 size_t least)
 {
-	bool answered = false;
+	size_t answered = 0;
 
 	add_call(worker, method, message);
 	puts_send(worker);
 	while (!take_frames(worker, &answered)) {
 		puts_read(worker);
 	}
-	if (!answered) {
-		puts_fail(method, "was refused");
+	if (answered < least) {
+		puts_fail(method, "was refused, or has not found the key");
 	}
 	worker->stream += 2;
 }
 
-static void etcd_put(struct worker *worker, uint64_t key)
+/* Linearizable, as Range is without more. */
+static void etcd_put(struct worker *worker, uint64_t unused)
 {
 	struct mg_sb message = { 0 };
-
-	add_field(&message, 1, &key, sizeof key);
-	add_field(&message, 2, worker->value, VALUE_SIZE);
-	call(worker, "/etcdserverpb.KV/Put", &message);
-	mg_sb_fini(&message);
-}
-
-static void etcd_open_filled(struct worker *worker)
-{
-	etcd_open(worker);
-	puts_fill(worker, etcd_put);
-}
-
-/* Linearizable, as it is without more. */
-static void etcd_get(struct worker *worker, uint64_t unused)
-{
-	uint64_t key = puts_own_key(worker);
-	struct mg_sb message = { 0 };
+	struct step step;
 
 	(void)unused;
-	add_field(&message, 1, &key, sizeof key);
-	call(worker, "/etcdserverpb.KV/Range", &message);
+	if (!puts_next(worker, &step)) {
+		return;
+	}
+	add_field(&message, 1, step.key, sizeof step.key);
+	if (step.op == OP_WRITE) {
+		add_field(&message, 2, worker->value, VALUE_SIZE);
+		call(worker, "/etcdserverpb.KV/Put", &message, 6);
+	} else {
+		if (step.op == OP_SCAN) {
+			const char limit[] = { 3 << 3, (char)step.count }; /* of one byte */
+
+			add_field(&message, 2, "", 1); /* to the last key */
+			mg_sb_add_len(&message, limit, sizeof limit);
+		}
+		call(worker, "/etcdserverpb.KV/Range", &message, VALUE_SIZE);
+	}
 	mg_sb_fini(&message);
 }
 
@@ -150,5 +150,4 @@ static void etcd_close(struct worker *worker)
 	mg_client_socket_close(worker->socket);
 }
 
-const struct way puts_etcd_put = { etcd_open, etcd_put, etcd_close };
-const struct way puts_etcd_get = { etcd_open_filled, etcd_get, etcd_close };
+const struct way puts_etcd = { etcd_open, etcd_put, etcd_close };

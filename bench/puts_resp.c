@@ -1,78 +1,86 @@
-/* puts_resp.c - our keys and values as a Redis client asks for them. */
+/* puts_resp.c - Redis' protocol, to our servers or Redis' own. */
 #include "puts_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Whether a whole answer has come: a line, or a string behind its length. */
-static bool is_whole(const struct worker *worker)
-{
-	const uint8_t *end = memchr(worker->in, '\n', worker->in_size);
-	size_t line = end ? (size_t)(end - worker->in) + 1 : 0;
+_Static_assert(VALUE_SIZE == 100, "add_command says so");
 
-	if (!end || worker->in[0] != '$') {
-		return end != NULL;
+/* The answer at `at`: a line, or a string behind its length.  0: it has not come yet. */
+static size_t answer_size(const struct worker *worker, size_t at)
+{
+	const char *begin = (const char *)worker->in + at;
+	const char *end = memchr(begin, '\n', worker->in_size - at);
+	size_t size = end ? (size_t)(end - begin) + 1 : 0;
+
+	if (end && *begin == '$') {
+		size += strtoul(begin + 1, NULL, 10) + 2;
 	}
-	return worker->in_size >= line + strtoul((const char *)worker->in + 1, NULL, 10) + 2;
+	return at + size <= worker->in_size ? size : 0;
 }
 
-/* The command in worker->text; its answer begins so. */
-static void call(struct worker *worker, const char *expected)
+/* Commands in worker->text; their answers begin so. */
+static void call(struct worker *worker, const char *const *expected, size_t count)
 {
+	size_t at = 0, size;
+
 	puts_send(worker);
 	worker->in_size = 0;
-	while (!is_whole(worker)) {
-		puts_read(worker);
-	}
-	if (strncmp((const char *)worker->in, expected, strlen(expected)) != 0) {
-		worker->in[worker->in_size < 200 ? worker->in_size : 200] = '\0';
-		puts_fail("resp", (const char *)worker->in);
+	for (size_t i = 0; i < count; i++, at += size) {
+		while ((size = answer_size(worker, at)) == 0) {
+			puts_read(worker);
+		}
+		if (strncmp((const char *)worker->in + at, expected[i], strlen(expected[i])) != 0) {
+			worker->in[at + size - 1] = '\0';
+			puts_fail("resp", (const char *)worker->in + at);
+		}
 	}
 }
 
-static void add_word(struct mg_sb *out, const void *bytes, size_t size)
+static void add_word(struct mg_sb *out, const char *word)
 {
-	mg_sb_addf(out, "$%zu\r\n", size);
-	mg_sb_add_len(out, bytes, size);
-	mg_sb_add(out, "\r\n");
+	mg_sb_addf(out, "$%zu\r\n%s\r\n", strlen(word), word);
 }
 
 static void resp_open(struct worker *worker)
 {
+	static const char *const ok[] = { "+OK" };
 	char **argv = worker->load->arguments;
 
 	puts_connect(worker, argv[0], argv[1], NULL);
 	mg_sb_add(&worker->text, "*3\r\n");
-	add_word(&worker->text, "AUTH", 4);
-	add_word(&worker->text, argv[2], strlen(argv[2]));
-	add_word(&worker->text, argv[3], strlen(argv[3]));
-	call(worker, "+OK");
+	add_word(&worker->text, "AUTH");
+	add_word(&worker->text, argv[2]);
+	add_word(&worker->text, argv[3]);
+	call(worker, ok, 1);
 }
 
-static void resp_set(struct worker *worker, uint64_t key)
+static void add_command(struct worker *worker, const struct step *step)
 {
-	mg_sb_add(&worker->text, "*3\r\n");
-	add_word(&worker->text, "SET", 3);
-	add_word(&worker->text, &key, sizeof key);
-	add_word(&worker->text, worker->value, VALUE_SIZE);
-	call(worker, "+OK");
+	mg_sb_add(&worker->text, step->op == OP_WRITE ? "*3\r\n$3\r\nSET\r\n$8\r\n"
+	                                              : "*2\r\n$3\r\nGET\r\n$8\r\n");
+	mg_sb_add_len(&worker->text, step->key, sizeof step->key);
+	if (step->op == OP_WRITE) {
+		mg_sb_add(&worker->text, "\r\n$100\r\n");
+		mg_sb_add_len(&worker->text, worker->value, VALUE_SIZE);
+	}
+	mg_sb_add(&worker->text, "\r\n");
 }
 
-static void resp_open_filled(struct worker *worker)
+static void resp_put(struct worker *worker, uint64_t unused)
 {
-	resp_open(worker);
-	puts_fill(worker, resp_set);
-}
-
-static void resp_get(struct worker *worker, uint64_t unused)
-{
-	uint64_t key = puts_own_key(worker);
+	const char *expected[PIPELINE_MAX];
+	struct step step;
+	size_t count = 0;
 
 	(void)unused;
-	mg_sb_add(&worker->text, "*2\r\n");
-	add_word(&worker->text, "GET", 3);
-	add_word(&worker->text, &key, sizeof key);
-	call(worker, "$100\r\n");
+	for (; count < worker->load->pipeline && puts_next(worker, &step); count++) {
+		expected[count] = step.op == OP_WRITE ? "+OK" : "$100\r\n";
+		add_command(worker, &step);
+	}
+	if (count) {
+		call(worker, expected, count);
+	}
 }
 
 static void resp_close(struct worker *worker)
@@ -80,5 +88,4 @@ static void resp_close(struct worker *worker)
 	mg_client_socket_close(worker->socket);
 }
 
-const struct way puts_resp_set = { resp_open, resp_set, resp_close };
-const struct way puts_resp_get = { resp_open_filled, resp_get, resp_close };
+const struct way puts_resp = { resp_open, resp_put, resp_close };

@@ -2,10 +2,11 @@
 
     bench/run.py [--scale 1] [--repeat 5] [--jobs tpch4,tpch11,cut,eleven,latency,stream,idle,workers] [--json FILE]
     bench/run.py --jobs insert,batches,updates,copy,failover,quiet,restart,keys [--clients 1,16,32,64,256] [--seconds 5] [--repeat 3]
+    bench/run.py --jobs kv,resp,ycsb,tenmillion [--keys N] [--resp-clients 1,16,64] [--seconds 5] [--repeat 3]
 
 Peer: DuckDB of the same version in one process over plain tables of the same data, with the same threads.
 Runs of ours and the peer's alternate, the median of the repeats is compared, and the load of the machine is recorded.
-A ratio above 1 means that we are slower. Nothing here is a test: no limit fails. The jobs of bench/writes.py have limits, which they
+A ratio above 1 means that we are slower. Nothing here is a test: no limit fails. The jobs of bench/writes.py and bench/keys.py have limits, which they
 print with ok or NOT; the machine must be quiet for that to mean anything.
 """
 import argparse
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 
+import keys
 import writes
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -255,7 +257,7 @@ JOBS = {
     "tpch11": lambda a, w: job_tpch(a, w, 11),
     "cut": lambda a, w: job_tpch(a, w, 4, 3, "SET strategy = 'cut'"),
     "eleven": job_eleven, "latency": job_latency, "stream": job_stream, "idle": job_idle, "workers": job_workers,
-    **writes.JOBS,
+    **writes.JOBS, **keys.JOBS,
 }
 
 
@@ -266,6 +268,8 @@ def main():
     parser.add_argument("--idle-seconds", type=int, default=60)
     parser.add_argument("--jobs", default=",".join(JOBS))
     parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 16, 32, 64, 256])
+    parser.add_argument("--resp-clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 16, 64])
+    parser.add_argument("--keys", type=int, help="of the jobs of keys and values; each has its own default")
     parser.add_argument("--seconds", type=int, default=5, help="of one run of a load")
     parser.add_argument("--quiet-seconds", type=int, default=30)
     parser.add_argument("--restart-rows", type=int, default=18_000_000, help="about 1 GB")

@@ -58,7 +58,7 @@ def job_insert(args, work):
             ours, theirs = [], []
             for _ in range(args.repeat):
                 ours.append(with_cpu(servers, lambda: servers.load("insert", "bench_kv", 1, clients, args.seconds)))
-                theirs.append(with_cpu(etcd, lambda: etcd.load(clients, args.seconds)))
+                theirs.append(with_cpu(etcd, lambda: etcd.load_keys("insert", clients, args.seconds)))
             mine, peer = middle(ours), middle(theirs)
             ratio = round(mine["ops_s"] / peer["ops_s"], 2)
             result["clients"][clients] = {"ours": mine, "etcd": peer, "ratio": ratio}
@@ -98,33 +98,9 @@ def job_updates(args, work):
             ours, theirs = [], []
             for _ in range(args.repeat):
                 ours.append(with_cpu(servers, lambda: servers.load("update", "bench_kv", 100000, clients, args.seconds)))
-                theirs.append(with_cpu(etcd, lambda: etcd.load(clients, args.seconds)))
+                theirs.append(with_cpu(etcd, lambda: etcd.load_keys("insert", clients, args.seconds)))
             mine, peer = middle(ours), middle(theirs)
             result["clients"][clients] = {"ours": mine, "etcd": peer, "ratio": round(mine["ops_s"] / peer["ops_s"], 2)}
-    return result
-
-
-def job_kv(args, work):
-    """SET and GET of our keys, one connection over TLS for each client, at the coordinator; etcd's Put and Range at its leader."""
-    put_least, limits = {1: 2.5, 16: 2, 64: 2, 256: 1.5}, []
-    result = {"calibration": calibration(work), "set": {}, "get": {}}
-    with Servers(work, kv_shards=4) as servers, Etcd(work) as etcd:
-        for ours_kind, theirs_kind in (("set", "etcd"), ("get", "etcdget")):
-            for clients in args.clients:
-                ours, theirs = [], []
-                for _ in range(args.repeat):
-                    ours.append(with_cpu(servers, lambda: servers.load_keys(ours_kind, clients, args.seconds)))
-                    theirs.append(with_cpu(etcd, lambda: etcd.load(clients, args.seconds, theirs_kind)))
-                mine, peer = middle(ours), middle(theirs)
-                ratio, late = round(mine["ops_s"] / peer["ops_s"], 2), round(mine["p99_ms"] / peer["p99_ms"], 2)
-                result[ours_kind][clients] = {"ours": mine, "etcd": peer, "ratio": ratio, "p99": late}
-                if ours_kind == "set":
-                    least = put_least.get(clients, 1)
-                    limits.append((f"SET/s of etcd's puts, {clients} clients", ratio, f">= {least}", ratio >= least))
-                    limits.append((f"p99 of etcd's, {clients} clients", late, "<= 0.5", late <= 0.5))
-                else:
-                    limits.append((f"GET/s of etcd's, {clients} clients", ratio, ">= 5", ratio >= 5))
-    result["limits"] = limits
     return result
 
 
@@ -256,5 +232,5 @@ def job_copy(args, work):
             "limits": [("CPU of a replica, of plain DuckDB's COPY", ratio, "<= 2", ratio <= 2)]}
 
 
-JOBS = {"insert": job_insert, "batches": job_batches, "updates": job_updates, "kv": job_kv, "copy": job_copy, "failover": job_failover,
+JOBS = {"insert": job_insert, "batches": job_batches, "updates": job_updates, "copy": job_copy, "failover": job_failover,
         "quiet": job_quiet, "restart": job_restart, "keys": job_keys}
