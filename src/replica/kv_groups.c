@@ -7,8 +7,13 @@
 #include "os/clock.h"
 
 #include <inttypes.h>
+#include <string.h>
 
-enum { TICK_MS = 100, ENTRY_PREPARES = 32 /* each goes back in the tree's batch, which is dear */ };
+enum {
+	TICK_MS = 100,
+	ENTRY_PREPARES = 32, /* each goes back in the tree's batch, which is dear */
+	READS_FEW = 16,      /* of one call, without a heap */
+};
 #define REQUEST_BYTES_MAX (15u << 20) /* an entry of raft has 16 MiB */
 #define ENTRY_BYTES (4u << 20) /* gathered into one entry; a larger request is one of its own */
 
@@ -239,17 +244,14 @@ static void propose(struct kv_group *group, struct mg_kv_call *calls, uint32_t c
 
 /* ---- reads ---- */
 
-static int read_op(struct mg_kv_state *state, const struct mg_kv_op *op, bool takes_parts,
-                   struct mg_kv_result *result, struct mg_lsm_value *value, struct mg_error *err)
+/* A value in parts is for who takes it so. */
+static void refuse_parts(const struct mg_kv_call *call, struct mg_kv_result *results)
 {
-	int code = mg_kv_state_get(state, op->space, op->key, &result->was, value, err);
-
-	result->found = code == 0;
-	result->version = code ? 0 : result->was.version;
-	if (result->found && result->was.part_count && !takes_parts) {
-		result->status = MG_KV_TOO_LARGE;
+	for (uint32_t i = 0; i < call->count && !call->takes_parts; i++) {
+		if (results[i].found && results[i].was.part_count) {
+			results[i].status = MG_KV_TOO_LARGE;
+		}
 	}
-	return code == MG_E_NOT_FOUND ? 0 : code;
 }
 
 /* What was decided elsewhere, and not yet here, must be seen by who begins now. */
@@ -268,8 +270,8 @@ static int any_held(struct mg_kv_groups *groups, const struct mg_kv_call *call, 
 
 static void answer_read(struct mg_kv_groups *groups, struct mg_kv_call *call)
 {
-	struct mg_kv_result few[4] = { 0 }, *results = few;
-	struct mg_lsm_value few_values[4] = { 0 }, *values = few_values;
+	struct mg_kv_result few[READS_FEW], *results = few;
+	struct mg_lsm_value few_values[READS_FEW], *values = few_values;
 	struct mg_kv_state *state = mg_kv_sm_state(groups->list[call->shard].sm);
 	struct mg_error err = { 0 };
 	bool held = false;
@@ -279,15 +281,17 @@ static void answer_read(struct mg_kv_groups *groups, struct mg_kv_call *call)
 		hold(&groups->list[call->shard], call);
 		return;
 	}
-	if (call->count > 4) {
-		results = mg_alloc0(call->count * sizeof *results);
-		values = mg_alloc0(call->count * sizeof *values);
+	if (call->count > READS_FEW) {
+		results = mg_alloc(call->count * sizeof *results);
+		values = mg_alloc(call->count * sizeof *values);
 	}
-	for (uint32_t i = 0; !code && i < call->count; i++) {
-		code = read_op(state, &call->ops[i], call->takes_parts, &results[i], &values[i], &err);
-	}
-	uint32_t count = call->count;
+	memset(results, 0, call->count * sizeof *results);
+	code = code ? code : mg_kv_state_read(state, call->ops, call->count, results, values, &err);
+	uint32_t count = code ? 0 : call->count;
 
+	if (!code) {
+		refuse_parts(call, results);
+	}
 	end_call(groups, call, code ? &err : NULL, results);
 	for (uint32_t i = 0; i < count; i++) {
 		mg_lsm_value_free(&values[i]);

@@ -10,6 +10,7 @@ enum {
 	META_SIZE = 8 + 4 * 8,
 	RECORD_HEAD = 4 + 4 * 8,
 	STATS_SIZE = 16,
+	READS_FEW = 64, /* at once, without a heap */
 	/* Of a record: what stands in the place of the value are the upload's id, size and count. */
 	IN_PARTS = 2,
 	PARTS_SIZE = MG_KV_TX_ID + 8 + 4,
@@ -24,11 +25,16 @@ static void add_big_endian(struct mg_sb *out, uint64_t value, size_t size)
 	}
 }
 
+static void add_begin(const struct mg_kv_state *state, char kind, struct mg_sb *out)
+{
+	mg_sb_add_len(out, state->prefix, sizeof state->prefix);
+	mg_sb_add_char(out, kind);
+}
+
 static void begin_key(const struct mg_kv_state *state, char kind, struct mg_sb *out)
 {
 	mg_sb_clear(out);
-	mg_sb_add_len(out, state->prefix, sizeof state->prefix);
-	mg_sb_add_char(out, kind);
+	add_begin(state, kind, out);
 }
 
 static struct mg_str as_key(const struct mg_sb *text)
@@ -48,12 +54,19 @@ struct mg_str mg_kv__meta_key(const struct mg_kv_state *state, struct mg_sb *roo
 	return as_key(room);
 }
 
+static void add_key(const struct mg_kv_state *state, char kind, struct mg_str space,
+                    struct mg_str key, struct mg_sb *out)
+{
+	add_begin(state, kind, out);
+	add_space(out, space);
+	mg_sb_add_len(out, key.ptr, key.len);
+}
+
 static struct mg_str of_key(const struct mg_kv_state *state, char kind, struct mg_str space,
                             struct mg_str key, struct mg_sb *room)
 {
-	begin_key(state, kind, room);
-	add_space(room, space);
-	mg_sb_add_len(room, key.ptr, key.len);
+	mg_sb_clear(room);
+	add_key(state, kind, space, key, room);
 	return as_key(room);
 }
 
@@ -551,29 +564,75 @@ static void end_reading(struct mg_kv_state *state)
 	pthread_rwlock_unlock(&state->replacing);
 }
 
-int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_str key,
-                    struct mg_kv_found *out, struct mg_lsm_value *value, struct mg_error *err)
+/* What a value of the tree says of its key, if anything. */
+static int take_record(struct mg_kv_state *state, const struct mg_lsm_value *value,
+                       struct mg_kv_result *result, struct mg_error *err)
 {
+	int code = value->bytes.ptr ? mg_kv__record_read(value->bytes, &result->was, err) : 0;
+
+	result->found = !code && value->bytes.ptr &&
+	                mg_kv__is_there(&result->was, mg_kv_state_time_ms(state));
+	result->version = result->found ? result->was.version : 0;
+	return code;
+}
+
+/* The operations' keys in the tree, one behind the other in `room`. */
+static void make_keys(struct mg_kv_state *state, const struct mg_kv_op *ops, size_t count,
+                      struct mg_str *keys, struct mg_sb *room)
+{
+	for (size_t i = 0; i < count; i++) {
+		size_t begin = room->len;
+
+		add_key(state, 'd', ops[i].space, ops[i].key, room);
+		keys[i].len = room->len - begin;
+	}
+	for (size_t i = 0, at = 0; i < count; at += keys[i++].len) {
+		keys[i].ptr = room->ptr + at; /* it has ceased to move */
+	}
+}
+
+int mg_kv_state_read(struct mg_kv_state *state, const struct mg_kv_op *ops, size_t count,
+                     struct mg_kv_result *results, struct mg_lsm_value *values,
+                     struct mg_error *err)
+{
+	struct mg_str few[READS_FEW], *keys = count > READS_FEW ? mg_alloc(count * sizeof *keys) : few;
 	struct mg_sb room = { 0 };
 	int code = begin_reading(state, err);
 
-	*value = (struct mg_lsm_value){ 0 };
-	if (code) {
-		return code;
+	if (!code) {
+		make_keys(state, ops, count, keys, &room);
+		code = mg_lsm_get_many(state->lsm, keys, count, values, err);
+		end_reading(state);
 	}
-	code = mg_lsm_get(state->lsm, mg_kv__data_key(state, space, key, &room), value, err);
-	end_reading(state);
+	size_t got = code ? 0 : count;
+
+	for (size_t i = 0; !code && i < count; i++) {
+		code = take_record(state, &values[i], &results[i], err);
+	}
+	for (size_t i = 0; code && i < got; i++) {
+		mg_lsm_value_free(&values[i]);
+	}
 	mg_sb_fini(&room);
-	if (code) {
-		return code;
+	if (keys != few) {
+		mg_free(keys);
 	}
-	code = mg_kv__record_read(value->bytes, out, err);
-	if (!code && !mg_kv__is_there(out, mg_kv_state_time_ms(state))) {
+	return code;
+}
+
+int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_str key,
+                    struct mg_kv_found *out, struct mg_lsm_value *value, struct mg_error *err)
+{
+	const struct mg_kv_op op = { .kind = MG_KV_READ, .space = space, .key = key };
+	struct mg_kv_result result = { 0 };
+
+	*value = (struct mg_lsm_value){ 0 };
+	int code = mg_kv_state_read(state, &op, 1, &result, value, err);
+
+	if (!code && !result.found) {
+		mg_lsm_value_free(value);
 		code = MG_E_NOT_FOUND;
 	}
-	if (code) {
-		mg_lsm_value_free(value);
-	}
+	*out = result.was;
 	return code;
 }
 
@@ -582,16 +641,18 @@ int mg_kv_state_held(struct mg_kv_state *state, struct mg_str space, struct mg_s
 {
 	struct mg_lsm_value value = { 0 };
 	struct mg_sb room = { 0 };
-	int code = begin_reading(state, err);
 
 	*held = false;
+	if (!atomic_load(&state->holders)) {
+		return 0;
+	}
+	int code = begin_reading(state, err);
+
 	if (code) {
 		return code;
 	}
-	if (atomic_load(&state->holders)) {
-		code = mg_lsm_get(state->lsm, mg_kv__lock_key(state, space, key, &room), &value, err);
-		*held = code == 0;
-	}
+	code = mg_lsm_get(state->lsm, mg_kv__lock_key(state, space, key, &room), &value, err);
+	*held = code == 0;
 	end_reading(state);
 	mg_sb_fini(&room);
 	mg_lsm_value_free(&value);

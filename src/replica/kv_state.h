@@ -134,6 +134,12 @@ int mg_kv_state_write(struct mg_kv_state *state, bool now, struct mg_error *err)
 int mg_kv_state_get(struct mg_kv_state *state, struct mg_str space, struct mg_str key,
                     struct mg_kv_found *out, struct mg_lsm_value *value, struct mg_error *err);
 
+/* As get, of so many operations' keys; results: found, was, version.  Each value is to be freed,
+ * unless it fails. */
+int mg_kv_state_read(struct mg_kv_state *state, const struct mg_kv_op *ops, size_t count,
+                     struct mg_kv_result *results, struct mg_lsm_value *values,
+                     struct mg_error *err);
+
 /* Keys of a namespace from `first` to before `end` (len 0: all), in order, as of this moment.
  * Fails, by close: as get. */
 struct mg_kv_iter;

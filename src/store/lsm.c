@@ -19,10 +19,12 @@ enum {
 	JOBS = 2,
 	BATCH_BYTES = 4096, /* to begin with */
 	PREFIX_MAX = 64,
+	GET_MAX = 64, /* keys that are looked up at once */
 };
 
 struct mg_lsm {
 	rocksdb_t *db;
+	rocksdb_column_family_handle_t *family; /* the only one */
 	rocksdb_options_t *options;
 	rocksdb_block_based_table_options_t *table;
 	rocksdb_cache_t *cache;
@@ -117,12 +119,16 @@ static void set_options(struct mg_lsm *lsm, const struct mg_lsm_options *options
 
 int mg_lsm_open(struct mg_lsm **out, const struct mg_lsm_options *options, struct mg_error *err)
 {
+	static const char *const families[] = { "default" };
 	struct mg_lsm *lsm = mg_alloc0(sizeof *lsm);
 	char *text = NULL;
 
 	*out = NULL;
 	set_options(lsm, options);
-	lsm->db = rocksdb_open(lsm->options, options->dir, &text);
+	const rocksdb_options_t *const family_options[] = { lsm->options };
+
+	lsm->db = rocksdb_open_column_families(lsm->options, options->dir, 1, families, family_options,
+	                                       &lsm->family, &text);
 	if (text) {
 		int code = tell(err, text);
 
@@ -140,6 +146,7 @@ void mg_lsm_close(struct mg_lsm *lsm)
 	}
 	if (lsm->db) {
 		rocksdb_cancel_all_background_work(lsm->db, 1);
+		rocksdb_column_family_handle_destroy(lsm->family);
 		rocksdb_close(lsm->db);
 	}
 	rocksdb_writeoptions_destroy(lsm->write_now);
@@ -168,6 +175,54 @@ int mg_lsm_get(struct mg_lsm *lsm, struct mg_str key, struct mg_lsm_value *out,
 	}
 	out->bytes.ptr = rocksdb_pinnableslice_value(pin, &out->bytes.len);
 	return 0;
+}
+
+/* At most GET_MAX. */
+static int get_few(struct mg_lsm *lsm, const struct mg_str *keys, size_t count,
+                   struct mg_lsm_value *out, struct mg_error *err)
+{
+	const char *begins[GET_MAX];
+	size_t sizes[GET_MAX];
+	rocksdb_pinnableslice_t *pins[GET_MAX];
+	char *texts[GET_MAX];
+	int code = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		begins[i] = keys[i].ptr;
+		sizes[i] = keys[i].len;
+	}
+	rocksdb_batched_multi_get_cf(lsm->db, lsm->read, lsm->family, count, begins, sizes, pins, texts,
+	                             false);
+	for (size_t i = 0; i < count; i++) {
+		out[i] = (struct mg_lsm_value){ .pin = pins[i] };
+		if (pins[i]) {
+			out[i].bytes.ptr = rocksdb_pinnableslice_value(pins[i], &out[i].bytes.len);
+		}
+		if (texts[i] && code) {
+			rocksdb_free(texts[i]);
+		} else if (texts[i]) {
+			code = tell(err, texts[i]);
+		}
+	}
+	return code;
+}
+
+int mg_lsm_get_many(struct mg_lsm *lsm, const struct mg_str *keys, size_t count,
+                    struct mg_lsm_value *out, struct mg_error *err)
+{
+	size_t got = 0;
+	int code = 0;
+
+	while (!code && got < count) {
+		size_t few = count - got < GET_MAX ? count - got : GET_MAX;
+
+		code = get_few(lsm, keys + got, few, out + got, err);
+		got += few;
+	}
+	for (size_t i = 0; code && i < got; i++) {
+		mg_lsm_value_free(&out[i]);
+	}
+	return code;
 }
 
 void mg_lsm_value_free(struct mg_lsm_value *value)

@@ -48,6 +48,10 @@ struct mg_lsm_value {
 /* MG_E_NOT_FOUND, without a message, when there is none.  Fails also: MG_E_CORRUPT, MG_E_IO. */
 int mg_lsm_get(struct mg_lsm *lsm, struct mg_str key, struct mg_lsm_value *out,
                struct mg_error *err);
+/* Several keys at once, which costs less than one by one: what is not there has bytes.ptr NULL.
+ * Fails: likewise, and then there is nothing to free. */
+int mg_lsm_get_many(struct mg_lsm *lsm, const struct mg_str *keys, size_t count,
+                    struct mg_lsm_value *out, struct mg_error *err);
 void mg_lsm_value_free(struct mg_lsm_value *value);
 
 /* Keys from `first` to before `end`, as of this moment; `end` empty: to the last one. */
