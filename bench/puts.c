@@ -5,9 +5,9 @@
  *   puts insert URL USER PASSWORD ROOTS TABLE ROWS  CLIENTS SECONDS   our channel, INSERT of ROWS
  *   puts select URL USER PASSWORD ROOTS TABLE KEYS  CLIENTS SECONDS   keys below KEYS
  *   puts update URL USER PASSWORD ROOTS TABLE KEYS  CLIENTS SECONDS   likewise
- *   puts resp   HOST:PORT ROOTS USER PASSWORD PIPELINE MIX KEYS CLIENTS SECONDS   Redis' SET and GET
- *   puts rest   HOST:PORT ROOTS BASIC                  MIX KEYS CLIENTS SECONDS   our HTTP, scans too
- *   puts etcd   HOST:PORT ROOTS                        MIX KEYS CLIENTS SECONDS   gRPC, Put and Range
+ *   puts resp HOST:PORT ROOTS USER PASSWORD PIPELINE MIX KEYS  CLIENTS SECONDS   Redis' SET, GET
+ *   puts rest HOST:PORT ROOTS BASIC                  MIX KEYS  CLIENTS SECONDS   HTTP, scans too
+ *   puts etcd HOST:PORT ROOTS                        MIX KEYS  CLIENTS SECONDS   gRPC, Put, Range
  *   puts duckdb FILE                          ROWS  1       SECONDS   prepared INSERT, autocommit
  *
  * MIX is one of puts_mix.c, over keys below KEYS; `fill` writes each of these once, however long it
@@ -387,9 +387,8 @@ int main(int argc, char **argv)
 			return 0;
 		}
 	}
-	puts_fail("usage", "puts insert|select|update URL USER PASSWORD ROOTS TABLE ROWS CLIENTS SECONDS"
-	                   " | puts resp HOST:PORT ROOTS USER PASSWORD PIPELINE MIX KEYS CLIENTS SECONDS"
-	                   " | puts rest HOST:PORT ROOTS BASIC MIX KEYS CLIENTS SECONDS"
-	                   " | puts etcd HOST:PORT ROOTS MIX KEYS CLIENTS SECONDS"
-	                   " | puts duckdb FILE ROWS 1 SECONDS");
+	puts_fail("usage", "puts insert|select|update URL USER PASSWORD ROOTS TABLE ROWS | "
+	                   "resp HOST:PORT ROOTS USER PASSWORD PIPELINE MIX KEYS | "
+	                   "rest HOST:PORT ROOTS BASIC MIX KEYS | etcd HOST:PORT ROOTS MIX KEYS | "
+	                   "duckdb FILE ROWS, then CLIENTS SECONDS");
 }

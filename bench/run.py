@@ -6,8 +6,8 @@
 
 Peer: DuckDB of the same version in one process over plain tables of the same data, with the same threads.
 Runs of ours and the peer's alternate, the median of the repeats is compared, and the load of the machine is recorded.
-A ratio above 1 means that we are slower. Nothing here is a test: no limit fails. The jobs of bench/writes.py and bench/keys.py have limits, which they
-print with ok or NOT; the machine must be quiet for that to mean anything.
+A ratio above 1 means that we are slower. Nothing here is a test: no limit fails. The jobs of bench/writes.py and bench/keys.py have
+limits, which they print with ok or NOT; the machine must be quiet for that to mean anything.
 """
 import argparse
 import json
