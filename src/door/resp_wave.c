@@ -336,27 +336,36 @@ static bool takes(const struct mg_redis_call *call, const struct mg_redis_op *op
 	       (call->wave->one || call->call.count == 0 || call->bytes + size <= MG_REDIS_CALL_BYTES);
 }
 
+static uint32_t place_of(const struct mg_redis_wave *wave, const struct mg_redis_op *op)
+{
+	return wave->one ? 0 : op->shard;
+}
+
 /* The wave's operations in calls, of each shard in their order; or all in one. */
 static void make_calls(struct mg_redis_wave *wave)
 {
 	uint32_t shards = mg_replica_kv_shards(mg_redis_replica(wave->redis));
 	struct mg_redis_call **now = mg_arena_new_array(wave->arena, struct mg_redis_call *, shards);
+	uint32_t *left = mg_arena_new_array(wave->arena, uint32_t, shards); /* operations of each */
 	struct mg_redis_call **last = &wave->calls;
 	uint32_t most = wave->kind == MG_REDIS_READ ? MG_REDIS_READS_MAX : MG_REDIS_WRITES_MAX;
-	size_t left = wave->op_count;
 
-	for (size_t i = 0; i < wave->op_count; i++, left--) {
+	for (size_t i = 0; i < wave->op_count; i++) {
+		left[place_of(wave, &wave->ops[i])]++;
+	}
+	for (size_t i = 0; i < wave->op_count; i++) {
 		struct mg_redis_op *op = &wave->ops[i];
-		uint32_t place = wave->one ? 0 : op->shard;
+		uint32_t place = place_of(wave, op);
 		struct mg_redis_call *call = now[place];
 
 		if (!call || !takes(call, op)) {
-			bool few = wave->one || left < most;
+			bool few = wave->one || left[place] < most;
 
-			call = now[place] = new_call(wave, op->shard, few ? (uint32_t)left : most);
+			call = now[place] = new_call(wave, op->shard, few ? left[place] : most);
 			*last = call;
 			last = &call->next;
 		}
+		left[place]--;
 		call->of[call->call.count] = op;
 		call->ops[call->call.count++] = op->op;
 		call->bytes += mg_kv_op_size(&op->op);

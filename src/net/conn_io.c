@@ -309,6 +309,29 @@ static bool can_write(const struct mg_conn *conn)
 	return conn->phase < MG_CONN_FLUSHING && conn->ssl_next == NULL;
 }
 
+/* The last one that went out whole serves again: the heap takes its time with such sizes. */
+static struct mg_buf *take_buf(struct mg_loop *loop, size_t size)
+{
+	struct mg_buf *spare = loop->spare;
+
+	if (size > MG_NET_RECORD_SIZE / 4) {
+		return mg_buf_new(size);
+	}
+	loop->spare = NULL;
+	return spare ? spare : mg_buf_new(MG_NET_RECORD_SIZE);
+}
+
+static void give_back(struct mg_loop *loop, struct mg_buf *buf)
+{
+	if (loop->spare || buf->cap != MG_NET_RECORD_SIZE || buf->release ||
+	    atomic_load(&buf->refs) != 1) {
+		mg_buf_unref(buf);
+		return;
+	}
+	buf->size = 0;
+	loop->spare = buf;
+}
+
 void mg_conn_write(struct mg_conn *conn, const void *bytes, size_t size)
 {
 	if (!can_write(conn) || size == 0) {
@@ -317,7 +340,7 @@ void mg_conn_write(struct mg_conn *conn, const void *bytes, size_t size)
 	struct mg_piece *last = last_piece(conn);
 
 	if (last == NULL || !last->open || last->buf->cap - last->buf->size < size) {
-		struct mg_buf *buf = mg_buf_new(size > MG_NET_RECORD_SIZE / 4 ? size : MG_NET_RECORD_SIZE);
+		struct mg_buf *buf = take_buf(conn->loop, size);
 
 		if (buf == NULL) {
 			mg_conn__fail(conn, "no memory for %zu bytes to write", size);
@@ -361,7 +384,7 @@ static void consume(struct mg_conn *conn, size_t size)
 		if (conn->out == NULL) {
 			conn->out_end = &conn->out;
 		}
-		mg_buf_unref(piece->buf);
+		give_back(conn->loop, piece->buf);
 		mg_free(piece);
 	}
 }

@@ -337,6 +337,7 @@ void mg_loop__free(struct mg_loop *loop)
 	close(loop->wake_fd);
 	(void)pthread_mutex_destroy(&loop->lock);
 	current_loop = NULL;
+	mg_buf_unref(loop->spare);
 	mg_free(loop);
 }
 

@@ -63,6 +63,7 @@ struct mg_loop {
 	bool stopping;
 	uint8_t read_bytes[MG_NET_READ_SIZE];
 	uint8_t record[MG_NET_RECORD_SIZE];
+	struct mg_buf *spare; /* of MG_NET_RECORD_SIZE; NULL: none */
 };
 
 /* For tests and fuzz targets: a loop that is run by the calling thread with uv_run. */
