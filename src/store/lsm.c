@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "os/file.h"
+#include "store/lsm_cache.h"
 
 #include <rocksdb/c.h>
 #include <stdio.h>
@@ -11,7 +12,9 @@
 #include <string.h>
 
 #define MEMTABLE_BYTES (16u << 20)
+#define MEMTABLE_BLOOM 0.02 /* of it: a filter of the keys in it */
 #define CACHE_BYTES (32u << 20)
+#define VALUES_BYTES (32u << 20)
 enum {
 	BLOOM_BITS = 10, /* a key: 1 % of those that are not there are looked for */
 	BLOCK_BYTES = 8192,
@@ -28,6 +31,7 @@ struct mg_lsm {
 	rocksdb_options_t *options;
 	rocksdb_block_based_table_options_t *table;
 	rocksdb_cache_t *cache;
+	struct mg_lsm_cache *values;
 	rocksdb_readoptions_t *read;
 	rocksdb_writeoptions_t *write, *write_now;
 };
@@ -35,6 +39,8 @@ struct mg_lsm {
 struct mg_lsm_batch {
 	struct mg_lsm *lsm;
 	rocksdb_writebatch_wi_t *batch;
+	uint64_t *changed; /* hashes of keys; some may have gone back */
+	size_t changed_count, changed_cap;
 };
 
 struct mg_lsm_iter {
@@ -101,6 +107,8 @@ static void set_options(struct mg_lsm *lsm, const struct mg_lsm_options *options
 	rocksdb_options_set_block_based_table_factory(lsm->options, lsm->table);
 	rocksdb_options_set_write_buffer_size(lsm->options, memtable);
 	rocksdb_options_set_max_write_buffer_number(lsm->options, 4);
+	rocksdb_options_set_memtable_prefix_bloom_size_ratio(lsm->options, MEMTABLE_BLOOM);
+	rocksdb_options_set_memtable_whole_key_filtering(lsm->options, 1);
 	rocksdb_options_set_level_compaction_dynamic_level_bytes(lsm->options, 1);
 	rocksdb_options_set_compression(lsm->options, rocksdb_lz4_compression);
 	rocksdb_options_set_max_background_jobs(lsm->options, JOBS);
@@ -125,6 +133,7 @@ int mg_lsm_open(struct mg_lsm **out, const struct mg_lsm_options *options, struc
 
 	*out = NULL;
 	set_options(lsm, options);
+	lsm->values = mg_lsm_cache_new(options->values_bytes ? options->values_bytes : VALUES_BYTES);
 	const rocksdb_options_t *const family_options[] = { lsm->options };
 
 	lsm->db = rocksdb_open_column_families(lsm->options, options->dir, 1, families, family_options,
@@ -155,6 +164,7 @@ void mg_lsm_close(struct mg_lsm *lsm)
 	rocksdb_options_destroy(lsm->options);
 	rocksdb_block_based_options_destroy(lsm->table);
 	rocksdb_cache_destroy(lsm->cache);
+	mg_lsm_cache_free(lsm->values);
 	mg_free(lsm);
 }
 
@@ -178,30 +188,69 @@ int mg_lsm_get(struct mg_lsm *lsm, struct mg_str key, struct mg_lsm_value *out,
 }
 
 /* At most GET_MAX. */
-static int get_few(struct mg_lsm *lsm, const struct mg_str *keys, size_t count,
-                   struct mg_lsm_value *out, struct mg_error *err)
-{
-	const char *begins[GET_MAX];
+struct look {
+	size_t count;
+	size_t places[GET_MAX]; /* of the caller's keys */
+	const char *keys[GET_MAX];
 	size_t sizes[GET_MAX];
 	rocksdb_pinnableslice_t *pins[GET_MAX];
 	char *texts[GET_MAX];
+};
+
+static int look_up(struct mg_lsm *lsm, struct look *look, struct mg_lsm_value *out,
+                   struct mg_error *err)
+{
 	int code = 0;
 
-	for (size_t i = 0; i < count; i++) {
-		begins[i] = keys[i].ptr;
-		sizes[i] = keys[i].len;
-	}
-	rocksdb_batched_multi_get_cf(lsm->db, lsm->read, lsm->family, count, begins, sizes, pins, texts,
-	                             false);
-	for (size_t i = 0; i < count; i++) {
-		out[i] = (struct mg_lsm_value){ .pin = pins[i] };
-		if (pins[i]) {
-			out[i].bytes.ptr = rocksdb_pinnableslice_value(pins[i], &out[i].bytes.len);
+	rocksdb_batched_multi_get_cf(lsm->db, lsm->read, lsm->family, look->count, look->keys,
+	                             look->sizes, look->pins, look->texts, false);
+	for (size_t i = 0; i < look->count; i++) {
+		struct mg_lsm_value *value = &out[look->places[i]];
+
+		value->pin = look->pins[i];
+		if (value->pin) {
+			value->bytes.ptr = rocksdb_pinnableslice_value(value->pin, &value->bytes.len);
 		}
-		if (texts[i] && code) {
-			rocksdb_free(texts[i]);
-		} else if (texts[i]) {
-			code = tell(err, texts[i]);
+		if (look->texts[i] && code) {
+			rocksdb_free(look->texts[i]);
+		} else if (look->texts[i]) {
+			code = tell(err, look->texts[i]);
+		}
+	}
+	return code;
+}
+
+static int get_few(struct mg_lsm *lsm, const struct mg_str *keys, size_t count,
+                   struct mg_lsm_value *out, struct mg_error *err)
+{
+	uint64_t hashes[GET_MAX];
+	struct mg_lsm_record *records[GET_MAX];
+	struct mg_str values[GET_MAX];
+	struct look look;
+
+	look.count = 0; /* the rest is as large as it is unused */
+	for (size_t i = 0; i < count; i++) {
+		hashes[i] = mg_lsm_cache_hash(keys[i]);
+	}
+	uint64_t found = mg_lsm_cache_find(lsm->values, keys, hashes, count, records, values);
+
+	for (size_t i = 0; i < count; i++) {
+		out[i] = (struct mg_lsm_value){ .record = records[i] };
+		if (records[i]) {
+			out[i].bytes = values[i];
+			continue;
+		}
+		look.places[look.count] = i;
+		look.keys[look.count] = keys[i].ptr;
+		look.sizes[look.count++] = keys[i].len;
+	}
+	int code = look.count ? look_up(lsm, &look, out, err) : 0;
+
+	for (size_t i = 0; !code && i < look.count; i++) {
+		size_t place = look.places[i];
+
+		if (out[place].pin) {
+			mg_lsm_cache_put(lsm->values, found, keys[place], hashes[place], out[place].bytes);
 		}
 	}
 	return code;
@@ -227,7 +276,9 @@ int mg_lsm_get_many(struct mg_lsm *lsm, const struct mg_str *keys, size_t count,
 
 void mg_lsm_value_free(struct mg_lsm_value *value)
 {
-	if (value->pin) {
+	if (value->record) {
+		mg_lsm_record_unref(value->record);
+	} else if (value->pin) {
 		rocksdb_pinnableslice_destroy(value->pin);
 	} else {
 		rocksdb_free((void *)(uintptr_t)value->bytes.ptr); /* of a batch */
@@ -319,7 +370,7 @@ int mg_lsm_iter_close(struct mg_lsm_iter *iter, struct mg_error *err)
 
 struct mg_lsm_batch *mg_lsm_batch_new(struct mg_lsm *lsm)
 {
-	struct mg_lsm_batch *batch = mg_alloc(sizeof *batch);
+	struct mg_lsm_batch *batch = mg_alloc0(sizeof *batch);
 
 	batch->lsm = lsm;
 	batch->batch = rocksdb_writebatch_wi_create(BATCH_BYTES, 1);
@@ -330,17 +381,26 @@ void mg_lsm_batch_free(struct mg_lsm_batch *batch)
 {
 	if (batch) {
 		rocksdb_writebatch_wi_destroy(batch->batch);
+		mg_free(batch->changed);
 		mg_free(batch);
 	}
 }
 
+static void note_changed(struct mg_lsm_batch *batch, struct mg_str key)
+{
+	mg_grow(batch->changed, batch->changed_count, batch->changed_cap);
+	batch->changed[batch->changed_count++] = mg_lsm_cache_hash(key);
+}
+
 void mg_lsm_batch_put(struct mg_lsm_batch *batch, struct mg_str key, struct mg_str value)
 {
+	note_changed(batch, key);
 	rocksdb_writebatch_wi_put(batch->batch, key.ptr, key.len, value.ptr, value.len);
 }
 
 void mg_lsm_batch_remove(struct mg_lsm_batch *batch, struct mg_str key)
 {
+	note_changed(batch, key);
 	rocksdb_writebatch_wi_delete(batch->batch, key.ptr, key.len);
 }
 
@@ -386,11 +446,14 @@ int mg_lsm_batch_write(struct mg_lsm_batch *batch, bool now, struct mg_error *er
 	const rocksdb_writeoptions_t *how = now ? batch->lsm->write_now : batch->lsm->write;
 	char *text = NULL;
 
+	mg_lsm_cache_begin_write(batch->lsm->values, batch->changed, batch->changed_count);
 	rocksdb_write_writebatch_wi(batch->lsm->db, how, batch->batch, &text);
+	mg_lsm_cache_end_write(batch->lsm->values);
 	if (text) {
 		return tell(err, text);
 	}
 	rocksdb_writebatch_wi_clear(batch->batch);
+	batch->changed_count = 0;
 	return 0;
 }
 
@@ -527,6 +590,7 @@ int mg_lsm_import(struct mg_lsm *lsm, struct mg_str prefix, const char *path, st
 
 	mg_assert(end.len > 0);
 
+	mg_lsm_cache_begin_write_any(lsm->values);
 	rocksdb_writebatch_delete_range(batch, prefix.ptr, prefix.len, end.ptr, end.len);
 	rocksdb_write(lsm->db, lsm->write, batch, &text);
 	rocksdb_writebatch_destroy(batch);
@@ -536,5 +600,6 @@ int mg_lsm_import(struct mg_lsm *lsm, struct mg_str prefix, const char *path, st
 	if (!code) {
 		ingest(lsm, path, &text);
 	}
+	mg_lsm_cache_end_write(lsm->values);
 	return code ? code : text ? tell(err, text) : 0;
 }

@@ -30,6 +30,7 @@ struct mg_lsm_options {
 	const char *dir;       /* made when missing; its parent is there */
 	size_t memtable_bytes; /* until a sorted table is written; 0: 16 MiB */
 	size_t cache_bytes;    /* of blocks of sorted tables; 0: 32 MiB */
+	size_t values_bytes;   /* of values that were read lately; 0: 32 MiB */
 };
 
 const char *mg_lsm_version(void); /* "7.8.3": of the files, for manifests */
@@ -43,13 +44,14 @@ void mg_lsm_close(struct mg_lsm *lsm); /* flushes; NULL is fine */
 struct mg_lsm_value {
 	struct mg_str bytes;
 	void *pin;
+	struct mg_lsm_record *record;
 };
 
 /* MG_E_NOT_FOUND, without a message, when there is none.  Fails also: MG_E_CORRUPT, MG_E_IO. */
 int mg_lsm_get(struct mg_lsm *lsm, struct mg_str key, struct mg_lsm_value *out,
                struct mg_error *err);
-/* Several keys at once, which costs less than one by one: what is not there has bytes.ptr NULL.
- * Fails: likewise, and then there is nothing to free. */
+/* Several keys at once, for who reads and will read them again (lsm_cache.h): what is not there has
+ * bytes.ptr NULL.  Fails: likewise, and then there is nothing to free. */
 int mg_lsm_get_many(struct mg_lsm *lsm, const struct mg_str *keys, size_t count,
                     struct mg_lsm_value *out, struct mg_error *err);
 void mg_lsm_value_free(struct mg_lsm_value *value);
