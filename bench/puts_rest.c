@@ -42,6 +42,7 @@ static void call(struct worker *worker, const char *expected)
 		worker->in[worker->in_size] = '\0';
 	} while (!is_whole(worker));
 	if (strncmp(in, "HTTP/1.1 200", 12) != 0 || !strstr(in, expected)) {
+		worker->in[200] = '\0';
 		puts_fail("rest", in);
 	}
 }
@@ -81,7 +82,7 @@ static void rest_put(struct worker *worker, uint64_t unused)
 		mg_sb_add_len(&worker->text, worker->value, VALUE_SIZE);
 	}
 	call(worker, step.op == OP_WRITE  ? "{\"version\""
-	             : step.op == OP_SCAN ? "\"value_base64\""
+	             : step.op == OP_SCAN ? "\"value\": \""
 	                                  : "\r\n\r\n");
 }
 

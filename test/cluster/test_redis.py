@@ -246,6 +246,36 @@ def test_pipeline(client):
     assert answers == [part for i in range(3000) for part in (True, str(i).encode(), i + 1)]
 
 
+def test_what_was_read_is_read_anew_when_it_has_changed(client):
+    chance, model = random.Random(7), {}
+    for _ in range(40):
+        pipe, expected = client.pipeline(transaction=False), []
+        for turn in range(100):
+            key, what = f"hot:{chance.randrange(8)}", chance.randrange(8)
+            if what == 0:
+                model[key] = b"%d" % turn
+                pipe.set(key, turn)
+                expected.append(True)
+            elif what == 1:
+                model[key] = model.get(key, b"") + b"x"
+                pipe.append(key, "x")
+                expected.append(len(model[key]))
+            elif what == 2:
+                pipe.getdel(key)
+                expected.append(model.pop(key, None))
+            elif what == 3:
+                pipe.mget(key, "hot:0", "hot:1")
+                expected.append([model.get(one) for one in (key, "hot:0", "hot:1")])
+            else:
+                pipe.get(key)
+                expected.append(model.get(key))
+        assert pipe.execute() == expected
+    client.set("hot:0", "short", px=300)
+    assert client.get("hot:0") == client.get("hot:0") == b"short"
+    until("the key to go", lambda: client.get("hot:0") is None)
+    client.delete(*model)
+
+
 def test_large_values(kv, client):
     value = bytes(random.Random(1).randrange(256) for _ in range(1 << 16)) * 64
     assert len(value) == VALUE_MAX
