@@ -20,12 +20,13 @@ static void add_path(struct mg_sb *out, const char *path)
 	}
 }
 
-/* Whom the shard's leader is, as this node knows; 0: itself, or nobody. */
+/* Who the shard's leader is, as this node knows; 0: itself, or nobody. */
 static uint64_t leader(struct mg_replica *replica, uint32_t shard_count, uint32_t shard)
 {
-	uint64_t *leaders = mg_alloc0(mg_replica_groups(replica) * sizeof *leaders);
+	size_t groups = mg_replica_groups(replica);
+	uint64_t *leaders = mg_alloc0(groups * sizeof *leaders);
 
-	mg_replica_leaders(replica, leaders);
+	mg_replica_leaders(replica, leaders, groups);
 	uint64_t node = leaders[shard_count + 2 + shard]; /* behind the catalog's and those of tables */
 
 	mg_free(leaders);
