@@ -11,6 +11,7 @@
 
 enum {
 	TICK_MS = 100,
+	IDLE_MS = 1000, /* while no key is due sooner */
 	ENTRY_PREPARES = 32, /* each goes back in the tree's batch, which is dear */
 	READS_FEW = 16,      /* of one call, without a heap */
 };
@@ -637,14 +638,51 @@ static void end_all_held(struct mg_kv_groups *groups)
 	}
 }
 
+/* How long this group can wait for the next tick. */
+static uint64_t rest_of(struct kv_group *group, uint64_t time_ms)
+{
+	uint64_t expiry_ms = mg_kv_state_expiry_ms(mg_kv_sm_state(group->sm));
+
+	if (group->held || group->readings || (expiry_ms && expiry_ms <= time_ms + TICK_MS)) {
+		return TICK_MS;
+	}
+	return expiry_ms && expiry_ms < time_ms + IDLE_MS ? expiry_ms - time_ms : IDLE_MS;
+}
+
+static void tick_at(struct mg_kv_groups *groups, uint64_t ms)
+{
+	groups->tick_ms = ms;
+	mg_raft_host_post_at(groups->replica->host, ms, mg_kv__tick_all, groups);
+}
+
+/* An entry may have brought a key that is due before the next tick. */
+static void hurry_tick(struct kv_group *group)
+{
+	struct mg_kv_groups *groups = group->groups;
+	uint64_t now_ms = mg_clock_ms();
+
+	if (groups->tick_ms > now_ms + TICK_MS &&
+	    mg_kv_state_expiry_ms(mg_kv_sm_state(group->sm))) {
+		uint64_t next_ms = now_ms + rest_of(group, mg_kv_clock_now_ms(&groups->clock));
+
+		if (next_ms < groups->tick_ms) {
+			tick_at(groups, next_ms);
+		}
+	}
+}
+
 void mg_kv__tick_all(void *arg)
 {
 	struct mg_kv_groups *groups = arg;
 	struct mg_replica *replica = groups->replica;
+	uint64_t now_ms = mg_clock_ms(), rest_ms = IDLE_MS;
 
 	if (!mg_raft_host_node(replica->host)) {
 		end_all_held(groups);
 		return;
+	}
+	if (now_ms < groups->tick_ms) {
+		return; /* an earlier one has come in between, and said when the next one is */
 	}
 	for (uint32_t i = 0; i < groups->count; i++) {
 		tick(&groups->list[i]);
@@ -652,8 +690,11 @@ void mg_kv__tick_all(void *arg)
 			try_held(&groups->list[i], true);
 		}
 		end_late_readings(&groups->list[i]);
+		uint64_t own_ms = rest_of(&groups->list[i], mg_kv_clock_now_ms(&groups->clock));
+
+		rest_ms = own_ms < rest_ms ? own_ms : rest_ms;
 	}
-	mg_raft_host_post_at(replica->host, mg_clock_ms() + TICK_MS, mg_kv__tick_all, groups);
+	tick_at(groups, now_ms + rest_ms);
 }
 
 /* ---- life ---- */
@@ -669,6 +710,7 @@ static void on_applied(void *arg, uint32_t number, uint64_t index)
 	lose_sight(group, index);
 	serve_readings(group, index);
 	serve_held(group);
+	hurry_tick(group);
 }
 
 static void on_failed(void *arg, uint32_t number)

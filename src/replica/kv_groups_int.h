@@ -32,6 +32,7 @@ struct mg_kv_groups {
 	struct mg_kv_clock clock;
 	bool grows; /* begun while the node ran */
 	uint64_t next_number; /* owner: the raft thread */
+	uint64_t tick_ms;     /* when the next tick is; likewise */
 	pthread_mutex_t lock;
 	/* guarded by lock */
 	struct mg_kv_call *first, **last;
@@ -43,7 +44,8 @@ struct mg_kv_groups {
 
 /* The callbacks of a group's state machine. */
 void mg_kv__listen(struct mg_kv_groups *groups, struct mg_kv_sm_options *options);
-/* On each of them, ten times a second, until the node ends.  Raft thread. */
+/* On each of them, ten times a second while keys are due, else once, until the node ends.  Raft
+ * thread. */
 void mg_kv__tick_all(void *arg);
 
 #endif
