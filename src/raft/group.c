@@ -236,34 +236,6 @@ static void send_message(struct mg_group *group, const struct mg_message *messag
 	           mg_raft_frame_message(group->id, group->node->options.self, &copy));
 }
 
-/* ---- promises (lease.h) -----------------------------------------------------------------------
- */
-
-/* A candidate may be elected by what is on its way to it. */
-bool mg_group__promise(struct mg_group *group)
-{
-	uint64_t until_ms = mg_raft_node__boot_ms(group->node) + group->node->options.promise_ms;
-
-	if (group->role == MG_RAFT_CANDIDATE) {
-		return false;
-	}
-	mg_assert(until_ms >= group->promised_ms);
-	group->promised_ms = until_ms;
-	return true;
-}
-
-/* Milliseconds. */
-static unsigned promise_left(const struct mg_group *group)
-{
-	uint64_t now_ms = mg_raft_node__boot_ms(group->node);
-
-	if (!(group->node->rules & MG_RULE_PROMISE) || now_ms >= group->promised_ms) {
-		return 0;
-	}
-	mg_assert(group->promised_ms - now_ms <= group->node->options.promise_ms);
-	return (unsigned)(group->promised_ms - now_ms);
-}
-
 /* ---- what follows a step ----------------------------------------------------------------------
  */
 
@@ -503,7 +475,7 @@ int mg_group__message(struct mg_group *group, struct mg_message *message, struct
 	case MG_MESSAGE_INSTALL:
 		return mg_group__on_install(group, message, err);
 	case MG_MESSAGE_VOTE:
-		if (!message->vote.told && promise_left(group) > 0) {
+		if (!message->vote.told && mg_group__promise_left(group) > 0) {
 			return 0; /* an answer would not help: who asks tries again by itself */
 		}
 		if (info.role == MG_RAFT_FOLLOWER && info.last > 0 &&
@@ -743,10 +715,10 @@ void mg_group__lost(struct mg_group *group, uint64_t peer)
 	if (mg_members_votes(&info.members, options->self)) {
 		unsigned chance = (unsigned)(options->env->ops->random(options->env) % (step_ms + 1));
 		unsigned rank = rank_of(&info.members, options->self, peer);
+		unsigned left_ms = mg_group__promise_left(group);
 		struct mg_core_event event = {
 			.kind = MG_CORE_LOST,
-			.lost = { .node = peer,
-			          .wait_ms = promise_left(group) + step_ms * (1 + 2 * rank) + chance },
+			.lost = { .node = peer, .wait_ms = left_ms + step_ms * (1 + 2 * rank) + chance },
 		};
 
 		(void)mg_group__step(group, &event, NULL);
@@ -795,7 +767,7 @@ static void run_core_timer(struct mg_group *group)
 	mg_core_info(group->core, &info);
 	bool alone = mg_armour_elects_itself(group->node->rules, &info.members,
 	                                     group->node->options.self);
-	unsigned left_ms = info.role == MG_RAFT_LEADER || alone ? 0 : promise_left(group);
+	unsigned left_ms = info.role == MG_RAFT_LEADER || alone ? 0 : mg_group__promise_left(group);
 
 	if (left_ms > 0) {
 		group->core_ms = group->node->now_ms + left_ms;

@@ -75,8 +75,9 @@ int mg_raft_node_receive(struct mg_raft_node *node, uint64_t peer, const uint8_t
                          struct mg_error *err);
 
 /* The connection to a peer has ended as it does when a process ends.  Where it led and this node
- * follows, this node asks for votes within a fraction of a second instead of an election timeout;
- * voters of lower number first.  It may be wrong: a leader whom a majority hears stays. */
+ * follows, this node asks for votes within a fraction of a second instead of an election timeout,
+ * or when what it has promised is over (lease.h); voters of lower number first.  It may be wrong: a
+ * leader whom a majority hears stays. */
 void mg_raft_node_lost(struct mg_raft_node *node, uint64_t peer);
 
 /* 0, or why the log failed: then nothing goes on, and the process must start again. */

@@ -185,7 +185,6 @@ void mg_group__turn(struct mg_group *group);
 void mg_group__timer(struct mg_group *group);
 void mg_group__lost(struct mg_group *group, uint64_t peer); /* see mg_raft_node_lost */
 void mg_group__arm(struct mg_group *group);
-bool mg_group__promise(struct mg_group *group); /* false: it cannot */
 uint64_t mg_group__term_of(const struct mg_group *group, uint64_t index);
 uint64_t mg_group__leader(const struct mg_group *group);
 void mg_group__apply(struct mg_group *group);
@@ -207,6 +206,8 @@ void mg_group__answer(struct mg_group *group, uint64_t from, uint64_t round,
 void mg_group__fail_reads(struct mg_group *group, int error);
 void mg_group__expire_reads(struct mg_group *group);
 bool mg_group__can_read(const struct mg_group *group);
+bool mg_group__promise(struct mg_group *group);                  /* false: it cannot */
+unsigned mg_group__promise_left(const struct mg_group *group); /* milliseconds */
 
 /* snapshot.c */
 void mg_group__maybe_freeze(struct mg_group *group);

@@ -231,6 +231,36 @@ void mg_group__expire_reads(struct mg_group *group)
 	}
 }
 
+/* ---- promises of a voter (lease.h) -----------------------------------------------------------
+ */
+
+/* A candidate may be elected by what is on its way to it. */
+bool mg_group__promise(struct mg_group *group)
+{
+	uint64_t until_ms = mg_raft_node__boot_ms(group->node) + group->node->options.promise_ms;
+
+	if (group->role == MG_RAFT_CANDIDATE) {
+		return false;
+	}
+	mg_assert(until_ms >= group->promised_ms);
+	group->promised_ms = until_ms;
+	return true;
+}
+
+unsigned mg_group__promise_left(const struct mg_group *group)
+{
+	uint64_t now_ms = mg_raft_node__boot_ms(group->node);
+
+	if (!(group->node->rules & MG_RULE_PROMISE) || now_ms >= group->promised_ms) {
+		return 0;
+	}
+	mg_assert(group->promised_ms - now_ms <= group->node->options.promise_ms);
+	return (unsigned)(group->promised_ms - now_ms);
+}
+
+/* ---- reads that come --------------------------------------------------------------------------
+ */
+
 int mg_group_read_index(struct mg_group *group, mg_read_cb cb, void *arg, struct mg_error *err)
 {
 	mg_assert(cb != NULL);
