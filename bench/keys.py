@@ -107,7 +107,7 @@ def job_tenmillion(args, work):
             servers.start_one(name)
             until(f"{name} to be ready", lambda: servers.healthy(name))
             times[how] = round(time.monotonic() - start, 2)
-        stored = servers.query("SELECT sum(keys) FROM cluster.kv_namespaces", name)[0][0]
+        stored = int(servers.query("SELECT sum(keys) FROM cluster.kv_namespaces", name)[0][0])
         again = round(peak_mb(servers.processes[name].pid))
     most = max(peak.values())
     return {"keys": keys, "stored": stored, "load": filled, "rss_mb": before, "peak_mb": peak, "rss_after_mb": after, "start_s": times,
