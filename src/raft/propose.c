@@ -369,7 +369,10 @@ int mg_group_change(struct mg_group *group, enum mg_change change, uint64_t node
 		return refuse_not_leader(group, err);
 	}
 	mg_core_info(group->core, &info);
-	if (info.pending_members_index != 0 || info.transferring || group->barrier_due) {
+	/* Nor before an entry of our own term is committed: else we and the leader before us could each
+	 * stand on a list that is one step from the old one and two from the other (Ongaro, "bug in
+	 * single-server membership changes", raft-dev, 2015). */
+	if (info.pending_members_index != 0 || info.transferring || !mg_group__can_read(group)) {
 		return mg_error_set(err, MG_E_BUSY, "another change of group %" PRIu32 " is under way",
 		                    group->id);
 	}
