@@ -35,7 +35,8 @@ struct mg_kv_upload {
 	void *arg;
 	struct mg_kv_staged staged;
 	XXH3_state_t *digest;
-	bool known; /* the length is, and it is too much for one value */
+	bool known;  /* the length is, and it is too much for one value */
+	bool placed; /* it is one of `uploads` */
 	uint8_t *window; /* bytes that came and are not staged */
 	size_t size, cap;
 	uint64_t total;
@@ -65,8 +66,8 @@ static void upload_free(struct mg_kv_upload *upload)
 	mg_timer_stop(upload->timer);
 	mg_free(upload->window);
 	mg_free(upload->part);
+	atomic_fetch_sub(&uploads, upload->placed);
 	mg_free(upload);
-	atomic_fetch_sub(&uploads, 1);
 }
 
 struct discard {
@@ -203,7 +204,10 @@ static void staged(void *arg)
 	}
 	upload->out = false;
 	upload->again = 0;
-	if (upload->call_err.code) {
+	if (upload->call_err.code == MG_E_UNKNOWN_OUTCOME) { /* of a part: nobody sees it */
+		mg_error_set(&upload->err, MG_E_UNAVAILABLE, "a part of the value was not acknowledged");
+		mg_error_hint(&upload->err, "Nothing was changed: put it again.");
+	} else if (upload->call_err.code) {
 		upload->err = upload->call_err;
 	} else if (upload->call_status != MG_KV_DONE) {
 		say_lost(&upload->err);
@@ -211,11 +215,28 @@ static void staged(void *arg)
 	progress(upload);
 }
 
+/* Who turns out to be large is one of so many. */
+static int take_place(struct mg_kv_upload *upload, struct mg_error *err)
+{
+	if (!upload->placed && atomic_fetch_add(&uploads, 1) >= MG_KV_UPLOADS_MAX) {
+		atomic_fetch_sub(&uploads, 1);
+		mg_error_set(err, MG_E_BUSY, "%d large values are being put at this server",
+		             MG_KV_UPLOADS_MAX);
+		mg_error_hint(err, "Nothing was changed: try again, or at another server.");
+		return MG_E_BUSY;
+	}
+	upload->placed = true;
+	return 0;
+}
+
 /* The first bytes of the window become the next part. */
 static void take_part(struct mg_kv_upload *upload)
 {
 	size_t size = upload->size < PART_BYTES ? upload->size : PART_BYTES;
 
+	if (take_place(upload, &upload->err)) {
+		return;
+	}
 	upload->part = upload->part ? upload->part : mg_try_alloc(PART_BYTES);
 	if (!upload->part) {
 		mg_error_set(&upload->err, MG_E_NOMEM, "no memory for a part of a value");
@@ -314,15 +335,13 @@ int mg_kv_upload_begin(struct mg_kv_upload **out, struct mg_replica *replica,
                        struct mg_error *err)
 {
 	*out = NULL;
-	if (atomic_fetch_add(&uploads, 1) >= MG_KV_UPLOADS_MAX) {
-		atomic_fetch_sub(&uploads, 1);
-		mg_error_set(err, MG_E_BUSY, "%d large values are being put at this server",
-		             MG_KV_UPLOADS_MAX);
-		mg_error_hint(err, "Nothing was changed: try again, or at another server.");
-		return MG_E_BUSY;
-	}
 	struct mg_kv_upload *upload = mg_alloc0(sizeof *upload);
 	uint64_t length = mg_http_body_length(request);
+
+	if (length != UINT64_MAX && take_place(upload, err)) {
+		mg_free(upload);
+		return MG_E_BUSY;
+	}
 
 	upload->replica = replica;
 	upload->request = request;

@@ -123,7 +123,11 @@ uint64_t mg_http_body_length(const struct mg_http_request *request)
 static void set_pause(struct mg_http_request *request)
 {
 	if (request->http != NULL && !request->ended && !request->answered) {
-		mg_conn_pause_read(request->http->conn, request->sink == NULL || request->body_paused);
+		bool pause = request->sink == NULL || request->body_paused;
+
+		mg_conn_pause_read(request->http->conn, pause);
+		/* The client waits for us then. */
+		mg_conn_idle_limit(request->http->conn, pause ? 0 : MG_HTTP_BODY_IDLE_MS);
 	}
 }
 
@@ -148,7 +152,7 @@ static void hand_over(struct mg_http *http)
 
 	http->active = request;
 	request->handed = true;
-	mg_conn_pause_read(http->conn, true);
+	set_pause(request);
 	request->in_handler = true;
 	http->handler->request(request, http->handler->arg);
 	if (!request->answered && !request->deferred) {
@@ -328,7 +332,9 @@ static int on_chunk(llhttp_t *parser)
 	if (!request->streams && parser->content_length > request->body_limit - request->body_size) {
 		return refuse_body(http);
 	}
-	return count_head(http, 1); /* Empty bytes around tiny chunks are a toy for attackers, too. */
+	/* Empty bytes around tiny chunks are a toy for attackers, too; but a body that is taken as it
+	 * comes is bounded by who takes it. */
+	return request->streams ? 0 : count_head(http, 1);
 }
 
 /* What llhttp lets pass and we do not. */

@@ -715,7 +715,7 @@ void mg_group__lost(struct mg_group *group, uint64_t peer)
 	if (mg_members_votes(&info.members, options->self)) {
 		unsigned chance = (unsigned)(options->env->ops->random(options->env) % (step_ms + 1));
 		unsigned rank = rank_of(&info.members, options->self, peer);
-		/* Others may have promised a little later than this node, and would not answer; whoever asks
+		/* Others may have promised a little later than this node, and would not answer; who asks
 		 * in vain asks again an election timeout later. */
 		unsigned left_ms = mg_group__promise_left(group) > 0 ? options->promise_ms : 0;
 		struct mg_core_event event = {

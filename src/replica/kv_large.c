@@ -150,13 +150,32 @@ static int drop(struct mg_kv_state *state, const char *id, struct mg_error *err)
 
 /* ---- operations ---- */
 
+/* The upload has ended, and its parts are a key's. */
+static int is_taken(struct mg_kv_state *state, const char *id, bool *taken, struct mg_error *err)
+{
+	struct mg_lsm_value value = { 0 };
+	int code = mg_lsm_batch_find(state->batch, mg_kv__part_key(state, id, 0, &state->key), &value,
+	                             err);
+
+	*taken = code == 0;
+	mg_lsm_value_free(&value);
+	return code == MG_E_NOT_FOUND ? 0 : code;
+}
+
 static int stage(struct mg_kv_state *state, const struct mg_kv_op *op, enum mg_kv_status *status,
                  struct mg_error *err)
 {
 	struct mg_kv_upload upload;
+	bool taken = false;
 	int code = find(state, op->key.ptr, &upload, err);
 
 	*status = MG_KV_DONE;
+	if (!code && !upload.is_there && op->number == 0) {
+		code = is_taken(state, op->key.ptr, &taken, err);
+	}
+	if (taken) { /* it was asked twice, and comes late: a new upload would take the part away */
+		return code;
+	}
 	if (code || op->number < upload.count) {
 		return code; /* it came before, and its answer was lost */
 	}

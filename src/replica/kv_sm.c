@@ -152,7 +152,8 @@ static bool is_ours(const struct mg_kv_sm *sm, const struct mg_kv_entry *entry)
 	       entry->count > 0;
 }
 
-/* The tree holds exactly what there is at this index, unless it takes nothing at the moment. */
+/* The tree holds exactly what there is at this index, unless it takes nothing at the moment; then
+ * what is behind this entry is applied all the same. */
 static int mark(struct mg_kv_sm *sm, uint64_t index, const struct mg_checking *checking,
                 struct mg_error *err)
 {
@@ -160,10 +161,10 @@ static int mark(struct mg_kv_sm *sm, uint64_t index, const struct mg_checking *c
 
 	if (!code) {
 		mg_shard_check_mark(sm->check, index, checking, NULL);
-	} else if (code == MG_E_BUSY) {
+	} else if (is_later(code)) {
 		mg_shard_check_miss(sm->check, index, checking);
 	}
-	return code == MG_E_BUSY ? 0 : code;
+	return is_later(code) ? 0 : code;
 }
 
 static int compare(struct mg_kv_sm *sm, uint64_t index, const struct mg_kv_entry *entry,

@@ -84,6 +84,11 @@ static void test_parts_become_a_value_at_once(void **unused)
 	assert_whole("a", "abcde");
 	assert_int_equal(upload(MG_KV_DISCARD, ONE, 0, "").status, MG_KV_DONE); /* too late */
 	assert_whole("a", "abcde");
+	assert_int_equal(upload(MG_KV_STAGE, ONE, 0, "abc").status, MG_KV_DONE); /* likewise */
+	assert_int_equal(mg_kv_state_staged(state), 0);
+	now_ms += MG_KV_UPLOAD_KEEP_MS + 1;
+	tick();
+	assert_whole("a", "abcde");
 }
 
 static void test_parts_go_with_their_key(void **unused)
