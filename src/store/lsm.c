@@ -15,6 +15,7 @@
 #define MEMTABLE_BLOOM 0.02 /* of it: a filter of the keys in it */
 #define CACHE_BYTES (32u << 20)
 #define VALUES_BYTES (32u << 20)
+#define FLUSH_ROOM_BYTES (32u << 20) /* free on the disk, or it is not tried */
 enum {
 	BLOOM_BITS = 10, /* a key: 1 % of those that are not there are looked for */
 	BLOCK_BYTES = 8192,
@@ -26,6 +27,7 @@ enum {
 };
 
 struct mg_lsm {
+	char *dir;
 	rocksdb_t *db;
 	rocksdb_column_family_handle_t *family; /* the only one */
 	rocksdb_options_t *options;
@@ -88,6 +90,18 @@ static int tell(struct mg_error *err, char *text)
 
 /* ---- life ---- */
 
+/* Closing does not flush by itself: see mg_lsm_flush. */
+static rocksdb_options_t *new_options(void)
+{
+	rocksdb_options_t *plain = rocksdb_options_create(), *options = rocksdb_options_create();
+	char *text = NULL;
+
+	rocksdb_get_options_from_string(plain, "avoid_flush_during_shutdown=true", options, &text);
+	mg_assert(!text);
+	rocksdb_options_destroy(plain);
+	return options;
+}
+
 static void set_options(struct mg_lsm *lsm, const struct mg_lsm_options *options)
 {
 	size_t memtable = options->memtable_bytes ? options->memtable_bytes : MEMTABLE_BYTES;
@@ -102,7 +116,7 @@ static void set_options(struct mg_lsm *lsm, const struct mg_lsm_options *options
 	/* Indexes and filters count as blocks, so that millions of keys cost no more than the cache. */
 	rocksdb_block_based_options_set_cache_index_and_filter_blocks(lsm->table, 1);
 	rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(lsm->table, 1);
-	lsm->options = rocksdb_options_create();
+	lsm->options = new_options();
 	rocksdb_options_set_create_if_missing(lsm->options, 1);
 	rocksdb_options_set_block_based_table_factory(lsm->options, lsm->table);
 	rocksdb_options_set_write_buffer_size(lsm->options, memtable);
@@ -133,6 +147,7 @@ int mg_lsm_open(struct mg_lsm **out, const struct mg_lsm_options *options, struc
 
 	*out = NULL;
 	set_options(lsm, options);
+	lsm->dir = mg_strdup(options->dir);
 	lsm->values = mg_lsm_cache_new(options->values_bytes ? options->values_bytes : VALUES_BYTES);
 	const rocksdb_options_t *const family_options[] = { lsm->options };
 
@@ -154,6 +169,7 @@ void mg_lsm_close(struct mg_lsm *lsm)
 		return;
 	}
 	if (lsm->db) {
+		(void)mg_lsm_flush(lsm, NULL); /* else the log brings it again */
 		rocksdb_cancel_all_background_work(lsm->db, 1);
 		rocksdb_column_family_handle_destroy(lsm->family);
 		rocksdb_close(lsm->db);
@@ -165,6 +181,7 @@ void mg_lsm_close(struct mg_lsm *lsm)
 	rocksdb_block_based_options_destroy(lsm->table);
 	rocksdb_cache_destroy(lsm->cache);
 	mg_lsm_cache_free(lsm->values);
+	mg_free(lsm->dir);
 	mg_free(lsm);
 }
 
@@ -457,8 +474,26 @@ int mg_lsm_batch_write(struct mg_lsm_batch *batch, bool now, struct mg_error *er
 	return 0;
 }
 
+/* RocksDB asserts that a file is left alone which it could not write to (writable_file_writer.h),
+ * and does not leave it alone: on a full disk it would end the process. */
+static int check_room(const struct mg_lsm *lsm, struct mg_error *err)
+{
+	uint64_t free_bytes = 0;
+
+	if (mg_disk_free(lsm->dir, &free_bytes, NULL) == 0 && free_bytes < FLUSH_ROOM_BYTES) {
+		return mg_error_set(err, MG_E_DISK_FULL, "less than %u MB are free where the keys lie",
+		                    FLUSH_ROOM_BYTES >> 20);
+	}
+	return 0;
+}
+
 int mg_lsm_flush(struct mg_lsm *lsm, struct mg_error *err)
 {
+	int code = check_room(lsm, err);
+
+	if (code) {
+		return code;
+	}
 	rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
 	char *text = NULL;
 

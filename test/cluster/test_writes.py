@@ -351,6 +351,12 @@ def a_small_disk(tmp_path, monkeypatch):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+def fill(disk):
+    with (disk / "filler").open("ab", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+
+
 def test_a_full_disk_ends_writing_and_nothing_else(small_disk, new_cluster):
     cluster = new_cluster(scale=0, shards=2)
     cluster.start_server()
@@ -364,12 +370,11 @@ def test_a_full_disk_ends_writing_and_nothing_else(small_disk, new_cluster):
         rows += 60000
     assert "53100" in result.stderr and "Make room" in result.stderr
     assert rows > 0 and cluster.rows("SELECT count(*) FROM t") == [[rows]]
-    with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-        while True:
-            filler.write(bytes(4096))
+    fill(small_disk)
     cluster.processes["server"].terminate()
-    assert cluster.processes["server"].wait(60) == 0
+    assert cluster.processes["server"].wait(60) == 0, cluster.log()
     assert cluster.log().count("event=shard.checkpoint") <= 2, cluster.log()
+    fill(small_disk)  # what it has tidied up at its end, too
     refused = subprocess.run([PROGRAM, "server", "--data-dir", cluster.data, "--listen", "127.0.0.1:0"], capture_output=True, text=True,
                              timeout=60, check=False)
     assert refused.returncode == 1 and "Make room" in refused.stderr, refused.stderr

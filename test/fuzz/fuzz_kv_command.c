@@ -3,6 +3,7 @@
  * the same way again.
  */
 #include "base/mem.h"
+#include "replica/kv_check.h"
 #include "replica/kv_command.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -26,6 +27,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct mg_error err = { 0 };
 
 	if (mg_kv_entry_decode(data, size, &entry, &err)) {
+		return 0;
+	}
+	if (entry.kind == MG_KV_COMPARE) { /* what is behind is a command of its own */
+		struct mg_command command;
+
+		(void)mg_kv_check_decode(&entry, &command, &err);
 		return 0;
 	}
 	struct mg_out out = mg_out(mg_alloc(size + 1), size);
