@@ -1,8 +1,7 @@
 """Jobs of keys and values: our servers beside Redis and etcd on this machine, all over TLS, by the same load generator."""
 import os
-import time
 
-from nodes import Etcd, Redis, Servers, peak_mb, rss_mb, until
+from nodes import Etcd, Redis, Servers, peak_mb, rss_mb
 from writes import calibration, middle, with_cpu
 
 
@@ -98,15 +97,7 @@ def job_tenmillion(args, work):
         filled = servers.load_keys("fill", 4, 1, keys, 256)
         peak = {one: round(peak_mb(process.pid)) for one, process in servers.processes.items()}
         after = {one: round(rss_mb(process.pid)) for one, process in servers.processes.items()}
-        times = {}
-        for how in ("stopped", "killed"):
-            process = servers.processes[name]
-            process.kill() if how == "killed" else process.terminate()
-            process.wait()
-            start = time.monotonic()
-            servers.start_one(name)
-            until(f"{name} to be ready", lambda: servers.healthy(name))
-            times[how] = round(time.monotonic() - start, 2)
+        times = {how: round(servers.restart_s(name, how), 2) for how in ("stopped", "killed")}
         stored = int(servers.query("SELECT sum(keys) FROM cluster.kv_namespaces", name)[0][0])
         again = round(peak_mb(servers.processes[name].pid))
     most = max(peak.values())

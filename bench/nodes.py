@@ -131,6 +131,16 @@ class Servers(Group):
         self.start(name, [PROGRAM, "server", "--data-dir", self.dirs[name], "--listen", f"127.0.0.1:{self.ports[name]}",
                           "--node-id", name, *options])
 
+    def restart_s(self, name, how):
+        """Stops it ("stopped": SIGTERM, "killed": kill -9); seconds from its start until it serves."""
+        process = self.processes[name]
+        process.kill() if how == "killed" else process.terminate()
+        process.wait()
+        start = time.monotonic()
+        self.start_one(name)
+        until(f"{name} to be ready", lambda: self.healthy(name))
+        return time.monotonic() - start
+
     def url(self, name):
         return f"https://127.0.0.1:{self.ports[name]}"
 

@@ -152,13 +152,7 @@ def job_restart(args, work):
             for how in ("stopped", "killed"):
                 # What came since the last checkpoint is in the log alone.
                 servers.execute(f"INSERT INTO bench_big SELECT -i, 'x' FROM range({10000 * turn + 1}, {10000 * turn + 10001}) r(i)")
-                process = servers.processes[name]
-                process.kill() if how == "killed" else process.terminate()
-                process.wait()
-                start = time.monotonic()
-                servers.start_one(name)
-                until(f"{name} to be ready", lambda: servers.healthy(name))
-                times[how].append(time.monotonic() - start)
+                times[how].append(servers.restart_s(name, how))
         shards = os.path.join(servers.dirs[name], "shards")
         size = sum(os.path.getsize(os.path.join(shards, f)) for f in os.listdir(shards)) / 1e9
     medians = {how: round(statistics.median(t), 2) for how, t in times.items()}

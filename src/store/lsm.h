@@ -37,7 +37,7 @@ const char *mg_lsm_version(void); /* "7.8.3": of the files, for manifests */
 
 /* Owns: the caller.  Fails: MG_E_CORRUPT, MG_E_IO, MG_E_DISK_FULL. */
 int mg_lsm_open(struct mg_lsm **out, const struct mg_lsm_options *options, struct mg_error *err);
-void mg_lsm_close(struct mg_lsm *lsm); /* flushes; NULL is fine */
+void mg_lsm_close(struct mg_lsm *lsm); /* flushes, when the disk has room; NULL is fine */
 
 /* ---- reading ---- */
 
@@ -86,7 +86,8 @@ void mg_lsm_batch_back(struct mg_lsm_batch *batch);
  */
 int mg_lsm_batch_write(struct mg_lsm_batch *batch, bool now, struct mg_error *err);
 
-/* Returns when all that was written is durable. */
+/* Returns when all that was written is durable.  Fails: MG_E_IO; MG_E_DISK_FULL, also when less
+ * than 32 MB are free, and then nothing was tried. */
 int mg_lsm_flush(struct mg_lsm *lsm, struct mg_error *err);
 
 /* The first key behind all that begin with the prefix, in room for prefix.len bytes; len 0: there
