@@ -108,7 +108,7 @@ class Cluster:
 
 
 def peer_file(work, scale):
-    path = os.path.join(work, f"plain-{scale}.duckdb")
+    path = os.path.join(work, f"peer-{scale}.duckdb")
     if not os.path.exists(path):
         import duckdb
         con = duckdb.connect(path + ".part")
