@@ -1,4 +1,5 @@
 """That the checkers find what they are for, and that a few seconds of faults leave no anomaly. The rest is `make chaos`."""
+import inspect
 import json
 import pathlib
 import subprocess
@@ -10,6 +11,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import checkers  # noqa: E402  (the folder is no package: its files are a program of their own)
+import workloads  # noqa: E402
 from client import History, batch_outcome, key_outcome, outcome_of  # noqa: E402
 
 pytestmark = pytest.mark.threads
@@ -25,6 +27,17 @@ def appended(value, begin, end, outcome="ok", keys=(7,)):
 
 def read_list(begin, end, *values, key=7):
     return operation("read", begin, end, lists=[[key, [[place + 1, value] for place, value in enumerate(values)]]])
+
+
+METHODS = [name for name, what in vars(workloads.Workload).items() if inspect.isfunction(what) and name != "__init__"]
+
+
+@pytest.mark.parametrize("workload", workloads.ALL.values(), ids=workloads.ALL)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_workload_has_no_method_of_another_shape_than_the_runner_calls(workload, name):
+    """One that a workload has for itself, and calls as one of these, is found here and not in the middle of a night."""
+    own, called = (inspect.signature(getattr(cls, name)).parameters for cls in (workload, workloads.Workload))
+    assert list(own) == list(called)
 
 
 LISTS = [(7, 1, 10), (7, 2, 11)]

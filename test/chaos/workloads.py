@@ -142,7 +142,7 @@ class Bank(Workload):
         elif what < 0.5:
             outcome = client.together(node, [(sql, ()) for sql in self.statements(move, giver, taker, amount)])
         else:
-            self.read(number, client, node, begin, what > 0.9)
+            self.take_sums(number, client, node, begin, what > 0.9)
             return
         self.history.add(number, node, "move", begin, outcome, move=move, giver=giver, taker=taker, amount=amount)
 
@@ -167,7 +167,7 @@ class Bank(Workload):
                 return Outcome(FAIL, error=done.error or f"{done.affected()} rows: {sql}")
         return client.commit(node, tx)
 
-    def read(self, number, client, node, begin, inside):
+    def take_sums(self, number, client, node, begin, inside):
         """The sum by one statement, or by two of one transaction: both see one moment."""
         sum_of = f"SELECT sum(money)::INTEGER, count(*), min(money) FROM {self.account()}"
         if not inside:
