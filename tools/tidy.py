@@ -15,7 +15,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = ["base", "os", "codec", "net", "client", "store", "raft", "catalog", "sql", "auth",
-          "replica", "exec", "session", "door", "server", "cli"]
+          "replica", "exec", "session", "job", "door", "server", "cli"]
 RANK = {name: rank for rank, name in enumerate(LAYERS)}
 
 # Foreign headers that only some files may see: pattern of the header, pattern of the file.

@@ -98,6 +98,14 @@ const struct mg_option mg_options_server[] = {
 	  .kind = MG_O_FLAG,
 	  .help = "each linearizable read asks a majority: for machines whose clocks are not to be "
 	          "trusted" },
+	{ .name = "python",
+	  .kind = MG_O_TEXT,
+	  .value = "PROGRAM",
+	  .help = "of jobs, with numpy and pyarrow; default: the one that the build has set up, or "
+	          "python3" },
+	{ .name = "no-jobs",
+	  .kind = MG_O_FLAG,
+	  .help = "run no code of users, not even confined" },
 	{ .name = "copy-path",
 	  .kind = MG_O_TEXT,
 	  .value = "DIR[:DIR]",
@@ -264,6 +272,8 @@ int mg_command_server(const struct mg_options *options)
 		.query_memory_bytes = mg_options_int(options, "query-memory-limit"),
 		.changes_bytes = mg_options_int(options, "changes-retention"),
 		.no_leases = mg_options_flag(options, "no-read-leases"),
+		.python = mg_options_text(options, "python"),
+		.no_jobs = mg_options_flag(options, "no-jobs"),
 		.copy_paths = mg_options_text(options, "copy-path"),
 		.copy_paths_write = mg_options_text(options, "copy-path-write"),
 		.write_bytes = mg_options_int(options, "write-memory"),

@@ -96,6 +96,22 @@ static const struct mg_option enable_keys_options[] = {
 	{ 0 },
 };
 
+static const struct mg_option job_options[] = {
+	{ .name = "set",
+	  .kind = MG_O_TEXT,
+	  .value = "NAME=VALUE",
+	  .between = '\n',
+	  .help = "a name that the file is given; a value that is JSON is a number, a list, ...; may be "
+	          "repeated" },
+	{ .name = "source",
+	  .kind = MG_O_TEXT,
+	  .value = "SQL",
+	  .help = "a table or a SELECT, in place of the file's own" },
+	{ .name = "format", .kind = MG_O_CHOICE, .choices = "text|json", .fallback = "text",
+	  .help = "json: a text is in quotes, too" },
+	{ 0 },
+};
+
 static const struct mg_option rebalance_options[] = {
 	{ .name = "timeout",
 	  .kind = MG_O_MS,
@@ -258,6 +274,17 @@ const struct mg_command mg_commands[] = {
 	  .example = "  merganser cluster shards --format json",
 	  .tables = TABLES(format_options, mg_options_connection),
 	  .run = mg_command_cluster_shards },
+	{ .name = "job run",
+	  .arguments = "FILE.py",
+	  .arguments_min = 1,
+	  .arguments_max = 1,
+	  .summary = "run a file's mapper and reducer over the rows of a SELECT, and print the result",
+	  .text = "What the file prints, and its traceback, go to standard error; a mapper that fails "
+	          "ends with 3.",
+	  .example = "  merganser job run histogram.py --set bins=50\n"
+	             "  merganser job run words.py --source 'SELECT l_comment FROM lineitem'",
+	  .tables = TABLES(job_options, mg_options_connection),
+	  .run = mg_command_job_run },
 	{ .name = "kv get",
 	  .arguments = "KEY",
 	  .arguments_min = 1,

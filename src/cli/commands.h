@@ -37,6 +37,7 @@ int mg_command_kv_cas(const struct mg_options *options);
 int mg_command_kv_batch(const struct mg_options *options);
 int mg_command_kv_scan(const struct mg_options *options);
 int mg_command_kv_watch(const struct mg_options *options);
+int mg_command_job_run(const struct mg_options *options);
 int mg_command_import(const struct mg_options *options);
 int mg_command_export(const struct mg_options *options);
 int mg_command_completion(const struct mg_options *options);

@@ -24,10 +24,13 @@ struct mg_join_caller {
 	bool same_host;
 };
 
+struct mg_nursery;
+
 struct mg_doors_options {
 	struct mg_engine *engine; /* all borrowed */
 	struct mg_catalog *catalog;
 	struct mg_login *login;
+	struct mg_nursery *nursery; /* of jobs; NULL: none are run here */
 	const char *node_name;
 	/* For admission and logs, see session.h; zeros are the defaults (slow_ms: 10 s). */
 	size_t running_max, queue_max, threads_max;

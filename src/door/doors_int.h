@@ -101,6 +101,10 @@ void mg_rest_kv_subscribe(struct mg_doors *doors, struct mg_http_request *reques
  * False after an answer. */
 bool mg_rest_kv_id(struct mg_http_request *request, const char *user, struct mg_str *out);
 
+/* ---- rest_jobs.c: POST /jobs ---- */
+void mg_rest_jobs(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                  enum mg_role role);
+
 /* ---- rest_kv_batch.c: POST /kv/NAMESPACE/batch ---- */
 void mg_rest_kv_batch(struct mg_doors *doors, struct mg_http_request *request, const char *user);
 

@@ -312,6 +312,8 @@ static void get_page(struct mg_doors *doors, struct mg_http_request *request)
 		"<code>?from=</code></td></tr>\n"
 		"<tr><td><code>/kv/NAMESPACE/KEY</code></td><td>keys and values; "
 		"<code>/kv/NAMESPACE/watch</code>: what changes in them</td></tr>\n"
+		"<tr><td><code>POST /jobs</code></td><td>a mapper and a reducer in Python, over the rows of "
+		"a SELECT</td></tr>\n"
 		"<tr><td><code>/status</code></td><td>node and cluster as JSON</td></tr>\n"
 		"<tr><td><code>/metrics</code></td><td>Prometheus</td></tr>\n"
 		"<tr><td><code>/health</code>, <code>/ping</code></td><td>without login</td></tr>\n"
@@ -486,20 +488,6 @@ static void open_worker(struct mg_doors *doors, struct mg_http_request *request,
 	mg_rest_error(request, &err, 0);
 }
 
-static void not_yet(struct mg_doors *doors, struct mg_http_request *request, const char *user,
-                    enum mg_role role)
-{
-	struct mg_error err = { 0 };
-
-	(void)doors;
-	(void)user;
-	(void)role;
-	mg_error_set(&err, MG_E_UNSUPPORTED, "\"%s\" is not served by this version",
-	             mg_http_path(request));
-	mg_error_hint(&err, "SQL is served at /db/query and /db/execute.");
-	mg_rest_error(request, &err, 0);
-}
-
 /* ---- routes ---- */
 
 struct route {
@@ -533,7 +521,7 @@ static const struct route routes[] = {
 	{ "/query", false, "POST", NULL, mg_rest_kv_query, MG_LOGIN_CLIENT },
 	{ "/subscribe", false, "POST", NULL, mg_rest_kv_subscribe, MG_LOGIN_CLIENT },
 	{ "/kv/", true, "GET, HEAD, PUT, DELETE, POST", NULL, mg_rest_kv, MG_LOGIN_CLIENT },
-	{ "/jobs", true, "GET, HEAD, POST, DELETE", NULL, not_yet, MG_LOGIN_CLIENT },
+	{ "/jobs", true, "GET, HEAD, POST, DELETE", NULL, mg_rest_jobs, MG_LOGIN_CLIENT },
 };
 
 static const struct route *find_route(const char *path)
@@ -611,7 +599,8 @@ static size_t kv_body(struct mg_http_request *request)
 size_t mg_rest_head(struct mg_http_request *request, void *arg)
 {
 	const char *path = mg_http_path(request);
-	bool sql = strcmp(path, "/db/query") == 0 || strcmp(path, "/db/execute") == 0;
+	bool sql = strcmp(path, "/db/query") == 0 || strcmp(path, "/db/execute") == 0 ||
+	           strcmp(path, "/jobs") == 0;
 
 	(void)arg;
 	if (strcmp(path, "/db/execute") == 0 && mg_http_query(request, "sql")) {

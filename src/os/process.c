@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -50,9 +51,9 @@ static size_t count_of(const char *const *list)
 }
 
 /* Ours without what is replaced, then the added settings.  The table is heap, the texts are not. */
-static char **environment(const char *const *added)
+static char **environment(const char *const *added, bool only)
 {
-	size_t ours = count_of((const char *const *)environ);
+	size_t ours = only ? 0 : count_of((const char *const *)environ);
 	size_t more = count_of(added);
 	char **table = mg_alloc((ours + more + 1) * sizeof *table);
 	size_t used = 0;
@@ -104,6 +105,14 @@ static int wire_one(struct wiring *w, int index, enum mg_stdio kind, const char 
 		}
 		w->child[index] = pair[index == 0 ? 0 : 1];
 		w->parent[index] = pair[index == 0 ? 1 : 0];
+		return 0;
+	case MG_STDIO_SOCKET:
+		mg_assert(index == 0);
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+			return errno;
+		}
+		w->child[index] = pair[1];
+		w->parent[index] = pair[0];
 		return 0;
 	default:
 		return 0;
@@ -224,7 +233,7 @@ int mg_process_start(struct mg_process *process, const struct mg_process_options
 {
 	*process = (struct mg_process){ .pid = 0, .in_fd = -1, .out_fd = -1, .err_fd = -1 };
 	const char *program = options->argv[0];
-	char **env = environment(options->env);
+	char **env = environment(options->env, options->only_env);
 	int report[2] = { -1, -1 };
 	struct wiring w;
 	pid_t parent = getpid();

@@ -20,13 +20,15 @@ enum mg_stdio {
 	MG_STDIO_NULL, /* /dev/null */
 	MG_STDIO_PIPE, /* the starter holds the other end */
 	MG_STDIO_FILE, /* out and err only: appended to out_path / err_path */
-	MG_STDIO_OUT   /* err only: where stdout goes */
+	MG_STDIO_OUT,  /* err only: where stdout goes */
+	MG_STDIO_SOCKET /* in only: both ways, of whole messages (handover.h); our end is in_fd */
 };
 
 struct mg_process_options {
 	const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH */
 	const char *const
 		*env;        /* "NAME=value" added to or replacing ours; NULL-terminated; may be NULL */
+	bool only_env;   /* nothing of ours: env is all that it gets */
 	const char *cwd; /* NULL: ours */
 	enum mg_stdio in, out, err;
 	const char *out_path, *err_path;

@@ -15,6 +15,7 @@
 #include "door/doors.h"
 #include "exec/engine.h"
 #include "exec/hub.h"
+#include "job/nursery.h"
 #include "mg_version.h"
 #include "net/net.h"
 #include "os/clock.h"
@@ -54,6 +55,7 @@ struct server {
 	struct mg_doors *doors;
 	_Atomic(struct mg_doors *) open_doors; /* NULL: not yet */
 	struct mg_peering *peering;
+	struct mg_nursery *nursery;
 	struct mg_tls *tls;
 	struct mg_loop *loops[LOOPS_MAX];
 	size_t loop_count;
@@ -439,11 +441,16 @@ static int open_doors(struct server *server, struct mg_error *err)
 		                                  .catch_up = catch_up,
 		                                  .has_replicas = has_replicas,
 		                                  .arg = server };
+	if (!options->no_jobs) {
+		server->nursery =
+			mg_nursery_new(&(struct mg_nursery_options){ .python = options->python });
+	}
 	struct mg_doors_options doors = {
 		.engine = server->engine,
 		.catalog = server->catalog,
 		.login = server->login,
 		.node_name = server->node_id,
+		.nursery = server->nursery,
 		.require_cert = options->require_client_cert,
 		.running_max = options->queries_max,
 		.worker_upgrade = worker_upgrade,
@@ -610,6 +617,7 @@ static void stop(struct server *server)
 	mg_engine_close(server->engine);
 	mg_peering_free(server->peering);
 	mg_doors_free(server->doors);
+	mg_nursery_free(server->nursery);
 	if (server->login) {
 		mg_login_free(server->login);
 	}

@@ -32,6 +32,8 @@ struct mg_server_options {
 	uint64_t query_memory_bytes;    /* 0: an eighth of that */
 	uint64_t changes_bytes;         /* of changes that are kept for who follows them; 0: none */
 	bool no_leases;                 /* each linearizable read asks a majority (raft/lease.h) */
+	const char *python;             /* of jobs; NULL: what the build has set up, or python3 */
+	bool no_jobs;                   /* no code of users is run here */
 	const char *copy_paths;         /* directories that COPY may read, ':' between; or NULL */
 	const char *copy_paths_write;   /* and write */
 	uint64_t write_bytes;           /* rows of one statement that writes in memory; 0: 32 MiB */

@@ -1,0 +1,51 @@
+/*
+ * nursery.h - where the processes of jobs come from: one Python of this server that has loaded what
+ * jobs need (zygote.py), and forks a confined process (confine.py) for each that begins.
+ *
+ * It is started when the first job comes, and again when it was lost.  What lives in it has none of
+ * our descriptors and none of our environment.  Nothing in it outlives us.
+ *
+ * Thread: any.
+ */
+#ifndef MG_JOB_NURSERY_H
+#define MG_JOB_NURSERY_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mg_nursery;
+
+struct mg_nursery_options {
+	const char *python;    /* a program, by its path or in PATH; NULL: mg_nursery_python */
+	uint64_t memory_bytes; /* of a process, beside Python and its packages; 0: 1 GiB */
+	uint32_t cpu_s;        /* processor time of one; 0: 600 */
+};
+
+/* What is known of it: for /status. */
+struct mg_nursery_info {
+	bool running;
+	int landlock;      /* the kernel's version; 0: there is none, so no job can be held */
+	char python[32];   /* version */
+	char packages[64]; /* "numpy pyarrow" */
+	size_t processes;
+};
+
+struct mg_nursery *mg_nursery_new(const struct mg_nursery_options *options);
+void mg_nursery_free(struct mg_nursery *nursery); /* ends all; no call may be under way; NULL is fine */
+/* The Python that the build has set up, when it is there; else "python3".  Heap. */
+char *mg_nursery_python(void);
+
+/* Begins a process; *fd: our end of its socket, the caller's.  Waits while Python starts.  Fails:
+ * MG_E_UNAVAILABLE (there is no Python, or it does not start), MG_E_UNSUPPORTED (this machine cannot
+ * confine it). */
+int mg_nursery_begin(struct mg_nursery *nursery, uint64_t *number, int *fd, struct mg_error *err);
+/* Ends a process that was begun; one that is gone is fine. */
+void mg_nursery_end(struct mg_nursery *nursery, uint64_t number);
+/* How it has ended: its exit status, or minus the signal.  False: not heard of within a second. */
+bool mg_nursery_ended(struct mg_nursery *nursery, uint64_t number, int *status);
+void mg_nursery_look(struct mg_nursery *nursery, struct mg_nursery_info *info);
+
+#endif
