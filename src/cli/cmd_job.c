@@ -56,7 +56,8 @@ static int add_values(const struct mg_options *options, struct mg_sb *out, struc
 
 static int make_request(const struct mg_options *options, struct mg_sb *out, struct mg_error *err)
 {
-	const char *path = mg_options_argument(options, 0), *source = mg_options_text(options, "source");
+	const char *path = mg_options_argument(options, 0);
+	const char *source = mg_options_text(options, "source");
 	char *code_text = NULL;
 	size_t size = 0;
 	int code = mg_file_read(path, FILE_MAX, &code_text, &size, err);

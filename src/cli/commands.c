@@ -101,8 +101,8 @@ static const struct mg_option job_options[] = {
 	  .kind = MG_O_TEXT,
 	  .value = "NAME=VALUE",
 	  .between = '\n',
-	  .help = "a name that the file is given; a value that is JSON is a number, a list, ...; may be "
-	          "repeated" },
+	  .help = "a name that the file is given; a value that is JSON is a number, a list, ...; may "
+	          "be repeated" },
 	{ .name = "source",
 	  .kind = MG_O_TEXT,
 	  .value = "SQL",

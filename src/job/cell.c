@@ -57,17 +57,17 @@ static int say_gone(struct mg_cell *cell, struct mg_error *err)
 	bool known = mg_nursery_ended(cell->options.nursery, cell->number, &status);
 
 	if (known && (status == SIGKILL_STATUS || status == SIGXCPU_STATUS)) {
-		mg_error_set(err, MG_E_NODE, "the job's process was ended: it has used up its processor "
+		mg_error_set(err, MG_E_DATA, "the job's process was ended: it has used up its processor "
 		                             "time or the machine's memory");
 	} else if (known && status < 0) {
-		mg_error_set(err, MG_E_NODE, "the job's process was ended by signal %d in the user's code",
+		mg_error_set(err, MG_E_DATA, "the job's process was ended by signal %d in the user's code",
 		             -status);
 	} else {
-		mg_error_set(err, MG_E_NODE, "the user's code has ended the job's process, with status %d",
+		mg_error_set(err, MG_E_DATA, "the user's code has ended the job's process, with status %d",
 		             status);
 	}
 	mg_error_hint(err, "The server is not touched by it. Look into the code, and run it again.");
-	return MG_E_NODE;
+	return MG_E_DATA;
 }
 
 static int explain(struct mg_cell *cell, int code, struct mg_error *err)
@@ -116,6 +116,22 @@ int mg_cell_fd(const struct mg_cell *cell)
 
 /* ---- answers ---- */
 
+static bool fits(enum mg_cell_ask asked, uint32_t kind)
+{
+	static const uint32_t of[] = { [MG_CELL_LOAD] = READY, [MG_CELL_CHUNK] = DONE,
+		                           [MG_CELL_MERGE] = DONE, [MG_CELL_TAKE] = VALUE,
+		                           [MG_CELL_FINISH] = RESULT };
+
+	return kind == FAILED || of[asked] == kind;
+}
+
+static uint64_t most_of(uint32_t kind)
+{
+	return kind == PRINTED || kind == FAILED ? PRINTED_MAX
+	       : kind == RESULT                  ? MG_CELL_RESULT_MAX
+	                                         : MG_CELL_VALUE_MAX;
+}
+
 static int read_some(struct mg_cell *cell, void *data, size_t size, struct mg_error *err)
 {
 	return explain(cell,
@@ -137,10 +153,14 @@ static int read_frame(struct mg_cell *cell, uint32_t *kind, struct mg_buf **out,
 	}
 	memcpy(kind, head, sizeof *kind);
 	memcpy(&size, head + sizeof *kind, sizeof size);
-	if (size > MG_CELL_ANSWER_MAX || (*kind == PRINTED && size > PRINTED_MAX)) {
-		mg_error_set(err, MG_E_LIMIT, "the job's value has %" PRIu64 " bytes, more than %d MiB", size,
-		             MG_CELL_ANSWER_MAX >> 20);
-		mg_error_hint(err, "Let the reducer keep less.");
+	if (*kind != PRINTED && !fits(cell->asked, *kind)) {
+		return mg_error_set(err, MG_E_DATA, "the job's process has said something else than it was "
+		                                    "asked: its code writes to our socket");
+	}
+	if (size > most_of(*kind)) {
+		mg_error_set(err, MG_E_LIMIT, "the job's value has %" PRIu64 " bytes, more than %" PRIu64
+		                              " MiB", size, most_of(*kind) >> 20);
+		mg_error_hint(err, "Let the reducer or the finalizer keep less.");
 		return MG_E_LIMIT;
 	}
 	*out = mg_buf_new((size_t)size + 1);
@@ -182,15 +202,6 @@ static int say_raised(struct mg_cell *cell, const struct mg_buf *frame, struct m
 	return code;
 }
 
-static bool fits(enum mg_cell_ask asked, uint32_t kind)
-{
-	static const uint32_t of[] = { [MG_CELL_LOAD] = READY, [MG_CELL_CHUNK] = DONE,
-		                           [MG_CELL_MERGE] = DONE, [MG_CELL_TAKE] = VALUE,
-		                           [MG_CELL_FINISH] = RESULT };
-
-	return kind == FAILED || of[asked] == kind;
-}
-
 int mg_cell_answer(struct mg_cell *cell, struct mg_buf **out, struct mg_error *err)
 {
 	struct mg_buf *frame = NULL;
@@ -206,10 +217,7 @@ int mg_cell_answer(struct mg_cell *cell, struct mg_buf **out, struct mg_error *e
 			                      (struct mg_str){ (const char *)frame->data, frame->size });
 		}
 	}
-	if (!code && !fits(cell->asked, kind)) {
-		code = mg_error_set(err, MG_E_PROTOCOL, "the job's process has said something else than it "
-		                                        "was asked: its code writes to our socket");
-	} else if (!code && kind == FAILED) {
+	if (!code && kind == FAILED) {
 		code = say_raised(cell, frame, err);
 	}
 	cell->asked = 0;

@@ -16,7 +16,7 @@
 
 enum mg_cell_ask { MG_CELL_LOAD = 1, MG_CELL_CHUNK, MG_CELL_MERGE, MG_CELL_TAKE, MG_CELL_FINISH };
 
-enum { MG_CELL_ANSWER_MAX = 256 << 20 };
+enum { MG_CELL_VALUE_MAX = 256 << 20, MG_CELL_RESULT_MAX = 32 << 20 };
 
 struct mg_cell;
 
@@ -33,16 +33,16 @@ int mg_cell_begin(struct mg_cell **out, const struct mg_cell_options *options,
                   struct mg_error *err);
 void mg_cell_end(struct mg_cell *cell); /* also in the middle of its work; NULL is fine */
 
-/* Asks it; it must be idle.  parts: the payload, in pieces.  Fails: MG_E_CANCELLED; MG_E_NODE when it
- * is gone. */
+/* Asks it; it must be idle.  parts: the payload, in pieces.  Fails: MG_E_CANCELLED; MG_E_DATA when
+ * the user's code has ended it. */
 int mg_cell_ask(struct mg_cell *cell, enum mg_cell_ask ask, const struct mg_str *parts,
                 size_t count, struct mg_error *err);
 bool mg_cell_is_idle(const struct mg_cell *cell);
 int mg_cell_fd(const struct mg_cell *cell); /* readable when it has something to say */
-/* Its answer, which it waits for; then it is idle.  *out may be NULL: an answer without a payload is
- * expected.  Fails: MG_E_DATA, the user's code has raised: message and detail say what and where, and
- * mg_cell_traceback the whole; MG_E_USAGE, the file does not keep the contract; as mg_cell_ask;
- * MG_E_LIMIT, MG_E_PROTOCOL. */
+/* Its answer, which it waits for; then it is idle.  *out may be NULL: an answer without a payload
+ * is expected.  Fails: MG_E_DATA, the user's code has raised: message and detail say what and
+ * where, mg_cell_traceback the whole; MG_E_USAGE, the file does not keep the contract; MG_E_LIMIT,
+ * what it says is too large; as mg_cell_ask. */
 int mg_cell_answer(struct mg_cell *cell, struct mg_buf **out, struct mg_error *err);
 /* Of the last MG_E_DATA, until the next call; "". */
 const char *mg_cell_traceback(const struct mg_cell *cell);

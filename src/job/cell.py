@@ -22,6 +22,8 @@ HEAD = struct.Struct("=IQ")
 LOAD, CHUNK, MERGE, TAKE, FINISH = range(1, 6)                  # asked
 READY, DONE, VALUE, RESULT, FAILED, PRINTED = range(101, 107)  # answered
 USERS_FILE = "<job>"
+MODULE_NAMES = {"map": "mapper", "reduce": "reducer", "finish": "finalizer"}
+SETTINGS = ("source", "key", "chunk_size", "streaming")
 PRINTED_MAX = 1 << 16
 
 
@@ -133,7 +135,7 @@ class File:
 
     def find(self):
         if not self.of_class:
-            return {ours: getattr(self.module, theirs, None) for ours, theirs in (("map", "mapper"), ("reduce", "reducer"), ("finish", "finalizer"))}
+            return {ours: getattr(self.module, theirs, None) for ours, theirs in MODULE_NAMES.items()}
         cls = self.of_class[0]
         one = cls()
         if hasattr(one, "setup"):
@@ -142,7 +144,7 @@ class File:
 
     def settings(self):
         """What the server must know of it."""
-        own = self.of_class[1] if self.of_class else {name: getattr(self.module, name, None) for name in ("source", "key", "chunk_size", "streaming")}
+        own = self.of_class[1] if self.of_class else {name: getattr(self.module, name, None) for name in SETTINGS}
         source, chunk = own["source"], own["chunk_size"]
         if not isinstance(source, str) or not source.strip():
             raise Mistake("the file does not say its source: source = \"a table, or a SELECT\"")
@@ -279,9 +281,8 @@ def users_frames(error):
     first = next((i for i, frame in enumerate(frames) if frame.filename == USERS_FILE), len(frames))
     kept = frames[first:]
     line = own[-1].lineno if own else error.lineno if isinstance(error, SyntaxError) else 0
-    text = "".join(traceback.format_exception(type(error), error, None)) if not kept else \
-        "Traceback (most recent call last):\n" + "".join(traceback.format_list(kept)) + "".join(traceback.format_exception_only(type(error), error))
-    return text, line
+    head = ["Traceback (most recent call last):\n", *traceback.format_list(kept)] if kept else []
+    return "".join(head + traceback.format_exception_only(type(error), error)), line
 
 
 def failure(error):
@@ -298,6 +299,7 @@ class Cell:
     def __init__(self, fd):
         self.fd, self.meta = fd, {}
         self.file = self.values = None
+        self.rows_max = 0  # of what a mapper is given at once; 0: what has come
         self.printed = sys.stdout = sys.stderr = Printed()
 
     def load(self, payload):
@@ -305,15 +307,21 @@ class Cell:
         self.meta = asked["meta"]
         self.file = File(asked["code"], asked["values"])
         self.values = Values(self.file)
-        return READY, json.dumps(self.file.settings()).encode()
+        settings = self.file.settings()
+        self.rows_max = settings["chunk_size"]
+        return READY, json.dumps(settings).encode()
 
     def chunk(self, payload):
         import pyarrow
         with pyarrow.ipc.open_stream(pyarrow.py_buffer(payload)) as reader:
             for arrow in reader:
-                if arrow.num_rows:
-                    self.values.add(self.values.of_chunk(self.file.functions["map"](Batch(arrow, self.meta))))
+                step = self.rows_max or arrow.num_rows
+                for start in range(0, arrow.num_rows, step or 1):
+                    self.map(arrow.slice(start, step))
         return DONE, b""
+
+    def map(self, arrow):
+        self.values.add(self.values.of_chunk(self.file.functions["map"](Batch(arrow, self.meta))))
 
     def merge(self, payload):
         self.values.add(pickle.loads(payload))

@@ -161,8 +161,8 @@ def program(pid):
     for name, allowed in special.items():
         body = []
         for argument, value in allowed:
-            body += [(LOAD, 0, 0, low(argument)), (EQUAL, 0, 3, value & 0xFFFFFFFF), (LOAD, 0, 0, high(argument)), (EQUAL, 0, 1, value >> 32),
-                     (RETURN, 0, 0, ALLOW)]
+            body += [(LOAD, 0, 0, low(argument)), (EQUAL, 0, 3, value & 0xFFFFFFFF),
+                     (LOAD, 0, 0, high(argument)), (EQUAL, 0, 1, value >> 32), (RETURN, 0, 0, ALLOW)]
         body.append((RETURN, 0, 0, fails_with(EPERM)))
         code += [(EQUAL, 0, len(body), numbers[name]), *body]
     code.append((RETURN, 0, 0, fails_with(EPERM)))

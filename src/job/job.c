@@ -129,7 +129,10 @@ static int idle_cell(struct work *work, struct mg_cell **out, struct mg_error *e
 		int code = begin_cell(work, NULL, err);
 
 		*out = work->cells[work->count - 1];
-		return code;
+		if (code != MG_E_BUSY) {
+			return code;
+		}
+		work->max = work->count; /* others have the rest */
 	}
 	return await_idle(work, out, err);
 }
@@ -275,8 +278,8 @@ static int load_file(struct work *work, struct mg_error *err)
 	code = code ? code
 	            : mg_json_parse(arena, (const char *)text->data, text->size, &settings, err);
 	if (!code && mg_json_get_text(settings, "key")) {
-		code = mg_error_set(err, MG_E_UNSUPPORTED, "key = ... is not there yet: rows of one key may "
-		                                           "be in several chunks");
+		code = mg_error_set(err, MG_E_UNSUPPORTED, "key = ... is not there yet: rows of one key "
+		                                           "may be in several chunks");
 		mg_error_hint(err, "GROUP BY in the source, or yield (key, value) from the mapper.");
 	}
 	if (!code) {

@@ -1,6 +1,6 @@
 /*
- * job.h - a job: rows of a SELECT through a user's mapper, in processes of their own, and what comes
- * of it through his reducer and finalizer.
+ * job.h - a job: rows of a SELECT through a user's mapper, in processes of their own, and what
+ * comes of it through his reducer and finalizer.
  *
  *     source --session--> batches --chunk--> processes: mapper, reducer
  *                                            one takes the others' values, reduces, finishes

@@ -1,8 +1,8 @@
 /*
  * nursery.c - see nursery.h.
  *
- * A thread of its own starts Python, because the kernel ends it with the thread that has started it,
- * and then hears what it says.
+ * A thread of its own starts Python, because the kernel ends it with the thread that has started
+ * it, and then hears what it says.
  *
  *     begin: the thread is told that one is wanted -> it starts Python -> "ready" -> begin asks
  *
@@ -29,7 +29,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { START_MS = 30 * 1000, ENDED_MS = 1000, MESSAGE_MAX = 4096, STOP_MS = 1000 };
+enum { START_MS = 30 * 1000, ENDED_MS = 1000, STOP_MS = 1000 };
+enum { PROCESSES_MAX = 32, MESSAGE_MAX = 4096 };
 #define MEMORY_BYTES ((uint64_t)1 << 30)
 #define CPU_S 600
 
@@ -149,7 +150,11 @@ static int send_program(struct mg_nursery *nursery, struct mg_error *err)
 {
 	static const struct {
 		const char *name, *text;
-	} modules[] = { { "confine", mg_job_confine }, { "cell", mg_job_cell }, { "zygote", mg_job_zygote } };
+	} modules[] = {
+		{ "confine", mg_job_confine },
+		{ "cell", mg_job_cell },
+		{ "zygote", mg_job_zygote },
+	};
 	struct mg_sb json = { 0 };
 
 	for (size_t i = 0; i < sizeof modules / sizeof modules[0]; i++) {
@@ -295,6 +300,11 @@ int mg_nursery_begin(struct mg_nursery *nursery, uint64_t *number, int *fd, stru
 
 	pthread_mutex_lock(&nursery->lock);
 	code = code ? code : await_python(nursery, err);
+	if (!code && nursery->count >= nursery->options.processes_max) {
+		code = mg_error_set(err, MG_E_BUSY, "jobs have %zu processes, as many as this server gives "
+		                                    "them", nursery->count);
+		mg_error_hint(err, "Try again when one of them has ended.");
+	}
 	if (!code) {
 		*number = ++nursery->numbers;
 		code = ask_begin(nursery, *number, pair[1], err);
@@ -384,6 +394,9 @@ struct mg_nursery *mg_nursery_new(const struct mg_nursery_options *options)
 	nursery->options = *options;
 	nursery->options.memory_bytes = options->memory_bytes ? options->memory_bytes : MEMORY_BYTES;
 	nursery->options.cpu_s = options->cpu_s ? options->cpu_s : CPU_S;
+	if (nursery->options.processes_max == 0) {
+		nursery->options.processes_max = PROCESSES_MAX;
+	}
 	nursery->python = options->python ? mg_strdup(options->python) : mg_nursery_python();
 	nursery->control = -1;
 	pthread_mutex_init(&nursery->lock, NULL);

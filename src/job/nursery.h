@@ -22,6 +22,7 @@ struct mg_nursery_options {
 	const char *python;    /* a program, by its path or in PATH; NULL: mg_nursery_python */
 	uint64_t memory_bytes; /* of a process, beside Python and its packages; 0: 1 GiB */
 	uint32_t cpu_s;        /* processor time of one; 0: 600 */
+	size_t processes_max;  /* at once; 0: 32 */
 };
 
 /* What is known of it: for /status. */
@@ -34,13 +35,14 @@ struct mg_nursery_info {
 };
 
 struct mg_nursery *mg_nursery_new(const struct mg_nursery_options *options);
-void mg_nursery_free(struct mg_nursery *nursery); /* ends all; no call may be under way; NULL is fine */
+/* Ends all; no call may be under way.  NULL is fine. */
+void mg_nursery_free(struct mg_nursery *nursery);
 /* The Python that the build has set up, when it is there; else "python3".  Heap. */
 char *mg_nursery_python(void);
 
 /* Begins a process; *fd: our end of its socket, the caller's.  Waits while Python starts.  Fails:
- * MG_E_UNAVAILABLE (there is no Python, or it does not start), MG_E_UNSUPPORTED (this machine cannot
- * confine it). */
+ * MG_E_UNAVAILABLE (there is no Python, or it does not start), MG_E_UNSUPPORTED (this machine
+ * cannot confine it), MG_E_BUSY (there are processes_max). */
 int mg_nursery_begin(struct mg_nursery *nursery, uint64_t *number, int *fd, struct mg_error *err);
 /* Ends a process that was begun; one that is gone is fine. */
 void mg_nursery_end(struct mg_nursery *nursery, uint64_t number);

@@ -20,7 +20,8 @@ int mg_handover_write(int fd, const void *data, size_t size, bool (*stopped)(voi
 /* One message over a socket of whole messages (MG_STDIO_SOCKET), and with it a descriptor, which
  * stays the caller's, too; -1: none.  Waits while the other end takes none. */
 int mg_handover_send(int socket, const void *data, size_t size, int fd, struct mg_error *err);
-/* The next message, into size bytes; *got 0: the other end is gone.  Waits.  A longer one is cut. */
+/* The next message, into size bytes; *got 0: the other end is gone.  Waits.  A longer one is cut.
+ */
 int mg_handover_receive(int socket, void *data, size_t size, size_t *got, struct mg_error *err);
 
 #endif

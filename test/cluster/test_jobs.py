@@ -1,0 +1,363 @@
+"""A mapper and a reducer in Python over the rows of a SELECT: results beside numpy's and DuckDB's own, errors with the user's lines,
+and attempts to get out of the process that runs them."""
+import collections
+import json
+import os
+import pathlib
+import threading
+import time
+
+import numpy
+import pytest
+
+from conftest import PASSWORD, USER
+from servers_kit import Servers, until
+
+SLOW_S = 120
+HISTOGRAM = """
+import numpy
+source = "SELECT l_quantity::DOUBLE AS q FROM lineitem"
+bins = 50
+def mapper(batch):
+    return numpy.histogram(batch.q, bins, range=(0, 50))[0]
+def reducer(a, b):
+    return a + b
+def finalizer(counts):
+    return {"counts": counts, "edges": numpy.histogram_bin_edges([], bins, (0, 50))}
+"""
+WORDS = """
+import collections
+source = "lineitem"
+def mapper(batch):
+    return collections.Counter(word for line in batch.l_comment for word in line.split())
+def reducer(a, b):
+    a.update(b)
+    return a
+"""
+
+
+@pytest.fixture(scope="module")
+def single():
+    from conftest import Cluster
+    cluster = Cluster(scale=0.01, shards=2)
+    servers = Servers(lambda **_: cluster, count=1)
+    servers.start("server-1")
+    yield servers
+    cluster.remove()
+
+
+def run(servers, code, name="server-1", **body):
+    return servers.post(name, "/jobs", {"code": code, **body}, timeout=SLOW_S)
+
+
+def result(servers, code, name="server-1", **body):
+    answer = run(servers, code, name, **body)
+    assert answer.status == 200, answer.body
+    return answer.json()["result"]
+
+
+def refused(servers, code, **body):
+    answer = run(servers, code, **body)
+    assert answer.status != 200, answer.body
+    return answer.status, answer.json()
+
+
+def mapper(body, source="SELECT 1 AS x"):
+    return f"source = {source!r}\ndef mapper(batch):\n    {body}\n"
+
+
+# ---- results ----
+
+
+def quantities(servers):
+    return numpy.array([row[0] for row in servers.rows("server-1", "SELECT l_quantity::DOUBLE FROM lineitem")])
+
+
+def test_a_histogram_is_numpys(single):
+    counts, edges = numpy.histogram(quantities(single), 50, range=(0, 50))
+    assert result(single, HISTOGRAM) == {"counts": counts.tolist(), "edges": edges.tolist()}
+
+
+def test_values_are_given_by_name_and_count_more_than_the_files_own(single):
+    counts, _ = numpy.histogram(quantities(single), 7, range=(0, 50))
+    assert result(single, HISTOGRAM, values={"bins": 7})["counts"] == counts.tolist()
+    assert result(single, mapper("return shared.a + shared['b'] + a"), values={"a": 1, "b": 2.5}) == [4.5]
+
+
+def test_a_word_count_is_duckdbs(single):
+    words = "SELECT unnest(string_split(l_comment, ' ')) AS word FROM lineitem"
+    expected = single.rows("server-1", f"SELECT word, count(*) FROM ({words}) WHERE word <> '' GROUP BY word")
+    assert result(single, WORDS) == dict(expected)
+
+
+def test_yielded_pairs_are_reduced_by_key(single):
+    code = ("source = 'SELECT n_regionkey, n_name FROM nation'\nchunk_size = 3\ndef mapper(batch):\n"
+            "    for region, name in zip(batch.n_regionkey, batch.n_name):\n        yield int(region), len(name)\n"
+            "def reducer(a, b):\n    return a + b\n")
+    expected = single.rows("server-1", "SELECT n_regionkey, sum(length(n_name)) FROM nation GROUP BY ALL")
+    assert result(single, code) == {str(region): int(total) for region, total in expected}
+
+
+def test_a_class_under_the_decorator(single):
+    code = ("import merganser as mg\n@mg.job(source='SELECT range AS x FROM range(10000)', chunk_size=1000)\nclass Sum:\n"
+            "    def setup(self, shared):\n        self.by = shared['by']\n"
+            "    def map(self, batch):\n        return int(batch['x'].sum()) * self.by\n"
+            "    def reduce(self, a, b):\n        return a + b\n    def finish(self, v):\n        return [v]\n")
+    assert result(single, code, values={"by": 3}) == [3 * sum(range(10000))]
+
+
+def test_chunks_have_as_many_rows_as_the_file_says(single):
+    answer = run(single, "source = 'SELECT range AS x FROM range(10000)'\nchunk_size = 2500\ndef mapper(b):\n    return b.size\n")
+    assert answer.json()["rows"] == 10000
+    assert sum(answer.json()["result"]) == 10000 and max(answer.json()["result"]) <= 2500
+    few = result(single, "source = 'SELECT range AS x FROM range(100)'\nchunk_size = 7\ndef mapper(b):\n    return b.size\n")
+    assert few == [7] * 14 + [2]
+
+
+def test_where_limit_and_order_are_sqls(single):
+    query = "SELECT l_orderkey FROM lineitem WHERE l_quantity > 49 ORDER BY l_orderkey DESC LIMIT 7"
+    expected = single.rows("server-1", query)
+    code = mapper("return batch.l_orderkey.tolist()", query)
+    assert result(single, code) == [[row[0] for row in expected]]
+
+
+def test_no_rows_give_no_value(single):
+    empty = "SELECT 1 AS x WHERE false"
+    assert result(single, mapper("return 1", empty)) == []
+    assert result(single, mapper("return 1", empty) + "def reducer(a, b):\n    return a + b\n") is None
+
+
+def test_a_batch_has_masks_slices_pandas_and_arrow_where_they_are(single):
+    code = mapper("frame = batch.pandas; part = batch[batch.x % 2 == 0]; first = batch[2:4]; every = batch[::5]; picked = batch[[3, 1]]; "
+                  "return [part.size, part.x.tolist(), first('x').tolist(), every.x.tolist(), picked.x.tolist(), batch.arrow.num_columns, "
+                  "batch.names, int(frame.x.sum())]", "SELECT range AS x FROM range(10)")
+    assert result(single, code) == [[5, [0, 2, 4, 6, 8], [2, 3], [0, 5], [3, 1], 1, ["x"], 45]]
+
+
+def test_results_of_many_kinds_become_json(single):
+    code = ("import datetime, decimal, numpy, pyarrow\n" + mapper(
+        "return {'f': float('nan'), 'i': numpy.int64(3), 'b': b'\\x00\\xff', 's': {2, 1}, 't': (1, None), 'a': pyarrow.array([1, 2]), "
+        "'d': datetime.date(2026, 1, 2), 3: 'three', 'inf': -numpy.inf}"))
+    assert result(single, code) == [{"f": "NaN", "i": 3, "b": "AP8=", "s": [1, 2], "t": [1, None], "a": [1, 2], "d": "2026-01-02",
+                                     "3": "three", "inf": "-Infinity"}]
+
+
+def test_what_is_printed_comes_back(single):
+    answer = run(single, mapper("print('hello', batch.size); import sys; print('there', file=sys.stderr); return 1"))
+    assert answer.json()["printed"] == "hello 1\nthere\n"
+
+
+def job_run(servers, *args):
+    return servers.cluster.run("job", "run", *args, "--url", f"https://localhost:{servers.ports['server-1']}", "--username", USER,
+                               "--password", PASSWORD, "--tls-roots", servers.cluster.ca, check=False)
+
+
+def test_the_command_line(single, tmp_path):
+    path = tmp_path / "job.py"
+    path.write_text(HISTOGRAM)
+    done = job_run(single, path, "--set", "bins=4")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"] == numpy.histogram(quantities(single), 4, range=(0, 50))[0].tolist()
+    path.write_text(mapper("print('so far'); raise ValueError('not so')"))
+    done = job_run(single, path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "so far" in done.stderr and 'File "<job>", line 3, in mapper' in done.stderr and "ValueError: not so" in done.stderr
+    assert job_run(single, path, "--set", "bins").returncode == 1
+    assert job_run(single, tmp_path / "none.py").returncode == 1
+
+
+# ---- the user's mistakes ----
+
+
+@pytest.mark.parametrize("code,status,text", [
+    ("x = 1", 400, "no mapper"),
+    ("def mapper(b):\n    return 1", 400, "source"),
+    ("source = 'SELECT 1'\nmapper = 3", 400, "no mapper"),
+    ("source = 'SELECT 1'\nchunk_size = 0\ndef mapper(b):\n    return 1", 400, "chunk_size"),
+    ("source = 'SELECT 1'\nkey = 'x'\ndef mapper(b):\n    return 1", 501, "key"),
+    ("source = 'SELECT 1", 400, "SyntaxError"),
+    ("import nothing_such", 400, "ModuleNotFoundError"),
+    (mapper("return batch.nothing"), 400, "no column 'nothing'"),
+    (mapper("return lambda: 1") + "def reducer(a, b):\n    return a\n", 200, ""),
+    (mapper("return 1", "SELECT nothing FROM lineitem"), 400, "nothing"),
+    (mapper("return 1", "CREATE TABLE t (x INT)"), 403, ""),
+    (mapper("return 1", "SELECT 1; SELECT 2"), 400, ""),
+])
+def test_mistakes_are_told(single, code, status, text):
+    answer = run(single, code)
+    assert (answer.status, text in answer.body.decode()) == (status, True), answer.body
+
+
+def test_a_traceback_holds_the_users_lines_alone(single):
+    code = "source = 'SELECT 1 AS x'\ndef inner(x):\n    return 1 // int(x - 1)\ndef mapper(b):\n    return inner(b.x[0])\n"
+    status, answer = refused(single, code)
+    assert status == 400 and answer["error"]["message"].startswith("ZeroDivisionError")
+    assert "Line 3" in answer["error"]["detail"]
+    assert answer["traceback"].startswith('Traceback (most recent call last):\n  File "<job>", line 5, in mapper')
+
+
+def test_bad_requests(single):
+    for body in ({}, {"code": 3}, {"code": "x", "values": []}, {"code": "x", "source": 1}, [], {"code": "a\0b"}):
+        answer = single.post("server-1", "/jobs", body)
+        assert answer.status == 400, (body, answer.body)
+    assert single.request("server-1", "POST", "/jobs", b"{").status == 400
+    assert single.request("server-1", "POST", "/jobs", b"{}", login=None).status == 401
+    assert single.request("server-1", "POST", "/jobs", b"x" * (9 << 20)).status == 413
+
+
+# ---- out of its process ----
+
+C = "import ctypes; c = ctypes.CDLL(None, use_errno=True)"
+ATTEMPTS = {
+    "read a file": "open('/etc/passwd')",
+    "read the server's keys": "open(KEY)",
+    "list a folder": "import os; os.listdir('/')",
+    "list /proc": "import os; os.listdir('/proc')",
+    "read its own environment": "open('/proc/self/environ')",
+    "write to /tmp": "open('/tmp/merganser-escape', 'w')",
+    "write to /dev/null": "open('/dev/null', 'w')",
+    "open by a C library": f"{C}; failed(c.open(b'/etc/shadow', 0), ctypes)",
+    "load a library": "import ctypes; ctypes.CDLL('/tmp/merganser-none.so')",
+    "make a folder": "import os; os.mkdir('/tmp/merganser-escape')",
+    "remove a file": "import os; os.unlink(KEY)",
+    "change rights": "import os; os.chmod('/tmp', 0o777)",
+    "rename": "import os; os.rename(KEY, KEY + '.x')",
+    "link": "import os; os.symlink('/etc', '/tmp/merganser-escape')",
+    "change the root": "import os; os.chroot('/tmp')",
+    "a socket": "import socket; socket.socket()",
+    "a local socket": "import socket; socket.socket(socket.AF_UNIX)",
+    "a pair of sockets": "import socket; socket.socketpair()",
+    "a request": "import urllib.request; urllib.request.urlopen('http://127.0.0.1:1')",
+    "pass a descriptor": f"{C}; failed(c.sendmsg(3, 0, 0), ctypes)",
+    "fork": "import os; os.fork()",
+    "a program": "import subprocess; subprocess.run(['true'])",
+    "exec": "import os; os.execv('/bin/true', ['true'])",
+    "spawn": "import os; os.posix_spawn('/bin/true', ['true'], {})",
+    "a worker process": "import multiprocessing; multiprocessing.Process(target=print).start()",
+    "kill the parent": "import os; os.kill(os.getppid(), 9)",
+    "kill itself": "import os; os.kill(os.getpid(), 9)",
+    "kill all": "import os; os.kill(-1, 9)",
+    "kill the server": "import os; os.kill(SERVER, 9)",
+    "trace": f"{C}; failed(c.ptrace(16, SERVER, 0, 0), ctypes)",
+    "read another's memory": f"{C}; failed(c.process_vm_readv(SERVER, 0, 0, 0, 0, 0), ctypes)",
+    "a handle on a process": "import os; os.pidfd_open(SERVER)",
+    "3 GB": "bytearray(3 << 30)",
+    "3 GB of numpy": "import numpy; numpy.ones(400_000_000)",
+    "3 GB mapped": "import mmap; mmap.mmap(-1, 3 << 30)",
+    "a file in memory": "import os; os.memfd_create('x')",
+    "a huge number": "1 << (1 << 36)",
+    "endless recursion": "f = lambda n: f(n + 1); f(0)",
+    "raise its limits": "import resource; resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+    "lower its niceness": "import os; os.nice(-5)",
+    "another user": "import os; os.setuid(65534)",
+    "a namespace": f"{C}; failed(c.unshare(0x10000000), ctypes)",
+    "mount": f"{C}; failed(c.mount(b'x', b'/tmp', b'tmpfs', 0, 0), ctypes)",
+    "bpf": f"{C}; failed(c.syscall(321, 5, 0, 0), ctypes)",
+    "io_uring": f"{C}; failed(c.syscall(425, 1, 0), ctypes)",
+    "the system call table of 32 bits": f"{C}; failed(c.syscall(0x40000000 + 2, b'/etc/passwd', 0), ctypes)",
+    "threads without end": "import threading, time\n    while True:\n"
+                           "        threading.Thread(target=time.sleep, args=(9,), daemon=True).start()",
+    "out by SystemExit": "import sys; sys.exit(0)",
+}
+RAISES = ("PermissionError", "OSError", "MemoryError", "URLError", "RecursionError", "RuntimeError", "ValueError", "SystemExit")
+
+
+@pytest.mark.parametrize("what", ATTEMPTS)
+def test_attempts_to_get_out_raise_in_the_mapper(single, what):
+    server = single.cluster.processes["server-1"].pid
+    helper = ("def failed(result, ctypes):\n    if result >= 0: raise AssertionError('it worked')\n"
+              "    import os\n    e = ctypes.get_errno()\n    raise OSError(e, os.strerror(e))\n")
+    key = str(single.cluster.data / "tls" / "server.key")
+    code = f"SERVER = {server}\nKEY = {key!r}\n" + helper + mapper(ATTEMPTS[what] + "\n    return 'it worked'")
+    status, answer = refused(single, code)
+    assert status == 400, answer
+    raised = answer["error"]["message"].split(":")[0]
+    assert raised in RAISES, answer
+    assert 'File "<job>"' in answer["traceback"] and raised in answer["traceback"]
+    assert not os.path.exists("/tmp/merganser-escape")
+    assert single.healthy("server-1") and single.cluster.processes["server-1"].pid == server
+
+
+@pytest.mark.parametrize("body", ["import os; os._exit(0)", "import os; os.abort()", "import ctypes; ctypes.string_at(0)",
+                                  "import os; os.close(3); return 1", "import os; os.write(3, b'\\x66' * 64); return 1"])
+def test_a_process_that_ends_or_talks_nonsense_ends_the_job_alone(single, body):
+    status, answer = refused(single, mapper(body))
+    assert status == 400, answer
+    assert result(single, mapper("return 2")) == [2]
+
+
+def test_a_value_that_is_too_large_is_refused(single):
+    code = mapper("return bytes(100 << 20)", "SELECT range AS x FROM range(100)") + "def reducer(a, b):\n    return a\n"
+    status, answer = refused(single, code)
+    assert status in (400, 413), answer
+    assert single.healthy("server-1")
+
+
+def cells(single):
+    """Processes of jobs: children of the Python that is a child of the server."""
+    def children(pid):
+        return [int(one) for task in pathlib.Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+
+    server = single.cluster.processes["server-1"].pid
+    return [cell for python in children(server) for cell in children(python)]
+
+
+def test_processes_are_gone_when_the_client_goes(single):
+    import http.client
+    code = mapper("while True: pass")
+    sent = threading.Thread(target=lambda: pytest.raises((OSError, http.client.HTTPException), run_short, single, code), daemon=True)
+    sent.start()
+    until("a process of the job", lambda: cells(single))
+    sent.join()
+    started = time.monotonic()
+    until("the processes to be gone", lambda: not cells(single), 10)
+    assert time.monotonic() - started < 5
+    assert result(single, mapper("return 3")) == [3]
+
+
+def run_short(servers, code):
+    servers.post("server-1", "/jobs", {"code": code}, timeout=3)
+
+
+def test_jobs_run_beside_each_other_and_leave_nothing(single):
+    answers = {}
+
+    def work(i):
+        answers[i] = result(single, mapper(f"return {i}"))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {i: [i] for i in range(8)}
+    until("the processes to be gone", lambda: not cells(single), 10)
+
+
+def test_a_server_without_jobs_says_so(new_cluster):
+    servers = Servers(new_cluster, count=1, scale=0)
+    servers.start("server-1", "--no-jobs")
+    assert refused(servers, mapper("return 1"))[0] == 403
+    servers.stop("server-1")
+    servers.start("server-1", "--python", "/nonexistent/python")
+    status, answer = refused(servers, mapper("return 1"))
+    assert status in (404, 503) and "--python" in json.dumps(answer)
+
+
+def test_any_server_runs_a_job_and_a_stopped_one_leaves_no_process(new_cluster):
+    servers = Servers(new_cluster, count=2, scale=0.01, shards=2)
+    servers.start_all()
+    first = result(servers, HISTOGRAM)
+    assert result(servers, HISTOGRAM, name="server-2") == first
+    python = [int(one) for task in pathlib.Path(f"/proc/{servers.cluster.processes['server-2'].pid}/task").iterdir()
+              for one in (task / "children").read_text().split()]
+    assert python
+    servers.kill("server-2")
+    until("its Python to be gone", lambda: not any(is_alive(pid) for pid in python), 10)
+
+
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
