@@ -252,6 +252,11 @@ int mg_doors_new(struct mg_doors **out, const struct mg_doors_options *options,
 		return code;
 	}
 	doors->tx_handles = mg_tx_handles_new(doors->sessions);
+	if (options->nursery) {
+		doors->jobs = mg_jobs_new(&(struct mg_jobs_options){ .nursery = options->nursery,
+		                                                     .sessions = doors->sessions,
+		                                                     .node = doors->node_name });
+	}
 	*out = doors;
 	return 0;
 }
@@ -262,6 +267,9 @@ void mg_doors_stop(struct mg_doors *doors)
 	mg_rest_kv_watch_stop(doors);
 	mg_rest_changes_stop(doors);
 	mg_tx_handles_close(doors->tx_handles);
+	if (doors->jobs) {
+		mg_jobs_stop(doors->jobs);
+	}
 	mg_sessions_stop(doors->sessions);
 }
 
@@ -271,6 +279,7 @@ void mg_doors_free(struct mg_doors *doors)
 		return;
 	}
 	mg_tx_handles_free(doors->tx_handles);
+	mg_jobs_free(doors->jobs);
 	mg_sessions_free(doors->sessions);
 	mg_once_free(doors->once);
 	mg_rest_changes_free(doors);

@@ -8,6 +8,7 @@
 #include "door/doors.h"
 #include "door/once.h"
 #include "door/tx_handles.h"
+#include "job/jobs.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,6 +23,7 @@ struct mg_doors {
 	struct mg_admission *joins;  /* and so many servers let in */
 	struct mg_once *once;        /* writes with an Idempotency-Key */
 	struct mg_tx_handles *tx_handles;
+	struct mg_jobs *jobs; /* NULL: none are run here */
 	struct mg_http_handler handler;
 	struct mg_ws_handler shell_handler; /* of wss /client */
 	struct mg_pool *feed_pool;          /* those who follow tables */
@@ -101,7 +103,7 @@ void mg_rest_kv_subscribe(struct mg_doors *doors, struct mg_http_request *reques
  * False after an answer. */
 bool mg_rest_kv_id(struct mg_http_request *request, const char *user, struct mg_str *out);
 
-/* ---- rest_jobs.c: POST /jobs ---- */
+/* ---- rest_jobs.c: /jobs ---- */
 void mg_rest_jobs(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                   enum mg_role role);
 

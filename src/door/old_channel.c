@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "codec/arrow_ipc.h"
 #include "door/link.h"
-#include "door/running.h"
+#include "session/running.h"
 #include "os/clock.h"
 
 #include <assert.h>

@@ -26,6 +26,7 @@ enum {
 	SQL_BODY_MAX = 8 << 20,
 	COPY_BODY_MAX = 64 << 20,
 	KV_BATCH_MAX = 32 << 20,
+	JOB_BODY_MAX = 2 << 20,
 	OTHER_BODY_MAX = 64 << 10,
 	NODES_MAX = 256
 };
@@ -599,12 +600,14 @@ static size_t kv_body(struct mg_http_request *request)
 size_t mg_rest_head(struct mg_http_request *request, void *arg)
 {
 	const char *path = mg_http_path(request);
-	bool sql = strcmp(path, "/db/query") == 0 || strcmp(path, "/db/execute") == 0 ||
-	           strcmp(path, "/jobs") == 0;
+	bool sql = strcmp(path, "/db/query") == 0 || strcmp(path, "/db/execute") == 0;
 
 	(void)arg;
 	if (strcmp(path, "/db/execute") == 0 && mg_http_query(request, "sql")) {
 		return COPY_BODY_MAX; /* rows */
+	}
+	if (strcmp(path, "/jobs") == 0) {
+		return JOB_BODY_MAX;
 	}
 	if (strncmp(path, "/kv/", strlen("/kv/")) == 0) {
 		return kv_body(request);

@@ -24,7 +24,7 @@
 #include "base/mem.h"
 #include "door/doors_int.h"
 #include "door/rest_sql.h"
-#include "door/running.h"
+#include "session/running.h"
 #include "os/clock.h"
 #include "replica/replica.h"
 #include "session/encode.h"

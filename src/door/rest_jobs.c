@@ -1,69 +1,87 @@
 /*
- * rest_jobs.c - POST /jobs: a job, whose client waits for what comes of it.
+ * rest_jobs.c - /jobs: a job is begun, waited for, looked at, ended.
  *
- *   loop: collect -> thread: read, run -> loop: answer
+ *   POST /jobs                begin it; wait, or with "deferred": true not
+ *   GET /jobs                 those of the user; an admin sees all
+ *   GET /jobs/ID              its state
+ *   GET /jobs/ID/result       its result; 202 and its state while there is none
+ *   DELETE /jobs/ID           end it; one that has ended is forgotten
  *
- * owner: as in rest_query.c: a call has two, the request and the thread.
+ *   loop: begin -> a query thread runs it (job/jobs.h) --post--> loop: answer
+ *
+ * owner: the loop; a wait is given back by the request's arena and by the job's end.
  */
 #include "base/json.h"
 #include "door/doors_int.h"
 #include "door/rest_sql.h"
-#include "door/running.h"
-#include "job/job.h"
-#include "os/clock.h"
+#include "job/jobs.h"
 #include "session/encode.h"
 
 #include <stdatomic.h>
 #include <string.h>
 
-struct call {
-	atomic_int refs;
-	struct mg_doors *doors;
+#define JOBS_PATH "/jobs/"
+
+/* A request that waits for a job's end. */
+struct wait {
+	atomic_int refs; /* the request, and the job */
 	struct mg_loop *loop;
+	struct mg_jobs *jobs;
 	struct mg_http_request *request; /* loop; NULL: it is no more */
-	struct mg_running running;
-	/* thread; what lies in the request is valid until it is answered */
-	struct mg_arena *arena;
-	struct mg_str body;
-	struct mg_job job;
-	uint64_t started_us;
-	struct mg_error err;
+	struct mg_listed_job *listed;
 };
 
-static void call_unref(void *arg)
+static void wait_unref(struct wait *wait)
 {
-	struct call *call = arg;
+	if (atomic_fetch_sub(&wait->refs, 1) == 1) {
+		mg_listed_job_unref(wait->listed);
+		mg_free(wait);
+	}
+}
 
-	if (atomic_fetch_sub(&call->refs, 1) > 1) {
+/* ---- answers ---- */
+
+static void reply(struct mg_http_request *request, int status, struct mg_sb *json,
+                  const char *extra)
+{
+	mg_sb_add_char(json, '\n');
+	mg_rest_count(request, status);
+	mg_http_reply(request, status, "application/json", mg_sb_text(json), json->len,
+	              extra ? extra : "Cache-Control: no-store\r\n");
+	mg_sb_fini(json);
+}
+
+static void reply_state(struct mg_http_request *request, int status,
+                        const struct mg_listed_job *listed)
+{
+	struct mg_sb json = { 0 };
+
+	mg_listed_job_json(listed, true, &json);
+	reply(request, status, &json, NULL);
+}
+
+/* Of one that has ended: its state, and its result in front. */
+static void reply_end(struct mg_http_request *request, const struct mg_listed_job *listed)
+{
+	const struct mg_error *err = mg_listed_job_error(listed);
+	struct mg_sb json = { 0 }, state = { 0 };
+
+	if (err->code) {
+		reply_state(request, mg_code_info(err->code)->http_status, listed);
 		return;
 	}
-	mg_job_fini(&call->job);
-	mg_session_unref(call->job.session);
-	mg_running_fini(&call->running);
-	mg_arena_free(call->arena);
-	mg_free(call);
+	struct mg_str result = mg_listed_job_result(listed);
+
+	mg_listed_job_json(listed, true, &state);
+	mg_sb_add(&json, "{\"result\": ");
+	mg_sb_add_len(&json, result.ptr, result.len);
+	mg_sb_add(&json, ", ");
+	mg_sb_add(&json, state.ptr + 1); /* its members */
+	mg_sb_fini(&state);
+	reply(request, 200, &json, NULL);
 }
 
-/* Hook of the request's arena. */
-static void request_freed(void *arg)
-{
-	struct call *call = arg;
-
-	call->request = NULL;
-	call_unref(call);
-}
-
-/* ---- on the thread ---- */
-
-static bool is_cancelled(void *arg)
-{
-	return atomic_load(&((struct call *)arg)->running.cancelled);
-}
-
-static void note_query(void *arg, struct mg_query *query)
-{
-	mg_running_set(&((struct call *)arg)->running, query);
-}
+/* ---- POST /jobs ---- */
 
 static int read_text(const struct mg_json *body, const char *name, bool must, struct mg_str *out,
                      struct mg_error *err)
@@ -82,156 +100,219 @@ static int read_text(const struct mg_json *body, const char *name, bool must, st
 	return MG_E_USAGE;
 }
 
-static int read_body(struct call *call, struct mg_error *err)
+static int read_body(struct mg_http_request *request, struct mg_job_begin *begin, bool *deferred,
+                     struct mg_error *err)
 {
+	struct mg_arena *arena = mg_http_arena(request);
+	struct mg_str text = mg_http_body(request);
 	struct mg_json *body = NULL;
 	struct mg_sb values = { 0 };
 
-	if (mg_json_parse(call->arena, call->body.ptr, call->body.len, &body, err)) {
+	if (mg_json_parse(arena, text.ptr, text.len, &body, err)) {
 		return mg_error_wrap(err, "the body is not JSON");
 	}
-	int code = read_text(body, "code", true, &call->job.code, err);
+	int code = read_text(body, "code", true, &begin->code, err);
 	const struct mg_json *given = mg_json_get(body, "values");
 
-	code = code ? code : read_text(body, "source", false, &call->job.source, err);
+	code = code ? code : read_text(body, "source", false, &begin->source, err);
 	if (!code && given && !mg_json_is(given, MG_JSON_OBJECT)) {
 		code = mg_error_set(err, MG_E_USAGE, "\"values\" is no object");
 		mg_error_hint(err, "\"values\": {\"bins\": 50} gives the file the name bins.");
 	} else if (!code && given) {
 		mg_json_print(&values, given);
-		call->job.values = (struct mg_str){
-			mg_arena_strndup(call->arena, values.ptr, values.len), values.len
-		};
+		begin->values =
+			(struct mg_str){ mg_arena_strndup(arena, values.ptr, values.len), values.len };
 		mg_sb_fini(&values);
 	}
+	*deferred = mg_json_get_bool(body, "deferred", false);
 	return code;
 }
 
-static void call_over(void *arg);
-
-static void call_run(void *arg)
+static void on_ended_here(void *arg)
 {
-	struct call *call = arg;
+	struct wait *wait = arg;
 
-	call->started_us = mg_clock_us();
-	int code = read_body(call, &call->err);
-
-	if (!code) {
-		(void)mg_job_run(&call->job, &call->err);
+	if (wait->request) {
+		reply_end(wait->request, wait->listed);
 	}
-	mg_session_close(call->job.session);
-	mg_loop_post(call->loop, call_over, call);
+	wait_unref(wait);
 }
 
-/* ---- on the loop ---- */
-
-static void answer(struct call *call)
+static void on_ended(void *arg)
 {
-	const struct mg_job *job = &call->job;
+	struct wait *wait = arg;
+
+	mg_loop_post(wait->loop, on_ended_here, wait);
+}
+
+/* Hook of the request's arena: it is answered, or its client has gone. */
+static void request_freed(void *arg)
+{
+	struct wait *wait = arg;
+
+	wait->request = NULL;
+	wait_unref(wait);
+}
+
+static void client_gone(void *arg)
+{
+	struct wait *wait = arg;
+
+	if (mg_listed_job_state(wait->listed) < MG_JOB_DONE) {
+		mg_jobs_cancel(wait->jobs, wait->listed);
+	}
+}
+
+static int begin_and_wait(struct mg_doors *doors, struct mg_http_request *request,
+                          struct mg_job_begin *begin, struct mg_error *err)
+{
+	struct wait *wait = mg_alloc0(sizeof *wait);
+
+	atomic_init(&wait->refs, 2);
+	wait->loop = mg_conn_loop(mg_http_conn(request));
+	wait->jobs = doors->jobs;
+	wait->request = request;
+	begin->ended = on_ended;
+	begin->arg = wait;
+	int code = mg_jobs_begin(doors->jobs, begin, &wait->listed, err);
+
+	if (code) {
+		mg_free(wait);
+		return code;
+	}
+	mg_arena_defer(mg_http_arena(request), request_freed, wait);
+	mg_http_defer(request, client_gone, wait);
+	return 0;
+}
+
+static int begin_and_leave(struct mg_doors *doors, struct mg_http_request *request,
+                           const struct mg_job_begin *begin, struct mg_error *err)
+{
+	struct mg_listed_job *listed = NULL;
+	int code = mg_jobs_begin(doors->jobs, begin, &listed, err);
+
+	if (code) {
+		return code;
+	}
+	struct mg_sb json = { 0 }, location = { 0 };
+
+	mg_listed_job_json(listed, true, &json);
+	mg_sb_addf(&location, "Location: " JOBS_PATH "%s\r\nCache-Control: no-store\r\n",
+	           mg_listed_job_id(listed));
+	reply(request, 202, &json, mg_sb_text(&location));
+	mg_sb_fini(&location);
+	mg_listed_job_unref(listed);
+	return 0;
+}
+
+static int post_job(struct mg_doors *doors, struct mg_http_request *request, const char *user,
+                    enum mg_role role, struct mg_error *err)
+{
+	struct mg_job_begin begin = { 0 };
+	bool deferred = false;
+	int code = read_body(request, &begin, &deferred, err);
+
+	if (code) {
+		return code;
+	}
+	begin.session = mg_session_open(
+		doors->sessions, &(struct mg_session_open){ .user = user, .role = role, .door = "http" });
+	code = mg_rest_settings(begin.session, request, err);
+	if (code) {
+		mg_session_close(begin.session);
+		mg_session_unref(begin.session);
+		return code;
+	}
+	return deferred ? begin_and_leave(doors, request, &begin, err)
+	                : begin_and_wait(doors, request, &begin, err);
+}
+
+/* ---- the others ---- */
+
+static void list_jobs(struct mg_doors *doors, struct mg_http_request *request, const char *owner)
+{
+	struct mg_listed_job **jobs = mg_alloc(MG_JOBS_MAX * sizeof(struct mg_listed_job *));
+	size_t count = mg_jobs_list(doors->jobs, owner, jobs, MG_JOBS_MAX);
 	struct mg_sb json = { 0 };
 
-	mg_sb_add(&json, "{\"result\": ");
-	mg_sb_add_len(&json, job->result.ptr, job->result.len);
-	mg_sb_addf(&json, ", \"rows\": %llu, \"chunks\": %llu, \"printed\": ",
-	           (unsigned long long)job->rows, (unsigned long long)job->chunks);
-	mg_sb_add_json(&json, mg_sb_text(&job->printed), job->printed.len);
-	mg_sb_addf(&json, ", \"took\": %.3f}\n", (double)(mg_clock_us() - call->started_us) / 1000);
-	mg_rest_count(call->request, 200);
-	mg_http_reply(call->request, 200, "application/json", mg_sb_text(&json), json.len,
-	              "Cache-Control: no-store\r\n");
-	mg_sb_fini(&json);
-}
-
-static void refuse(struct call *call)
-{
-	int status = mg_code_info(call->err.code)->http_status;
-	struct mg_sb json = { 0 };
-
-	mg_sb_add(&json, "{\"error\": ");
-	mg_error_json(&json, &call->err);
-	mg_sb_add(&json, ", \"traceback\": ");
-	mg_sb_add_json(&json, mg_sb_text(&call->job.traceback), call->job.traceback.len);
-	mg_sb_add(&json, ", \"printed\": ");
-	mg_sb_add_json(&json, mg_sb_text(&call->job.printed), call->job.printed.len);
-	mg_sb_add(&json, "}\n");
-	mg_rest_count(call->request, status);
-	mg_http_reply(call->request, status, "application/json", mg_sb_text(&json), json.len,
-	              status == 429 || status == 503 ? "Retry-After: 1\r\n" : NULL);
-	mg_sb_fini(&json);
-}
-
-static void call_over(void *arg)
-{
-	struct call *call = arg;
-
-	if (call->request && call->err.code) {
-		refuse(call);
-	} else if (call->request) {
-		answer(call);
+	mg_sb_add(&json, "{\"jobs\": [");
+	for (size_t i = 0; i < count; i++) {
+		mg_sb_add(&json, i ? ", " : "");
+		mg_listed_job_json(jobs[i], false, &json);
+		mg_listed_job_unref(jobs[i]);
 	}
-	call_unref(call);
+	mg_sb_add(&json, "]}");
+	mg_free(jobs);
+	reply(request, 200, &json, NULL);
 }
 
-static void call_gone(void *arg)
+/* What stands behind the id: "" or "result".  False: something else. */
+static bool split_path(const char *path, char *id, size_t size, const char **what)
 {
-	struct call *call = arg;
+	const char *begin = path + strlen(JOBS_PATH), *slash = strchr(begin, '/');
+	size_t len = slash ? (size_t)(slash - begin) : strlen(begin);
 
-	mg_running_cancel(&call->running, mg_sessions_queries(call->doors->sessions));
+	*what = slash ? slash + 1 : "";
+	if (len == 0 || len >= size) {
+		return false;
+	}
+	memcpy(id, begin, len);
+	id[len] = '\0';
+	return (*what)[0] == '\0' || strcmp(*what, "result") == 0;
 }
 
-static struct call *call_new(struct mg_doors *doors, struct mg_http_request *request,
-                             const char *user, enum mg_role role)
+static int at_job(struct mg_doors *doors, struct mg_http_request *request, const char *owner,
+                  struct mg_error *err)
 {
-	struct call *call = mg_alloc0(sizeof *call);
+	const char *path = mg_http_path(request), *method = mg_http_method(request), *what;
+	struct mg_listed_job *listed = NULL;
+	char id[96];
 
-	call->doors = doors;
-	call->loop = mg_conn_loop(mg_http_conn(request));
-	call->request = request;
-	call->arena = mg_arena_new();
-	call->body = mg_http_body(request);
-	call->job = (struct mg_job){
-		.nursery = doors->options.nursery,
-		.session = mg_session_open(doors->sessions, &(struct mg_session_open){ .user = user,
-		                                                                      .role = role,
-		                                                                      .door = "http" }),
-		.stopped = is_cancelled,
-		.query = note_query,
-		.arg = call,
-	};
-	mg_running_init(&call->running);
-	atomic_init(&call->refs, 2);
-	mg_arena_defer(mg_http_arena(request), request_freed, call);
-	return call;
+	if (strncmp(path, JOBS_PATH, strlen(JOBS_PATH)) != 0 ||
+	    !split_path(path, id, sizeof id, &what) || strcmp(method, "POST") == 0) {
+		mg_error_set(err, MG_E_NOT_FOUND, "there is nothing to %s at \"%s\"", method, path);
+		mg_error_hint(err, "POST and GET /jobs, GET and DELETE /jobs/ID, GET /jobs/ID/result.");
+		return MG_E_NOT_FOUND;
+	}
+	int code = mg_jobs_find(doors->jobs, id, owner, &listed, err);
+
+	if (code) {
+		return code;
+	}
+	bool ended = mg_listed_job_state(listed) >= MG_JOB_DONE;
+
+	if (strcmp(method, "DELETE") == 0) {
+		mg_jobs_cancel(doors->jobs, listed);
+		reply_state(request, ended ? 200 : 202, listed);
+	} else if (what[0] && ended) {
+		reply_end(request, listed);
+	} else {
+		reply_state(request, what[0] ? 202 : 200, listed);
+	}
+	mg_listed_job_unref(listed);
+	return 0;
 }
 
 void mg_rest_jobs(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                   enum mg_role role)
 {
+	const char *owner = role == MG_ROLE_ADMIN ? NULL : user;
+	bool at_root = strcmp(mg_http_path(request), "/jobs") == 0;
+	bool posts = strcmp(mg_http_method(request), "POST") == 0;
 	struct mg_error err = { 0 };
+	int code = 0;
 
-	if (!doors->options.nursery) {
-		mg_error_set(&err, MG_E_DENIED, "this server runs no jobs");
+	if (!doors->jobs) {
+		code = mg_error_set(&err, MG_E_DENIED, "this server runs no jobs");
 		mg_error_hint(&err, "It was started with --no-jobs; another server may run them.");
-		mg_rest_error(request, &err, 0);
-		return;
-	}
-	if (strcmp(mg_http_path(request), "/jobs") != 0 ||
-	    strcmp(mg_http_method(request), "POST") != 0) {
-		mg_error_set(&err, MG_E_UNSUPPORTED, "jobs are run by POST /jobs, which waits for them");
-		mg_error_hint(&err, "Jobs that are looked at later are not there yet.");
-		mg_rest_error(request, &err, 0);
-		return;
-	}
-	struct call *call = call_new(doors, request, user, role);
-	int code = mg_rest_settings(call->job.session, request, &call->err);
-
-	if (!code) {
-		mg_http_defer(request, call_gone, call);
-		code = mg_pool_post(mg_sessions_pool(doors->sessions), call_run, call, &call->err);
+	} else if (at_root && posts) {
+		code = post_job(doors, request, user, role, &err);
+	} else if (at_root && strcmp(mg_http_method(request), "DELETE") != 0) {
+		list_jobs(doors, request, owner);
+	} else {
+		code = at_job(doors, request, owner, &err);
 	}
 	if (code) {
-		mg_session_close(call->job.session);
-		mg_rest_error(request, &call->err, 0);
-		call_unref(call);
+		mg_rest_error(request, &err, 0);
 	}
 }

@@ -17,7 +17,7 @@
 #include "base/mem.h"
 #include "door/doors_int.h"
 #include "door/rest_sql.h"
-#include "door/running.h"
+#include "session/running.h"
 #include "os/clock.h"
 #include "session/copy_out.h"
 #include "session/encode.h"

@@ -25,7 +25,7 @@
 #include "codec/arrow_ipc.h"
 #include "door/control_frame.h"
 #include "door/link.h"
-#include "door/running.h"
+#include "session/running.h"
 #include "mg_version.h"
 #include "os/clock.h"
 #include "session/inbox.h"

@@ -15,6 +15,8 @@
 #include "job/nursery.h"
 #include "session/session.h"
 
+#include <stdatomic.h>
+
 struct mg_job {
 	struct mg_nursery *nursery;  /* borrowed, as all below */
 	struct mg_session *session;  /* whose rows, and whose rights */
@@ -29,7 +31,7 @@ struct mg_job {
 	struct mg_sb result;    /* JSON */
 	struct mg_sb printed;   /* the last of what the code has printed */
 	struct mg_sb traceback; /* of an error of the user's code */
-	uint64_t rows, chunks;
+	_Atomic(uint64_t) rows, chunks; /* so far */
 	char query_id[40];
 };
 

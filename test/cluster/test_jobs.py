@@ -205,6 +205,102 @@ def test_bad_requests(single):
     assert single.request("server-1", "POST", "/jobs", b"x" * (9 << 20)).status == 413
 
 
+# ---- jobs that are looked at later ----
+
+
+def begin(servers, code, **body):
+    answer = run(servers, code, deferred=True, **body)
+    assert answer.status == 202, answer.body
+    assert answer.headers["Location"] == f"/jobs/{answer.json()['id']}"
+    return answer.json()["id"]
+
+
+def state(servers, job):
+    return servers.request("server-1", "GET", f"/jobs/{job}").json()["state"]
+
+
+def test_a_deferred_job_is_looked_at_and_forgotten(single):
+    job = begin(single, HISTOGRAM, values={"bins": 4})
+    until("the job to end", lambda: state(single, job) == "done")
+    answer = single.request("server-1", "GET", f"/jobs/{job}/result")
+    assert answer.status == 200 and answer.json()["result"] == result(single, HISTOGRAM, values={"bins": 4})
+    assert single.request("server-1", "GET", f"/jobs/{job}/result").json()["result"] == answer.json()["result"], "more than once"
+    assert job in [one["id"] for one in single.request("server-1", "GET", "/jobs").json()["jobs"]]
+    assert single.request("server-1", "DELETE", f"/jobs/{job}").status == 200
+    assert single.request("server-1", "GET", f"/jobs/{job}").status == 404
+
+
+def test_a_deferred_job_that_fails_says_why_later(single):
+    job = begin(single, mapper("raise KeyError('so')"))
+    until("the job to end", lambda: state(single, job) == "failed")
+    answer = single.request("server-1", "GET", f"/jobs/{job}/result")
+    assert answer.status == 400 and "KeyError: 'so'" in answer.json()["traceback"]
+
+
+@pytest.mark.parametrize("code", [mapper("while True: pass"),
+                                  "import time\n" + mapper("time.sleep(1000)"),
+                                  mapper("return 1", "SELECT sum(a.range * b.range) AS x FROM range(1000000) a, range(1000000) b")],
+                         ids=["mapper", "sleep", "source"])
+def test_a_job_that_runs_is_cancelled_within_a_second(single, code):
+    job = begin(single, code)
+    until("the job to run", lambda: state(single, job) == "running")
+    until("its process", lambda: cells(single))
+    time.sleep(0.3)
+    assert single.request("server-1", "GET", f"/jobs/{job}/result").status == 202
+    assert single.request("server-1", "DELETE", f"/jobs/{job}").status == 202
+    until("the job to end", lambda: state(single, job) == "cancelled")
+    until("its processes to be gone", lambda: not cells(single), 10)
+    assert single.request("server-1", "GET", f"/jobs/{job}/result").status in (400, 499, 409)
+
+
+def test_a_job_is_its_users_and_an_admins(new_cluster):
+    servers = Servers(new_cluster, count=1, scale=0)
+    servers.cluster.run("user", "create", "ada", "--password", "ada-ada", "--data-dir", servers.cluster.data)
+    servers.start("server-1")
+    ada = ("ada", "ada-ada")
+    job = begin(servers, mapper("return 1"))
+    hers = servers.post("server-1", "/jobs", {"code": mapper("return 2"), "deferred": True}, login=ada).json()["id"]
+    until("her job to end", lambda: servers.request("server-1", "GET", f"/jobs/{hers}", login=ada).json()["state"] == "done")
+    for method in ("GET", "DELETE"):
+        assert servers.request("server-1", method, f"/jobs/{job}", login=ada).status == 404
+    assert [one["id"] for one in servers.request("server-1", "GET", "/jobs", login=ada).json()["jobs"]] == [hers]
+    assert {one["id"] for one in servers.request("server-1", "GET", "/jobs").json()["jobs"]} == {job, hers}
+    assert servers.request("server-1", "GET", f"/jobs/{hers}/result").json()["result"] == [2]
+
+
+def test_nothing_else_is_there(single):
+    for method, path, status in (("GET", "/jobs/none", 404), ("DELETE", "/jobs/none", 404), ("GET", "/jobs/none/result", 404),
+                                 ("GET", "/jobs/none/other", 404), ("POST", "/jobs/none", 404), ("GET", "/jobs/", 404),
+                                 ("DELETE", "/jobs", 404), ("GET", "/jobsx", 404)):
+        assert single.request("server-1", method, path).status == status, (method, path)
+
+
+def test_the_command_line_of_jobs(single, tmp_path):
+    def job(*args):
+        return single.cluster.run("job", *args, "--url", f"https://localhost:{single.ports['server-1']}", "--username", USER, "--password",
+                                  PASSWORD, "--tls-roots", single.cluster.ca, check=False)
+
+    path = tmp_path / "job.py"
+    path.write_text(mapper("return 'text'") + "def reducer(a, b):\n    return a\n")
+    done = job("run", path)
+    assert (done.stdout, done.returncode) == ("text\n", 0)
+    assert job("run", path, "--format", "json").stdout == '"text"\n'
+    begun = json.loads(job("run", path, "--deferred", "--format", "json").stdout)
+    until("the job to end", lambda: state(single, begun["id"]) == "done")
+    shown = job("show", begun["id"])
+    assert (shown.stdout, shown.returncode) == ("text\n", 0)
+    assert begun["id"] in job("list").stdout
+    path.write_text(mapper("while True: pass"))
+    line = job("run", path, "--deferred")
+    assert line.returncode == 0 and line.stdout.startswith("j-server-1-")
+    runs = line.stdout.split("\t")[0]
+    assert job("show", runs).returncode == 4
+    assert job("cancel", runs).returncode == 0
+    until("the job to end", lambda: state(single, runs) == "cancelled")
+    assert job("show", runs).returncode == 4
+    assert job("show", "none").returncode in (1, 3)
+
+
 # ---- out of its process ----
 
 C = "import ctypes; c = ctypes.CDLL(None, use_errno=True)"

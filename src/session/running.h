@@ -6,8 +6,8 @@
  *
  * Thread: any.
  */
-#ifndef MG_DOOR_RUNNING_H
-#define MG_DOOR_RUNNING_H
+#ifndef MG_SESSION_RUNNING_H
+#define MG_SESSION_RUNNING_H
 
 #include "session/session.h"
 

@@ -1,5 +1,5 @@
 /* running.c - see running.h. */
-#include "door/running.h"
+#include "session/running.h"
 
 void mg_running_init(struct mg_running *running)
 {
