@@ -107,6 +107,9 @@ bool mg_rest_kv_id(struct mg_http_request *request, const char *user, struct mg_
 void mg_rest_jobs(struct mg_doors *doors, struct mg_http_request *request, const char *user,
                   enum mg_role role);
 
+/* ---- rest_job_events.c: GET /jobs/ID/events; takes over the reference on the job ---- */
+void mg_rest_job_events(struct mg_http_request *request, struct mg_listed_job *listed);
+
 /* ---- rest_kv_batch.c: POST /kv/NAMESPACE/batch ---- */
 void mg_rest_kv_batch(struct mg_doors *doors, struct mg_http_request *request, const char *user);
 

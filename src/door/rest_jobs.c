@@ -5,6 +5,7 @@
  *   GET /jobs                 those of the user; an admin sees all
  *   GET /jobs/ID              its state
  *   GET /jobs/ID/result       its result; 202 and its state while there is none
+ *   GET /jobs/ID/events       how far it is, until its end (rest_job_events.c)
  *   DELETE /jobs/ID           end it; one that has ended is forgotten
  *
  *   loop: begin -> a query thread runs it (job/jobs.h) --post--> loop: answer
@@ -246,7 +247,7 @@ static void list_jobs(struct mg_doors *doors, struct mg_http_request *request, c
 	reply(request, 200, &json, NULL);
 }
 
-/* What stands behind the id: "" or "result".  False: something else. */
+/* What stands behind the id: "", "result" or "events".  False: something else. */
 static bool split_path(const char *path, char *id, size_t size, const char **what)
 {
 	const char *begin = path + strlen(JOBS_PATH), *slash = strchr(begin, '/');
@@ -258,7 +259,7 @@ static bool split_path(const char *path, char *id, size_t size, const char **wha
 	}
 	memcpy(id, begin, len);
 	id[len] = '\0';
-	return (*what)[0] == '\0' || strcmp(*what, "result") == 0;
+	return (*what)[0] == '\0' || strcmp(*what, "result") == 0 || strcmp(*what, "events") == 0;
 }
 
 static int at_job(struct mg_doors *doors, struct mg_http_request *request, const char *owner,
@@ -271,13 +272,18 @@ static int at_job(struct mg_doors *doors, struct mg_http_request *request, const
 	if (strncmp(path, JOBS_PATH, strlen(JOBS_PATH)) != 0 ||
 	    !split_path(path, id, sizeof id, &what) || strcmp(method, "POST") == 0) {
 		mg_error_set(err, MG_E_NOT_FOUND, "there is nothing to %s at \"%s\"", method, path);
-		mg_error_hint(err, "POST and GET /jobs, GET and DELETE /jobs/ID, GET /jobs/ID/result.");
+		mg_error_hint(err, "POST and GET /jobs, GET and DELETE /jobs/ID, GET /jobs/ID/result and "
+		                   "/jobs/ID/events.");
 		return MG_E_NOT_FOUND;
 	}
 	int code = mg_jobs_find(doors->jobs, id, owner, &listed, err);
 
 	if (code) {
 		return code;
+	}
+	if (strcmp(what, "events") == 0) {
+		mg_rest_job_events(request, listed);
+		return 0;
 	}
 	bool ended = mg_listed_job_state(listed) >= MG_JOB_DONE;
 

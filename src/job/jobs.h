@@ -1,8 +1,8 @@
 /*
  * jobs.h - the jobs of a server: those that run, and, for a while, those that have ended.
  *
- * A job belongs to its user; admins see and end everybody's.  What is kept of ended ones is bounded:
- * JOBS of them, their results together, and for how long.
+ * A job belongs to its user; admins see and end everybody's.  What is kept of ended ones is
+ * bounded: MG_JOBS_MAX of them, their results together, and for how long.
  *
  * Thread: any.
  */
@@ -56,8 +56,8 @@ void mg_listed_job_unref(struct mg_listed_job *listed); /* NULL is fine */
 
 const char *mg_listed_job_id(const struct mg_listed_job *listed);
 enum mg_job_state mg_listed_job_state(const struct mg_listed_job *listed);
-/* {"id", "user", "state", "rows", "chunks", "elapsed_ms"}, and, when it is to be whole and has ended,
- * what it has printed and its error. */
+/* {"id", "user", "state", "rows", "chunks", "elapsed_ms"}, and, when it is to be whole and has
+ * ended, what it has printed and its error. */
 void mg_listed_job_json(const struct mg_listed_job *listed, bool whole, struct mg_sb *out);
 /* Of one that has ended; valid as long as it is counted. */
 struct mg_str mg_listed_job_result(const struct mg_listed_job *listed);

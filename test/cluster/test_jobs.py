@@ -10,7 +10,7 @@ import time
 import numpy
 import pytest
 
-from conftest import PASSWORD, USER
+from conftest import PASSWORD, USER, basic
 from servers_kit import Servers, until
 
 SLOW_S = 120
@@ -266,6 +266,19 @@ def test_a_job_is_its_users_and_an_admins(new_cluster):
     assert [one["id"] for one in servers.request("server-1", "GET", "/jobs", login=ada).json()["jobs"]] == [hers]
     assert {one["id"] for one in servers.request("server-1", "GET", "/jobs").json()["jobs"]} == {job, hers}
     assert servers.request("server-1", "GET", f"/jobs/{hers}/result").json()["result"] == [2]
+
+
+def test_events_tell_how_far_it_is_and_its_end(single):
+    import http.client
+    code = "import time\nchunk_size = 1\n" + mapper("time.sleep(0.4); print('x'); return 1", "SELECT range AS x FROM range(4)")
+    job = begin(single, code)
+    connection = single.cluster.connection(single.ports["server-1"])
+    connection.request("GET", f"/jobs/{job}/events", headers={"Authorization": basic((USER, PASSWORD))})
+    answer = connection.getresponse()
+    assert isinstance(answer, http.client.HTTPResponse) and answer.status == 200 and answer.getheader("Content-Type") == "text/event-stream"
+    events = [dict(line.split(": ", 1) for line in part.splitlines()) for part in answer.read().decode().split("\n\n") if part]
+    assert [event["event"] for event in events][-1] == "done" and {event["event"] for event in events[:-1]} == {"progress"}
+    assert json.loads(events[-1]["data"])["printed"] == "x\n" * 4 and json.loads(events[-1]["data"])["id"] == job
 
 
 def test_nothing_else_is_there(single):
