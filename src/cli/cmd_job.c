@@ -6,9 +6,12 @@
  */
 #include "cli/cluster.h"
 #include "cli/commands.h"
+#include "os/clock.h"
 #include "os/file.h"
+#include "os/tty.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -55,7 +58,8 @@ static int add_values(const struct mg_options *options, struct mg_sb *out, struc
 	return code;
 }
 
-static int make_request(const struct mg_options *options, struct mg_sb *out, struct mg_error *err)
+static int make_request(const struct mg_options *options, bool deferred, struct mg_sb *out,
+                        struct mg_error *err)
 {
 	const char *path = mg_options_argument(options, 0);
 	const char *source = mg_options_text(options, "source");
@@ -74,8 +78,7 @@ static int make_request(const struct mg_options *options, struct mg_sb *out, str
 		mg_sb_add(out, ", \"source\": ");
 		mg_sb_add_json(out, source, strlen(source));
 	}
-	mg_sb_addf(out, ", \"deferred\": %s}",
-	           mg_options_flag(options, "deferred") ? "true" : "false");
+	mg_sb_addf(out, ", \"deferred\": %s}", deferred ? "true" : "false");
 	mg_free(code_text);
 	return code;
 }
@@ -102,7 +105,7 @@ static void print_result(const struct mg_json *result, bool as_json)
 
 /* ---- what the server has answered ---- */
 
-enum { STILL_RUNS = 4 };
+enum { STILL_RUNS = 4, INTERRUPTED = 130, LOOK_MS = 200 };
 
 static bool wants_json(const struct mg_options *options)
 {
@@ -200,23 +203,127 @@ static int refuse(const struct mg_sb *body, int status)
 	return mg_client_exit_code(code, true);
 }
 
-int mg_command_job_run(const struct mg_options *options)
+static void add_path(struct mg_sb *path, const char *id, const char *behind)
 {
-	bool deferred = mg_options_flag(options, "deferred");
-	struct mg_sb request = { 0 }, body = { 0 };
+	mg_sb_add(path, "/jobs/");
+	mg_url_add_escaped(path, id);
+	mg_sb_add(path, behind);
+}
+
+/* DELETE /jobs/ID; the exit code. */
+static int cancel(const struct mg_options *options, const char *id)
+{
+	struct mg_sb path = { 0 }, body = { 0 };
+	int status = 0;
+
+	add_path(&path, id, "");
+	int exit_code =
+		ask(options, "DELETE", mg_sb_text(&path), (struct mg_str){ 0 }, &status, &body);
+
+	if (!exit_code && status / 100 != 2) {
+		exit_code = refuse(&body, status);
+	}
+	mg_sb_fini(&path);
+	mg_sb_fini(&body);
+	return exit_code;
+}
+
+/* ---- somebody looks on ---- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+	(void)number;
+	interrupted = 1;
+}
+
+static void print_progress(const struct mg_json *job)
+{
+	fprintf(stderr, "\r\x1b[K%" PRId64 " rows  %" PRId64 " chunks  %.1f s",
+	        mg_json_get_int(job, "rows", 0), mg_json_get_int(job, "chunks", 0),
+	        (double)mg_json_get_int(job, "elapsed_ms", 0) / 1000);
+	fflush(stderr);
+}
+
+/* One look: its end, or, with *runs, how far it is.  The exit code. */
+static int look(const struct mg_options *options, const char *path, bool *runs)
+{
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_json *json = NULL;
+	struct mg_sb body = { 0 };
+	int status = 0, exit_code = ask(options, "GET", path, (struct mg_str){ 0 }, &status, &body);
+
+	*runs = !exit_code && status == 202;
+	if (*runs && mg_json_parse(arena, mg_sb_text(&body), body.len, &json, NULL) == 0) {
+		print_progress(json);
+	} else if (!exit_code && !*runs) {
+		fputs("\r\x1b[K", stderr);
+		exit_code = show(options, &body, status);
+	}
+	mg_sb_fini(&body);
+	mg_arena_free(arena);
+	return exit_code;
+}
+
+/* Until its end, or Ctrl-C. */
+static int look_on(const struct mg_options *options, const char *id)
+{
+	struct sigaction action = { .sa_handler = on_interrupt };
+	struct mg_sb path = { 0 };
+	bool runs = true;
+	int exit_code = 0;
+
+	sigaction(SIGINT, &action, NULL);
+	add_path(&path, id, "/result");
+	while (runs && !interrupted) {
+		mg_sleep_ms(LOOK_MS); /* a signal ends it */
+		exit_code = interrupted ? 0 : look(options, mg_sb_text(&path), &runs);
+	}
+	if (runs && interrupted) {
+		fputs("\r\x1b[Kcancelled\n", stderr);
+		(void)cancel(options, id);
+		exit_code = INTERRUPTED;
+	}
+	mg_sb_fini(&path);
+	return exit_code;
+}
+
+/* ---- the commands ---- */
+
+static int begin(const struct mg_options *options, bool looked_at, struct mg_sb *body, int *status)
+{
+	struct mg_sb request = { 0 };
 	struct mg_error err = { 0 };
-	int status = 0, exit_code = make_request(options, &request, &err) ? mg_cli_fail(&err) : 0;
+	bool deferred = looked_at || mg_options_flag(options, "deferred");
+	int exit_code = make_request(options, deferred, &request, &err) ? mg_cli_fail(&err) : 0;
 
 	if (!exit_code) {
 		exit_code = ask(options, "POST", "/jobs", (struct mg_str){ request.ptr, request.len },
-		                &status, &body);
+		                status, body);
 	}
-	if (!exit_code) {
+	mg_sb_fini(&request);
+	return exit_code;
+}
+
+/* On a terminal its progress is shown; else the connection waits, and its end ends the job. */
+int mg_command_job_run(const struct mg_options *options)
+{
+	bool deferred = mg_options_flag(options, "deferred"), looked_at = !deferred && mg_tty_is(2);
+	struct mg_arena *arena = mg_arena_new();
+	struct mg_json *json = NULL;
+	struct mg_sb body = { 0 };
+	int status = 0, exit_code = begin(options, looked_at, &body, &status);
+
+	if (!exit_code && looked_at && status == 202 &&
+	    mg_json_parse(arena, mg_sb_text(&body), body.len, &json, NULL) == 0) {
+		exit_code = look_on(options, mg_json_text(mg_json_get(json, "id")));
+	} else if (!exit_code) {
 		exit_code = show(options, &body, status);
 		exit_code = exit_code == STILL_RUNS && deferred ? 0 : exit_code;
 	}
-	mg_sb_fini(&request);
 	mg_sb_fini(&body);
+	mg_arena_free(arena);
 	return exit_code;
 }
 
@@ -247,19 +354,12 @@ int mg_command_job_list(const struct mg_options *options)
 	return exit_code;
 }
 
-static void add_path(struct mg_sb *path, const struct mg_options *options, const char *behind)
-{
-	mg_sb_add(path, "/jobs/");
-	mg_url_add_escaped(path, mg_options_argument(options, 0));
-	mg_sb_add(path, behind);
-}
-
 int mg_command_job_show(const struct mg_options *options)
 {
 	struct mg_sb path = { 0 }, body = { 0 };
 	int status = 0;
 
-	add_path(&path, options, "/result");
+	add_path(&path, mg_options_argument(options, 0), "/result");
 	int exit_code = ask(options, "GET", mg_sb_text(&path), (struct mg_str){ 0 }, &status, &body);
 
 	exit_code = exit_code ? exit_code : show(options, &body, status);
@@ -270,17 +370,5 @@ int mg_command_job_show(const struct mg_options *options)
 
 int mg_command_job_cancel(const struct mg_options *options)
 {
-	struct mg_sb path = { 0 }, body = { 0 };
-	int status = 0;
-
-	add_path(&path, options, "");
-	int exit_code =
-		ask(options, "DELETE", mg_sb_text(&path), (struct mg_str){ 0 }, &status, &body);
-
-	if (!exit_code && status / 100 != 2) {
-		exit_code = refuse(&body, status);
-	}
-	mg_sb_fini(&path);
-	mg_sb_fini(&body);
-	return exit_code;
+	return cancel(options, mg_options_argument(options, 0));
 }

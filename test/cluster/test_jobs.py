@@ -1,16 +1,18 @@
 """A mapper and a reducer in Python over the rows of a SELECT: results beside numpy's and DuckDB's own, errors with the user's lines,
 and attempts to get out of the process that runs them."""
-import collections
+import contextlib
 import json
 import os
 import pathlib
+import signal
+import subprocess
 import threading
 import time
 
 import numpy
 import pytest
 
-from conftest import PASSWORD, USER, basic
+from conftest import PASSWORD, PROGRAM, USER, basic
 from servers_kit import Servers, until
 
 SLOW_S = 120
@@ -312,6 +314,34 @@ def test_the_command_line_of_jobs(single, tmp_path):
     until("the job to end", lambda: state(single, runs) == "cancelled")
     assert job("show", runs).returncode == 4
     assert job("show", "none").returncode in (1, 3)
+
+
+def on_a_terminal(single, path, interrupt):
+    """job run with standard error at a terminal; what it shows there, its output and its exit code."""
+    master, slave = os.openpty()
+    process = subprocess.Popen([PROGRAM, "job", "run", path, "--url", f"https://localhost:{single.ports['server-1']}", "--username", USER,
+                                "--password", PASSWORD, "--tls-roots", single.cluster.ca], stdout=subprocess.PIPE, stderr=slave)
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while True:
+            shown += os.read(master, 4096)
+            if interrupt and b"rows" in shown:
+                process.send_signal(signal.SIGINT)
+                interrupt = False
+    os.close(master)
+    return shown, process.communicate()[0], process.returncode
+
+
+def test_a_terminal_shows_how_far_it_is_and_ctrl_c_ends_it(single, tmp_path):
+    path = tmp_path / "job.py"
+    path.write_text("import time\n" + mapper("time.sleep(1); return 7"))
+    shown, out, code = on_a_terminal(single, path, False)
+    assert b" chunks " in shown and out == b"[7]\n" and code == 0
+    path.write_text(mapper("while True: pass"))
+    shown, out, code = on_a_terminal(single, path, True)
+    assert b"cancelled" in shown and out == b"" and code == 130
+    until("the processes to be gone", lambda: not cells(single), 10)
 
 
 # ---- out of its process ----
