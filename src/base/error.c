@@ -47,6 +47,7 @@ static const struct mg_code_info code_table[] = {
 	[MG_E_TRANSACTION] = { "transaction", "25P02", 409, MG_RETRY_NEVER },
 	[MG_E_GONE] = { "gone", "55000", 410, MG_RETRY_NEVER },
 	[MG_E_KEY_REUSED] = { "key_reused", "22023", 422, MG_RETRY_NEVER },
+	[MG_E_QUOTA] = { "quota", "53400", 507, MG_RETRY_NEVER },
 };
 
 static_assert(sizeof(code_table) / sizeof(code_table[0]) == MG_CODE_COUNT,

@@ -50,6 +50,7 @@ enum mg_code {
 	MG_E_TRANSACTION,     /* 25P02: not in this state of the transaction */
 	MG_E_GONE,            /* 55000: it was there, and is not kept any more */
 	MG_E_KEY_REUSED,      /* 22023: the key of a write was used for another one */
+	MG_E_QUOTA,           /* 53400: more than somebody has allowed */
 	MG_CODE_COUNT
 };
 

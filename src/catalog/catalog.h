@@ -120,6 +120,14 @@ struct mg_catalog_node {
 	const char *state;   /* what is wanted of it: one of the three above */
 };
 
+/* What is wanted of a namespace of keys; 0: nothing. */
+#define MG_CATALOG_SPACES_MAX 1000
+struct mg_catalog_space {
+	const char *name;
+	uint64_t default_ttl_ms; /* of keys that are put without one */
+	uint64_t quota_bytes, quota_keys;
+};
+
 /* A definition that was made under a client's key: the same one again is not made again. */
 #define MG_CATALOG_DONE_MAX 256
 struct mg_catalog_done {
@@ -150,6 +158,8 @@ struct mg_catalog_data {
 	size_t user_count;
 	struct mg_catalog_node *nodes; /* by number */
 	size_t node_count;
+	struct mg_catalog_space *spaces; /* by name: those of which something is wanted */
+	size_t space_count;
 	struct mg_catalog_done *done; /* the newest first */
 	size_t done_count;
 	const char *sample; /* "tpch 1", or "" */
@@ -254,6 +264,13 @@ const struct mg_object *mg_catalog_find_object(const struct mg_catalog_data *dat
 /* It was made, or holds something, or is "main". */
 bool mg_catalog_has_schema(const struct mg_catalog_data *data, const char *schema);
 const struct mg_user *mg_catalog_find_user(const struct mg_catalog_data *data, const char *name);
+/* NULL: nothing is wanted of the namespace. */
+const struct mg_catalog_space *mg_catalog_find_space(const struct mg_catalog_data *data,
+                                                     struct mg_str name);
+/* Puts it in the place of the one of its name; one of which nothing is wanted takes that out.
+ * space->name lives as long as data.  Fails: MG_E_LIMIT there are MG_CATALOG_SPACES_MAX. */
+int mg_catalog_put_space(struct mg_arena *arena, struct mg_catalog_data *data,
+                         const struct mg_catalog_space *space, struct mg_error *err);
 /* NULL: no node ever had the number. */
 const struct mg_catalog_node *mg_catalog_find_node(const struct mg_catalog_data *data,
                                                    uint64_t number);

@@ -91,6 +91,14 @@ const struct mg_field mg_catalog__done_fields[] = {
 	END,
 };
 
+const struct mg_field mg_catalog__space_fields[] = {
+	TEXT("name", NULL, struct mg_catalog_space, name),
+	NUMBER("default_ttl_ms", NULL, MG_FIELD_U64, struct mg_catalog_space, default_ttl_ms),
+	NUMBER("quota_bytes", NULL, MG_FIELD_U64, struct mg_catalog_space, quota_bytes),
+	NUMBER("quota_keys", NULL, MG_FIELD_U64, struct mg_catalog_space, quota_keys),
+	END,
+};
+
 const struct mg_field mg_catalog__node_fields[] = {
 	NUMBER("number", NULL, MG_FIELD_U64, struct mg_catalog_node, number),
 	TEXT("id", NULL, struct mg_catalog_node, id),

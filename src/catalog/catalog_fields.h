@@ -33,6 +33,7 @@ extern const struct mg_field mg_catalog__shard_fields[]; /* struct mg_shard */
 extern const struct mg_field mg_catalog__table_fields[]; /* struct mg_table, without columns */
 extern const struct mg_field mg_catalog__object_fields[]; /* struct mg_object */
 extern const struct mg_field mg_catalog__node_fields[];  /* struct mg_catalog_node */
+extern const struct mg_field mg_catalog__space_fields[]; /* struct mg_catalog_space */
 extern const struct mg_field mg_catalog__done_fields[];  /* struct mg_catalog_done */
 
 /* The field's value as JSON, which is YAML too. */

@@ -104,6 +104,16 @@ static void write_done(struct mg_sb *out, const struct mg_catalog_data *data)
 	mg_sb_add(out, data->done_count ? "]" : "");
 }
 
+static void write_spaces(struct mg_sb *out, const struct mg_catalog_data *data)
+{
+	for (size_t i = 0; i < data->space_count; i++) {
+		mg_sb_add(out, i ? ",\n{" : ",\"namespaces\":[\n{");
+		mg_catalog__write_fields(out, mg_catalog__space_fields, &data->spaces[i]);
+		mg_sb_add_char(out, '}');
+	}
+	mg_sb_add(out, data->space_count ? "]" : "");
+}
+
 static void write_user(struct mg_sb *out, const struct mg_user *user)
 {
 	mg_sb_add(out, "\n{");
@@ -159,6 +169,7 @@ void mg_catalog__write(const struct mg_catalog_data *data, struct mg_sb *out)
 		write_node(out, &data->nodes[i]);
 	}
 	mg_sb_add_char(out, ']');
+	write_spaces(out, data);
 	write_done(out, data);
 	mg_sb_add_char(out, '}');
 }
@@ -301,6 +312,30 @@ static int read_done(struct mg_arena *arena, const struct mg_json *json,
 	return 0;
 }
 
+static int read_spaces(struct mg_arena *arena, const struct mg_json *json,
+                       struct mg_catalog_data *out, struct mg_error *err)
+{
+	const struct mg_json *list = mg_json_get(json, "namespaces");
+
+	if (list && list->count > MG_CATALOG_SPACES_MAX) {
+		return corrupt(err, "there are too many namespaces");
+	}
+	out->spaces =
+		mg_arena_new_array(arena, struct mg_catalog_space, (list ? list->count : 0) + 1);
+	mg_json_each(item, list) {
+		struct mg_catalog_space *space = &out->spaces[out->space_count];
+
+		if (!mg_catalog__read_fields(arena, item, mg_catalog__space_fields, space) ||
+		    !*space->name) {
+			return corrupt(err, "a namespace is not readable");
+		}
+		if (out->space_count++ && strcmp(space[-1].name, space->name) >= 0) {
+			return corrupt(err, "namespaces are out of order");
+		}
+	}
+	return 0;
+}
+
 static int read_user(struct mg_arena *arena, const struct mg_json *json, struct mg_user *user,
                      struct mg_error *err)
 {
@@ -420,6 +455,7 @@ int mg_catalog__read(struct mg_arena *arena, const char *text, size_t len,
 	}
 	rc = rc ? rc : read_objects(arena, json, out, err);
 	rc = rc ? rc : read_nodes(arena, json, out, err);
+	rc = rc ? rc : read_spaces(arena, json, out, err);
 	rc = rc ? rc : read_done(arena, json, out, err);
 	mg_arena_free(scratch);
 	return rc;

@@ -1,4 +1,4 @@
-/* cluster.h - what the commands `cluster ...` share: for cmd_cluster.c and cmd_replicas.c only. */
+/* cluster.h - what the commands `cluster ...` and `kv ...` share. */
 #ifndef MG_CLI_CLUSTER_H
 #define MG_CLI_CLUSTER_H
 
@@ -9,6 +9,10 @@ int mg_cluster_fetch(const struct mg_options *options, const char *method, const
                      int *status, struct mg_sb *body, struct mg_error *err);
 /* What a door says no with; always an error. */
 int mg_cluster_refusal(const struct mg_sb *body, int status, struct mg_error *err);
+
+/* A statement that answers nothing, or NULL, and a SELECT, which is shown as a table or, by the
+ * option "format", as JSON.  The exit code. */
+int mg_cluster_run(const struct mg_options *options, const char *first, const char *sql);
 
 /* Compare all replicas, and wait for it.  report: JSON; differing: a line for each replica that is
  * not equal, and why. */

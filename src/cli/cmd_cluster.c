@@ -119,12 +119,11 @@ int mg_command_cluster_status(const struct mg_options *options)
 	return code ? mg_cli_fail(&err) : 0;
 }
 
-/* One SELECT, shown as a table or as JSON. */
-static int run_select(const struct mg_options *options, const char *sql)
+int mg_cluster_run(const struct mg_options *options, const char *first, const char *sql)
 {
 	struct mg_shell shell;
 	struct mg_error err = { 0 };
-	int exit_code;
+	int exit_code = 0;
 
 	mg_shell_init(&shell);
 	shell.format = wants_json(options) ? MG_FORMAT_JSON : MG_FORMAT_BOX;
@@ -135,7 +134,8 @@ static int run_select(const struct mg_options *options, const char *sql)
 	    mg_shell_connect(&shell, &err)) {
 		exit_code = mg_cli_fail_connect(&err);
 	} else {
-		exit_code = mg_shell_statement(&shell, sql, strlen(sql));
+		exit_code = first ? mg_shell_statement(&shell, first, strlen(first)) : 0;
+		exit_code = exit_code ? exit_code : mg_shell_statement(&shell, sql, strlen(sql));
 	}
 	mg_shell_fini(&shell);
 	return exit_code;
@@ -143,12 +143,12 @@ static int run_select(const struct mg_options *options, const char *sql)
 
 int mg_command_cluster_nodes(const struct mg_options *options)
 {
-	return run_select(options, "FROM cluster.nodes ORDER BY role, id");
+	return mg_cluster_run(options, NULL, "FROM cluster.nodes ORDER BY role, id");
 }
 
 int mg_command_cluster_shards(const struct mg_options *options)
 {
-	return run_select(options, "FROM cluster.shards ORDER BY id");
+	return mg_cluster_run(options, NULL, "FROM cluster.shards ORDER BY id");
 }
 
 /* ---- what is wanted of a node ---- */

@@ -143,6 +143,8 @@ static int put(const struct mg_options *options, const char *value, const char *
 
 		snprintf(seconds, sizeof seconds, "%.3f", (double)mg_options_int(options, "ttl") / 1000);
 		mg_url_add_parameter(&path, "ttl", seconds);
+	} else if (mg_options_flag(options, "no-ttl")) {
+		mg_url_add_parameter(&path, "ttl", "none");
 	}
 	if (!exit_code) {
 		exit_code = request(options, "PUT", &path, mg_options_text(options, "content-type"),

@@ -60,7 +60,9 @@ static const struct mg_option kv_options[] = {
 };
 
 static const struct mg_option kv_put_options[] = {
-	{ .name = "ttl", .kind = MG_O_MS, .help = "the key goes after this time" },
+	{ .name = "ttl", .kind = MG_O_MS,
+	  .help = "the key goes after this time (default: as its namespace says)" },
+	{ .name = "no-ttl", .kind = MG_O_FLAG, .help = "the key stays, whatever its namespace says" },
 	{ .name = "content-type", .kind = MG_O_TEXT, .fallback = "application/octet-stream",
 	  .help = "kept with the value" },
 	{ 0 },
@@ -75,6 +77,16 @@ static const struct mg_option kv_scan_options[] = {
 	{ .name = "limit", .kind = MG_O_INT, .min = 1, .max = 100000, .fallback = "1000",
 	  .help = "keys of a page" },
 	{ .name = "cursor", .kind = MG_O_TEXT, .help = "where the page before has ended" },
+	{ 0 },
+};
+
+static const struct mg_option kv_space_options[] = {
+	{ .name = "default-ttl", .kind = MG_O_TEXT, .value = "TIME",
+	  .help = "keys that are put without a TTL go after this time, such as 1h; none: they stay" },
+	{ .name = "quota", .kind = MG_O_TEXT, .value = "SIZE",
+	  .help = "how many bytes its keys and values may have, such as 1GB; none: any number" },
+	{ .name = "quota-keys", .kind = MG_O_TEXT, .value = "N",
+	  .help = "how many keys it may have; none: any number" },
 	{ 0 },
 };
 
@@ -371,6 +383,21 @@ const struct mg_command mg_commands[] = {
 	             "  merganser kv scan --format json",
 	  .tables = TABLES(kv_options, kv_scan_options, format_options, mg_options_connection),
 	  .run = mg_command_kv_scan },
+	{ .name = "kv namespaces",
+	  .summary = "list namespaces: how much they hold, and what is wanted of them",
+	  .example = "  merganser kv namespaces --format json",
+	  .tables = TABLES(format_options, mg_options_connection),
+	  .run = mg_command_kv_namespaces },
+	{ .name = "kv namespace",
+	  .arguments = "NAME",
+	  .arguments_min = 1,
+	  .arguments_max = 1,
+	  .summary = "say what is wanted of a namespace, or show it",
+	  .text = "What is not named stays as it is.  For an admin.",
+	  .example = "  merganser kv namespace sessions --default-ttl 1h --quota 1GB\n"
+	             "  merganser kv namespace sessions --quota none",
+	  .tables = TABLES(kv_space_options, format_options, mg_options_connection),
+	  .run = mg_command_kv_namespace },
 	{ .name = "kv watch",
 	  .arguments = "[PREFIX]",
 	  .arguments_max = 1,

@@ -36,6 +36,8 @@ int mg_command_kv_delete(const struct mg_options *options);
 int mg_command_kv_cas(const struct mg_options *options);
 int mg_command_kv_batch(const struct mg_options *options);
 int mg_command_kv_scan(const struct mg_options *options);
+int mg_command_kv_namespace(const struct mg_options *options);
+int mg_command_kv_namespaces(const struct mg_options *options);
 int mg_command_kv_watch(const struct mg_options *options);
 int mg_command_job_run(const struct mg_options *options);
 int mg_command_job_list(const struct mg_options *options);

@@ -8,6 +8,7 @@
 #include "cli/options.h"
 
 #include "base/assert.h"
+#include "base/units.h"
 #include "os/tty.h"
 
 #include <ctype.h>
@@ -54,55 +55,6 @@ const struct mg_option mg_options_common[] = {
 };
 
 /* ---- values ---------------------------------------------------------------------------------- */
-
-static bool parse_unit(const char *text, const char *const *names, const double *factors,
-                       double bare, uint64_t *out)
-{
-	char *end;
-	double number, factor = bare;
-
-	if (!isdigit((unsigned char)*text) && *text != '.') {
-		return false;
-	}
-	number = strtod(text, &end);
-	while (*end == ' ') {
-		end++;
-	}
-	if (*end) {
-		size_t i = 0;
-
-		while (names[i] && !mg_text_eq_nocase(end, names[i])) {
-			i++;
-		}
-		if (!names[i]) {
-			return false;
-		}
-		factor = factors[i];
-	}
-	if (!isfinite(number) || number * factor > 9e18) {
-		return false;
-	}
-	*out = (uint64_t)llround(number * factor);
-	return true;
-}
-
-bool mg_parse_size(const char *text, uint64_t *bytes)
-{
-	static const char *const names[] = { "b", "k", "kb", "kib", "m", "mb", "mib", "g", "gb", "gib",
-		                                 "t", "tb", "tib", NULL };
-	static const double factors[] = { 1, 1024, 1e3, 1024, 1048576, 1e6, 1048576, 1073741824, 1e9,
-		                              1073741824, 1099511627776, 1e12, 1099511627776 };
-
-	return parse_unit(text, names, factors, 1, bytes);
-}
-
-bool mg_parse_ms(const char *text, uint64_t *ms)
-{
-	static const char *const names[] = { "ms", "s", "m", "min", "h", "d", NULL };
-	static const double factors[] = { 1, 1e3, 6e4, 6e4, 3.6e6, 8.64e7 };
-
-	return parse_unit(text, names, factors, 1e3, ms);
-}
 
 static bool parse_flag(const char *text, bool *out)
 {

@@ -109,10 +109,6 @@ int mg_options_secret(const struct mg_options *options, const char *name, const 
 /* The page of --help. */
 void mg_options_help(const struct mg_command *command, struct mg_sb *out);
 
-/* "4GiB" to bytes, "30s" to milliseconds; false when it is no such thing. */
-bool mg_parse_size(const char *text, uint64_t *bytes);
-bool mg_parse_ms(const char *text, uint64_t *ms);
-
 /* The nearest of the candidates to a mistyped word, or NULL when none is near. */
 const char *mg_nearest_word(const char *word, const char *const *candidates, size_t count);
 

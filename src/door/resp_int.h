@@ -18,6 +18,7 @@
 #include "door/resp_parse.h"
 #include "door/resp_reply.h"
 #include "replica/kv_groups.h"
+#include "replica/kv_terms.h"
 #include "replica/replica.h"
 
 enum {
@@ -72,6 +73,8 @@ struct mg_redis_got {
 	int64_t number;
 	size_t size;         /* of the value */
 	struct mg_str value; /* when it was wanted */
+	uint64_t quota;      /* as of mg_kv_result */
+	bool quota_of_keys;
 };
 
 struct mg_redis_op {

@@ -228,6 +228,8 @@ static void note_result(struct mg_redis_op *op, const struct mg_kv_result *resul
 		.number = result->number,
 		.expiry_ms = result->was.expiry_ms,
 		.size = result->was.size,
+		.quota = result->quota,
+		.quota_of_keys = result->quota_of_keys,
 	};
 }
 
@@ -266,14 +268,28 @@ static void copy_values(struct mg_redis_call *call, const struct mg_kv_result *r
 	}
 }
 
-static bool is_too_much(const struct mg_redis_call *call, const struct mg_kv_result *results)
+/* The first operation that ended so; or how many there are. */
+static uint32_t find_status(const struct mg_redis_call *call, const struct mg_kv_result *results,
+                            enum mg_kv_status status)
 {
-	bool too_much = false;
+	uint32_t i = 0;
 
-	for (uint32_t i = 0; !too_much && i < call->call.count; i++) {
-		too_much = results[i].status == MG_KV_TOO_MUCH;
+	while (i < call->call.count && results[i].status != status) {
+		i++;
 	}
-	return too_much;
+	return i;
+}
+
+/* Of operations that happen together or not at all. */
+static bool is_over_quota(struct mg_redis_call *call, const struct mg_kv_result *results)
+{
+	uint32_t at = find_status(call, results, MG_KV_OVER_QUOTA);
+
+	if (!call->wave->one || at == call->call.count) {
+		return false;
+	}
+	(void)mg_kv_say_over_quota(&call->err, call->ops[at].space, &results[at]);
+	return true;
 }
 
 /* Raft thread; or the loop, when it was refused at once. */
@@ -284,10 +300,10 @@ static void note_done(struct mg_redis_call *call, const struct mg_error *err,
 
 	if (err) {
 		call->err = *err;
-	} else if (is_too_much(call, results)) {
+	} else if (find_status(call, results, MG_KV_TOO_MUCH) < call->call.count) {
 		mg_error_set(&call->err, MG_E_LIMIT, "commands that were sent at once read and write more "
 		                                     "than 32 MiB in a shard, and nothing was changed");
-	} else {
+	} else if (!is_over_quota(call, results)) {
 		for (uint32_t i = 0; i < call->call.count; i++) {
 			note_result(call->of[i], &results[i]);
 		}
@@ -367,6 +383,7 @@ static void make_calls(struct mg_redis_wave *wave)
 		}
 		left[place]--;
 		call->of[call->call.count] = op;
+		op->op.flags |= wave->one ? MG_KV_TOGETHER : 0;
 		call->ops[call->call.count++] = op->op;
 		call->bytes += mg_kv_op_size(&op->op);
 	}
@@ -405,11 +422,16 @@ bool mg_redis_wave_start(struct mg_redis_wave *wave)
 
 /* ---- answers ---- */
 
-static void say_failure(struct mg_resp_out *out, const struct mg_error *err)
+/* A transaction is refused as Redis refuses one for which it has no memory. */
+static void say_failure(struct mg_resp_out *out, const struct mg_redis_job *job,
+                        const struct mg_error *err)
 {
 	const char *word = err->code == MG_E_UNAVAILABLE ? "CLUSTERDOWN"
 	                   : err->code == MG_E_BUSY      ? "TRYAGAIN"
 	                   : err->code == MG_E_NOMEM     ? "OOM"
+	                   : err->code == MG_E_QUOTA
+	                       ? job->parts ? "EXECABORT Transaction discarded because of: OOM"
+	                                    : "OOM"
 	                   : err->code == MG_E_DISK_FULL ? "MISCONF" /* as of Redis, of its disk */
 	                                                 : "ERR";
 
@@ -454,13 +476,38 @@ static bool has_skipped(struct mg_redis_job *job)
 	return skipped;
 }
 
+static void say_over_quota(struct mg_resp_out *out, const struct mg_redis_job *job,
+                           const struct mg_redis_op *op)
+{
+	const struct mg_kv_result result = { .quota = op->got.quota,
+		                                 .quota_of_keys = op->got.quota_of_keys };
+	struct mg_error err = { 0 };
+
+	(void)mg_kv_say_over_quota(&err, op->op.space, &result);
+	say_failure(out, job, &err);
+}
+
+/* NULL: none was refused for that. */
+static const struct mg_redis_op *find_over_quota(struct mg_redis_job *job)
+{
+	size_t i = 0;
+
+	while (i < job->op_count && mg_redis_got(job, i)->status != MG_KV_OVER_QUOTA) {
+		i++;
+	}
+	return i < job->op_count ? &job->wave->ops[job->first_op + i] : NULL;
+}
+
 static void answer(struct mg_redis_wave *wave, struct mg_redis_job *job, bool any_failed,
                    struct mg_resp_out *out)
 {
 	const struct mg_error *err = any_failed ? why_failed(wave, job) : NULL;
+	const struct mg_redis_op *refused = find_over_quota(job);
 
 	if (err) {
-		say_failure(out, err);
+		say_failure(out, job, err);
+	} else if (refused) {
+		say_over_quota(out, job, refused);
 	} else if (job->op_count && has_skipped(job)) {
 		mg_resp_error(out, "ERR the answer is too large: ask for fewer keys at once");
 	} else if (mg_redis_has_large(job)) {

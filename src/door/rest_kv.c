@@ -18,6 +18,7 @@
 #include "door/kv_upload.h"
 #include "door/rest_sql.h"
 #include "replica/kv_groups.h"
+#include "replica/kv_terms.h"
 #include "replica/replica.h"
 
 #include <inttypes.h>
@@ -319,16 +320,20 @@ bool mg_rest_kv_id(struct mg_http_request *request, const char *user, struct mg_
 	return true;
 }
 
-/* ?ttl=SECONDS.  False after an answer. */
+/* ?ttl=SECONDS or none.  False after an answer. */
 static bool read_ttl(struct mg_http_request *request, struct mg_kv_op *op)
 {
 	const char *text = mg_http_query(request, "ttl");
 	char *end = NULL;
 	double seconds = text ? strtod(text, &end) : 0;
 
+	if (mg_text_eq(text, "none")) {
+		op->flags |= MG_KV_FOR_GOOD;
+		return true;
+	}
 	if (text && (*end || !isfinite(seconds) || seconds <= 0 || seconds > MG_KV_TTL_S_MAX)) {
 		refuse(request, 400, "?ttl= is no number of seconds",
-		       "From 0.001 on, as ?ttl=60 or ?ttl=0.5.");
+		       "From 0.001 on, as ?ttl=60 or ?ttl=0.5; ?ttl=none keeps the key for good.");
 		return false;
 	}
 	if (text) {
@@ -436,6 +441,11 @@ static void answer_refused(struct ask *ask)
 	if (ask->result.status == MG_KV_ABORTED) {
 		mg_error_set(&err, MG_E_UNAVAILABLE, "what was staged of the value is gone");
 		mg_error_hint(&err, "Nothing was changed: put it again.");
+		mg_rest_error(ask->request, &err, 0);
+		return;
+	}
+	if (ask->result.status == MG_KV_OVER_QUOTA) {
+		(void)mg_kv_say_over_quota(&err, ask->op.space, &ask->result);
 		mg_rest_error(ask->request, &err, 0);
 		return;
 	}
@@ -554,6 +564,10 @@ static void answer_entry(struct ask *ask, struct mg_str type, struct mg_str enco
 
 static void answer_set(struct ask *ask)
 {
+	if (ask->result.status != MG_KV_DONE) {
+		answer_refused(ask);
+		return;
+	}
 	answer_entry(ask, ask->op.type, ask->op.encoding, ask->op.value);
 }
 

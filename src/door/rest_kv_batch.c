@@ -16,6 +16,7 @@
 #include "door/doors_int.h"
 #include "door/kv_json.h"
 #include "replica/kv_atomic.h"
+#include "replica/kv_terms.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -115,6 +116,10 @@ static void tell_refused(struct batch *batch, uint32_t at, const struct mg_kv_re
 		             MG_KV_WORK_MAX >> 20);
 		mg_error_hint(&batch->err, "Nothing was changed: send it in parts.");
 		batch->status = 413;
+		return;
+	}
+	if (result->status == MG_KV_OVER_QUOTA) {
+		(void)mg_kv_say_over_quota(&batch->err, op->space, result);
 		return;
 	}
 	if (result->version && (result->status == MG_KV_PRESENT ||
@@ -271,9 +276,14 @@ static int read_ttl(const struct mg_json *item, size_t at, struct mg_kv_op *op,
 	if (!ttl) {
 		return 0;
 	}
+	if (mg_json_is(ttl, MG_JSON_NULL)) {
+		op->flags |= MG_KV_FOR_GOOD;
+		return 0;
+	}
 	if (op->kind != MG_KV_PUT || !mg_json_is(ttl, MG_JSON_NUMBER) || !isfinite(seconds) ||
 	    seconds <= 0 || seconds > MG_KV_TTL_S_MAX) {
-		return bad(err, at, "\"ttl\" is no number of seconds of a \"put\"", "From 0.001 on.");
+		return bad(err, at, "\"ttl\" is no number of seconds of a \"put\"",
+		           "From 0.001 on; null keeps the key for good.");
 	}
 	op->flags |= MG_KV_EXPIRES;
 	op->expiry = (uint64_t)ceil(seconds * 1000);

@@ -35,7 +35,10 @@ static uint64_t count(void *arg, struct mg_str space)
 	uint64_t keys = 0;
 
 	for (uint32_t i = 0; i < mg_replica_kv_shards(arg); i++) {
-		keys += mg_kv_state_count(mg_replica_kv_state(arg, i), space);
+		uint64_t here, bytes;
+
+		mg_kv_state_use(mg_replica_kv_state(arg, i), space, &here, &bytes);
+		keys += here;
 	}
 	return keys;
 }

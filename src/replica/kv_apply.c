@@ -172,8 +172,10 @@ static uint64_t new_expiry(const struct step *step)
 	const struct mg_kv_op *op = step->op;
 	uint64_t time_ms = step->state->now_ms;
 
-	if (!(op->flags & MG_KV_EXPIRES)) {
-		return op->flags & MG_KV_KEEP_EXPIRY && step->is_there ? step->was.expiry_ms : 0;
+	bool keeps = op->flags & MG_KV_KEEP_EXPIRY && step->is_there;
+
+	if (!(op->flags & MG_KV_EXPIRES) || (keeps && op->flags & MG_KV_EXPIRES_BY_DEFAULT)) {
+		return keeps ? step->was.expiry_ms : 0;
 	}
 	if (op->flags & MG_KV_ABSOLUTE) {
 		return op->expiry ? op->expiry : 1; /* 0 would be for ever */
@@ -212,6 +214,49 @@ static enum mg_kv_status check(const struct step *step)
 	return MG_KV_DONE;
 }
 
+/* ---- quotas ---- */
+
+static uint64_t left_of(uint64_t max, uint64_t elsewhere)
+{
+	return max > elsewhere ? max - elsewhere : 0;
+}
+
+/* Only what makes the namespace larger can be too much.  now: with its size. */
+static bool is_over_quota(struct step *step, const struct mg_kv_found *now)
+{
+	const struct mg_kv_space *space = mg_kv__space(step->state, step->op->space);
+	const struct mg_kv_limit *limit = &space->limit;
+	bool goes = now->expiry_ms && now->expiry_ms <= step->state->now_ms;
+	size_t was = step->is_stored ? weight(step->op, &step->was) : 0, is = weight(step->op, now);
+
+	if (goes || step->state->settles) {
+		return false;
+	}
+	if (limit->keys_max && !step->is_stored &&
+	    space->keys + 1 > left_of(limit->keys_max, limit->keys_elsewhere)) {
+		step->result->quota = limit->keys_max;
+		step->result->quota_of_keys = true;
+		return true;
+	}
+	if (limit->bytes_max && is > was &&
+	    space->bytes + (is - was) > left_of(limit->bytes_max, limit->bytes_elsewhere)) {
+		step->result->quota = limit->bytes_max;
+		return true;
+	}
+	return false;
+}
+
+/* As store, of a value that may be another than before; now: its size only when it is in parts. */
+static enum mg_kv_status fill(struct step *step, struct mg_kv_found *now)
+{
+	now->size = now->part_count ? now->size : now->value.len;
+	if (is_over_quota(step, now)) {
+		return MG_KV_OVER_QUOTA;
+	}
+	store(step, now);
+	return MG_KV_DONE;
+}
+
 /* ---- operations ---- */
 
 static enum mg_kv_status put(struct step *step)
@@ -221,8 +266,7 @@ static enum mg_kv_status put(struct step *step)
 		                       .encoding = step->op->encoding,
 		                       .expiry_ms = new_expiry(step) };
 
-	store(step, &now);
-	return MG_KV_DONE;
+	return fill(step, &now);
 }
 
 /* The parts are in the tree: they only become the key's. */
@@ -240,6 +284,9 @@ static enum mg_kv_status put_staged(struct step *step)
 		                       .part_count = upload->count };
 
 	memcpy(now.parts, upload->id, sizeof now.parts);
+	if (is_over_quota(step, &now)) {
+		return MG_KV_OVER_QUOTA;
+	}
 	mg_kv__take_upload(step->state, upload);
 	if (now.expiry_ms && now.expiry_ms <= step->state->now_ms) {
 		mg_kv__drop_parts(step->state, &now);
@@ -283,15 +330,18 @@ static enum mg_kv_status add(struct step *step)
 		now.type = step->was.type;
 		now.encoding = step->was.encoding;
 		now.expiry_ms = step->was.expiry_ms;
+	} else {
+		now.expiry_ms = new_expiry(step);
 	}
-	store(step, &now);
 	step->result->number = sum;
-	return MG_KV_DONE;
+	return fill(step, &now);
 }
 
 static enum mg_kv_status append(struct step *step)
 {
-	struct mg_kv_found now = step->is_there ? step->was : (struct mg_kv_found){ 0 };
+	struct mg_kv_found now = step->is_there
+	                             ? step->was
+	                             : (struct mg_kv_found){ .expiry_ms = new_expiry(step) };
 	uint64_t size = now.size + step->op->value.len;
 	struct mg_sb whole = { 0 };
 
@@ -301,10 +351,11 @@ static enum mg_kv_status append(struct step *step)
 	mg_sb_add_len(&whole, now.value.ptr, now.value.len);
 	mg_sb_add_len(&whole, step->op->value.ptr, step->op->value.len);
 	now.value = (struct mg_str){ mg_sb_text(&whole), whole.len };
-	store(step, &now);
-	mg_sb_fini(&whole);
 	step->result->number = (int64_t)size;
-	return MG_KV_DONE;
+	enum mg_kv_status status = fill(step, &now);
+
+	mg_sb_fini(&whole);
+	return status;
 }
 
 static enum mg_kv_status expire(struct step *step)
@@ -453,6 +504,7 @@ void mg_kv__tell_refused(struct mg_kv_result *list, uint32_t count, uint32_t ref
 bool mg_kv_stops(const struct mg_kv_op *op, enum mg_kv_status status)
 {
 	return status == MG_KV_LOCKED || status == MG_KV_TOO_MUCH || status == MG_KV_ABORTED ||
+	       (status == MG_KV_OVER_QUOTA && op->flags & MG_KV_TOGETHER) ||
 	       (status != MG_KV_DONE && !(op->flags & MG_KV_ALONE));
 }
 
@@ -497,13 +549,16 @@ static int run_ops(struct mg_kv_state *state, const struct mg_kv_request *reques
 	return code;
 }
 
-/* Under the same id: with the parts of another upload, or when the key is free. */
+/* Under the same id: with the parts of another upload, when the key is free, or when there is room.
+ */
 static bool comes_again(const struct mg_kv_results *results)
 {
 	bool again = false;
 
 	for (uint32_t i = 0; !again && i < results->count; i++) {
-		again = results->list[i].status == MG_KV_LOCKED || results->list[i].status == MG_KV_ABORTED;
+		enum mg_kv_status status = results->list[i].status;
+
+		again = status == MG_KV_LOCKED || status == MG_KV_ABORTED || status == MG_KV_OVER_QUOTA;
 	}
 	return again;
 }
@@ -662,6 +717,20 @@ static void begin_results(const struct mg_kv_entry *entry, struct mg_arena *aren
 	}
 }
 
+/* The limits of an entry hold while it is applied. */
+static void set_limits(struct mg_kv_state *state, const struct mg_kv_entry *entry, bool hold)
+{
+	struct mg_in in = entry->limits;
+	struct mg_kv_limit limit;
+
+	for (uint32_t i = 0; i < entry->limit_count && mg_kv_limit_next(&in, &limit); i++) {
+		struct mg_kv_space *space = mg_kv__space(state, limit.space);
+
+		limit.space = (struct mg_str){ 0 }; /* it is the entry's */
+		space->limit = hold ? limit : (struct mg_kv_limit){ 0 };
+	}
+}
+
 static int run_entry(struct mg_kv_state *state, const struct mg_kv_entry *entry,
                      struct mg_arena *arena, struct mg_kv_results *results, struct mg_error *err)
 {
@@ -672,6 +741,7 @@ static int run_entry(struct mg_kv_state *state, const struct mg_kv_entry *entry,
 		atomic_store(&state->time_ms, entry->time_ms);
 	}
 	state->now_ms = atomic_load(&state->time_ms);
+	set_limits(state, entry, true);
 	for (uint32_t i = 0; !code && i < entry->count; i++) {
 		struct mg_kv_request request;
 		bool good = mg_kv_request_next(&in, &request);
@@ -679,6 +749,7 @@ static int run_entry(struct mg_kv_state *state, const struct mg_kv_entry *entry,
 		mg_assert(good);
 		code = run_request(state, &request, arena, results ? &results[i] : NULL, err);
 	}
+	set_limits(state, entry, false);
 	return code || entry->kind != MG_KV_TICK ? code : tick(state, err);
 }
 

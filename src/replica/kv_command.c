@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { VERSION = 1, REQUEST_HEAD = 8 + 1 + 4, OP_HEAD = 4 + 4 + 4 + 2 + 8 + 8 };
+enum { VERSION = 1, VERSION_LIMITS = 2, REQUEST_HEAD = 8 + 1 + 4, OP_HEAD = 4 + 4 + 4 + 2 + 8 + 8 };
 
 bool mg_kv_is_space(struct mg_str name)
 {
@@ -34,17 +34,38 @@ bool mg_kv_has_key(uint8_t kind)
 	return kind < MG_KV_PREPARE || kind == MG_KV_PUT_STAGED;
 }
 
+bool mg_kv_fills(uint8_t kind)
+{
+	return kind == MG_KV_PUT || kind == MG_KV_PUT_STAGED || kind == MG_KV_ADD ||
+	       kind == MG_KV_APPEND;
+}
+
 /* ---- writing ---- */
 
 void mg_kv_entry_encode(struct mg_out *out, const struct mg_kv_entry *entry)
 {
-	mg_out_u8(out, VERSION);
+	mg_out_u8(out, entry->limit_count ? VERSION_LIMITS : VERSION);
 	mg_out_u8(out, entry->kind);
-	mg_out_u16(out, 0);
+	mg_out_u16(out, entry->limit_count);
 	mg_out_u32(out, entry->count);
 	mg_out_u64(out, entry->time_ms);
 	mg_out_u64(out, entry->origin);
 	mg_out_u64(out, entry->incarnation);
+}
+
+size_t mg_kv_limit_size(const struct mg_kv_limit *limit)
+{
+	return 1 + limit->space.len + 4 * sizeof(uint64_t);
+}
+
+void mg_kv_limit_encode(struct mg_out *out, const struct mg_kv_limit *limit)
+{
+	mg_out_u8(out, (uint8_t)limit->space.len);
+	mg_out_bytes(out, limit->space.ptr, limit->space.len);
+	mg_out_u64(out, limit->keys_max);
+	mg_out_u64(out, limit->bytes_max);
+	mg_out_u64(out, limit->keys_elsewhere);
+	mg_out_u64(out, limit->bytes_elsewhere);
 }
 
 size_t mg_kv_request_size(const struct mg_kv_request *request)
@@ -118,6 +139,18 @@ static struct mg_str text(struct mg_in *in, size_t size)
 	return (struct mg_str){ (const char *)at, at ? size : 0 };
 }
 
+bool mg_kv_limit_next(struct mg_in *in, struct mg_kv_limit *out)
+{
+	uint8_t space = mg_in_u8(in);
+
+	*out = (struct mg_kv_limit){ .space = text(in, space) };
+	out->keys_max = mg_in_u64(in);
+	out->bytes_max = mg_in_u64(in);
+	out->keys_elsewhere = mg_in_u64(in);
+	out->bytes_elsewhere = mg_in_u64(in);
+	return !in->failed && space > 0 && space <= MG_KV_SPACE_MAX;
+}
+
 bool mg_kv_op_next(struct mg_in *in, struct mg_kv_op *out)
 {
 	*out = (struct mg_kv_op){ .kind = mg_in_u8(in) };
@@ -167,15 +200,29 @@ bool mg_kv_request_next(struct mg_in *in, struct mg_kv_request *out)
 bool mg_kv_entry_settles(const uint8_t *data, size_t size)
 {
 	struct mg_in in = mg_in(data, size);
+	bool limited = mg_in_u8(&in) != VERSION; /* and ends nothing */
 
-	(void)mg_in_bytes(&in, MG_KV_ENTRY_HEAD + 8); /* and the first request's number */
+	(void)mg_in_bytes(&in, MG_KV_ENTRY_HEAD - 1 + 8); /* and the first request's number */
 	(void)mg_in_bytes(&in, mg_in_u8(&in));
 	uint32_t count = mg_in_u32(&in);
 	uint8_t kind = mg_in_u8(&in);
 
-	return !in.failed && count == 1 &&
+	return !in.failed && !limited && count == 1 &&
 	       (kind == MG_KV_SETTLE || kind == MG_KV_INQUIRE || kind == MG_KV_FORGET ||
 	        kind == MG_KV_DISCARD);
+}
+
+static bool read_limits(struct mg_in *in, struct mg_kv_entry *out)
+{
+	struct mg_kv_limit limit;
+	bool good = true;
+
+	out->limits = *in;
+	for (uint32_t i = 0; good && i < out->limit_count; i++) {
+		good = mg_kv_limit_next(in, &limit);
+	}
+	out->limits.end = in->at;
+	return good;
 }
 
 int mg_kv_entry_decode(const uint8_t *data, size_t size, struct mg_kv_entry *out,
@@ -185,24 +232,25 @@ int mg_kv_entry_decode(const uint8_t *data, size_t size, struct mg_kv_entry *out
 	uint8_t version = mg_in_u8(&in);
 
 	*out = (struct mg_kv_entry){ .kind = mg_in_u8(&in) };
-	(void)mg_in_u16(&in);
+	out->limit_count = mg_in_u16(&in);
 	out->count = mg_in_u32(&in);
 	out->time_ms = mg_in_u64(&in);
 	out->origin = mg_in_u64(&in);
 	out->incarnation = mg_in_u64(&in);
-	out->requests = in;
-	if (version != VERSION) {
+	if (version != VERSION && version != VERSION_LIMITS) {
 		return mg_error_set(err, MG_E_PROTOCOL,
-		                    "a log entry of keys of version %u, and this program knows %d", version,
-		                    VERSION);
+		                    "a log entry of keys of version %u, and this program knows %d and %d",
+		                    version, VERSION, VERSION_LIMITS);
 	}
+	bool limited = version == VERSION_LIMITS;
 	struct mg_kv_request request;
-	bool good = !in.failed && (out->kind == MG_KV_REQUESTS || out->kind == MG_KV_TICK);
+	bool good = !in.failed && limited == (out->limit_count > 0) && read_limits(&in, out);
 
-	if (!in.failed && out->kind == MG_KV_COMPARE && out->count == 0) {
+	out->requests = in;
+	if (good && !limited && out->kind == MG_KV_COMPARE && out->count == 0) {
 		return 0; /* what is behind is not ours */
 	}
-
+	good = good && (out->kind == MG_KV_REQUESTS || (out->kind == MG_KV_TICK && !limited));
 	for (uint32_t i = 0; good && i < out->count; i++) {
 		good = mg_kv_request_next(&in, &request);
 	}

@@ -1,12 +1,15 @@
 /*
  * kv_command.h - an entry of a key-value group's log: requests that were gathered, as bytes.
  *
- *      0  u8 version 1   u8 kind   u16 zero
+ *      0  u8 version: 1, or 2 with limits   u8 kind   u16 count of limits
  *      4  u32 count of requests
  *      8  u64 time_ms      kv_clock.h of its origin; the group's time is the latest of all so far
  *     16  u64 origin       node at which the requests wait
  *     24  u64 incarnation  of that node
- *     32  requests, each:
+ *     32  limits, each of a namespace (struct mg_kv_limit):
+ *         u8 size, bytes of its name   u64 keys   u64 bytes   u64 keys elsewhere   u64 bytes
+ *         elsewhere
+ *         requests, each:
  *         u64 number       in that life of the node, from 1
  *         u8 size, bytes   the client's id of it, or none: the same id again changes nothing more,
  *                          and has the same answer
@@ -94,6 +97,11 @@ enum mg_kv_flag {
 	MG_KV_IF_EXPIRY_LATER = 512, /* the new one is later; none is for ever */
 	MG_KV_IF_EXPIRY_SOONER = 1024,
 	MG_KV_IF_EXPIRY_ANY = 2048, /* only when it has one */
+	/* Of one that stands ALONE: over a quota it stops its request all the same. */
+	MG_KV_TOGETHER = 4096,
+	/* EXPIRES is not the client's wish but the namespace's default. */
+	MG_KV_EXPIRES_BY_DEFAULT = 8192,
+	MG_KV_FOR_GOOD = 16384, /* and no default is meant */
 };
 
 struct mg_kv_op {
@@ -105,11 +113,20 @@ struct mg_kv_op {
 	uint64_t expiry;
 };
 
+/* How much a namespace may hold, all shards together; what it holds in the others, as who made the
+ * entry knew it.  So its requests end in the same way on all replicas. */
+struct mg_kv_limit {
+	struct mg_str space;
+	uint64_t keys_max, bytes_max; /* 0: any number */
+	uint64_t keys_elsewhere, bytes_elsewhere;
+};
+
 struct mg_kv_entry {
 	uint8_t kind;
+	uint16_t limit_count;
 	uint32_t count;
 	uint64_t time_ms, origin, incarnation;
-	struct mg_in requests;
+	struct mg_in limits, requests;
 };
 
 struct mg_kv_request {
@@ -121,6 +138,8 @@ struct mg_kv_request {
 
 /* Whether an operation is of a key in a namespace, and not of a transaction or an upload. */
 bool mg_kv_has_key(uint8_t kind);
+/* Whether it may make a key, or make one larger. */
+bool mg_kv_fills(uint8_t kind);
 /* MG_KV_STAGED_SIZE bytes.  False: it makes no sense. */
 void mg_kv_staged_encode(const struct mg_kv_staged *staged, char *out);
 bool mg_kv_staged_decode(struct mg_str bytes, struct mg_kv_staged *out);
@@ -130,7 +149,9 @@ bool mg_kv_is_space(struct mg_str name);
 /* What may be given back as a value of Content-Type or Content-Encoding: no control characters. */
 bool mg_kv_is_header(struct mg_str text);
 
-void mg_kv_entry_encode(struct mg_out *out, const struct mg_kv_entry *entry);
+void mg_kv_entry_encode(struct mg_out *out, const struct mg_kv_entry *entry); /* its head */
+size_t mg_kv_limit_size(const struct mg_kv_limit *limit);
+void mg_kv_limit_encode(struct mg_out *out, const struct mg_kv_limit *limit);
 size_t mg_kv_op_size(const struct mg_kv_op *op);
 void mg_kv_op_encode(struct mg_out *out, const struct mg_kv_op *op);
 size_t mg_kv_request_size(const struct mg_kv_request *request); /* its head */
@@ -142,6 +163,7 @@ int mg_kv_entry_decode(const uint8_t *data, size_t size, struct mg_kv_entry *out
 /* It begins with what ends something that was begun.  Any bytes. */
 bool mg_kv_entry_settles(const uint8_t *data, size_t size);
 /* One after the other, `count` times.  False: it is cut, or too large. */
+bool mg_kv_limit_next(struct mg_in *in, struct mg_kv_limit *out);
 bool mg_kv_request_next(struct mg_in *in, struct mg_kv_request *out);
 bool mg_kv_op_next(struct mg_in *in, struct mg_kv_op *out);
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "codec/slot.h"
 #include "os/clock.h"
+#include "replica/kv_terms.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -190,7 +191,8 @@ static size_t request_size(const struct mg_kv_call *call)
 	return size;
 }
 
-static void encode_request(struct mg_out *out, const struct mg_kv_call *call)
+static void encode_request(struct mg_out *out, const struct mg_kv_call *call,
+                           struct mg_kv_terms *terms)
 {
 	const struct mg_kv_request head = {
 		.number = call->number, .id = call->id, .op_count = call->count
@@ -198,23 +200,28 @@ static void encode_request(struct mg_out *out, const struct mg_kv_call *call)
 
 	mg_kv_request_encode(out, &head);
 	for (uint32_t i = 0; i < call->count; i++) {
-		mg_kv_op_encode(out, &call->ops[i]);
+		const struct mg_kv_op op = mg_kv_terms_with(terms, &call->ops[i]);
+
+		mg_kv_op_encode(out, &op);
 	}
 }
 
-/* Calls of a list, `count` of them, as one entry. */
-static void propose(struct kv_group *group, struct mg_kv_call *calls, uint32_t count, size_t size)
+/* What the settings of namespaces mean for the calls of a list, `count` of them. */
+static void look_up_terms(struct mg_kv_terms *terms, struct kv_group *group,
+                          const struct mg_kv_call *call, uint32_t count)
 {
-	struct mg_kv_groups *groups = group->groups;
-	struct mg_replica *replica = groups->replica;
+	mg_kv_terms_begin(terms, group->groups->replica, group->number - group->groups->list[0].number);
+	for (uint32_t i = 0; terms->data && i < count; i++, call = call->next) {
+		for (uint32_t j = 0; j < call->count; j++) {
+			mg_kv_terms_note(terms, &call->ops[j]);
+		}
+	}
+}
+
+/* The calls that it carries, and their numbers. */
+static struct sent *new_sent(struct kv_group *group, struct mg_kv_call *calls, uint32_t count)
+{
 	struct sent *sent = mg_alloc0(sizeof *sent + count * sizeof(struct mg_kv_call *));
-	const struct mg_kv_entry head = {
-		.kind = MG_KV_REQUESTS,
-		.count = count,
-		.time_ms = mg_kv_clock_now_ms(&groups->clock),
-		.origin = replica->options.self,
-		.incarnation = mg_raft_host_incarnation(replica->host),
-	};
 
 	sent->group = group;
 	sent->next = group->sent;
@@ -222,11 +229,48 @@ static void propose(struct kv_group *group, struct mg_kv_call *calls, uint32_t c
 	sent->count = count;
 	for (uint32_t i = 0; i < count; i++, calls = calls->next) {
 		sent->calls[i] = calls;
-		calls->number = ++groups->next_number;
+		calls->number = ++group->groups->next_number;
 	}
-	struct mg_question *question =
-		mg_replica__question(replica, MG_ASK_PROPOSE, group->number, size, on_asked, sent);
+	return sent;
+}
 
+static void encode_entry(struct mg_out *out, const struct sent *sent, struct mg_kv_terms *terms)
+{
+	struct mg_kv_groups *groups = sent->group->groups;
+	const struct mg_kv_entry head = {
+		.kind = MG_KV_REQUESTS,
+		.limit_count = (uint16_t)terms->count,
+		.count = sent->count,
+		.time_ms = mg_kv_clock_now_ms(&groups->clock),
+		.origin = groups->replica->options.self,
+		.incarnation = mg_raft_host_incarnation(groups->replica->host),
+	};
+
+	mg_kv_entry_encode(out, &head);
+	mg_kv_terms_encode(terms, out);
+	for (uint32_t i = 0; i < sent->count; i++) {
+		encode_request(out, sent->calls[i], terms);
+	}
+}
+
+/* Calls of a list, `count` of them, as one entry; size: without its limits. */
+static void propose(struct kv_group *group, struct mg_kv_call *calls, uint32_t count, size_t size)
+{
+	struct sent *sent = new_sent(group, calls, count);
+	struct mg_kv_terms terms;
+
+	look_up_terms(&terms, group, calls, count);
+	size += mg_kv_terms_size(&terms);
+	struct mg_question *question = mg_replica__question(group->groups->replica, MG_ASK_PROPOSE,
+	                                                    group->number, size, on_asked, sent);
+
+	if (question) {
+		struct mg_out out = mg_out(mg_replica__question_bytes(question), size);
+
+		encode_entry(&out, sent, &terms);
+		size = out.size;
+	}
+	mg_kv_terms_end(&terms);
 	if (!question) {
 		struct mg_error err = { 0 };
 
@@ -234,13 +278,7 @@ static void propose(struct kv_group *group, struct mg_kv_call *calls, uint32_t c
 		on_asked(sent, &err, 0);
 		return;
 	}
-	struct mg_out out = mg_out(mg_replica__question_bytes(question), size);
-
-	mg_kv_entry_encode(&out, &head);
-	for (uint32_t i = 0; i < count; i++) {
-		encode_request(&out, sent->calls[i]);
-	}
-	mg_replica__question_ask(question, out.size);
+	mg_replica__question_ask(question, size);
 }
 
 /* ---- reads ---- */

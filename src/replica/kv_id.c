@@ -9,7 +9,23 @@
  */
 #include "replica/kv_state_int.h"
 
+#include <string.h>
 #include <xxhash.h>
+
+enum { FLAGS_AT = 2, EXPIRY_AT = 22, OP_HEAD = 30 }; /* kv_command.h */
+
+/* What the client did not say, and may be another the next time. */
+static const uint8_t *add_without_default(XXH3_state_t *state, const uint8_t *at, uint16_t flags)
+{
+	uint8_t head[OP_HEAD];
+	struct mg_out out = mg_out(head + FLAGS_AT, sizeof flags);
+
+	memcpy(head, at, sizeof head);
+	mg_out_u16(&out, flags & (uint16_t)~(MG_KV_EXPIRES | MG_KV_EXPIRES_BY_DEFAULT));
+	memset(head + EXPIRY_AT, 0, OP_HEAD - EXPIRY_AT);
+	XXH3_64bits_update(state, head, sizeof head);
+	return at + OP_HEAD;
+}
 
 /* Of a value in parts the bytes count, and not how they came here. */
 static uint64_t digest(const struct mg_kv_request *request)
@@ -20,7 +36,16 @@ static uint64_t digest(const struct mg_kv_request *request)
 	XXH3_state_t *state = XXH3_createState();
 
 	XXH3_64bits_reset(state);
-	for (uint32_t i = 0; i < request->op_count && mg_kv_op_next(&ops, &op); i++) {
+	for (uint32_t i = 0; i < request->op_count; i++) {
+		const uint8_t *begin = ops.at;
+
+		if (!mg_kv_op_next(&ops, &op)) {
+			break;
+		}
+		if (op.flags & MG_KV_EXPIRES_BY_DEFAULT) {
+			XXH3_64bits_update(state, from, (size_t)(begin - from));
+			from = add_without_default(state, begin, op.flags);
+		}
 		if (op.kind == MG_KV_PUT_STAGED) {
 			const uint8_t *id = (const uint8_t *)op.value.ptr;
 

@@ -672,20 +672,20 @@ int mg_kv_state_spaces(struct mg_kv_state *state,
 	return code;
 }
 
-uint64_t mg_kv_state_count(struct mg_kv_state *state, struct mg_str space)
+void mg_kv_state_use(struct mg_kv_state *state, struct mg_str space, uint64_t *keys,
+                     uint64_t *bytes)
 {
 	struct mg_sb room = { 0 };
 	struct mg_lsm_value value = { 0 };
 	struct mg_str key = mg_kv__stats_key(state, space, &room), name;
-	uint64_t keys = 0, bytes;
 	struct mg_error ignored;
 
+	*keys = *bytes = 0;
 	if (mg_lsm_get(state->lsm, key, &value, &ignored) == 0) {
-		(void)read_stats(key, value.bytes, &name, &keys, &bytes, &ignored);
+		(void)read_stats(key, value.bytes, &name, keys, bytes, &ignored);
 		mg_lsm_value_free(&value);
 	}
 	mg_sb_fini(&room);
-	return keys;
 }
 
 struct mg_kv_iter {

@@ -12,7 +12,8 @@
  *                                  which parts are its value
  *     'c' id number                a part of a value: of a key, or of an upload
  *     'u' id                       an upload: how many parts came
- *     'n' space                    how many keys a namespace has, and their bytes
+ *     'n' space                    how many keys a namespace has, and their bytes: of the keys
+ *                                  themselves, their values, content types and encodings
  *     'r' id                       a request that its client named, and its answer; behind a zero
  *                                  byte: a transaction that was decided here, and how
  *     't' id                       a transaction's part that waits for what is decided elsewhere
@@ -56,6 +57,7 @@ enum mg_kv_status {
 	MG_KV_TOO_MUCH,      /* what the request reads and writes is more than MG_KV_WORK_MAX */
 	MG_KV_ABORTED,       /* DECIDE: it was decided otherwise, or is too late; STAGE, PUT_STAGED: the
 	                        upload is not there (any more) */
+	MG_KV_OVER_QUOTA,    /* the namespace would hold more than it may */
 };
 
 /* A key. */
@@ -77,6 +79,8 @@ struct mg_kv_result {
 	struct mg_kv_found was;  /* with its bytes: READ and WANT_OLD only */
 	uint64_t version;        /* of the key now; 0: none */
 	int64_t number;          /* ADD: the sum; APPEND: bytes of the value; INQUIRE: 1, it happens */
+	uint64_t quota;          /* OVER_QUOTA: how much it may hold, */
+	bool quota_of_keys;      /* of keys or of bytes */
 };
 
 /* Of one request; of SETTLE, when what waited happens, with those of its operations behind. */
@@ -169,8 +173,9 @@ int mg_kv_state_spaces(struct mg_kv_state *state,
 struct mg_kv_feed *mg_kv_state_feed(struct mg_kv_state *state);
 /* Bytes that were staged and are no key's.  Any thread. */
 uint64_t mg_kv_state_staged(const struct mg_kv_state *state);
-/* How many keys a namespace has here; 0 also when that cannot be read. */
-uint64_t mg_kv_state_count(struct mg_kv_state *state, struct mg_str space);
+/* How much a namespace holds here; 0 also when that cannot be read. */
+void mg_kv_state_use(struct mg_kv_state *state, struct mg_str space, uint64_t *keys,
+                     uint64_t *bytes);
 
 /* What all of its keys in the tree begin with. */
 struct mg_str mg_kv_state_prefix(const struct mg_kv_state *state);

@@ -15,6 +15,7 @@ struct mg_kv_space {
 	uint8_t name_len;
 	bool changed; /* since it was put into the batch */
 	uint64_t keys, bytes;
+	struct mg_kv_limit limit; /* without its name; of the entry that is applied, else all 0 */
 };
 
 /* A part of a transaction that waits. */
@@ -40,6 +41,7 @@ struct mg_kv_state {
 	uint64_t now_ms; /* time_ms; while what has waited happens: as of when it was prepared */
 	struct mg_kv_waiting *waiting;
 	size_t waiting_count, waiting_cap;
+	bool settles; /* what has waited happens: nothing refuses it any more */
 	uint32_t settled; /* since the last write */
 	bool went_back;   /* likewise */
 	struct mg_kv_space *spaces;

@@ -295,8 +295,10 @@ static int happen(struct mg_kv_state *state, const struct part *part, struct mg_
 
 	list[0] = results->list[0];
 	state->now_ms = part->since_ms;
+	state->settles = true;
 	int code = mg_kv__run(state, part->request.ops, count, arena, rest.list, &refused, err);
 
+	state->settles = false;
 	state->now_ms = atomic_load(&state->time_ms);
 	if (!code && refused < count) {
 		mg_log(MG_LOG_ERROR, "kv.lost", "operation=%u status=%d", (unsigned)refused,

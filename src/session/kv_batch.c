@@ -8,6 +8,7 @@
 
 #include "os/clock.h"
 #include "os/wait.h"
+#include "replica/kv_terms.h"
 
 #include <pthread.h>
 #include <stddef.h>
@@ -50,6 +51,21 @@ void mg_kv_batch_fini(struct mg_kv_batch *batch)
 
 /* ---- to the shards ---- */
 
+/* Nothing else refuses what is put. */
+static bool is_over_quota(const struct part *part, const struct mg_kv_result *results,
+                          struct mg_error *err)
+{
+	uint32_t i = 0;
+
+	while (i < part->count && results[i].status != MG_KV_OVER_QUOTA) {
+		i++;
+	}
+	if (i < part->count) {
+		(void)mg_kv_say_over_quota(err, part->ops[i].space, &results[i]);
+	}
+	return i < part->count;
+}
+
 static void part_done(struct part *part, const struct mg_error *err,
                       const struct mg_kv_result *results)
 {
@@ -57,7 +73,9 @@ static void part_done(struct part *part, const struct mg_error *err,
 
 	pthread_mutex_lock(&sending->lock);
 	part->err = err ? *err : (struct mg_error){ 0 };
-	for (uint32_t i = 0; !err && i < part->count; i++) {
+	bool refused = !err && is_over_quota(part, results, &part->err);
+
+	for (uint32_t i = 0; !err && !refused && i < part->count; i++) {
 		bool deletes = part->ops[i].kind == MG_KV_DELETE;
 
 		part->done += results[i].status == MG_KV_DONE && (!deletes || results[i].found);

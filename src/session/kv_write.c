@@ -197,6 +197,7 @@ static int read_expires(const struct mg_kv_column *column, const struct ArrowArr
 	int64_t unit = to_ms[column->schema.time_unit];
 
 	if (time == INT64_MAX) { /* infinity */
+		op->flags |= MG_KV_FOR_GOOD;
 		return 0;
 	}
 	if (unit > 0 && time > INT64_MAX / unit) {
@@ -239,7 +240,7 @@ static int read_ttl(const struct mg_kv_column *column, const struct ArrowArrayVi
 	}
 	if (!isfinite(seconds) || seconds <= 0 || seconds > MG_KV_TTL_S_MAX) {
 		mg_error_set(err, MG_E_DATA, "a ttl of %g seconds", seconds);
-		mg_error_hint(err, "From 0.001 on; NULL keeps the key for good.");
+		mg_error_hint(err, "From 0.001 on; NULL: as the namespace says, or for good.");
 		return MG_E_DATA;
 	}
 	op->flags |= MG_KV_EXPIRES;
@@ -294,7 +295,7 @@ static int read_role(struct mg_kv_write *write, int role, int64_t row, struct di
 	if (role == MG_KV_ROLE_EXPIRES) {
 		return read_expires(column, view, row, op, err);
 	}
-	if (role == MG_KV_ROLE_TTL && (op->flags & MG_KV_EXPIRES)) {
+	if (role == MG_KV_ROLE_TTL && (op->flags & (MG_KV_EXPIRES | MG_KV_FOR_GOOD))) {
 		return mg_error_set(err, MG_E_DATA, "a key has both expires and ttl");
 	}
 	return role == MG_KV_ROLE_TTL

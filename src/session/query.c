@@ -234,6 +234,31 @@ int mg_query_stopped(const struct mg_query *query)
 	return atomic_load(&query->stopped);
 }
 
+int mg_query_say_stopped(const struct mg_query *query, uint64_t timeout_ms, bool shutdown,
+                         struct mg_error *err)
+{
+	int code = mg_query_stopped(query);
+
+	if (code == MG_E_TIMEOUT) {
+		mg_error_set(err, MG_E_TIMEOUT, "the statement took longer than its limit of %llu ms",
+		             (unsigned long long)timeout_ms);
+		mg_error_hint(err, "SET statement_timeout = '0' takes the limit off.");
+		return code;
+	}
+	if (code == MG_E_NOMEM) {
+		mg_error_set(err, MG_E_NOMEM,
+		             "the statement was ended because the server's memory is used up");
+		mg_error_hint(err,
+		              "Try again when less runs, or ask for less at once: long lists and texts "
+		              "of one row have to fit into memory.");
+		return code;
+	}
+	if (shutdown) {
+		return mg_error_set(err, MG_E_SHUTDOWN, "the server is shutting down");
+	}
+	return mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
+}
+
 double mg_query_elapsed_ms(const struct mg_query *query)
 {
 	return (double)(mg_clock_us() - query->begin_us) / 1e3;

@@ -73,6 +73,9 @@ void mg_query_drop(struct mg_query *query);
 /* 0, or why the query was ended from outside: MG_E_CANCELLED, MG_E_TIMEOUT, MG_E_NOMEM. Any thread.
  */
 int mg_query_stopped(const struct mg_query *query);
+/* That in words; shutdown: the server ends all.  Returns the code. */
+int mg_query_say_stopped(const struct mg_query *query, uint64_t timeout_ms, bool shutdown,
+                         struct mg_error *err);
 double mg_query_elapsed_ms(const struct mg_query *query);
 
 /* user NULL: may end anybody's.  Fails: MG_E_NOT_FOUND, MG_E_DENIED. */

@@ -28,6 +28,7 @@ int mg_session__refuse(const struct mg_statement *statement, struct mg_error *er
 	switch (statement->kind) {
 	case MG_S_DML:
 	case MG_S_DDL:
+	case MG_S_NAMESPACE:
 		code = mg_error_set(err, MG_E_READ_ONLY, "%s is not taken here: this path only reads",
 		                    statement->verb);
 		mg_error_hint(err, "Use POST /db/execute, or the shell: merganser sql.");
@@ -79,7 +80,7 @@ int mg_session__check_explained(struct mg_arena *arena, const struct mg_statemen
 	if (count != 1 || body[0].kind == MG_S_EMPTY) {
 		return mg_error_set(err, MG_E_SYNTAX, "EXPLAIN needs a statement");
 	}
-	if (body[0].kind == MG_S_DML || body[0].kind == MG_S_DDL) {
+	if (body[0].kind == MG_S_DML || body[0].kind == MG_S_DDL || body[0].kind == MG_S_NAMESPACE) {
 		mg_error_set(err, MG_E_UNSUPPORTED, "EXPLAIN of %s is not supported yet", body[0].verb);
 		mg_error_hint(err, "EXPLAIN the SELECT that it reads from.");
 		return MG_E_UNSUPPORTED;
@@ -179,6 +180,7 @@ static int check_one_write(struct mg_arena *arena, const struct mg_statement *st
 		switch (statements[i].kind) {
 		case MG_S_DML:
 		case MG_S_DDL:
+		case MG_S_NAMESPACE:
 			break;
 		case MG_S_COPY:
 			code = check_copy(arena, &statements[i], false, err);

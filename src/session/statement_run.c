@@ -25,6 +25,7 @@
 #include "session/changes_calls.h"
 #include "session/copy_out.h"
 #include "session/intake.h"
+#include "session/kv_alter.h"
 #include "session/kv_write.h"
 #include "session/relay.h"
 #include "session/session_int.h"
@@ -289,26 +290,9 @@ static bool query_stopped(void *arg)
 /* A query that was ended from outside failed for that reason, whatever broke first. */
 static int say_why_stopped(struct job *job, struct mg_error *err)
 {
-	int code = mg_query_stopped(job->query);
+	bool shutdown = atomic_load(&job->session->sessions->stopping);
 
-	if (code == MG_E_TIMEOUT) {
-		mg_error_set(err, MG_E_TIMEOUT, "the statement took longer than its limit of %llu ms",
-		             (unsigned long long)job->settings.run.timeout_ms);
-		mg_error_hint(err, "SET statement_timeout = '0' takes the limit off.");
-		return code;
-	}
-	if (code == MG_E_NOMEM) {
-		mg_error_set(err, MG_E_NOMEM,
-		             "the statement was ended because the server's memory is used up");
-		mg_error_hint(err,
-		              "Try again when less runs, or ask for less at once: long lists and texts "
-		              "of one row have to fit into memory.");
-		return code;
-	}
-	if (atomic_load(&job->session->sessions->stopping)) {
-		return mg_error_set(err, MG_E_SHUTDOWN, "the server is shutting down");
-	}
-	return mg_error_set(err, MG_E_CANCELLED, "the statement was cancelled");
+	return mg_query_say_stopped(job->query, job->settings.run.timeout_ms, shutdown, err);
 }
 
 /* Who looks for the statement that blocks everybody must not wait behind it: the schema "cluster"
@@ -848,6 +832,20 @@ static int run_kv_write(struct job *job, struct mg_arena *arena, struct mg_error
 	return code;
 }
 
+static int run_namespace(struct job *job, struct mg_arena *arena, struct mg_error *err)
+{
+	const struct mg_kv_alter_begin begin = {
+		.engine = mg_sessions_engine(job->session->sessions),
+		.statement = job->statement->text,
+		.is_admin = job->session->role == MG_ROLE_ADMIN,
+		.in_transaction = job->settings.run.tx != NULL,
+		.has_key = job->once.key != NULL,
+	};
+	int code = mg_kv_alter(arena, &begin, err);
+
+	return code ? code : answer_nothing(job, "ALTER NAMESPACE", err);
+}
+
 /* What the engine runs. */
 static int run_work(struct job *job, struct mg_arena *arena, struct mg_error *err)
 {
@@ -933,6 +931,8 @@ static int run_statement(struct job *job, struct mg_arena *arena, struct mg_erro
 		return run_set(job, err);
 	case MG_S_SHOW_SETTING:
 		return run_show(job, err);
+	case MG_S_NAMESPACE:
+		return run_namespace(job, arena, err);
 	case MG_S_CANCEL:
 	case MG_S_KILL:
 		return run_cancel(job, err);

@@ -288,10 +288,8 @@ struct spaces {
 	size_t count, cap;
 };
 
-/* Once for each shard that has keys of it. */
-static void add_space(void *arg, struct mg_str name, uint64_t keys, uint64_t bytes)
+static struct space *find_space(struct spaces *spaces, struct mg_str name)
 {
-	struct spaces *spaces = arg;
 	size_t i = 0;
 
 	while (i < spaces->count && !mg_str_eq(spaces->list[i].name, name)) {
@@ -303,26 +301,55 @@ static void add_space(void *arg, struct mg_str name, uint64_t keys, uint64_t byt
 			.name = { mg_arena_strndup(spaces->arena, name.ptr, name.len), name.len },
 		};
 	}
-	spaces->list[i].keys += keys;
-	spaces->list[i].bytes += bytes;
+	return &spaces->list[i];
 }
 
+/* Once for each shard that has keys of it. */
+static void add_space(void *arg, struct mg_str name, uint64_t keys, uint64_t bytes)
+{
+	struct space *space = find_space(arg, name);
+
+	space->keys += keys;
+	space->bytes += bytes;
+}
+
+static void add_seconds_or_null(struct rows *rows, uint64_t ms)
+{
+	if (ms) {
+		add_double(rows, (double)ms / 1000);
+	} else {
+		add_text(rows, NULL);
+	}
+}
+
+static void add_space_row(struct rows *rows, const struct space *space,
+                          const struct mg_catalog_space *wanted)
+{
+	row_begin(rows);
+	add_text(rows, space->name.ptr);
+	add_int(rows, space->keys);
+	add_int(rows, space->bytes);
+	add_seconds_or_null(rows, wanted ? wanted->default_ttl_ms : 0);
+	add_int_or_null(rows, wanted ? wanted->quota_bytes : 0);
+	add_int_or_null(rows, wanted ? wanted->quota_keys : 0);
+	row_end(rows);
+}
+
+/* Those that have keys, and those of which something is wanted. */
 static void fill_kv_namespaces(struct rows *rows, const struct mg_catalog_data *data)
 {
 	struct mg_replica *replica = mg_engine_replica(rows->tables->options.engine);
 	struct spaces spaces = { .arena = rows->arena };
 	struct mg_error ignored;
 
-	(void)data;
 	for (uint32_t i = 0; i < mg_replica_kv_shards(replica); i++) {
 		(void)mg_kv_state_spaces(mg_replica_kv_state(replica, i), add_space, &spaces, &ignored);
 	}
+	for (size_t i = 0; i < data->space_count; i++) {
+		(void)find_space(&spaces, mg_str(data->spaces[i].name));
+	}
 	for (size_t i = 0; i < spaces.count; i++) {
-		row_begin(rows);
-		add_text(rows, spaces.list[i].name.ptr);
-		add_int(rows, spaces.list[i].keys);
-		add_int(rows, spaces.list[i].bytes);
-		row_end(rows);
+		add_space_row(rows, &spaces.list[i], mg_catalog_find_space(data, spaces.list[i].name));
 	}
 	mg_free(spaces.list);
 }
@@ -598,7 +625,12 @@ static const struct system_table table_list[MG_SYSTEM_TABLE_COUNT] = {
 	    { "started", "TIMESTAMP" } } },
 	{ "kv_namespaces",
 	  fill_kv_namespaces,
-	  { { "name", "VARCHAR" }, { "keys", "UBIGINT" }, { "bytes", "UBIGINT" } } },
+	  { { "name", "VARCHAR" },
+	    { "keys", "UBIGINT" },
+	    { "bytes", "UBIGINT" },
+	    { "default_ttl", "DOUBLE" },
+	    { "quota_bytes", "UBIGINT" },
+	    { "quota_keys", "UBIGINT" } } },
 	{ "kv_shards",
 	  fill_kv_shards,
 	  { { "shard", "UINTEGER" },

@@ -214,6 +214,17 @@ static int read_id(struct mg_statement *statement, struct mg_lexer *lexer, struc
 	return 0;
 }
 
+/* ALTER NAMESPACE and its like are no definitions of DuckDB's. */
+static int read_definition(struct mg_statement *statement, struct mg_lexer *lexer,
+                           struct mg_error *err)
+{
+	(void)err;
+	if (word_is(mg_lex_next(lexer), "namespace")) {
+		statement->kind = MG_S_NAMESPACE;
+	}
+	return 0;
+}
+
 static int read_use(struct mg_statement *statement, struct mg_lexer *lexer, struct mg_error *err)
 {
 	return copy_name(statement, lexer, mg_lex_next(lexer), err);
@@ -473,9 +484,9 @@ static const struct {
 	{ "delete", MG_S_DML, NULL },
 	{ "merge", MG_S_DML, NULL },
 	{ "truncate", MG_S_DML, NULL },
-	{ "create", MG_S_DDL, NULL },
-	{ "alter", MG_S_DDL, NULL },
-	{ "drop", MG_S_DDL, NULL },
+	{ "create", MG_S_DDL, read_definition },
+	{ "alter", MG_S_DDL, read_definition },
+	{ "drop", MG_S_DDL, read_definition },
 	{ "comment", MG_S_DDL, NULL },
 	{ "grant", MG_S_DDL, NULL },
 	{ "revoke", MG_S_DDL, NULL },

@@ -46,6 +46,7 @@ enum mg_statement_kind {
 	MG_S_USE,
 	MG_S_DML,
 	MG_S_DDL,
+	MG_S_NAMESPACE, /* ALTER, CREATE, DROP NAMESPACE: of keys and values */
 	MG_S_TRANSACTION,
 	MG_S_COPY,
 	MG_S_PREPARE,

@@ -145,6 +145,42 @@ def test_namespaces(kv, client):
         client.execute_command("SELECT", b"a\0b")
 
 
+def test_what_a_namespace_says_of_its_keys(kv, client):
+    """A default TTL, and quotas, which refuse as Redis does when it has no memory."""
+    full = '"limited" would hold more than its quota of 3 keys'
+    oom = redis.exceptions.OutOfMemoryError
+    kv.post("/db/execute", {"sql": "ALTER NAMESPACE limited SET (default_ttl = '1 hour', quota_keys = 3)"})
+    client.select("limited")
+    assert client.set("a", "1") and 3500 < client.ttl("a") <= 3600
+    assert client.incr("n") == 1 and 3500 < client.ttl("n") <= 3600
+    assert client.set("a", "2", ex=60) and client.ttl("a") <= 60
+    assert client.set("a", "3", keepttl=True) and client.ttl("a") <= 60
+    assert client.persist("a") and client.ttl("a") == -1
+    with pytest.raises(oom, match=full):
+        client.mset({f"m{i}": "1" for i in range(20)})
+    assert client.exists(*[f"m{i}" for i in range(20)]) == 0
+    assert client.set("b", "1")
+    until("three keys", lambda: client.dbsize() == 3)
+    for refused in (lambda: client.set("c", "1"), lambda: client.incr("c"), lambda: client.append("c", "1"), lambda: client.setnx("c", "1"),
+                    lambda: client.getset("c", "1"), lambda: client.setex("c", 10, "1")):
+        with pytest.raises(oom, match=full):
+            refused()
+    assert client.set("a", "a longer value") and client.get("a") == b"a longer value" and client.incr("n") == 2
+    with client.pipeline(transaction=False) as pipe:
+        pipe.set("a", "1").set("c", "1").get("a")
+        answers = pipe.execute(raise_on_error=False)
+    assert answers[0] is True and isinstance(answers[1], oom) and answers[2] == b"1"
+    with client.pipeline() as pipe, pytest.raises(redis.exceptions.ExecAbortError, match="OOM"):
+        pipe.set("a", "2").set("c", "1").execute()
+    assert client.get("a") == b"1" and client.delete("a", "b") == 2
+    until("room", lambda: client.dbsize() == 1)
+    with client.pipeline() as pipe:
+        assert pipe.set("a", "2").set("c", "1").execute() == [True, True]
+    kv.post("/db/execute", {"sql": "ALTER NAMESPACE limited RESET (default_ttl, quota_keys)"})
+    assert client.set("d", "1") and client.ttl("d") == -1
+    client.delete("a", "c", "d", "n")
+
+
 def test_transactions(client):
     with client.pipeline(transaction=True) as pipe:
         assert pipe.set("k", 1).incr("k").get("k").execute() == [True, 2, b"2"]

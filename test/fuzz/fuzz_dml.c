@@ -1,7 +1,8 @@
 /* fuzz_dml.c - any bytes as a statement that writes: its pieces lie inside of the text, in the
- * order of the grammar. */
+ * order of the grammar; and as ALTER NAMESPACE. */
 #include "base/assert.h"
 #include "sql/dml.h"
+#include "sql/kv_alter.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -16,6 +17,7 @@ static void check(struct mg_str piece)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct mg_arena *arena = mg_arena_new();
+	struct mg_kv_alter alter;
 	struct mg_dml dml;
 	struct mg_error err;
 
@@ -34,6 +36,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			mg_assert(dml.sets[i].expr.len > 0);
 			check(dml.sets[i].expr);
 		}
+	} else {
+		mg_assert(err.code && err.message[0]);
+	}
+	if (mg_kv_alter_parse(arena, text, &alter, &err) == 0) {
+		mg_assert(alter.space && (alter.changes[0] || alter.changes[1] || alter.changes[2]));
 	} else {
 		mg_assert(err.code && err.message[0]);
 	}

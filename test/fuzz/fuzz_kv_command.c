@@ -39,6 +39,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct mg_kv_entry again;
 
 	mg_kv_entry_encode(&out, &entry);
+	for (uint32_t i = 0; i < entry.limit_count; i++) {
+		struct mg_kv_limit limit;
+
+		mg_assert(mg_kv_limit_next(&entry.limits, &limit));
+		mg_assert(limit.space.len > 0 && limit.space.len <= MG_KV_SPACE_MAX);
+		mg_kv_limit_encode(&out, &limit);
+	}
 	for (uint32_t i = 0; i < entry.count; i++) {
 		struct mg_kv_request request;
 
@@ -47,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	mg_assert(out.size == size);
 	mg_assert(mg_kv_entry_decode(out.data, out.size, &again, &err) == 0);
-	mg_assert(again.count == entry.count && again.time_ms == entry.time_ms);
+	mg_assert(again.limit_count == entry.limit_count && again.count == entry.count);
+	mg_assert(again.time_ms == entry.time_ms);
 	mg_free(out.data);
 	return 0;
 }

@@ -24,6 +24,7 @@ static struct mg_lsm *lsm;
 static struct mg_kv_state *state;
 static struct mg_error err;
 static uint64_t now_ms, next_index;
+static struct mg_kv_limit limit; /* of the entries to come; without a namespace: none */
 
 static void live(void)
 {
@@ -59,6 +60,7 @@ static int begin(void **unused)
 	snprintf(dir, sizeof dir, "/tmp/mg-kv-XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	now_ms = 1000;
+	limit = (struct mg_kv_limit){ 0 };
 	live();
 	return 0;
 }
@@ -82,8 +84,13 @@ struct entry {
 static void entry_begin(struct entry *entry, uint8_t kind, uint32_t requests)
 {
 	entry->out = mg_out(entry->bytes, sizeof entry->bytes);
-	entry->head = (struct mg_kv_entry){ .kind = kind, .count = requests, .time_ms = now_ms };
+	entry->head = (struct mg_kv_entry){
+		.kind = kind, .limit_count = limit.space.len > 0, .count = requests, .time_ms = now_ms
+	};
 	mg_kv_entry_encode(&entry->out, &entry->head);
+	if (entry->head.limit_count) {
+		mg_kv_limit_encode(&entry->out, &limit);
+	}
 }
 
 static void entry_request(struct entry *entry, const char *id, const struct mg_kv_op *ops,
@@ -181,11 +188,13 @@ static void note_space(void *arg, struct mg_str space, uint64_t keys, uint64_t b
 
 static void assert_space(uint64_t keys, uint64_t bytes)
 {
-	uint64_t counts[2] = { 0 };
+	uint64_t counts[2] = { 0 }, here, there;
 
 	assert_int_equal(mg_kv_state_spaces(state, note_space, counts, &err), 0);
-	assert_int_equal(mg_kv_state_count(state, MG_STR("s")), keys);
-	assert_int_equal(mg_kv_state_count(state, MG_STR("another")), 0);
+	mg_kv_state_use(state, MG_STR("s"), &here, &there);
+	assert_true(here == keys && there == bytes);
+	mg_kv_state_use(state, MG_STR("another"), &here, &there);
+	assert_true(here == 0 && there == 0);
 	assert_int_equal(counts[0], keys);
 	assert_int_equal(counts[1], bytes);
 }

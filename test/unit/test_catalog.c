@@ -37,7 +37,6 @@ static int fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
                 struct mg_error *err)
 {
 	(void)arg;
-	(void)err;
 	data->shard_count = 3;
 	data->shards = mg_arena_new_array(arena, struct mg_shard, 4);
 	for (uint32_t i = 0; i < 4; i++) {
@@ -96,7 +95,12 @@ static int fill(void *arg, struct mg_arena *arena, struct mg_catalog_data *data,
 	data->done[0] =
 		(struct mg_catalog_done){ .key = "00ff", .digest = "ff00", .rows = 5, .at_ms = 7 };
 	data->done_count = 1;
-	return 0;
+	return mg_catalog_put_space(arena, data,
+	                            &(struct mg_catalog_space){ .name = "sessions",
+	                                                        .default_ttl_ms = 1500,
+	                                                        .quota_bytes = UINT64_C(1) << 40,
+	                                                        .quota_keys = 9 },
+	                            err);
 }
 
 static struct mg_catalog *filled(void)
@@ -147,6 +151,11 @@ static void test_save_and_load(void **state)
 	assert_string_equal(b->done[0].key, "00ff");
 	assert_string_equal(b->done[0].digest, "ff00");
 	assert_true(b->done[0].rows == 5 && b->done[0].at_ms == 7);
+	const struct mg_catalog_space *space = mg_catalog_find_space(b, MG_STR("sessions"));
+
+	assert_non_null(space);
+	assert_true(space->default_ttl_ms == 1500 && space->quota_keys == 9);
+	assert_true(space->quota_bytes == UINT64_C(1) << 40);
 	assert_int_equal(b->views[0].comments.count, 0);
 	assert_int_equal(table->comments.count, 3);
 	assert_string_equal(table->comments.list[0].text, "it's \"one\"\n");

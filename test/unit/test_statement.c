@@ -318,6 +318,10 @@ static void test_settings(void **state)
 	set_is("kill 'c-1'", MG_S_KILL, "c-1", "");
 	set_is("kill connection 7", MG_S_KILL, "7", "");
 	set_is("use main", MG_S_USE, "main", "");
+	set_is("alter namespace a set (quota_keys = 1)", MG_S_NAMESPACE, "", "");
+	set_is("drop namespace a", MG_S_NAMESPACE, "", "");
+	set_is("alter table namespace add b integer", MG_S_DDL, "", "");
+	set_is("create table namespace (a integer)", MG_S_DDL, "", "");
 	(void)one("set", MG_E_SYNTAX);
 	(void)one("set x", MG_E_SYNTAX);
 	(void)one("set x =", MG_E_SYNTAX);

@@ -1,0 +1,1 @@
+ALTER NAMESPACE "a-b" SET (default_ttl = '1 hour', quota_bytes = 1e9, quota_keys = NULL)
