@@ -70,6 +70,8 @@ static void count(struct step *step, int64_t keys, int64_t bytes)
 	space->keys += (uint64_t)keys;
 	space->bytes += (uint64_t)bytes;
 	space->changed = true;
+	step->result->more_keys += keys;
+	step->result->more_bytes += bytes;
 }
 
 static void forget_expiry(struct step *step)
@@ -229,7 +231,7 @@ static bool is_over_quota(struct step *step, const struct mg_kv_found *now)
 	bool goes = now->expiry_ms && now->expiry_ms <= step->state->now_ms;
 	size_t was = step->is_stored ? weight(step->op, &step->was) : 0, is = weight(step->op, now);
 
-	if (goes || step->state->settles) {
+	if (goes || step->state->unlimited) {
 		return false;
 	}
 	if (limit->keys_max && !step->is_stored &&

@@ -1,8 +1,10 @@
 /* kv_atomic.c - see kv_atomic.h. */
 #include "replica/kv_atomic.h"
 
+#include "base/assert.h"
 #include "os/clock.h"
 #include "os/random.h"
+#include "replica/kv_terms.h"
 #include "replica/replica_int.h"
 
 #include <stdlib.h>
@@ -39,6 +41,10 @@ struct mg_kv_tx {
 	uint32_t left;      /* calls under way */
 	uint32_t next;      /* of the parts, when they are asked one after the other */
 	bool in_order;
+	struct mg_kv_growth *grown; /* by what was prepared; of namespaces that have a quota */
+	uint32_t grown_count;
+	const struct mg_kv_growth *over; /* the one that is too much */
+	struct mg_kv_result refusal;     /* of it */
 	void (*then)(struct mg_kv_tx *tx); /* when none is left */
 	struct mg_error err; /* what the caller hears once all is taken back */
 };
@@ -160,6 +166,8 @@ static void ask(struct part *part, enum mg_kv_op_kind kind)
 		.ops = part->ops,
 		.count = part->count,
 		.id = tx->atomic->id,
+		.grown = kind == MG_KV_DECIDE ? tx->grown : NULL,
+		.grown_count = kind == MG_KV_DECIDE ? tx->grown_count : 0,
 		.done = on_done,
 	};
 	part->until_ms = 0;
@@ -369,6 +377,76 @@ static void decided(struct mg_kv_tx *tx)
 
 /* ---- preparation ---- */
 
+/* By all parts but the last, of which it is not known yet. */
+static void sum_growth(struct mg_kv_tx *tx, struct mg_kv_terms *terms)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i + 1 < tx->part_count; i++) {
+		count += tx->parts[i].count;
+	}
+	tx->grown = mg_arena_new_array(tx->arena, struct mg_kv_growth, count);
+	tx->grown_count = 0;
+	for (uint32_t i = 0; i + 1 < tx->part_count; i++) {
+		const struct part *part = &tx->parts[i];
+
+		for (uint32_t j = 1; j < part->count; j++) {
+			mg_kv_terms_add(terms, &part->ops[j], &part->results[j], tx->grown,
+			                &tx->grown_count);
+		}
+	}
+}
+
+/* The first operation of a part that may have added to the namespace; or `count`. */
+static uint32_t find_filling(const struct part *part, struct mg_str space)
+{
+	uint32_t i = 1;
+
+	while (i < part->count && !(mg_kv_fills(part->ops[i].kind) &&
+	                            mg_str_eq(part->ops[i].space, space))) {
+		i++;
+	}
+	return i;
+}
+
+/* All have let go; as if the first part that adds to the namespace had refused to. */
+static void tell_over_quota(struct mg_kv_tx *tx)
+{
+	struct part *part = tx->parts;
+	uint32_t at = find_filling(part, tx->over->space);
+
+	while (at == part->count && part + 1 < last_of(tx)) {
+		at = find_filling(++part, tx->over->space);
+	}
+	mg_assert(at < part->count);
+	part->results = mg_arena_new_array(tx->arena, struct mg_kv_result, part->count);
+	for (uint32_t i = 0; i < part->count; i++) {
+		part->results[i].status = MG_KV_NOT_TRIED;
+	}
+	part->results[at] = tx->refusal;
+	tell_refusal(tx);
+}
+
+/* A namespace would hold more than it may. */
+static bool grows_too_much(struct mg_kv_tx *tx)
+{
+	struct mg_kv_terms terms;
+
+	tx->over = NULL;
+	tx->grown_count = 0;
+	mg_kv_terms_begin(&terms, tx->replica, 0);
+	if (terms.data) {
+		sum_growth(tx, &terms);
+	}
+	for (uint32_t i = 0; !tx->over && i < tx->grown_count; i++) {
+		if (mg_kv_terms_exceeds(&terms, &tx->grown[i], &tx->refusal)) {
+			tx->over = &tx->grown[i];
+		}
+	}
+	mg_kv_terms_end(&terms);
+	return tx->over != NULL;
+}
+
 static void prepared(struct mg_kv_tx *tx)
 {
 	bool any_locked = false, any_refused = false;
@@ -397,6 +475,8 @@ static void prepared(struct mg_kv_tx *tx)
 	} else if (tx->next + 1 < tx->part_count) {
 		tx->left = 1;
 		ask(&tx->parts[tx->next++], MG_KV_PREPARE);
+	} else if (grows_too_much(tx)) {
+		take_back(tx, tell_over_quota);
 	} else {
 		tx->then = decided;
 		tx->left = 1;

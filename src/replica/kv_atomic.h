@@ -11,6 +11,9 @@
  * and by asking makes sure that nothing is decided later.  Readers and writers of held keys wait;
  * so one who has seen the transaction at one shard sees it at all.
  *
+ * What it adds to namespaces that have a quota is counted between PREPARE and DECIDE, here, for no
+ * shard knows all of it; the last one looks at its own part, beside that.
+ *
  * First all shards but the last are asked at once, and a held key sends everybody home; then one
  * after the other in the order of their numbers, waiting where keys are held: nobody can wait in a
  * circle.

@@ -215,6 +215,9 @@ static void look_up_terms(struct mg_kv_terms *terms, struct kv_group *group,
 		for (uint32_t j = 0; j < call->count; j++) {
 			mg_kv_terms_note(terms, &call->ops[j]);
 		}
+		for (uint32_t j = 0; j < call->grown_count; j++) {
+			mg_kv_terms_grow(terms, &call->grown[j]);
+		}
 	}
 }
 

@@ -36,6 +36,9 @@ struct mg_kv_call {
 	const struct mg_kv_op *ops;
 	uint32_t count;
 	struct mg_str id;
+	/* DECIDE: what the other parts add to namespaces that have a quota. */
+	const struct mg_kv_growth *grown;
+	uint32_t grown_count;
 	/* Once, maybe before mg_replica_kv_call returns.  err NULL: results are of its operations,
 	 * until done returns.  Else its code: nothing happened; MG_E_UNKNOWN_OUTCOME: nobody knows. */
 	void (*done)(struct mg_kv_call *call, const struct mg_error *err,

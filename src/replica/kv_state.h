@@ -79,8 +79,15 @@ struct mg_kv_result {
 	struct mg_kv_found was;  /* with its bytes: READ and WANT_OLD only */
 	uint64_t version;        /* of the key now; 0: none */
 	int64_t number;          /* ADD: the sum; APPEND: bytes of the value; INQUIRE: 1, it happens */
+	int64_t more_keys, more_bytes; /* what its namespace has become larger by; not remembered */
 	uint64_t quota;          /* OVER_QUOTA: how much it may hold, */
 	bool quota_of_keys;      /* of keys or of bytes */
+};
+
+/* What a transaction has prepared in other groups adds to a namespace. */
+struct mg_kv_growth {
+	struct mg_str space;
+	int64_t keys, bytes;
 };
 
 /* Of one request; of SETTLE, when what waited happens, with those of its operations behind. */

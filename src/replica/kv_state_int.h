@@ -41,7 +41,7 @@ struct mg_kv_state {
 	uint64_t now_ms; /* time_ms; while what has waited happens: as of when it was prepared */
 	struct mg_kv_waiting *waiting;
 	size_t waiting_count, waiting_cap;
-	bool settles; /* what has waited happens: nothing refuses it any more */
+	bool unlimited; /* of a transaction's part, which is not for the group alone to refuse */
 	uint32_t settled; /* since the last write */
 	bool went_back;   /* likewise */
 	struct mg_kv_space *spaces;

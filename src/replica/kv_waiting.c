@@ -238,7 +238,8 @@ static void put_decision(struct mg_kv_state *state, struct mg_str id, char decis
 /* ---- operations ---- */
 
 /* Only looks, then takes all back but the lock.  What versions it will make is not known yet: those
- * that it makes now are such that no condition can have guessed one. */
+ * that it makes now are such that no condition can have guessed one.  Whether a namespace would
+ * hold too much is for who knows all parts to say. */
 static int prepare(struct mg_kv_state *state, struct mg_str id, const struct part *part,
                    struct mg_arena *arena, struct mg_kv_results *rest, struct mg_error *err)
 {
@@ -246,8 +247,10 @@ static int prepare(struct mg_kv_state *state, struct mg_str id, const struct par
 	struct mg_kv_before before = mg_kv__before(state);
 
 	state->version = NO_VERSION;
+	state->unlimited = true;
 	int code = mg_kv__run(state, part->request.ops, count, arena, rest->list, &refused, err);
 
+	state->unlimited = false;
 	if (!code) {
 		mg_kv__go_back(state, &before);
 		if (refused < count) {
@@ -295,10 +298,10 @@ static int happen(struct mg_kv_state *state, const struct part *part, struct mg_
 
 	list[0] = results->list[0];
 	state->now_ms = part->since_ms;
-	state->settles = true;
+	state->unlimited = true;
 	int code = mg_kv__run(state, part->request.ops, count, arena, rest.list, &refused, err);
 
-	state->settles = false;
+	state->unlimited = false;
 	state->now_ms = atomic_load(&state->time_ms);
 	if (!code && refused < count) {
 		mg_log(MG_LOG_ERROR, "kv.lost", "operation=%u status=%d", (unsigned)refused,

@@ -172,6 +172,31 @@ def test_a_request_over_a_quota_changes_nothing(three):
         until("one key", lambda one=name: [row[0] for row in query(three, one, "SELECT key FROM kv('whole')")] == ["k0"])
 
 
+def batch(servers, space, *ops, name="server-1"):
+    values = {"put": {"value": "1"}, "append": {"value": "1" * 20}, "delete": {}}
+    return servers.post(name, f"/kv/{space}/batch", {"ops": [{"op": op, "key": key, **values[op]} for op, key in ops]})
+
+
+def test_a_quota_counts_all_shards_of_a_batch(three):
+    """Each shard alone would have room for its part."""
+    alter(three, "parts", "SET (quota_keys = 20)")
+    refused(batch(three, "parts", *(("put", f"k{i}") for i in range(21))), "parts")
+    assert query(three, "server-1", "SELECT key FROM kv('parts')") == []
+    assert batch(three, "parts", *(("put", f"k{i}") for i in range(20))).status == 200
+    assert batch(three, "parts", *(("put", f"k{i}") for i in range(20))).status == 200  # they are there
+    refused(batch(three, "parts", *(("put", f"k{i}") for i in range(21))), "parts")
+    refused(three.post("server-1", "/db/execute", {"sql": "INSERT INTO kv.parts SELECT 'k' || i, '2' FROM range(21) r(i)"}), "parts")
+    execute(three, "server-1", "INSERT INTO kv.parts SELECT 'k' || i, '2' FROM range(20) r(i)")
+    assert batch(three, "parts", *(("delete", f"k{i}") for i in range(8))).status == 200
+    assert batch(three, "parts", *(("put", f"n{i}") for i in range(4)), *(("put", f"k{i}") for i in range(8, 20))).status == 200
+    refused(batch(three, "parts", *(("put", f"m{i}") for i in range(5))), "parts")
+    assert batch(three, "parts", *(("put", f"m{i}") for i in range(4))).status == 200
+    assert query(three, "server-1", "SELECT count(*) FROM kv('parts')") == [[20]]
+    alter(three, "parts", "SET (quota_keys = NULL, quota_bytes = 100)")
+    refused(batch(three, "parts", *(("append", f"k{i}") for i in range(8, 20))), "parts")
+    assert batch(three, "parts", *(("put", f"k{i}") for i in range(8, 20))).status == 200
+
+
 def test_a_refused_request_may_be_sent_again(three):
     alter(three, "anew", "SET (quota_keys = 1)")
     assert kv(three, "PUT", "anew/a", b"1").status == 200
