@@ -15,6 +15,7 @@ SHARDS = 4
 def three():
     servers = Servers(Cluster, scale=0, shards=2, kv_shards=SHARDS)
     try:
+        servers.cluster.run("user", "create", "ada", "--password", "x", "--data-dir", servers.cluster.data)
         servers.start_all()
         yield servers
     finally:
@@ -85,6 +86,17 @@ def test_only_where_statements_write(three):
     assert answer.status == 400, answer.body
     assert three.post("server-1", "/db/execute", {"sql": sql}, headers={"Idempotency-Key": "x"}).status == 400
     assert settings(three, "a") is None
+
+
+def test_only_an_admin_says_what_is_wanted(three):
+    ada = {"login": ("ada", "x")}
+    answer = three.post("server-1", "/db/execute", {"sql": "ALTER NAMESPACE hers SET (quota_keys = 1)"}, **ada)
+    assert (answer.status, answer.json()["error"]["sqlstate"]) == (403, "42501"), answer.body
+    alter(three, "hers", "SET (quota_keys = 1)")
+    assert three.request("server-1", "PUT", "/kv/hers/a", b"1", **ada).status == 200
+    refused(three.request("server-1", "PUT", "/kv/hers/b", b"1", **ada), "hers")
+    answer = three.post("server-1", "/db/query", {"sql": "SELECT quota_keys FROM cluster.kv_namespaces WHERE name = 'hers'"}, **ada)
+    assert answer.json()["result"]["values"] == [[1]]
 
 
 # ---- a default TTL ----
