@@ -221,12 +221,12 @@ def linear_program():
     return program
 
 
-def linear(history, model):
-    """By Porcupine; model: as linear/ knows it."""
+def linear(history, model, key_seconds=60):
+    """By Porcupine; model: as linear/ knows it. What is not decided in that time is no "all is well"."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "history.jsonl"
         history.save(path)
-        done = subprocess.run([linear_program(), "-model", model, path], capture_output=True, text=True, check=False)
+        done = subprocess.run([linear_program(), "-model", model, "-seconds", str(key_seconds), path], capture_output=True, text=True, check=False)
     return [] if done.returncode == 0 else (done.stdout + done.stderr).replace(f"{path}: ", "").strip().splitlines()
 
 

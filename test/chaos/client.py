@@ -92,6 +92,14 @@ def part_answer(do, result):
     return {"version": result["version"]}
 
 
+def command_outcome(line):
+    """What a Redis client hears of a command whose answer is an integer (docs/kv.md): nothing has happened where the first word says so."""
+    if line[:1] == ":":
+        return Outcome(OK, {"done": True, "value_found": line[1:]})
+    refused = line.split(maxsplit=1)[0] in ("-CLUSTERDOWN", "-TRYAGAIN", "-OOM", "-MISCONF") if line else False
+    return Outcome(FAIL if refused else UNKNOWN, error=line)
+
+
 class Redis:
     """A connection as Redis clients make it. What fails is an OSError; in the constructor nothing has been asked yet."""
 
@@ -238,9 +246,7 @@ class Client:
         except OSError as error:
             self.close(name)
             return Outcome(UNKNOWN, error=f"no answer: {type(error).__name__} {error}")
-        if answer[0] == ":":
-            return Outcome(OK, {"done": True, "value_found": answer[1:]})
-        return Outcome(FAIL if answer.split()[0] in ("-CLUSTERDOWN", "-TRYAGAIN", "-OOM") else UNKNOWN, error=answer)
+        return command_outcome(answer)
 
     def begin(self, name):
         """The id of a new transaction at that server, or an Outcome that says why there is none."""

@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE))
 
 import checkers  # noqa: E402  (the folder is no package: its files are a program of their own)
 import workloads  # noqa: E402
-from client import History, batch_outcome, key_outcome, outcome_of  # noqa: E402
+from client import History, batch_outcome, command_outcome, key_outcome, outcome_of  # noqa: E402
 
 pytestmark = pytest.mark.threads
 
@@ -136,7 +136,7 @@ def test_porcupine_judges_registers(porcupine):
     assert registers(("write", 1, 2, "fail", 3, 0, None), ("read", 3, 4, "ok", 0, 0, 3))
 
 
-def keyed(*operations):
+def keyed(*operations, **how):
     """Each: (begin, end, outcome, part, ...), a part as "do key=value" and what else it has."""
     history = History()
     for begin, end, outcome, *parts in operations:
@@ -145,7 +145,7 @@ def keyed(*operations):
         refused = any("refused" in what for _, what in parts)
         history.operations.append(operation(told[0]["do"], begin, end, outcome, group="1", parts=told,
                                             done=None if outcome == "unknown" else not refused))
-    return checkers.linear(history, "keys")
+    return checkers.linear(history, "keys", **how)
 
 
 def put_of(version, **what):
@@ -271,6 +271,22 @@ def test_only_what_says_so_has_failed():
     assert outcome_of(503, '{"error": {"sqlstate": "57P03", "message": "no leader", "retry": "safe"}}').kind == "fail"
     assert outcome_of(504, '{"error": {"sqlstate": "40003", "message": "nobody knows", "retry": "maybe"}}').kind == "unknown"
     assert outcome_of(502, "<html>").kind == "unknown"
+
+
+def test_what_is_not_decided_is_no_pass(porcupine):
+    """Which of many unknown sums have happened before a number that none of them makes: too many to try."""
+    maybe = [(1 + number, 1000, "unknown", (f"add a={2 << number}", {})) for number in range(40)]
+    said = keyed(*maybe, (500, 501, "ok", ("get a", got("1", 3))), key_seconds=1)
+    assert any("not decided in 1s: key 1" in text for text in said), said
+
+
+@pytest.mark.parametrize("kind, line", [
+    ("ok", ":7"), ("fail", "-MISCONF less than 128 MB are free where the data lie: nothing is written"), ("fail", "-CLUSTERDOWN no leader"),
+    ("fail", "-TRYAGAIN too much is being written"), ("fail", "-OOM no memory"), ("unknown", "-ERR unknown outcome: nobody knows"),
+    ("unknown", "-MISCONFIGURED"), ("unknown", "")])
+def test_what_a_redis_client_hears(kind, line):
+    """A full disk refuses: what counted that as unknown made histories that nobody could judge."""
+    assert command_outcome(line).kind == kind
 
 
 def test_a_few_seconds_of_faults(porcupine):
