@@ -186,6 +186,7 @@ void mg_redis_wave_ended(struct mg_redis_wave *wave); /* resp.c */
 struct mg_redis_op *mg_redis_add(struct mg_redis_job *job, enum mg_kv_op_kind kind,
                                  struct mg_str key);
 struct mg_redis_got *mg_redis_got(struct mg_redis_job *job, size_t i);
+bool mg_redis_has_shards(struct mg_redis_job *job); /* of keys; false after an answer */
 
 /* ---- resp_commands.c ---- */
 extern const struct mg_redis_command mg_redis_commands[];

@@ -59,9 +59,7 @@ static struct scan *scan_new(struct mg_redis_job *job)
 /* False after an answer. */
 static bool want_shards(struct mg_redis_job *job, uint32_t first, uint32_t count)
 {
-	if (mg_replica_kv_shards(mg_redis_replica(job->redis)) == 0) {
-		mg_redis_error(job, "ERR this cluster has no shards for keys and values: merganser "
-		                    "cluster enable-keys makes them");
+	if (!mg_redis_has_shards(job)) {
 		return false;
 	}
 	job->wave->barrier_first = first;

@@ -13,6 +13,7 @@
 #include "replica/kv_atomic.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 struct mg_redis_call {
@@ -46,14 +47,24 @@ static struct mg_str space_of(struct mg_redis_wave *wave)
 	return wave->space;
 }
 
+bool mg_redis_has_shards(struct mg_redis_job *job)
+{
+	struct mg_error err = { 0 };
+	char text[sizeof err.message + sizeof err.hint + sizeof "ERR : "];
+
+	if (mg_replica_kv_check(mg_redis_replica(job->redis), &err)) {
+		snprintf(text, sizeof text, "ERR %s: %s", err.message, err.hint);
+		mg_redis_error(job, text);
+	}
+	return err.code == 0;
+}
+
 struct mg_redis_op *mg_redis_add(struct mg_redis_job *job, enum mg_kv_op_kind kind,
                                  struct mg_str key)
 {
 	struct mg_redis_wave *wave = job->wave;
 
-	if (mg_replica_kv_shards(mg_redis_replica(wave->redis)) == 0) {
-		mg_redis_error(job, "ERR this cluster has no shards for keys and values: merganser "
-		                    "cluster enable-keys makes them");
+	if (!mg_redis_has_shards(job)) {
 		return NULL;
 	}
 	if (key.len > MG_KV_KEY_MAX) {

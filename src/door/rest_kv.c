@@ -165,9 +165,7 @@ static struct ask *ask_new(struct mg_doors *doors, struct mg_http_request *reque
 {
 	struct mg_error err = { 0 };
 
-	if (mg_replica_kv_shards(mg_engine_replica(doors->options.engine)) == 0) {
-		mg_error_set(&err, MG_E_UNSUPPORTED, "this cluster has no shards for keys and values");
-		mg_error_hint(&err, "merganser cluster enable-keys makes them.");
+	if (mg_replica_kv_check(mg_engine_replica(doors->options.engine), &err)) {
 		mg_rest_error(request, &err, 0);
 		return NULL;
 	}

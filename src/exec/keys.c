@@ -5,17 +5,13 @@
 
 int mg_keys_check(struct mg_replica *replica, struct mg_str space, struct mg_error *err)
 {
-	if (mg_replica_kv_shards(replica) == 0) {
-		mg_error_set(err, MG_E_UNSUPPORTED, "this cluster has no shards for keys and values");
-		mg_error_hint(err, "merganser cluster enable-keys makes them.");
-		return MG_E_UNSUPPORTED;
-	}
-	if (!mg_kv_is_space(space)) {
-		mg_error_set(err, MG_E_USAGE, "this is no name of a namespace");
+	int code = mg_replica_kv_check(replica, err);
+
+	if (!code && !mg_kv_is_space(space)) {
+		code = mg_error_set(err, MG_E_USAGE, "this is no name of a namespace");
 		mg_error_hint(err, "Up to 64 letters, digits, \"_\", \"-\" and \".\".");
-		return MG_E_USAGE;
 	}
-	return 0;
+	return code;
 }
 
 int mg_keys_await(struct mg_replica *replica, struct mg_error *err)

@@ -822,6 +822,16 @@ uint32_t mg_replica_kv_shards(const struct mg_replica *replica)
 	return atomic_load(&replica->kv_shards);
 }
 
+int mg_replica_kv_check(const struct mg_replica *replica, struct mg_error *err)
+{
+	if (mg_replica_kv_shards(replica)) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_UNSUPPORTED, "this cluster has no shards for keys and values");
+	mg_error_hint(err, "merganser cluster enable-keys makes them.");
+	return MG_E_UNSUPPORTED;
+}
+
 uint64_t mg_replica_kv_now_ms(struct mg_replica *replica)
 {
 	return mg_replica_kv_shards(replica) ? mg_kv_clock_now_ms(&replica->kv->clock) : 0;

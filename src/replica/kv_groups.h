@@ -51,6 +51,8 @@ struct mg_kv_call {
 };
 
 uint32_t mg_replica_kv_shards(const struct mg_replica *replica); /* 0: the cluster has none */
+/* Fails: MG_E_UNSUPPORTED, with the words in which every door says that there are none. */
+int mg_replica_kv_check(const struct mg_replica *replica, struct mg_error *err);
 /* Which shard a key belongs to. */
 uint32_t mg_replica_kv_shard(const struct mg_replica *replica, struct mg_str space,
                              struct mg_str key);

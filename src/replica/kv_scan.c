@@ -126,9 +126,7 @@ int mg_kv_scan_open(struct mg_kv_scan **out, struct mg_replica *replica, struct 
                     struct mg_str first, struct mg_str end, bool any, struct mg_error *err)
 {
 	uint32_t count = mg_replica_kv_shards(replica);
-	int code = count ? 0
-	                 : mg_error_set(err, MG_E_UNSUPPORTED,
-	                                "this cluster has no shards for keys and values");
+	int code = mg_replica_kv_check(replica, err);
 
 	*out = NULL;
 	code = code || any ? code : mg_kv_await(replica, err);
