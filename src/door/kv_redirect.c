@@ -20,19 +20,6 @@ static void add_path(struct mg_sb *out, const char *path)
 	}
 }
 
-/* Who the shard's leader is, as this node knows; 0: itself, or nobody. */
-static uint64_t leader(struct mg_replica *replica, uint32_t shard_count, uint32_t shard)
-{
-	size_t groups = mg_replica_groups(replica);
-	uint64_t *leaders = mg_alloc0(groups * sizeof *leaders);
-
-	mg_replica_leaders(replica, leaders, groups);
-	uint64_t node = leaders[shard_count + 2 + shard]; /* behind the catalog's and those of tables */
-
-	mg_free(leaders);
-	return node == mg_replica_self(replica) ? 0 : node;
-}
-
 static void answer(struct mg_http_request *request, const char *address)
 {
 	struct mg_sb url = { 0 }, json = { 0 }, extra = { 0 };
@@ -59,9 +46,10 @@ bool mg_kv_redirect(struct mg_doors *doors, struct mg_http_request *request, str
 	if (!mg_rest_flag(request, "redirect")) {
 		return false;
 	}
+	uint64_t node = mg_replica_kv_leader(replica, mg_replica_kv_shard(replica, space, key));
 	const struct mg_catalog_data *data = mg_catalog_take(doors->options.catalog);
-	uint64_t node = leader(replica, data->shard_count, mg_replica_kv_shard(replica, space, key));
-	const struct mg_catalog_node *found = node ? mg_catalog_find_node(data, node) : NULL;
+	const struct mg_catalog_node *found =
+		node && node != mg_replica_self(replica) ? mg_catalog_find_node(data, node) : NULL;
 
 	if (found) {
 		answer(request, found->address);

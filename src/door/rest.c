@@ -366,20 +366,16 @@ static void add_leaders(struct mg_doors *doors, struct mg_sb *json)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(doors->options.catalog);
 	struct mg_replica *replica = mg_engine_replica(doors->options.engine);
-	size_t groups = mg_replica_groups(replica);
-	uint64_t *leaders = mg_alloc0(groups * sizeof *leaders);
 
-	mg_replica_leaders(replica, leaders, groups);
 	mg_sb_add(json, ", \"coordinator\": ");
-	add_leader(json, data, leaders[0]);
+	add_leader(json, data, mg_replica_leader(replica, 0));
 	mg_sb_add(json, ", \"leaders\": [");
 	for (uint32_t shard = 0; shard <= data->shard_count; shard++) {
 		mg_sb_addf(json, "%s{\"shard\": %u, \"node\": ", shard ? ", " : "", shard);
-		add_leader(json, data, leaders[shard + 1]);
+		add_leader(json, data, mg_replica_leader(replica, shard + 1));
 		mg_sb_add_char(json, '}');
 	}
 	mg_sb_add_char(json, ']');
-	mg_free(leaders);
 	mg_catalog_give(doors->options.catalog, data);
 }
 

@@ -717,6 +717,20 @@ static enum mg_raft_role role_of(const struct mg_core *core)
 	}
 }
 
+static uint64_t leader_of(const struct mg_core *core)
+{
+	const struct raft *raft = &core->raft;
+
+	switch (raft->state) {
+	case RAFT_LEADER:
+		return raft->id;
+	case RAFT_FOLLOWER:
+		return raft->follower_state.current_leader.id;
+	default:
+		return 0;
+	}
+}
+
 int mg_core_step(struct mg_core *core, const struct mg_core_event *event, struct mg_core_out *out,
                  struct mg_error *err)
 {
@@ -751,6 +765,7 @@ int mg_core_step(struct mg_core *core, const struct mg_core_event *event, struct
 	out->stored = core->raft.last_stored;
 	out->next_timer_ms = raft_timeout(&core->raft);
 	out->role = role_of(core);
+	out->leader = leader_of(core);
 	return rc;
 }
 
@@ -831,6 +846,7 @@ void mg_core_info(const struct mg_core *core, struct mg_core_info *out)
 		.term = raft->current_term,
 		.vote = raft->voted_for,
 		.role = role_of(core),
+		.leader = leader_of(core),
 		.commit = raft->commit_index,
 		.stored = raft->last_stored,
 		.last = raft_last_index((struct raft *)raft),
@@ -840,11 +856,6 @@ void mg_core_info(const struct mg_core *core, struct mg_core_info *out)
 		.committed_members_index = raft->configuration_committed_index,
 		.pending_members_index = raft->configuration_uncommitted_index,
 	};
-	if (raft->state == RAFT_LEADER) {
-		out->leader = raft->id;
-	} else if (raft->state == RAFT_FOLLOWER) {
-		out->leader = raft->follower_state.current_leader.id;
-	}
 	members_out(&raft->configuration, &out->members);
 	members_out(raft->configuration_uncommitted_index != 0 ? &raft->configuration_committed
 	                                                       : &raft->configuration,

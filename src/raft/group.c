@@ -289,6 +289,19 @@ static void follow_log(struct mg_group *group, const struct mg_core_out *out)
 	}
 }
 
+void mg_group__tell_leader(struct mg_group *group, uint64_t leader)
+{
+	const struct mg_raft_node_options *options = &group->node->options;
+
+	if (leader == group->leader) {
+		return;
+	}
+	group->leader = leader;
+	if (options->on_leader != NULL) {
+		options->on_leader(options->watch_arg, group->id, leader);
+	}
+}
+
 static void follow_role(struct mg_group *group, const struct mg_core_out *out)
 {
 	struct mg_raft_node *node = group->node;
@@ -349,6 +362,7 @@ int mg_group__step(struct mg_group *group, struct mg_core_event *event, struct m
 		return rc;
 	}
 	follow_role(group, &out);
+	mg_group__tell_leader(group, out.leader);
 	follow_log(group, &out);
 	if (out.install) {
 		mg_group__install(group);

@@ -503,6 +503,7 @@ void mg_raft_node_close(struct mg_group *group, bool forget)
 		mg_group__unknown(group, UINT64_MAX);
 	}
 	clean(group);
+	mg_group__tell_leader(group, 0);
 	group->closed = true;
 	node->groups[group->id] = NULL;
 	if (forget) {

@@ -55,6 +55,7 @@ struct mg_raft_node_options {
 	bool no_leases; /* of this node as leader: each read makes a round, or shares one */
 	/* What happens, for logs and checkers; may be NULL. */
 	void (*on_role)(void *arg, uint32_t group, enum mg_raft_role role, uint64_t term);
+	void (*on_leader)(void *arg, uint32_t group, uint64_t node); /* 0: not known, or closed here */
 	void (*on_trace)(void *arg, uint32_t group, const char *text);
 	void *watch_arg;
 };

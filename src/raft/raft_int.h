@@ -85,6 +85,7 @@ struct mg_group {
 	struct mg_group *next_dirty;
 
 	enum mg_raft_role role;
+	uint64_t leader; /* as on_leader was told; 0: not known */
 	uint64_t term, commit, stored;
 	struct mg_hard_state ballot; /* what rule H voted, beside the core */
 	uint64_t heard_ms;           /* of a leader; 0: never */
@@ -186,6 +187,7 @@ void mg_group__timer(struct mg_group *group);
 void mg_group__lost(struct mg_group *group, uint64_t peer); /* see mg_raft_node_lost */
 void mg_group__arm(struct mg_group *group);
 uint64_t mg_group__term_of(const struct mg_group *group, uint64_t index);
+void mg_group__tell_leader(struct mg_group *group, uint64_t leader);
 uint64_t mg_group__leader(const struct mg_group *group);
 void mg_group__apply(struct mg_group *group);
 void mg_group__free(struct mg_group *group);

@@ -832,6 +832,12 @@ int mg_replica_kv_check(const struct mg_replica *replica, struct mg_error *err)
 	return MG_E_UNSUPPORTED;
 }
 
+uint64_t mg_replica_kv_leader(const struct mg_replica *replica, uint32_t shard)
+{
+	mg_assert(shard < mg_replica_kv_shards(replica));
+	return mg_replica_leader(replica, replica->kv->list[shard].number);
+}
+
 uint64_t mg_replica_kv_now_ms(struct mg_replica *replica)
 {
 	return mg_replica_kv_shards(replica) ? mg_kv_clock_now_ms(&replica->kv->clock) : 0;

@@ -56,6 +56,8 @@ int mg_replica_kv_check(const struct mg_replica *replica, struct mg_error *err);
 /* Which shard a key belongs to. */
 uint32_t mg_replica_kv_shard(const struct mg_replica *replica, struct mg_str space,
                              struct mg_str key);
+/* The node that leads a shard, as this one knows; 0: not known.  Any thread; never waits. */
+uint64_t mg_replica_kv_leader(const struct mg_replica *replica, uint32_t shard);
 /* The time by which keys go (kv_clock.h), in ms since 1970; 0: there are no shards of keys. */
 uint64_t mg_replica_kv_now_ms(struct mg_replica *replica);
 void mg_replica_kv_call(struct mg_replica *replica, struct mg_kv_call *call);

@@ -1,8 +1,11 @@
 /*
  * look.c - what this node knows of its groups, of the other nodes, and of who has what.
  *
+ * Who leads is told by raft as it changes, and looked up by anyone without waiting.
+ *
  * owner: any thread; groups are looked at on the raft thread, all in one post.
  */
+#include "base/assert.h"
 #include "base/str.h"
 #include "os/clock.h"
 #include "replica/replica_int.h"
@@ -82,6 +85,37 @@ struct mg_group_look *mg_replica__looks(struct mg_replica *replica)
 	struct mg_group_look *looks = mg_alloc0(mg_replica__group_max(replica) * sizeof *looks);
 
 	mg_replica__look(replica, looks);
+	return looks;
+}
+
+void mg_replica__keep_looks(struct mg_replica *replica, const struct mg_group_look *looks)
+{
+	size_t count = mg_replica__group_max(replica);
+
+	pthread_mutex_lock(&replica->lock);
+	if (!replica->kept_looks) {
+		replica->kept_looks = mg_alloc0(count * sizeof *looks);
+	}
+	memcpy(replica->kept_looks, looks, count * sizeof *looks);
+	pthread_mutex_unlock(&replica->lock);
+}
+
+/* Owns: the caller. */
+static struct mg_group_look *kept_looks(struct mg_replica *replica)
+{
+	size_t count = mg_replica__group_max(replica);
+	struct mg_group_look *looks = mg_alloc0(count * sizeof *looks);
+
+	pthread_mutex_lock(&replica->lock);
+	bool kept = replica->kept_looks != NULL;
+
+	if (kept) {
+		memcpy(looks, replica->kept_looks, count * sizeof *looks);
+	}
+	pthread_mutex_unlock(&replica->lock);
+	if (!kept) {
+		mg_replica__look(replica, looks);
+	}
 	return looks;
 }
 
@@ -288,7 +322,7 @@ static void program_of(struct mg_replica *replica, uint64_t number, char *text, 
 size_t mg_replica_servers(struct mg_replica *replica, struct mg_server_info *infos, size_t max)
 {
 	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
-	struct mg_group_look *looks = mg_replica__looks(replica);
+	struct mg_group_look *looks = kept_looks(replica);
 	struct mg_placed_node *nodes = mg_replica__placed(replica, data);
 	size_t count = 0;
 
@@ -520,12 +554,17 @@ int mg_replica_has_member(struct mg_replica *replica, uint64_t node, bool *is, s
 	return 0;
 }
 
-void mg_replica_leaders(struct mg_replica *replica, uint64_t *leaders, size_t count)
+void mg_replica__on_leader(void *arg, uint32_t group, uint64_t node)
 {
-	struct mg_group_look *looks = mg_replica__looks(replica);
+	struct mg_replica *replica = arg;
 
-	for (size_t i = 0; i < count; i++) {
-		leaders[i] = looks[i].leader;
+	if (group < mg_replica__group_max(replica)) {
+		atomic_store(&replica->leaders[group], node);
 	}
-	mg_free(looks);
+}
+
+uint64_t mg_replica_leader(const struct mg_replica *replica, size_t group)
+{
+	mg_assert(group < mg_replica__group_max(replica));
+	return atomic_load(&replica->leaders[group]);
 }

@@ -390,6 +390,7 @@ static unsigned look_round(struct mg_placer *placer)
 
 	more = mg_replica__grow_kv(replica, data);
 	mg_replica__look(replica, placer->looks);
+	mg_replica__keep_looks(replica, placer->looks);
 	placer->before = placer->nodes;
 	placer->before_count = placer->node_count;
 	placer->nodes = mg_replica__placed(replica, data);

@@ -44,11 +44,6 @@ size_t mg_replica__group_max(const struct mg_replica *replica)
 	       (kv_shards ? kv_shards : MG_REPLICA_KV_GROW_MAX);
 }
 
-size_t mg_replica_groups(const struct mg_replica *replica)
-{
-	return mg_replica__group_count(replica);
-}
-
 bool mg_replica__is_shard(const struct mg_replica *replica, uint32_t group)
 {
 	return group > 0 && group <= replica->options.shard_count + 1;
@@ -379,6 +374,7 @@ static struct mg_replica *replica_new(const struct mg_replica_options *options)
 	replica->applied = mg_alloc0(mg_replica__group_max(replica) * sizeof *replica->applied);
 	replica->acked = mg_alloc0(mg_replica__group_max(replica) * sizeof *replica->acked);
 	replica->fresh_ms = mg_alloc0(mg_replica__group_max(replica) * sizeof *replica->fresh_ms);
+	replica->leaders = mg_alloc0(mg_replica__group_max(replica) * sizeof *replica->leaders);
 	replica->locks = mg_shard_locks_new((size_t)options->shard_count + 1);
 	replica->cuts = mg_cuts_new((size_t)options->shard_count + 1);
 	mg_cuts_on_wait(replica->cuts, mg_replica__hurry, mg_replica__moves, replica);
@@ -405,6 +401,7 @@ static int open_host(struct mg_replica *replica, struct mg_error *err)
 		          .heartbeat_ms = options->heartbeat_ms,
 		          .no_leases = options->no_leases,
 		          .on_role = mg_replica__on_role,
+		          .on_leader = mg_replica__on_leader,
 		          .watch_arg = replica },
 		.on_failed = on_log_failed,
 		.on_failed_arg = replica,
@@ -728,6 +725,8 @@ void mg_replica_close(struct mg_replica *replica)
 	mg_free(replica->applied);
 	mg_free(replica->acked);
 	mg_free(replica->fresh_ms);
+	mg_free(replica->leaders);
+	mg_free(replica->kept_looks);
 	mg_free(replica->shards);
 	mg_shard_locks_free(replica->locks);
 	mg_free(replica);

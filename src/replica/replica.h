@@ -171,9 +171,8 @@ bool mg_replica_is_alone(struct mg_replica *replica);
 /* Why this node does not serve (a sentence that stays), or NULL: it has a vote in every group that
  * is placed on it, each has a leader, and it has caught up. */
 const char *mg_replica_unready(struct mg_replica *replica);
-size_t mg_replica_groups(const struct mg_replica *replica);
-/* Node, by group, of the first `count` groups; 0: not known. */
-void mg_replica_leaders(struct mg_replica *replica, uint64_t *leaders, size_t count);
+/* The node that leads a group, as this one knows; 0: not known.  Any thread; never waits. */
+uint64_t mg_replica_leader(const struct mg_replica *replica, size_t group);
 /* A cluster without shards of keys gets so many, soon: each server makes its replicas when it sees
  * that wish in the catalog.  Again is fine.  Fails: MG_E_USAGE, MG_E_DUPLICATE it has another
  * number of them; as mg_catalog_change_anywhere. */
@@ -187,6 +186,8 @@ struct mg_server_info {
 	char program[64];  /* "": not known */
 	uint32_t shards;   /* that it has replicas of */
 };
+/* As they looked when the placer looked last, up to a second ago.  Returns how many there are.  Any
+ * thread; does not wait for the raft thread once the placer has looked. */
 size_t mg_replica_servers(struct mg_replica *replica, struct mg_server_info *infos, size_t max);
 
 /* A replica of a shard. */

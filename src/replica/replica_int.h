@@ -49,6 +49,7 @@ struct mg_replica {
 	struct mg_mender *mender;
 	struct mg_checker *checker;
 	atomic_bool *mending; /* by shard, then by shard of keys: this replica is damaged */
+	_Atomic uint64_t *leaders;     /* node, by group; 0: not known */
 	atomic_bool alone;             /* no other node belongs to any group */
 	_Atomic(const char *) unready; /* why this node does not serve, or NULL */
 	struct mg_catalog_sm *catalog_sm;
@@ -84,6 +85,7 @@ struct mg_replica {
 	bool stopping;
 	struct mg_down *downs;
 	size_t down_count, down_cap;
+	struct mg_group_look *kept_looks; /* of the placer's last round; NULL: none yet */
 };
 
 uint32_t mg_replica__group(uint32_t shard);
@@ -115,6 +117,10 @@ bool mg_replica__is_of_keys(const struct mg_replica *replica, uint32_t group);
 int mg_replica__open_group(struct mg_replica *replica, uint32_t group, struct mg_sm *sm,
                            struct mg_error *err);
 struct mg_group_look *mg_replica__looks(struct mg_replica *replica); /* owns: the caller */
+/* For those who must not wait for the raft thread: mg_replica_servers.  Any thread. */
+void mg_replica__keep_looks(struct mg_replica *replica, const struct mg_group_look *looks);
+/* Of mg_raft_node_options; raft thread. */
+void mg_replica__on_leader(void *arg, uint32_t group, uint64_t node);
 bool mg_replica__is_alone(const struct mg_replica *replica, const struct mg_group_look *looks);
 /* The catalog's nodes, in its order, as many as it has.  Owns: the caller. */
 struct mg_placed_node *mg_replica__placed(struct mg_replica *replica,

@@ -370,6 +370,54 @@ static void test_shards_may_be_led_elsewhere(void **state)
 	check_all_equal();
 }
 
+/* ---- what an event loop may ask ---- */
+
+enum { HELD_MS = 20000 };
+
+static atomic_int held; /* 0: not yet, 1: the raft thread is held up, 2: it goes on */
+
+static void hold_up(void *arg)
+{
+	uint64_t until_ms = mg_clock_ms() + HELD_MS;
+
+	(void)arg;
+	atomic_store(&held, 1);
+	while (atomic_load(&held) == 1 && mg_clock_ms() < until_ms) {
+		mg_sleep_ms(1);
+	}
+	atomic_store(&held, 2);
+}
+
+/* Who leads, and who is there, is told while the raft thread has no time. */
+static void test_looking_waits_for_nobody(void **state)
+{
+	struct mg_server_info servers[NODES];
+	struct node *at = await_coordinator();
+	uint64_t self = at->net.self;
+	struct node *other = &nodes[self % NODES];
+
+	(void)state;
+	for (uint32_t group = 0; group <= mg_replica__group(SHARDS); group++) {
+		AWAIT(mg_replica_leader(at->replica, group) == self);
+		AWAIT(mg_replica_leader(other->replica, group) == self);
+	}
+	lead_elsewhere(mg_replica__group(1), other);
+	AWAIT(mg_replica_leader(at->replica, mg_replica__group(1)) != self);
+	atomic_store(&held, 0);
+	mg_replica_post(at->replica, hold_up, NULL);
+	AWAIT(atomic_load(&held) == 1);
+	assert_int_equal(mg_replica_leader(at->replica, 0), self);
+	assert_true(mg_replica_servers(at->replica, servers, NODES) <= NODES);
+	assert_int_equal(atomic_load(&held), 1);
+	atomic_store(&held, 2);
+	/* Its groups end with the node. */
+	node_stop(at);
+	AWAIT(mg_replica_leader(other->replica, 0) != self && mg_replica_leader(other->replica, 0));
+	node_start(at);
+	name_each_other();
+	AWAIT(mg_replica_leader(at->replica, 0) != 0);
+}
+
 /* What one node has shown or acknowledged the next one shows, when it waits for that and asks
  * nobody; whoever leads. */
 static void test_what_a_session_has_seen_it_sees_at_the_next_node(void **state)
@@ -806,6 +854,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_what_is_committed_is_read_everywhere, begin, end),
 		cmocka_unit_test_setup_teardown(test_shards_may_be_led_elsewhere, begin, end),
+		cmocka_unit_test_setup_teardown(test_looking_waits_for_nobody, begin, end),
 		cmocka_unit_test_setup_teardown(test_what_a_session_has_seen_it_sees_at_the_next_node,
 		                                begin, end),
 		cmocka_unit_test_setup_teardown(test_servers_enter_through_any_node, begin, end),
