@@ -4,7 +4,9 @@
  *     query thread: the next part is read -> post
  *     loop: into the stream; when that has room, again
  *
- * No thread waits for a client.  All parts are of one moment, since one iterator reads them.
+ * No thread waits for a client.  While all query threads have their hands full, and more wait for
+ * one than may, an answer that has begun asks again, for a bounded time; one that has not is
+ * refused.  All parts are of one moment, since one iterator reads them.
  *
  * owner: the request's loop; while a part is read, the query thread.
  */
@@ -13,6 +15,7 @@
 #include "replica/kv_groups.h"
 
 #define HIGH_BYTES (1u << 20) /* that wait for the client; one part more is read */
+enum { AGAIN_MS = 50, AGAIN_MAX = 200 }; /* times, for a query thread: ten seconds */
 
 struct download {
 	struct mg_arena *arena; /* this lies in it */
@@ -28,6 +31,8 @@ struct download {
 	uint32_t left;      /* parts that were not read */
 	struct mg_buf *buf; /* what was read last */
 	struct mg_stream *stream; /* NULL: nothing was answered yet */
+	struct mg_timer *timer;   /* it waits for a query thread */
+	unsigned again;           /* how often it has */
 	bool gone, over; /* the client; the request */
 	bool busy;       /* a query thread, or we, use this */
 	struct mg_error err;
@@ -39,6 +44,7 @@ static void free_download(struct download *download)
 {
 	struct mg_error ignored;
 
+	mg_timer_stop(download->timer);
 	(void)mg_kv_iter_close(download->iter, &ignored);
 	mg_buf_unref(download->buf);
 	mg_stream_unref(download->stream);
@@ -131,16 +137,31 @@ static void begin_read(struct download *download)
 
 /* ---- answering ---- */
 
+/* The next part, or why not: the pool is full now, or for good. */
+static void read_on(void *arg)
+{
+	struct download *download = arg;
+
+	mg_timer_stop(download->timer);
+	download->timer = NULL;
+	begin_read(download);
+	if (download->busy) {
+		download->again = 0;
+	} else if (download->err.code == MG_E_BUSY && download->again < AGAIN_MAX) {
+		mg_error_clear(&download->err);
+		download->again++;
+		download->timer = mg_timer_start(download->loop, AGAIN_MS, 0, read_on, download);
+	} else {
+		mg_stream_fail(download->stream);
+	}
+}
+
 static void on_room(void *arg)
 {
 	struct download *download = arg;
 
-	if (download->busy || download->left == 0 || download->err.code) {
-		return;
-	}
-	begin_read(download);
-	if (!download->busy) {
-		mg_stream_fail(download->stream);
+	if (!download->busy && !download->timer && download->left && !download->err.code) {
+		read_on(download);
 	}
 }
 

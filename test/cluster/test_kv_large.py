@@ -3,6 +3,7 @@ import hashlib
 import os
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -384,6 +385,54 @@ def test_a_slow_reader_costs_a_part_and_sees_one_value(three):
     got += answer.read()
     connection.close()
     assert got == first and kv(three, "GET", "big/slow").body == b"small"
+
+
+QUERY_THREADS, QUERIES_WAITING = 256, 1024  # of a server
+
+
+def occupy(servers, name, sockets, until_s):
+    """Queries that go on until their clients go, until one more is refused: every query thread has one, and no more may wait."""
+    sql = urllib.parse.quote("SELECT count(*) FROM range(400000) a, range(400000) b WHERE hash(a.range + b.range) = 7")
+    head = f"GET /db/query?q={sql} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic((USER, PASSWORD))}\r\n\r\n".encode()
+    deadline = time.monotonic() + until_s
+    while time.monotonic() < deadline:
+        for _ in range(QUERY_THREADS + QUERIES_WAITING + 8 - len(sockets)):
+            plain = socket.create_connection(("127.0.0.1", servers.ports[name]), timeout=30)
+            sockets.append(servers.cluster.tls().wrap_socket(plain, server_hostname="localhost"))
+            sockets[-1].sendall(head)
+        time.sleep(0.2)
+        sockets[-1].setblocking(False)
+        try:
+            return sockets[-1].recv(100)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            sockets[-1].setblocking(True)
+            sockets.pop(0).close()
+    return b""
+
+
+def test_a_reader_waits_for_its_turn_when_all_threads_are_at_work(single):
+    """An answer that has begun does not end because no thread is free for its next part; one that has not says so."""
+    first = value(LARGEST, b"turn")
+    assert kv(single, "PUT", "big/turn", first).status == 200
+    connection = single.cluster.connection(single.ports["server-1"])
+    connection.request("GET", "/kv/big/turn", headers={"Authorization": basic((USER, PASSWORD))})
+    answer = connection.getresponse()
+    got = answer.read(MIB)
+    sockets = []
+    try:
+        assert b" 429 " in occupy(single, "server-1", sockets, 60)
+        refused = kv(single, "GET", "big/turn")
+        assert refused.status == 429 and b'"retry": "safe"' in refused.body
+        free = threading.Timer(2, lambda: [one.close() for one in sockets])
+        free.start()
+        got += answer.read()  # what has come and was not read is much less than the rest
+        free.join()
+    finally:
+        for one in sockets:
+            one.close()
+        connection.close()
+    assert got == first
+    until("threads", lambda: kv(single, "GET", "big/turn").body == first)
 
 
 def test_a_write_is_sent_to_who_leads_when_asked(three):
