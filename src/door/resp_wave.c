@@ -47,13 +47,24 @@ static struct mg_str space_of(struct mg_redis_wave *wave)
 	return wave->space;
 }
 
+/* The first word of an error, by which clients tell what they may do. */
+static const char *word_of(int code)
+{
+	return code == MG_E_UNAVAILABLE ? "CLUSTERDOWN"
+	       : code == MG_E_BUSY      ? "TRYAGAIN"
+	       : code == MG_E_NOMEM     ? "OOM"
+	       : code == MG_E_QUOTA     ? "OOM"
+	       : code == MG_E_DISK_FULL ? "MISCONF" /* as of Redis, of its disk */
+	                                : "ERR";
+}
+
 bool mg_redis_has_shards(struct mg_redis_job *job)
 {
 	struct mg_error err = { 0 };
-	char text[sizeof err.message + sizeof err.hint + sizeof "ERR : "];
+	char text[sizeof err.message + sizeof err.hint + 32];
 
 	if (mg_replica_kv_check(mg_redis_replica(job->redis), &err)) {
-		snprintf(text, sizeof text, "ERR %s: %s", err.message, err.hint);
+		snprintf(text, sizeof text, "%s %s: %s", word_of(err.code), err.message, err.hint);
 		mg_redis_error(job, text);
 	}
 	return err.code == 0;
@@ -437,17 +448,11 @@ bool mg_redis_wave_start(struct mg_redis_wave *wave)
 static void say_failure(struct mg_resp_out *out, const struct mg_redis_job *job,
                         const struct mg_error *err)
 {
-	const char *word = err->code == MG_E_UNAVAILABLE ? "CLUSTERDOWN"
-	                   : err->code == MG_E_BUSY      ? "TRYAGAIN"
-	                   : err->code == MG_E_NOMEM     ? "OOM"
-	                   : err->code == MG_E_QUOTA
-	                       ? job->parts ? "EXECABORT Transaction discarded because of: OOM"
-	                                    : "OOM"
-	                   : err->code == MG_E_DISK_FULL ? "MISCONF" /* as of Redis, of its disk */
-	                                                 : "ERR";
+	const char *transaction =
+		err->code == MG_E_QUOTA && job->parts ? "EXECABORT Transaction discarded because of: " : "";
 
-	mg_resp_error(out, err->code == MG_E_UNKNOWN_OUTCOME ? "%s unknown outcome: %s" : "%s %s", word,
-	              err->message);
+	mg_resp_error(out, err->code == MG_E_UNKNOWN_OUTCOME ? "%s%s unknown outcome: %s" : "%s%s %s",
+	              transaction, word_of(err->code), err->message);
 }
 
 /* The first call that failed of those that carried the job's operations. */

@@ -20,8 +20,7 @@ void mg_keys_of(struct mg_replica *replica, struct mg_duck_keys *out);
 /* Until what was acknowledged before can be read here.  Thread: one that may wait.  Fails: as a
  * read of kv_groups.h. */
 int mg_keys_await(struct mg_replica *replica, struct mg_error *err);
-/* Fails: MG_E_UNSUPPORTED the cluster has no shards for keys; MG_E_USAGE the name is none of a
- * namespace. */
+/* Fails: as mg_replica_kv_check; MG_E_USAGE the name is none of a namespace. */
 int mg_keys_check(struct mg_replica *replica, struct mg_str space, struct mg_error *err);
 
 #endif

@@ -827,6 +827,16 @@ int mg_replica_kv_check(const struct mg_replica *replica, struct mg_error *err)
 	if (mg_replica_kv_shards(replica)) {
 		return 0;
 	}
+	const struct mg_catalog_data *data = mg_catalog_take(replica->options.catalog);
+	bool wanted = data->kv_shards > 0;
+
+	mg_catalog_give(replica->options.catalog, data);
+	if (wanted) {
+		mg_error_set(err, MG_E_UNAVAILABLE, "this server's shards of keys have not begun yet");
+		mg_error_hint(err, "Try again in a moment, or at another server; if it stays so, this "
+		                   "server's log says why, at kv.begin.");
+		return MG_E_UNAVAILABLE;
+	}
 	mg_error_set(err, MG_E_UNSUPPORTED, "this cluster has no shards for keys and values");
 	mg_error_hint(err, "merganser cluster enable-keys makes them.");
 	return MG_E_UNSUPPORTED;

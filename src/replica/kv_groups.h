@@ -51,7 +51,8 @@ struct mg_kv_call {
 };
 
 uint32_t mg_replica_kv_shards(const struct mg_replica *replica); /* 0: the cluster has none */
-/* Fails: MG_E_UNSUPPORTED, with the words in which every door says that there are none. */
+/* Fails, with the words in which every door says so: MG_E_UNSUPPORTED the cluster has none,
+ * MG_E_UNAVAILABLE it gets them, and this node has not begun with its replicas. */
 int mg_replica_kv_check(const struct mg_replica *replica, struct mg_error *err);
 /* Which shard a key belongs to. */
 uint32_t mg_replica_kv_shard(const struct mg_replica *replica, struct mg_str space,

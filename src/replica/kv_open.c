@@ -5,16 +5,20 @@
  *     -> raft thread: groups, all with that beginning of their log -> each has a leader: they count
  *
  * Who was no voter then begins in the same way: whoever leads the groups takes it in as it does
- * with any server.  A node that is killed in between goes on at its next start.
+ * with any server.  A node that is killed in between goes on at its next start.  One that cannot
+ * begin (its disk) tries again, every RETRY_MS: what has begun stays, the rest is made anew.
  */
 #include "base/assert.h"
 #include "base/log.h"
+#include "os/clock.h"
 #include "os/file.h"
 #include "replica/kv_groups_int.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+enum { RETRY_MS = 5000 };
 
 /* ---- the tree ---- */
 
@@ -119,17 +123,24 @@ static int open_states(struct mg_kv_groups *groups, struct mg_error *err)
 	return code;
 }
 
+static void free_states(struct mg_kv_groups *groups)
+{
+	for (uint32_t i = 0; i < groups->count; i++) {
+		mg_kv_sm_free(groups->list[i].sm);
+		groups->list[i].sm = NULL;
+	}
+	mg_lsm_close(groups->lsm);
+	groups->lsm = NULL;
+}
+
 static void close_states(struct mg_kv_groups *groups)
 {
 	for (uint32_t i = 0; i < groups->count; i++) {
 		if (groups->list[i].sm) {
 			mg_kv_sm_stop(groups->list[i].sm);
-			mg_kv_sm_free(groups->list[i].sm);
-			groups->list[i].sm = NULL;
 		}
 	}
-	mg_lsm_close(groups->lsm);
-	groups->lsm = NULL;
+	free_states(groups);
 }
 
 /* The tree and what is in it; or an empty one, when only others have it whole. */
@@ -175,6 +186,16 @@ static struct mg_kv_groups *groups_new(struct mg_replica *replica, uint32_t coun
 	pthread_mutex_init(&groups->lock, NULL);
 	mg_kv_clock_init(&groups->clock);
 	return groups;
+}
+
+/* Their states have stopped. */
+static void groups_free(struct mg_kv_groups *groups)
+{
+	free_states(groups);
+	mg_kv_bell_free(groups->bell);
+	pthread_mutex_destroy(&groups->lock);
+	mg_kv_clock_fini(&groups->clock);
+	mg_free(groups);
 }
 
 /* Who votes in the groups to begin with; nobody: who votes in all others. */
@@ -236,7 +257,9 @@ static void begin_now(void *arg)
 		beginning->code = mg_error_set(&beginning->err, MG_E_SHUTDOWN, "the server is stopping");
 	}
 	for (uint32_t i = 0; !beginning->code && i < groups->count; i++) {
-		beginning->code = open_group(&groups->list[i], NULL, &beginning->err);
+		if (!mg_raft_host_group(groups->replica->host, groups->list[i].number)) {
+			beginning->code = open_group(&groups->list[i], NULL, &beginning->err);
+		}
 	}
 }
 
@@ -257,41 +280,63 @@ static void look_now(void *arg)
 	}
 }
 
-static void begin(struct mg_replica *replica, const struct mg_catalog_data *data)
+/* What nothing has been in yet; nothing is left of it when it fails. */
+static int make_groups(struct mg_replica *replica, const struct mg_catalog_data *data,
+                       struct mg_error *err)
 {
 	struct mg_kv_groups *groups = groups_new(replica, data->kv_shards, true);
-	struct beginning beginning = { .groups = groups };
-	char *damage = NULL; /* of a tree that nothing has been in yet */
+	char *damage = NULL;
+	int code = open_dir(groups, &damage, err);
 
+	mg_free(damage);
+	if (code) {
+		close_states(groups);
+		groups_free(groups);
+		return code;
+	}
 	take_births(replica, data);
 	replica->kv = groups;
-	beginning.code = open_dir(groups, &damage, &beginning.err);
+	return 0;
+}
+
+/* Under kv_lock.  What a try before this one has begun stays. */
+static void begin(struct mg_replica *replica, const struct mg_catalog_data *data)
+{
+	struct beginning beginning = { 0 };
+
+	beginning.code = replica->kv ? 0 : make_groups(replica, data, &beginning.err);
 	if (!beginning.code) {
+		beginning.groups = replica->kv;
 		mg_raft_host_call(replica->host, begin_now, &beginning);
 	}
-	replica->kv_stuck = beginning.code != 0;
-	mg_log(beginning.code ? MG_LOG_ERROR : MG_LOG_INFO, "kv.begin",
-	       "shards=%" PRIu32 " error=\"%s\"", groups->count, beginning.err.message);
-	mg_free(damage);
+	replica->kv_begun = beginning.code == 0;
+	replica->kv_retry_ms = mg_clock_ms() + RETRY_MS;
+	if (replica->kv_begun) {
+		mg_log(MG_LOG_INFO, "kv.begin", "shards=%" PRIu32, data->kv_shards);
+	} else if (beginning.code != MG_E_SHUTDOWN) {
+		mg_log(MG_LOG_ERROR, "kv.begin", "shards=%" PRIu32 " error=\"%s\" again_in_ms=%d",
+		       data->kv_shards, beginning.err.message, RETRY_MS);
+	}
 }
 
 bool mg_replica__grow_kv(struct mg_replica *replica, const struct mg_catalog_data *data)
 {
 	struct beginning beginning = { 0 };
 
-	if (mg_replica_kv_shards(replica) || data->kv_shards == 0 || replica->kv_stuck) {
+	if (mg_replica_kv_shards(replica) || data->kv_shards == 0) {
 		return false;
 	}
 	if (data->kv_shards > MG_REPLICA_KV_GROW_MAX) {
 		return false; /* the next start has room for them */
 	}
 	pthread_mutex_lock(&replica->kv_lock);
-	if (!replica->kv && !mg_replica__stopping(replica)) {
+	if (!replica->kv_begun && !mg_replica__stopping(replica) &&
+	    mg_clock_ms() >= replica->kv_retry_ms) {
 		begin(replica, data);
 	}
 	beginning.groups = replica->kv;
 	pthread_mutex_unlock(&replica->kv_lock);
-	if (!beginning.groups || replica->kv_stuck) {
+	if (!replica->kv_begun) {
 		return false;
 	}
 	mg_raft_host_call(replica->host, look_now, &beginning);
@@ -412,15 +457,8 @@ void mg_replica__free_kv(struct mg_replica *replica)
 {
 	struct mg_kv_groups *groups = replica->kv;
 
-	for (uint32_t i = 0; groups && i < groups->count; i++) {
-		mg_kv_sm_free(groups->list[i].sm);
-	}
 	if (groups) {
-		mg_kv_bell_free(groups->bell);
-		mg_lsm_close(groups->lsm);
-		pthread_mutex_destroy(&groups->lock);
-		mg_kv_clock_fini(&groups->clock);
-		mg_free(groups);
+		groups_free(groups);
 	}
 	pthread_mutex_destroy(&replica->kv_lock);
 }

@@ -58,7 +58,9 @@ struct mg_replica {
 	_Atomic uint32_t kv_shards;  /* of keys; may rise from 0, once (kv_open.c) */
 	struct mg_members kv_births; /* who votes in them to begin with; nobody: options.births */
 	pthread_mutex_t kv_lock;     /* held while they begin, and while they end */
-	bool kv_stuck;               /* they could not begin; owner: the placer */
+	/* Of those that begin while the node runs; owner: the placer. */
+	bool kv_begun;
+	uint64_t kv_retry_ms; /* they could not begin, and are not tried before then */
 	struct mg_shard_locks *locks;
 	struct mg_cuts *cuts; /* what several shards show together */
 	/* Held while a transaction over several shards is made visible, so that one comes after the

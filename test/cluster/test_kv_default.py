@@ -101,6 +101,27 @@ def test_a_lone_cluster_gets_keys_while_it_runs(new_cluster):
     assert servers.rows(name, "SELECT count(*) FROM cluster.kv_shards") == [[3]]
 
 
+def test_a_server_that_cannot_begin_tries_again(new_cluster):
+    """Something lies where its keys should; once that is gone it has them, without a restart."""
+    servers, expected = Servers(new_cluster, count=3, scale=0, shards=1, kv_shards=0), {}
+    servers.start_all()
+    stuck, others = "server-3", ["server-1", "server-2"]
+    in_the_way = servers.dirs[stuck] / "kv"
+    assert not in_the_way.exists()
+    in_the_way.write_text("in the way")
+    assert enable(servers, "server-1", "--kv-shard-count", "2").returncode == 0
+    await_keys(servers, *others)
+    put_some(servers, others, expected, 1)
+    until("the log to say it twice", lambda: servers.cluster.log(stuck).count("event=kv.begin") >= 2, log=servers.logs)
+    answer = kv(servers, stuck, "PUT", "t/a", b"1")
+    assert answer.status == 503 and "kv.begin" in answer.json()["error"]["hint"], answer.body
+    in_the_way.unlink()
+    await_keys(servers, stuck)
+    check(servers, servers.names, expected)
+    put_some(servers, servers.names, expected, 2)
+    check(servers, servers.names, expected)
+
+
 @pytest.mark.parametrize("victim", ["server-1", "server-2"])
 def test_servers_get_keys_though_some_are_killed_meanwhile(new_cluster, victim):
     """Three that vote, one that does not, one that is away as it is said, one that is killed just then, one that comes later."""
