@@ -197,16 +197,27 @@ static int say_no_text(const struct mg_duck_key *key, bool of_key, struct mg_err
 	return MG_E_DATA;
 }
 
-/* Only who wants the value reads all of it. */
-static int read_whole(const struct scan *scan, struct mg_duck_key *key, struct mg_error *err)
+static int end_scan(struct scan *scan, struct mg_error *err)
 {
-	key->in_parts = false;
-	return scan->bound->keys->whole(scan->source, &key->value)
-	           ? 0
-	           : mg_error_set(err, MG_E_CORRUPT, "the value of a key cannot be read");
+	void *source = scan->source;
+
+	scan->source = NULL;
+	return scan->bound->keys->close(source, err);
 }
 
-static int put_bytes(const struct scan *scan, size_t column, struct mg_duck_key *key,
+/* Only who wants the value reads all of it.  Why it cannot be read, its source tells at its end. */
+static int read_whole(struct scan *scan, struct mg_duck_key *key, struct mg_error *err)
+{
+	key->in_parts = false;
+	if (scan->bound->keys->whole(scan->source, &key->value)) {
+		return 0;
+	}
+	int rc = end_scan(scan, err);
+
+	return rc ? rc : mg_error_set(err, MG_E_CORRUPT, "the value of a key cannot be read");
+}
+
+static int put_bytes(struct scan *scan, size_t column, struct mg_duck_key *key,
                      duckdb_vector vector, idx_t row, struct mg_error *err)
 {
 	int rc = column == VALUE && key->in_parts ? read_whole(scan, key, err) : 0;
@@ -245,7 +256,7 @@ static void put_time(duckdb_vector vector, idx_t row, uint64_t ms)
 	}
 }
 
-static int put(const struct scan *scan, size_t column, struct mg_duck_key *key,
+static int put(struct scan *scan, size_t column, struct mg_duck_key *key,
                duckdb_vector vector, idx_t row, struct mg_error *err)
 {
 	switch (column) {
@@ -274,14 +285,6 @@ static int put(const struct scan *scan, size_t column, struct mg_duck_key *key,
 		break;
 	}
 	return 0;
-}
-
-static int end_scan(struct scan *scan, struct mg_error *err)
-{
-	void *source = scan->source;
-
-	scan->source = NULL;
-	return scan->bound->keys->close(source, err);
 }
 
 static int read_chunk(struct scan *scan, duckdb_data_chunk output, struct mg_error *err)

@@ -112,12 +112,16 @@ static bool next(void *arg, struct mg_duck_key *out)
 	struct scan *scan = arg;
 	bool is_bytes = mg_str_eq(scan->space, MG_STR("bytes"));
 	bool is_large = mg_str_eq(scan->space, MG_STR("large"));
-	bool there = is_bytes ? scan->at++ == 0 : scan->at < MANY;
+	bool in_parts =
+		mg_str_eq(scan->space, MG_STR("poor")) || mg_str_eq(scan->space, MG_STR("torn"));
+	bool there = is_bytes || in_parts ? scan->at++ == 0 : scan->at < MANY;
 
 	if (mg_str_eq(scan->space, MG_STR("broken"))) {
 		return false;
 	}
-	if (!is_bytes && !is_large && !mg_str_eq(scan->space, MG_STR("many"))) {
+	if (there && in_parts) {
+		*out = (struct mg_duck_key){ .key = MG_STR("a"), .in_parts = true };
+	} else if (!in_parts && !is_bytes && !is_large && !mg_str_eq(scan->space, MG_STR("many"))) {
 		there = next_item(scan, out);
 	} else if (there && is_bytes) {
 		*out = (struct mg_duck_key){ .key = { "\xff\0", 2 }, .value = { "\0\xfe", 2 },
@@ -131,12 +135,24 @@ static bool next(void *arg, struct mg_duck_key *out)
 	return there;
 }
 
+/* Of a key of "poor", or "torn". */
+static bool whole(void *arg, struct mg_str *value)
+{
+	(void)arg;
+	(void)value;
+	return false;
+}
+
 static int close_scan(void *arg, struct mg_error *err)
 {
 	struct scan *scan = arg;
-	int code = mg_str_eq(scan->space, MG_STR("broken"))
-	               ? mg_error_set(err, MG_E_CORRUPT, "a file is broken")
-	               : 0;
+	int code = 0;
+
+	if (mg_str_eq(scan->space, MG_STR("broken"))) {
+		code = mg_error_set(err, MG_E_CORRUPT, "a file is broken");
+	} else if (mg_str_eq(scan->space, MG_STR("poor"))) {
+		code = mg_error_set(err, MG_E_NOMEM, "no memory for a value");
+	}
 
 	mg_free((char *)scan->space.ptr);
 	mg_free((char *)scan->first.ptr);
@@ -146,7 +162,8 @@ static int close_scan(void *arg, struct mg_error *err)
 }
 
 static const struct mg_duck_keys keys = {
-	.check = check, .count = count, .open = open_scan, .next = next, .close = close_scan
+	.check = check, .count = count, .open = open_scan, .next = next, .whole = whole,
+	.close = close_scan
 };
 
 /* ---- the planning database, and an engine ---- */
@@ -359,6 +376,9 @@ static void test_what_is_no_text_is_told(void **state)
 	refused("SELECT * FROM kv('bad')", MG_E_USAGE, "");
 	refused("SELECT * FROM kv(NULL)", MG_E_BIND, "");
 	refused("SELECT * FROM kv('broken')", MG_E_CORRUPT, "");
+	refused("SELECT value FROM kv('poor')", MG_E_NOMEM, "");
+	refused("SELECT value FROM kv('torn')", MG_E_CORRUPT, "");
+	expect("SELECT key FROM kv('torn')", "a"); /* who does not want it does not read it */
 }
 
 /* 5,000 values of 1 MiB do not fit into the engine's memory; a few at a time do. */
