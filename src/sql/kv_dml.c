@@ -3,6 +3,7 @@
 
 #include "sql/cursor.h"
 #include "sql/dml.h"
+#include "store/duck_keys.h"
 
 #include <string.h>
 
@@ -102,15 +103,15 @@ static struct mg_str with(struct mg_arena *arena, const struct mg_dml *dml, cons
 	                  : query);
 }
 
-/* A key that was changed after it was found is another one: version says so. */
+/* A key that was changed after it was found is another one: version says so.  Whether it is text is
+ * the condition's matter alone. */
 static struct mg_str select_dead(struct mg_arena *arena, const struct mg_dml *dml)
 {
 	struct mg_sb sql = { 0 };
 
-	mg_sb_add(&sql, "SELECT key, version FROM kv(");
+	mg_sb_add(&sql, "SELECT " MG_DUCK_KEYS_BYTES_COLUMN ", version FROM kv(");
 	mg_sb_add_literal(&sql, dml->table, strlen(dml->table));
-	/* Without a condition nobody asks whether it is text. */
-	mg_sb_add(&sql, dml->where.len ? ") AS " : ", binary := true) AS ");
+	mg_sb_add(&sql, ", " MG_DUCK_KEYS_BYTES " := true) AS ");
 	mg_sb_add_ident(&sql, dml->alias ? dml->alias : dml->table);
 	if (dml->where.len) {
 		mg_sb_add(&sql, " WHERE ");

@@ -15,19 +15,21 @@
 
 /* ---- the leaf ---- */
 
-/* ", binary := true"; other parameters are ours, and never stand in a client's text. */
+/* ", binary := true", or that of kv_dml.c; bounds never stand in a text that is planned. */
 static int read_named(struct mg_reader *reader, const struct mg_json *named, struct mg_node *node,
                       struct mg_sb *text)
 {
 	mg_json_each(item, named) {
 		const char *key = mg_json_get_text(item, "key");
 		const struct mg_json *value = mg_json_get(item, "value");
+		bool binary = mg_text_eq(key, "binary"), bytes = mg_text_eq(key, MG_DUCK_KEYS_BYTES);
+		bool flag = mg_json_get_bool(value, "value", false);
 
-		if (!mg_text_eq(key, "binary") || mg_json_get_bool(value, "is_null", true)) {
+		if ((!binary && !bytes) || mg_json_get_bool(value, "is_null", true)) {
 			return mg_read_refuse(reader, "parameter of kv");
 		}
-		node->binary = mg_json_get_bool(value, "value", false);
-		mg_sb_addf(text, ", binary := %s", node->binary ? "true" : "false");
+		node->binary = node->binary || (binary && flag);
+		mg_sb_addf(text, ", %s := %s", key, flag ? "true" : "false");
 	}
 	return 0;
 }

@@ -12,7 +12,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { KEY, VALUE, TYPE, ENCODING, EXPIRES, VERSION, CREATED, CHANGED, COLUMNS };
+enum { KEY, VALUE, TYPE, ENCODING, EXPIRES, VERSION, CREATED, CHANGED, BYTES, COLUMNS };
 
 static const struct {
 	const char *name;
@@ -26,6 +26,7 @@ static const struct {
 	[VERSION] = { "version", DUCKDB_TYPE_UBIGINT },
 	[CREATED] = { "created", DUCKDB_TYPE_TIMESTAMP_TZ },
 	[CHANGED] = { "changed", DUCKDB_TYPE_TIMESTAMP_TZ },
+	[BYTES] = { MG_DUCK_KEYS_BYTES_COLUMN, DUCKDB_TYPE_BLOB }, /* only when it was asked for */
 };
 
 struct bound {
@@ -54,16 +55,29 @@ static void bound_free(void *arg)
 	mg_free(bound);
 }
 
+/* Of a text of letters, digits and signs: its length. */
+static size_t size_as_bytes(duckdb_value value)
+{
+	duckdb_blob blob = duckdb_get_blob(value);
+
+	duckdb_free(blob.data);
+	return blob.size;
+}
+
 static int read_space(duckdb_bind_info info, struct bound *bound, struct mg_error *err)
 {
 	duckdb_value value = duckdb_bind_get_parameter(info, 0);
 	char *text = duckdb_is_null_value(value) ? NULL : duckdb_get_varchar(value);
+	/* A text with a zero in it comes cut.  Whatever is no name may be told apart too, so it is
+	 * refused with the zero at its end. */
+	bool is_all_of_it = text && size_as_bytes(value) == strlen(text);
 
 	duckdb_destroy_value(&value);
 	if (!text) {
 		return mg_error_set(err, MG_E_BIND, "kv() needs the name of a namespace");
 	}
 	bound->space = (struct mg_str){ mg_strdup(text), strlen(text) };
+	bound->space.len += !is_all_of_it;
 	duckdb_free(text);
 	return bound->keys->check(bound->keys->arg, bound->space, err);
 }
@@ -83,18 +97,20 @@ static struct mg_str read_bytes(duckdb_bind_info info, const char *name)
 	return out;
 }
 
-static bool read_binary(duckdb_bind_info info)
+static bool read_flag(duckdb_bind_info info, const char *name)
 {
-	duckdb_value value = duckdb_bind_get_named_parameter(info, "binary");
-	bool binary = value && !duckdb_is_null_value(value) && duckdb_get_bool(value);
+	duckdb_value value = duckdb_bind_get_named_parameter(info, name);
+	bool flag = value && !duckdb_is_null_value(value) && duckdb_get_bool(value);
 
 	duckdb_destroy_value(&value);
-	return binary;
+	return flag;
 }
 
 static void announce(duckdb_bind_info info, bool binary)
 {
-	for (size_t i = 0; i < COLUMNS; i++) {
+	size_t count = read_flag(info, MG_DUCK_KEYS_BYTES) ? COLUMNS : BYTES;
+
+	for (size_t i = 0; i < count; i++) {
 		bool bytes = binary && (i == KEY || i == VALUE);
 		duckdb_logical_type type =
 			duckdb_create_logical_type(bytes ? DUCKDB_TYPE_BLOB : columns[i].type);
@@ -128,7 +144,7 @@ static void bind(duckdb_bind_info info)
 		bound_free(bound);
 		return;
 	}
-	bound->binary = read_binary(info);
+	bound->binary = read_flag(info, "binary");
 	bound->first = read_bytes(info, MG_DUCK_KEYS_FIRST);
 	bound->end = read_bytes(info, MG_DUCK_KEYS_END);
 	announce(info, bound->binary);
@@ -281,6 +297,9 @@ static int put(struct scan *scan, size_t column, struct mg_duck_key *key,
 	case CHANGED:
 		put_time(vector, row, key->changed_ms);
 		break;
+	case BYTES:
+		duckdb_vector_assign_string_element_len(vector, row, key->key.ptr, key->key.len);
+		break;
 	default:
 		break;
 	}
@@ -349,6 +368,7 @@ int mg_duck__register_keys(struct mg_duck *duck, duckdb_connection con, struct m
 	add_named(table, "binary", DUCKDB_TYPE_BOOLEAN);
 	add_named(table, MG_DUCK_KEYS_FIRST, DUCKDB_TYPE_BLOB);
 	add_named(table, MG_DUCK_KEYS_END, DUCKDB_TYPE_BLOB);
+	add_named(table, MG_DUCK_KEYS_BYTES, DUCKDB_TYPE_BOOLEAN);
 	duckdb_table_function_set_extra_info(table, duck, NULL);
 	duckdb_table_function_set_bind(table, bind);
 	duckdb_table_function_set_init(table, init);

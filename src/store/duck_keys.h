@@ -4,9 +4,10 @@
  *     kv('namespace')                    key, value as text; what is no text is an error
  *     kv('namespace', binary := true)    as bytes
  *
- * Its rows come in the order of their keys, by one thread, and none of them is kept.  Two further
- * parameters, merganser_first and merganser_end (BLOB; end is not in it), bound what is read: they
- * are for plans.
+ * Its rows come in the order of their keys, by one thread, and none of them is kept.  Further
+ * parameters are for plans: merganser_first and merganser_end (BLOB; end is not in it) bound what is
+ * read; merganser_bytes := true adds a last column, key_bytes, for who needs keys that may be no
+ * text beside a condition that takes them as text.
  *
  * Thread: the hooks are called from DuckDB's threads; one at a time for a scan.
  */
@@ -21,6 +22,8 @@ struct mg_duck;
 #define MG_DUCK_KEYS_NAME "kv"
 #define MG_DUCK_KEYS_FIRST "merganser_first"
 #define MG_DUCK_KEYS_END "merganser_end"
+#define MG_DUCK_KEYS_BYTES "merganser_bytes"
+#define MG_DUCK_KEYS_BYTES_COLUMN "key_bytes"
 
 /* A key; valid until the next one is asked for. */
 struct mg_duck_key {

@@ -139,7 +139,15 @@ def test_keys_and_values_that_are_no_text(three):
     assert "00ff0a" in error["message"] and "binary := true" in error["hint"] and error["sqlstate"] == "22000"
     execute(three, "server-1", "INSERT INTO kv.binary (key, value) SELECT unhex('fe'), unhex('00fd')")
     assert get(three, "server-2", "binary/fe?encoding=hex") == b"\x00\xfd"
-    assert execute(three, "server-1", "DELETE FROM kv.binary")["rows_affected"] == 3
+    # A condition that does not look at keys deletes them whatever they are; one that does cannot tell what is no text.
+    assert execute(three, "server-2", "DELETE FROM kv.binary WHERE content_type = 'image/png'")["rows_affected"] == 1
+    put(three, "server-1", f"binary/{key.hex()}?encoding=hex", value)
+    assert execute(three, "server-2", "DELETE FROM kv.binary WHERE key = 'text'")["rows_affected"] == 1
+    error = refused(three, "DELETE FROM kv.binary WHERE key <> 'text'")
+    assert error["sqlstate"] == "22000" and key.hex() in error["message"], error
+    assert execute(three, "server-3", "DELETE FROM kv.binary WHERE key_bytes = unhex('00ff0a')")["rows_affected"] == 1
+    assert execute(three, "server-1", "DELETE FROM kv.binary")["rows_affected"] == 1
+    assert query(three, "server-3", "SELECT count(*) FROM kv('binary')") == [[0]]
 
 
 def test_parameters(three):
@@ -348,7 +356,8 @@ def test_what_cannot_be_done_is_refused(three, sql, sqlstate):
 
 
 @pytest.mark.parametrize("sql, sqlstate", [
-    ("FROM kv('no name')", "22023"), ("FROM kv(NULL)", "42000"), ("FROM kv('a', nonsense := 1)", "42000"), ("FROM kv()", "42883"),
+    ("FROM kv('no name')", "22023"), ("FROM kv('a' || chr(0) || 'b')", "22023"), ("SELECT key_bytes FROM kv('a')", "42703"),
+    ("FROM kv(NULL)", "42000"), ("FROM kv('a', nonsense := 1)", "42000"), ("FROM kv()", "42883"),
     ("INSERT INTO kv.a VALUES ('x', 'y')", "25006"), ("DELETE FROM kv.a", "25006"), ("FROM kv.a", "42P01"),
 ])
 def test_what_only_reads_is_refused(three, sql, sqlstate):

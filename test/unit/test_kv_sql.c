@@ -59,7 +59,8 @@ static int compare(struct mg_str a, struct mg_str b)
 static int check(void *arg, struct mg_str space, struct mg_error *err)
 {
 	(void)arg;
-	return mg_str_eq(space, MG_STR("bad")) ? mg_error_set(err, MG_E_USAGE, "no such name") : 0;
+	return mg_str_eq(space, MG_STR("bad")) || memchr(space.ptr, '\0', space.len)
+	           ? mg_error_set(err, MG_E_USAGE, "no such name") : 0;
 }
 
 static uint64_t count(void *arg, struct mg_str space)
@@ -354,6 +355,8 @@ static void test_columns(void **state)
 	expect("SELECT epoch_ms(created) || ' ' || epoch_ms(changed) FROM kv('items') LIMIT 1",
 	       "1000 2000");
 	expect("SELECT content_type FROM kv('bytes')", "image/png"); /* nobody asks for the key */
+	expect("SELECT hex(key_bytes) FROM kv('bytes', merganser_bytes := true) WHERE content_type = "
+	       "'image/png'", "FF00");
 }
 
 static void refused(const char *sql, int code, const char *hint)
@@ -375,6 +378,9 @@ static void test_what_is_no_text_is_told(void **state)
 	refused("SELECT value FROM kv('bytes')", MG_E_DATA, "binary := true");
 	refused("SELECT * FROM kv('bad')", MG_E_USAGE, "");
 	refused("SELECT * FROM kv(NULL)", MG_E_BIND, "");
+	refused("SELECT * FROM kv('items' || chr(0))", MG_E_USAGE, "");
+	refused("SELECT * FROM kv('items' || chr(0) || 'x')", MG_E_USAGE, "");
+	refused("SELECT * FROM kv('\\x69tems')", MG_E_USAGE, "");
 	refused("SELECT * FROM kv('broken')", MG_E_CORRUPT, "");
 	refused("SELECT value FROM kv('poor')", MG_E_NOMEM, "");
 	refused("SELECT value FROM kv('torn')", MG_E_CORRUPT, "");
@@ -522,9 +528,11 @@ static void test_a_head_becomes_a_query(void **state)
 	reads("INSERT INTO kv.\"a-b.c\" (key, value) SELECT 1, 2", "a-b.c", "SELECT 1, 2");
 	reads("WITH x AS (SELECT 1) INSERT INTO kv.a (key, value) FROM x", "a",
 	      "WITH x AS (SELECT 1)\nFROM x");
-	reads("DELETE FROM kv.a", "a", "SELECT key, version FROM kv('a', binary := true) AS \"a\"");
+	reads("DELETE FROM kv.a", "a",
+	      "SELECT key_bytes, version FROM kv('a', merganser_bytes := true) AS \"a\"");
 	reads("DELETE FROM kv.a AS k WHERE k.key = 'x'", "a",
-	      "SELECT key, version FROM kv('a') AS \"k\" WHERE k.key = 'x'");
+	      "SELECT key_bytes, version FROM kv('a', merganser_bytes := true) AS \"k\" WHERE "
+	      "k.key = 'x'");
 	assert_int_equal(
 		mg_kv_dml_parse(arena, MG_STR("INSERT INTO kv.a BY NAME SELECT 1 AS key"), &dml, &err), 0);
 	assert_true(dml.by_name);
