@@ -107,7 +107,8 @@ struct mg_core_out {
 	uint64_t commit, stored;
 	uint64_t next_timer_ms; /* may lie in the past */
 	enum mg_raft_role role;
-	uint64_t leader; /* 0: not known */
+	uint64_t leader;   /* 0: not known */
+	bool transferring; /* as in mg_core_info */
 };
 
 enum mg_catch_up {

@@ -766,6 +766,7 @@ int mg_core_step(struct mg_core *core, const struct mg_core_event *event, struct
 	out->next_timer_ms = raft_timeout(&core->raft);
 	out->role = role_of(core);
 	out->leader = leader_of(core);
+	out->transferring = raft_transferee(&core->raft) != 0;
 	return rc;
 }
 

@@ -302,6 +302,20 @@ void mg_group__tell_leader(struct mg_group *group, uint64_t leader)
 	}
 }
 
+/* Nothing in a TIMEOUT_NOW that comes late tells its receiver that the leader has given up, so the
+ * lease that ended with it does not come back before the next term. */
+static void follow_transfer(struct mg_group *group, const struct mg_core_out *out)
+{
+	bool stays = out->role == MG_RAFT_LEADER && out->hard_state.term == group->term;
+
+	if (group->transferring && !out->transferring && stays) {
+		mg_log(MG_LOG_INFO, "raft.transfer.failed",
+		       "group=%" PRIu32 " term=%" PRIu64 " leases=%s", group->id, group->term,
+		       group->lease.given_term == group->term ? "next-term" : "now");
+	}
+	group->transferring = out->transferring;
+}
+
 static void follow_role(struct mg_group *group, const struct mg_core_out *out)
 {
 	struct mg_raft_node *node = group->node;
@@ -361,6 +375,7 @@ int mg_group__step(struct mg_group *group, struct mg_core_event *event, struct m
 	if (rc != 0) {
 		return rc;
 	}
+	follow_transfer(group, &out);
 	follow_role(group, &out);
 	mg_group__tell_leader(group, out.leader);
 	follow_log(group, &out);

@@ -82,6 +82,36 @@ static void test_old_terms_are_not_committed_by_counting(void **state)
 	kit_free(&kit);
 }
 
+/* Whom it was to lead does not stand. */
+static void test_a_transfer_that_fails_is_given_up(void **state)
+{
+	struct kit kit;
+	bool told = false;
+
+	(void)state;
+	kit_start(&kit, 1, 3, 0);
+	assert_int_equal(kit.out.leader, 0);
+	kit_elect(&kit);
+	assert_int_equal(kit.out.leader, 1);
+	assert_int_equal(kit_result(&kit, 2, 2, 0, 1), 0);
+	assert_int_equal(kit_result(&kit, 3, 2, 0, 1), 0);
+	assert_int_equal(
+		kit_step(&kit, (struct mg_core_event){ .kind = MG_CORE_TRANSFER, .node = 2 }), 0);
+	for (size_t i = 0; i < kit.out.message_count; i++) {
+		told = told || kit.out.messages[i].kind == MG_MESSAGE_TIMEOUT_NOW;
+	}
+	assert_true(told && kit.out.transferring);
+	for (int i = 0; i < 50 && kit.out.transferring; i++) {
+		assert_int_equal(kit_timer(&kit), 0);
+		assert_int_equal(kit_result(&kit, 2, 2, 0, 1), 0);
+		assert_int_equal(kit_result(&kit, 3, 2, 0, 1), 0);
+	}
+	assert_false(kit.out.transferring);
+	assert_int_equal(kit.out.role, MG_RAFT_LEADER);
+	assert_int_equal(kit.out.hard_state.term, 2);
+	kit_free(&kit);
+}
+
 static int kit_lose(struct kit *kit, uint64_t node)
 {
 	return kit_step(kit, (struct mg_core_event){ .kind = MG_CORE_LOST, .lost = { node, 50 } });
@@ -298,6 +328,7 @@ int main(void)
 		cmocka_unit_test(test_conflict_starts_at_the_first_other_entry),
 		cmocka_unit_test(test_leader_commits_by_majority),
 		cmocka_unit_test(test_old_terms_are_not_committed_by_counting),
+		cmocka_unit_test(test_a_transfer_that_fails_is_given_up),
 		cmocka_unit_test(test_a_follower_without_its_leader_stands_soon),
 		cmocka_unit_test(test_proposal_of_a_follower_is_refused),
 		cmocka_unit_test(test_one_change_of_members_at_a_time),
