@@ -308,7 +308,9 @@ static void follow_transfer(struct mg_group *group, const struct mg_core_out *ou
 {
 	bool stays = out->role == MG_RAFT_LEADER && out->hard_state.term == group->term;
 
-	if (group->transferring && !out->transferring && stays) {
+	if (group->transferring && !out->transferring && stays &&
+	    group->not_taken_term != group->term) {
+		group->not_taken_term = group->term; /* whoever tries on says it once */
 		mg_log(MG_LOG_INFO, "raft.transfer.failed",
 		       "group=%" PRIu32 " term=%" PRIu64 " leases=%s", group->id, group->term,
 		       group->lease.given_term == group->term ? "next-term" : "now");

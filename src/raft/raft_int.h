@@ -87,6 +87,7 @@ struct mg_group {
 	enum mg_raft_role role;
 	uint64_t leader;   /* as on_leader was told; 0: not known */
 	bool transferring; /* it gives leadership away */
+	uint64_t not_taken_term; /* the last one in which it was not taken */
 	uint64_t term, commit, stored;
 	struct mg_hard_state ballot; /* what rule H voted, beside the core */
 	uint64_t heard_ms;           /* of a leader; 0: never */

@@ -7,6 +7,9 @@
  * these need no hop: another one that leads a shard gives it to that node, when it has a vote there
  * and does not lag, one shard at a time.
  *
+ * Who has a damaged replica, or a full disk, gives all that it leads to others, who may be able to
+ * write.  Whether their disks are full, too, is not known here, so that is tried seldom.
+ *
  * The coordinator also writes into the catalog how nodes call themselves and where they are, as
  * their hellos say.
  *
@@ -28,6 +31,11 @@ enum {
 	BUSY_MS = 150,
 	SETTLE_MS = 1500, /* after an election, before shards are moved */
 	LAG_MAX = 64,     /* entries: more to fetch would keep writers waiting */
+	/* On a full disk: for so long leadership is given away, and not again before; twice as long
+	 * each time. */
+	YIELD_MS = 5000,
+	YIELD_REST_MS = 30 * 1000,
+	YIELD_REST_MS_MAX = 600 * 1000,
 };
 
 struct mg_placer {
@@ -46,6 +54,8 @@ struct mg_placer {
 	uint64_t leader_ms; /* since when */
 	bool caught_up;     /* a read barrier has passed since it last served not */
 	bool wants_current; /* a step waits for the catalog as of now */
+	uint64_t full_ms;   /* since when leadership was given away on a full disk; 0: there is room */
+	unsigned full_rest_ms;
 	char refused[160];  /* the last claim that the catalog did not take */
 	char trouble[160];  /* the last step that was refused */
 };
@@ -278,14 +288,36 @@ static uint64_t better_leader(const struct mg_placer *placer, uint32_t group)
 	return close_by ? to : 0;
 }
 
+/* Nothing is written by those whom a node with a full disk leads. */
+static bool yields_full_disk(struct mg_placer *placer)
+{
+	uint64_t now_ms = mg_clock_ms();
+
+	if (!mg_replica__has_room(placer->replica, NULL)) {
+		placer->full_ms = 0;
+		return false;
+	}
+	if (!placer->full_ms) {
+		placer->full_ms = now_ms;
+		placer->full_rest_ms = YIELD_REST_MS;
+	} else if (now_ms - placer->full_ms >= YIELD_MS + placer->full_rest_ms) {
+		placer->full_ms = now_ms;
+		placer->full_rest_ms *= 2;
+		if (placer->full_rest_ms > YIELD_REST_MS_MAX) {
+			placer->full_rest_ms = YIELD_REST_MS_MAX;
+		}
+	}
+	return now_ms - placer->full_ms < YIELD_MS;
+}
+
 /* A node with a damaged replica cannot coordinate writes, nor lead that shard: another voter that
- * is there should; 0: none, or this node is whole. */
+ * is there should; 0: none. */
 static uint64_t whole_leader(const struct mg_placer *placer, uint32_t group)
 {
 	const struct mg_group_look *look = &placer->looks[group];
 	uint64_t self = placer->replica->options.self;
 
-	for (size_t i = 0; mg_replica_mends(placer->replica) && i < look->members.count; i++) {
+	for (size_t i = 0; i < look->members.count; i++) {
 		const struct mg_member *member = &look->members.list[i];
 
 		if (member->node != self && member->role == MG_MEMBER_VOTER &&
@@ -301,6 +333,7 @@ static uint64_t whole_leader(const struct mg_placer *placer, uint32_t group)
 static bool place(struct mg_placer *placer, bool current)
 {
 	bool moved = false, more = false;
+	bool yields = yields_full_disk(placer) || mg_replica_mends(placer->replica);
 
 	placer->wants_current = false;
 	for (uint32_t i = 0; i < mg_replica__group_count(placer->replica); i++) {
@@ -309,7 +342,7 @@ static bool place(struct mg_placer *placer, bool current)
 		if (!look->open || !look->leads || look->failed) {
 			continue;
 		}
-		uint64_t whole = whole_leader(placer, i);
+		uint64_t whole = yields ? whole_leader(placer, i) : 0;
 		struct mg_placement_step step = { MG_STEP_TRANSFER,
 			                              whole ? whole : better_leader(placer, i) };
 		bool away = step.node != 0;
