@@ -22,8 +22,8 @@
  *             candidate whom the leader of the term before has told to stand gets votes in spite of
  *             promises: those made to that leader are void, later terms than its own it cannot ask
  *             for, and a lease of an earlier term ended before that leader was elected.
- *             A transfer that fails gives the lease not back: a voter cannot tell a late TIMEOUT_NOW
- *             from one that counts.  The leader reads by rounds until its next term.
+ *             A transfer that fails gives no lease back: nobody can tell a late TIMEOUT_NOW from
+ *             one that counts.  The leader reads by rounds until its next term.
  *   members   A majority of the voters of one list meets each majority of the next list, but not of
  *             the one after that: a lease ends with each change of members that its leader begins.
  *

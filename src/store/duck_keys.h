@@ -5,8 +5,8 @@
  *     kv('namespace', binary := true)    as bytes
  *
  * Its rows come in the order of their keys, by one thread, and none of them is kept.  Further
- * parameters are for plans: merganser_first and merganser_end (BLOB; end is not in it) bound what is
- * read; merganser_bytes := true adds a last column, key_bytes, for who needs keys that may be no
+ * parameters are for plans: merganser_first and merganser_end (BLOB; end is not in it) bound what
+ * is read; merganser_bytes := true adds a last column, key_bytes, for who needs keys that may be no
  * text beside a condition that takes them as text.
  *
  * Thread: the hooks are called from DuckDB's threads; one at a time for a scan.

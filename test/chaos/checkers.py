@@ -226,7 +226,8 @@ def linear(history, model, key_seconds=60):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "history.jsonl"
         history.save(path)
-        done = subprocess.run([linear_program(), "-model", model, "-seconds", str(key_seconds), path], capture_output=True, text=True, check=False)
+        done = subprocess.run([linear_program(), "-model", model, "-seconds", str(key_seconds), path],
+                              capture_output=True, text=True, check=False)
     return [] if done.returncode == 0 else (done.stdout + done.stderr).replace(f"{path}: ", "").strip().splitlines()
 
 
