@@ -106,8 +106,9 @@ def test_a_server_that_cannot_begin_tries_again(new_cluster):
     servers, expected = Servers(new_cluster, count=3, scale=0, shards=1, kv_shards=0), {}
     servers.start_all()
     stuck, others = "server-3", ["server-1", "server-2"]
-    in_the_way = servers.dirs[stuck] / "kv"
+    in_the_way = servers.dirs[stuck] / "kv" / "db"
     assert not in_the_way.exists()
+    in_the_way.parent.mkdir(exist_ok=True)
     in_the_way.write_text("in the way")
     assert enable(servers, "server-1", "--kv-shard-count", "2").returncode == 0
     await_keys(servers, *others)
