@@ -1,0 +1,133 @@
+"""What changes in keys, as it does: server-sent events, which go on at another server when one is lost."""
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Iterator, Optional
+
+from .errors import Error, OperationalError, QueryCanceled, from_document
+from .exchange import Exchange
+from .transport import RETRY_PAUSE_S, RETRY_S, Request, Transport
+
+if TYPE_CHECKING:
+    from .kv import Item, Key
+
+ALIVE_S = 45.0                                   # a server that is there sends something each 15 s
+GOES_ON = frozenset(("53300", "57P01", "08006", "57014"))  # ends of a watch after which its token is still good
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change. op: "put", "delete" or "expire"; item: the key as a scan would tell it, for a put; token: all up to here was told."""
+
+    op: str
+    key: "Key"
+    version: int
+    item: Optional["Item"]
+    token: str
+
+
+class Watch:
+    """An iterator over Events, which does not end by itself. It begins when it is made: what is written from then on is told,
+    each change once. It goes on by itself, from where it was, at the next server when one is lost. close() ends it, also from another
+    thread. token: from where another watch would go on. Raises OperationalError: with sqlstate 55000 when the server does not keep
+    changes from there on any more (watch from now on, and scan)."""
+
+    def __init__(self, transport: Transport, root: str, prefix: Optional[str], values: bool, token: Optional[str]) -> None:
+        self._transport, self._path = transport, f"{root}/watch"
+        self._query = {"prefix": prefix, "encoding": "hex", "values": "base64" if values else None}
+        self.token = token
+        self._lock = threading.Lock()
+        self._exchange: Optional[Exchange] = None
+        self._closed = False
+        self._lines: Iterator[bytes] = iter(())
+        self._events = self._told()
+        self._open()
+
+    def __iter__(self) -> "Watch":
+        return self
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def close(self) -> None:
+        """End it: who waits for an event gets the end of the iteration."""
+        with self._lock:
+            self._closed = True
+            if self._exchange is not None:
+                self._exchange.cancel()
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _told(self) -> Iterator[Event]:
+        from .kv import item_of, key_of
+        deadline = 0.0
+        while not self._closed:
+            try:
+                kind, told = self._event()
+                deadline = 0.0
+                if kind == "error":
+                    raise from_document(told.get("error", told))
+                if kind in ("put", "delete", "expire"):
+                    yield Event(kind, key_of(told["key"]), told["version"], item_of(told) if kind == "put" else None, self.token or "")
+            except Error as error:
+                if self._closed:
+                    break
+                deadline = deadline or time.monotonic() + RETRY_S
+                if error.sqlstate not in GOES_ON or time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_PAUSE_S)
+                self._open()
+        if self._exchange is not None:
+            self._exchange.close()
+
+    def _open(self) -> None:
+        """Until the server says that it has begun."""
+        headers = {"Last-Event-ID": self.token} if self.token else {}
+        request = Request("GET", self._path, dict(self._query), headers=headers, repeatable=True)
+        exchange = self._transport.send(request, silence=ALIVE_S)
+        if exchange.status != 200:
+            raise exchange.error()
+        with self._lock:
+            self._exchange = exchange
+            if self._closed:
+                exchange.cancel()
+        self._lines = _lines(exchange)
+        try:
+            self._event()
+        except QueryCanceled:
+            if not self._closed:
+                raise
+
+    def _event(self) -> tuple[str, dict[str, Any]]:
+        """The next one that says something, and its name."""
+        kind, data = "", []
+        for line in self._lines:
+            name, _, value = line.decode().partition(":")
+            value = value[1:] if value.startswith(" ") else value
+            if name == "event":
+                kind = value
+            elif name == "data":
+                data.append(value)
+            elif name == "id":
+                self.token = value
+            elif not line and data:
+                return kind, json.loads("\n".join(data))
+        raise OperationalError("the watch has ended", sqlstate="08006")
+
+
+def _lines(exchange: Exchange) -> Iterator[bytes]:
+    rest = b""
+    while True:
+        data = exchange.read1()
+        if not data:
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line.rstrip(b"\r")
