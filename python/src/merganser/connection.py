@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .kv import Namespace
 
 ARROW = "application/vnd.apache.arrow.stream"
+WIDEST = "DECIMAL(38,0)"        # what the server makes of a HUGEINT in Arrow
 DESCRIBED_MAX = 256             # statements whose types are remembered
 LIST_STATEMENTS = 5_000         # in one request of executemany
 LIST_BYTES = 4 << 20
@@ -255,7 +256,12 @@ class Connection:
         arrow = self._use_arrow and statement.described
         exchange = self._query(text, values, transaction, arrow)
         if exchange.status != 200:
-            raise exchange.error()
+            error = exchange.error()
+            if not (arrow and transaction is None and error.sqlstate == "22P02" and WIDEST in error.message):
+                raise error
+            exchange = self._query(text, values, transaction, False)  # a HUGEINT of 39 digits, which Arrow cannot hold
+            if exchange.status != 200:
+                raise exchange.error()
         self._remember_seen(exchange)
         kind = exchange.header("Content-Type") or ""
         if kind == ARROW:
@@ -266,7 +272,7 @@ class Connection:
             rows = json_rows(exchange)
         else:
             exchange.close()
-            raise errors.NotSupportedError("COPY ... TO STDOUT has no rows", hint="Use copy_to().", sqlstate="0A000")
+            raise errors.NotSupportedError("COPY ... TO STDOUT has no rows", hint="The shell's \\copy and GET /db/query give its bytes.", sqlstate="0A000")
         return Outcome(rows)
 
     def _query(self, text: str, values: Any, transaction: Optional[Transaction], arrow: bool) -> Exchange:
