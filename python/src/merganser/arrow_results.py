@@ -9,7 +9,7 @@ import pyarrow as pa
 from .arrow_values import column, type_name
 from .errors import OperationalError
 from .exchange import Exchange
-from .results import Row, Rows
+from .results import Row, Rows, leave
 from .sqltypes import SqlType, parse_type
 
 ROWS_AT_ONCE = 8192  # made to Python objects together
@@ -76,6 +76,7 @@ class ArrowRows(Rows):
                 yield rest
         while True:
             with self.lock:
+                self._check()
                 batch = self._next()
                 if batch is None:
                     self._ended = True
@@ -86,7 +87,7 @@ class ArrowRows(Rows):
     def close(self) -> None:
         super().close()
         self._over, self._kept, self._batch = True, [], None
-        self._exchange.close()
+        leave(self._exchange, self.drains)
 
     def _next(self) -> Optional[pa.RecordBatch]:
         if self._kept:

@@ -163,7 +163,10 @@ class Connection:
         with self._lock:
             transaction, self._transaction = self._transaction, None
             if transaction is not None:
-                self._finish_rows(transaction)
+                rows = transaction.rows() if transaction.rows else None
+                if rows is not None:
+                    rows.drains = False
+                    rows.close()
                 self._forget(transaction)
 
     def _forget(self, transaction: Transaction) -> None:
@@ -235,6 +238,7 @@ class Connection:
                 return self._write(text, values, key)
             outcome = self._read(statement, text, values, self._transaction)
             assert outcome.rows is not None
+            outcome.rows.drains = True
             self._transaction.rows = weakref.ref(outcome.rows)
             return outcome
 

@@ -112,12 +112,12 @@ class Cursor:
         return pa.Table.from_batches(list(rows.batches()), rows.schema)
 
     def fetch_record_batch(self, rows_per_batch: int = BATCH_ROWS) -> "pyarrow.RecordBatchReader":
-        """The rows that are left as a reader of batches, which come as they are asked for; none has more rows than said."""
+        """The rows that are left as a reader of batches, which come as they are asked for; none has more rows than said. Closing the
+        cursor, or running something else with it, makes the reader fail."""
         if rows_per_batch < 1:
             raise InterfaceError("a batch has a row or more")
         rows, pa = self._arrow_rows()
-        pieces = (batch.slice(at, rows_per_batch) for batch in rows.batches() for at in range(0, batch.num_rows, rows_per_batch))
-        return pa.RecordBatchReader.from_batches(rows.schema, pieces)
+        return pa.RecordBatchReader.from_batches(rows.schema, self._pieces(rows, rows_per_batch))
 
     def df(self, exact: bool = False) -> "pandas.DataFrame":
         """The rows that are left as a pandas.DataFrame. DECIMAL and HUGEINT become float64 as DuckDB does it; with exact they
@@ -133,6 +133,12 @@ class Cursor:
 
     fetch_arrow_table = arrow
     fetchdf = df
+
+    def _pieces(self, rows: Any, size: int) -> Iterator[Any]:
+        """Holds the cursor, which would end the answer when nobody has it any more."""
+        for batch in rows.batches():
+            for at in range(0, batch.num_rows, size):
+                yield batch.slice(at, size)
 
     def _arrow_rows(self) -> tuple[Any, Any]:
         rows = self._result()

@@ -5,7 +5,7 @@ import json
 import threading
 from typing import Any, Optional, Sequence
 
-from .errors import OperationalError
+from .errors import Error, InterfaceError, OperationalError
 from .exchange import Exchange
 from .sqltypes import parse_type
 from .values import from_json, maybe
@@ -24,6 +24,8 @@ class Rows:
         self._waiting: list[Row] = []
         self._at = 0
         self._ended = False
+        self._dropped = False  # closed before the end
+        self.drains = False    # close() reads what is left: in a transaction an answer that is cut would end that, too
         self.lock = threading.RLock()
         self.total: Optional[int] = None  # rows of the whole answer, once they are known
         self._seen = 0
@@ -38,7 +40,8 @@ class Rows:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Nothing more is wanted."""
+        """Nothing more is wanted; who asks all the same hears so, and takes it for no end."""
+        self._dropped = self._dropped or not self._ended
         self._ended, self._waiting, self._at = True, [], 0
 
     def take(self, count: Optional[int]) -> list[Row]:
@@ -63,13 +66,20 @@ class Rows:
 
     def buffer(self) -> None:
         """Take what is still under way into memory, so that the connection can do something else."""
+        if self._dropped:
+            return
         with self.lock:
             left = self._waiting[self._at:]
             while self._pull():
                 left += self._waiting
             self._waiting, self._at = left, 0
 
+    def _check(self) -> None:
+        if self._dropped:
+            raise InterfaceError("the result was closed before its end")
+
     def _pull(self) -> bool:
+        self._check()
         while not self._ended:
             self._waiting, self._at = self.more(), 0
             self._seen += len(self._waiting)
@@ -146,7 +156,7 @@ class JsonRows(Rows):
 
     def close(self) -> None:
         super().close()
-        self._exchange.close()
+        leave(self._exchange, self.drains)
 
     def _line(self) -> bytes:
         while b"\n" not in self._rest:
@@ -160,6 +170,16 @@ class JsonRows(Rows):
     def _broken(self) -> OperationalError:
         self._exchange.close()
         return OperationalError(f"the answer of {self._exchange.server} has another form than expected", sqlstate="08P01")
+
+
+def leave(exchange: Exchange, drains: bool) -> None:
+    """Give up an answer, or read it to its end for nothing."""
+    try:
+        while drains and exchange.read1():
+            pass
+    except Error:
+        pass  # nobody waits for it
+    exchange.close()
 
 
 def json_rows(exchange: Exchange) -> Rows:
