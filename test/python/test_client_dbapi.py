@@ -153,7 +153,8 @@ def test_login(connect):
 def test_one_parameter_is_given_twice(con):
     assert con.execute("SELECT $1 + $1, $2", [2, "x"]).fetchone() == (4, "x")
     assert con.execute("SELECT $a || $a", {"a": "x"}).fetchone() == ("xx",)
-    assert con.execute("SELECT n_name FROM nation WHERE n_nationkey IN (?, ?) ORDER BY 1", (1, 3)).fetchall() == [("ARGENTINA",), ("CANADA",)]
+    found = con.execute("SELECT n_name FROM nation WHERE n_nationkey IN (?, ?) ORDER BY 1", (1, 3)).fetchall()
+    assert found == [("ARGENTINA",), ("CANADA",)]
 
 
 def test_settings_are_statements(con):

@@ -93,7 +93,7 @@ def test_a_transaction_whose_server_is_killed_is_nothing(three):
     assert con.in_transaction
     con.rollback()
     assert con.execute("SELECT count(*) FROM lost").fetchone() == (0,)
-    with con.begin():
+    with con.transaction():
         con.execute("INSERT INTO lost VALUES (3)")
     with connection(three, three.others(victim)[0]) as other:
         assert other.execute("SELECT a FROM lost").fetchall() == [(3,)]

@@ -61,13 +61,15 @@ def test_parameters_get_the_type_that_they_have():
     assert bound("SELECT ?", [float("nan")]) == ("SELECT CAST(? AS DOUBLE)", ["nan"])
 
 
-@pytest.mark.parametrize("sql, parameters", [("SELECT ?", []), ("SELECT ?", None), ("SELECT 1", [1]), ("SELECT ?", [1, 2]), ("SELECT ?", "x")])
+@pytest.mark.parametrize("sql, parameters", [
+    ("SELECT ?", []), ("SELECT ?", None), ("SELECT 1", [1]), ("SELECT ?", [1, 2]), ("SELECT ?", "x")])
 def test_parameters_that_do_not_fit(sql, parameters):
     with pytest.raises(merganser.ProgrammingError):
         bound(sql, parameters)
 
 
-@pytest.mark.parametrize("value", [object(), [1, "x", datetime.date(2020, 1, 1)], decimal.Decimal("1" * 39), {1: datetime.date(2020, 1, 1)}])
+@pytest.mark.parametrize("value", [
+    object(), [1, "x", datetime.date(2020, 1, 1)], decimal.Decimal("1" * 39), {1: datetime.date(2020, 1, 1)}])
 def test_values_of_no_sql_type(value):
     with pytest.raises(merganser.InterfaceError):
         bound("SELECT ?", [value])

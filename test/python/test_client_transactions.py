@@ -35,9 +35,16 @@ def test_begin_and_commit_by_methods_and_by_statements(con, other):
     con.execute("ABORT")
     con.commit()
     con.rollback()  # there is none: nothing
-    with con.begin():
+    with con.transaction():
+        con.execute("INSERT INTO py_tx VALUES (7, 'x')")
         with pytest.raises(merganser.ProgrammingError):
             con.begin()
+    assert seen(other) == (2, 8)
+    with pytest.raises(ZeroDivisionError):
+        with con.transaction():
+            con.execute("DELETE FROM py_tx")
+            1 / 0
+    assert seen(con) == (2, 8)
 
 
 def test_without_autocommit_a_statement_begins_one(connect, other):

@@ -16,7 +16,8 @@ VALUES = [
     "'text'", "''", "'0'", "'ünï\n\"quoted\"'", "'\\x00\\xff'::BLOB", "''::BLOB", "DATE '2020-02-29'", "DATE '0001-01-01'",
     "DATE '9999-12-31'", "DATE 'infinity'", "DATE '-infinity'", "DATE '0044-03-15 (BC)'", "DATE '20000-01-01'", "TIME '23:59:59.999999'",
     "TIME '24:00:00'", "TIMETZ '01:02:03.5+02'", "TIMETZ '01:02:03-11:30'", "TIMESTAMP '2020-01-02 03:04:05.000006'",
-    "TIMESTAMP 'infinity'", "TIMESTAMP '-infinity'", "TIMESTAMP '20000-01-01'", "TIMESTAMP_S '1969-12-31 23:59:59'", "TIMESTAMP_MS '2020-01-01'",
+    "TIMESTAMP 'infinity'", "TIMESTAMP '-infinity'", "TIMESTAMP '20000-01-01'", "TIMESTAMP_S '1969-12-31 23:59:59'",
+    "TIMESTAMP_MS '2020-01-01'",
     "TIMESTAMP_NS '2020-01-01 00:00:00.123456789'", "TIME_NS '01:02:03.123456789'", "TIMESTAMPTZ 'infinity'",
     "INTERVAL '3 months 2 days 1.5 seconds'", "INTERVAL '-1 day'", "INTERVAL '0 days'", "'00000000-0000-0000-0000-000000000007'::UUID",
     "'101'::BIT", "123::BIGNUM", "'a'::ENUM('a','b,c')", "[1, NULL, 3]", "[]::INTEGER[]", "[[1], NULL, []]", "[1, 2]::INTEGER[2]",
@@ -38,7 +39,8 @@ def wrong_values(con, values):
     db = duckdb.connect()
     wrong = []
     for text in values:
-        for sql in (f"SELECT {text} AS v", f"SELECT v FROM (SELECT 1 AS i, NULL AS v UNION ALL SELECT 2, {text} UNION ALL SELECT 3, {text}) ORDER BY i"):
+        several = f"SELECT 1 AS i, NULL AS v UNION ALL SELECT 2, {text} UNION ALL SELECT 3, {text}"
+        for sql in (f"SELECT {text} AS v", f"SELECT v FROM ({several}) ORDER BY i"):
             wanted = db.execute(sql).fetchall()
             got = con.execute(sql).fetchall()
             if len(got) != len(wanted) or not all(same(a[0], b[0]) for a, b in zip(got, wanted)):
@@ -68,7 +70,8 @@ except merganser.NotSupportedError as error:
     done = subprocess.run([sys.executable, "-c", code, cluster.url, cluster.ca], capture_output=True, text=True, timeout=60,
                           env={"PYTHONPATH": str(source)})
     count = cluster.rows("SELECT count(*) FROM lineitem")[0][0]
-    assert done.stdout.splitlines() == [f"[(5, datetime.date(2020, 1, 1), [Decimal('1.50')], {count})]", "pip install 'merganser[arrow]'"], done.stderr
+    assert done.stdout.splitlines() == [f"[(5, datetime.date(2020, 1, 1), [Decimal('1.50')], {count})]",
+                                        "pip install 'merganser[arrow]'"], done.stderr
 
 
 @pytest.mark.parametrize("arrow", [True, False])

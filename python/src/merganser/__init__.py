@@ -51,7 +51,8 @@ def connect(url: Optional[str] = None, username: Optional[str] = None, password:
 
     Raises OperationalError when no server can be reached or the login is refused, InterfaceError for options that make no sense.
     """
-    options = resolve(url, username, password, tls_roots, tls_cert, tls_key, tls_key_password, insecure_skip_verify, connect_timeout, timeout)
+    options = resolve(url, username, password, tls_roots, tls_cert, tls_key, tls_key_password, insecure_skip_verify, connect_timeout,
+                      timeout)
     connection = Connection(options, autocommit, idempotent, _has_pyarrow() if arrow is None else arrow)
     try:
         connection._log_in()

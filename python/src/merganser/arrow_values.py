@@ -18,6 +18,7 @@ EPOCH_DAY = EPOCH.toordinal()
 FORMATS = {"int8": "b", "int16": "h", "int32": "i", "int64": "q", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q",
            "float": "f", "double": "d"}
 TICKS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+OF_TEXT: dict[str, Callable[[Any], Any]] = {"UUID": uuid.UUID, "TIME WITH TIME ZONE": to_time}
 NAMES = {"bool": "BOOLEAN", "int8": "TINYINT", "int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT", "uint8": "UTINYINT",
          "uint16": "USMALLINT", "uint32": "UINTEGER", "uint64": "UBIGINT", "float": "FLOAT", "double": "DOUBLE", "string": "VARCHAR",
          "binary": "BLOB", "date32[day]": "DATE", "time64[us]": "TIME", "time64[ns]": "TIME_NS", "timestamp[s]": "TIMESTAMP_S",
@@ -88,7 +89,7 @@ def _scalar(arrow: pa.DataType, kind: SqlType) -> Optional[Callable[[Any], Any]]
     if pa.types.is_binary(arrow) and kind.base == "BIT":
         return _bits
     if pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
-        return {"UUID": uuid.UUID, "TIME WITH TIME ZONE": to_time}.get(kind.base)
+        return OF_TEXT.get(kind.base)
     return None
 
 
@@ -108,7 +109,7 @@ def _each(array: pa.Array, values: list[Any], convert: Callable[[Any], Any]) -> 
     return [convert(value) if there else None for value, there in zip(values, valid)]
 
 
-def _numbers(array: pa.Array, form: str) -> list[Any]:
+def _numbers(array: pa.Array, form: Any) -> list[Any]:
     """The numbers as they lie there, also under NULLs."""
     data = array.buffers()[1]
     if data is None or not len(array):

@@ -1,12 +1,14 @@
 """Connections: statements, transactions, sessions."""
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
 import uuid
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence
 
 from . import errors
 from .cursor import Cursor
@@ -30,6 +32,7 @@ LIST_STATEMENTS = 5_000         # in one request of executemany
 LIST_BYTES = 4 << 20
 INSERT_ROWS = 2_000             # of one statement, when executemany makes one of several
 INSERT_VALUES = 20_000
+BUSY_PAUSE_S = 0.05
 SEEN_MAX = 8                    # answers of which it is remembered how far they have seen
 
 
@@ -120,7 +123,7 @@ class Connection:
         """Whether one is open, a failed one too."""
         return self._transaction is not None
 
-    def begin(self, read_only: bool = False) -> "Connection":
+    def begin(self, read_only: bool = False) -> None:
         """Begin a transaction; raises ProgrammingError when one is open."""
         self._check()
         with self._lock:
@@ -130,7 +133,17 @@ class Connection:
                                                     headers={"Content-Type": "application/json"}, repeatable=True,
                                                     timeout=self._options.timeout))
             self._transaction = Transaction(self._document(exchange)["result"]["id"], exchange.server)
-        return self
+
+    @contextlib.contextmanager
+    def transaction(self, read_only: bool = False) -> Iterator["Connection"]:
+        """A block that is one transaction: commits at its end, rolls back when it fails."""
+        self.begin(read_only)
+        try:
+            yield self
+        except BaseException:
+            self.rollback()
+            raise
+        self.commit()
 
     def commit(self) -> None:
         """Commit the open transaction; nothing when there is none. Raises SerializationFailure when another one was first (run the
@@ -171,9 +184,16 @@ class Connection:
 
     def _forget(self, transaction: Transaction) -> None:
         """A server that does not hear of it rolls it back by itself."""
+        request = Request("POST", f"/db/tx/{transaction.id}/rollback", server=transaction.server, repeatable=True,
+                          timeout=self._options.connect_timeout)
+        deadline = time.monotonic() + self._options.connect_timeout
         try:
-            self._transport.send(Request("POST", f"/db/tx/{transaction.id}/rollback", server=transaction.server, repeatable=True,
-                                         timeout=self._options.connect_timeout)).read()
+            while True:
+                exchange = self._transport.send(request)
+                exchange.read()
+                if exchange.status != 429 or time.monotonic() > deadline:  # a statement of it, whose end is on its way
+                    return
+                time.sleep(BUSY_PAUSE_S)
         except OperationalError:
             pass
 
@@ -276,7 +296,8 @@ class Connection:
             rows = json_rows(exchange)
         else:
             exchange.close()
-            raise errors.NotSupportedError("COPY ... TO STDOUT has no rows", hint="The shell's \\copy and GET /db/query give its bytes.", sqlstate="0A000")
+            raise errors.NotSupportedError("COPY ... TO STDOUT has no rows", sqlstate="0A000",
+                                           hint="The shell's \\copy and GET /db/query give its bytes.")
         return Outcome(rows)
 
     def _query(self, text: str, values: Any, transaction: Optional[Transaction], arrow: bool) -> Exchange:

@@ -137,7 +137,7 @@ class Exchange:
 
     def read(self) -> bytes:
         """The whole body."""
-        parts = []
+        parts: list[bytes] = []
         while True:
             data = self.read1()
             if not data:

@@ -65,16 +65,17 @@ def key_of(text: str) -> Key:
         return raw
 
 
-def moment(ms: Union[int, str, None]) -> Optional[datetime.datetime]:
+def moment(ms: Union[int, str]) -> datetime.datetime:
     """Milliseconds since 1970 as a time of UTC."""
-    return datetime.datetime.fromtimestamp(int(ms) / 1000, datetime.timezone.utc) if ms else None
+    return datetime.datetime.fromtimestamp(int(ms) / 1000, datetime.timezone.utc)
 
 
 def item_of(told: dict[str, Any]) -> Item:
     """A key of a page or an event, both asked for with encoding=hex and values=base64."""
     value = told.get("value")
-    return Item(key_of(told["key"]), told["version"], told.get("size", 0), moment(told.get("created_ms")), moment(told.get("changed_ms")),
-                told.get("content_type", ""), told.get("encoding", ""), moment(told.get("expires_ms")),
+    return Item(key_of(told["key"]), told["version"], told.get("size", 0),
+                moment(told.get("created_ms", 0)), moment(told.get("changed_ms", 0)),
+                told.get("content_type", ""), told.get("encoding", ""), moment(told["expires_ms"]) if told.get("expires_ms") else None,
                 base64.b64decode(value) if value is not None else None)
 
 
@@ -100,7 +101,7 @@ class Namespace:
         value = Value(exchange.read())
         value.version = int(headers["ETag"].strip('"'))
         value.content_type, value.encoding = headers["Content-Type"], headers["Content-Encoding"]
-        value.expires = moment(headers["Merganser-Expires-Ms"])
+        value.expires = moment(headers["Merganser-Expires-Ms"]) if headers["Merganser-Expires-Ms"] else None
         return value
 
     def put(self, key: Key, value: Union[bytes, str], *, ttl: Optional[float] = None, if_version: Optional[int] = None,
