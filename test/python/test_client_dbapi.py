@@ -157,6 +157,14 @@ def test_one_parameter_is_given_twice(con):
     assert found == [("ARGENTINA",), ("CANADA",)]
 
 
+@pytest.mark.parametrize("sql", [
+    "BEGIN; SELECT 1", "SELECT 1; SELECT 2", "SET distributed = false; SELECT 1", "INSERT INTO x VALUES (1); COMMIT"])
+def test_one_statement_at_a_time(con, sql):
+    with pytest.raises(merganser.ProgrammingError):
+        con.execute(sql)
+    assert not con.in_transaction
+
+
 def test_settings_are_statements(con):
     con.execute("SET distributed = false")
     assert con.execute("SHOW distributed").fetchone() == ("false",)

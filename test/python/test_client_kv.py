@@ -50,6 +50,18 @@ def test_a_large_value(kv):
     assert item.size == len(value) and item.value is None
 
 
+def test_a_value_that_is_too_large(kv, con):
+    with pytest.raises(merganser.DataError):
+        kv.put("film", bytes((64 << 20) + 1))
+    begin = time.monotonic()
+    with pytest.raises(merganser.DatabaseError) as error:
+        kv.batch().put("film", os.urandom(40 << 20)).run()  # the server refuses while it is being sent
+    assert error.value.status == 413 and time.monotonic() - begin < 10
+    with pytest.raises(merganser.DatabaseError) as error:
+        con.execute("SELECT length(?)", ["x" * (20 << 20)])
+    assert error.value.status == 413 and kv.get("film") is None
+
+
 def test_conditions(kv):
     first = kv.put("a", "1", if_absent=True)
     for condition in ({"if_absent": True}, {"if_version": first + 1}):
@@ -140,6 +152,7 @@ def test_namespaces_are_apart(con):
     one.put("a", "1")
     assert other.get("a") is None and con.execute("SELECT value FROM kv('py-one')").fetchall() == [("1",)]
     assert con.execute("INSERT INTO kv.\"py.other\" (key, value) VALUES ('s', 't')").rowcount == 1  # takes no Idempotency-Key
-    assert other.get("s") == b"t"
+    assert con.executemany("INSERT INTO kv.\"py.other\" (key, value) VALUES (?, ?)", [("m1", "1"), ("m2", "2")]).rowcount == 2
+    assert other.get("s") == b"t" and other.get("m2") == b"2"
     with pytest.raises(merganser.DatabaseError):
         con.kv("no/namespace").put("a", "1")

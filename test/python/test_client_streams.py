@@ -173,6 +173,47 @@ def test_a_write_without_a_key_is_cancelled(connect):
     assert con.execute("SELECT count(*) FROM py_cancel").fetchone() == (0,)
 
 
+def test_a_write_that_is_cancelled_with_its_key_is_unknown(con):
+    con.execute("DROP TABLE IF EXISTS py_unknown")
+    con.execute("CREATE TABLE py_unknown (a BIGINT)")
+    threading.Timer(0.3, con.cancel).start()
+    with pytest.raises(merganser.UnknownOutcome) as error:
+        con.execute("INSERT INTO py_unknown SELECT count(*) FROM range(30000) a, range(30000) b WHERE a.range * b.range % 7 = 6")
+    assert error.value.sqlstate == "40003" and error.value.idempotency_key
+
+
+def test_a_write_whose_server_dies_is_unknown(new_server):
+    server = new_server()
+    con = merganser.connect(server.url, username="scott", password="tiger", tls_roots=server.ca, timeout=4)
+    con.execute("CREATE TABLE t (a BIGINT)")
+    con.begin()
+    con.execute("INSERT INTO t VALUES (1)")
+    con.commit()
+    timer = threading.Timer(0.5, server.processes["server"].kill)
+    timer.start()
+    with pytest.raises(merganser.UnknownOutcome) as error:
+        con.execute("INSERT INTO t " + LONG.format(5))
+    server.processes["server"].wait()
+    server.start_server("--threads", "2", "--memory-limit", "512MiB")
+    key = error.value.idempotency_key
+    assert con.execute("INSERT INTO t VALUES (2)", idempotency_key=key).rowcount == 1  # it had not been done
+    assert con.execute("SELECT a FROM t ORDER BY a").fetchall() == [(1,), (2,)]
+    con.close()
+
+
+def test_no_rows_after_an_error(connect):
+    for arrow in (True, False):
+        con = connect(arrow=arrow)
+        cursor = con.execute(BIG)
+        cursor.fetchone()
+        con.cancel()
+        with pytest.raises(merganser.QueryCanceled):
+            cursor.fetchall()
+        for fetch in (cursor.fetchone, cursor.fetchall):
+            with pytest.raises(merganser.Error):
+                fetch()
+
+
 def test_time_limit(connect):
     con = connect(timeout=0.5)
     begin = time.monotonic()

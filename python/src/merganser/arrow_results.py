@@ -77,7 +77,11 @@ class ArrowRows(Rows):
         while True:
             with self.lock:
                 self._check()
-                batch = self._next()
+                try:
+                    batch = self._next()
+                except BaseException:
+                    self.fail()
+                    raise
                 if batch is None:
                     self._ended = True
                     return

@@ -264,6 +264,8 @@ class Connection:
 
     def _run_own(self, statement: Statement) -> Outcome:
         words = [token.text.upper() for token in statement.words]
+        if ";" in words:
+            raise ProgrammingError("one statement at a time", sqlstate="42601")
         if statement.verb in ("SET", "RESET"):
             self.settings.apply(statement)
         elif statement.verb in ("BEGIN", "START"):
@@ -371,6 +373,8 @@ class Connection:
         if not chunks:
             return 0
         if self._transaction is None and self._autocommit and len(chunks) == 1:
+            if len(chunks[0]) == 1:
+                return self._write(chunks[0][0]["sql"], chunks[0][0].get("params"), None).affected
             key = str(uuid.uuid4()) if self._idempotent else None
             return self._list(chunks[0], key, alone=True)
         with self._lock:

@@ -83,7 +83,8 @@ class ConditionFailed(IntegrityError):
     """A key does not have the version, or the presence, that a write of it asked for."""
 
 
-BY_STATE = {"40001": SerializationFailure, "40003": UnknownOutcome, "57014": QueryCanceled}
+BY_STATE = {"40001": SerializationFailure, "40003": UnknownOutcome, "57014": QueryCanceled,
+            "22023": ProgrammingError}  # the server says it of a request or statement that makes no sense, not of values
 BY_CLASS = {
     "0A": NotSupportedError, "21": DataError, "22": DataError, "23": IntegrityError, "25": InternalError,
     "2B": InternalError, "2D": InternalError, "34": ProgrammingError, "3D": ProgrammingError, "3F": ProgrammingError,

@@ -78,7 +78,12 @@ class Exchange:
         self.sent = headers
         try:
             self._connection.sock.settimeout(timeout)
-            self._connection.request(method, path, body, headers)
+            try:
+                self._connection.request(method, path, body, headers)
+            except (BrokenPipeError, ConnectionResetError):
+                if not body:
+                    raise
+                # a server that refuses a body may have answered before it has all of it
             self._response = self._connection.getresponse()
             self._length = self._response.length
             self._left = self._length or 0

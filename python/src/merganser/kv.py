@@ -9,13 +9,14 @@ from typing import Any, Iterator, Optional, Union
 from urllib.parse import quote
 
 from .batch import Batch
-from .errors import InterfaceError
+from .errors import DataError, InterfaceError
 from .transport import Request, Transport
 from .watch import Watch
 
 Key = Union[str, bytes]
 TEXT = "text/plain; charset=utf-8"
 PAGE_KEYS = 1000
+VALUE_BYTES_MAX = 64 << 20
 
 
 class Value(bytes):
@@ -116,6 +117,8 @@ class Namespace:
         if encoding:
             headers["Content-Encoding"] = encoding
         body = value.encode() if isinstance(value, str) else bytes(value)
+        if len(body) > VALUE_BYTES_MAX:
+            raise DataError(f"a value has at most {VALUE_BYTES_MAX >> 20} MiB, not {len(body)} bytes", sqlstate="54000")
         return self._transport.call(self._write("PUT", key, {"ttl": ttl}, body, headers))["version"]
 
     def delete(self, key: Key, *, if_version: Optional[int] = None) -> bool:

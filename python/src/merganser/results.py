@@ -78,10 +78,19 @@ class Rows:
         if self._dropped:
             raise InterfaceError("the result was closed before its end")
 
+    def fail(self) -> None:
+        """After an error, or Ctrl-C, in the middle: rows may be missing, so none are given any more."""
+        self.drains = False
+        self.close()
+
     def _pull(self) -> bool:
         self._check()
         while not self._ended:
-            self._waiting, self._at = self.more(), 0
+            try:
+                self._waiting, self._at = self.more(), 0
+            except BaseException:
+                self.fail()
+                raise
             self._seen += len(self._waiting)
             if self._waiting:
                 return True
