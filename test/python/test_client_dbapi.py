@@ -98,6 +98,12 @@ def test_fetching(con, table):
         cursor.fetchmany(-1)
 
 
+def test_a_statement_has_an_id(con):
+    cursor = con.execute("SELECT 1 AS has_an_id")
+    found = con.execute("SELECT sql FROM cluster.query_history WHERE id = ?", [cursor.query_id]).fetchall()
+    assert found == [("SELECT 1 AS has_an_id",)]
+
+
 def test_sizes_are_taken(con):
     cursor = con.cursor()
     cursor.setinputsizes([25])

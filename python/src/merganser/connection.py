@@ -42,6 +42,7 @@ class Outcome:
 
     rows: Optional[Rows] = None
     affected: int = -1
+    query_id: Optional[str] = None
 
 
 @dataclass
@@ -300,7 +301,7 @@ class Connection:
             exchange.close()
             raise errors.NotSupportedError("COPY ... TO STDOUT has no rows", sqlstate="0A000",
                                            hint="The shell's \\copy and GET /db/query give its bytes.")
-        return Outcome(rows)
+        return Outcome(rows, query_id=exchange.header("Merganser-Query"))
 
     def _query(self, text: str, values: Any, transaction: Optional[Transaction], arrow: bool) -> Exchange:
         query: dict[str, Any] = {**self.settings.query(True), "timeout": self._time_limit()}
@@ -351,7 +352,7 @@ class Connection:
         self._described.clear()
         affected = result.get("rows_affected")
         rows = ListRows(result["columns"], result["types"], result["values"]) if "columns" in result else None
-        return Outcome(rows, -1 if affected is None else affected)
+        return Outcome(rows, -1 if affected is None else affected, exchange.header("Merganser-Query"))
 
     def _execute(self, body: bytes, key: Optional[str]) -> Exchange:
         transaction = self._transaction

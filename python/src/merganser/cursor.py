@@ -23,6 +23,7 @@ class Cursor:
         self.connection = connection
         self.arraysize = 1
         self.lastrowid: Optional[int] = None
+        self.query_id: Optional[str] = None  # of the last statement, in cluster.queries and cluster.query_history
         self._rows: Optional[Rows] = None
         self._affected = -1
         self._place = 0
@@ -35,7 +36,7 @@ class Cursor:
         whose outcome is unknown. Returns the cursor itself; raises DatabaseError."""
         self._start()
         outcome = self.connection._run(sql, parameters, idempotency_key)
-        self._rows, self._affected = outcome.rows, outcome.affected
+        self._rows, self._affected, self.query_id = outcome.rows, outcome.affected, outcome.query_id
         return self
 
     def executemany(self, sql: str, parameters: Sequence[Parameters]) -> "Cursor":
@@ -48,7 +49,7 @@ class Cursor:
     def _start(self) -> None:
         self._check()
         self._drop()
-        self._affected, self._place = -1, 0
+        self._affected, self._place, self.query_id = -1, 0, None
 
     # ---- rows ----
 

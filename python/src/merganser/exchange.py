@@ -13,6 +13,7 @@ from .options import Options, Server
 
 KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))  # a dead host is noticed after 35 s
 READ_SIZE = 256 << 10
+SMALL_BODY = 1 << 20
 
 
 class NotSent(Exception):
@@ -71,7 +72,8 @@ class Exchange:
         self._lock = threading.Lock()
         self._over = False
         self._length: Optional[int] = None
-        self._left = 0  # of a body whose length is known
+        self._left = 0     # of a body whose length is known
+        self._small = b""  # a small one, which is there with the head: when it is cut nothing was heard
 
     def send(self, method: str, path: str, body: Optional[bytes], headers: dict[str, str], timeout: Optional[float]) -> None:
         """Until the head of the answer is there; raises Lost, or QueryCanceled."""
@@ -87,6 +89,8 @@ class Exchange:
             self._response = self._connection.getresponse()
             self._length = self._response.length
             self._left = self._length or 0
+            if self._left and self._left <= SMALL_BODY:
+                self._small, self._left = self._response.read(), 0
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             self.close()
             if self.cancelled:
@@ -114,7 +118,8 @@ class Exchange:
         return self._length
 
     def read1(self, size: int = READ_SIZE) -> bytes:
-        """What has come; b"" at the end. Raises OperationalError when the body is cut, QueryCanceled after cancel()."""
+        """What has come, as much of it as asked for, or a small body; b"" at the end. Raises OperationalError when the body
+        is cut, QueryCanceled after cancel()."""
         if self._over:
             if self.cancelled:
                 raise self._cancel_error()
@@ -132,6 +137,9 @@ class Exchange:
         return data
 
     def _receive(self, size: int) -> bytes:
+        if self._small:
+            data, self._small = self._small, b""
+            return data
         if self._length is None:
             return self.response.read1(size)
         data = self.response.read(min(size, self._left)) if self._left else b""
@@ -204,12 +212,14 @@ class _Body(io.RawIOBase):
     """An exchange's body for who wants a file."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+        self._exchange, self._rest = exchange, b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer) -> int:  # type: ignore[override]
-        data = self._exchange.read1(len(buffer))
+        if not self._rest:
+            self._rest = self._exchange.read1(len(buffer))
+        data, self._rest = self._rest[:len(buffer)], self._rest[len(buffer):]
         buffer[:len(data)] = data
         return len(data)
