@@ -156,6 +156,20 @@ def test_login(connect):
         connect(tls_roots=None)  # nobody's CA has signed it
 
 
+def test_login_by_certificate(connect, cluster):
+    tls, made = cluster.data / "tls", cluster.dir / "python-client"
+    secret = cluster.dir / "python-secret"
+    secret.write_text("sesame\n")
+    for locked in (False, True):
+        cert, key = made.with_suffix(f".{locked}.crt"), made.with_suffix(f".{locked}.key")
+        cluster.run("cert", "client", "--common-name", "scott", "--ca-cert-file", tls / "ca.crt", "--ca-key-file", tls / "ca.key",
+                    "--cert-file", cert, "--key-file", key, *(("--key-password-file", secret) if locked else ()))
+        con = connect(username=None, password=None, tls_cert=cert, tls_key=key, tls_key_password="sesame" if locked else None)
+        assert con.execute("SELECT 1").fetchone() == (1,)
+    with pytest.raises(merganser.InterfaceError):
+        connect(username=None, password=None, tls_cert=cert, tls_key=key)  # and it does not ask a terminal
+
+
 def test_one_parameter_is_given_twice(con):
     assert con.execute("SELECT $1 + $1, $2", [2, "x"]).fetchone() == (4, "x")
     assert con.execute("SELECT $a || $a", {"a": "x"}).fetchone() == ("xx",)
