@@ -38,6 +38,10 @@ struct mg_json {
 int mg_json_parse(struct mg_arena *arena, const char *text, size_t len, struct mg_json **out,
                   struct mg_error *err);
 
+/* Is the text one value as RFC 8259 has them, of valid UTF-8 and up to 1,000 deep?  Makes no tree;
+ * what is valid mg_json_parse reads. */
+bool mg_json_valid(const char *text, size_t len);
+
 /* Look-ups accept NULL and wrong kinds and then say "absent": NULL, 0, "" or the fallback. */
 const struct mg_json *mg_json_get(const struct mg_json *object, const char *key);
 const struct mg_json *mg_json_at(const struct mg_json *array, size_t index);

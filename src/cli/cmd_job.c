@@ -67,6 +67,10 @@ static int make_request(const struct mg_options *options, bool deferred, struct 
 	size_t size = 0;
 	int code = mg_file_read(path, FILE_MAX, &code_text, &size, err);
 
+	if (!code && !mg_utf8_valid(code_text, size)) {
+		code = mg_error_set(err, MG_E_USAGE, "\"%s\" is not UTF-8", path);
+		mg_free(code_text);
+	}
 	if (code) {
 		return code;
 	}
@@ -105,7 +109,7 @@ static void print_result(const struct mg_json *result, bool as_json)
 
 /* ---- what the server has answered ---- */
 
-enum { STILL_RUNS = 4, INTERRUPTED = 130, LOOK_MS = 200 };
+enum { STILL_RUNS = 5, INTERRUPTED = 130, LOOK_MS = 200 };
 
 static bool wants_json(const struct mg_options *options)
 {

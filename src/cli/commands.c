@@ -316,8 +316,8 @@ const struct mg_command mg_commands[] = {
 	  .arguments_min = 1,
 	  .arguments_max = 1,
 	  .summary = "print the result of a job, or its state when it has none",
-	  .text = "Exit code 0 for a result, 3 for a job that failed, 4 for one that was cancelled or "
-	          "still runs.",
+	  .text = "Exit code 0 for a result, 3 for a job that failed, 4 for one that was cancelled, 5 "
+	          "for one that still runs.",
 	  .example = "  merganser job show j-server-1-7-1f00c0de",
 	  .tables = TABLES(job_shown_options, mg_options_connection),
 	  .run = mg_command_job_show },

@@ -116,6 +116,7 @@ static int read_body(struct mg_http_request *request, struct mg_job_begin *begin
 	const struct mg_json *given = mg_json_get(body, "values");
 
 	code = code ? code : read_text(body, "source", false, &begin->source, err);
+	given = mg_json_is(given, MG_JSON_NULL) ? NULL : given;
 	if (!code && given && !mg_json_is(given, MG_JSON_OBJECT)) {
 		code = mg_error_set(err, MG_E_USAGE, "\"values\" is no object");
 		mg_error_hint(err, "\"values\": {\"bins\": 50} gives the file the name bins.");
@@ -270,7 +271,8 @@ static int at_job(struct mg_doors *doors, struct mg_http_request *request, const
 	char id[96];
 
 	if (strncmp(path, JOBS_PATH, strlen(JOBS_PATH)) != 0 ||
-	    !split_path(path, id, sizeof id, &what) || strcmp(method, "POST") == 0) {
+	    !split_path(path, id, sizeof id, &what) || strcmp(method, "POST") == 0 ||
+	    (what[0] && strcmp(method, "DELETE") == 0)) {
 		mg_error_set(err, MG_E_NOT_FOUND, "there is nothing to %s at \"%s\"", method, path);
 		mg_error_hint(err, "POST and GET /jobs, GET and DELETE /jobs/ID, GET /jobs/ID/result and "
 		                   "/jobs/ID/events.");

@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 enum answer { READY = 101, DONE, VALUE, RESULT, FAILED, PRINTED };
-enum { HEAD_SIZE = 12, PRINTED_MAX = 1 << 20, SIGKILL_STATUS = -9, SIGXCPU_STATUS = -24 };
+enum { HEAD_SIZE = 12, PRINTED_MAX = 1 << 20, TOLD_MAX = 128 << 10 };
+enum { SIGKILL_STATUS = -9, SIGXCPU_STATUS = -24 };
 
 struct mg_cell {
 	struct mg_cell_options options;
@@ -28,7 +29,10 @@ int mg_cell_begin(struct mg_cell **out, const struct mg_cell_options *options,
 	struct mg_cell *cell = mg_alloc0(sizeof *cell);
 
 	cell->options = *options;
-	int code = mg_nursery_begin(options->nursery, &cell->number, &cell->fd, err);
+	const struct mg_nursery_begin begin = {
+		.user = options->user, .stopped = options->stopped, .arg = options->arg
+	};
+	int code = mg_nursery_begin(options->nursery, &begin, &cell->number, &cell->fd, err);
 
 	if (code) {
 		mg_free(cell);
@@ -56,6 +60,21 @@ static int say_gone(struct mg_cell *cell, struct mg_error *err)
 	int status = 0;
 	bool known = mg_nursery_ended(cell->options.nursery, cell->number, &status);
 
+	if (known && status == MG_NURSERY_LOST) {
+		mg_error_set(err, MG_E_NODE, "the Python of jobs at this server has ended");
+		mg_error_hint(err, "It is started again: run the job again.");
+		return MG_E_NODE;
+	}
+	if (known && status == MG_NURSERY_UNCONFINED) {
+		mg_error_set(err, MG_E_UNSUPPORTED, "this server's machine cannot confine users' code");
+		mg_error_hint(err, "Its log says why. Jobs need Linux with Landlock and seccomp.");
+		return MG_E_UNSUPPORTED;
+	}
+	if (known && status == MG_NURSERY_NOT_BEGUN) {
+		mg_error_set(err, MG_E_BUSY, "this machine gives no process for the job");
+		mg_error_hint(err, "Nothing was begun: try again later, or at another server.");
+		return MG_E_BUSY;
+	}
 	if (known && (status == SIGKILL_STATUS || status == SIGXCPU_STATUS)) {
 		mg_error_set(err, MG_E_DATA, "the job's process was ended: it has used up its processor "
 		                             "time or the machine's memory");
@@ -127,7 +146,9 @@ static bool fits(enum mg_cell_ask asked, uint32_t kind)
 
 static uint64_t most_of(uint32_t kind)
 {
-	return kind == PRINTED || kind == FAILED ? PRINTED_MAX
+	return kind == PRINTED                   ? PRINTED_MAX
+	       : kind == READY || kind == FAILED ? TOLD_MAX /* they are parsed into a tree */
+	       : kind == DONE                    ? 0
 	       : kind == RESULT                  ? MG_CELL_RESULT_MAX
 	                                         : MG_CELL_VALUE_MAX;
 }

@@ -22,6 +22,7 @@ struct mg_cell;
 
 struct mg_cell_options {
 	struct mg_nursery *nursery;
+	const char *user;           /* whose it is */
 	bool (*stopped)(void *arg); /* NULL: never */
 	void *arg;
 	/* What the user's code has printed, as it comes; may be NULL. */

@@ -25,6 +25,7 @@ USERS_FILE = "<job>"
 MODULE_NAMES = {"map": "mapper", "reduce": "reducer", "finish": "finalizer"}
 SETTINGS = ("source", "key", "chunk_size", "streaming")
 PRINTED_MAX = 1 << 16
+ENDED_IN_ITSELF = 70
 
 
 class Mistake(Exception):
@@ -57,6 +58,8 @@ class Batch:
     def column(self, name):
         if name not in self._columns:
             at = self.arrow.schema.get_field_index(name)
+            if self.names.count(name) > 1:
+                raise KeyError(f"several columns are called {name!r}: give them names of their own, with AS")
             if at < 0:
                 raise KeyError(f"there is no column {name!r}; there are {', '.join(self.names)}")
             self._columns[name] = self.arrow.column(at).to_numpy(zero_copy_only=False)
@@ -84,6 +87,7 @@ class Batch:
                 return Batch(self.arrow.slice(start, max(0, stop - start)), self.meta)
             what = numpy.arange(start, stop, step)
         what = numpy.asarray(what)
+        what = what.astype(int) if what.size == 0 else what
         if what.dtype == bool:
             if len(what) != self.size:
                 raise IndexError(f"a mask of {len(what)} for {self.size} rows")
@@ -92,6 +96,24 @@ class Batch:
 
 
 # ---- a user's file ----
+
+class Held(dict):
+    """The names of a module while its text runs: some are held, so that what is made of them is, too."""
+
+    def __init__(self, names, held):
+        super().__init__()
+        self.names, self.held = names, held
+
+    def __setitem__(self, name, value):
+        if name not in self.held:
+            self.names[name] = value
+
+    def __getitem__(self, name):
+        return self.names[name]
+
+    def __delitem__(self, name):
+        del self.names[name]
+
 
 class Shared(types.SimpleNamespace):
     """The values that came with the job, as attributes and by name."""
@@ -120,9 +142,7 @@ class File:
         sys.modules["__job__"] = module
         shared = Shared(**self.values)
         module.__dict__.update(self.values, shared=shared, __file__=USERS_FILE)
-        exec(compile(text, USERS_FILE, "exec"), module.__dict__)
-        for name, value in self.values.items():
-            module.__dict__[name] = value  # what was given counts, not the file's own default
+        exec(compile(text, USERS_FILE, "exec"), module.__dict__, Held(module.__dict__, self.values))
         return module
 
     def decorate(self, source=None, key=None, chunk_size=None, streaming=False):
@@ -176,7 +196,10 @@ class Values:
     def of_chunk(self, value):
         if inspect.isgenerator(value):
             keyed = Keyed()
-            for key, one in value:
+            for pair in value:
+                if not isinstance(pair, tuple) or len(pair) != 2:
+                    raise Mistake(f"the mapper yields (key, value), not {type(pair).__name__}")
+                key, one = pair
                 if self.reduce is None:
                     keyed.setdefault(key, []).append(one)
                 else:
@@ -203,27 +226,37 @@ class Keyed(dict):
 
 def plain(value):
     """A value as JSON has it: numpy's, Arrow's and pandas' as lists; NaN and infinities as texts, as answers of SQL have them."""
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, int)):
         return value
+    if isinstance(value, str):
+        return good(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
-        return {key if isinstance(key, str) else str(plain(key)): plain(one) for key, one in value.items()}
+        return {good(key) if isinstance(key, str) else str(plain(key)): plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(one) for one in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((plain(one) for one in value), key=repr)
+        return plain_set(value)
     if isinstance(value, (bytes, bytearray)):
         import base64
         return base64.b64encode(value).decode()
-    for name in ("tolist", "to_pylist"):  # numpy; Arrow
-        if hasattr(value, name):
-            return plain(getattr(value, name)())
+    for name in ("tolist", "to_pylist", "as_py"):  # numpy; Arrow's arrays, and its scalars
+        simple = getattr(value, name)() if hasattr(value, name) else value
+        if simple is not value and type(simple) is not type(value):
+            return plain(simple)
     if hasattr(value, "to_dict"):  # pandas
         return plain(value.to_dict("list") if type(value).__name__ == "DataFrame" else value.to_dict())
     if hasattr(value, "isoformat"):
         return value.isoformat()
-    return str(value)
+    return good(str(value))
+
+
+def plain_set(value):
+    try:
+        return [plain(one) for one in sorted(value)]
+    except TypeError:
+        return sorted((plain(one) for one in value), key=repr)
 
 
 # ---- the socket ----
@@ -239,6 +272,8 @@ class Printed(io.TextIOBase):
         return True
 
     def write(self, text):
+        if not isinstance(text, str):
+            raise TypeError(f"a text is written here, not {type(text).__name__}")
         self.text.append(text)
         self.size += len(text)
         while self.size > PRINTED_MAX and len(self.text) > 1:
@@ -253,7 +288,7 @@ class Printed(io.TextIOBase):
 
 
 def read_exactly(fd, size):
-    data = bytearray(size)
+    data = bytearray(size)  # or MemoryError, and nothing has been read
     view, got = memoryview(data), 0
     while got < size:
         count = os.readv(fd, [view[got:]])
@@ -261,6 +296,11 @@ def read_exactly(fd, size):
             raise EOFError
         got += count
     return data
+
+
+def discard(fd, size):
+    while size:
+        size -= len(os.read(fd, min(size, 1 << 16)) or b"?" * size)
 
 
 def write_all(fd, *parts):
@@ -274,6 +314,11 @@ def send(fd, kind, payload=b""):
     write_all(fd, HEAD.pack(kind, len(payload)), payload)
 
 
+def good(text):
+    """Without halves of surrogate pairs, which no encoding has."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def users_frames(error):
     """The traceback without what is ours, and the user's last line."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -282,17 +327,19 @@ def users_frames(error):
     kept = frames[first:]
     line = own[-1].lineno if own else error.lineno if isinstance(error, SyntaxError) else 0
     head = ["Traceback (most recent call last):\n", *traceback.format_list(kept)] if kept else []
-    return "".join(head + traceback.format_exception_only(type(error), error)), line
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = [*traceback.format_exception_only(type(cause), cause), "\nand because of that, or while it was handled:\n\n"] if cause else []
+    return "".join(before + head + traceback.format_exception_only(type(error), error)), line
 
 
 def failure(error):
     try:
         text, line = users_frames(error)
         message = str(error)
-    except Exception:
+    except BaseException:  # its own __str__ is the user's
         text, line, message = "", 0, "it cannot be told"
-    return json.dumps({"type": type(error).__name__, "message": message[:4096], "traceback": text[-16384:], "line": line or 0,
-                       "mistake": isinstance(error, Mistake)}).encode()
+    return json.dumps({"type": type(error).__name__, "message": good(message[:4096]), "traceback": good(text[-16384:]),
+                       "line": line or 0, "mistake": isinstance(error, Mistake)}).encode()
 
 
 class Cell:
@@ -342,19 +389,28 @@ class Cell:
     def serve(self):
         while True:
             kind, size = HEAD.unpack(read_exactly(self.fd, HEAD.size))
-            answer = self.answer(kind, read_exactly(self.fd, size))
+            try:
+                payload = read_exactly(self.fd, size)
+            except MemoryError as error:
+                self.file = self.values = None
+                answer = FAILED, failure(error)
+                discard(self.fd, size)
+            else:
+                answer = self.answer(kind, payload)
             text = self.printed.take()
             if text:
                 send(self.fd, PRINTED, text.encode(errors="replace"))
             send(self.fd, *answer)
 
 
-def run(fd, limits):
-    """In a fresh process; does not return."""
-    confine.confine(limits["memory_bytes"], limits["cpu_s"])
+def run(fd, limits, parent):
+    """In a fresh process; does not return, unless it cannot be confined."""
+    confine.confine(limits["memory_bytes"], limits["cpu_s"], parent)
     try:
         Cell(fd).serve()
     except EOFError:
         os._exit(0)
+    finally:
+        os._exit(ENDED_IN_ITSELF)
 
 

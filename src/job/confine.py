@@ -1,21 +1,23 @@
 """What a process of a job may still do: compute, and talk over the descriptors that it holds.
 
-Each of these is the kernel's, and none can be taken back: no new privileges, no capabilities, Landlock (files of Python and its
-packages can be read, nothing else exists; no TCP; no signal to, and no abstract socket of, others), a seccomp filter that allows a
-list of system calls and answers EPERM to all others, and limits of memory, of processor time and of descriptors. So what is
-forbidden raises PermissionError, OSError or MemoryError where it is tried.
+Each of these is the kernel's, and none can be taken back: a user who owns nothing (where the server is root), no new privileges, no
+capabilities, Landlock (files of Python and its packages can be read, no other can be opened; no TCP; from Linux 6.12 on no signal
+to others), a seccomp filter that allows a list of system calls, some with some arguments only, and answers EPERM to all others, and
+limits of memory, of processor time, of descriptors and of threads. So what is forbidden raises PermissionError, OSError or
+MemoryError where it is tried. Names, sizes and owners of files can be seen: Landlock does not hide them.
 """
 import ctypes
 import os
 import platform
 import resource
+import signal
 import struct
 import sys
 import sysconfig
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 15, 24, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 8, 15, 24, 38
 CLONE_THREAD = 0x10000
 
 # System calls by number. Where a machine has no such call the name is left out.
@@ -82,7 +84,7 @@ def landlock_version():
     """0: there is none."""
     try:
         return call("landlock_create_ruleset", None, ctypes.c_size_t(0), ctypes.c_uint(LANDLOCK_VERSION))
-    except OSError:
+    except (OSError, Unconfined):
         return 0
 
 
@@ -137,9 +139,17 @@ def high(argument):
 IOCTLS = (0x5451, 0x541B, 0x5401, 0x5421)
 
 
+# Of an fcntl: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC. Others have signals sent, or hold up who opens a file.
+FCNTLS = (0, 1, 2, 3, 1030)
+# Of an open: to write, to create, to truncate, a file without a name. Landlock knows of truncation only from Linux 6.2 on.
+OPEN_FORBIDDEN = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | (os.O_TMPFILE & ~os.O_DIRECTORY)
+OPENS = {"open": 1, "openat": 2}  # where the flags stand
+
+
 def conditions(pid):
     """Calls that are allowed with some arguments only: (argument, its value), any of which will do."""
     return {
+        "fcntl": [(1, value) for value in FCNTLS],
         "ioctl": [(1, value) for value in IOCTLS],
         "prctl": [(0, PR_SET_NAME)],
         "prlimit64": [(2, 0)],  # to look, not to set
@@ -152,12 +162,17 @@ def program(pid):
     arch, numbers = machine()
     code = [(LOAD, 0, 0, ARCH_AT), (EQUAL, 1, 0, arch), (RETURN, 0, 0, KILL), (LOAD, 0, 0, NUMBER_AT)]
     special = conditions(pid)
-    plain = [number for name, number in numbers.items() if name not in BEFORE and name not in special and name not in ("clone", "clone3")]
+    apart = {*BEFORE, *special, *OPENS, "clone", "clone3"}
+    plain = [number for name, number in numbers.items() if name not in apart]
     for number in plain:
         code += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
     code += [(EQUAL, 0, 1, numbers["clone3"]), (RETURN, 0, 0, fails_with(ENOSYS))]  # its flags lie in memory: the library takes clone
     code += [(EQUAL, 0, 4, numbers["clone"]), (LOAD, 0, 0, low(0)), (AND_BITS, 0, 0, CLONE_THREAD), (EQUAL, 0, 1, CLONE_THREAD),
              (RETURN, 0, 0, ALLOW), (LOAD, 0, 0, NUMBER_AT)]
+    for name, argument in OPENS.items():
+        if name in numbers:
+            code += [(EQUAL, 0, 5, numbers[name]), (LOAD, 0, 0, low(argument)), (AND_BITS, 0, 0, OPEN_FORBIDDEN), (EQUAL, 0, 1, 0),
+                     (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, fails_with(EPERM))]
     for name, allowed in special.items():
         body = []
         for argument, value in allowed:
@@ -179,16 +194,37 @@ def seccomp():
 
 # ---- all ----
 
-def drop_capabilities():
+NOBODY = 65534
+CAP_DAC_READ_SEARCH = 2  # of which Landlock leaves the files of Python
+
+
+def own_nothing():
+    """Root's processes become nobody's: his limit of threads counts, and no file or process is his. He reads Python's files wherever
+    they lie."""
+    try:
+        prctl(PR_SET_KEEPCAPS, 1)
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    except OSError:
+        return False  # there is no such user in this namespace
+    return True
+
+
+def drop_capabilities(kept):
+    """All but the bits of kept, which are below 32."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
         except OSError:
             break  # the kernel knows no more of them, or we never had them
     try:
-        call("capset", struct.pack("=Ii", 0x20080522, 0), bytes(24))
+        call("capset", struct.pack("=Ii", 0x20080522, 0), struct.pack("=IIIIII", kept, kept, 0, 0, 0, 0))
     except PermissionError:
         pass
+
+
+THREADS_MAX = 2048  # and processes, of all that the user has
 
 
 def used_bytes():
@@ -199,15 +235,19 @@ def used_bytes():
 def set_limits(memory_bytes, cpu_s):
     """memory_bytes: beside what Python and its packages take already."""
     for name, value in (("RLIMIT_AS", used_bytes() + memory_bytes), ("RLIMIT_CPU", cpu_s), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0),
-                        ("RLIMIT_NOFILE", 64), ("RLIMIT_MEMLOCK", 0)):
+                        ("RLIMIT_NOFILE", 64), ("RLIMIT_MEMLOCK", 0), ("RLIMIT_NPROC", THREADS_MAX)):
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
-def confine(memory_bytes, cpu_s):
-    """Holds this process for good; raises Unconfined, or OSError, when that cannot be."""
-    prctl(PR_SET_DUMPABLE, 0)
+def confine(memory_bytes, cpu_s, parent):
+    """Holds this process, a child of parent, for good; raises Unconfined, or OSError, when that cannot be."""
     set_limits(memory_bytes, cpu_s)
-    drop_capabilities()
+    is_nobody = os.getuid() == 0 and own_nothing()
+    drop_capabilities(1 << CAP_DAC_READ_SEARCH if is_nobody else 0)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # which another user has not
+    if os.getppid() != parent:
+        os._exit(70)  # it has ended before it could tell
+    prctl(PR_SET_DUMPABLE, 0)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     landlock()
     seccomp()

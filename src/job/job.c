@@ -11,16 +11,18 @@
 #include "codec/arrow_ipc.h"
 #include "exec/engine.h"
 #include "job/cell.h"
+#include "os/clock.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { CELLS_MAX = 64, CHUNK_ROWS = 65536, CHUNK_ROWS_MAX = 1 << 22, LOOK_MS = 100 };
-enum { PRINTED_KEPT = 64 << 10 };
+enum { PRINTED_KEPT = 64 << 10, JOB_MS = 3600 * 1000 };
 
 struct work {
 	struct mg_job *job;
+	uint64_t until_ms; /* then it is stopped */
 	struct mg_sb load; /* what each process is asked first */
 	struct mg_cell *cells[CELLS_MAX];
 	size_t count, max;
@@ -37,7 +39,8 @@ static bool stopped(void *arg)
 {
 	const struct work *work = arg;
 
-	return work->job->stopped && work->job->stopped(work->job->arg);
+	return mg_clock_ms() >= work->until_ms ||
+	       (work->job->stopped && work->job->stopped(work->job->arg));
 }
 
 static void note_printed(void *arg, struct mg_str text)
@@ -66,7 +69,11 @@ static int answer_of(struct work *work, struct mg_cell *cell, struct mg_buf **ou
 static int begin_cell(struct work *work, struct mg_buf **settings, struct mg_error *err)
 {
 	const struct mg_cell_options options = {
-		.nursery = work->job->nursery, .stopped = stopped, .arg = work, .printed = note_printed
+		.nursery = work->job->nursery,
+		.user = mg_session_user(work->job->session),
+		.stopped = stopped,
+		.arg = work,
+		.printed = note_printed,
 	};
 	struct mg_cell *cell = NULL;
 	const struct mg_str load = { work->load.ptr, work->load.len };
@@ -80,7 +87,7 @@ static int begin_cell(struct work *work, struct mg_buf **settings, struct mg_err
 }
 
 /* One that is idle; those that have answered meanwhile are. */
-static int look_idle(struct work *work, struct mg_cell **out, struct mg_error *err)
+static int await_idle(struct work *work, struct mg_cell **out, struct mg_error *err)
 {
 	struct pollfd fds[CELLS_MAX];
 
@@ -105,16 +112,6 @@ static int look_idle(struct work *work, struct mg_cell **out, struct mg_error *e
 			}
 		}
 	}
-}
-
-/* The statement computes nothing meanwhile: its slot is another one's. */
-static int await_idle(struct work *work, struct mg_cell **out, struct mg_error *err)
-{
-	mg_slot_pause(work->slot);
-	int code = look_idle(work, out, err);
-
-	mg_slot_resume(work->slot);
-	return code;
 }
 
 static int idle_cell(struct work *work, struct mg_cell **out, struct mg_error *err)
@@ -151,25 +148,33 @@ static int sink_begin(void *arg, const struct mg_answer *answer, struct mg_error
 	return code ? code : mg_arrow_encode_schema(work->encoder, &work->schema, err);
 }
 
+static int give_chunk(struct work *work, const struct mg_buf *buf, struct mg_error *err)
+{
+	const struct mg_str parts[] = {
+		{ (const char *)work->schema->data, work->schema->size },
+		{ (const char *)buf->data, buf->size },
+		{ (const char *)mg_arrow_end, sizeof mg_arrow_end },
+	};
+	struct mg_cell *cell = NULL;
+	int code = idle_cell(work, &cell, err);
+
+	return code ? code : mg_cell_ask(cell, MG_CELL_CHUNK, parts, 3, err);
+}
+
+/* While it is with the user's code the statement computes nothing: its slot is another one's. */
 static int sink_batch(void *arg, struct ArrowArray *batch, struct mg_error *err)
 {
 	struct work *work = arg;
-	struct mg_cell *cell = NULL;
 	struct mg_buf *buf = NULL;
 	uint64_t raw = 0;
 	int code = mg_arrow_encode_batch(work->encoder, batch, &buf, &raw, err);
 
 	work->job->rows += (uint64_t)batch->length;
-	code = code ? code : idle_cell(work, &cell, err);
+	work->job->chunks++;
 	if (!code) {
-		const struct mg_str parts[] = {
-			{ (const char *)work->schema->data, work->schema->size },
-			{ (const char *)buf->data, buf->size },
-			{ (const char *)mg_arrow_end, sizeof mg_arrow_end },
-		};
-
-		work->job->chunks++;
-		code = mg_cell_ask(cell, MG_CELL_CHUNK, parts, 3, err);
+		mg_slot_pause(work->slot);
+		code = give_chunk(work, buf, err);
+		mg_slot_resume(work->slot);
 	}
 	mg_buf_unref(buf);
 	return code;
@@ -234,7 +239,10 @@ static int finish(struct work *work, struct mg_error *err)
 	}
 	code = code ? code : mg_cell_ask(work->cells[0], MG_CELL_FINISH, NULL, 0, err);
 	code = code ? code : answer_of(work, work->cells[0], &result, err);
-	if (!code) {
+	if (!code && !mg_json_valid((const char *)result->data, result->size)) {
+		code = mg_error_set(err, MG_E_DATA, "the job's process has given no JSON for a result: its "
+		                                    "code writes to our socket");
+	} else if (!code) {
 		mg_sb_add_len(&work->job->result, (const char *)result->data, result->size);
 	}
 	mg_buf_unref(result);
@@ -256,10 +264,16 @@ static void make_load(struct work *work)
 }
 
 /* A table's name, or a query. */
-static int set_source(struct work *work, const char *source, struct mg_error *err)
+static int set_source(struct work *work, struct mg_str text, struct mg_error *err)
 {
-	bool is_name = strpbrk(source, " \t\r\n(") == NULL;
-	int size = snprintf(work->source, sizeof work->source, "%s%s", is_name ? "FROM " : "", source);
+	struct mg_str source = mg_str_trim(text);
+	bool is_name = true;
+
+	for (size_t i = 0; i < source.len && is_name; i++) {
+		is_name = strchr(" \t\r\n(", source.ptr[i]) == NULL;
+	}
+	int size = snprintf(work->source, sizeof work->source, "%s%.*s", is_name ? "FROM " : "",
+	                    MG_STR_ARG(source));
 
 	return size < (int)sizeof work->source
 	           ? 0
@@ -277,7 +291,12 @@ static int load_file(struct work *work, struct mg_error *err)
 
 	code = code ? code
 	            : mg_json_parse(arena, (const char *)text->data, text->size, &settings, err);
-	if (!code && mg_json_get_text(settings, "key")) {
+	const char *source = code ? NULL : mg_json_get_text(settings, "source");
+
+	if (!code && !source) {
+		code = mg_error_set(err, MG_E_DATA, "the job's process has not said what its source is: "
+		                                    "its code writes to our socket");
+	} else if (!code && mg_json_get_text(settings, "key")) {
 		code = mg_error_set(err, MG_E_UNSUPPORTED, "key = ... is not there yet: rows of one key "
 		                                           "may be in several chunks");
 		mg_error_hint(err, "GROUP BY in the source, or yield (key, value) from the mapper.");
@@ -288,10 +307,7 @@ static int load_file(struct work *work, struct mg_error *err)
 		work->chunk_rows = rows <= 0               ? CHUNK_ROWS
 		                   : rows > CHUNK_ROWS_MAX ? CHUNK_ROWS_MAX
 		                                           : (size_t)rows;
-		code = work->job->source.len
-		           ? set_source(work, mg_arena_strndup(arena, work->job->source.ptr,
-		                                               work->job->source.len), err)
-		           : set_source(work, mg_json_get_text(settings, "source"), err);
+		code = set_source(work, work->job->source.len ? work->job->source : mg_str(source), err);
 	}
 	mg_buf_unref(text);
 	mg_arena_free(arena);
@@ -321,6 +337,7 @@ int mg_job_run(struct mg_job *job, struct mg_error *err)
 	size_t cores = mg_engine_default_threads();
 
 	work->job = job;
+	work->until_ms = mg_clock_ms() + JOB_MS;
 	work->max = job->processes ? job->processes : cores;
 	work->max = work->max > CELLS_MAX ? CELLS_MAX : work->max;
 	make_load(work);
@@ -328,6 +345,10 @@ int mg_job_run(struct mg_job *job, struct mg_error *err)
 
 	code = code ? code : read_source(work, err);
 	code = code ? code : finish(work, err);
+	if (code && mg_clock_ms() >= work->until_ms) {
+		code = mg_error_set(err, MG_E_TIMEOUT, "the job has run for an hour, the longest there is");
+		mg_error_hint(err, "Let it read less at once.");
+	}
 	for (size_t i = 0; i < work->count; i++) {
 		mg_cell_end(work->cells[i]);
 	}

@@ -169,6 +169,9 @@ static void run(void *arg)
 
 	mg_session_close(session);
 	mg_session_unref(session);
+	mg_arena_free(listed->arena); /* what it was given; an ended one is kept for its result */
+	listed->arena = NULL;
+	listed->job.code = listed->job.values = listed->job.source = (struct mg_str){ 0 };
 	note_ended(listed, code);
 	if (listed->ended) {
 		listed->ended(listed->arg);
@@ -380,6 +383,7 @@ void mg_jobs_stop(struct mg_jobs *jobs)
 		stop(jobs, listed);
 	}
 	pthread_mutex_unlock(&jobs->lock);
+	mg_nursery_stop(jobs->options.nursery);
 }
 
 void mg_jobs_free(struct mg_jobs *jobs)

@@ -29,7 +29,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { START_MS = 30 * 1000, ENDED_MS = 1000, STOP_MS = 1000 };
+enum { START_MS = 30 * 1000, LOOK_MS = 100, ENDED_MS = 1000, STOP_MS = 1000 };
 enum { PROCESSES_MAX = 32, MESSAGE_MAX = 4096 };
 #define MEMORY_BYTES ((uint64_t)1 << 30)
 #define CPU_S 600
@@ -38,6 +38,7 @@ enum state { IDLE, WANTED, READY, STOPPING };
 
 struct child {
 	uint64_t number;
+	char user[64];
 	bool ended;
 	int status;
 };
@@ -46,6 +47,7 @@ struct mg_nursery {
 	struct mg_nursery_options options;
 	char *python;
 	pthread_t thread;
+	bool has_thread;
 	struct mg_process process;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -140,7 +142,7 @@ static void note_lost(struct mg_nursery *nursery, const struct mg_error *why)
 	}
 	nursery->state = nursery->state == STOPPING ? STOPPING : IDLE;
 	for (size_t i = 0; i < nursery->count; i++) {
-		note_ended(nursery, nursery->children[i].number, -9);
+		note_ended(nursery, nursery->children[i].number, MG_NURSERY_LOST);
 	}
 	pthread_cond_broadcast(&nursery->changed);
 }
@@ -208,6 +210,9 @@ static void hear(struct mg_nursery *nursery)
 
 	pthread_mutex_lock(&nursery->lock);
 	nursery->control = dup(nursery->process.in_fd);
+	if (nursery->state == STOPPING) {
+		(void)shutdown(nursery->control, SHUT_RDWR);
+	}
 	pthread_mutex_unlock(&nursery->lock);
 	while (mg_handover_receive(nursery->process.in_fd, message, sizeof message, &got, &err) == 0 &&
 	       got) {
@@ -250,23 +255,45 @@ static void *thread_main(void *arg)
 
 /* ---- from outside ---- */
 
-/* Under the lock: Python is there. */
-static int await_python(struct mg_nursery *nursery, struct mg_error *err)
+/* Under the lock: it does not listen, or does not start; the next one may. */
+static void give_up_python(struct mg_nursery *nursery)
 {
-	uint64_t until = mg_clock_ms() + START_MS, tried = nursery->starts;
+	if (nursery->control >= 0) {
+		(void)shutdown(nursery->control, SHUT_RDWR);
+	}
+}
+
+static bool is_stopped(const struct mg_nursery_begin *begin)
+{
+	return begin->stopped && begin->stopped(begin->arg);
+}
+
+/* Under the lock: Python is there. */
+static int await_python(struct mg_nursery *nursery, const struct mg_nursery_begin *begin,
+                        struct mg_error *err)
+{
+	uint64_t now = mg_clock_ms(), until = now + START_MS, tried = nursery->starts;
+	bool stopped = false;
 
 	while (nursery->state != READY && nursery->state != STOPPING && nursery->starts == tried &&
-	       mg_clock_ms() < until) {
+	       now < until && !stopped) {
 		if (nursery->state == IDLE) {
 			nursery->state = WANTED;
+			nursery->failed = (struct mg_error){ 0 };
 			pthread_cond_broadcast(&nursery->changed);
 		}
-		(void)mg_cond_wait_until(&nursery->changed, &nursery->lock, until);
+		(void)mg_cond_wait_until(&nursery->changed, &nursery->lock, now + LOOK_MS);
+		stopped = is_stopped(begin);
+		now = mg_clock_ms();
 	}
 	if (nursery->state == STOPPING && !nursery->failed.code) {
 		return mg_error_set(err, MG_E_SHUTDOWN, "the server is stopping");
 	}
+	if (nursery->state != READY && stopped) {
+		return mg_error_set(err, MG_E_CANCELLED, "cancelled while Python starts");
+	}
 	if (nursery->state != READY) {
+		give_up_python(nursery);
 		*err = nursery->failed;
 		return err->code ? err->code
 		                 : mg_error_set(err, MG_E_UNAVAILABLE,
@@ -282,6 +309,31 @@ static int await_python(struct mg_nursery *nursery, struct mg_error *err)
 	return 0;
 }
 
+static size_t count_of(const struct mg_nursery *nursery, const char *user)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < nursery->count; i++) {
+		count += strcmp(nursery->children[i].user, user) == 0;
+	}
+	return count;
+}
+
+/* Under the lock: there is room for one more. */
+static int check_count(const struct mg_nursery *nursery, const char *user, struct mg_error *err)
+{
+	size_t max = nursery->options.processes_max, own = count_of(nursery, user);
+
+	if (nursery->count < max && own < (max + 1) / 2) {
+		return 0;
+	}
+	mg_error_set(err, MG_E_BUSY, "jobs have %zu processes here, %zu of them yours; there are %zu, "
+	                             "and %zu for one user",
+	             nursery->count, own, max, (max + 1) / 2);
+	mg_error_hint(err, "Try again when one of them has ended.");
+	return MG_E_BUSY;
+}
+
 static int ask_begin(struct mg_nursery *nursery, uint64_t number, int fd, struct mg_error *err)
 {
 	char text[256];
@@ -293,25 +345,25 @@ static int ask_begin(struct mg_nursery *nursery, uint64_t number, int fd, struct
 	return mg_handover_send(nursery->control, text, (size_t)size, fd, err);
 }
 
-int mg_nursery_begin(struct mg_nursery *nursery, uint64_t *number, int *fd, struct mg_error *err)
+int mg_nursery_begin(struct mg_nursery *nursery, const struct mg_nursery_begin *begin,
+                     uint64_t *number, int *fd, struct mg_error *err)
 {
 	int pair[2] = { -1, -1 };
 	int code = mg_handover_pair(pair, err);
 
 	pthread_mutex_lock(&nursery->lock);
-	code = code ? code : await_python(nursery, err);
-	if (!code && nursery->count >= nursery->options.processes_max) {
-		code = mg_error_set(err, MG_E_BUSY, "jobs have %zu processes, as many as this server gives "
-		                                    "them", nursery->count);
-		mg_error_hint(err, "Try again when one of them has ended.");
-	}
+	code = code ? code : await_python(nursery, begin, err);
+	code = code ? code : check_count(nursery, begin->user, err);
 	if (!code) {
 		*number = ++nursery->numbers;
 		code = ask_begin(nursery, *number, pair[1], err);
 	}
 	if (!code) {
 		mg_grow(nursery->children, nursery->count, nursery->cap);
-		nursery->children[nursery->count++] = (struct child){ .number = *number };
+		struct child *child = &nursery->children[nursery->count++];
+
+		*child = (struct child){ .number = *number };
+		mg_copy_text(child->user, sizeof child->user, begin->user);
 	}
 	pthread_mutex_unlock(&nursery->lock);
 	if (pair[1] >= 0) {
@@ -332,8 +384,9 @@ void mg_nursery_end(struct mg_nursery *nursery, uint64_t number)
 	pthread_mutex_lock(&nursery->lock);
 	struct child *child = find(nursery, number);
 
-	if (child && !child->ended && nursery->control >= 0) {
-		(void)mg_handover_send(nursery->control, text, (size_t)size, -1, NULL);
+	if (child && !child->ended && nursery->control >= 0 &&
+	    mg_handover_send(nursery->control, text, (size_t)size, -1, NULL)) {
+		give_up_python(nursery); /* and all with it: it would run on */
 	}
 	if (child) {
 		*child = nursery->children[--nursery->count];
@@ -401,11 +454,21 @@ struct mg_nursery *mg_nursery_new(const struct mg_nursery_options *options)
 	nursery->control = -1;
 	pthread_mutex_init(&nursery->lock, NULL);
 	mg_cond_init(&nursery->changed);
-	if (pthread_create(&nursery->thread, NULL, thread_main, nursery) != 0) {
+	nursery->has_thread = pthread_create(&nursery->thread, NULL, thread_main, nursery) == 0;
+	if (!nursery->has_thread) {
 		nursery->state = STOPPING;
 		mg_error_set(&nursery->failed, MG_E_NOMEM, "no thread for the Python of jobs");
 	}
 	return nursery;
+}
+
+void mg_nursery_stop(struct mg_nursery *nursery)
+{
+	pthread_mutex_lock(&nursery->lock);
+	nursery->state = STOPPING;
+	give_up_python(nursery); /* the thread hears nothing more */
+	pthread_cond_broadcast(&nursery->changed);
+	pthread_mutex_unlock(&nursery->lock);
 }
 
 void mg_nursery_free(struct mg_nursery *nursery)
@@ -413,16 +476,8 @@ void mg_nursery_free(struct mg_nursery *nursery)
 	if (!nursery) {
 		return;
 	}
-	pthread_mutex_lock(&nursery->lock);
-	bool started = nursery->state != STOPPING;
-
-	nursery->state = STOPPING;
-	if (nursery->control >= 0) {
-		(void)shutdown(nursery->control, SHUT_RDWR); /* the thread hears nothing more */
-	}
-	pthread_cond_broadcast(&nursery->changed);
-	pthread_mutex_unlock(&nursery->lock);
-	if (started) {
+	mg_nursery_stop(nursery);
+	if (nursery->has_thread) {
 		pthread_join(nursery->thread, NULL);
 	}
 	mg_assert(nursery->control == -1);

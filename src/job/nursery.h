@@ -25,7 +25,7 @@ struct mg_nursery_options {
 	size_t processes_max;  /* at once; 0: 32 */
 };
 
-/* What is known of it: for /status. */
+/* What is known of it. */
 struct mg_nursery_info {
 	bool running;
 	int landlock;      /* the kernel's version; 0: there is none, so no job can be held */
@@ -37,16 +37,30 @@ struct mg_nursery_info {
 struct mg_nursery *mg_nursery_new(const struct mg_nursery_options *options);
 /* Ends all; no call may be under way.  NULL is fine. */
 void mg_nursery_free(struct mg_nursery *nursery);
+/* Ends all, and whoever waits for Python; none begins any more. */
+void mg_nursery_stop(struct mg_nursery *nursery);
 /* The Python that the build has set up, when it is there; else "python3".  Heap. */
 char *mg_nursery_python(void);
 
+struct mg_nursery_begin {
+	const char *user;           /* who has at most half of the processes */
+	bool (*stopped)(void *arg); /* asked every 100 ms while Python starts; NULL: never */
+	void *arg;
+};
+
 /* Begins a process; *fd: our end of its socket, the caller's.  Waits while Python starts.  Fails:
  * MG_E_UNAVAILABLE (there is no Python, or it does not start), MG_E_UNSUPPORTED (this machine
- * cannot confine it), MG_E_BUSY (there are processes_max). */
-int mg_nursery_begin(struct mg_nursery *nursery, uint64_t *number, int *fd, struct mg_error *err);
+ * cannot confine it), MG_E_BUSY (there are processes_max), MG_E_CANCELLED, MG_E_SHUTDOWN. */
+int mg_nursery_begin(struct mg_nursery *nursery, const struct mg_nursery_begin *begin,
+                     uint64_t *number, int *fd, struct mg_error *err);
 /* Ends a process that was begun; one that is gone is fine. */
 void mg_nursery_end(struct mg_nursery *nursery, uint64_t number);
-/* How it has ended: its exit status, or minus the signal.  False: not heard of within a second. */
+#define MG_NURSERY_LOST 1000     /* with its Python, which has ended */
+#define MG_NURSERY_UNCONFINED 71 /* it could not be confined here */
+#define MG_NURSERY_NOT_BEGUN 72  /* the machine gave no process */
+
+/* How it has ended: its exit status, or minus the signal, or one of these.  False: not heard of
+ * within a second. */
 bool mg_nursery_ended(struct mg_nursery *nursery, uint64_t number, int *status);
 void mg_nursery_look(struct mg_nursery *nursery, struct mg_nursery_info *info);
 

@@ -13,7 +13,8 @@ import socket
 import sys
 
 MESSAGE_MAX = 1 << 16
-PR_SET_PDEATHSIG = 1
+NOT_FORKED, NOT_CONFINED = 72, 71  # how a cell has ended that has not begun
+NICENESS = 10  # servers come first
 USEFUL = ("numpy", "pyarrow", "pandas")  # those that are there
 
 
@@ -40,12 +41,18 @@ class Zygote:
         self.control.send(json.dumps(what).encode())
 
     def begin(self, asked, fd):
-        pid = os.fork()
+        own = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(fd)
+            self.say(event="ended", cell=asked["cell"], status=NOT_FORKED)
+            return
         if pid == 0:
             try:
-                become_cell(fd, asked)
+                become_cell(fd, asked, own)
             finally:
-                os._exit(70)
+                os._exit(NOT_CONFINED)
         os.close(fd)
         self.pids[asked["cell"]] = pid
 
@@ -66,8 +73,10 @@ class Zygote:
         if not data:
             return False
         asked = json.loads(data)
-        if asked["ask"] == "begin":
+        if asked["ask"] == "begin" and fds:
             self.begin(asked, fds[0])
+        elif asked["ask"] == "begin":
+            self.say(event="ended", cell=asked["cell"], status=NOT_FORKED)
         elif asked["ask"] == "end" and asked["cell"] in self.pids:
             os.kill(self.pids[asked["cell"]], signal.SIGKILL)
         return True
@@ -94,12 +103,23 @@ def receive(control):
     return data, list(fds)
 
 
-def become_cell(fd, asked):
+def come_last():
+    """When the machine has no memory left it takes this process before others, and its processor when nobody else wants it."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as f:
+            f.write("1000")
+    except OSError:
+        pass
+    os.nice(NICENESS)
+
+
+def become_cell(fd, asked, parent):
     """In the fork: nothing of the zygote's stays but its loaded modules."""
     import cell
-    import confine
 
-    confine.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    come_last()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()  # else each process draws the same numbers
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     nothing = os.open("/dev/null", os.O_RDWR)
@@ -107,13 +127,14 @@ def become_cell(fd, asked):
         os.dup2(nothing, standard)
     own = os.dup2(fd, 3)
     os.closerange(4, 1 << 16)
-    cell.run(own, asked["limits"])
+    cell.run(own, asked["limits"], parent)
 
 
 def main():
     import confine
 
-    control = socket.socket(fileno=os.dup(0))
+    control = socket.socket(fileno=os.dup2(0, 3, inheritable=False))
+    os.closerange(4, 1 << 16)  # what whoever has started the server has left open
     found = load_useful()
     gc.freeze()
     zygote = Zygote(control)

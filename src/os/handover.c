@@ -69,8 +69,11 @@ int mg_handover_send(int socket, const void *data, size_t size, int fd, struct m
 		memcpy(CMSG_DATA(head), &fd, sizeof fd);
 	}
 	do {
-		sent = sendmsg(socket, &message, MSG_NOSIGNAL);
+		sent = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	} while (sent < 0 && errno == EINTR);
+	if (sent < 0 && errno == EAGAIN) {
+		return mg_error_set(err, MG_E_BUSY, "the other process does not listen");
+	}
 	return sent >= 0 ? 0 : say_lost(errno, err);
 }
 

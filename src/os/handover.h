@@ -18,7 +18,7 @@ int mg_handover_pair(int fds[2], struct mg_error *err);
 int mg_handover_write(int fd, const void *data, size_t size, bool (*stopped)(void *arg), void *arg,
                       struct mg_error *err);
 /* One message over a socket of whole messages (MG_STDIO_SOCKET), and with it a descriptor, which
- * stays the caller's, too; -1: none.  Waits while the other end takes none. */
+ * stays the caller's, too; -1: none.  Does not wait: MG_E_BUSY when the other end takes none. */
 int mg_handover_send(int socket, const void *data, size_t size, int fd, struct mg_error *err);
 /* The next message, into size bytes; *got 0: the other end is gone.  Waits.  A longer one is cut.
  */

@@ -15,7 +15,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct mg_json *tree = NULL;
 	struct mg_json *again = NULL;
 	struct mg_error err;
-	if (mg_json_parse(arena, (const char *)data, size, &tree, &err) == MG_OK) {
+	bool valid = mg_json_valid((const char *)data, size);
+	int code = mg_json_parse(arena, (const char *)data, size, &tree, &err);
+
+	if (valid && code != MG_OK) {
+		abort();
+	}
+	if (code == MG_OK) {
 		struct mg_sb first = { 0 };
 		struct mg_sb second = { 0 };
 		mg_json_print(&first, tree);

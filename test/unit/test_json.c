@@ -228,6 +228,41 @@ static void test_look_ups_forgive(void **state)
 	mg_arena_free(arena);
 }
 
+static bool valid(const char *text)
+{
+	return mg_json_valid(text, strlen(text));
+}
+
+static void test_valid_is_what_the_standard_says(void **state)
+{
+	static const char *const good[] = {
+		"1", "-0.5e+10", "\"\"", "[]", "{}", " [ 1 , [ ] , { \"a\" : [ null ] , \"b\" : true } ] ",
+		"\"\\u00e9\\ud83d\\uDE00\\n\"", "\"\xc3\xa9\"", "0", "{\"a\": 1, \"a\": 2}", "false",
+	};
+	static const char *const bad[] = {
+		"", " ", "1 2", "[1", "1]", "[1,]", "[,1]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{1:2}",
+		"01", "1.", ".5", "1e", "+1", "NaN", "Infinity", "tru", "nulls", "'a'", "\"a", "\"\\x\"",
+		"\"\\u12g4\"", "\"\\ud800\"", "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"\n\"", "\"\xff\"", "[1] x",
+		"1, \"user\": \"root\"", "[}", "{]", "{\"a\":1]",
+	};
+	char deep[2003];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+		assert_true(valid(good[i]));
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		assert_false(valid(bad[i]));
+	}
+	assert_false(mg_json_valid("\"a\0\"", 4));
+	memset(deep, '[', 1000);
+	memset(deep + 1000, ']', 1000);
+	assert_true(mg_json_valid(deep, 2000));
+	memset(deep, '[', 1001);
+	memset(deep + 1001, ']', 1001);
+	assert_false(mg_json_valid(deep, 2002));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -237,6 +272,7 @@ int main(void)
 		cmocka_unit_test(test_every_prefix_is_refused_or_whole),
 		cmocka_unit_test(test_depth_is_limited),
 		cmocka_unit_test(test_look_ups_forgive),
+		cmocka_unit_test(test_valid_is_what_the_standard_says),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
