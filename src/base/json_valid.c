@@ -161,15 +161,15 @@ static bool close_containers(struct scan *scan, bool *more)
 /* *opened: a container in which a value stands. */
 static bool open_container(struct scan *scan, char ends, bool *opened)
 {
+	if (scan->depth == DEPTH_MAX) {
+		return false;
+	}
 	skip_blanks(scan);
 	if (take(scan, ends)) {
 		*opened = false;
 		return true;
 	}
 	*opened = true;
-	if (scan->depth == DEPTH_MAX) {
-		return false;
-	}
 	scan->open[scan->depth++] = ends;
 	return ends != '}' || take_name(scan);
 }
