@@ -27,7 +27,8 @@ enum rule_flags {
 	R_INEXACT = 2, /* only over FLOAT and DOUBLE */
 	R_EXACT = 4,   /* only over integers and decimals */
 	R_SAME_ON_REPLICAS = 8,
-	R_NO_DISTINCT = 16 /* DISTINCT changes nothing */
+	R_NO_DISTINCT = 16, /* DISTINCT changes nothing */
+	R_RANGE = 32        /* of a histogram: only with its range, which tells the edges */
 };
 
 struct agg_rule {
@@ -81,6 +82,14 @@ struct agg_rule {
 		fn "({0}, {1})"
 #define ARG_NULL_PIECES(fn, best) \
 	{ { fn "({0}, {1})%F", T_RESULT, NULL }, { best "({1})%F", T_ARG1, NULL } }, fn "({0}, {1})"
+
+#define NOT_NAN(piece, end) \
+	end "(struct_extract(" piece ", '" end "')) FILTER (WHERE NOT isnan(struct_extract(" piece ", '" end "')))"
+#define MINMAX                                                                         \
+	"struct_pack(\"min\" := coalesce(" NOT_NAN("{0}", "min") ", CAST('nan' AS DOUBLE)), " \
+	"\"max\" := coalesce(" NOT_NAN("{0}", "max") ", CAST('nan' AS DOUBLE)))"
+#define HISTOGRAM(name, args) \
+	{ { name "(" args ")%F", T_RESULT, name "_sum({0})" } }, name "_sum({0})"
 
 static const struct agg_rule rules[] = {
 	{ "count_star", 0, R_SAME_ON_REPLICAS, { { "count(*)%F", T_BIGINT, COUNT_SUM } }, COUNT_SUM },
@@ -154,6 +163,19 @@ static const struct agg_rule rules[] = {
 	{ "covar_pop", 2, R_NUMBER, COVARIANCE_PIECES, "((" MOMENTS_XY ").c / nullif(sum({0}), 0))" },
 	{ "covar_samp", 2, R_NUMBER, COVARIANCE_PIECES,
 	  "((" MOMENTS_XY ").c / nullif(sum({0}) - 1, 0))" },
+	{ "minmax",
+	  1,
+	  R_SAME_ON_REPLICAS | R_NO_DISTINCT,
+	  { { "minmax({0})%F", T_RESULT, MINMAX } },
+	  MINMAX },
+	{ "mg_histogram", 2, R_SAME_ON_REPLICAS | R_RANGE, HISTOGRAM("mg_histogram", "{0}, {1}") },
+	{ "mg_histogram", 3, R_SAME_ON_REPLICAS | R_RANGE, HISTOGRAM("mg_histogram", "{0}, {1}, {2}") },
+	{ "mg_histogram2d", 3, R_SAME_ON_REPLICAS | R_RANGE,
+	  HISTOGRAM("mg_histogram2d", "{0}, {1}, {2}") },
+	{ "mg_histogram2d", 4, R_SAME_ON_REPLICAS | R_RANGE,
+	  HISTOGRAM("mg_histogram2d", "{0}, {1}, {2}, {3}") },
+	{ "mg_histogram_sum", 1, R_SAME_ON_REPLICAS, SELF("mg_histogram_sum") },
+	{ "mg_histogram2d_sum", 1, R_SAME_ON_REPLICAS, SELF("mg_histogram2d_sum") },
 	{ "regr_sxy", 2, R_NUMBER, COVARIANCE_PIECES, "(" MOMENTS_XY ").c" },
 };
 
@@ -161,6 +183,20 @@ static bool is_number(const struct mg_type *type)
 {
 	return mg_type_is_integer(type) || mg_type_is(type, "DECIMAL") || mg_type_is(type, "FLOAT") ||
 	       mg_type_is(type, "DOUBLE");
+}
+
+/* Is there a range among the arguments?  bins are a BIGINT or a list of it. */
+static bool has_range(const struct mg_expr *agg)
+{
+	for (size_t i = 0; i < agg->kid_count; i++) {
+		const struct mg_type *type = agg->kids[i]->type;
+
+		if (mg_type_is(type, "STRUCT") ||
+		    (mg_type_is(type, "LIST") && !mg_type_is(type->children[0], "BIGINT"))) {
+			return true;
+		}
+	}
+	return false;
 }
 
 static bool rule_fits(const struct agg_rule *rule, const struct mg_expr *agg)
@@ -177,6 +213,9 @@ static bool rule_fits(const struct agg_rule *rule, const struct mg_expr *agg)
 				return false;
 			}
 		}
+	}
+	if (rule->flags & R_RANGE && !has_range(agg)) {
+		return false;
 	}
 	if (rule->flags & (R_EXACT | R_INEXACT)) {
 		const struct mg_type *type = agg->kids[0]->type;

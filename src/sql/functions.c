@@ -1,5 +1,5 @@
 /*
- * functions.c - every function of DuckDB 1.5.5, by what a client's text may do with it.
+ * functions.c - every function of DuckDB 1.5.5 and of ours, by what a client's text may do with it.
  *
  * pure       depends on the arguments, the clock or chance alone: text may run in the engine
  * planned    depends on the session or the catalog: the planning database evaluates it
@@ -21,7 +21,8 @@ static const char *const pure_functions[] = {
 	"!__postfix", "!~~", "!~~*", "%", "&", "&&", "*", "**", "+", "-", "->>", "/", "//", "<->",
 	"<<", "<=>", "<@", ">>", "@", "@>", "^", "^@", "abs", "acos", "acosh", "add", "age",
 	"aggregate", "ago", "alias", "any_value", "apply", "approx_count_distinct", "approx_quantile",
-	"approx_top_k", "arbitrary", "arg_max", "arg_max_null", "arg_max_nulls_last", "arg_min",
+	"approx_top_k", "arbitrary", "arcmin", "arcsec", "arg_max", "arg_max_null",
+	"arg_max_nulls_last", "arg_min",
 	"arg_min_null", "arg_min_nulls_last", "argmax", "argmin", "array_agg", "array_aggr",
 	"array_aggregate", "array_append", "array_apply", "array_cat", "array_concat",
 	"array_contains", "array_cosine_distance", "array_cosine_similarity", "array_cross_product",
@@ -38,15 +39,17 @@ static const char *const pure_functions[] = {
 	"cardinality", "cast_to_type", "cbrt", "ceil", "ceiling", "century", "char_length",
 	"character_length", "chr", "concat", "concat_ws", "constant_or_null", "contains", "corr",
 	"cos", "cosh", "cot", "count", "count_if", "count_star", "countif", "covar_pop", "covar_samp",
-	"create_sort_key", "cume_dist", "current_date", "current_localtime", "current_localtimestamp",
+	"create_sort_key", "crossmatch", "cume_dist", "current_date", "current_localtime",
+	"current_localtimestamp",
 	"current_time", "current_timestamp", "damerau_levenshtein", "date_add", "date_diff",
 	"date_part", "date_sub", "date_trunc", "datediff", "datepart", "datesub", "datetrunc", "day",
 	"dayname", "dayofmonth", "dayofweek", "dayofyear", "days_in_month", "decade", "decode",
-	"degrees", "dense_rank", "divide", "editdist3", "element_at", "encode", "ends_with",
+	"degree", "degrees", "dense_rank", "divide", "editdist3", "element_at", "encode", "ends_with",
 	"entropy", "enum_code", "enum_first", "enum_last", "enum_range", "enum_range_boundary",
 	"epoch", "epoch_ms", "epoch_ns", "epoch_us", "equi_width_bins", "era", "error", "even", "exp",
 	"factorial", "favg", "fdiv", "fill", "filter", "first", "first_value", "flatten", "floor",
-	"fmod", "format", "format_bytes", "formatreadabledecimalsize", "formatreadablesize",
+	"flux2mag", "fmod", "format", "format_bytes", "formatreadabledecimalsize",
+	"formatreadablesize",
 	"from_base64", "from_binary", "from_hex", "from_json", "from_json_strict", "fsum", "gamma",
 	"gcd", "gen_random_uuid", "generate_series", "generate_subscripts", "geomean",
 	"geometric_mean", "get_bit", "get_current_time", "get_current_timestamp", "grade_up",
@@ -79,8 +82,10 @@ static const char *const pure_functions[] = {
 	"make_timestamp_ns", "make_timestamptz", "map", "map_concat", "map_contains",
 	"map_contains_entry", "map_contains_value", "map_entries", "map_extract", "map_extract_value",
 	"map_from_entries", "map_keys", "map_values", "max", "max_by", "md5", "md5_number",
-	"md5_number_lower", "md5_number_upper", "mean", "median", "microsecond", "millennium",
-	"millisecond", "min", "min_by", "minute", "mismatches", "mod", "mode", "month", "monthname",
+	"md5_number_lower", "md5_number_upper", "mean", "median", "mg_histogram",
+	"mg_histogram2d", "mg_histogram2d_sum", "mg_histogram_sum", "microsecond", "millennium",
+	"millisecond", "min", "min_by", "minmax", "minute", "mismatches", "mod", "mode", "month",
+	"monthname",
 	"multiply", "nanosecond", "nextafter", "nfc_normalize", "normalized_interval",
 	"not_ilike_escape", "not_like_escape", "now", "nth_value", "ntile", "nullif", "octet_length",
 	"ord", "parse_dirname", "parse_dirpath", "parse_filename", "parse_formatted_bytes",
@@ -282,4 +287,28 @@ enum mg_function_class mg_table_function_class(const char *name)
 		return MG_FUNCTION_PLANNED;
 	}
 	return IN(lower, denied_tables) ? MG_FUNCTION_DENIED : MG_FUNCTION_UNKNOWN;
+}
+
+/* ---- named arguments ---- */
+
+struct named {
+	const char *function;
+	const char *arguments[3];
+};
+
+/* Ours of several arguments.  DuckDB tells them apart by place and type, and reads no name. */
+static const struct named named[] = {
+	{ "crossmatch", { NULL } },
+	{ "mg_histogram", { "bins", "range", NULL } },
+	{ "mg_histogram2d", { "bins", "range", NULL } },
+};
+
+const char *const *mg_function_arguments(const char *name)
+{
+	for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
+		if (mg_text_eq_nocase(named[i].function, name)) {
+			return named[i].arguments;
+		}
+	}
+	return NULL;
 }

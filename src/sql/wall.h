@@ -58,5 +58,8 @@ int mg_wall_no_function(const char *name, struct mg_error *err);
 
 enum mg_function_class mg_function_class(const char *name); /* scalars, aggregates, macros */
 enum mg_function_class mg_table_function_class(const char *name);
+/* Names that arguments of a function of ours may have (NULL-ended); NULL: it is none of those whose
+ * names anybody looks at. */
+const char *const *mg_function_arguments(const char *name);
 
 #endif

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define AGGREGATE_BYTES (UINT64_C(4) << 30) /* a quarter of it, where nothing is set */
+
 const char *mg_duck_version(void)
 {
 	return duckdb_library_version();
@@ -75,6 +77,20 @@ static int config_fill(duckdb_config config, const struct mg_duck_options *optio
 	return rc;
 }
 
+/* What every instance knows: the planning database binds it, nodes run it. */
+static int register_all(struct mg_duck *duck, duckdb_connection con, struct mg_error *err)
+{
+	int rc = mg_duck__register_functions(duck, con, err);
+
+	rc = rc ? rc : mg_duck__register_exchange(duck, con, err);
+	rc = rc ? rc : mg_duck__register_feed(duck, con, err);
+	rc = rc ? rc : mg_duck__register_keys(duck, con, err);
+	rc = rc ? rc : mg_duck__register_minmax(con, err);
+	rc = rc ? rc : mg_duck__register_histograms(duck, con, err);
+	rc = rc ? rc : mg_duck__register_histogram_sums(duck, con, err);
+	return rc ? rc : mg_duck__register_sky(con, err);
+}
+
 int mg_duck_open(struct mg_duck **out, const struct mg_duck_options *options, struct mg_error *err)
 {
 	if (strcmp(duckdb_library_version(), "v1.5.5") != 0) {
@@ -89,6 +105,9 @@ int mg_duck_open(struct mg_duck **out, const struct mg_duck_options *options, st
 	int rc = 0;
 	pthread_mutex_init(&duck->lock, NULL);
 	duck->lossless = options->lossless_arrow;
+	duck->aggregate_bytes_max = (size_t)(options->memory_bytes ? options->memory_bytes
+	                                                           : AGGREGATE_BYTES) /
+	                            4;
 	if (duckdb_create_config(&config) != DuckDBSuccess) {
 		rc = mg_error_set(err, MG_E_NOMEM, "cannot configure the engine");
 		goto out;
@@ -106,16 +125,7 @@ int mg_duck_open(struct mg_duck **out, const struct mg_duck_options *options, st
 		rc = mg_error_set(err, MG_E_INTERNAL, "cannot connect to the engine");
 		goto out;
 	}
-	rc = mg_duck__register_functions(duck, con, err);
-	if (rc == 0) {
-		rc = mg_duck__register_exchange(duck, con, err);
-	}
-	if (rc == 0) {
-		rc = mg_duck__register_feed(duck, con, err);
-	}
-	if (rc == 0) {
-		rc = mg_duck__register_keys(duck, con, err);
-	}
+	rc = register_all(duck, con, err);
 out:
 	if (con) {
 		duckdb_disconnect(&con);

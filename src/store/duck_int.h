@@ -22,6 +22,9 @@ struct mg_duck {
 	struct mg_duck_conn *conns;
 	bool lossless;
 	_Atomic(const struct mg_duck_keys *) keys; /* of kv(); or NULL */
+	/* Of the states of our aggregates, which DuckDB does not count. */
+	atomic_size_t aggregate_bytes;
+	size_t aggregate_bytes_max;
 };
 
 /* Owner: one thread at a time; context and failure are also read by DuckDB's threads under lock. */
@@ -143,6 +146,12 @@ int mg_duck__register_functions(struct mg_duck *duck, duckdb_connection con, str
 int mg_duck__register_exchange(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
 int mg_duck__register_keys(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
 int mg_duck__register_feed(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
+/* duck_histogram.c, duck_histogram_sum.c, duck_minmax.c, duck_sky.c */
+int mg_duck__register_histograms(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
+int mg_duck__register_histogram_sums(struct mg_duck *duck, duckdb_connection con,
+                                     struct mg_error *err);
+int mg_duck__register_minmax(duckdb_connection con, struct mg_error *err);
+int mg_duck__register_sky(duckdb_connection con, struct mg_error *err);
 
 /* tpch_shim.cpp: 0, or 1 with a text in message. */
 int mg_tpch_shim_register(void *database, char *message, size_t size);
