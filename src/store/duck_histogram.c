@@ -163,7 +163,8 @@ static void update(duckdb_function_info info, duckdb_data_chunk input,
 	idx_t rows = duckdb_data_chunk_get_size(input);
 
 	for (idx_t row = 0; row < rows; row++) {
-		const char *wrong = add_row(overload, input, row, mg_histogram__of(states[row]));
+		struct mg_histogram **histogram = mg_histogram__of(states[mg_aggregate_shim_row(row)]);
+		const char *wrong = add_row(overload, input, row, histogram);
 
 		if (wrong) {
 			duckdb_aggregate_function_set_error(info, wrong);
@@ -224,7 +225,8 @@ static bool add_overload(struct mg_duck *duck, duckdb_aggregate_function_set set
 	                                        update, mg_histogram__combine_all,
 	                                        mg_histogram__finalize);
 	duckdb_aggregate_function_set_destructor(function, mg_histogram__destroy);
-	bool added = duckdb_add_aggregate_function_to_set(set, function) == DuckDBSuccess;
+	bool added = mg_aggregate_shim_prepare(function) &&
+	             duckdb_add_aggregate_function_to_set(set, function) == DuckDBSuccess;
 
 	duckdb_destroy_logical_type(&returns);
 	duckdb_destroy_aggregate_function(&function);

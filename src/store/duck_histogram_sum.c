@@ -105,7 +105,7 @@ static void update(duckdb_function_info info, duckdb_data_chunk input, size_t ax
 	idx_t rows = duckdb_data_chunk_get_size(input);
 
 	for (idx_t row = 0; row < rows; row++) {
-		struct mg_histogram **into = mg_histogram__of(states[row]);
+		struct mg_histogram **into = mg_histogram__of(states[mg_aggregate_shim_row(row)]);
 		const char *wrong = NULL;
 
 		if (has_null(vector, row, 1)) {
@@ -148,7 +148,8 @@ static int define(struct mg_duck *duck, duckdb_connection con, const char *name,
 	duckdb_aggregate_function_set_functions(function, mg_histogram__size, mg_histogram__init, run,
 	                                        mg_histogram__combine_all, mg_histogram__finalize);
 	duckdb_aggregate_function_set_destructor(function, mg_histogram__destroy);
-	if (duckdb_register_aggregate_function(con, function) != DuckDBSuccess) {
+	if (!mg_aggregate_shim_prepare(function) ||
+	    duckdb_register_aggregate_function(con, function) != DuckDBSuccess) {
 		rc = mg_error_set(err, MG_E_INTERNAL, "cannot register the function \"%s\"", name);
 	}
 	duckdb_destroy_logical_type(&type);

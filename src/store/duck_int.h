@@ -156,6 +156,11 @@ int mg_duck__register_sky(duckdb_connection con, struct mg_error *err);
 /* tpch_shim.cpp: 0, or 1 with a text in message. */
 int mg_tpch_shim_register(void *database, char *message, size_t size);
 
+/* aggregate_shim.cpp: before an aggregate is registered; false: this DuckDB is another one.  In its
+ * update the state of a row is states[mg_aggregate_shim_row(row)]. */
+bool mg_aggregate_shim_prepare(void *function);
+size_t mg_aggregate_shim_row(size_t row);
+
 /* now_shim.cpp: false when no transaction is open. */
 bool mg_now_shim_set(void *connection, int64_t us);
 

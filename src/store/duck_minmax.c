@@ -51,7 +51,7 @@ static void update(duckdb_function_info info, duckdb_data_chunk input,
 		bool valid = !validity || duckdb_validity_row_is_valid(validity, row);
 
 		if (valid && isfinite(values[row])) {
-			take(of(states[row]), values[row] + 0.0, values[row] + 0.0);
+			take(of(states[mg_aggregate_shim_row(row)]), values[row] + 0.0, values[row] + 0.0);
 		}
 	}
 }
@@ -95,7 +95,8 @@ int mg_duck__register_minmax(duckdb_connection con, struct mg_error *err)
 	duckdb_aggregate_function_set_functions(function, size, init, update, combine, finalize);
 	/* Without it DuckDB leaves out rows of NULL itself, by a copy of the others. */
 	duckdb_aggregate_function_set_special_handling(function);
-	if (duckdb_register_aggregate_function(con, function) != DuckDBSuccess) {
+	if (!mg_aggregate_shim_prepare(function) ||
+	    duckdb_register_aggregate_function(con, function) != DuckDBSuccess) {
 		rc = mg_error_set(err, MG_E_INTERNAL, "cannot register the function \"minmax\"");
 	}
 	duckdb_destroy_logical_type(&number);
