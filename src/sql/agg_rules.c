@@ -83,11 +83,11 @@ struct agg_rule {
 #define ARG_NULL_PIECES(fn, best) \
 	{ { fn "({0}, {1})%F", T_RESULT, NULL }, { best "({1})%F", T_ARG1, NULL } }, fn "({0}, {1})"
 
-#define NOT_NAN(piece, end) \
-	end "(struct_extract(" piece ", '" end "')) FILTER (WHERE NOT isnan(struct_extract(" piece ", '" end "')))"
-#define MINMAX                                                                         \
-	"struct_pack(\"min\" := coalesce(" NOT_NAN("{0}", "min") ", CAST('nan' AS DOUBLE)), " \
-	"\"max\" := coalesce(" NOT_NAN("{0}", "max") ", CAST('nan' AS DOUBLE)))"
+/* NaN: that participant had no finite value. */
+#define NOT_NAN(end)                                                        \
+	"coalesce(" end "(struct_extract({0}, '" end "')) FILTER (WHERE NOT "   \
+	"isnan(struct_extract({0}, '" end "'))), CAST('nan' AS DOUBLE))"
+#define MINMAX "struct_pack(\"min\" := " NOT_NAN("min") ", \"max\" := " NOT_NAN("max") ")"
 #define HISTOGRAM(name, args) \
 	{ { name "(" args ")%F", T_RESULT, name "_sum({0})" } }, name "_sum({0})"
 

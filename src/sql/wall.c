@@ -260,46 +260,55 @@ static bool is_open_setting(const struct mg_json *json)
 	return text_in(member(value, "value"), open);
 }
 
-/* Is the value of the argument plainly of another kind?  The types alone tell bins and range apart,
- * so one would be taken for the other. */
-static bool is_of_other_kind(const char *argument, const char *function, const struct mg_json *value)
+/* What a named argument must be, if its value plainly is something else; or NULL.  The types alone
+ * tell bins and range apart, so one would be taken for the other. */
+static const char *must_be(const char *function, const char *argument, const struct mg_json *value)
 {
-	bool list = mg_text_eq(member(value, "function_name"), "list_value");
-
-	if (mg_text_eq_nocase(argument, "bins")) {
-		return list && !mg_text_eq_nocase(function, "mg_histogram2d");
+	if (!mg_text_eq_nocase(argument, "bins")) {
+		return mg_text_eq(member(value, "class"), "CONSTANT") ? "[low, high]" : NULL;
 	}
-	return mg_text_eq(member(value, "class"), "CONSTANT");
+	return mg_text_eq(member(value, "function_name"), "list_value") &&
+	               !mg_text_eq_nocase(function, "mg_histogram2d")
+	           ? "a number"
+	           : NULL;
 }
 
-/* The names in f(x, name := y), which DuckDB ignores. */
+/* The name in f(x, name := value), which DuckDB ignores. */
+static int check_argument(struct walker *walker, const char *function, const char *const *names,
+                          const struct mg_json *value)
+{
+	const char *name = member(value, "alias");
+
+	if (!*name) {
+		return 0;
+	}
+	if (!text_in(name, names)) {
+		mg_error_set(walker->err, MG_E_BIND, "function \"%s\" has no argument named \"%s\"",
+		             function, name);
+		mg_error_hint(walker->err, *names ? "It has bins := and range := ."
+		                                  : "Its arguments have no names.");
+		return MG_E_BIND;
+	}
+	const char *wanted = must_be(function, name, value);
+
+	return wanted ? mg_error_set(walker->err, MG_E_BIND, "\"%s\" of function \"%s\" must be %s",
+	                             name, function, wanted)
+	              : 0;
+}
+
 static int check_arguments(struct walker *walker, const struct mg_json *json)
 {
 	const char *function = member(json, "function_name");
 	const char *const *names = mg_function_arguments(function);
-	struct mg_error *err = walker->err;
+	int code = 0;
 
 	if (!names) {
 		return 0;
 	}
 	mg_json_each(kid, mg_json_get(json, "children")) {
-		const char *name = member(kid, "alias");
-
-		if (*name && !text_in(name, names)) {
-			mg_error_set(err, MG_E_BIND, "function \"%s\" has no argument named \"%s\"", function,
-			             name);
-			mg_error_hint(err, *names ? "It may be given bins := and range := ."
-			                          : "Its arguments have no names.");
-			return MG_E_BIND;
-		}
-		if (*name && is_of_other_kind(name, function, kid)) {
-			mg_error_set(err, MG_E_BIND, "\"%s\" of function \"%s\" is something else", name,
-			             function);
-			mg_error_hint(err, "bins := 50, range := [low, high].");
-			return MG_E_BIND;
-		}
+		code = code ? code : check_argument(walker, function, names, kid);
 	}
-	return 0;
+	return code;
 }
 
 static int walk_function(struct walker *walker, const struct mg_json *json,

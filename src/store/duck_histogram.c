@@ -133,43 +133,100 @@ static const char *read_argument(char kind, duckdb_vector vector, idx_t row,
 
 /* ---- rows ---- */
 
-static const char *add_row(const struct overload *overload, duckdb_data_chunk input, idx_t row,
-                           struct mg_histogram **histogram)
-{
-	struct mg_histogram_spec spec = { .axes = overload->axes,
-		                              .bins = { MG_HISTOGRAM_BINS, MG_HISTOGRAM_BINS } };
-	double values[MG_HISTOGRAM_AXES];
-	const char *wrong = NULL;
+/* What was read of the row before: most calls have the same bins and range for all rows. */
+struct rows {
+	const struct overload *overload;
+	duckdb_vector values[MG_HISTOGRAM_AXES];
+	duckdb_vector arguments[2];
+	idx_t last;                          /* the row that spec is of; UINT64_MAX: none */
+	struct mg_histogram_spec spec;
+	const struct mg_histogram *checked; /* it has this spec */
+};
 
-	for (size_t i = 0; !wrong && overload->arguments[i]; i++) {
-		wrong = read_argument(overload->arguments[i],
-		                      duckdb_data_chunk_get_vector(input, overload->axes + i), row, &spec);
+/* The same bytes in the vector itself: the same number, or the same place in a list's child. */
+static bool same_argument(char kind, duckdb_vector vector, idx_t a, idx_t b)
+{
+	if (kind == 'm' || duckdb_vector_get_validity(vector)) {
+		return false;
 	}
+	if (kind == 'n') {
+		const int64_t *numbers = duckdb_vector_get_data(vector);
+
+		return numbers[a] == numbers[b];
+	}
+	return list_at(vector, a).offset == list_at(vector, b).offset &&
+	       list_at(vector, a).length == list_at(vector, b).length;
+}
+
+static bool same_as_last(const struct rows *rows, idx_t row)
+{
+	const char *kinds = rows->overload->arguments;
+	bool same = rows->last != UINT64_MAX;
+
+	for (size_t i = 0; same && kinds[i]; i++) {
+		same = same_argument(kinds[i], rows->arguments[i], rows->last, row);
+	}
+	return same;
+}
+
+static const char *read_spec(struct rows *rows, idx_t row)
+{
+	const char *kinds = rows->overload->arguments, *wrong = NULL;
+
+	if (same_as_last(rows, row)) {
+		return NULL;
+	}
+	rows->spec = (struct mg_histogram_spec){ .axes = rows->overload->axes,
+		                                     .bins = { MG_HISTOGRAM_BINS, MG_HISTOGRAM_BINS } };
+	for (size_t i = 0; !wrong && kinds[i]; i++) {
+		wrong = read_argument(kinds[i], rows->arguments[i], row, &rows->spec);
+	}
+	rows->last = row;
+	rows->checked = NULL;
+	return wrong;
+}
+
+static const char *add_row(struct rows *rows, idx_t row, struct mg_histogram **histogram)
+{
+	double values[MG_HISTOGRAM_AXES];
+	const char *wrong = read_spec(rows, row);
+
 	if (!wrong && !*histogram) {
-		wrong = mg_histogram__new(overload->duck, &spec, histogram);
-	} else if (!wrong && !mg_histogram__same(&spec, &(*histogram)->spec)) {
+		wrong = mg_histogram__new(rows->overload->duck, &rows->spec, histogram);
+	} else if (!wrong && *histogram != rows->checked &&
+	           !mg_histogram__same(&rows->spec, &(*histogram)->spec)) {
 		wrong = mg_histogram_differs;
 	}
-	for (size_t i = 0; i < overload->axes; i++) {
-		values[i] = number_at(duckdb_data_chunk_get_vector(input, i), row);
+	if (wrong) {
+		return wrong;
 	}
-	return wrong ? wrong : mg_histogram__add(*histogram, values);
+	rows->checked = *histogram;
+	for (size_t i = 0; i < rows->overload->axes; i++) {
+		values[i] = number_at(rows->values[i], row);
+	}
+	return mg_histogram__add(*histogram, values);
 }
 
 static void update(duckdb_function_info info, duckdb_data_chunk input,
                    duckdb_aggregate_state *states)
 {
-	const struct overload *overload = duckdb_aggregate_function_get_extra_info(info);
-	idx_t rows = duckdb_data_chunk_get_size(input);
+	struct rows rows = { .overload = duckdb_aggregate_function_get_extra_info(info),
+		                 .last = UINT64_MAX };
+	idx_t count = duckdb_data_chunk_get_size(input);
+	size_t axes = rows.overload->axes;
+	const char *wrong = NULL;
 
-	for (idx_t row = 0; row < rows; row++) {
-		struct mg_histogram **histogram = mg_histogram__of(states[mg_aggregate_shim_row(row)]);
-		const char *wrong = add_row(overload, input, row, histogram);
-
-		if (wrong) {
-			duckdb_aggregate_function_set_error(info, wrong);
-			return;
-		}
+	for (size_t i = 0; i < axes; i++) {
+		rows.values[i] = duckdb_data_chunk_get_vector(input, i);
+	}
+	for (size_t i = 0; rows.overload->arguments[i]; i++) {
+		rows.arguments[i] = duckdb_data_chunk_get_vector(input, axes + i);
+	}
+	for (idx_t row = 0; !wrong && row < count; row++) {
+		wrong = add_row(&rows, row, mg_histogram__of(states[mg_aggregate_shim_row(row)]));
+	}
+	if (wrong) {
+		duckdb_aggregate_function_set_error(info, wrong);
 	}
 }
 

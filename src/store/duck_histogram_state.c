@@ -110,7 +110,8 @@ static const char *set_range(struct mg_histogram *histogram)
 		if (!axis->edges) {
 			return no_memory;
 		}
-		const char *wrong = mg_bins_set(axis, histogram->spec.range[i][0], histogram->spec.range[i][1]);
+		const double *range = histogram->spec.range[i];
+		const char *wrong = mg_bins_set(axis, range[0], range[1]);
 
 		if (wrong) {
 			return wrong;

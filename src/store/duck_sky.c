@@ -22,7 +22,7 @@
 struct matcher {
 	double *targets; /* as they were given, axes numbers each */
 	size_t count, axes;
-	struct mg_sky_tree *tree;    /* of them; NULL: none yet */
+	struct mg_sky_tree *tree; /* of them; NULL: none yet */
 	struct mg_sky_found found;
 };
 
@@ -100,34 +100,54 @@ static struct mg_sky_tree *plant(const double *targets, size_t count, size_t axe
 	return tree;
 }
 
-/* The tree of the row's targets is the matcher's. */
+/* Are they those of the matcher's tree?  NaN is as good as another NaN. */
+static bool same_targets(const struct matcher *matcher, duckdb_vector list, duckdb_list_entry entry,
+                         size_t axes)
+{
+	double target[3];
+
+	if (!matcher->tree || matcher->count != entry.length || matcher->axes != axes) {
+		return false;
+	}
+	for (size_t i = 0; i < entry.length; i++) {
+		const double *mine = &matcher->targets[i * axes];
+
+		if (!read_numbers(list, entry.offset + i, axes, target)) {
+			return false;
+		}
+		for (size_t k = 0; k < axes; k++) {
+			if (!(target[k] == mine[k]) && !(isnan(target[k]) && isnan(mine[k]))) {
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+/* The matcher's tree becomes that of the row's targets. */
 static const char *take_targets(struct matcher *matcher, duckdb_vector vector, idx_t row,
                                 size_t axes)
 {
+	duckdb_vector list = duckdb_list_vector_get_child(vector);
 	duckdb_list_entry entry = list_at(vector, row);
 	size_t count = entry.length;
-	double *targets = mg_try_alloc((count * axes + 1) * sizeof *targets);
 
-	if (!targets) {
-		return no_memory;
-	}
-	for (size_t i = 0; i < count; i++) {
-		if (!read_numbers(duckdb_list_vector_get_child(vector), entry.offset + i, axes,
-		                  &targets[i * axes])) {
-			mg_free(targets);
-			return "each target must have as many numbers as the coordinate, 2 or 3";
-		}
-	}
-	if (matcher->tree && matcher->count == count && matcher->axes == axes &&
-	    memcmp(matcher->targets, targets, count * axes * sizeof *targets) == 0) {
-		mg_free(targets);
+	if (same_targets(matcher, list, entry, axes)) {
 		return NULL;
 	}
 	matcher_clear(matcher);
-	matcher->targets = targets;
+	matcher->targets = mg_try_alloc((count * axes + 1) * sizeof *matcher->targets);
 	matcher->count = count;
 	matcher->axes = axes;
-	matcher->tree = plant(targets, count, axes);
+	if (!matcher->targets) {
+		return no_memory;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (!read_numbers(list, entry.offset + i, axes, &matcher->targets[i * axes])) {
+			return "each target must have as many numbers as the coordinate, 2 or 3";
+		}
+	}
+	matcher->tree = plant(matcher->targets, count, axes);
 	return matcher->tree ? NULL : no_memory;
 }
 

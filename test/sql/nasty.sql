@@ -322,3 +322,18 @@ select coalesce(x.g, y.g), x.n, y.m from (select g, count(distinct k) n from a g
 select name, sum(val) from (unpivot (select k::bigint k, g::bigint g from a) on k, g into name name value val) u group by name;
 select sum(extract(day from iv)), max(iv), min(iv + interval 1 hour) from ty;
 select x.id, union_tag(x.u) t, x.u is null, x.u.t is null from (select id, union_value(t := s)::union(n integer, t varchar) u from a order by id limit 60) x;
+select g, minmax(f), minmax(f) filter (where b), minmax(id), minmax(d) from a group by g;
+select minmax(f), minmax(k), minmax(null::double) from a where id < 0;
+select mg_histogram(f, bins := 7, range := [0, 97]), mg_histogram(id, range := [0, 3000]), mg_histogram(d, bins := 3), sum(g) from a;
+select g, mg_histogram(f, bins := 5, range := [10, 20]), mg_histogram(f, bins := 5), mg_histogram2d(f, d, bins := [2, 3], range := [[0, 97], [0, 150]]) from a group by g;
+select mg_histogram(distinct g, bins := 13, range := [0, 13]), count(distinct g), minmax(distinct g) from a;
+select g, mg_histogram(f, bins := 5, range := [0, 97]), count(distinct s) from a group by g;
+select mg_histogram(f, bins := 4, range := [0, 97]) filter (where b), mg_histogram2d(f, id) filter (where g = 3) from a;
+select s, g, mg_histogram(f, bins := 2, range := [0, 97]) from a group by grouping sets ((s), (g), ()) order by all;
+select id, minmax(f) over (partition by g), mg_histogram(id, bins := 2, range := [0, 3000]) over (partition by g order by id rows between 3 preceding and current row) from a;
+select mg_histogram(f, bins := 6, range := (select minmax(f) from a where g < 5)) from a where g < 5;
+select g, mg_histogram(f, bins := 3, range := [r.m.min, r.m.max]) from a, (select minmax(f) m from a) r group by g;
+select mg_histogram_sum(h), mg_histogram2d_sum(i) from (select g, mg_histogram(f, bins := 8, range := [0, 97]) h, mg_histogram2d(f, id, bins := 2, range := [[0, 97], [0, 3000]]) i from a group by g);
+select mg_histogram(x.f, bins := 4, range := [0, 97]), mg_histogram(b.d, bins := 5, range := [0, 50]) from a x left join b on x.k = b.k;
+select id, crossmatch([f, g], [[0.5, 1], [3, 2], [4, 1]], 0.5), degree(f), arcmin(), arcsec(g), flux2mag(f) from a;
+select id, unnest(crossmatch([cos(f), sin(f), 0], (select list([cos(id), sin(id), 0] order by id) from c), degree(2))) from a;

@@ -472,6 +472,19 @@ static void test_errors_keep_the_engines_words(void **state)
 	mg_arena_free(arena);
 }
 
+static void test_names_of_arguments(void **state)
+{
+	(void)state;
+	denied("SELECT mg_histogram(a, bins := 3, range := [0, 1]) FROM t", 0);
+	denied("SELECT mg_histogram2d(a, a, range := [[0, 1], [0, 1]], BINS := [3, 4]) FROM t", 0);
+	denied("SELECT mg_histogram(a, bin := 3) FROM t", MG_E_BIND);
+	denied("SELECT mg_histogram(a, bin := 3) OVER () FROM t", MG_E_BIND);
+	denied("SELECT 1 FROM (SELECT 1 + mg_histogram(a, range := 3).counts[1] FROM t)", MG_E_BIND);
+	denied("SELECT mg_histogram(a, bins := [0, 1]) FROM t", MG_E_BIND);
+	denied("SELECT crossmatch(targets := [[a, a]], coord := [a, a], 1) FROM t", MG_E_BIND);
+	denied("SELECT sum(x := a) FROM t", 0); /* as DuckDB */
+}
+
 static void test_planning_ends_in_time(void **state)
 {
 	struct answer answer;
@@ -529,6 +542,7 @@ int main(void)
 		cmocka_unit_test(test_text_that_runs_only_as_a_plan),
 		cmocka_unit_test(test_catalog_questions),
 		cmocka_unit_test(test_errors_keep_the_engines_words),
+		cmocka_unit_test(test_names_of_arguments),
 		cmocka_unit_test(test_planning_ends_in_time),
 		cmocka_unit_test(test_every_function_is_on_a_list),
 	};
