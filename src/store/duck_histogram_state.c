@@ -16,29 +16,42 @@ const char mg_histogram_differs[] = "bins and range must be the same for all row
 
 /* ---- memory ---- */
 
-static void *take(struct mg_histogram *histogram, size_t bytes)
+/* Counts bytes as the histogram's, until it is freed. */
+static bool reserve(struct mg_histogram *histogram, size_t bytes)
 {
 	struct mg_duck *duck = histogram->duck;
 
 	if (atomic_fetch_add(&duck->aggregate_bytes, bytes) + bytes > duck->aggregate_bytes_max) {
 		atomic_fetch_sub(&duck->aggregate_bytes, bytes);
+		return false;
+	}
+	histogram->bytes += bytes;
+	return true;
+}
+
+static void release(struct mg_histogram *histogram, size_t bytes)
+{
+	atomic_fetch_sub(&histogram->duck->aggregate_bytes, bytes);
+	histogram->bytes -= bytes;
+}
+
+static void *take(struct mg_histogram *histogram, size_t bytes)
+{
+	if (!reserve(histogram, bytes)) {
 		return NULL;
 	}
 	void *memory = mg_try_alloc(bytes);
 
 	if (!memory) {
-		atomic_fetch_sub(&duck->aggregate_bytes, bytes);
-		return NULL;
+		release(histogram, bytes);
 	}
-	histogram->bytes += bytes;
 	return memory;
 }
 
 static void give(struct mg_histogram *histogram, void *memory, size_t bytes)
 {
 	if (memory) {
-		atomic_fetch_sub(&histogram->duck->aggregate_bytes, bytes);
-		histogram->bytes -= bytes;
+		release(histogram, bytes);
 		mg_free(memory);
 	}
 }
@@ -125,6 +138,17 @@ static const char *set_range(struct mg_histogram *histogram)
 	return NULL;
 }
 
+/* The answer of each group will be as large, whatever its values are. */
+static const char *foresee(struct mg_histogram *histogram)
+{
+	size_t numbers = histogram->cells;
+
+	for (size_t i = 0; i < histogram->spec.axes; i++) {
+		numbers += histogram->axes[i].count + 1;
+	}
+	return reserve(histogram, numbers * sizeof(double)) ? NULL : no_memory;
+}
+
 const char *mg_histogram__new(struct mg_duck *duck, const struct mg_histogram_spec *spec,
                               struct mg_histogram **out)
 {
@@ -147,7 +171,7 @@ const char *mg_histogram__new(struct mg_duck *duck, const struct mg_histogram_sp
 		return no_memory;
 	}
 	*histogram = bare;
-	const char *wrong = spec->ranged ? set_range(histogram) : NULL;
+	const char *wrong = spec->ranged ? set_range(histogram) : foresee(histogram);
 
 	if (wrong) {
 		mg_histogram__free(histogram);

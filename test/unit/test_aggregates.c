@@ -143,6 +143,8 @@ static void test_memory_ends(void **state)
 	      "too much memory for a histogram");
 	fails("SELECT i, mg_histogram(i, 1000, [0, 1]) FROM range(100000) t(i) GROUP BY i",
 	      "too much memory for a histogram");
+	fails("SELECT i, mg_histogram(i, 10000) FROM range(1000) t(i) GROUP BY i",
+	      "too much memory for a histogram");
 	fails("SELECT mg_histogram(i, 10, [0, i]) FROM range(100000) t(i)", "must be the same");
 	assert_int_equal(atomic_load(&duck->aggregate_bytes), 0);
 	answers("SELECT (mg_histogram(i, 3)).counts::VARCHAR FROM range(300000) t(i)",
