@@ -51,7 +51,8 @@ static char *large;    /* a value of 1 MiB */
 
 static int compare(struct mg_str a, struct mg_str b)
 {
-	int order = memcmp(a.ptr, b.ptr, a.len < b.len ? a.len : b.len);
+	size_t both = a.len < b.len ? a.len : b.len;
+	int order = both ? memcmp(a.ptr, b.ptr, both) : 0;
 
 	return order ? order : (a.len > b.len) - (a.len < b.len);
 }

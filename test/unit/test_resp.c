@@ -124,8 +124,8 @@ static void test_limits(void **state)
 	static char line[MG_RESP_LINE_MAX + 2];
 
 	(void)state;
-	expect_len(few, "*2\r\n$3\r\nGET\r\n$5\r\nabcde\r\n", 26, "GET|abcde;");
-	expect_len(few, "*2\r\n$4\r\nMGET\r\n$5\r\nabcde\r\n", 27,
+	expect_len(few, "*2\r\n$3\r\nGET\r\n$5\r\nabcde\r\n", 24, "GET|abcde;");
+	expect_len(few, "*2\r\n$4\r\nMGET\r\n$5\r\nabcde\r\n", 25,
 	           "!Protocol error: invalid bulk length");
 	expect_len(few, "*3\r\n", 4, "!Protocol error: invalid multibulk length");
 	few.strangers = true;
