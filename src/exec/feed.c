@@ -13,7 +13,7 @@
 #include <string.h>
 
 enum {
-	RECORDS_A_TURN = 256, /* of one shard */
+	RECORDS_A_TURN = 256, /* of one shard, and the rest of what was committed with the last one */
 	TOKEN_MS = 200,       /* between tokens, while there are changes */
 	WAIT_MS = 1000,       /* who is stopped without a kick */
 };
@@ -317,15 +317,16 @@ static int read_record(struct mg_feed *feed, size_t i, bool *more, struct mg_err
 	return code;
 }
 
-/* A part of what the shard has, and to the end of an entry when the feed is full; *more: there may
- * be more now. */
+/* A part of what the shard has, and on to a place between entries, as a token may be told next: who
+ * goes on from one that lies before the entry would hear its changes twice.  *more: there may be
+ * more now. */
 static int read_shard(struct mg_feed *feed, size_t i, bool *more, struct mg_error *err)
 {
 	struct mg_feed_shard *shard = &feed->shards[i];
 	int code = 0;
 
 	*more = !shard->over;
-	for (int count = 0; !code && *more && count < RECORDS_A_TURN; count++) {
+	for (int count = 0; !code && *more && (count < RECORDS_A_TURN || shard->telling); count++) {
 		if (is_full(feed) && !shard->telling) {
 			break;
 		}
