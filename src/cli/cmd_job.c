@@ -109,7 +109,7 @@ static void print_result(const struct mg_json *result, bool as_json)
 
 /* ---- what the server has answered ---- */
 
-enum { STILL_RUNS = 5, INTERRUPTED = 130, LOOK_MS = 200 };
+enum { NO_CONNECTION = 2, STILL_RUNS = 5, INTERRUPTED = 130, LOOK_MS = 200 };
 
 static bool wants_json(const struct mg_options *options)
 {
@@ -279,6 +279,8 @@ static int look_on(const struct mg_options *options, const char *id)
 	int exit_code = 0;
 
 	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 	add_path(&path, id, "/result");
 	while (runs && !interrupted) {
 		mg_sleep_ms(LOOK_MS); /* a signal ends it */
@@ -288,6 +290,8 @@ static int look_on(const struct mg_options *options, const char *id)
 		fputs("\r\x1b[Kcancelled\n", stderr);
 		(void)cancel(options, id);
 		exit_code = INTERRUPTED;
+	} else if (exit_code == NO_CONNECTION) {
+		(void)cancel(options, id); /* nobody looks on any more */
 	}
 	mg_sb_fini(&path);
 	return exit_code;

@@ -338,8 +338,9 @@ def failure(error):
         message = str(error)
     except BaseException:  # its own __str__ is the user's
         text, line, message = "", 0, "it cannot be told"
-    return json.dumps({"type": type(error).__name__, "message": good(message[:4096]), "traceback": good(text[-16384:]),
-                       "line": line or 0, "mistake": isinstance(error, Mistake)}).encode()
+    said = {"type": type(error).__name__, "message": good(message[:4096]), "traceback": good(text[-16384:]), "line": line or 0,
+            "mistake": isinstance(error, Mistake)}
+    return json.dumps(said, ensure_ascii=False).encode()
 
 
 class Cell:
@@ -403,9 +404,14 @@ class Cell:
             send(self.fd, *answer)
 
 
-def run(fd, limits, parent):
-    """In a fresh process; does not return, unless it cannot be confined."""
-    confine.confine(limits["memory_bytes"], limits["cpu_s"], parent)
+def run(fd, log, limits, parent):
+    """In a fresh process; does not return, unless it cannot be confined, and then says why in the server's log."""
+    try:
+        confine.confine(limits["memory_bytes"], limits["cpu_s"], parent)
+    except BaseException as error:
+        os.write(log, f"a job's process cannot be confined: {type(error).__name__}: {error}\n".encode())
+        raise
+    os.close(log)
     try:
         Cell(fd).serve()
     except EOFError:

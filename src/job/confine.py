@@ -211,17 +211,24 @@ def own_nothing():
     return True
 
 
-def drop_capabilities(kept):
-    """All but the bits of kept, which are below 32."""
+def bound_capabilities():
+    """None can come back."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
         except OSError:
             break  # the kernel knows no more of them, or we never had them
-    try:
-        call("capset", struct.pack("=Ii", 0x20080522, 0), struct.pack("=IIIIII", kept, kept, 0, 0, 0, 0))
-    except PermissionError:
-        pass
+
+
+def drop_capabilities(kept):
+    """All but the bits of kept, which are below 32; those, too, when they are not ours to keep."""
+    for bits in (kept, 0):
+        try:
+            call("capset", struct.pack("=Ii", 0x20080522, 0), struct.pack("=IIIIII", bits, bits, 0, 0, 0, 0))
+            return
+        except PermissionError:
+            continue
+    raise Unconfined("capabilities cannot be dropped")
 
 
 THREADS_MAX = 2048  # and processes, of all that the user has
@@ -236,12 +243,16 @@ def set_limits(memory_bytes, cpu_s):
     """memory_bytes: beside what Python and its packages take already."""
     for name, value in (("RLIMIT_AS", used_bytes() + memory_bytes), ("RLIMIT_CPU", cpu_s), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0),
                         ("RLIMIT_NOFILE", 64), ("RLIMIT_MEMLOCK", 0), ("RLIMIT_NPROC", THREADS_MAX)):
-        resource.setrlimit(getattr(resource, name), (value, value))
+        limit = getattr(resource, name)
+        hard = resource.getrlimit(limit)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
 
 
 def confine(memory_bytes, cpu_s, parent):
     """Holds this process, a child of parent, for good; raises Unconfined, or OSError, when that cannot be."""
     set_limits(memory_bytes, cpu_s)
+    bound_capabilities()
     is_nobody = os.getuid() == 0 and own_nothing()
     drop_capabilities(1 << CAP_DAC_READ_SEARCH if is_nobody else 0)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # which another user has not

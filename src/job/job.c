@@ -19,10 +19,12 @@
 
 enum { CELLS_MAX = 64, CHUNK_ROWS = 65536, CHUNK_ROWS_MAX = 1 << 22, LOOK_MS = 100 };
 enum { PRINTED_KEPT = 64 << 10, JOB_MS = 3600 * 1000 };
+#define JOB_TIME "1h"
 
 struct work {
 	struct mg_job *job;
 	uint64_t until_ms; /* then it is stopped */
+	struct mg_query *query; /* of the source, while it runs; or NULL */
 	struct mg_sb load; /* what each process is asked first */
 	struct mg_cell *cells[CELLS_MAX];
 	size_t count, max;
@@ -39,7 +41,7 @@ static bool stopped(void *arg)
 {
 	const struct work *work = arg;
 
-	return mg_clock_ms() >= work->until_ms ||
+	return mg_clock_ms() >= work->until_ms || (work->query && mg_query_stopped(work->query)) ||
 	       (work->job->stopped && work->job->stopped(work->job->arg));
 }
 
@@ -123,13 +125,18 @@ static int idle_cell(struct work *work, struct mg_cell **out, struct mg_error *e
 		}
 	}
 	if (work->count < work->max) {
+		size_t before = work->count;
 		int code = begin_cell(work, NULL, err);
 
-		*out = work->cells[work->count - 1];
 		if (code != MG_E_BUSY) {
+			*out = work->cells[work->count - 1];
 			return code;
 		}
+		if (work->count > before) { /* the machine gave it no process */
+			mg_cell_end(work->cells[--work->count]);
+		}
 		work->max = work->count; /* others have the rest */
+		mg_error_clear(err);
 	}
 	return await_idle(work, out, err);
 }
@@ -193,6 +200,7 @@ static void sink_query(void *arg, struct mg_query *query)
 {
 	struct work *work = arg;
 
+	work->query = query;
 	if (work->job->query) {
 		work->job->query(work->job->arg, query);
 	}
@@ -328,7 +336,12 @@ static int read_source(struct work *work, struct mg_error *err)
 		                    .batch_rows = work->chunk_rows };
 
 	work->slot = &sink.slot;
-	return mg_session_run(work->job->session, &request, &sink, &outcome, err);
+	uint64_t timeout_ms = mg_session_settings(work->job->session).run.timeout_ms;
+	int code = timeout_ms && timeout_ms < JOB_MS
+	               ? 0
+	               : mg_session_set(work->job->session, "statement_timeout", JOB_TIME, err);
+
+	return code ? code : mg_session_run(work->job->session, &request, &sink, &outcome, err);
 }
 
 int mg_job_run(struct mg_job *job, struct mg_error *err)

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { RUNNING_MAX = 32 };
 #define KEEP_MS (10u * 60 * 1000)
 #define RESULTS_BYTES ((size_t)256 << 20) /* of ended jobs, together */
 
@@ -267,6 +268,15 @@ static struct mg_listed_job *new_job(struct mg_jobs *jobs, const struct mg_job_b
 	return listed;
 }
 
+/* Each has a query thread. */
+static void count_running(const struct mg_jobs *jobs, const char *user, size_t *all, size_t *own)
+{
+	for (const struct mg_listed_job *listed = jobs->first; listed; listed = listed->next) {
+		*all += !has_ended(listed);
+		*own += !has_ended(listed) && is_of(listed, user);
+	}
+}
+
 static int enlist(struct mg_jobs *jobs, const struct mg_job_begin *begin,
                   struct mg_listed_job **out, struct mg_error *err)
 {
@@ -274,8 +284,13 @@ static int enlist(struct mg_jobs *jobs, const struct mg_job_begin *begin,
 	if (jobs->stopping) {
 		return mg_error_set(err, MG_E_SHUTDOWN, "the server is stopping");
 	}
-	if (jobs->count >= MG_JOBS_MAX) {
-		mg_error_set(err, MG_E_BUSY, "%d jobs run at this server", MG_JOBS_MAX);
+	size_t all = 0, own = 0;
+
+	count_running(jobs, mg_session_user(begin->session), &all, &own);
+	if (all >= RUNNING_MAX || own >= RUNNING_MAX / 2 || jobs->count >= MG_JOBS_MAX) {
+		mg_error_set(err, MG_E_BUSY, "%zu jobs run at this server, %zu of them yours; there are "
+		                             "%d, and %d for one user",
+		             all, own, RUNNING_MAX, RUNNING_MAX / 2);
 		mg_error_hint(err, "Nothing was begun: try again later, or at another server.");
 		return MG_E_BUSY;
 	}

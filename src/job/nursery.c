@@ -210,11 +210,12 @@ static void hear(struct mg_nursery *nursery)
 
 	pthread_mutex_lock(&nursery->lock);
 	nursery->control = dup(nursery->process.in_fd);
-	if (nursery->state == STOPPING) {
+	if (nursery->state == STOPPING && nursery->control >= 0) {
 		(void)shutdown(nursery->control, SHUT_RDWR);
 	}
 	pthread_mutex_unlock(&nursery->lock);
-	while (mg_handover_receive(nursery->process.in_fd, message, sizeof message, &got, &err) == 0 &&
+	while (nursery->control >= 0 &&
+	       mg_handover_receive(nursery->process.in_fd, message, sizeof message, &got, &err) == 0 &&
 	       got) {
 		note_event(nursery, message, got);
 	}
@@ -293,12 +294,13 @@ static int await_python(struct mg_nursery *nursery, const struct mg_nursery_begi
 		return mg_error_set(err, MG_E_CANCELLED, "cancelled while Python starts");
 	}
 	if (nursery->state != READY) {
-		give_up_python(nursery);
+		if (now >= until) {
+			give_up_python(nursery);
+		}
 		*err = nursery->failed;
 		return err->code ? err->code
 		                 : mg_error_set(err, MG_E_UNAVAILABLE,
-		                                "the Python of jobs has not started in %d s",
-		                                START_MS / 1000);
+		                                "the Python of jobs has not started");
 	}
 	if (nursery->info.landlock == 0) {
 		mg_error_set(err, MG_E_UNSUPPORTED, "this server's kernel has no Landlock, so the code of "
@@ -342,7 +344,14 @@ static int ask_begin(struct mg_nursery *nursery, uint64_t number, int fd, struct
 	                    ", \"limits\": {\"memory_bytes\": %" PRIu64 ", \"cpu_s\": %" PRIu32 "}}",
 	                    number, nursery->options.memory_bytes, nursery->options.cpu_s);
 
-	return mg_handover_send(nursery->control, text, (size_t)size, fd, err);
+	int code = mg_handover_send(nursery->control, text, (size_t)size, fd, err);
+
+	if (code) {
+		give_up_python(nursery); /* it does not listen, or is gone */
+		code = mg_error_set(err, MG_E_UNAVAILABLE, "the Python of jobs does not answer");
+		mg_error_hint(err, "It is started again: try again in a moment.");
+	}
+	return code;
 }
 
 int mg_nursery_begin(struct mg_nursery *nursery, const struct mg_nursery_begin *begin,

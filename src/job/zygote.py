@@ -4,6 +4,7 @@ Asked over a socket of whole messages (standard input): JSON, and with `begin` t
 it can begin, and which process has ended, how. It ends, and all its processes with it, when the other end is gone.
 """
 import array
+import fcntl
 import gc
 import json
 import os
@@ -113,6 +114,13 @@ def come_last():
     os.nice(NICENESS)
 
 
+def place(fd, at, log):
+    """The socket at `at`, and the server's log behind it, wherever they are."""
+    high = [fcntl.fcntl(one, fcntl.F_DUPFD, 16) for one in (fd, log)]
+    os.dup2(high[0], at)
+    os.dup2(high[1], at + 1)
+
+
 def become_cell(fd, asked, parent):
     """In the fork: nothing of the zygote's stays but its loaded modules."""
     import cell
@@ -122,12 +130,13 @@ def become_cell(fd, asked, parent):
         sys.modules["numpy"].random.seed()  # else each process draws the same numbers
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    log = os.dup(2)
     nothing = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
-    own = os.dup2(fd, 3)
-    os.closerange(4, 1 << 16)
-    cell.run(own, asked["limits"], parent)
+    place(fd, 3, log)
+    os.closerange(5, 1 << 16)
+    cell.run(3, 4, asked["limits"], parent)
 
 
 def main():

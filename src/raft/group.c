@@ -886,6 +886,7 @@ void mg_group_fail(struct mg_group *group, int error)
 	group->failed = error;
 	mg_log(MG_LOG_ERROR, "raft.group.failed", "group=%" PRIu32 " code=%d applied=%" PRIu64,
 	       group->id, error, group->applied);
+	mg_group__tell_leader(group, 0); /* nothing is heard of it here any more */
 	mg_group__fail_reads(group, error);
 	mg_group__refuse_queue(group, error);
 	mg_group__unknown(group, UINT64_MAX);

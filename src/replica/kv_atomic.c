@@ -475,7 +475,7 @@ static void prepared(struct mg_kv_tx *tx)
 	} else if (tx->next + 1 < tx->part_count) {
 		tx->left = 1;
 		ask(&tx->parts[tx->next++], MG_KV_PREPARE);
-	} else if (grows_too_much(tx)) {
+	} else if (!any_known(tx) && grows_too_much(tx)) {
 		take_back(tx, tell_over_quota);
 	} else {
 		tx->then = decided;

@@ -93,8 +93,9 @@ void mg_replica__keep_looks(struct mg_replica *replica, const struct mg_group_lo
 	size_t count = mg_replica__group_max(replica);
 
 	pthread_mutex_lock(&replica->lock);
-	if (!replica->kept_looks) {
-		replica->kept_looks = mg_alloc0(count * sizeof *looks);
+	if (replica->kept_look_count != count) {
+		replica->kept_looks = mg_realloc(replica->kept_looks, count * sizeof *looks);
+		replica->kept_look_count = count;
 	}
 	memcpy(replica->kept_looks, looks, count * sizeof *looks);
 	pthread_mutex_unlock(&replica->lock);
@@ -107,10 +108,10 @@ static struct mg_group_look *kept_looks(struct mg_replica *replica)
 	struct mg_group_look *looks = mg_alloc0(count * sizeof *looks);
 
 	pthread_mutex_lock(&replica->lock);
-	bool kept = replica->kept_looks != NULL;
+	size_t kept = replica->kept_look_count < count ? replica->kept_look_count : count;
 
 	if (kept) {
-		memcpy(looks, replica->kept_looks, count * sizeof *looks);
+		memcpy(looks, replica->kept_looks, kept * sizeof *looks);
 	}
 	pthread_mutex_unlock(&replica->lock);
 	if (!kept) {

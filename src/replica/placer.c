@@ -288,12 +288,22 @@ static uint64_t better_leader(const struct mg_placer *placer, uint32_t group)
 	return close_by ? to : 0;
 }
 
+static bool leads_any(const struct mg_placer *placer)
+{
+	bool leads = false;
+
+	for (uint32_t i = 0; i < mg_replica__group_count(placer->replica) && !leads; i++) {
+		leads = placer->looks[i].open && placer->looks[i].leads;
+	}
+	return leads;
+}
+
 /* Nothing is written by those whom a node with a full disk leads. */
 static bool yields_full_disk(struct mg_placer *placer)
 {
 	uint64_t now_ms = mg_clock_ms();
 
-	if (!mg_replica__has_room(placer->replica, NULL)) {
+	if (!leads_any(placer) || !mg_replica__has_room(placer->replica, NULL)) {
 		placer->full_ms = 0;
 		return false;
 	}
@@ -316,9 +326,14 @@ static uint64_t whole_leader(const struct mg_placer *placer, uint32_t group)
 {
 	const struct mg_group_look *look = &placer->looks[group];
 	uint64_t self = placer->replica->options.self;
+	size_t count = look->members.count, own = 0;
 
-	for (size_t i = 0; i < look->members.count; i++) {
-		const struct mg_member *member = &look->members.list[i];
+	while (own < count && look->members.list[own].node != self) {
+		own++;
+	}
+	/* The next one behind it, and so on round: what several give away each of them gets. */
+	for (size_t i = 1; i <= count; i++) {
+		const struct mg_member *member = &look->members.list[(own + i) % count];
 
 		if (member->node != self && member->role == MG_MEMBER_VOTER &&
 		    is_connected(placer, member->node) && look->match[i] != UINT64_MAX &&

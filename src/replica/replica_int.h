@@ -88,6 +88,7 @@ struct mg_replica {
 	struct mg_down *downs;
 	size_t down_count, down_cap;
 	struct mg_group_look *kept_looks; /* of the placer's last round; NULL: none yet */
+	size_t kept_look_count;
 };
 
 uint32_t mg_replica__group(uint32_t shard);
