@@ -58,14 +58,21 @@ class ArrowRows(Rows):
         return list(zip(*(column(array, kind) for array, kind in zip(piece.columns, kinds))))
 
     def buffer(self) -> None:
+        if self._dropped:
+            return
         with self.lock:
-            while not self._over:
-                batch = self._read()
-                if batch is not None:
-                    self._kept.append(batch)
+            try:
+                while not self._over:
+                    batch = self._read()
+                    if batch is not None:
+                        self._kept.append(batch)
+            except BaseException:
+                self.fail()
+                raise
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """What is left, as batches; rows that were fetched are not in it."""
+        rest: Optional[pa.RecordBatch] = None
         with self.lock:
             if self._at < len(self._waiting):  # rows that were made to objects and not taken
                 assert self._batch is not None
@@ -73,7 +80,8 @@ class ArrowRows(Rows):
                 self._waiting, self._at = [], 0
             if self._batch is not None and self._row < self._batch.num_rows:
                 rest, self._row = self._batch.slice(self._row), self._batch.num_rows
-                yield rest
+        if rest is not None:  # not under the lock: nobody knows when the next one is asked for
+            yield rest
         while True:
             with self.lock:
                 self._check()

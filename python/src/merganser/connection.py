@@ -15,7 +15,7 @@ from .cursor import Cursor
 from .errors import Error, InterfaceError, OperationalError, ProgrammingError, UnknownOutcome
 from .exchange import Exchange
 from .options import Options, Server
-from .parameters import Parameters, bind
+from .parameters import Parameters, bind, kind_of
 from .query import Query
 from .results import ListRows, Rows, json_rows
 from .settings import Settings
@@ -154,15 +154,25 @@ class Connection:
             transaction, self._transaction = self._transaction, None
             if transaction is None:
                 return
-            self._finish_rows(transaction)
+            try:
+                self._finish_rows(transaction)
+            except BaseException:
+                self._forget(transaction)
+                raise
             key = str(uuid.uuid4())
             request = Request("POST", f"/db/tx/{transaction.id}/commit", headers={"Idempotency-Key": key}, repeatable=True,
-                              prefer=transaction.server, timeout=self._options.timeout)
-            exchange = self._transport.send(request)
+                              prefer=transaction.server, final=True, timeout=self._options.timeout)
+            try:
+                exchange = self._transport.send(request)
+            except UnknownOutcome:
+                raise
+            except Error:
+                self._forget(transaction)
+                raise
             try:
                 self._document(exchange)
             except Error as error:
-                if error.status == 404 and exchange.server != transaction.server:
+                if error.status == 404 and (exchange.after_loss or exchange.server != transaction.server):
                     unknown = UnknownOutcome("the server of the transaction was lost during its COMMIT", sqlstate="40003", retry="maybe",
                                              hint="Read before you run it again.")
                     unknown.idempotency_key = key
@@ -260,6 +270,7 @@ class Connection:
             outcome = self._read(statement, text, values, self._transaction)
             assert outcome.rows is not None
             outcome.rows.drains = True
+            outcome.rows.lock = self._lock  # one for both: who reads may ask for types, who goes on takes the rows into memory
             self._transaction.rows = weakref.ref(outcome.rows)
             return outcome
 
@@ -369,8 +380,9 @@ class Connection:
         statement = read_statement(sql)
         if statement.reads or statement.words:
             raise ProgrammingError("executemany() is for statements that write", sqlstate="42601")
+        parameters = list(parameters)
         bound = [bind(statement, one) for one in parameters]
-        chunks = _chunks(_rows_together(statement, bound) if statement.row else bound)
+        chunks = _chunks(_rows_together(statement, bound, parameters) if statement.row else bound)
         if not chunks:
             return 0
         if self._transaction is None and self._autocommit and len(chunks) == 1:
@@ -435,24 +447,30 @@ def _body(text: str, values: Any) -> bytes:
     return json.dumps({"sql": text} if values is None else {"sql": text, "params": values}).encode()
 
 
-def _rows_together(statement: Statement, bound: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """INSERT ... VALUES (...) for each of many as a few with many rows, which take a hundredth of the time."""
+def _rows_together(statement: Statement, bound: list[tuple[str, Any]], parameters: Sequence[Any]) -> list[tuple[str, Any]]:
+    """INSERT ... VALUES (...) for each of many as a few with many rows, which take a hundredth of the time. Only neighbours of the same
+    types: VALUES makes one type of what stands in a column, so that an int beside a float would become one."""
     assert statement.row is not None
     begin, end = statement.row
     tail = len(statement.sql) - end
     count = max(min(INSERT_ROWS, INSERT_VALUES // len(statement.parameters)), 1)
-    out = []
-    for at in range(0, len(bound), count):
-        rows, values, size = [], [], 0
-        for text, one in bound[at:at + count]:
-            rows.append(text[begin:len(text) - tail])
-            size += len(rows[-1]) + sum(len(value) for value in one if isinstance(value, str))
-            values += one
-            if size > LIST_BYTES:
-                out.append((statement.sql[:begin] + ", ".join(rows), values))
-                rows, values, size = [], [], 0
-        if rows:
+    out: list[tuple[str, Any]] = []
+    rows: list[str] = []
+    values: list[Any] = []
+    kinds: list[Optional[str]] = []
+    size = 0
+    for (text, one), given in zip(bound, parameters):
+        own = [kind_of(value) for value in given]
+        fits = all(a is None or b is None or a == b for a, b in zip(kinds, own))
+        if rows and (not fits or len(rows) >= count or size > LIST_BYTES):
             out.append((statement.sql[:begin] + ", ".join(rows), values))
+            rows, values, kinds, size = [], [], [], 0
+        kinds = [a or b for a, b in zip(kinds, own)] if kinds else own
+        rows.append(text[begin:len(text) - tail])
+        size += len(rows[-1]) + sum(len(value) for value in one if isinstance(value, str))
+        values += one
+    if rows:
+        out.append((statement.sql[:begin] + ", ".join(rows), values))
     return out
 
 

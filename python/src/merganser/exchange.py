@@ -67,6 +67,7 @@ class Exchange:
         self.server = server
         self.sent: dict[str, str] = {}  # headers of the request
         self.cancelled = False
+        self.after_loss = False  # an earlier attempt at the same request was lost
         self._connection, self._done = connection, done
         self._response: Optional[http.client.HTTPResponse] = None
         self._lock = threading.Lock()
@@ -89,7 +90,7 @@ class Exchange:
             self._response = self._connection.getresponse()
             self._length = self._response.length
             self._left = self._length or 0
-            if self._left and self._left <= SMALL_BODY:
+            if self._length is not None and self._length <= SMALL_BODY:  # also of none: http.client wants it read
                 self._small, self._left = self._response.read(), 0
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             self.close()

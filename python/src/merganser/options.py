@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional, Union
 from urllib.parse import unquote, urlsplit
 
@@ -37,7 +37,7 @@ class Options:
     """All that a connection needs to know. timeout: seconds for each statement, None: no limit."""
 
     servers: tuple[Server, ...]
-    authorization: Optional[str]
+    authorization: Optional[str] = field(repr=False)
     tls: Optional[ssl.SSLContext]
     connect_timeout: float
     timeout: Optional[float]
@@ -60,20 +60,30 @@ def seconds(value: Union[str, float, int, None], name: str) -> Optional[float]:
 def parse_servers(url: str) -> tuple[tuple[Server, ...], Optional[str], Optional[str]]:
     """Servers of a list with commas, and user and password when the first one names them."""
     servers, user, password = [], None, None
-    for text in filter(None, (part.strip() for part in url.split(","))):
-        parts = urlsplit(text if "://" in text else f"https://{text}")
+    texts = [part.strip() for part in url.split(",") if part.strip()]
+    for place, text in enumerate(texts):
+        shown = _without_secrets(text, texts[place + 1:])
         try:
+            parts = urlsplit(text if "://" in text else f"https://{text}")
             port = parts.port or DEFAULT_PORT
-        except ValueError as error:
-            raise InterfaceError(f'the url "{text}" has no port that makes sense: {error}') from None
+        except ValueError:  # whose text may hold the password
+            raise InterfaceError(f'the url "{shown}" has no host and port that make sense') from None
         if parts.scheme not in ("https", "http") or not parts.hostname or parts.path not in ("", "/"):
-            raise InterfaceError(f'"{text}" is no url of a server', hint="Such as https://localhost:8765, several with commas between.")
+            raise InterfaceError(f'"{shown}" is no url of a server', hint="Such as https://localhost:8765, several with commas between.")
         servers.append(Server(parts.hostname, port, parts.scheme == "https"))
         user = user or (unquote(parts.username) if parts.username else None)
         password = password or (unquote(parts.password) if parts.password else None)
     if not servers:
         raise InterfaceError("the url names no server")
     return tuple(servers), user, password
+
+
+def _without_secrets(text: str, later: list[str]) -> str:
+    """A url for people. A password with a comma makes several of one, so what stands before an @ of a later one is not shown."""
+    if any("@" in one for one in later):
+        return "***"
+    before, at, host = text.rpartition("@")
+    return f"{before.partition('://')[0]}://***@{host}" if "://" in before else f"{'***' if at else ''}{at}{host}"
 
 
 def is_local(url: str) -> bool:

@@ -54,6 +54,15 @@ def literal(value: Any) -> tuple[Any, Optional[str]]:
     return _inside(value), f"CAST(? AS {cast})" if cast else None
 
 
+def kind_of(value: Any) -> Optional[str]:
+    """A name that is the same for values that may stand in one column of VALUES without one changing the other; None: beside any."""
+    try:
+        name = _type_of(value)
+    except InterfaceError:  # a list of several types
+        return f"{type(value).__name__} {value!r}"
+    return "DECIMAL" if name and name.startswith("DECIMAL") and name.endswith(")") else name
+
+
 def _plain(value: Any) -> Any:
     """numpy's and pandas' values as Python's."""
     module = type(value).__module__

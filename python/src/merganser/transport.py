@@ -4,6 +4,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -19,12 +20,13 @@ RETRY_PAUSE_S = 0.2
 TIMEOUT_SLACK_S = 5  # the server ends a statement by itself; this is for a server that says nothing
 IDLE_MAX = 8         # connections that are kept for later
 USER_AGENT = "merganser-python/0.1.0"
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass
 class Request:
     """repeatable: sending it twice is like sending it once. server: only this one will do; prefer: this one first.
-    timeout: seconds, or None."""
+    final: a 503 ends what it is about, so that it is an answer unless an earlier attempt was lost. timeout: seconds, or None."""
 
     method: str
     path: str
@@ -34,6 +36,7 @@ class Request:
     repeatable: bool = False
     server: Optional[Server] = None
     prefer: Optional[Server] = None
+    final: bool = False
     timeout: Optional[float] = None
 
     def target(self) -> str:
@@ -54,11 +57,12 @@ class Transport:
         self._pid = os.getpid()
 
     def send(self, request: Request, silence: Optional[float] = None) -> Exchange:
-        """The answer, of any status but a 503 that says "again": that is tried again, here and at the other servers, within the
+        """The answer, of any status but a 503. One that says "again" is tried again, here and at the other servers, within the
         time limit. silence: seconds without a byte after which it counts as lost, of an answer that never ends. Raises
-        OperationalError, and UnknownOutcome when a write may have been done."""
+        OperationalError, InterfaceError for headers that are none, and UnknownOutcome when a write may have been done."""
+        _check_headers(request.headers)
         deadline = time.monotonic() + (request.timeout or RETRY_S)
-        lost = False       # an attempt was on its way when its connection broke
+        lost = False       # an attempt was on its way when its connection broke, here or behind the server
         refused = 0        # servers in a row that could not be reached
         prefer = request.prefer
         while True:
@@ -66,9 +70,13 @@ class Transport:
             pause = RETRY_PAUSE_S
             try:
                 exchange = self._once(server, request, silence)
-                failure = self._refusal(exchange)
-                if failure is None:
+                exchange.after_loss = lost
+                if exchange.status != 503:
                     return exchange
+                failure, again = _refusal(exchange, request)
+                lost = lost or failure.retry == "maybe"
+                if not again or (request.final and not lost):
+                    raise _outcome(request, failure, lost)
                 refused = 0
                 pause = min(_retry_after(exchange), max(deadline - time.monotonic(), 0))
             except NotSent as error:
@@ -128,16 +136,6 @@ class Transport:
         exchange.send(request.method, request.target(), request.body, headers, limit)
         return exchange
 
-    def _refusal(self, exchange: Exchange) -> Optional[Error]:
-        """A 503 after which the same request may be sent again."""
-        if exchange.status != 503:
-            return None
-        again = exchange.header("Retry-After") is not None
-        error = exchange.error()
-        if not again and error.retry != "safe":
-            raise error
-        return error
-
     def _current(self) -> Server:
         with self._lock:
             return self.options.servers[self._first]
@@ -172,6 +170,26 @@ class Transport:
                 kept.append(exchange._connection)
         if reusable and not keep:
             exchange._connection.close()
+
+
+def _check_headers(headers: dict[str, str]) -> None:
+    """Before anything is sent: http.client refuses such a value in the middle of a request."""
+    for name, value in headers.items():
+        try:
+            value.encode("latin-1")
+        except UnicodeEncodeError:
+            raise InterfaceError(f"{name} cannot hold {value!r}: only characters of ISO 8859-1") from None
+        if CONTROL.search(value):
+            raise InterfaceError(f"{name} cannot hold {value!r}: there are control characters in it")
+
+
+def _refusal(exchange: Exchange, request: Request) -> tuple[Error, bool]:
+    """A 503, and whether the same request may be sent again after it. A transaction is over by it: a second try would only hear so."""
+    told = exchange.header("Retry-After") is not None
+    error = exchange.error()
+    if not request.repeatable and (request.server is not None or error.retry == "maybe"):
+        return error, False
+    return error, told or error.retry == "safe"
 
 
 def _retry_after(exchange: Exchange) -> float:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .kv import Item, Key
 
 ALIVE_S = 45.0                                   # a server that is there sends something each 15 s
-GOES_ON = frozenset(("53300", "57P01", "08006", "57014"))  # ends of a watch after which its token is still good
+GOES_ON = frozenset(("53300", "57P01", "08001", "08006", "57014"))  # ends of a watch after which its token is still good
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,36 @@ class Watch:
         self._lock = threading.Lock()
         self._exchange: Optional[Exchange] = None
         self._closed = False
+        self._over = False      # it has failed for good
         self._lines: Iterator[bytes] = iter(())
-        self._events = self._told()
+        self._opened_at = 0.0   # 0: it is to be opened again
+        self._deadline = 0.0    # until then it is tried again; 0: all is well
         self._open()
 
     def __iter__(self) -> "Watch":
         return self
 
     def __next__(self) -> Event:
-        return next(self._events)
+        from .kv import item_of, key_of
+        while not self._closed and not self._over:
+            try:
+                if not self._opened_at:
+                    self._open()
+                kind, told = self._event()
+                self._deadline = 0.0
+                if kind == "error":
+                    raise from_document(told.get("error", told))
+                if kind in ("put", "delete", "expire"):
+                    return Event(kind, key_of(told["key"]), told["version"], item_of(told) if kind == "put" else None, self.token or "")
+            except Error as error:
+                if not self._again(error):
+                    raise
+            except BaseException:  # an answer of another form, or Ctrl-C: the lines that were read are gone, its token is not
+                self._opened_at = 0.0
+                self._leave()
+                raise
+        self._leave()
+        raise StopIteration
 
     def close(self) -> None:
         """End it: who waits for an event gets the end of the iteration."""
@@ -65,27 +86,32 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _told(self) -> Iterator[Event]:
-        from .kv import item_of, key_of
-        deadline = 0.0
-        while not self._closed:
-            try:
-                kind, told = self._event()
-                deadline = 0.0
-                if kind == "error":
-                    raise from_document(told.get("error", told))
-                if kind in ("put", "delete", "expire"):
-                    yield Event(kind, key_of(told["key"]), told["version"], item_of(told) if kind == "put" else None, self.token or "")
-            except Error as error:
-                if self._closed:
-                    break
-                deadline = deadline or time.monotonic() + RETRY_S
-                if error.sqlstate not in GOES_ON or time.monotonic() > deadline:
-                    raise
-                time.sleep(RETRY_PAUSE_S)
-                self._open()
-        if self._exchange is not None:
-            self._exchange.close()
+    def __del__(self) -> None:
+        try:
+            self._leave()
+        except Exception:  # the interpreter may be going down
+            pass
+
+    def _again(self, error: Error) -> bool:
+        """After an error: whether to go on, with the next thing that it says or by opening it again."""
+        if self._closed:
+            return True
+        now = time.monotonic()
+        if self._opened_at and now - self._opened_at > RETRY_S:  # it was well for long, without a change
+            self._deadline = 0.0
+        self._opened_at = 0.0
+        self._deadline = self._deadline or now + RETRY_S
+        self._leave()
+        if error.sqlstate not in GOES_ON or now > self._deadline:
+            self._over = True
+            return False
+        time.sleep(RETRY_PAUSE_S)
+        return True
+
+    def _leave(self) -> None:
+        exchange = getattr(self, "_exchange", None)
+        if exchange is not None:
+            exchange.close()
 
     def _open(self) -> None:
         """Until the server says that it has begun."""
@@ -104,10 +130,12 @@ class Watch:
         except QueryCanceled:
             if not self._closed:
                 raise
+        self._opened_at = time.monotonic()
 
     def _event(self) -> tuple[str, dict[str, Any]]:
         """The next one that says something, and its name."""
         kind, data = "", []
+        token = self.token  # of what was told as a whole
         for line in self._lines:
             name, _, value = line.decode().partition(":")
             value = value[1:] if value.startswith(" ") else value
@@ -116,8 +144,9 @@ class Watch:
             elif name == "data":
                 data.append(value)
             elif name == "id":
-                self.token = value
+                token = value
             elif not line and data:
+                self.token = token
                 return kind, json.loads("\n".join(data))
         raise OperationalError("the watch has ended", sqlstate="08006")
 
