@@ -1,4 +1,6 @@
 """Answers that no server of ours gives on demand, from one that says what a test wants."""
+import http.client
+import io
 import socket
 import threading
 import time
@@ -198,9 +200,7 @@ def test_an_arrow_answer_that_is_cut_while_it_is_buffered_gives_no_rows(scripted
         writer.write_batch(batch)
     whole = sink.getvalue().to_pybytes()
     far = scripted()
-    exchange = Exchange.__new__(Exchange)
-    exchange.server, exchange._over, exchange.cancelled = far.server, True, False
-    import io
+    exchange = Exchange(http.client.HTTPConnection("127.0.0.1"), far.server, lambda *_: None)
 
     class Cut(io.BytesIO):
         def read(self, size=-1):
@@ -209,7 +209,6 @@ def test_an_arrow_answer_that_is_cut_while_it_is_buffered_gives_no_rows(scripted
                 raise merganser.OperationalError("cut", sqlstate="08006")
             return data
     exchange.file = lambda: Cut(whole[:-60])
-    exchange._length = None
     rows = ArrowRows(exchange, lambda: None)
     with pytest.raises(merganser.OperationalError):
         rows.buffer()
