@@ -88,7 +88,7 @@ static int register_all(struct mg_duck *duck, duckdb_connection con, struct mg_e
 	rc = rc ? rc : mg_duck__register_minmax(con, err);
 	rc = rc ? rc : mg_duck__register_histograms(duck, con, err);
 	rc = rc ? rc : mg_duck__register_histogram_sums(duck, con, err);
-	return rc ? rc : mg_duck__register_sky(con, err);
+	return rc ? rc : mg_duck__register_sky(duck, con, err);
 }
 
 int mg_duck_open(struct mg_duck **out, const struct mg_duck_options *options, struct mg_error *err)

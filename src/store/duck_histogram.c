@@ -67,6 +67,8 @@ static const char *read_counts(duckdb_vector vector, idx_t row, struct mg_histog
 	return wrong;
 }
 
+/* Of a list that is the same for all rows DuckDB 1.5.5 may give a child that has its first number
+ * alone, when that is NULL: what follows a NULL is not read. */
 static const char *read_pair(duckdb_vector list, idx_t row, double out[2])
 {
 	duckdb_vector child = duckdb_list_vector_get_child(list);
@@ -75,7 +77,7 @@ static const char *read_pair(duckdb_vector list, idx_t row, double out[2])
 		return "range must be two numbers, [low, high], for each axis";
 	}
 	out[0] = number_at(child, list_at(list, row).offset);
-	out[1] = number_at(child, list_at(list, row).offset + 1);
+	out[1] = isnan(out[0]) ? NAN : number_at(child, list_at(list, row).offset + 1);
 	return NULL;
 }
 

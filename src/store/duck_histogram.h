@@ -34,6 +34,8 @@ struct mg_histogram {
 	double *values;                         /* without a range: of each row, axis by axis */
 	size_t rows, rows_cap;
 	size_t bytes; /* counted */
+	/* While its answer is written; here because DuckDB may throw then, and destroys the state. */
+	struct mg_histogram *settled;
 };
 
 bool mg_histogram__same(const struct mg_histogram_spec *a, const struct mg_histogram_spec *b);

@@ -89,6 +89,7 @@ void mg_histogram__free(struct mg_histogram *histogram)
 	struct mg_duck *duck = histogram->duck;
 	size_t bytes = histogram->bytes;
 
+	mg_histogram__free(histogram->settled); /* which has none itself */
 	for (size_t i = 0; i < histogram->spec.axes; i++) {
 		mg_free(histogram->axes[i].edges);
 	}
@@ -434,16 +435,19 @@ static bool write_counted(duckdb_vector result, idx_t row, const struct mg_histo
 }
 
 /* The state may go on to take rows: it stays as it is. */
-static const char *write_result(duckdb_vector result, idx_t row,
-                                const struct mg_histogram *histogram)
+static const char *write_result(duckdb_vector result, idx_t row, struct mg_histogram *histogram)
 {
-	struct mg_histogram *settled = NULL;
-	const char *wrong = histogram->counts ? NULL : mg_histogram__settle(histogram, &settled);
+	const char *wrong = NULL;
 
-	if (!wrong && !write_counted(result, row, settled ? settled : histogram)) {
+	if (!histogram->counts) {
+		wrong = mg_histogram__settle(histogram, &histogram->settled);
+	}
+	if (!wrong &&
+	    !write_counted(result, row, histogram->settled ? histogram->settled : histogram)) {
 		wrong = no_memory;
 	}
-	mg_histogram__free(settled);
+	mg_histogram__free(histogram->settled);
+	histogram->settled = NULL;
 	return wrong;
 }
 
@@ -453,7 +457,7 @@ void mg_histogram__finalize(duckdb_function_info info, duckdb_aggregate_state *s
 	size_t axes = axes_of(result);
 
 	for (idx_t i = 0; i < count; i++) {
-		const struct mg_histogram *histogram = *mg_histogram__of(source[i]);
+		struct mg_histogram *histogram = *mg_histogram__of(source[i]);
 		const char *wrong = NULL;
 
 		if (histogram) {

@@ -151,7 +151,7 @@ int mg_duck__register_histograms(struct mg_duck *duck, duckdb_connection con, st
 int mg_duck__register_histogram_sums(struct mg_duck *duck, duckdb_connection con,
                                      struct mg_error *err);
 int mg_duck__register_minmax(duckdb_connection con, struct mg_error *err);
-int mg_duck__register_sky(duckdb_connection con, struct mg_error *err);
+int mg_duck__register_sky(struct mg_duck *duck, duckdb_connection con, struct mg_error *err);
 
 /* tpch_shim.cpp: 0, or 1 with a text in message. */
 int mg_tpch_shim_register(void *database, char *message, size_t size);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define AB_ZERO_POINT 31.4 /* magnitude of 1 nJy */
+#define FOUND_MAX ((size_t)64 << 20) /* of the rows that the engine asks for at once */
 
 /* ---- crossmatch ---- */
 
@@ -27,6 +28,8 @@ struct matcher {
 };
 
 static const char no_memory[] = "too many targets for the memory that is left";
+static const char too_many[] =
+	"crossmatch finds too many targets for its rows: ask for a smaller radius or fewer targets";
 
 static void matcher_clear(struct matcher *matcher)
 {
@@ -62,7 +65,8 @@ static duckdb_list_entry list_at(duckdb_vector vector, idx_t row)
 	return ((const duckdb_list_entry *)duckdb_vector_get_data(vector))[row];
 }
 
-/* The numbers of one coordinate, NULL as NaN; false: it has not so many. */
+/* The numbers of one coordinate, from the first NULL on NaN (the child may have no more: read_pair
+ * in duck_histogram.c); false: it has not so many. */
 static bool read_numbers(duckdb_vector list, idx_t row, size_t axes, double *out)
 {
 	duckdb_vector child = duckdb_list_vector_get_child(list);
@@ -72,8 +76,11 @@ static bool read_numbers(duckdb_vector list, idx_t row, size_t axes, double *out
 	if (entry.length != axes) {
 		return false;
 	}
+	bool null = false;
+
 	for (size_t i = 0; i < axes; i++) {
-		out[i] = is_null(child, entry.offset + i) ? NAN : numbers[entry.offset + i];
+		null = null || is_null(child, entry.offset + i);
+		out[i] = null ? NAN : numbers[entry.offset + i];
 	}
 	return true;
 }
@@ -183,11 +190,23 @@ static const char *match_row(struct matcher *matcher, duckdb_data_chunk input, i
 	return mg_sky_tree_near(matcher->tree, &point, radius, &matcher->found) ? NULL : no_memory;
 }
 
-static const char *append_found(duckdb_vector output, idx_t row, const struct mg_sky_found *found)
+/* What is found for a chunk is in memory at once, which DuckDB does not count. */
+static size_t found_max(const struct mg_duck *duck)
+{
+	size_t room = duck->aggregate_bytes_max / sizeof(int64_t);
+
+	return room < FOUND_MAX ? room : FOUND_MAX;
+}
+
+static const char *append_found(duckdb_vector output, idx_t row, const struct mg_sky_found *found,
+                                size_t max)
 {
 	duckdb_list_entry *entries = duckdb_vector_get_data(output);
 	idx_t first = duckdb_list_vector_get_size(output);
 
+	if (first + found->count > max) {
+		return too_many;
+	}
 	if (duckdb_list_vector_reserve(output, first + found->count) != DuckDBSuccess ||
 	    duckdb_list_vector_set_size(output, first + found->count) != DuckDBSuccess) {
 		return no_memory;
@@ -204,6 +223,7 @@ static const char *append_found(duckdb_vector output, idx_t row, const struct mg
 static void crossmatch(duckdb_function_info info, duckdb_data_chunk input, duckdb_vector output)
 {
 	struct matcher *matcher = duckdb_scalar_function_get_state(info);
+	size_t max = found_max(duckdb_scalar_function_get_extra_info(info));
 	idx_t rows = duckdb_data_chunk_get_size(input);
 	duckdb_list_entry last = { .offset = UINT64_MAX };
 	const char *wrong = NULL;
@@ -216,7 +236,7 @@ static void crossmatch(duckdb_function_info info, duckdb_data_chunk input, duckd
 		}
 		matcher->found.count = 0;
 		wrong = null ? NULL : match_row(matcher, input, row, &last);
-		wrong = wrong ? wrong : append_found(output, row, &matcher->found);
+		wrong = wrong ? wrong : append_found(output, row, &matcher->found, max);
 		if (null) {
 			duckdb_vector_ensure_validity_writable(output);
 			duckdb_validity_set_row_invalid(duckdb_vector_get_validity(output), row);
@@ -317,7 +337,7 @@ static int define_scalar(duckdb_connection con, const struct scalar *scalar, str
 	                           scalar->name);
 }
 
-static int define_crossmatch(duckdb_connection con, struct mg_error *err)
+static int define_crossmatch(struct mg_duck *duck, duckdb_connection con, struct mg_error *err)
 {
 	duckdb_scalar_function function = duckdb_create_scalar_function();
 	duckdb_logical_type number = duckdb_create_logical_type(DUCKDB_TYPE_DOUBLE);
@@ -334,6 +354,7 @@ static int define_crossmatch(duckdb_connection con, struct mg_error *err)
 	duckdb_scalar_function_set_return_type(function, returns);
 	duckdb_scalar_function_set_function(function, crossmatch);
 	duckdb_scalar_function_set_init(function, matcher_init);
+	duckdb_scalar_function_set_extra_info(function, duck, NULL);
 	if (duckdb_register_scalar_function(con, function) != DuckDBSuccess) {
 		rc = mg_error_set(err, MG_E_INTERNAL, "cannot register the function \"crossmatch\"");
 	}
@@ -346,9 +367,9 @@ static int define_crossmatch(duckdb_connection con, struct mg_error *err)
 	return rc;
 }
 
-int mg_duck__register_sky(duckdb_connection con, struct mg_error *err)
+int mg_duck__register_sky(struct mg_duck *duck, duckdb_connection con, struct mg_error *err)
 {
-	int rc = define_crossmatch(con, err);
+	int rc = define_crossmatch(duck, con, err);
 
 	for (size_t i = 0; rc == 0 && i < sizeof scalars / sizeof *scalars; i++) {
 		rc = define_scalar(con, &scalars[i], err);

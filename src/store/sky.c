@@ -20,6 +20,8 @@ struct node {
 
 struct mg_sky_tree {
 	size_t count;
+	uint64_t chance; /* chooses what divides, always from the same seed */
+	size_t compared;
 	struct node nodes[];
 };
 
@@ -38,16 +40,26 @@ static void swap(struct node *a, struct node *b)
 	*b = c;
 }
 
-/* Wirth's selection: what would stand at middle if all were in order, stands there; what is not
- * greater is before it, what is not less behind it. */
-static void divide(struct node *nodes, size_t count, size_t middle, size_t axis)
+static size_t below(struct mg_sky_tree *tree, size_t end)
+{
+	tree->chance = tree->chance * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (size_t)(tree->chance >> 32) % end;
+}
+
+/* Hoare's selection: what would stand at middle if all were in order, stands there; what is not
+ * greater is before it, what is not less behind it.  What divides comes from anywhere: a place that
+ * is always the same is the worst for some order of the points, as along a circle. */
+static void divide(struct mg_sky_tree *tree, struct node *nodes, size_t count, size_t middle,
+                   size_t axis)
 {
 	ptrdiff_t low = 0, high = (ptrdiff_t)count - 1, wanted = (ptrdiff_t)middle;
 
 	while (low < high) {
-		double pivot = nodes[wanted].at[axis];
+		size_t range = (size_t)(high - low) + 1;
+		double pivot = nodes[low + (ptrdiff_t)below(tree, range)].at[axis];
 		ptrdiff_t i = low, j = high;
 
+		tree->compared += range;
 		while (i <= j) {
 			while (nodes[i].at[axis] < pivot) {
 				i++;
@@ -64,14 +76,14 @@ static void divide(struct node *nodes, size_t count, size_t middle, size_t axis)
 	}
 }
 
-static void build(struct node *nodes, size_t count, size_t axis)
+static void build(struct mg_sky_tree *tree, struct node *nodes, size_t count, size_t axis)
 {
 	while (count > 1) {
 		size_t middle = count / 2;
 
-		divide(nodes, count, middle, axis);
+		divide(tree, nodes, count, middle, axis);
 		axis = (axis + 1) % 3;
-		build(nodes, middle, axis); /* the other half is the loop's */
+		build(tree, nodes, middle, axis); /* the other half is the loop's */
 		nodes += middle + 1;
 		count -= middle + 1;
 	}
@@ -84,7 +96,7 @@ struct mg_sky_tree *mg_sky_tree_new(const struct mg_sky_point *points, size_t co
 	if (!tree) {
 		return NULL;
 	}
-	tree->count = 0;
+	*tree = (struct mg_sky_tree){ .chance = 1 };
 	for (size_t i = 0; i < count; i++) {
 		const double *at = points[i].at;
 
@@ -93,8 +105,13 @@ struct mg_sky_tree *mg_sky_tree_new(const struct mg_sky_point *points, size_t co
 				(struct node){ { at[0], at[1], at[2] }, (int64_t)i };
 		}
 	}
-	build(tree->nodes, tree->count, 0);
+	build(tree, tree->nodes, tree->count, 0);
 	return tree;
+}
+
+size_t mg_sky_tree_compared(const struct mg_sky_tree *tree)
+{
+	return tree->compared;
 }
 
 void mg_sky_tree_free(struct mg_sky_tree *tree)

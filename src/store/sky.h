@@ -23,6 +23,8 @@ struct mg_sky_tree;
  * anything.  NULL: out of memory. */
 struct mg_sky_tree *mg_sky_tree_new(const struct mg_sky_point *points, size_t count);
 void mg_sky_tree_free(struct mg_sky_tree *tree); /* NULL is fine */
+/* How many points making it looked at, each as often as it did: for tests. */
+size_t mg_sky_tree_compared(const struct mg_sky_tree *tree);
 
 /* Where the indices go, from the least to the greatest.  Owner of index: the caller, mg_free. */
 struct mg_sky_found {

@@ -330,7 +330,7 @@ select mg_histogram(distinct g, bins := 13, range := [0, 13]), count(distinct g)
 select g, mg_histogram(f, bins := 5, range := [0, 97]), count(distinct s) from a group by g;
 select mg_histogram(f, bins := 4, range := [0, 97]) filter (where b), mg_histogram2d(f, id) filter (where g = 3) from a;
 select s, g, mg_histogram(f, bins := 2, range := [0, 97]) from a group by grouping sets ((s), (g), ()) order by all;
-select id, minmax(f) over (partition by g), mg_histogram(id, bins := 2, range := [0, 3000]) over (partition by g order by id rows between 3 preceding and current row) from a;
+select id, minmax(f) over (partition by g), minmax(id) over (partition by g order by id rows between 3 preceding and current row) from a;
 select mg_histogram(f, bins := 6, range := (select minmax(f) from a where g < 5)) from a where g < 5;
 select g, mg_histogram(f, bins := 3, range := [r.m.min, r.m.max]) from a, (select minmax(f) m from a) r group by g;
 select mg_histogram_sum(h), mg_histogram2d_sum(i) from (select g, mg_histogram(f, bins := 8, range := [0, 97]) h, mg_histogram2d(f, id, bins := 2, range := [[0, 97], [0, 3000]]) i from a group by g);

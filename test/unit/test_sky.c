@@ -99,12 +99,44 @@ static void test_what_is_nowhere(void **state)
 	mg_sky_tree_free(tree);
 }
 
+/* Orders in which a fixed place of the range is a bad choice, again and again. */
+static void test_making_is_quick_in_any_order(void **state)
+{
+	enum { COUNT = 200000 };
+	struct mg_sky_point *points = mg_alloc(COUNT * sizeof *points);
+
+	(void)state;
+	for (int order = 0; order < 5; order++) {
+		for (size_t i = 0; i < COUNT; i++) {
+			double at = (double)i / COUNT;
+			double pipe = i < COUNT / 2 ? at : 1 - at;
+
+			points[i] = order == 0   ? mg_sky_point(2 * M_PI * at, 0) /* a circle */
+			            : order == 1 ? mg_sky_point(pipe, pipe)       /* there and back */
+			            : order == 2 ? mg_sky_point(at, at)
+			            : order == 3 ? mg_sky_point(1, 1) /* all the same */
+			                         : mg_sky_point(M_PI * (1 - at) * 0.9, 0);
+		}
+		if (order == 4) { /* x grows, but the least is in the middle */
+			points[COUNT / 2] = mg_sky_point(M_PI, 0);
+		}
+		struct mg_sky_tree *tree = mg_sky_tree_new(points, COUNT);
+
+		assert_non_null(tree);
+		/* some 3 passes for each of the 18 levels; thousands, if the middle divided */
+		assert_true(mg_sky_tree_compared(tree) < (size_t)COUNT * 18 * 6);
+		mg_sky_tree_free(tree);
+	}
+	mg_free(points);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_finds_what_is_near),
 		cmocka_unit_test(test_points_that_are_the_same_or_on_a_line),
 		cmocka_unit_test(test_what_is_nowhere),
+		cmocka_unit_test(test_making_is_quick_in_any_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -478,11 +478,34 @@ static void test_names_of_arguments(void **state)
 	denied("SELECT mg_histogram(a, bins := 3, range := [0, 1]) FROM t", 0);
 	denied("SELECT mg_histogram2d(a, a, range := [[0, 1], [0, 1]], BINS := [3, 4]) FROM t", 0);
 	denied("SELECT mg_histogram(a, bin := 3) FROM t", MG_E_BIND);
-	denied("SELECT mg_histogram(a, bin := 3) OVER () FROM t", MG_E_BIND);
 	denied("SELECT 1 FROM (SELECT 1 + mg_histogram(a, range := 3).counts[1] FROM t)", MG_E_BIND);
 	denied("SELECT mg_histogram(a, bins := [0, 1]) FROM t", MG_E_BIND);
 	denied("SELECT crossmatch(targets := [[a, a]], coord := [a, a], 1) FROM t", MG_E_BIND);
 	denied("SELECT sum(x := a) FROM t", 0); /* as DuckDB */
+}
+
+static void test_histograms_are_no_window_functions(void **state)
+{
+	static const char *const texts[] = {
+		"SELECT mg_histogram(a) OVER () FROM t",
+		"SELECT main.\"MG_Histogram\"(a, 3, [0, 1]) OVER w FROM t WINDOW w AS (ORDER BY a)",
+		"SELECT 1 + len((mg_histogram2d(a, a) OVER (PARTITION BY b)).counts) FROM t",
+		"SELECT a FROM t QUALIFY mg_histogram(a) FILTER (a > 1) OVER () IS NULL",
+		"SELECT a FROM t ORDER BY mg_histogram(DISTINCT a) OVER ()",
+		"WITH h AS (SELECT mg_histogram(a) h FROM t GROUP BY b) SELECT mg_histogram_sum(h) OVER "
+		"(ROWS BETWEEN 1 PRECEDING AND CURRENT ROW EXCLUDE CURRENT ROW) FROM h",
+		"SELECT (SELECT mg_histogram2d_sum(h) OVER () FROM (SELECT mg_histogram2d(a, a) h FROM t))",
+		"SELECT sum(sum(len(mg_histogram(a).counts))) OVER (), mg_histogram(sum(a)) OVER () FROM t",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		denied(texts[i], MG_E_UNSUPPORTED);
+		assert_non_null(strstr(ask(texts[i]).message, " is no window function"));
+	}
+	denied("SELECT minmax(a) OVER () FROM t", 0);
+	denied("SELECT sum(len(mg_histogram(a).counts)) OVER () FROM t GROUP BY a", 0);
+	denied("SELECT b, (SELECT mg_histogram(u.a) FROM t u WHERE u.a <= t.a) FROM t", 0);
 }
 
 static void test_planning_ends_in_time(void **state)
@@ -543,6 +566,7 @@ int main(void)
 		cmocka_unit_test(test_catalog_questions),
 		cmocka_unit_test(test_errors_keep_the_engines_words),
 		cmocka_unit_test(test_names_of_arguments),
+		cmocka_unit_test(test_histograms_are_no_window_functions),
 		cmocka_unit_test(test_planning_ends_in_time),
 		cmocka_unit_test(test_every_function_is_on_a_list),
 	};
