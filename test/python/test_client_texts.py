@@ -77,8 +77,9 @@ def test_values_of_no_sql_type(value):
 
 def test_many_rows_become_one_insert():
     statement = read_statement("INSERT INTO t (a, b) VALUES (?, lower(?)) ;")
-    bounds = [bind(statement, [i, datetime.date(2020, 1, 1) if i else None]) for i in range(2)]
-    assert _rows_together(statement, bounds) == [
+    values = [[i, datetime.date(2020, 1, 1) if i else None] for i in range(2)]
+    bounds = [bind(statement, one) for one in values]
+    assert _rows_together(statement, bounds, values) == [
         ("INSERT INTO t (a, b) VALUES (?, lower(?)), (?, lower(CAST(? AS DATE)))", [0, None, 1, "2020-01-01"])]
     for other in ("INSERT INTO t VALUES (?), (1)", "INSERT INTO t SELECT (?)", "INSERT INTO t VALUES (?) RETURNING a",
                   "INSERT OR REPLACE INTO t VALUES (?)", "INSERT INTO t VALUES ($1)", "INSERT INTO t VALUES (1)"):

@@ -145,3 +145,10 @@ def test_a_key_makes_a_write_happen_once(con, other):
     for _ in range(3):
         assert con.execute("INSERT INTO py_once VALUES (1)", idempotency_key="py-once-1").rowcount == 1
     assert con.execute("SELECT count(*) FROM py_once").fetchone() == (1,)
+
+
+def test_many_keep_the_types_of_each(con):
+    con.execute("DROP TABLE IF EXISTS py_many")
+    con.execute("CREATE TABLE py_many (a VARCHAR)")
+    assert con.executemany("INSERT INTO py_many VALUES (?)", [[1], [2.5], [True], [None], ["x"]]).rowcount == 5
+    assert con.execute("SELECT a FROM py_many ORDER BY a NULLS LAST").fetchall() == [("1",), ("2.5",), ("true",), ("x",), (None,)]
