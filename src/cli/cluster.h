@@ -4,7 +4,12 @@
 
 #include "cli/connect.h"
 
-/* One request to the server of the options.  Fails: also MG_E_AUTH, MG_E_DENIED when it says so. */
+/* One request to the server of the options; type, headers: as mg_http_fetch takes them.  Fails:
+ * also MG_E_AUTH; any other status is the caller's to look at. */
+int mg_cluster_send(const struct mg_options *options, const char *method, const char *path,
+                    const char *type, const char *headers, struct mg_str content, int *status,
+                    struct mg_sb *body, struct mg_error *err);
+/* The same without content.  Fails: also MG_E_AUTH, MG_E_DENIED when it says so. */
 int mg_cluster_fetch(const struct mg_options *options, const char *method, const char *path,
                      int *status, struct mg_sb *body, struct mg_error *err);
 /* What a door says no with; always an error. */

@@ -42,25 +42,32 @@ int mg_cluster_refusal(const struct mg_sb *body, int status, struct mg_error *er
 	return code;
 }
 
-int mg_cluster_fetch(const struct mg_options *options, const char *method, const char *path,
-                     int *status, struct mg_sb *body, struct mg_error *err)
+int mg_cluster_send(const struct mg_options *options, const char *method, const char *path,
+                    const char *type, const char *headers, struct mg_str content, int *status,
+                    struct mg_sb *body, struct mg_error *err)
 {
 	struct mg_connection connection = { 0 };
-	struct mg_endpoint endpoint;
 	int code = mg_connection_read(&connection, options, NULL, err);
 
 	if (code == 0) {
-		endpoint = mg_connection_endpoint(&connection);
-		code = mg_http_fetch(&endpoint, method, path, NULL, NULL, (struct mg_str){ 0 }, status,
-		                     body, err);
+		struct mg_endpoint endpoint = mg_connection_endpoint(&connection);
+
+		code = mg_http_fetch(&endpoint, method, path, type, headers, content, status, body, err);
 	}
-	if (code == 0 && *status == 403) {
-		code = mg_cluster_refusal(body, *status, err);
-	} else if (code == 0 && *status == 401) {
+	if (code == 0 && *status == 401) {
 		code = mg_error_set(err, MG_E_AUTH, "wrong user or password for \"%s\"", connection.user);
 	}
 	mg_connection_fini(&connection);
 	return code;
+}
+
+int mg_cluster_fetch(const struct mg_options *options, const char *method, const char *path,
+                     int *status, struct mg_sb *body, struct mg_error *err)
+{
+	const struct mg_str nothing = { 0 };
+	int code = mg_cluster_send(options, method, path, NULL, NULL, nothing, status, body, err);
+
+	return code == 0 && *status == 403 ? mg_cluster_refusal(body, *status, err) : code;
 }
 
 static void print_member(const struct mg_json *member, int depth)

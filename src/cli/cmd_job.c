@@ -127,15 +127,11 @@ static void print_state(const struct mg_json *job)
 /* An answer that is no job's end. */
 static int show_state(const struct mg_options *options, const struct mg_json *job)
 {
-	struct mg_sb line = { 0 };
-
 	if (wants_json(options)) {
-		mg_json_print(&line, job);
-		printf("%s\n", mg_sb_text(&line));
+		print_result(job, true);
 	} else {
 		print_state(job);
 	}
-	mg_sb_fini(&line);
 	return STILL_RUNS;
 }
 
@@ -181,21 +177,12 @@ static int show(const struct mg_options *options, const struct mg_sb *body, int 
 static int ask(const struct mg_options *options, const char *method, const char *path,
                struct mg_str content, int *status, struct mg_sb *body)
 {
-	struct mg_connection connection = { 0 };
 	struct mg_error err = { 0 };
-	int code = mg_connection_read(&connection, options, NULL, &err);
+	const char *type = content.len ? "application/json" : NULL;
 
-	if (!code) {
-		struct mg_endpoint endpoint = mg_connection_endpoint(&connection);
-
-		code = mg_http_fetch(&endpoint, method, path, content.len ? "application/json" : NULL, NULL,
-		                     content, status, body, &err);
-	}
-	if (!code && *status == 401) {
-		code = mg_error_set(&err, MG_E_AUTH, "wrong user or password for \"%s\"", connection.user);
-	}
-	mg_connection_fini(&connection);
-	return code ? mg_cli_fail(&err) : 0;
+	return mg_cluster_send(options, method, path, type, NULL, content, status, body, &err)
+	           ? mg_cli_fail(&err)
+	           : 0;
 }
 
 static int refuse(const struct mg_sb *body, int status)

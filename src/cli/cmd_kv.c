@@ -40,30 +40,20 @@ static void add_path(const struct mg_options *options, const char *key, struct m
 static int request(const struct mg_options *options, const char *method, const struct mg_sb *path,
                    const char *type, const char *headers, struct mg_str value, struct mg_sb *body)
 {
-	struct mg_connection connection = { 0 };
 	struct mg_error err = { 0 };
-	int status = 0, code = mg_connection_read(&connection, options, NULL, &err);
-	bool connected = false;
+	int status = 0, code = mg_cluster_send(options, method, mg_sb_text(path), type, headers, value,
+	                                       &status, body, &err);
+	bool refused = code == 0 && status / 100 != 2;
 
-	if (code == 0) {
-		struct mg_endpoint endpoint = mg_connection_endpoint(&connection);
-
-		code = mg_http_fetch(&endpoint, method, mg_sb_text(path), type, headers, value, &status,
-		                     body, &err);
-		connected = code == 0;
-	}
-	if (status == 401) {
-		code = mg_error_set(&err, MG_E_AUTH, "wrong user or password for \"%s\"", connection.user);
-	} else if (connected && status / 100 != 2) {
+	if (refused) {
 		code = mg_cluster_refusal(body, status, &err);
 	}
-	mg_connection_fini(&connection);
 	if (code == 0) {
 		return 0;
 	}
 	int exit_code = mg_cli_fail(&err);
 
-	return connected && status != 401 ? mg_client_exit_code(code, true) : exit_code;
+	return refused ? mg_client_exit_code(code, true) : exit_code;
 }
 
 static int read_input(struct mg_sb *value)

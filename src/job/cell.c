@@ -180,7 +180,7 @@ static int read_frame(struct mg_cell *cell, uint32_t *kind, struct mg_buf **out,
 	}
 	if (size > most_of(*kind)) {
 		mg_error_set(err, MG_E_LIMIT, "the job's value has %" PRIu64 " bytes, more than %" PRIu64
-		                              " MiB", size, most_of(*kind) >> 20);
+		                              " KiB", size, most_of(*kind) >> 10);
 		mg_error_hint(err, "Let the reducer or the finalizer keep less.");
 		return MG_E_LIMIT;
 	}

@@ -88,17 +88,23 @@ static int begin_cell(struct work *work, struct mg_buf **settings, struct mg_err
 	return code ? code : answer_of(work, cell, settings, err);
 }
 
-/* One that is idle; those that have answered meanwhile are. */
+static struct mg_cell *find_idle(const struct work *work)
+{
+	size_t i = 0;
+
+	while (i < work->count && !mg_cell_is_idle(work->cells[i])) {
+		i++;
+	}
+	return i < work->count ? work->cells[i] : NULL;
+}
+
+/* All are at work: until one has answered. */
 static int await_idle(struct work *work, struct mg_cell **out, struct mg_error *err)
 {
 	struct pollfd fds[CELLS_MAX];
 
 	for (;;) {
 		for (size_t i = 0; i < work->count; i++) {
-			if (mg_cell_is_idle(work->cells[i])) {
-				*out = work->cells[i];
-				return 0;
-			}
 			fds[i] = (struct pollfd){ .fd = mg_cell_fd(work->cells[i]), .events = POLLIN };
 		}
 		if (stopped(work)) {
@@ -113,16 +119,18 @@ static int await_idle(struct work *work, struct mg_cell **out, struct mg_error *
 				return code;
 			}
 		}
+		*out = find_idle(work);
+		if (*out) {
+			return 0;
+		}
 	}
 }
 
 static int idle_cell(struct work *work, struct mg_cell **out, struct mg_error *err)
 {
-	for (size_t i = 0; i < work->count; i++) {
-		if (mg_cell_is_idle(work->cells[i])) {
-			*out = work->cells[i];
-			return 0;
-		}
+	*out = find_idle(work);
+	if (*out) {
+		return 0;
 	}
 	if (work->count < work->max) {
 		size_t before = work->count;
@@ -347,11 +355,10 @@ static int read_source(struct work *work, struct mg_error *err)
 int mg_job_run(struct mg_job *job, struct mg_error *err)
 {
 	struct work *work = mg_alloc0(sizeof *work);
-	size_t cores = mg_engine_default_threads();
 
 	work->job = job;
 	work->until_ms = mg_clock_ms() + JOB_MS;
-	work->max = job->processes ? job->processes : cores;
+	work->max = mg_engine_default_threads();
 	work->max = work->max > CELLS_MAX ? CELLS_MAX : work->max;
 	make_load(work);
 	int code = load_file(work, err);

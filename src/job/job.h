@@ -23,7 +23,6 @@ struct mg_job {
 	struct mg_str code;          /* the file */
 	struct mg_str values;        /* a JSON object: what it is given by name; "" for none */
 	struct mg_str source;        /* instead of the file's own; "" for that */
-	size_t processes;            /* at most; 0: as many as there are cores */
 	bool (*stopped)(void *arg);  /* asked often; NULL: never */
 	void (*query)(void *arg, struct mg_query *query); /* as mg_sink.query; NULL is fine */
 	void *arg;

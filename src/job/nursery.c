@@ -55,7 +55,7 @@ struct mg_nursery {
 	struct mg_error failed; /* why the last start was none */
 	uint64_t starts;        /* that were tried, and ended one way or the other */
 	int control;            /* to Python; -1: there is none */
-	struct mg_nursery_info info;
+	int landlock; /* the kernel's version; 0: there is none, so nobody can be confined */
 	uint64_t numbers;
 	struct child *children; /* that somebody holds */
 	size_t count, cap;
@@ -93,14 +93,10 @@ static void note_ready(struct mg_nursery *nursery, const struct mg_json *event)
 	mg_json_each(name, mg_json_get(event, "packages")) {
 		mg_sb_addf(&packages, "%s%s", packages.len ? " " : "", mg_json_text(name));
 	}
-	nursery->info.running = true;
-	nursery->info.landlock = (int)mg_json_get_int(event, "landlock", 0);
-	mg_copy_text(nursery->info.python, sizeof nursery->info.python,
-	             mg_json_get_text(event, "python"));
-	mg_copy_text(nursery->info.packages, sizeof nursery->info.packages, mg_sb_text(&packages));
-	mg_sb_fini(&packages);
+	nursery->landlock = (int)mg_json_get_int(event, "landlock", 0);
 	mg_log(MG_LOG_INFO, "job.python", "version=%s landlock=%d packages=\"%s\"",
-	       nursery->info.python, nursery->info.landlock, nursery->info.packages);
+	       mg_json_text(mg_json_get(event, "python")), nursery->landlock, mg_sb_text(&packages));
+	mg_sb_fini(&packages);
 	if (nursery->state == WANTED) {
 		nursery->state = READY;
 	}
@@ -135,7 +131,6 @@ static void note_lost(struct mg_nursery *nursery, const struct mg_error *why)
 		close(nursery->control);
 	}
 	nursery->control = -1;
-	nursery->info.running = false;
 	nursery->failed = *why;
 	if (nursery->state == WANTED) {
 		nursery->starts++;
@@ -302,7 +297,7 @@ static int await_python(struct mg_nursery *nursery, const struct mg_nursery_begi
 		                 : mg_error_set(err, MG_E_UNAVAILABLE,
 		                                "the Python of jobs has not started");
 	}
-	if (nursery->info.landlock == 0) {
+	if (nursery->landlock == 0) {
 		mg_error_set(err, MG_E_UNSUPPORTED, "this server's kernel has no Landlock, so the code of "
 		                                    "users cannot be confined");
 		mg_error_hint(err, "Jobs need Linux 5.13 or later, with Landlock.");
@@ -419,14 +414,6 @@ bool mg_nursery_ended(struct mg_nursery *nursery, uint64_t number, int *status)
 	*status = ended ? child->status : 0;
 	pthread_mutex_unlock(&nursery->lock);
 	return ended;
-}
-
-void mg_nursery_look(struct mg_nursery *nursery, struct mg_nursery_info *info)
-{
-	pthread_mutex_lock(&nursery->lock);
-	*info = nursery->info;
-	info->processes = nursery->count;
-	pthread_mutex_unlock(&nursery->lock);
 }
 
 /* ---- life ---- */

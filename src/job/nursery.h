@@ -25,15 +25,6 @@ struct mg_nursery_options {
 	size_t processes_max;  /* at once; 0: 32 */
 };
 
-/* What is known of it. */
-struct mg_nursery_info {
-	bool running;
-	int landlock;      /* the kernel's version; 0: there is none, so no job can be held */
-	char python[32];   /* version */
-	char packages[64]; /* "numpy pyarrow" */
-	size_t processes;
-};
-
 struct mg_nursery *mg_nursery_new(const struct mg_nursery_options *options);
 /* Ends all; no call may be under way.  NULL is fine. */
 void mg_nursery_free(struct mg_nursery *nursery);
@@ -62,6 +53,5 @@ void mg_nursery_end(struct mg_nursery *nursery, uint64_t number);
 /* How it has ended: its exit status, or minus the signal, or one of these.  False: not heard of
  * within a second. */
 bool mg_nursery_ended(struct mg_nursery *nursery, uint64_t number, int *status);
-void mg_nursery_look(struct mg_nursery *nursery, struct mg_nursery_info *info);
 
 #endif

@@ -23,7 +23,7 @@ import urllib.request
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from servers_kit import Servers, ready, until  # noqa: E402
+from servers_kit import three_servers  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("MG_BUILD", ROOT / "build"))
@@ -268,10 +268,5 @@ def cluster():
 @pytest.fixture(scope="module")
 def three():
     """Three servers for tests that kill none; each test has tables of its own."""
-    servers = Servers(Cluster, scale=0, shards=4)
-    try:
-        servers.start_all()
-        until("three servers", lambda: ready(servers) == 3, log=servers.logs)
+    with three_servers(Cluster) as servers:
         yield servers
-    finally:
-        servers.cluster.remove()

@@ -1,4 +1,5 @@
 """Several servers on this machine, each on a port of its own, and statements at each of them."""
+import contextlib
 import json
 import socket
 import time
@@ -162,3 +163,15 @@ def everywhere(servers, sql):
     answers = {name: query(servers, name, sql) for name in servers.names}
     assert len({json.dumps(rows) for rows in answers.values()}) == 1, answers
     return answers[servers.names[0]]
+
+
+@contextlib.contextmanager
+def three_servers(new_cluster):
+    """Three servers without data, ready; gone at the end."""
+    servers = Servers(new_cluster, scale=0, shards=4)
+    try:
+        servers.start_all()
+        until("three servers", lambda: ready(servers) == 3, log=servers.logs)
+        yield servers
+    finally:
+        servers.cluster.remove()

@@ -9,7 +9,7 @@ SOURCE = ROOT / "python" / "src"
 sys.path[:0] = [str(SOURCE), str(ROOT / "test" / "cluster")]
 
 from conftest import PASSWORD, USER, Cluster  # noqa: E402
-from servers_kit import Servers, ready, until  # noqa: E402
+from servers_kit import three_servers  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -51,13 +51,8 @@ def con(connect):
 @pytest.fixture(scope="module")
 def three():
     """Three servers; a test may kill one, and starts it again."""
-    servers = Servers(Cluster, scale=0, shards=4)
-    try:
-        servers.start_all()
-        until("three servers", lambda: ready(servers) == 3, log=servers.logs)
+    with three_servers(Cluster) as servers:
         yield servers
-    finally:
-        servers.cluster.remove()
 
 
 @pytest.fixture
